@@ -1,0 +1,215 @@
+"""RRDBNet, the generator of ESRGAN and Real-ESRGAN.
+
+Sources: Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks" (2018),
+section 3.1 and figure 4 (residual-in-residual dense block, residual scaling 0.2); Wang et al.,
+"Real-ESRGAN" (2021), figure 4 (pixel-unshuffle in front for x2 and x1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from upscale.models.stages import IMAGE, Stage, StageRun
+
+RESIDUAL_SCALE = 0.2
+NEGATIVE_SLOPE = 0.2
+BLOCK_HALO = 5
+"""Five 3x3 convolutions in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RRDBSpec:
+    """The hyper-parameters of an RRDBNet.
+
+    Attributes:
+        in_channels: channels of the picture, before the pixel-unshuffle.
+        out_channels: channels of the result.
+        features: channels between the blocks.
+        blocks: number of residual-in-residual dense blocks.
+        growth: channels that each convolution of a dense block adds.
+        unshuffle: side of the pixel-unshuffle in front (1 = none; Real-ESRGAN: 2 for x2, 4 for x1).
+        upsamples: number of nearest-neighbour doublings in the tail (2 in Real-ESRGAN).
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    features: int = 64
+    blocks: int = 23
+    growth: int = 32
+    unshuffle: int = 1
+    upsamples: int = 2
+
+    def __post_init__(self) -> None:
+        if self.tail_scale % self.unshuffle:
+            raise ValueError(f"an unshuffle of {self.unshuffle} needs more than {self.upsamples=}")
+
+    @property
+    def tail_scale(self) -> int:
+        """Output pixels per feature pixel and axis."""
+        return 1 << self.upsamples
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per picture pixel and axis."""
+        return self.tail_scale // self.unshuffle
+
+    def describe(self) -> str:
+        """One line for people."""
+        return (
+            f"RRDBNet x{self.scale}, {self.blocks} blocks, "
+            f"{self.features} features, growth {self.growth}"
+        )
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def _activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, NEGATIVE_SLOPE, inplace=True)
+
+
+def _add_scaled(residual: Tensor, x: Tensor) -> Tensor:
+    """`x + RESIDUAL_SCALE * residual` in one pass."""
+    return torch.add(x, residual, alpha=RESIDUAL_SCALE)
+
+
+class DenseBlock(nn.Module):
+    """Five convolutions, each reading all that came before it: (N, features, h, w) to the same."""
+
+    def __init__(self, features: int, growth: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(features, growth)
+        self.conv2 = _convolution(features + growth, growth)
+        self.conv3 = _convolution(features + 2 * growth, growth)
+        self.conv4 = _convolution(features + 3 * growth, growth)
+        self.conv5 = _convolution(features + 4 * growth, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, features, h, w) to (N, features, h, w)."""
+        maps = [x, _activate(self.conv1(x))]
+        for convolution in (self.conv2, self.conv3, self.conv4):
+            maps.append(_activate(convolution(torch.cat(maps, 1))))
+        return _add_scaled(self.conv5(torch.cat(maps, 1)), x)
+
+
+class RRDB(nn.Module):
+    """Residual-in-residual dense block: three dense blocks and a scaled shortcut."""
+
+    def __init__(self, features: int, growth: int) -> None:
+        super().__init__()
+        self.rdb1 = DenseBlock(features, growth)
+        self.rdb2 = DenseBlock(features, growth)
+        self.rdb3 = DenseBlock(features, growth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, features, h, w) to (N, features, h, w)."""
+        return self.close(self.rdb2(self.rdb1(x)), x)
+
+    def close(self, inner: Tensor, x: Tensor) -> Tensor:
+        """The last dense block and the shortcut from the block's input `x`."""
+        return _add_scaled(self.rdb3(inner), x)
+
+
+class RRDBNet(nn.Module):
+    """Residual-in-residual dense network.
+
+    Maps (N, in_channels, H, W) in [0, 1] to (N, out_channels, H * scale, W * scale), not clamped.
+    H and W are multiples of the unshuffle.
+    """
+
+    def __init__(self, spec: RRDBSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        width = spec.features
+        self.conv_first = _convolution(spec.in_channels * spec.unshuffle**2, width)
+        self.body = nn.Sequential(*(RRDB(width, spec.growth) for _ in range(spec.blocks)))
+        self.conv_body = _convolution(width, width)
+        for number in range(1, spec.upsamples + 1):
+            self.add_module(f"conv_up{number}", _convolution(width, width))
+        self.conv_hr = _convolution(width, width)
+        self.conv_last = _convolution(width, spec.out_channels)
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per picture pixel and axis."""
+        return self.spec.scale
+
+    @property
+    def unshuffle(self) -> int:
+        """Picture pixels per feature pixel and axis."""
+        return self.spec.unshuffle
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale (N, in_channels, H, W) to (N, out_channels, H * scale, W * scale)."""
+        if self.unshuffle > 1:
+            x = F.pixel_unshuffle(x, self.unshuffle)
+        shallow = self.conv_first(x)
+        return self._tail(self.body(shallow), shallow)
+
+    def _tail(self, deep: Tensor, shallow: Tensor) -> Tensor:
+        """From the features after the body and before it to the picture."""
+        x = shallow + self.conv_body(deep)
+        for number in range(1, self.spec.upsamples + 1):
+            convolution = cast(nn.Conv2d, self.get_submodule(f"conv_up{number}"))
+            x = _activate(convolution(F.interpolate(x, scale_factor=2, mode="nearest")))
+        return self.conv_last(_activate(self.conv_hr(x)))
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The first convolution, every dense block, the tail.
+
+        The tail computes the first convolution again from the image instead of reading a plane
+        that would have to live from one end of the network to the other.
+        """
+        width, growth = self.spec.features, self.spec.growth
+        unshuffled = self.spec.in_channels * self.unshuffle**2
+        # input, four maps, their concatenation and the output
+        block_workspace = 3 * width + 8 * growth
+        stages = [
+            Stage("first", (IMAGE,), 1, 1, width, unshuffled + 2 * width, self._run_first),
+        ]
+        for number, block in enumerate(cast(Sequence[RRDB], list(self.body))):
+            entry = len(stages) - 1
+            for part, run in enumerate(_block_runs(block)):
+                sources = (entry + part,) if part < 2 else (entry + part, entry)
+                stages.append(
+                    Stage(f"block {number}.{part + 1}", sources, BLOCK_HALO, 1, width,
+                          block_workspace + width * part // 2, run)
+                )  # fmt: skip
+        tail_scale = self.spec.tail_scale
+        # an enlarged map and its convolution, or a convolution's input and output
+        tail_workspace = (2 * width + self.spec.out_channels) * tail_scale**2 + 2 * width
+        stages.append(
+            Stage("tail", (len(stages) - 1, IMAGE), _tail_halo(self.spec.upsamples), tail_scale,
+                  self.spec.out_channels, tail_workspace, self._run_tail)
+        )  # fmt: skip
+        return tuple(stages)
+
+    def _run_first(self, planes: Sequence[Tensor]) -> Tensor:
+        return self.conv_first(planes[0])
+
+    def _run_tail(self, planes: Sequence[Tensor]) -> Tensor:
+        return self._tail(planes[0], self.conv_first(planes[1]))
+
+
+def _block_runs(block: RRDB) -> tuple[StageRun, StageRun, StageRun]:
+    """The three stages of a block; the third also reads the block's input."""
+    return (
+        lambda planes: block.rdb1(planes[0]),
+        lambda planes: block.rdb2(planes[0]),
+        lambda planes: block.close(planes[0], planes[1]),
+    )
+
+
+def _tail_halo(upsamples: int) -> int:
+    """Feature pixels beyond a tile that the tail depends on, counted from the last layer back."""
+    margin = 2  # conv_hr and conv_last
+    for _ in range(upsamples):
+        margin = (margin + 1 + 1) // 2  # the convolution after a doubling, then half, rounded up
+    return margin + 1  # conv_body; conv_first, read beside it, is no deeper

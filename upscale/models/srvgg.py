@@ -1,0 +1,115 @@
+"""SRVGGNetCompact, the small VGG-style network of Real-ESRGAN's video and general models.
+
+Source: Wang et al., "AnimeSR" (2022) and the Real-ESRGAN release notes v0.2.5: convolutions and
+PReLU at input resolution, one pixel-shuffle, and the enlarged input as a shortcut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from upscale.models.stages import IMAGE, Stage, StageRun
+
+LAYERS_PER_STAGE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SRVGGSpec:
+    """The hyper-parameters of an SRVGGNetCompact.
+
+    Attributes:
+        scale: output pixels per picture pixel and axis.
+        in_channels: channels of the picture.
+        out_channels: channels of the result.
+        features: channels between the convolutions.
+        convolutions: those between the first and the last.
+    """
+
+    scale: int = 4
+    in_channels: int = 3
+    out_channels: int = 3
+    features: int = 64
+    convolutions: int = 16
+
+    def describe(self) -> str:
+        """One line for people."""
+        return (
+            f"SRVGGNetCompact x{self.scale}, {self.convolutions} convolutions, "
+            f"{self.features} features"
+        )
+
+
+class SRVGGNetCompact(nn.Module):
+    """Compact VGG-style network.
+
+    Maps (N, in_channels, H, W) in [0, 1] to (N, out_channels, H * scale, W * scale), not clamped.
+    """
+
+    unshuffle = 1
+
+    def __init__(self, spec: SRVGGSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        width = spec.features
+        layers: list[nn.Module] = []
+        for inputs in (spec.in_channels, *[width] * spec.convolutions):
+            layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.PReLU(width)]
+        layers.append(nn.Conv2d(width, spec.out_channels * spec.scale**2, 3, padding=1))
+        self.body = nn.Sequential(*layers)
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per picture pixel and axis."""
+        return self.spec.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale (N, in_channels, H, W) to (N, out_channels, H * scale, W * scale)."""
+        return self._shuffle(self.body(x), x)
+
+    def _shuffle(self, features: Tensor, image: Tensor) -> Tensor:
+        enlarged = F.interpolate(image, scale_factor=self.scale, mode="nearest")
+        return F.pixel_shuffle(features, self.scale) + enlarged
+
+    def stages(self) -> tuple[Stage, ...]:
+        """A few convolutions a stage; the last convolution and the pixel-shuffle are the last."""
+        spec = self.spec
+        hidden = spec.convolutions + 1
+        cuts = [*range(0, hidden, LAYERS_PER_STAGE), hidden]
+        stages: list[Stage] = []
+        for start, stop in pairwise(cuts):
+            layers = self.body[2 * start : 2 * stop]
+            stages.append(
+                Stage(
+                    name=f"layers {start}-{stop - 1}",
+                    sources=(len(stages) - 1,),  # the first reads IMAGE
+                    halo=stop - start,
+                    scale=1,
+                    channels=spec.features,
+                    workspace=3 * spec.features,
+                    run=_runner(layers),
+                )
+            )
+        stages.append(
+            Stage(
+                name="tail",
+                sources=(len(stages) - 1, IMAGE),
+                halo=1,
+                scale=spec.scale,
+                channels=spec.out_channels,
+                workspace=spec.features + 4 * spec.out_channels * spec.scale**2,
+                run=self._run_tail,
+            )
+        )
+        return tuple(stages)
+
+    def _run_tail(self, planes: Sequence[Tensor]) -> Tensor:
+        return self._shuffle(self.body[-1](planes[0]), planes[1])
+
+
+def _runner(layers: nn.Module) -> StageRun:
+    return lambda planes: layers(planes[0])

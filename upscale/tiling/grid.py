@@ -1,0 +1,63 @@
+"""Integer rectangles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """Rows [top, bottom) and columns [left, right)."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.right - self.left
+
+    def grow(self, margin: int, height: int, width: int) -> Rect:
+        """This rectangle and `margin` around it, clipped to a picture of `height` x `width`."""
+        return Rect(
+            max(self.top - margin, 0),
+            min(self.bottom + margin, height),
+            max(self.left - margin, 0),
+            min(self.right + margin, width),
+        )
+
+    def relative_to(self, outer: Rect, scale: int = 1) -> Rect:
+        """This rectangle in the coordinates of `outer`, enlarged `scale` times."""
+        return Rect(
+            (self.top - outer.top) * scale,
+            (self.bottom - outer.top) * scale,
+            (self.left - outer.left) * scale,
+            (self.right - outer.left) * scale,
+        )
+
+    def times(self, scale: int) -> Rect:
+        """This rectangle on a picture enlarged `scale` times."""
+        return Rect(self.top * scale, self.bottom * scale, self.left * scale, self.right * scale)
+
+    def cut(self, side: int) -> Iterator[Rect]:
+        """Rectangles of at most `side` x `side` and nearly equal sizes that tile this one."""
+        for top, bottom in even_spans(self.top, self.bottom, side):
+            for left, right in even_spans(self.left, self.right, side):
+                yield Rect(top, bottom, left, right)
+
+
+def even_spans(start: int, stop: int, side: int) -> list[tuple[int, int]]:
+    """Cut [start, stop) into the fewest spans of at most `side`, as equal as integers allow."""
+    length = stop - start
+    count = max(-(-length // side), 1)
+    edges = [start + length * i // count for i in range(count + 1)]
+    return list(pairwise(edges))

@@ -1,0 +1,149 @@
+"""In which order the stages advance over a picture, in integers only.
+
+The stages advance in turn, each by at most one band of `tile` rows and never further than its
+sources allow, so that a band travels through the network before the next one starts. A plane then
+needs only the few rows that lie between its writer and its slowest reader, never the whole picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+from upscale.tiling.grid import Rect, even_spans
+from upscale.tiling.interfaces import IMAGE, StageLike
+
+SMALLEST_SIDE = 4
+
+
+class Schedule:
+    """The rows that each stage has done, and the next rows to do.
+
+    `tile` may be lowered at any time; the rest is then done in smaller bands and tiles.
+    """
+
+    def __init__(self, stages: Sequence[StageLike], height: int, width: int, tile: int) -> None:
+        self.stages = stages
+        self.height = height
+        self.width = width
+        self.tile = tile
+        self.done = [0] * len(stages)
+        self._turn = 0
+        self._readers = readers(stages)
+        self._reference = max(
+            (stage.workspace for stage in stages if stage.scale == 1), default=stages[0].workspace
+        )
+
+    def next(self) -> tuple[int, Rect] | None:
+        """The next stage to advance and the rows to give it; None when the picture is done."""
+        while self.done[-1] < self.height:
+            start, stop = self.done[self._turn], self._reach(self._turn)
+            if stop > start:
+                return self._turn, Rect(start, stop, 0, self.width)
+            self._turn = (self._turn + 1) % len(self.stages)
+        return None
+
+    def commit(self, index: int, stop: int) -> None:
+        """Record that stage `index` has done all rows above `stop`; the next stage has its turn."""
+        self.done[index] = stop
+        self._turn = (index + 1) % len(self.stages)
+
+    def side(self, index: int) -> int:
+        """Side of a stage's tiles: smaller for a stage that holds more values per pixel."""
+        ratio = self._reference / self.stages[index].workspace
+        return max(int(self.tile * sqrt(min(ratio, 1.0))), SMALLEST_SIDE)
+
+    def first_needed(self, plane: int) -> int:
+        """The first row of a plane that some stage still has to read (`height` when none has)."""
+        return min(
+            (
+                self.height
+                if self.done[reader] == self.height
+                else max(self.done[reader] - self.stages[reader].halo, 0)
+                for reader in self._readers[plane]
+            ),
+            default=self.height,
+        )
+
+    def last_reader_in_turn(self, plane: int) -> int:
+        """The last stage that reads a plane."""
+        return max(self._readers[plane])
+
+    def remaining(self) -> int:
+        """How many tiles are left with the present tile size."""
+        ahead = Schedule(self.stages, self.height, self.width, self.tile)
+        ahead.done, ahead._turn = list(self.done), self._turn
+        count = 0
+        while (step := ahead.next()) is not None:
+            index, band = step
+            side = ahead.side(index)
+            rows = len(even_spans(band.top, band.bottom, side))
+            count += rows * len(even_spans(0, self.width, side))
+            ahead.commit(index, band.bottom)
+        return count
+
+    def _reach(self, index: int) -> int:
+        """The row up to which a stage may advance now."""
+        reach = self.done[index] + self.tile
+        for source in self.stages[index].sources:
+            reach = min(reach, self._available(source, self.stages[index].halo))
+        return reach
+
+    def _available(self, source: int, halo: int) -> int:
+        written = self.height if source == IMAGE else self.done[source]
+        return self.height if written == self.height else written - halo
+
+
+def readers(stages: Sequence[StageLike]) -> list[list[int]]:
+    """For each stage, the stages that read its output."""
+    found: list[list[int]] = [[] for _ in stages]
+    for index, stage in enumerate(stages):
+        for source in stage.sources:
+            if source != IMAGE:
+                found[source].append(index)
+    return found
+
+
+def lags(stages: Sequence[StageLike]) -> list[int]:
+    """How many rows each stage stays behind the first one while the picture goes on."""
+    result: list[int] = []
+    for stage in stages:
+        behind = [0 if source == IMAGE else result[source] for source in stage.sources]
+        image_only = all(source == IMAGE for source in stage.sources)
+        result.append(max(behind) + (0 if image_only else stage.halo))
+    return result
+
+
+def planned_values(stages: Sequence[StageLike], height: int, width: int, tile: int) -> int:
+    """Values (not bytes) that a run holds at its peak, the picture itself not counted.
+
+    With W the picture's width, C a plane's channels, h a stage's halo, t the tile:
+
+        strips    = sum over planes of W * C * min(lag(reader) - lag(writer) + h(reader), height)
+        bands     = 3 * W * max(C) * (min(t, height) + 2 * max(h))
+        workspace = max over stages of workspace * (side + 2 * h)**2
+
+    Three bands: a block's input, the plane read and the plane written. A plane's strip is what lies
+    between its writer and its slowest reader. No term grows with the picture's height.
+    `benchmarks/memory.py` measures it.
+    """
+    schedule = Schedule(stages, height, width, tile)
+    behind = lags(stages)
+    strips = sum(
+        min(max(behind[r] - behind[plane] + stages[r].halo for r in found), height)
+        * width
+        * stages[plane].channels
+        for plane, found in enumerate(readers(stages))
+        if found and tile < height
+    )
+    inner = [stage for stage in stages if stage.scale == 1]
+    channels = max((stage.channels for stage in inner), default=0)
+    deepest = max(stage.halo for stage in stages)
+    bands = 3 * width * channels * (min(tile, height) + 2 * deepest)
+    workspace = max(
+        stage.workspace
+        * min(schedule.side(i) + 2 * stage.halo, height)
+        * min(schedule.side(i) + 2 * stage.halo, width)
+        for i, stage in enumerate(stages)
+    )
+    return strips + bands + workspace

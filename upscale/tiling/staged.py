@@ -1,0 +1,235 @@
+"""Exact tiling: the computation is cut, not the picture.
+
+Every stage runs tile by tile with its own halo, clipped where the picture ends so that zero padding
+falls exactly where it does in whole-picture inference. The result equals whole-picture inference up
+to the order of floating-point sums, for every tile size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from upscale.errors import MemoryExhaustedError
+from upscale.tiling.grid import Rect
+from upscale.tiling.interfaces import (
+    IMAGE,
+    Canvas,
+    PlaneStore,
+    PrecisionLossError,
+    StageLike,
+    Tally,
+    is_out_of_memory,
+)
+from upscale.tiling.schedule import Schedule
+
+SMALLEST_TILE = 16
+
+
+@dataclass(slots=True)
+class Plane:
+    """Rows [start, start + len(rows)) of one stage's output, as (rows, width, channels)."""
+
+    start: int
+    rows: Tensor
+
+    def view(self, rect: Rect) -> Tensor:
+        """The part under `rect`, (h, w, channels)."""
+        return self.rows[rect.top - self.start : rect.bottom - self.start, rect.left : rect.right]
+
+
+class StagedRun:
+    """One picture on its way through a network's stages.
+
+    Args:
+        stages: the network, in the precision of the run.
+        canvas: the picture read and the picture written.
+        store: where planes live.
+        height: rows of a plane.
+        width: columns of a plane.
+        tile: side of a tile's valid centre in plane pixels; lowered when memory runs out.
+        smallest: the side below which memory is not sought by halving any more.
+        batch: how many tiles of one shape go through a stage together.
+        precise: the same stages in fp32, for tiles that overflow half precision; None when the run
+            itself is in fp32.
+        on_tile: called after every tile.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[StageLike],
+        canvas: Canvas,
+        store: PlaneStore,
+        *,
+        height: int,
+        width: int,
+        tile: int,
+        smallest: int = SMALLEST_TILE,
+        batch: int = 1,
+        precise: Callable[[], Sequence[StageLike]] | None = None,
+        on_tile: Callable[[Tally], None] | None = None,
+    ) -> None:
+        self.stages = stages
+        self.tally = Tally()
+        self.schedule = Schedule(stages, height, width, tile)
+        self._canvas = canvas
+        self._store = store
+        self._planes: dict[int, Plane] = {}
+        self._smallest = smallest
+        self._batch = batch
+        self._precise = precise
+        self._on_tile = on_tile
+
+    def run(self) -> None:
+        """Compute the whole picture.
+
+        Raises:
+            MemoryExhaustedError: the smallest tile does not fit memory.
+            PrecisionLossError: half precision cannot hold the values.
+        """
+        self.tally.total = self.schedule.remaining()
+        while (step := self.schedule.next()) is not None:
+            index, band = step
+            if self._reserve(index, band.bottom):
+                self.schedule.commit(index, band.bottom)
+                self._advance(index, band)
+                self._trim(index)
+
+    def _reserve(self, index: int, stop: int) -> bool:
+        """Make room for a plane's rows up to `stop`; False if the tile had to be lowered first."""
+        if index == len(self.stages) - 1:
+            return True
+        try:
+            self._extend(index, stop)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return True
+        self._make_room()
+        return False
+
+    def _extend(self, index: int, stop: int) -> None:
+        """Replace a plane by one that keeps the rows still needed and has room up to `stop`."""
+        channels, width = self.stages[index].channels, self.schedule.width
+        start = min(self.schedule.first_needed(index), self.schedule.done[index])
+        rows = self._store.allocate(stop - start, width, channels)
+        old = self._planes.get(index)
+        if old is not None:
+            kept = old.rows[start - old.start :]
+            rows[: len(kept)] = kept
+        self._planes[index] = Plane(start, rows)
+
+    def _trim(self, index: int) -> None:
+        """Let go of rows that no stage will read again."""
+        for source in set(self.stages[index].sources) - {IMAGE}:
+            if self.schedule.last_reader_in_turn(source) != index:
+                continue
+            first, plane = self.schedule.first_needed(source), self._planes[source]
+            if first >= plane.start + len(plane.rows):
+                del self._planes[source]
+            elif first > plane.start:
+                kept = plane.rows[first - plane.start :]
+                rows = self._store.allocate(*kept.shape)
+                rows.copy_(kept)
+                self._planes[source] = Plane(first, rows)
+
+    def _advance(self, index: int, band: Rect) -> None:
+        """Run one stage over a band, halving tiles for as long as memory runs out."""
+        pending = list(band.cut(self.schedule.side(index)))
+        while pending:
+            group = self._first_group(index, pending)
+            try:
+                result = self._compute(index, group)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                result = None
+            if result is None:  # outside the handler, which keeps the failed tensors alive
+                self._make_room()
+                side = self.schedule.side(index)
+                pending = [part for rect in pending for part in rect.cut(side)]
+                self.tally.total += len(pending)
+                continue
+            del pending[: len(group)]
+            self._put(index, group, result)
+
+    def _first_group(self, index: int, pending: Sequence[Rect]) -> list[Rect]:
+        """The next tiles that can share a batch: neighbours in the list with one padded shape."""
+        if self._batch == 1:
+            return [pending[0]]
+
+        def shape(rect: Rect) -> tuple[int, ...]:
+            outer = self._outer(index, rect)
+            inner = rect.relative_to(outer)
+            return (outer.height, outer.width, inner.top, inner.left, rect.height, rect.width)
+
+        _, group = next(groupby(pending[: self._batch], key=shape))
+        return list(group)
+
+    def _outer(self, index: int, rect: Rect) -> Rect:
+        schedule = self.schedule
+        return rect.grow(self.stages[index].halo, schedule.height, schedule.width)
+
+    def _compute(self, index: int, group: Sequence[Rect]) -> Tensor:
+        """The stage's output for a group of tiles, with their halos: (N, channels, h, w)."""
+        stage = self.stages[index]
+        outers = [self._outer(index, rect) for rect in group]
+        inputs = [
+            torch.cat([self._read(source, outer) for outer in outers])
+            if len(outers) > 1
+            else self._read(source, outers[0])
+            for source in stage.sources
+        ]
+        result = stage.run(inputs)
+        if self._precise is None or bool(torch.isfinite(result).all()):
+            return result
+        precise = self._precise()[index].run([tensor.float() for tensor in inputs])
+        result = precise.to(result.dtype)
+        if not bool(torch.isfinite(result).all()):
+            raise PrecisionLossError(f"stage {stage.name} exceeds {result.dtype}")
+        self.tally.fp32_tiles += len(group)
+        return result
+
+    def _read(self, source: int, rect: Rect) -> Tensor:
+        if source == IMAGE:
+            return self._canvas.read(rect)
+        tile = self._store.load(self._planes[source].view(rect))
+        return tile.permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
+
+    def _put(self, index: int, group: Sequence[Rect], result: Tensor) -> None:
+        """Write the centres of a group's tiles to the plane or the picture."""
+        scale = self.stages[index].scale
+        for rect, tile in zip(group, result, strict=True):
+            inner = rect.relative_to(self._outer(index, rect), scale)
+            centre = tile[:, inner.top : inner.bottom, inner.left : inner.right]
+            if index == len(self.stages) - 1:
+                self._canvas.write(rect, centre[None])
+            else:
+                self._planes[index].view(rect).copy_(centre.permute(1, 2, 0))
+            self.tally.done += 1
+            if self._on_tile is not None:
+                self._on_tile(self.tally)
+
+    def _make_room(self) -> None:
+        """Smaller batches, then smaller tiles, then planes elsewhere; then give up."""
+        if self._batch > 1:
+            self._batch = 1
+        elif self.schedule.tile > self._smallest:
+            self.schedule.tile = max(self.schedule.tile // 2, self._smallest)
+            self.tally.halvings += 1
+        elif self._store.retreat():
+            for plane in self._planes.values():
+                rows = self._store.allocate(*plane.rows.shape)
+                rows.copy_(plane.rows)
+                plane.rows = rows
+        else:
+            raise MemoryExhaustedError(
+                f"out of memory with the smallest tile ({self._smallest}): close other programs, "
+                "or use --precision fp16, a smaller model or --device cpu"
+            )
+        self.tally.total = self.tally.done + self.schedule.remaining()
