@@ -1,0 +1,45 @@
+"""What the decoders of the single formats hand to `read`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from upscale.pictures.picture import Metadata, Pixels
+
+
+class MalformedError(ValueError):
+    """The content cannot be read; the message completes '<file> ...'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known before any pixel is decoded.
+
+    Attributes:
+        width: Pixels across, as stored.
+        height: Pixels down, as stored.
+        orientation: EXIF orientation 1..8, how to turn the stored pixels upright.
+        frames: Frames of an animation or pages of a document.
+        metadata: As stored.
+    """
+
+    width: int
+    height: int
+    orientation: int = 1
+    frames: int = 1
+    metadata: Metadata = field(default_factory=Metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """Decoded samples, not yet upright.
+
+    Attributes:
+        pixels: (H, W, 1 or 3), uint8, uint16 or float32.
+        alpha: (H, W) of the same type, or None.
+        keeps_profile: False when the colours were converted, so the file's profile is wrong now.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    keeps_profile: bool = True

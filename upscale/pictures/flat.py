@@ -1,0 +1,80 @@
+"""8-bit pictures through Pillow: an open image to arrays, arrays to an image."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from upscale.pictures.decoded import MalformedError, Raster
+from upscale.pictures.picture import Picture, Pixels
+
+_GREY_MODES = ("1", "L")
+_GREY_ALPHA_MODES = ("LA", "La")
+_COLOUR_MODES = ("RGB", "RGBX", "YCbCr", "HSV")
+_COLOUR_ALPHA_MODES = ("RGBA", "RGBa", "PA")
+
+
+def raster_of(image: Image.Image) -> Raster:
+    """Decode an opened picture of 8 bits a sample or fewer.
+
+    Raises:
+        MalformedError: It stores something that these 8 bits cannot express.
+        Exception: Whatever Pillow's decoders raise on damaged content.
+    """
+    image.load()
+    mode = image.mode
+    if mode == "P":
+        mode = "PA" if "transparency" in image.info else "RGB"
+    if mode in _GREY_MODES:
+        return Raster(_array(image.convert("L"))[..., None])
+    if mode in _GREY_ALPHA_MODES:
+        return _split(image.convert("LA"))
+    if mode in _COLOUR_MODES:
+        return Raster(_array(image.convert("RGB")))
+    if mode in _COLOUR_ALPHA_MODES:
+        return _split(image.convert("RGBA"))
+    if mode == "CMYK":
+        return Raster(_array(_cmyk_to_rgb(image)), keeps_profile=False)
+    raise MalformedError(f"stores its colours as {mode}, which is not supported")
+
+
+def image_of(picture: Picture) -> Image.Image:
+    """A Pillow image of 8-bit pixels: L, LA, RGB or RGBA."""
+    samples = picture.pixels
+    if picture.alpha is not None:
+        samples = np.dstack((samples, picture.alpha))
+    return Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+
+
+def _array(image: Image.Image) -> Pixels:
+    """Samples as an array that owns its memory."""
+    return np.array(image)
+
+
+def _split(image: Image.Image) -> Raster:
+    """Colour and alpha of an LA or RGBA image."""
+    samples = np.asarray(image)
+    return Raster(np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1]))
+
+
+def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
+    """Inks to sRGB through the embedded profile; by plain arithmetic where there is none."""
+    profile: Any = image.info.get("icc_profile")
+    if profile:
+        try:
+            converted = ImageCms.profileToProfile(
+                image,
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            converted = None
+        if converted is not None:
+            return converted
+    return image.convert("RGB")

@@ -1,0 +1,174 @@
+"""Read a picture: find out what the content is, check it, decode it, turn it upright."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from upscale.errors import PictureError
+from upscale.pictures import bmp, exif, jpeg, png, tiff, webp
+from upscale.pictures.decoded import Header, MalformedError, Raster
+from upscale.pictures.formats import Format, foreign_kind, sniff
+from upscale.pictures.names import shown
+from upscale.pictures.picture import DEFAULT_MAX_PIXELS, Picture
+
+_T = TypeVar("_T")
+_READABLE = "JPEG, PNG, WebP, TIFF or BMP"
+
+
+def read_picture(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+    """Read a picture and turn it upright as its EXIF orientation says.
+
+    The content decides the format, not the name. 8-bit samples stay uint8, 16-bit ones uint16 and
+    floats float32; grey stays one channel; palettes become RGB and CMYK becomes sRGB.
+
+    Args:
+        source: A file, or its content.
+        max_pixels: The most that width times height may be; checked before anything is decoded.
+
+    Raises:
+        PictureError: No picture, damaged, cut off, too large, animated, or not readable.
+    """
+    name, data = _content(source)
+    kind = _format(name, data)
+    header = _guarded(name, lambda: _read_header(kind, data))
+    if header.width * header.height > max_pixels:
+        raise PictureError(
+            f"{name}: {header.width}x{header.height} is more than the limit of {max_pixels} "
+            "pixels; raise the limit if you trust the file"
+        )
+    if header.frames > 1:
+        raise PictureError(
+            f"{name}: holds {header.frames} frames or pages, which is not supported; "
+            "extract the one you want"
+        )
+    raster = _guarded(name, lambda: _decode(kind, data))
+    return _guarded(name, lambda: _upright(header, raster, kind))
+
+
+def read_size(source: Path | bytes) -> tuple[int, int]:
+    """Width and height of the upright picture, from its header alone.
+
+    Raises:
+        PictureError: No picture, damaged, cut off, or not readable.
+    """
+    name, data = _content(source)
+    kind = _format(name, data)
+    header = _guarded(name, lambda: _read_header(kind, data))
+    if header.orientation >= 5:
+        return header.height, header.width
+    return header.width, header.height
+
+
+def _content(source: Path | bytes) -> tuple[str, bytes]:
+    """The name for messages, and all bytes."""
+    if isinstance(source, bytes):
+        name, data = "the picture", source
+    else:
+        name, data = shown(source), _file_content(source)
+    if not data:
+        raise PictureError(f"{name}: is empty; it holds no picture")
+    return name, data
+
+
+def _file_content(path: Path) -> bytes:
+    """All bytes of a file or pipe."""
+    name = shown(path)
+    try:
+        with path.open("rb") as file:
+            mode = path.stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+                raise PictureError(f"{name}: is not a file; give a picture file")
+            return file.read()
+    except FileNotFoundError:
+        raise PictureError(f"{name}: does not exist; check the name") from None
+    except IsADirectoryError:
+        raise PictureError(f"{name}: is a folder; give a picture file") from None
+    except PermissionError:
+        raise PictureError(f"{name}: cannot be opened; you lack the permission") from None
+    except MemoryError:
+        raise PictureError(f"{name}: needs more memory than there is") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PictureError(f"{name}: cannot be read ({reason}); check the file") from error
+
+
+def _format(name: str, data: bytes) -> Format:
+    """The format of the content."""
+    kind = sniff(data[:16])
+    if kind is not None:
+        return kind
+    other = foreign_kind(data[:16])
+    what = f"{other} is not supported" if other else "is not a picture"
+    raise PictureError(f"{name}: {what}; give {_READABLE}")
+
+
+def _read_header(kind: Format, data: bytes) -> Header:
+    """Dispatch to the format."""
+    match kind:
+        case "jpeg":
+            return jpeg.read_header(data)
+        case "png":
+            return png.read_header(data)
+        case "webp":
+            return webp.read_header(data)
+        case "tiff":
+            return tiff.read_header(data)
+        case "bmp":
+            return bmp.read_header(data)
+
+
+def _decode(kind: Format, data: bytes) -> Raster:
+    """Dispatch to the format."""
+    match kind:
+        case "jpeg":
+            return jpeg.decode(data)
+        case "png":
+            return png.decode(data)
+        case "webp":
+            return webp.decode(data)
+        case "tiff":
+            return tiff.decode(data)
+        case "bmp":
+            return bmp.decode(data)
+
+
+def _upright(header: Header, raster: Raster, kind: Format) -> Picture:
+    """Apply the orientation and say in the metadata that it is applied."""
+    height, width = raster.pixels.shape[:2]
+    if (width, height) != (header.width, header.height):
+        raise MalformedError("is damaged")
+    turned, metadata = header.orientation, header.metadata
+    if turned != 1:
+        metadata = replace(
+            metadata,
+            exif=exif.reset_orientation(metadata.exif),
+            xmp=exif.reset_xmp_orientation(metadata.xmp),
+        )
+    if turned >= 5 and metadata.dpi:
+        metadata = replace(metadata, dpi=metadata.dpi[::-1])
+    if not raster.keeps_profile:
+        metadata = replace(metadata, icc=None)
+    alpha = None if raster.alpha is None else exif.upright(raster.alpha, turned)
+    return Picture(exif.upright(raster.pixels, turned), alpha, metadata, kind)
+
+
+def _guarded(name: str, work: Callable[[], _T]) -> _T:
+    """Run a decoder; whatever it raises on hostile content becomes one line.
+
+    Raises:
+        PictureError: The work failed.
+    """
+    try:
+        return work()
+    except MalformedError as error:
+        raise PictureError(f"{name}: {error}; use an undamaged, supported copy") from error
+    except MemoryError:
+        raise PictureError(f"{name}: needs more memory than there is") from None
+    except Exception as error:
+        # The decoders raise a dozen kinds of errors, and none is more than "damaged" to a user.
+        reason = "is cut off" if "truncated" in str(error).lower() else "is damaged"
+        raise PictureError(f"{name}: {reason}; use an undamaged copy") from error

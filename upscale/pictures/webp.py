@@ -1,0 +1,91 @@
+"""WebP: its header is read here, its pixels by Pillow, which needs them all to tell the size."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from PIL import WebPImagePlugin
+
+from upscale.pictures import exif, flat
+from upscale.pictures.decoded import Header, MalformedError, Raster
+from upscale.pictures.picture import Metadata, Picture
+
+_DEFAULT_QUALITY = 95
+_METHOD = 4
+
+
+def read_header(data: bytes) -> Header:
+    """Size, frames, orientation and metadata.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    size: tuple[int, int] | None = None
+    frames = 0
+    found: dict[bytes, bytes] = {}
+    for kind, body in _chunks(data):
+        if kind in (b"VP8X", b"VP8 ", b"VP8L") and size is None:
+            size = _size(kind, body)
+        frames += kind == b"ANMF"
+        if kind in (b"ICCP", b"EXIF", b"XMP "):
+            found.setdefault(kind, body)
+    if size is None or 0 in size:
+        raise MalformedError("is damaged")
+    block = exif.without_prefix(found.get(b"EXIF"))
+    metadata = Metadata(found.get(b"ICCP"), block, found.get(b"XMP "))
+    width, height = size
+    return Header(width, height, exif.orientation_of(block), max(1, frames), metadata)
+
+
+def decode(data: bytes) -> Raster:
+    """Decode a still picture.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    return flat.raster_of(WebPImagePlugin.WebPImageFile(io.BytesIO(data)))
+
+
+def encode(picture: Picture, quality: int | None) -> bytes:
+    """Encode uint8 pixels, lossy; alpha and the colours under it stay exact."""
+    target = io.BytesIO()
+    metadata = picture.metadata
+    flat.image_of(picture).save(
+        target,
+        "WEBP",
+        quality=_DEFAULT_QUALITY if quality is None else quality,
+        method=_METHOD,
+        exact=True,
+        icc_profile=metadata.icc or b"",
+        exif=metadata.exif or b"",
+        xmp=metadata.xmp or b"",
+    )
+    return target.getvalue()
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each chunk that the file's own length covers."""
+    end = 8 + int.from_bytes(data[4:8], "little")
+    if end > len(data):
+        raise MalformedError("is cut off")
+    place = 12
+    while place + 8 <= end:
+        length = int.from_bytes(data[place + 4 : place + 8], "little")
+        if place + 8 + length > end:
+            raise MalformedError("is cut off")
+        yield data[place : place + 4], data[place + 8 : place + 8 + length]
+        place += 8 + length + length % 2
+
+
+def _size(kind: bytes, body: bytes) -> tuple[int, int]:
+    """Width and height from the chunk that states them."""
+    if kind == b"VP8X" and len(body) >= 10:
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 " and len(body) >= 10 and body[3:6] == b"\x9d\x01\x2a":
+        width, height = int.from_bytes(body[6:8], "little"), int.from_bytes(body[8:10], "little")
+        return width & 0x3FFF, height & 0x3FFF
+    raise MalformedError("is damaged")
