@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upscale.models import RRDBNet, RRDBSpec
+from upscale.tiling.interfaces import IMAGE
+from upscale.tiling.schedule import Schedule, lags, plan, readers
+
+
+@dataclass(frozen=True)
+class FakeStage:
+    sources: tuple[int, ...]
+    halo: int
+    scale: int = 1
+    channels: int = 8
+    workspace: int = 100
+    name: str = "fake"
+
+    def run(self, planes):
+        raise AssertionError("a schedule computes nothing")
+
+
+@st.composite
+def networks(draw):
+    count = draw(st.integers(1, 8))
+    stages = []
+    for index in range(count):
+        sources = draw(
+            st.sets(st.integers(IMAGE, index - 1), min_size=1, max_size=2).map(sorted).map(tuple)
+        )
+        stages.append(FakeStage(sources, draw(st.integers(0, 6))))
+    return stages
+
+
+@settings(deadline=None)
+@given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50), st.randoms())
+def test_every_stage_does_every_row_once_after_what_it_reads(stages, height, width, tile, random):
+    schedule = Schedule(stages, height, width, tile)
+    done = [0] * len(stages)
+    while (step := schedule.next()) is not None:
+        index, band = step
+        assert band.top == done[index] < band.bottom <= height
+        assert band.height <= schedule.tile
+        for source in stages[index].sources:
+            needed = min(band.bottom + stages[index].halo, height)
+            assert source == IMAGE or done[source] >= needed
+            assert source == IMAGE or schedule.first_needed(source) <= max(
+                band.top - stages[index].halo, 0
+            )
+        done[index] = band.bottom
+        schedule.commit(index, band.bottom)
+        if random.random() < 0.1:
+            schedule.tile = max(schedule.tile // 2, 4)
+    assert done[-1] == height
+
+
+@settings(deadline=None)
+@given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50))
+def test_remaining_counts_the_tiles_that_will_be_done(stages, height, width, tile):
+    schedule = Schedule(stages, height, width, tile)
+    expected, count = schedule.remaining(), 0
+    while (step := schedule.next()) is not None:
+        index, band = step
+        count += len(list(band.cut(schedule.side(index))))
+        schedule.commit(index, band.bottom)
+    assert count == expected
+
+
+def strip_rows(stages, tile, height=4000):
+    """The most rows of each plane that lie between writer and slowest reader after its turn."""
+    schedule, most = Schedule(stages, height, 10, tile), [0] * len(stages)
+    slowest = [max(found, default=-1) for found in readers(stages)]
+    while (step := schedule.next()) is not None:
+        index, band = step
+        schedule.commit(index, band.bottom)
+        for plane, reader in enumerate(slowest):
+            if reader == index:
+                kept = schedule.done[plane] - schedule.first_needed(plane)
+                most[plane] = max(most[plane], kept)
+    return most
+
+
+@pytest.mark.parametrize("tile", [16, 100, 512])
+def test_planes_keep_as_few_rows_as_the_plan_says(tile):
+    stages = RRDBNet(RRDBSpec(blocks=4)).stages()
+    behind = lags(stages)
+    promised = [
+        max((behind[r] - behind[plane] + stages[r].halo for r in found), default=0)
+        for plane, found in enumerate(readers(stages))
+    ]
+    kept = strip_rows(stages, tile)
+    assert kept[:-1] == promised[:-1]
+    assert max(kept[:-1]) == 20
+    assert plan(stages, 4000, 10, tile).strips == sum(promised) * 10 * 64
+
+
+def test_memory_does_not_grow_with_the_height_of_the_picture():
+    stages = RRDBNet(RRDBSpec()).stages()
+    assert plan(stages, 3000, 4000, 256) == plan(stages, 30000, 4000, 256)
+
+
+def test_the_tail_gets_smaller_tiles_because_it_holds_more():
+    stages = RRDBNet(RRDBSpec(blocks=1)).stages()
+    schedule = Schedule(stages, 4000, 4000, 512)
+    assert schedule.side(1) == 512
+    assert 128 < schedule.side(len(stages) - 1) < 384

@@ -1,0 +1,3 @@
+"""Arrays in, arrays out: devices, precision, memory and retries around the tile engine."""
+
+from __future__ import annotations

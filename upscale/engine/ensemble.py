@@ -1,0 +1,32 @@
+"""Test-time augmentation: the average over the eight flips and quarter turns of a picture.
+
+Source: Timofte et al., "Seven ways to improve example-based single image super resolution" (2016),
+section 3.5 (enhanced prediction, later called self-ensemble).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRANSFORMS = 8
+
+
+def transformed(
+    source: NDArray[Any], target: NDArray[Any]
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Eight pairs of views: what is written to a target's view lands untransformed in `target`."""
+    for turns in range(4):
+        for flip in (False, True):
+            views = [np.rot90(array, turns) for array in (source, target)]
+            yield (views[0][:, ::-1], views[1][:, ::-1]) if flip else (views[0], views[1])
+
+
+def average_to(total: NDArray[np.float32], picture: NDArray[Any], highest: int) -> None:
+    """Round the mean in [0, 1] to a picture's own depth, a row at a time to save memory."""
+    for row, target in zip(total, picture, strict=True):
+        levels = np.clip(row, 0, 1) * highest
+        target[...] = np.rint(levels) if picture.dtype != np.float32 else levels

@@ -1,0 +1,154 @@
+"""How much memory there is, which tile fits it, and where planes live."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
+
+from upscale.errors import OutputError
+from upscale.tiling.interfaces import StageLike
+from upscale.tiling.schedule import plan
+
+SHARE = 0.7
+"""Part of the free memory that a run plans to use."""
+
+TILES = (512, 384, 256, 192, 128, 96, 64, 32)
+"""Sides tried by `auto`, in plane pixels."""
+
+LARGEST_CPU_TILE = 256
+"""On a CPU larger tiles only take memory: the caches are far smaller than any of them."""
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a run can still take on a device; a container's limit counts."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached
+    return min(psutil.virtual_memory().available, _container_room())
+
+
+def _container_room() -> int:
+    """Bytes below a control group's limit (Linux, version 2), droppable file cache not counted."""
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        lines = (CGROUP / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # no such group, or "max"
+        return 1 << 62
+    droppable = next(
+        (int(line.split()[1]) for line in lines if line.startswith("inactive_file")), 0
+    )
+    return max(limit - used + droppable, 0)
+
+
+def automatic_tile(
+    stages: Sequence[StageLike], height: int, width: int, value_size: int, device: torch.device
+) -> int:
+    """The largest tile whose plan fits the free memory; the smallest one if none does."""
+    room = available_memory(device) * SHARE
+    largest = LARGEST_CPU_TILE if device.type == "cpu" else TILES[0]
+    for tile in TILES:
+        if tile <= largest and plan(stages, height, width, tile).values * value_size <= room:
+            return tile
+    return TILES[-1]
+
+
+class Planes:
+    """Where planes live: on the device, then in the host's memory, then in temporary files.
+
+    Args:
+        device: where the network computes.
+        dtype: of the planes.
+        home: `device`, `host` or `file`.
+    """
+
+    ORDER = ("device", "host", "file")
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, home: str = "device") -> None:
+        self.device = device
+        self.dtype = dtype
+        self.home = "host" if home == "device" and device.type == "cpu" else home
+
+    def allocate(self, rows: int, width: int, channels: int) -> Tensor:
+        """An uninitialised (rows, width, channels) tensor."""
+        shape = (rows, width, channels)
+        if self.home == "device":
+            return torch.empty(shape, dtype=self.dtype, device=self.device)
+        if self.home == "file":
+            return mapped_tensor(shape, self.dtype)
+        return torch.empty(shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
+
+    def load(self, view: Tensor) -> Tensor:
+        """A part of a plane on the computing device."""
+        if self.device.type == "cuda" and self.home != "device":
+            staging = torch.empty(view.shape, dtype=view.dtype, pin_memory=True)
+            return staging.copy_(view).to(self.device, non_blocking=True)
+        return view.to(self.device)
+
+    def retreat(self) -> bool:
+        """Move on to slower memory; False at the end of the road."""
+        position = self.ORDER.index(self.home)
+        if position == len(self.ORDER) - 1:
+            return False
+        self.home = self.ORDER[position + 1]
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
+
+
+def mapped_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor in a temporary file, which is gone with the tensor."""
+    size = prod(shape) * dtype.itemsize
+    return torch.from_numpy(mapped_array((size,), np.uint8)).view(dtype).view(shape)
+
+
+def mapped_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An array in a temporary file, which is gone with the array.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    folder = temporary_folder()
+    with tempfile.TemporaryFile(prefix="upscale-", dir=folder) as file:
+        try:
+            _claim(file.fileno(), prod(shape) * np.dtype(dtype).itemsize)
+            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: no room for a temporary file ({error.strerror}); "
+                "free some, or set TMPDIR to a larger disk"
+            ) from error
+
+
+def temporary_folder() -> str:
+    """Where large temporary files go: TMPDIR, else /var/tmp, because /tmp is often memory."""
+    if "TMPDIR" not in os.environ and Path("/var/tmp").is_dir():
+        return "/var/tmp"
+    return tempfile.gettempdir()
+
+
+def _claim(descriptor: int, size: int) -> None:
+    """Reserve a file's blocks now: writing to a mapped hole on a full disk kills the process."""
+    if hasattr(os, "posix_fallocate") and size:
+        os.posix_fallocate(descriptor, 0, size)
+
+
+def picture_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An array for an output picture: in memory where it fits, else in a temporary file."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    if size > available_memory(torch.device("cpu")) * SHARE:
+        return mapped_array(shape, dtype)
+    return np.empty(shape, dtype)

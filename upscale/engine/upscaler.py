@@ -1,0 +1,396 @@
+"""The library's main object: an array in, a larger array out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from upscale.engine.canvas import DEPTHS, ArrayCanvas, as_picture
+from upscale.engine.device import pick_device, pick_precision, precision_name
+from upscale.engine.ensemble import TRANSFORMS, average_to, transformed
+from upscale.engine.loading import Model, load_model
+from upscale.engine.memory import Planes, automatic_tile, available_memory, picture_array
+from upscale.engine.resize import resize
+from upscale.errors import UsageError
+from upscale.models import Stage, StagedModel
+from upscale.tiling.interfaces import PrecisionLossError, Tally
+from upscale.tiling.overlap import BlendedRun
+from upscale.tiling.schedule import plan
+from upscale.tiling.staged import SMALLEST_TILE, StagedRun
+
+OVERLAP = 32
+"""Pixels that neighbouring tiles share where exact tiling is impossible."""
+
+BLENDED_TILE = 256
+"""The tile of models that cannot be staged, whose memory is unknown."""
+
+BATCH_PIXELS = 256 * 256
+"""On a GPU, tiles smaller than this share a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a picture is: tiles done of tiles to do; the total grows when tiles are halved."""
+
+    done: int
+    total: int
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done to a picture.
+
+    Attributes:
+        model: the model's name.
+        model_scale: its own scale.
+        tile: side of the tiles in picture pixels at the end of the run; 0 without tiles.
+        tiles: pieces of computation done.
+        tiling: `exact`, or the width of the blend where exactness is impossible.
+        device: where it ran.
+        precision: of the network.
+        fp32_tiles: tiles that half precision could not hold and fp32 computed again.
+        halvings: how often memory ran out and the tile was halved.
+        planes: where planes lived at the end: `device`, `host` or `file`.
+        resize: the last resize, or None if the model's own scale was asked for.
+        seconds: time taken.
+    """
+
+    model: str
+    model_scale: int
+    tile: int
+    tiles: int
+    tiling: str
+    device: str
+    precision: str
+    fp32_tiles: int
+    halvings: int
+    planes: str
+    resize: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A picture and how it came about."""
+
+    pixels: NDArray[Any]
+    report: Report
+
+
+@dataclass(slots=True)
+class _Run:
+    """One picture under way, all its passes together."""
+
+    dtype: torch.dtype
+    passes: int
+    progress: ProgressCallback | None
+    finished: Tally = field(default_factory=Tally)
+    tile: int = 0
+    planes: str = "device"
+
+    def on_tile(self, tally: Tally) -> None:
+        if self.progress is not None:
+            done = self.finished.done + tally.done
+            self.progress(Progress(done, max(tally.total * self.passes, done)))
+
+    def add(self, tally: Tally) -> None:
+        self.finished.done += tally.done
+        self.finished.fp32_tiles += tally.fp32_tiles
+        self.finished.halvings += tally.halvings
+
+
+class Upscaler:
+    """A model on a device, ready to upscale pictures.
+
+    Args:
+        model: a catalogue name, an imported model's name, a checkpoint file, or a loaded `Model`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        precision: `auto` (fp16 on a GPU, else fp32), `fp32`, `fp16` or `bf16`.
+        tile: side of a tile in picture pixels, at least 16; 0 for none; `auto` asks the memory.
+            It changes memory and time, never the picture.
+        tta: average the eight flips and quarter turns; eight times the work.
+        denoise: strength for models with a denoising partner, 0 to 1.
+
+    Raises:
+        UsageError: an option has no meaning.
+        DeviceError: the device or precision is not available.
+        CheckpointError, DownloadError, DependencyError: see `load_model`.
+
+    Example:
+        >>> import numpy as np
+        >>> from upscale import Upscaler
+        >>> upscaler = Upscaler("realesr-animevideov3")
+        >>> upscaler.upscale(np.zeros((6, 8, 3), np.uint8)).shape
+        (24, 32, 3)
+        >>> upscaler.upscale(np.zeros((6, 8), np.uint16), scale=1.5).shape
+        (9, 12)
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Model = "realesrgan-x4plus",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: int | Literal["auto"] = "auto",
+        tta: bool = False,
+        denoise: float | None = None,
+    ) -> None:
+        if isinstance(tile, int) and tile != 0 and tile < SMALLEST_TILE:
+            raise UsageError(f"a tile of {tile} is too small: use auto, 0 or {SMALLEST_TILE} up")
+        self._device = pick_device(device)
+        self._dtype = pick_precision(precision, self._device)
+        self._tile: int | None = None if isinstance(tile, str) else tile  # None = auto
+        self._tta = tta
+        loaded = model if isinstance(model, Model) else load_model(model, denoise=denoise)
+        self._model = loaded
+        self._networks: dict[torch.dtype, nn.Module] = {}
+
+    @property
+    def model_name(self) -> str:
+        """The model's name."""
+        return self._model.name
+
+    @property
+    def model_scale(self) -> int:
+        """Output pixels per picture pixel and axis before the last resize."""
+        return self._model.scale
+
+    @property
+    def device_name(self) -> str:
+        """The device, as `--device` spells it."""
+        return str(self._device)
+
+    @property
+    def precision_name(self) -> str:
+        """The precision, as `--precision` spells it."""
+        return precision_name(self._dtype)
+
+    def upscale(
+        self,
+        array: NDArray[Any],
+        *,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> NDArray[Any]:
+        """Upscale a picture; see `run`.
+
+        Returns:
+            The larger picture, with the depth, axes and channels of `array`.
+        """
+        return self.run(array, scale=scale, size=size, progress=progress).pixels
+
+    def run(
+        self,
+        array: NDArray[Any],
+        *,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Result:
+        """Upscale a picture and report how.
+
+        Args:
+            array: (H, W), (H, W, 1) or (H, W, 3, RGB); uint8, uint16, or float32 in [0, 1].
+            scale: output size over input size, any positive number; the model's own by default.
+            size: (width, height) of the output, instead of `scale`.
+            progress: called after every tile, in this thread.
+
+        Raises:
+            UsageError: the array is no picture, or the size is impossible.
+            MemoryExhaustedError: the smallest tile does not fit memory.
+            CheckpointError: the network gives values that are not finite, even in fp32.
+        """
+        started = time.perf_counter()
+        picture = as_picture(array)
+        if self._model.channels == 1 and picture.shape[2] != 1:
+            raise UsageError(f"{self.model_name} takes grey pictures only")
+        height, width = picture.shape[:2]
+        wanted = output_size(width, height, scale or self.model_scale, size)
+        pixels, run = self._enlarge(picture, progress)
+        resized = None
+        if wanted != (width * self.model_scale, height * self.model_scale):
+            pixels = resize(pixels, *wanted)
+            resized = f"x{self.model_scale} to {wanted[0]}x{wanted[1]}, Lanczos"
+        pixels = pixels[:, :, 0] if array.ndim == 2 else pixels
+        return Result(pixels, self._report(run, resized, time.perf_counter() - started))
+
+    def _report(self, run: _Run, resized: str | None, seconds: float) -> Report:
+        return Report(
+            model=self.model_name,
+            model_scale=self.model_scale,
+            tile=run.tile,
+            tiles=run.finished.done,
+            tiling="exact" if self._model.staged else f"blended, overlap {OVERLAP} px",
+            device=self.device_name,
+            precision=precision_name(run.dtype),
+            fp32_tiles=run.finished.fp32_tiles,
+            halvings=run.finished.halvings,
+            planes=run.planes,
+            resize=resized,
+            seconds=seconds,
+        )
+
+    def _enlarge(
+        self, picture: NDArray[Any], progress: ProgressCallback | None
+    ) -> tuple[NDArray[Any], _Run]:
+        """The picture at the model's own scale, in fp32 where half precision cannot hold it."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            # fp32 means fp32: TF32 would cost three decimal digits
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            for dtype in dict.fromkeys((self._dtype, torch.float32)):
+                run = _Run(dtype, TRANSFORMS if self._tta else 1, progress)
+                try:
+                    return self._passes(picture, run), run
+                except PrecisionLossError:
+                    continue
+        raise AssertionError("fp32 cannot lose precision")
+
+    def _passes(self, picture: NDArray[Any], run: _Run) -> NDArray[Any]:
+        height, width, channels = picture.shape
+        shape = (height * self.model_scale, width * self.model_scale, channels)
+        result = picture_array(shape, picture.dtype)
+        if not self._tta:
+            self._pass(self._canvas(picture, result, run), run)
+            return result
+        total = cast(NDArray[np.float32], picture_array(shape, np.float32))
+        total.fill(0)
+        for source, target in transformed(picture, total):
+            self._pass(self._canvas(source, target, run, weight=1 / TRANSFORMS), run)
+        average_to(total, result, DEPTHS[picture.dtype])
+        return result
+
+    def _canvas(
+        self,
+        source: NDArray[Any],
+        target: NDArray[Any],
+        run: _Run,
+        weight: float | None = None,
+    ) -> ArrayCanvas:
+        return ArrayCanvas(
+            source,
+            target,
+            device=self._device,
+            dtype=run.dtype,
+            scale=self.model_scale,
+            channels=self._model.channels,
+            unshuffle=self._model.unshuffle,
+            weight=weight,
+        )
+
+    def _pass(self, canvas: ArrayCanvas, run: _Run) -> None:
+        """Send one picture through the network."""
+        if self._model.staged:
+            self._staged_pass(canvas, run)
+        else:
+            self._blended_pass(canvas, run)
+        canvas.flush()
+
+    def _staged_pass(self, canvas: ArrayCanvas, run: _Run) -> None:
+        stages = self._stages(run.dtype)
+        tile = self._plane_tile(stages, canvas, run)
+        planes = Planes(self._device, run.dtype, self._home(stages, canvas, tile, run.dtype))
+        staged = StagedRun(
+            stages,
+            canvas,
+            planes,
+            height=canvas.height,
+            width=canvas.width,
+            tile=tile,
+            smallest=max(SMALLEST_TILE // self._model.unshuffle, 4),
+            batch=max(BATCH_PIXELS // tile**2, 1) if self._device.type == "cuda" else 1,
+            precise=None if run.dtype == torch.float32 else lambda: self._stages(torch.float32),
+            on_tile=run.on_tile,
+        )
+        staged.run()
+        whole = self._tile == 0 and not staged.tally.halvings
+        run.tile = 0 if whole else staged.schedule.tile * self._model.unshuffle
+        run.planes = planes.home
+        run.add(staged.tally)
+
+    def _blended_pass(self, canvas: ArrayCanvas, run: _Run) -> None:
+        side = BLENDED_TILE if self._tile is None else self._tile
+        blended = BlendedRun(
+            self._rescued_network(run),
+            self.model_scale,
+            canvas,
+            height=canvas.height,
+            width=canvas.width,
+            tile=side or max(canvas.height, canvas.width),
+            overlap=OVERLAP,
+            on_tile=run.on_tile,
+        )
+        blended.run()
+        run.tile = blended.tile if side or blended.tally.halvings else 0
+        run.add(blended.tally)
+
+    def _rescued_network(self, run: _Run) -> Callable[[Tensor], Tensor]:
+        """The network as a function that turns to fp32 where half precision overflows."""
+        network = self._network(run.dtype)
+
+        def compute(tile: Tensor) -> Tensor:
+            result = network(tile)
+            if run.dtype == torch.float32 or bool(torch.isfinite(result).all()):
+                return result
+            run.finished.fp32_tiles += 1
+            return self._network(torch.float32)(tile.float())
+
+        return compute
+
+    def _network(self, dtype: torch.dtype) -> nn.Module:
+        if dtype not in self._networks:
+            self._networks[dtype] = self._model.network_on(self._device, dtype)
+        return self._networks[dtype]
+
+    def _stages(self, dtype: torch.dtype) -> tuple[Stage, ...]:
+        return cast(StagedModel, self._network(dtype)).stages()
+
+    def _plane_tile(self, stages: Sequence[Stage], canvas: ArrayCanvas, run: _Run) -> int:
+        """The tile in plane pixels."""
+        if self._tile is None:
+            return automatic_tile(
+                stages, canvas.height, canvas.width, run.dtype.itemsize, self._device
+            )
+        if self._tile == 0:
+            return max(canvas.height, canvas.width)
+        return max(self._tile // self._model.unshuffle, 1)
+
+    def _home(
+        self, stages: Sequence[Stage], canvas: ArrayCanvas, tile: int, dtype: torch.dtype
+    ) -> str:
+        """Where the planes start: in a file if neither the device nor the host can hold them."""
+        planes = plan(stages, canvas.height, canvas.width, tile).planes * dtype.itemsize
+        if planes <= available_memory(self._device):
+            return "device"
+        return "host" if planes <= available_memory(torch.device("cpu")) else "file"
+
+
+def output_size(
+    width: int, height: int, scale: float, size: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """The (width, height) that a picture becomes: `size`, or `scale` times its own, at least 1.
+
+    Raises:
+        UsageError: the size or scale is not positive.
+    """
+    if size is not None:
+        if min(size) < 1:
+            raise UsageError(f"a size of {size[0]}x{size[1]} is impossible")
+        return size
+    if not scale > 0 or scale == float("inf"):
+        raise UsageError(f"a scale of {scale} is impossible: use a positive number")
+    return max(round(width * scale), 1), max(round(height * scale), 1)
