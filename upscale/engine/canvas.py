@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from upscale.errors import UsageError
+from upscale.errors import CheckpointError, UsageError
 from upscale.tiling.grid import Rect
 
 DEPTHS: dict[np.dtype[Any], int] = {
@@ -108,7 +108,15 @@ class ArrayCanvas:
         return tile.contiguous(memory_format=torch.channels_last)
 
     def write(self, rect: Rect, tile: Tensor) -> None:
-        """Put a (1, channels, h * scale, w * scale) result in its place, in the target's depth."""
+        """Put a (1, channels, h * scale, w * scale) result in its place, in the target's depth.
+
+        Raises:
+            CheckpointError: an fp32 result is not finite (half precision is the caller's care).
+        """
+        if self._dtype == torch.float32 and not bool(torch.isfinite(tile).all()):
+            raise CheckpointError(
+                "the network's output is not finite even in fp32: its checkpoint is damaged"
+            )
         place = rect.times(self._unshuffle * self._scale)
         bottom, right = (
             min(place.bottom, len(self._target)),

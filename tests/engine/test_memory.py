@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from upscale.engine import memory
+from upscale.engine.memory import Planes, automatic_tile, available_memory, mapped_tensor
+from upscale.errors import OutputError
+from upscale.models import RRDBNet, RRDBSpec
+from upscale.tiling.schedule import plan
+
+CPU = torch.device("cpu")
+
+
+def test_some_memory_is_available():
+    assert 1 << 26 < available_memory(CPU) < 1 << 50
+
+
+def test_a_control_group_limits_what_is_available(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("3000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 500000\n")
+    assert available_memory(CPU) == 2_500_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory(CPU) > 1 << 26
+
+
+@pytest.mark.parametrize("room", [1 << 34, 3 << 29, 1 << 29, 1 << 20])
+def test_the_automatic_tile_fits_the_memory_or_is_the_smallest(monkeypatch, room):
+    stages = RRDBNet(RRDBSpec()).stages()
+    monkeypatch.setattr(memory, "available_memory", lambda device: room)
+    tile = automatic_tile(stages, 2000, 3000, 4, CPU)
+    planned = plan(stages, 2000, 3000, tile).values * 4
+    assert tile in memory.TILES
+    assert tile == memory.TILES[-1] or planned <= room * memory.SHARE
+
+
+def test_less_memory_never_gives_a_larger_tile(monkeypatch):
+    stages = RRDBNet(RRDBSpec()).stages()
+    tiles = []
+    for megabytes in range(900, 3000, 50):
+        monkeypatch.setattr(memory, "available_memory", lambda device, m=megabytes: m << 20)
+        tiles.append(automatic_tile(stages, 2000, 3000, 4, CPU))
+    assert tiles == sorted(tiles)
+    assert len(set(tiles)) > 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_tensor_in_a_file_works_like_any_other_and_leaves_no_file(tmp_path, monkeypatch, dtype):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(memory.tempfile, "tempdir", None)
+    tensor = mapped_tensor((5, 7, 3), dtype)
+    values = torch.arange(105).view(5, 7, 3).to(dtype)
+    tensor.copy_(values)
+    assert torch.equal(tensor, values)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_clear_line(monkeypatch):
+    def full(descriptor, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(memory, "_claim", full)
+    with pytest.raises(OutputError, match=r"No space left.*TMPDIR"):
+        memory.mapped_array((10, 10), np.uint8)
+
+
+def test_planes_retreat_to_a_file_and_no_further():
+    planes = Planes(CPU, torch.float32)
+    assert planes.home == "host"
+    assert planes.allocate(2, 3, 4).shape == (2, 3, 4)
+    assert planes.retreat()
+    assert planes.home == "file"
+    assert planes.allocate(2, 3, 4).shape == (2, 3, 4)
+    assert not planes.retreat()
+
+
+def test_pictures_too_large_for_memory_go_to_a_file(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1000)
+    assert isinstance(memory.picture_array((100, 10, 3), np.uint16), np.memmap)
+    assert not isinstance(memory.picture_array((10, 10, 3), np.uint8), np.memmap)

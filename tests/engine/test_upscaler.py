@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upscale.engine import upscaler as module
+from upscale.engine.loading import Model
+from upscale.engine.memory import Planes
+from upscale.engine.upscaler import OVERLAP, Upscaler, output_size
+from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError, UsageError
+from upscale.models import RRDBSpec, SRVGGSpec
+
+X4 = RRDBSpec(blocks=2, features=8, growth=4)
+X2 = RRDBSpec(blocks=1, features=8, growth=4, unshuffle=2)
+X1 = RRDBSpec(blocks=1, features=8, growth=4, unshuffle=4)
+
+
+def random_picture(height, width, channels=3, dtype=np.uint8, seed=0):
+    values = np.random.default_rng(seed).random((height, width, channels), np.float32)
+    highest = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
+    return (values * highest).astype(dtype)
+
+
+def whole_picture(model, picture):
+    """What the network gives in one piece, written without the engine: float64 HWC in [0, 1]."""
+    highest = {"uint8": 255, "uint16": 65535, "float32": 1}[str(picture.dtype)]
+    tensor = torch.from_numpy(picture.astype(np.float32) / highest).permute(2, 0, 1)[None]
+    _, _, height, width = tensor.shape
+    side = model.unshuffle
+    tensor = F.pad(tensor, (0, -width % side, 0, -height % side), "reflect")
+    with torch.inference_mode():
+        result = model.network(tensor)[0, :, : height * model.scale, : width * model.scale]
+    return result.clamp(0, 1).permute(1, 2, 0).double().numpy()
+
+
+@pytest.mark.parametrize("dtype, highest", [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+@pytest.mark.parametrize("spec", [X4, X2, X1, SRVGGSpec(3, features=8, convolutions=5)], ids=str)
+def test_every_depth_keeps_its_precision(random_model, spec, dtype, highest):
+    model = random_model(spec)
+    picture = random_picture(37, 51, dtype=dtype)
+    result = Upscaler(model, device="cpu", tile=16).upscale(picture)
+    expected = whole_picture(model, picture)
+    assert result.dtype == dtype
+    assert result.shape == expected.shape
+    error = np.abs(result / highest - expected).max()
+    assert error < 1e-4 + 0.5001 / highest * (dtype != np.float32)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    spec=st.sampled_from([X4, X2, X1, SRVGGSpec(2, features=8, convolutions=6)]),
+    height=st.integers(5, 60),
+    width=st.integers(5, 60),
+    tile=st.integers(16, 80),
+    seed=st.integers(0, 99),
+)
+def test_tiles_of_any_size_stay_within_one_level(random_model, spec, height, width, tile, seed):
+    model, picture = random_model(spec, seed), random_picture(height, width, seed=seed)
+    whole = Upscaler(model, device="cpu", tile=0).upscale(picture)
+    tiled = Upscaler(model, device="cpu", tile=tile).upscale(picture)
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
+
+
+@pytest.mark.parametrize("spec", [X4, X2, X1], ids=str)
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 5), (3, 2)])
+def test_tiny_pictures(random_model, spec, height, width):
+    result = Upscaler(random_model(spec), device="cpu").upscale(random_picture(height, width))
+    assert result.shape == (height * spec.scale, width * spec.scale, 3)
+
+
+def test_grey_stays_grey_and_is_what_grey_rgb_averages_to(random_model):
+    model = random_model(X4)
+    grey = random_picture(20, 30, 1)
+    upscaler = Upscaler(model, device="cpu")
+    result = upscaler.upscale(grey)
+    assert result.shape == (80, 120, 1)
+    expected = whole_picture(model, np.repeat(grey, 3, axis=2))
+    assert upscaler.upscale(grey[:, :, 0]).shape == (80, 120)
+    unclamped_means_agree = np.abs(result[:, :, 0] / 255 - expected.mean(2)) < 0.004
+    inside = ((expected > 0) & (expected < 1)).all(2)
+    assert unclamped_means_agree[inside].all()
+
+
+def test_views_with_negative_strides_are_read_right(random_model):
+    upscaler = Upscaler(random_model(X4), device="cpu", tile=16)
+    picture = random_picture(20, 33)
+    assert np.array_equal(
+        upscaler.upscale(picture[::-1, ::-1]), upscaler.upscale(picture[::-1, ::-1].copy())
+    )
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(4, np.uint8),
+        np.zeros((4, 4, 3), np.float64),
+        np.full((4, 4, 3), np.nan, np.float32),
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_what_is_no_picture_is_refused(random_model, array):
+    with pytest.raises(UsageError):
+        Upscaler(random_model(X4), device="cpu").upscale(array)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tile": 8}, {"tile": -1}, {"device": "tpu"}, {"device": "cpu:1"}, {"precision": "fp8"}],
+)
+def test_meaningless_options_are_refused(random_model, options):
+    with pytest.raises(UsageError):
+        Upscaler(random_model(X4), **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA GPU")
+def test_a_missing_gpu_is_an_error_not_a_silent_cpu(random_model):
+    with pytest.raises(DeviceError, match="--device cpu"):
+        Upscaler(random_model(X4), device="cuda")
+
+
+def test_sizes_asked_for(random_model):
+    upscaler = Upscaler(random_model(X4), device="cpu")
+    picture = random_picture(20, 31)
+    assert upscaler.upscale(picture, scale=2.5).shape == (50, 78, 3)
+    assert upscaler.upscale(picture, scale=6).shape == (120, 186, 3)
+    assert upscaler.upscale(picture, size=(7, 300)).shape == (300, 7, 3)
+    assert upscaler.run(picture, scale=4).report.resize is None
+    assert "Lanczos" in upscaler.run(picture, scale=2).report.resize
+    for impossible in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UsageError):
+            output_size(10, 10, impossible)
+    with pytest.raises(UsageError):
+        upscaler.upscale(picture, size=(0, 4))
+
+
+def test_the_ensemble_is_the_mean_of_eight_transformed_results(random_model):
+    model = random_model(X4)
+    picture = random_picture(13, 22, dtype=np.float32)
+    expected = np.zeros((52, 88, 3))
+    for turns in range(4):
+        for flip in (False, True):
+            turned = np.rot90(picture, turns)
+            turned = turned[:, ::-1] if flip else turned
+            tensor = torch.from_numpy(turned.copy()).permute(2, 0, 1)[None]
+            with torch.inference_mode():
+                result = model.network(tensor)[0].permute(1, 2, 0).numpy()
+            result = result[:, ::-1] if flip else result
+            expected += np.rot90(result, -turns) / 8
+    result = Upscaler(model, device="cpu", tile=16, tta=True).upscale(picture)
+    assert np.abs(result - expected.clip(0, 1)).max() < 1e-4
+
+
+def test_progress_reaches_its_total_and_never_falls(random_model):
+    for tta in (False, True):
+        seen = []
+        upscaler = Upscaler(random_model(X4), device="cpu", tile=16, tta=tta)
+        report = upscaler.run(random_picture(40, 40), progress=seen.append).report
+        assert [p.done for p in seen] == list(range(1, len(seen) + 1))
+        assert seen[-1].done == seen[-1].total == report.tiles
+
+
+def test_the_report_tells_what_happened(random_model):
+    report = Upscaler(random_model(X4), device="cpu", tile=16).run(random_picture(40, 40)).report
+    assert (report.tile, report.tiling, report.device) == (16, "exact", "cpu")
+    assert (report.precision, report.planes, report.model_scale) == ("fp32", "host", 4)
+    assert (
+        Upscaler(random_model(X4), device="cpu", tile=0).run(random_picture(9, 9)).report.tile == 0
+    )
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_close_to_fp32(random_model, precision):
+    model, picture = random_model(X4), random_picture(30, 30, dtype=np.float32)
+    whole = Upscaler(model, device="cpu").upscale(picture)
+    half = Upscaler(model, device="cpu", precision=precision).run(picture)
+    assert half.report.precision == precision
+    assert 0 < np.abs(half.pixels - whole).max() < 0.05
+
+
+class BreaksInHalf(torch.nn.Module):
+    """A layer whose half-precision result has a hole, as on some graphics cards."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        result = self.inner(x)
+        if result.dtype != torch.float32:
+            result[:, :, 0, 0] = torch.nan
+        return result
+
+
+def test_tiles_that_half_precision_breaks_are_computed_in_fp32_and_counted(random_model):
+    model, picture = random_model(X4), random_picture(30, 30)
+    whole = Upscaler(model, device="cpu").upscale(picture)
+    model.network.body[1].rdb2.conv3 = BreaksInHalf(model.network.body[1].rdb2.conv3)
+    result = Upscaler(model, device="cpu", precision="bf16").run(picture)
+    assert result.report.fp32_tiles == 1
+    assert np.abs(result.pixels.astype(int) - whole).max() < 12
+
+
+def test_values_beyond_half_precision_turn_the_picture_to_fp32(random_model):
+    model, picture = random_model(X4), random_picture(30, 30)
+    model.network.conv_first.weight.data *= 1e7
+    model.network.conv_last.weight.data *= 1e-7
+    whole = Upscaler(model, device="cpu").upscale(picture)
+    result = Upscaler(model, device="cpu", precision="fp16").run(picture)
+    assert result.report.precision == "fp32"
+    assert np.abs(result.pixels.astype(int) - whole).max() <= 1
+
+
+def test_a_broken_network_is_an_error_not_a_black_picture(random_model):
+    model = random_model(X4)
+    model.network.conv_last.bias.data[1] = torch.nan
+    with pytest.raises(CheckpointError, match="finite"):
+        Upscaler(model, device="cpu").upscale(random_picture(8, 8))
+
+
+def test_memory_that_runs_out_halves_tiles_then_moves_planes(random_model, monkeypatch):
+    """Allocation fails above a size that shrinks once planes have moved to a file."""
+    model, picture = random_model(X4), random_picture(100, 60)
+    whole = Upscaler(model, device="cpu").upscale(picture)
+    allocate = Planes.allocate
+
+    def scarce(self, rows, width, channels):
+        if rows > 30 and self.home == "host":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return allocate(self, rows, width, channels)
+
+    monkeypatch.setattr(Planes, "allocate", scarce)
+    result = Upscaler(model, device="cpu", tile=64).run(picture)
+    assert result.report.halvings == 2
+    assert (result.report.tile, result.report.planes) == (16, "file")
+    assert np.abs(result.pixels.astype(int) - whole).max() <= 1
+
+
+def test_no_memory_at_all_fails_with_advice(random_model, monkeypatch):
+    def full(self, rows, width, channels):
+        raise MemoryError
+
+    monkeypatch.setattr(Planes, "allocate", full)
+    with pytest.raises(MemoryExhaustedError, match="use"):
+        Upscaler(random_model(X4), device="cpu").upscale(random_picture(40, 40))
+
+
+def test_planes_beyond_memory_start_in_a_file(random_model, monkeypatch):
+    model, picture = random_model(X4), random_picture(50, 40)
+    whole = Upscaler(model, device="cpu").upscale(picture)
+    monkeypatch.setattr(module, "available_memory", lambda device: 1000)
+    result = Upscaler(model, device="cpu", tile=16).run(picture)
+    assert result.report.planes == "file"
+    assert np.abs(result.pixels.astype(int) - whole).max() <= 1
+
+
+def test_models_without_stages_are_blended_and_say_so():
+    class Nearest(torch.nn.Module):
+        def forward(self, x):
+            return F.interpolate(x, scale_factor=2)
+
+    model = Model("nearest", Nearest(), 2, 3, False, "nearest")
+    picture = random_picture(150, 170)
+    result = Upscaler(model, device="cpu", tile=80).run(picture)
+    assert np.array_equal(result.pixels, picture.repeat(2, 0).repeat(2, 1))
+    assert result.report.tiling == f"blended, overlap {OVERLAP} px"
+    assert result.report.tile == 80
+
+
+def test_a_grey_model_takes_grey_pictures_only(random_model):
+    model = random_model(RRDBSpec(1, 1, features=8, growth=4, blocks=1))
+    upscaler = Upscaler(model, device="cpu")
+    assert upscaler.upscale(random_picture(9, 9, 1)).shape == (36, 36, 1)
+    with pytest.raises(UsageError, match="grey"):
+        upscaler.upscale(random_picture(9, 9, 3))
