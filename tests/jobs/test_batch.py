@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import io
+import os
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from upscale.errors import CheckpointError, MemoryExhaustedError, UsageError
+from upscale.jobs import (
+    Advanced,
+    BatchSettings,
+    Finished,
+    ModelFacts,
+    Planned,
+    Started,
+    Status,
+    WriteSettings,
+    batch,
+    make_plan,
+    run_batch,
+)
+from upscale.options import Options, OutputOptions
+
+MODEL = ModelFacts("net", 2)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for width in (4, 5, 6, 7, 8):
+        pixels = np.random.default_rng(width).integers(0, 256, (3, width, 3)).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{width}.png"), pixels)
+    return folder
+
+
+def run(folder, factory, *, jobs=2, listener=None, stdout=None, overwrite=False, **output):
+    output = {"output": str(folder.parent / "out")} | output
+    options = Options(output=OutputOptions(overwrite=overwrite, **output))
+    plan = make_plan([str(folder)], options, MODEL, lambda: b"")
+    settings = BatchSettings(jobs=jobs, write=WriteSettings(overwrite=overwrite))
+    return run_batch(plan, settings, factory, listener or (lambda event: None), stdout)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 8])
+def test_every_picture_is_enlarged_and_results_keep_their_order(jobs, pictures, nearest):
+    results = run(pictures, nearest, jobs=jobs)
+    assert [Path(result.input).name for result in results] == [f"{n}.png" for n in range(4, 9)]
+    for result in results:
+        assert result.status is Status.DONE
+        small, large = cv2.imread(result.input), cv2.imread(result.output)
+        np.testing.assert_array_equal(large, small.repeat(2, 0).repeat(2, 1))
+
+
+def test_a_result_is_complete(pictures, nearest):
+    record = run(pictures, nearest)[0].record()
+    assert record | {"seconds": 0} == {
+        "input": str(pictures / "4.png"),
+        "output": str(pictures.parent / "out" / "4.png"),
+        "status": "done",
+        "model": "nearest",
+        "scale": 2.0,
+        "size_in": [4, 3],
+        "size_out": [8, 6],
+        "tile": 512,
+        "device": "cpu",
+        "precision": "fp32",
+        "seconds": 0,
+        "error": None,
+    }
+    assert record["seconds"] >= 0
+
+
+def test_events_come_in_order_from_the_calling_thread(pictures, nearest):
+    events, threads = [], set()
+
+    def listen(event):
+        events.append(event)
+        threads.add(threading.current_thread())
+
+    run(pictures, nearest, listener=listen, jobs=1)
+    assert threads == {threading.current_thread()}
+    assert [type(event) for event in events] == [
+        Planned,
+        *[Started, Advanced, Advanced, Finished] * 5,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (MemoryExhaustedError("6.png: too large"), "6.png: too large"),
+        (MemoryError(), "not enough memory"),
+        (ZeroDivisionError("oops"), "internal error: ZeroDivisionError: oops; run again with -v"),
+    ],
+)
+def test_one_failure_does_not_stop_the_others(error, text, pictures, nearest):
+    results = run(pictures, lambda: nearest(6, error))
+    failed = [result for result in results if result.status is Status.FAILED]
+    assert [Path(result.input).name for result in failed] == ["6.png"]
+    assert text in failed[0].error
+    assert type(error).__name__ in failed[0].trace
+    assert not (pictures.parent / "out" / "6.png").exists()
+    assert sum(result.status is Status.DONE for result in results) == 4
+
+
+def test_a_model_that_cannot_be_used_fails_all_and_is_tried_once(pictures):
+    tries = []
+
+    def factory():
+        tries.append(1)
+        raise CheckpointError("net: damaged")
+
+    results = run(pictures, factory)
+    assert [result.error for result in results] == ["net: damaged"] * 5
+    assert len(tries) == 1
+
+
+def test_wrong_usage_that_the_model_finds_ends_the_batch(pictures):
+    def factory():
+        raise UsageError("no denoise here")
+
+    with pytest.raises(UsageError):
+        run(pictures, factory)
+
+
+def test_without_work_no_model_is_loaded(pictures, nearest):
+    run(pictures, nearest)
+    results = run(pictures, lambda: pytest.fail("not needed"), skip_existing=True)
+    assert {result.status for result in results} == {Status.SKIPPED}
+
+
+def test_a_picture_cut_off_after_its_header_fails_alone(pictures, nearest):
+    whole = (pictures / "5.png").read_bytes()
+    (pictures / "5.png").write_bytes(whole[:60])
+    results = run(pictures, nearest)
+    assert [result.status for result in results].count(Status.FAILED) == 1
+    assert "5.png" in results[1].error
+
+
+def test_an_output_that_appears_meanwhile_is_not_replaced(pictures, nearest):
+    target = pictures.parent / "out" / "4.png"
+
+    def factory():
+        target.parent.mkdir()
+        target.write_bytes(b"mine")
+        return nearest()
+
+    results = run(pictures, factory)
+    assert results[0].status is Status.FAILED
+    assert target.read_bytes() == b"mine"
+
+
+def test_an_unwritable_folder_fails_without_leaving_anything(pictures, nearest, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "link", refuse)
+    results = run(pictures, nearest)
+    assert {result.status for result in results} == {Status.FAILED}
+    assert list((pictures.parent / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_an_interrupt_leaves_finished_outputs_whole_and_reported(jobs, pictures, nearest):
+    finished = []
+
+    def listen(event):
+        if isinstance(event, Finished):
+            finished.append(event.result)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(pictures, lambda: nearest(7, KeyboardInterrupt()), listener=listen, jobs=jobs)
+    assert [Path(result.output).name for result in finished] == ["4.png", "5.png", "6.png"]
+    written = sorted((pictures.parent / "out").iterdir())
+    assert [path.name for path in written] == ["4.png", "5.png", "6.png"]
+    assert all(cv2.imread(str(path)) is not None for path in written)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_few_pictures_are_in_flight_at_a_time(jobs, pictures, nearest, monkeypatch):
+    alive, most = 0, 0
+    lock = threading.Lock()
+    read, write = batch.load_picture, batch.store_picture
+
+    def counted_read(*args):
+        nonlocal alive, most
+        with lock:
+            alive += 1
+            most = max(most, alive)
+        return read(*args)
+
+    def counted_write(*args):
+        nonlocal alive
+        write(*args)
+        with lock:
+            alive -= 1
+
+    monkeypatch.setattr(batch, "load_picture", counted_read)
+    monkeypatch.setattr(batch, "store_picture", counted_write)
+    run(pictures, nearest, jobs=jobs)
+    assert alive == 0
+    assert most <= jobs + 1
+
+
+def test_the_picture_goes_to_standard_output_and_a_closed_one_is_a_failure(pictures, nearest):
+    source = pictures / "4.png"
+    plan = make_plan([str(source)], Options(output=OutputOptions(output="-")), MODEL, lambda: b"")
+    stdout = io.BytesIO()
+    (result,) = run_batch(plan, BatchSettings(), nearest, lambda event: None, stdout)
+    assert result.output == "-"
+    decoded = cv2.imdecode(np.frombuffer(stdout.getvalue(), np.uint8), cv2.IMREAD_COLOR)
+    assert decoded.shape == (6, 8, 3)
+
+    class Closed(io.BytesIO):
+        def write(self, data):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    (result,) = run_batch(plan, BatchSettings(), nearest, lambda event: None, Closed())
+    assert result.status is Status.FAILED
+    assert "standard output" in result.error

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from upscale.errors import UsageError
+from upscale.jobs.naming import NameFields, check_template, model_label, render, short_scale
+
+FIELDS = NameFields(
+    stem="photo", scale="2.5", model="realesrgan-x4plus", width=1920, height=1080, ext="jpg"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("{stem}_x{scale}.{ext}", "photo_x2.5.jpg"),
+        ("{stem}_{width}x{height}.{ext}", "photo_1920x1080.jpg"),
+        ("{model}/{stem}.{ext}", "realesrgan-x4plus/photo.jpg"),
+        ("{stem} large", "photo large.jpg"),
+        ("v1.2 {stem}", "v1.2 photo.jpg"),
+        ("{stem}.jpeg", "photo.jpeg"),
+        ("{{{stem}}}", "{photo}.jpg"),
+    ],
+)
+def test_template_gives_the_name(template, name):
+    assert render(template, FIELDS) == name
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{nothing}",
+        "{}",
+        "{0}",
+        "{stem.__class__}",
+        "{stem[0]}",
+        "{stem!r}",
+        "{width:09d}",
+        "{stem",
+        "stem}",
+        "/tmp/{stem}",
+        "../{stem}",
+        "a/../../{stem}",
+        "",
+        ".",
+    ],
+)
+def test_unsafe_or_unknown_templates_are_usage_errors(template):
+    with pytest.raises(UsageError) as caught:
+        check_template(template)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_template_may_not_name_another_format_than_the_one_that_is_written():
+    with pytest.raises(UsageError, match="-f png"):
+        render("{stem}.png", FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("scale", "text"), [(4, "4"), (4.0, "4"), (2.5, "2.5"), (10 / 3, "3.333"), (0.5, "0.5")]
+)
+def test_scales_are_short(scale, text):
+    assert short_scale(scale) == text
+
+
+@pytest.mark.parametrize(
+    ("model", "label"),
+    [
+        ("realesrgan-x4plus", "realesrgan-x4plus"),
+        ("some/folder/mine.pth", "mine"),
+        ("a/b", "a_b"),
+        ("C:\\nets\\b", "C__nets_b"),
+    ],
+)
+def test_model_label_holds_no_separator(model, label):
+    assert model_label(model) == label

@@ -1,0 +1,78 @@
+"""Progress bars on a terminal: tiles of the current picture, and pictures of the batch."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+_NAME_WIDTH = 28
+
+
+class _RateColumn(ProgressColumn):
+    """Steps a second, or seconds a step where that reads better."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
+
+
+class Bars:
+    """The bars of one batch; one picture shows no bar of pictures."""
+
+    def __init__(self, stderr: TextIO, pictures: int) -> None:
+        # Rich would otherwise send what is printed to standard output to its own stream.
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            _RateColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(file=stderr),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._pictures = (
+            self._progress.add_task("pictures", total=pictures) if pictures > 1 else None
+        )
+        self._tiles = self._progress.add_task("preparing", total=None)
+        self._progress.start()
+
+    def start_picture(self, name: str) -> None:
+        """Show the tiles of another picture."""
+        shown = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
+        self._progress.reset(self._tiles, total=None, description=shown)
+
+    def advance(self, done: int, total: int) -> None:
+        """Show that `done` of `total` tiles are computed."""
+        self._progress.update(self._tiles, completed=done, total=total)
+
+    def finish_picture(self, failed: int) -> None:
+        """Count one picture as ended."""
+        if self._pictures is not None:
+            name = f"pictures ({failed} failed)" if failed else "pictures"
+            self._progress.update(self._pictures, advance=1, description=name)
+
+    def stop(self) -> None:
+        """Take the bars off the terminal."""
+        self._progress.stop()
+
+    def resume(self) -> None:
+        """Show the bars again."""
+        self._progress.start()

@@ -1,0 +1,34 @@
+"""The commands beside the default one: a line on each, and how to get it without the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import typer
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command's line in the help, and the import that makes it."""
+
+    summary: str
+    load: Callable[[], typer.Typer]
+
+
+def _models() -> typer.Typer:
+    from upscale.cli.models import app
+
+    return app
+
+
+def _doctor() -> typer.Typer:
+    from upscale.cli.doctor import app
+
+    return app
+
+
+COMMANDS: Mapping[str, Command] = {
+    "models": Command("List, fetch, import and blend networks.", _models),
+    "doctor": Command("Show what works here, and what to do about the rest.", _doctor),
+}

@@ -1,0 +1,242 @@
+"""The default command: `upscale INPUT... [-o OUT]`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from upscale import __version__
+from upscale.cli.commands import COMMANDS
+from upscale.cli.session import Action, Session
+from upscale.options import DEFAULT_MODEL, load_options, option_names
+
+
+class _DefaultCommand(TyperCommand):
+    """Adds the other commands to the help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        super().format_help(ctx, formatter)
+        from rich.console import Console
+        from rich.panel import Panel
+        from rich.table import Table
+
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold cyan", no_wrap=True)
+        table.add_column()
+        for name, command in COMMANDS.items():
+            table.add_row(name, command.summary)
+        panel = Panel(table, title="Commands", title_align="left", border_style="dim")
+        Console(file=sys.stdout).print(panel)
+
+
+_EPILOG = (
+    "Every option also reads UPSCALE_<OPTION> (as UPSCALE_MAX_SIDE) and a key of the configuration "
+    "file (as max-side = 2048), which is upscale/config.toml in the user's configuration folder or "
+    "what UPSCALE_CONFIG names. Flags outrank the environment, which outranks the file. "
+    "An input named like a command is reached with ./"
+)
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+def _show_version(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.obj.out(f"upscale {__version__}")
+        raise typer.Exit
+
+
+def _set_verbose(context: typer.Context, wanted: bool | None) -> bool | None:
+    if wanted and isinstance(context.obj, Session):
+        context.obj.verbose = True
+    return wanted
+
+
+def _text(*names: str, metavar: str, help: str, panel: str) -> Any:  # noqa: ANN401
+    return typer.Option(
+        *names, metavar=metavar, help=help, rich_help_panel=panel, show_default=False
+    )
+
+
+def _switch(*names: str, help: str, panel: str) -> Any:  # noqa: ANN401
+    return typer.Option(*names, metavar="", help=help, rich_help_panel=panel, show_default=False)
+
+
+_OUT, _SIZE, _NET, _RUN, _SHOW = "Output", "Size", "Network", "Many pictures", "Messages"
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT",
+        help="Pictures (JPEG, PNG, WebP, TIFF, BMP), folders, or - for standard input.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    str | None,
+    _text("-o", "--output", metavar="OUT", panel=_OUT, help="A file, a folder (end a new one in "
+          "/), or - for standard output. Without it: photo_x4.jpg beside photo.jpg."),
+]  # fmt: skip
+Format = Annotated[
+    str | None,
+    _text("-f", "--format", metavar="FORMAT", panel=_OUT,
+          help="jpg, png, webp, tiff or bmp. Default: the input's own."),
+]  # fmt: skip
+Quality = Annotated[
+    str | None,
+    _text("-q", "--quality", metavar="1..100", panel=_OUT,
+          help="Quality of JPEG and WebP."),
+]  # fmt: skip
+Name = Annotated[
+    str | None,
+    _text("--name", metavar="TEMPLATE", panel=_OUT,
+          help="Name of the outputs, from {stem} {scale} {model} {width} {height} {ext}; "
+          "as {stem}_x{scale}.{ext}"),
+]  # fmt: skip
+Overwrite = Annotated[
+    bool | None, _switch("--overwrite", panel=_OUT, help="Replace outputs that exist.")
+]
+SkipExisting = Annotated[
+    bool | None, _switch("--skip-existing", panel=_OUT, help="Pass over outputs that exist.")
+]
+Scale = Annotated[
+    str | None,
+    _text("-s", "--scale", metavar="N", panel=_SIZE,
+          help="Output size over input size, any number above 0. Default: the network's own."),
+]  # fmt: skip
+Width = Annotated[
+    str | None,
+    _text("--width", metavar="PIXELS", panel=_SIZE,
+          help="Width of the result; alone it keeps the proportions."),
+]  # fmt: skip
+Height = Annotated[
+    str | None,
+    _text("--height", metavar="PIXELS", panel=_SIZE,
+          help="Height of the result; alone it keeps the proportions."),
+]  # fmt: skip
+MaxSide = Annotated[
+    str | None,
+    _text("--max-side", metavar="PIXELS", panel=_SIZE, help="Longer side of the result."),
+]
+Model = Annotated[
+    str | None,
+    _text("-n", "--model", metavar="NAME|FILE", panel=_NET,
+          help=f"A network that upscale models lists, or a file. Default: {DEFAULT_MODEL}."),
+]  # fmt: skip
+Tile = Annotated[
+    str | None,
+    _text("-t", "--tile", metavar="auto|0|N", panel=_NET,
+          help="Side of a tile in input pixels, 16 or more; 0 for none. Saves memory and does not "
+          "change the result. Default: auto."),
+]  # fmt: skip
+Device = Annotated[
+    str | None,
+    _text("--device", metavar="DEVICE", panel=_NET,
+          help="auto, cpu, cuda, cuda:N or mps. Default: auto."),
+]  # fmt: skip
+Precision = Annotated[
+    str | None,
+    _text("--precision", metavar="PRECISION", panel=_NET,
+          help="auto, fp32, fp16 or bf16. Default: auto."),
+]  # fmt: skip
+Tta = Annotated[
+    bool | None,
+    _switch("-x", "--tta", panel=_NET, help="Average the eight flips and turns: 8 times slower."),
+]
+Denoise = Annotated[
+    str | None,
+    _text("--denoise", metavar="0..1", panel=_NET,
+          help="How much noise to remove, for networks that have a choice."),
+]  # fmt: skip
+Jobs = Annotated[
+    str | None,
+    _text("-j", "--jobs", metavar="N", panel=_RUN,
+          help="Threads that read and write beside the computing. Default: 2."),
+]  # fmt: skip
+Recursive = Annotated[
+    bool | None,
+    _switch("-r", "--recursive", panel=_RUN,
+            help="Look into folders of folders; the output folder mirrors them."),
+]  # fmt: skip
+DryRun = Annotated[
+    bool | None,
+    _switch("--dry-run", panel=_RUN, help="Print what would be written, and touch nothing."),
+]
+MaxPixels = Annotated[
+    str | None,
+    _text("--max-pixels", metavar="N", panel=_RUN,
+          help="Refuse larger inputs, as a guard against hostile files."),
+]  # fmt: skip
+Json = Annotated[
+    bool | None, _switch("--json", panel=_SHOW, help="Print one JSON object a picture.")
+]
+Quiet = Annotated[bool | None, _switch("--quiet", panel=_SHOW, help="Print nothing but errors.")]
+Verbose = Annotated[
+    bool | None,
+    typer.Option(
+        "-v",
+        "--verbose",
+        callback=_set_verbose,
+        is_eager=True,
+        rich_help_panel=_SHOW,
+        metavar="",
+        show_default=False,
+        help="Print more: a line a picture, and the traceback of an error.",
+    ),
+]
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        rich_help_panel=_SHOW,
+        metavar="",
+        help="Print the version.",
+    ),
+]
+
+
+@app.command(cls=_DefaultCommand, epilog=_EPILOG)
+def image(
+    context: typer.Context,
+    *,
+    inputs: Inputs = None,
+    output: Output = None,
+    format: Format = None,
+    quality: Quality = None,
+    name: Name = None,
+    overwrite: Overwrite = None,
+    skip_existing: SkipExisting = None,
+    scale: Scale = None,
+    width: Width = None,
+    height: Height = None,
+    max_side: MaxSide = None,
+    model: Model = None,
+    tile: Tile = None,
+    device: Device = None,
+    precision: Precision = None,
+    tta: Tta = None,
+    denoise: Denoise = None,
+    jobs: Jobs = None,
+    recursive: Recursive = None,
+    dry_run: DryRun = None,
+    max_pixels: MaxPixels = None,
+    json: Json = None,
+    quiet: Quiet = None,
+    verbose: Verbose = None,
+    version: Version = False,
+) -> Action:
+    """Upscale pictures: upscale photo.jpg writes photo_x4.jpg."""
+    flags = {key: value for key, value in context.params.items() if key in option_names()}
+
+    def action(session: Session) -> int:
+        options = load_options(flags, session.environ)
+        session.verbose = options.report.verbose
+        from upscale.cli.pictures import upscale_pictures
+
+        return upscale_pictures(session, inputs or [], options)
+
+    return action

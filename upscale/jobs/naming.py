@@ -1,0 +1,103 @@
+"""Names of outputs: templates with a fixed set of fields.
+
+| field | example |
+|---|---|
+| `{stem}` | `photo` of `photo.jpg` |
+| `{scale}` | `4` or `2.5` (output width / input width where a size was asked for) |
+| `{model}` | `realesrgan-x4plus` |
+| `{width}` `{height}` | size of the output in pixels |
+| `{ext}` | `jpg`, without the dot; `.{ext}` is added where a template does not have it |
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+from string import Formatter
+
+from upscale.errors import UpscaleError, UsageError
+from upscale.pictures import format_of, suffix_of
+
+BESIDE_BY_SCALE = "{stem}_x{scale}.{ext}"
+BESIDE_BY_SIZE = "{stem}_{width}x{height}.{ext}"
+IN_FOLDER = "{stem}.{ext}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameFields:
+    """The values that a template can use; its fields are the template's fields."""
+
+    stem: str
+    scale: str
+    model: str
+    width: int
+    height: int
+    ext: str
+
+
+FIELDS = tuple(NameFields.__dataclass_fields__)
+
+
+def short_scale(scale: float) -> str:
+    """Return a scale in few characters: `4`, `2.5`, `3.333`."""
+    return f"{scale:.4g}"
+
+
+def model_label(model: str) -> str:
+    """Return a model's name as it may stand in a file name: a file's stem, no separators."""
+    label = Path(model).stem if Path(model).suffix else model
+    return "".join("_" if c in '/\\:*?"<>|' else c for c in label)
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that could not name a file safely.
+
+    Raises:
+        UsageError: Unknown or decorated fields, unbalanced braces, an absolute path, or `..`.
+    """
+    for name, spec, conversion in _parse(template):
+        if name not in FIELDS:
+            known = ", ".join(f"{{{field}}}" for field in FIELDS)
+            raise UsageError(f"--name: unknown field {{{name}}}; known: {known}")
+        if spec or conversion:
+            raise UsageError(f"--name: {{{name}}} takes no format or conversion")
+    path = PurePath(template)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise UsageError(f"--name: {template!r} must name a file inside the output folder")
+
+
+def render(template: str, fields: NameFields) -> str:
+    """Return the output's name, relative to the output folder, with its suffix.
+
+    Raises:
+        UsageError: The template is wrong, or it ends in the suffix of another picture format.
+    """
+    check_template(template)
+    name = template.format(**asdict(fields))
+    if any(field == "ext" for field, _, _ in _parse(template)):
+        return name
+    written = _format_or_none(PurePath(name).suffix)
+    if written is None:
+        return f"{name}.{fields.ext}"
+    if written != format_of(fields.ext):
+        raise UsageError(
+            f"--name: {template!r} names another format than {fields.ext}: "
+            f"give -f {suffix_of(written)[1:]} or end it in .{{ext}}"
+        )
+    return name
+
+
+def _parse(template: str) -> list[tuple[str, str, str]]:
+    """Return (field, format specification, conversion) of each replacement in a template."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise UsageError(f"--name: {template!r}: {error}") from error
+    return [(name, spec or "", conv or "") for _, name, spec, conv in parts if name is not None]
+
+
+def _format_or_none(suffix: str) -> str | None:
+    try:
+        return format_of(suffix)
+    except UpscaleError:
+        return None

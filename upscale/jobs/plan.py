@@ -1,0 +1,386 @@
+"""What will be done, found before any work: inputs, outputs, sizes, formats and clashes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from upscale.errors import OutputError, PictureError, UpscaleError, UsageError
+from upscale.jobs.events import JobResult, Status, error_text, path_text, traceback_text
+from upscale.jobs.image import ImageJob
+from upscale.jobs.naming import (
+    BESIDE_BY_SCALE,
+    BESIDE_BY_SIZE,
+    IN_FOLDER,
+    NameFields,
+    check_template,
+    model_label,
+    render,
+    short_scale,
+)
+from upscale.options import Options
+from upscale.pictures import (
+    can_hold,
+    format_of,
+    is_picture_name,
+    read_size,
+    suffix_of,
+)
+from upscale.pictures.formats import sniff
+
+STANDARD_STREAM = "-"
+_FALLBACK_FORMAT = "png"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What planning needs of a model: its name, and its scale where the size depends on it."""
+
+    name: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The jobs in order; those that need no work, or cannot be done, are results already."""
+
+    items: tuple[ImageJob | JobResult, ...]
+    passed_over: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where outputs go; `path` is the file or the folder, None beside the inputs or for stdout."""
+
+    kind: Literal["beside", "folder", "file", "stdout"]
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input: `data` is its path, or what standard input or a pipe held."""
+
+    label: str
+    data: Path | bytes
+    folder: Path = Path()
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return "stdin" if self.label == STANDARD_STREAM else Path(self.label).stem
+
+
+def make_plan(
+    inputs: Sequence[str], options: Options, model: ModelFacts, stdin: Callable[[], bytes]
+) -> Plan:
+    """Find the inputs and decide their outputs; nothing is written.
+
+    Args:
+        inputs: Files, folders, or `-`, as the user named them.
+        options: What was asked for.
+        model: The model that will be used.
+        stdin: Reads all of standard input; called only for `-`.
+
+    Raises:
+        UsageError: The request is impossible for all inputs alike.
+    """
+    asked = options.output.format
+    if asked is not None:
+        asked = _format_argument("--format", asked)
+    if options.output.name is not None:
+        check_template(options.output.name)
+    destination = choose_destination(options.output.output, inputs, asked)
+    finder = _Finder(options.run.recursive, destination.path)
+    sources = [source for name in inputs for source in finder.find(name, stdin)]
+    planner = _Planner(options, model, destination, asked, sources)
+    items = [planner.plan(source) for source in sources]
+    kept = tuple(item for item in items if item is not None)
+    return Plan((*kept, *(_failure(e, model.name) for e in finder.failures)), finder.passed_over)
+
+
+def choose_destination(output: str | None, inputs: Sequence[str], asked: str | None) -> Destination:
+    """Decide what `-o` means for these inputs.
+
+    Raises:
+        UsageError: It cannot mean anything: see the messages.
+    """
+    if not inputs:
+        raise UsageError("no input: name pictures, folders, or - for standard input")
+    if inputs.count(STANDARD_STREAM) > 1:
+        raise UsageError("-: standard input can be read only once")
+    folder = next((name for name in inputs if Path(name).is_dir()), None)
+    single = len(inputs) == 1 and folder is None
+    if output is None:
+        return _default_destination(inputs, folder, single)
+    if output == STANDARD_STREAM:
+        if not single:
+            raise UsageError("-o -: standard output takes one picture: name one input")
+        return Destination("stdout")
+    path = Path(output)
+    if path.is_dir() or output.endswith(("/", os.sep)):
+        return Destination("folder", path)
+    if single:
+        return _file_destination(path, asked)
+    if path.exists() or is_picture_name(path):
+        raise UsageError(f"-o {output}: several pictures need a folder: give one, ending in /")
+    return Destination("folder", path)
+
+
+def _default_destination(inputs: Sequence[str], folder: str | None, single: bool) -> Destination:
+    if folder is not None:
+        raise UsageError(f"{folder}: a folder needs -o FOLDER for its results")
+    if STANDARD_STREAM not in inputs:
+        return Destination("beside")
+    if not single:
+        raise UsageError("-: standard input among several inputs needs -o FOLDER")
+    return Destination("stdout")
+
+
+def _file_destination(path: Path, asked: str | None) -> Destination:
+    if not path.suffix:
+        raise UsageError(f"-o {path}: no such folder: end it in / for a folder, in .png for a file")
+    written = _format_argument(f"-o {path}", path.suffix)
+    if asked is not None and asked != written:
+        raise UsageError(f"-o {path} and --format {asked} name two formats: give one")
+    return Destination("file", path)
+
+
+def _format_argument(label: str, text: str) -> str:
+    try:
+        return format_of(text)
+    except UpscaleError as error:
+        raise UsageError(f"{label}: {error}") from error
+
+
+class _Finder:
+    """Turns what the user named into sources; counts what it passes over."""
+
+    def __init__(self, recursive: bool, output: Path | None) -> None:
+        self._recursive = recursive
+        self._output = None if output is None else os.path.realpath(output)
+        self.passed_over = 0
+        self.failures: list[PictureError] = []
+
+    def find(self, name: str, stdin: Callable[[], bytes]) -> Iterator[Source]:
+        """Yield the sources of one argument, in the order of their names."""
+        if name == STANDARD_STREAM:
+            yield Source(STANDARD_STREAM, stdin())
+        elif Path(name).is_dir():
+            yield from self._walk(Path(name))
+        elif Path(name).is_fifo():  # can be read only once
+            yield Source(name, Path(name).read_bytes())
+        else:
+            yield Source(name, Path(name))
+
+    def _walk(self, root: Path) -> Iterator[Source]:
+        for folder, below, files in os.walk(root, onerror=self._note):
+            here = Path(folder)
+            below[:] = sorted(name for name in below if self._enters(here / name))
+            for name in sorted(files):
+                path = here / name
+                if name.startswith(".") or not is_picture_name(path):
+                    self.passed_over += 1
+                else:
+                    yield Source(str(path), path, here.relative_to(root))
+
+    def _enters(self, folder: Path) -> bool:
+        """Whether to look into a folder: never into hidden ones, nor into our own output."""
+        if not self._recursive or folder.name.startswith("."):
+            return False
+        return os.path.realpath(folder) != self._output
+
+    def _note(self, error: OSError) -> None:
+        self.failures.append(PictureError(f"{error.filename}: {error.strerror}"))
+
+
+class _Planner:
+    """Decides one input after another, remembering which outputs are taken."""
+
+    def __init__(
+        self,
+        options: Options,
+        model: ModelFacts,
+        destination: Destination,
+        asked: str | None,
+        sources: Sequence[Source],
+    ) -> None:
+        self._options = options
+        self._model = model
+        self._destination = destination
+        self._asked = asked
+        self._inputs = {_key(s.data): s.label for s in sources if isinstance(s.data, Path)}
+        self._outputs: dict[str, Source] = {}
+
+    def plan(self, source: Source) -> ImageJob | JobResult | None:
+        """Return the job, or its result where there is nothing to do; None for a repetition."""
+        try:
+            job = self._job(source)
+        except UsageError:
+            raise
+        except UpscaleError as error:
+            return replace(_failure(error, self._model.name), input=source.label)
+        if job.target is not None:
+            earlier = self._outputs.setdefault(_key(job.target), source)
+            if earlier is not source:
+                if earlier.data == source.data:
+                    return None
+                return _refusal(job, f"{source.label}: has the same output as {earlier.label}")
+        return self._existing(job) or self._dry(job)
+
+    def _job(self, source: Source) -> ImageJob:
+        size_in = read_size(source.data)
+        size_out = self._options.size.resolve(size_in, self._model.scale)
+        format, note = self._format(source, size_out)
+        job = ImageJob(
+            label=source.label,
+            source=source.data,
+            target=None,
+            format=format,
+            size_in=size_in,
+            size_out=size_out,
+            model=self._model.name,
+            note=note,
+        )
+        return replace(job, target=self._target(source, job))
+
+    def _format(self, source: Source, size: tuple[int, int]) -> tuple[str, str | None]:
+        """Return the format to write, and a note where it is not the expected one."""
+        path = self._destination.path
+        chosen = self._asked
+        if chosen is None and self._destination.kind == "file" and path is not None:
+            chosen = format_of(path.suffix)
+        if chosen is not None:
+            if reason := _too_large(chosen, size):
+                raise OutputError(f"{source.label}: {reason}: give -f {_FALLBACK_FORMAT}")
+            return chosen, None
+        own = _own_format(source)
+        if reason := _too_large(own, size):
+            return _FALLBACK_FORMAT, f"{reason}, so it is written as {_FALLBACK_FORMAT}"
+        return own, None
+
+    def _target(self, source: Source, job: ImageJob) -> Path | None:
+        kind, path = self._destination.kind, self._destination.path
+        if kind == "stdout":
+            return None
+        if kind == "file":
+            return path
+        if path is None:
+            folder = source.data.parent if isinstance(source.data, Path) else Path()
+        else:
+            folder = path / source.folder
+        return folder / render(self._template(), self._fields(source, job))
+
+    def _template(self) -> str:
+        if self._options.output.name is not None:
+            return self._options.output.name
+        if self._destination.kind == "folder":
+            return IN_FOLDER
+        return BESIDE_BY_SCALE if self._options.size.is_ratio else BESIDE_BY_SIZE
+
+    def _fields(self, source: Source, job: ImageJob) -> NameFields:
+        size = self._options.size
+        scale = (size.scale or self._model.scale) if size.is_ratio else job.scale
+        width, height = job.size_out
+        return NameFields(
+            stem=source.stem,
+            scale=short_scale(scale),
+            model=model_label(self._model.name),
+            width=width,
+            height=height,
+            ext=_extension(source, job.format),
+        )
+
+    def _existing(self, job: ImageJob) -> JobResult | None:
+        """Return the result for a target that must not be written, None if it may be."""
+        if job.target is None:
+            return None
+        replaced = self._inputs.get(_key(job.target))
+        if replaced is not None:
+            return _refusal(job, f"{job.target}: would replace an input: give another -o")
+        if job.target.is_dir():
+            return _refusal(job, f"{job.target}: is a folder")
+        if job.target.exists():
+            if self._options.output.skip_existing:
+                return _settled(job, Status.SKIPPED)
+            if not self._options.output.overwrite:
+                hint = "give --overwrite or --skip-existing"
+                return _refusal(job, f"{job.target}: exists already: {hint}")
+        return self._unwritable(job, job.target)
+
+    def _unwritable(self, job: ImageJob, target: Path) -> JobResult | None:
+        """Refuse before the computing what could not be written after it."""
+        folder = target.parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if folder.is_dir() and os.access(folder, os.W_OK):
+            return None
+        reason = "may not be written" if folder.is_dir() else "is not a folder"
+        return _refusal(job, f"{target}: {folder} {reason}")
+
+    def _dry(self, job: ImageJob) -> ImageJob | JobResult:
+        return _settled(job, Status.PLANNED) if self._options.run.dry_run else job
+
+
+def _too_large(format: str, size: tuple[int, int]) -> str | None:
+    """Return why a format cannot hold a picture of `size`; alpha and depth show when it is read."""
+    reason = can_hold(format, alpha=False, depth=8, width=size[0], height=size[1])
+    return reason and f"{size[0]}x{size[1]}: {reason}"
+
+
+def _own_format(source: Source) -> str:
+    """Return the format of an input: by its first bytes, else by its suffix."""
+    if isinstance(source.data, bytes):
+        found = sniff(source.data[:16])
+    else:
+        with source.data.open("rb") as file:
+            found = sniff(file.read(16))
+    if found is not None:
+        return found
+    return format_of(source.data.suffix) if isinstance(source.data, Path) else _FALLBACK_FORMAT
+
+
+def _extension(source: Source, format: str) -> str:
+    """Return the suffix to write, without its dot: the input's own spelling where it fits."""
+    if isinstance(source.data, Path) and is_picture_name(source.data):
+        suffix = source.data.suffix
+        if format_of(suffix) == format:
+            return suffix[1:]
+    return suffix_of(format)[1:]
+
+
+def _key(path: Path) -> str:
+    """Return what two names of one file have in common."""
+    return os.path.normcase(os.path.realpath(path))
+
+
+def _settled(job: ImageJob, status: Status, error: Exception | None = None) -> JobResult:
+    return JobResult(
+        input=job.label,
+        output=path_text(job.target),
+        status=status,
+        model=job.model,
+        scale=job.scale,
+        size_in=job.size_in,
+        size_out=job.size_out,
+        note=job.note if error is None else None,
+        error=None if error is None else error_text(error),
+        trace=None if error is None else traceback_text(error),
+    )
+
+
+def _refusal(job: ImageJob, message: str) -> JobResult:
+    return _settled(job, Status.FAILED, OutputError(message))
+
+
+def _failure(error: UpscaleError, model: str) -> JobResult:
+    return JobResult(
+        input=str(error).partition(":")[0],
+        output=None,
+        status=Status.FAILED,
+        model=model,
+        error=error_text(error),
+        trace=traceback_text(error),
+    )
