@@ -252,13 +252,18 @@ class Upscaler:
             stack.enter_context(torch.inference_mode())
             # fp32 means fp32: TF32 would cost three decimal digits
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
-            for dtype in dict.fromkeys((self._dtype, torch.float32)):
+            for dtype in self._precisions():
                 run = _Run(dtype, TRANSFORMS if self._tta else 1, progress)
                 try:
                     return self._passes(picture, run), run
                 except PrecisionLossError:
                     continue
         raise AssertionError("fp32 cannot lose precision")
+
+    def _precisions(self) -> list[torch.dtype]:
+        """What to try in turn: the precision asked for, where the model can do it, then fp32."""
+        half = [self._dtype] if self._dtype in self._model.half_precisions else []
+        return [*half, torch.float32]
 
     def _passes(self, picture: NDArray[Any], run: _Run) -> NDArray[Any]:
         height, width, channels = picture.shape

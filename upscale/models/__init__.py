@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from upscale.models.detect import Detected, Spec, UnknownArchitectureError, build, detect
+from upscale.models.detect import (
+    Detected,
+    Spec,
+    UnfitStateError,
+    UnknownArchitectureError,
+    build,
+    detect,
+)
 from upscale.models.rrdbnet import RRDBNet, RRDBSpec
 from upscale.models.srvgg import SRVGGNetCompact, SRVGGSpec
 from upscale.models.stages import IMAGE, Stage, StagedModel
@@ -17,6 +24,7 @@ __all__ = [
     "Spec",
     "Stage",
     "StagedModel",
+    "UnfitStateError",
     "UnknownArchitectureError",
     "build",
     "detect",

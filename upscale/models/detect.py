@@ -27,6 +27,10 @@ class UnknownArchitectureError(CheckpointError):
     """The state dict belongs to no network of this package."""
 
 
+class UnfitStateError(CheckpointError):
+    """The state dict nearly belongs to a network: tensors are missing or misshapen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Detected:
     """A network's hyper-parameters and its state dict under canonical keys."""
@@ -40,7 +44,7 @@ def detect(state: State) -> Detected:
 
     Raises:
         UnknownArchitectureError: it is neither an RRDBNet nor an SRVGGNetCompact.
-        CheckpointError: it looks like one, but tensors are missing, left over or misshapen.
+        UnfitStateError: it looks like one, but tensors are missing or misshapen.
     """
     canonical = _canonical_keys(state)
     if "conv_first.weight" in canonical and "body.0.rdb1.conv1.weight" in canonical:
@@ -152,9 +156,9 @@ def _srvgg_spec(state: State) -> SRVGGSpec:
 def _weight(state: State, layer: str) -> Tensor:
     weight = state.get(f"{layer}.weight")
     if weight is None:
-        raise CheckpointError(f"the tensor {layer}.weight is missing")
+        raise UnfitStateError(f"the tensor {layer}.weight is missing")
     if weight.ndim != 4:
-        raise CheckpointError(f"the tensor {layer}.weight has {weight.ndim} axes instead of 4")
+        raise UnfitStateError(f"the tensor {layer}.weight has {weight.ndim} axes instead of 4")
     return weight
 
 
@@ -163,10 +167,10 @@ def _check_shapes(spec: Spec, state: State) -> None:
         expected: nn.Module = build(spec)
     shapes = {key: tensor.shape for key, tensor in expected.state_dict().items()}
     for key in shapes.keys() - state.keys():
-        raise CheckpointError(f"the tensor {key} is missing ({spec.describe()})")
+        raise UnfitStateError(f"the tensor {key} is missing ({spec.describe()})")
     for key in state.keys() - shapes.keys():
         raise UnknownArchitectureError(f"the tensor {key} belongs to no {spec.describe()}")
     for key, shape in shapes.items():
         if state[key].shape != shape:
             found, wanted = tuple(state[key].shape), tuple(shape)
-            raise CheckpointError(f"the tensor {key} has shape {found} instead of {wanted}")
+            raise UnfitStateError(f"the tensor {key} has shape {found} instead of {wanted}")
