@@ -8,6 +8,7 @@ needs only the few rows that lie between its writer and its slowest reader, neve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import sqrt
 
 from upscale.tiling.grid import Rect, even_spans
@@ -114,8 +115,9 @@ def lags(stages: Sequence[StageLike]) -> list[int]:
     return result
 
 
-def planned_values(stages: Sequence[StageLike], height: int, width: int, tile: int) -> int:
-    """Values (not bytes) that a run holds at its peak, the picture itself not counted.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Values (not bytes) that a run holds at its peak, the pictures themselves not counted.
 
     With W the picture's width, C a plane's channels, h a stage's halo, t the tile:
 
@@ -127,23 +129,48 @@ def planned_values(stages: Sequence[StageLike], height: int, width: int, tile: i
     between its writer and its slowest reader. No term grows with the picture's height.
     `benchmarks/memory.py` measures it.
     """
-    schedule = Schedule(stages, height, width, tile)
+
+    strips: int
+    bands: int
+    workspace: int
+
+    @property
+    def planes(self) -> int:
+        """What lives between the stages."""
+        return self.strips + self.bands
+
+    @property
+    def values(self) -> int:
+        """Everything."""
+        return self.planes + self.workspace
+
+
+def plan(stages: Sequence[StageLike], height: int, width: int, tile: int) -> Plan:
+    """How much a run over a picture of `height` x `width` plane pixels holds."""
+    inner = [stage.channels for stage in stages if stage.scale == 1]
+    rows = min(tile, height) + 2 * max(stage.halo for stage in stages)
+    return Plan(
+        strips=_strips(stages, height, width) if tile < height else 0,
+        bands=3 * width * max(inner, default=0) * rows,
+        workspace=_workspace(stages, height, width, tile),
+    )
+
+
+def _strips(stages: Sequence[StageLike], height: int, width: int) -> int:
     behind = lags(stages)
-    strips = sum(
-        min(max(behind[r] - behind[plane] + stages[r].halo for r in found), height)
-        * width
+    return sum(
+        width
         * stages[plane].channels
+        * min(max(behind[r] - behind[plane] + stages[r].halo for r in found), height)
         for plane, found in enumerate(readers(stages))
-        if found and tile < height
+        if found
     )
-    inner = [stage for stage in stages if stage.scale == 1]
-    channels = max((stage.channels for stage in inner), default=0)
-    deepest = max(stage.halo for stage in stages)
-    bands = 3 * width * channels * (min(tile, height) + 2 * deepest)
-    workspace = max(
-        stage.workspace
-        * min(schedule.side(i) + 2 * stage.halo, height)
-        * min(schedule.side(i) + 2 * stage.halo, width)
-        for i, stage in enumerate(stages)
+
+
+def _workspace(stages: Sequence[StageLike], height: int, width: int, tile: int) -> int:
+    schedule = Schedule(stages, height, width, tile)
+    sides = [schedule.side(i) + 2 * stage.halo for i, stage in enumerate(stages)]
+    return max(
+        stage.workspace * min(side, height) * min(side, width)
+        for stage, side in zip(stages, sides, strict=True)
     )
-    return strips + bands + workspace

@@ -1,0 +1,113 @@
+"""Peak resident memory against picture and tile size, beside what the plan promises.
+
+    python benchmarks/memory.py                      # a table of small runs
+    python benchmarks/memory.py --photo 12           # one run on a 12-megapixel photograph
+
+Each run is a process of its own, on the CPU in fp32, so that its peak is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "kitten.jpg"
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a picture of width x height, upscaled by a model in tiles."""
+
+    width: int
+    height: int
+    tile: str
+    model: str
+
+
+TABLE = [
+    Case(width, height, tile, "realesr-animevideov3")
+    for width, height in ((512, 512), (1024, 512), (1024, 2048), (1024, 4096))
+    for tile in ("64", "256", "0")
+] + [Case(width, 256, "64", "realesrgan-x4plus") for width in (256, 1024)]
+
+
+def run_here(case: Case) -> dict[str, float]:
+    """Run a case in this process; sizes in MiB."""
+    import cv2
+    import numpy as np
+    import torch
+
+    from upscale import Upscaler
+    from upscale.engine.loading import load_model
+    from upscale.tiling.schedule import plan
+
+    model = load_model(case.model)
+    tile = int(case.tile) if case.tile.isdigit() else "auto"
+    upscaler = Upscaler(model, device="cpu", tile=tile)
+    upscaler.upscale(np.zeros((16, 16, 3), np.uint8))
+    picture = cv2.resize(cv2.imread(str(EXAMPLE)), (case.width, case.height))
+    before = peak()
+    started = time.perf_counter()
+    result = upscaler.run(picture)
+    stages = model.network_on(torch.device("cpu"), torch.float32).stages()
+    side = result.report.tile or max(case.width, case.height)
+    planned = plan(stages, case.height, case.width, side)
+    return {
+        "before": before,
+        "peak": peak(),
+        "planned": planned.values * 4 / MEBIBYTE + result.pixels.nbytes / MEBIBYTE,
+        "strips": planned.strips * 4 / MEBIBYTE,
+        "bands": planned.bands * 4 / MEBIBYTE,
+        "workspace": planned.workspace * 4 / MEBIBYTE,
+        "output": result.pixels.nbytes / MEBIBYTE,
+        "tile": result.report.tile,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def peak() -> float:
+    """The most memory that this process has had resident, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEBIBYTE
+
+
+def run_apart(case: Case) -> dict[str, float]:
+    """Run a case in a process of its own."""
+    command = [sys.executable, __file__, "--worker", json.dumps(case.__dict__)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--photo", type=float, metavar="MEGAPIXELS")
+    parser.add_argument("--tile", default="auto")
+    parser.add_argument("--model", default="realesrgan-x4plus")
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(run_here(Case(**json.loads(arguments.worker)))))
+        return
+    cases = TABLE
+    if arguments.photo:
+        height = round((arguments.photo * 1e6 * 3 / 4) ** 0.5)
+        cases = [Case(round(height * 4 / 3), height, arguments.tile, arguments.model)]
+    print("model                 picture      tile  used   planned  peak of process  seconds  (MiB)")
+    for case in cases:
+        found = run_apart(case)
+        print(
+            f"{case.model:20s}  {case.width:5d}x{case.height:<5d}  {found['tile']:4.0f}  "
+            f"{found['peak'] - found['before']:6.0f}  {found['planned']:6.0f}  "
+            f"{found['peak']:15.0f}  {found['seconds']:7.1f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
