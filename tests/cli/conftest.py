@@ -1,37 +1,156 @@
 from __future__ import annotations
 
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
+from upscale.cli import pictures as work
+from upscale.cli.app import run
+from upscale.cli.session import Session
 
-class NearestUpscaler:
-    """Stands in for the engine: repeats pixels, counts calls, and fails where it is told to."""
+ROOT = Path(__file__).parents[2]
+LOWRES = ROOT.parent / "shared" / "data" / "lowres"
 
-    def __init__(self, fail_on_width: int | None = None, error: BaseException | None = None):
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+    out_bytes: bytes
+
+
+class Stream(io.TextIOWrapper):
+    """A captured text stream, a terminal where a test wants one."""
+
+    def __init__(self, terminal: bool = False):
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def text(self) -> str:
+        return self.buffer.getvalue().decode()
+
+
+class FakeUpscaler:
+    """Repeats pixels instead of computing; keeps the options it was made with."""
+
+    def __init__(self, engine):
+        self.engine = engine
         self.sizes: list[tuple[int, int]] = []
-        self.channels: list[int] = []
-        self._fail_on_width = fail_on_width
-        self._error = error
 
     def run(self, array, *, scale=None, size=None, progress=None):
-        height, width, channels = array.shape
-        if self._error is not None and self._fail_on_width in (None, width):
-            raise self._error
+        height, width, _ = array.shape
+        for done in range(1, 5):
+            progress(SimpleNamespace(done=done, total=4))
         self.sizes.append(size)
-        self.channels.append(channels)
-        for done in (1, 2):
-            if progress is not None:
-                progress(SimpleNamespace(done=done, total=2))
-        rows = np.arange(size[1]) * height // size[1]
-        columns = np.arange(size[0]) * width // size[0]
+        pixels = array[np.arange(size[1]) * height // size[1]]
+        tile = 512 if self.engine.tile == "auto" else self.engine.tile
         report = SimpleNamespace(
-            model="nearest", tile=512, device="cpu", precision="fp32", resize=None
+            model=self.engine.model,
+            tile=tile,
+            device="cpu",
+            precision="fp32",
+            resize="x4 to another, Lanczos" if self.engine.model == "resizing" else None,
         )
-        return SimpleNamespace(pixels=array[rows][:, columns], report=report)
+        return SimpleNamespace(
+            pixels=pixels[:, np.arange(size[0]) * width // size[0]], report=report
+        )
 
 
 @pytest.fixture
-def nearest():
-    return NearestUpscaler
+def made(monkeypatch):
+    """The upscalers that commands in this process have made."""
+    upscalers: list[FakeUpscaler] = []
+
+    def make(engine, view):
+        upscalers.append(FakeUpscaler(engine))
+        return upscalers[-1]
+
+    monkeypatch.setattr(work, "make_upscaler", make)
+    return upscalers
+
+
+@pytest.fixture
+def call(made, tmp_path, monkeypatch):
+    """Run a command line in this process, in an empty folder, with a stand-in for the engine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERM", "xterm")
+
+    def call(*arguments, env=None, stdin=b"", terminal=False, out_terminal=False) -> Ended:
+        stdout, stderr = Stream(out_terminal), Stream(terminal)
+        environ = {"UPSCALE_CONFIG": ""} | (env or {})
+        session = Session(io.BytesIO(stdin), stdout, stderr, environ)
+        code = run([str(argument) for argument in arguments], session)
+        content = stdout.buffer.getvalue()
+        return Ended(code, content.decode(errors="replace"), stderr.text(), content)
+
+    return call
+
+
+@pytest.fixture
+def program(tmp_path, program_environment):
+    """Run the real program in an empty folder."""
+
+    def program(*arguments, env=None, stdin=b"") -> Ended:
+        ended = subprocess.run(
+            [sys.executable, "-m", "upscale", *map(str, arguments)],
+            cwd=tmp_path,
+            env=program_environment | (env or {}),
+            input=stdin,
+            capture_output=True,
+            check=False,
+        )
+        out = ended.stdout.decode(errors="replace")
+        return Ended(ended.returncode, out, ended.stderr.decode(), ended.stdout)
+
+    return program
+
+
+@pytest.fixture
+def program_environment() -> dict[str, str]:
+    """An environment without the user's own settings, and without the network."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("UPSCALE_")}
+    if "UPSCALE_CACHE" in os.environ:
+        kept["UPSCALE_CACHE"] = os.environ["UPSCALE_CACHE"]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return kept | {"UPSCALE_CONFIG": "", "UPSCALE_OFFLINE": "1", "PYTHONPATH": path}
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """Make a small real picture in the test's folder, cut from a larger one."""
+    source = LOWRES / "OST_009.png"
+    if not source.exists():
+        pytest.skip(f"{source.name} is not here")
+    pixels = cv2.imread(str(source))
+
+    def photo(name: str, width: int = 24, height: int = 16) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), pixels[100 : 100 + height, 100 : 100 + width])
+        return path
+
+    return photo
+
+
+@pytest.fixture
+def size_of():
+    """Read a picture with another reader than ours: its (width, height), or a failure."""
+
+    def size_of(path: Path) -> tuple[int, int]:
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert pixels is not None, f"{path} is not whole"
+        return pixels.shape[1], pixels.shape[0]
+
+    return size_of

@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -88,6 +90,23 @@ def test_events_come_in_order_from_the_calling_thread(pictures, nearest):
         Planned,
         *[Started, Advanced, Advanced, Finished] * 5,
     ]
+
+
+def test_an_output_is_reported_while_the_next_picture_is_computed(pictures, nearest):
+    finished = []
+
+    class Patient(nearest):
+        def run(self, array, *, scale=None, size=None, progress=None):
+            while array.shape[1] == 5 and not finished:  # ends only if the first is reported
+                time.sleep(0.001)
+                progress(SimpleNamespace(done=0, total=2))
+            return super().run(array, size=size, progress=progress)
+
+    def listen(event):
+        if isinstance(event, Finished):
+            finished.append(event.result)
+
+    assert len(run(pictures, Patient, listener=listen)) == len(finished) == 5
 
 
 @pytest.mark.parametrize(

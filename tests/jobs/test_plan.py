@@ -235,6 +235,12 @@ def test_unreadable_inputs_are_results_and_do_not_stop_the_others(tmp_path):
         assert "\n" not in item.error
 
 
+def test_too_many_pixels_are_refused_before_work_with_the_option_that_allows_them(tmp_path):
+    photo = picture(tmp_path / "a.png")
+    assert isinstance(only(plan(photo, run=RunOptions(max_pixels=48))), ImageJob)
+    assert "--max-pixels" in only(plan(photo, run=RunOptions(max_pixels=47))).error
+
+
 def test_a_dry_run_plans_every_job(tmp_path):
     photo = picture(tmp_path / "a.png")
     result = only(plan(photo, run=RunOptions(dry_run=True)))

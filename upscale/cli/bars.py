@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -14,10 +17,13 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
 _NAME_WIDTH = 28
+
+ByteProgress = Callable[[int, int | None], None]
 
 
 class _RateColumn(ProgressColumn):
@@ -76,3 +82,24 @@ class Bars:
     def resume(self) -> None:
         """Show the bars again."""
         self._progress.start()
+
+
+@contextmanager
+def fetching(stderr: TextIO, name: str) -> Generator[ByteProgress]:
+    """Show a download on a terminal; yields what is to be told of (bytes done, bytes in all)."""
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(file=stderr),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not stderr.isatty(),
+    )
+    task = progress.add_task(name, total=None)
+    with progress:
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from upscale import __version__
 from upscale.cli.commands import COMMANDS
+from upscale.cli.parameters import Verbose
 from upscale.cli.session import Action, Session
 from upscale.options import DEFAULT_MODEL, load_options, option_names
 
@@ -46,12 +47,6 @@ def _show_version(context: typer.Context, wanted: bool) -> None:
     if wanted:
         context.obj.out(f"upscale {__version__}")
         raise typer.Exit
-
-
-def _set_verbose(context: typer.Context, wanted: bool | None) -> bool | None:
-    if wanted and isinstance(context.obj, Session):
-        context.obj.verbose = True
-    return wanted
 
 
 def _text(*names: str, metavar: str, help: str, panel: str) -> Any:  # noqa: ANN401
@@ -173,19 +168,6 @@ Json = Annotated[
     bool | None, _switch("--json", panel=_SHOW, help="Print one JSON object a picture.")
 ]
 Quiet = Annotated[bool | None, _switch("--quiet", panel=_SHOW, help="Print nothing but errors.")]
-Verbose = Annotated[
-    bool | None,
-    typer.Option(
-        "-v",
-        "--verbose",
-        callback=_set_verbose,
-        is_eager=True,
-        rich_help_panel=_SHOW,
-        metavar="",
-        show_default=False,
-        help="Print more: a line a picture, and the traceback of an error.",
-    ),
-]
 Version = Annotated[
     bool,
     typer.Option(

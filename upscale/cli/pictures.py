@@ -53,7 +53,7 @@ def upscale_pictures(
         results = run_batch(
             plan,
             settings,
-            factory or (lambda: _make_upscaler(options.engine)),
+            factory or (lambda: make_upscaler(options.engine, view)),
             view.listen,
             session.stdout.buffer,
         )
@@ -77,9 +77,15 @@ def _check_stdout(session: Session, plan: Plan, options: Options) -> None:
         raise UsageError("standard output is a terminal: redirect it, or give -o FILE")
 
 
-def _make_upscaler(engine: EngineOptions) -> PictureUpscaler:
+def make_upscaler(engine: EngineOptions, view: BatchView) -> PictureUpscaler:
+    """Load the network; one that has to be fetched is fetched first, with a bar."""
     from upscale import Upscaler
+    from upscale.checkpoints import catalog, is_present, known_name, locate
 
+    name = known_name(engine.model)
+    if name is not None and is_present(catalog()[name]) == "absent":
+        with view.fetching(name) as progress:
+            locate(catalog()[name], progress)
     return Upscaler(
         engine.model,
         device=engine.device,

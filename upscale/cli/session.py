@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, TextIO
 
 
@@ -26,13 +28,14 @@ class Session:
 
     @classmethod
     def of_process(cls) -> Session:
-        """Return the session of this process; file names of any encoding can be printed."""
-        for stream in (sys.stdout, sys.stderr):
-            reconfigure = getattr(stream, "reconfigure", None)
-            if reconfigure is not None:
-                errors = "surrogateescape" if stream is sys.stdout else "backslashreplace"
-                reconfigure(errors=errors)
-        return cls(sys.stdin.buffer, sys.stdout, sys.stderr, os.environ)
+        """Return the session of this process; streams that it was started without are empty."""
+        stdin = io.BytesIO() if sys.stdin is None else sys.stdin.buffer
+        stdout, stderr = (_or_nowhere(stream) for stream in (sys.stdout, sys.stderr))
+        if isinstance(stdout, io.TextIOWrapper) and stdout.encoding.lower() == "utf-8":
+            stdout.reconfigure(errors="surrogateescape")  # file names go out as they came in
+        elif isinstance(stdout, io.TextIOWrapper):
+            stdout.reconfigure(errors="backslashreplace")
+        return cls(stdin, stdout, stderr, os.environ)
 
     def out(self, text: str) -> None:
         """Print a line of results; a reader that has gone away is not an error."""
@@ -67,3 +70,7 @@ class Session:
 
 Action = Callable[[Session], int]
 """What a parsed command line asks for; returns the exit code."""
+
+
+def _or_nowhere(stream: TextIO | None) -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8") if stream is None else stream

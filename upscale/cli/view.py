@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -59,6 +59,19 @@ class BatchView:
                     self._bars.advance(event.done, event.total)
             case Finished():
                 self._finish(event.result)
+
+    @contextmanager
+    def fetching(self, name: str) -> Generator[Callable[[int, int | None], None]]:
+        """Show that a network is fetched before the first picture."""
+        if self._report.quiet:
+            yield lambda done, total: None
+            return
+        from upscale.cli.bars import fetching
+
+        with self._bars_away():
+            self._session.say(f"fetching {name}, once")
+            with fetching(self._session.stderr, name) as progress:
+                yield progress
 
     def _plan(self, event: Planned) -> None:
         self._total, self._passed_over = event.total, event.passed_over
@@ -139,4 +152,6 @@ def _sizes(result: JobResult) -> str:
 def _describe(result: JobResult) -> str:
     tile = f"tile {result.tile}" if result.tile else "no tiles"
     how = f"{result.model}, {result.device} {result.precision}, {tile}"
+    if result.resize is not None:
+        how += f", resized: {result.resize}"
     return f"{result.input}: {_sizes(result)} in {result.seconds or 0:.1f} s ({how})"

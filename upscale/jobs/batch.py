@@ -78,6 +78,38 @@ def run_batch(
     return batch.results
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A computed picture on its way to its output; `began` is when computing did."""
+
+    job: ImageJob
+    report: Report
+    began: float
+    writing: Future[float]
+
+    def wait(self) -> JobResult:
+        """Return the result, once the output is whole or has failed."""
+        try:
+            ended = self.writing.result()
+        except Exception as error:
+            return failed_result(self.job, error)
+        return JobResult(
+            input=self.job.label,
+            output=path_text(self.job.target),
+            status=Status.DONE,
+            model=self.report.model,
+            scale=self.job.scale,
+            size_in=self.job.size_in,
+            size_out=self.job.size_out,
+            tile=self.report.tile,
+            device=self.report.device,
+            precision=self.report.precision,
+            seconds=ended - self.began,
+            resize=self.report.resize,
+            note=self.job.note,
+        )
+
+
 class _Batch:
     """The state of one run; every listener call is made by the thread that runs it."""
 
@@ -97,7 +129,7 @@ class _Batch:
         self._pool = pool
         self._upscaler: PictureUpscaler | None = None
         self._unusable: UpscaleError | None = None
-        self._ending: deque[Callable[[], JobResult]] = deque()
+        self._ending: deque[JobResult | _Written] = deque()
 
     def read_ahead(
         self, items: tuple[ImageJob | JobResult, ...]
@@ -118,39 +150,37 @@ class _Batch:
 
     def take(self, item: ImageJob | JobResult, reading: Future[Picture] | None) -> None:
         """Compute one item and hand it to a writer; wait for earlier writers beyond the limit."""
-        if isinstance(item, JobResult):
-            self._ending.append(lambda: item)
-        else:
-            self._ending.append(self._compute(item, reading))
+        self._ending.append(item if isinstance(item, JobResult) else self._compute(item, reading))
         # with one job nothing overlaps: its output is whole before the next is read
         self.settle(self._settings.jobs // 2)
 
     def settle(self, waiting: int) -> None:
         """Report results in order until no more than `waiting` are unreported."""
         while len(self._ending) > waiting:
-            result = self._ending[0]()  # an interrupt here must not lose it
-            self._ending.popleft()
-            self.results.append(result)
-            self._listener(Finished(result))
+            self._report_first()
 
-    def _compute(self, job: ImageJob, reading: Future[Picture] | None) -> Callable[[], JobResult]:
+    def _report_first(self) -> None:
+        first = self._ending[0]
+        result = first if isinstance(first, JobResult) else first.wait()
+        self._ending.popleft()  # only now: an interrupted wait must not lose it
+        self.results.append(result)
+        self._listener(Finished(result))
+
+    def _compute(self, job: ImageJob, reading: Future[Picture] | None) -> JobResult | _Written:
         if self._unusable is not None or reading is None:
-            failed = failed_result(job, self._unusable or UpscaleError("not read"))
-            return lambda: failed
-        began = perf_counter()
+            return failed_result(job, self._unusable or UpscaleError("not read"))
         try:
             picture = reading.result()
             check_format(picture, job)
             upscaler = self._get_upscaler()
+            began = perf_counter()
             self._listener(Started(job.label))
             picture, report = enlarge_picture(picture, job.size_out, upscaler, self._advance)
         except UsageError:
             raise
         except Exception as error:  # one picture's failure, whatever it is, is a result
-            failed = failed_result(job, error)
-            return lambda: failed
-        writing = self._pool.submit(self._write, picture, job)
-        return lambda: _written_result(job, report, began, writing)
+            return failed_result(job, error)
+        return _Written(job, report, began, self._pool.submit(self._write, picture, job))
 
     def _get_upscaler(self) -> PictureUpscaler:
         if self._upscaler is None:
@@ -162,6 +192,9 @@ class _Batch:
         return self._upscaler
 
     def _advance(self, done: int, total: int) -> None:
+        """Pass on a tile, and what has been written since the last one."""
+        while self._ending and _has_ended(self._ending[0]):
+            self._report_first()
         self._listener(Advanced(done, total))
 
     def _write(self, picture: Picture, job: ImageJob) -> float:
@@ -185,28 +218,5 @@ def failed_result(job: ImageJob, error: Exception) -> JobResult:
     )
 
 
-def _written_result(
-    job: ImageJob, report: Report, began: float, writing: Future[float]
-) -> JobResult:
-    try:
-        ended = writing.result()
-    except Exception as error:
-        return failed_result(job, error)
-    return JobResult(
-        input=job.label,
-        output=path_text(job.target),
-        status=Status.DONE,
-        model=report.model,
-        scale=job.scale,
-        size_in=job.size_in,
-        size_out=job.size_out,
-        tile=report.tile,
-        device=report.device,
-        precision=report.precision,
-        seconds=ended - began,
-        note=_join(job.note, report.resize),
-    )
-
-
-def _join(*notes: str | None) -> str | None:
-    return "; ".join(note for note in notes if note) or None
+def _has_ended(item: JobResult | _Written) -> bool:
+    return isinstance(item, JobResult) or item.writing.done()

@@ -43,7 +43,8 @@ class JobResult:
     """The end of one input.
 
     `scale` is the output/input ratio of the widths, `tile` a side in input pixels (0: none),
-    `seconds` runs from the start of computing to the file being whole, `note` says what was done
+    `seconds` runs from the start of computing to the file being whole, `resize` is the last resize
+    where the network's own scale was not what was asked for, `note` says what was done
     otherwise than asked. `trace` is the traceback as text: an exception would keep the pictures
     of its frames alive.
     """
@@ -60,6 +61,7 @@ class JobResult:
     precision: str | None = None
     seconds: float | None = None
     error: str | None = None
+    resize: str | None = None
     note: str | None = None
     trace: str | None = None
 

@@ -4,35 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from upscale.checkpoints import catalog
-from upscale.errors import CheckpointError
+from upscale.checkpoints import catalog, imported_names, known_name
 from upscale.jobs.plan import ModelFacts
 
 
 def model_facts(model: str, needs_scale: bool) -> ModelFacts:
-    """Look a model up: by its catalogue name, else as a file.
+    """Look a model up: a catalogue name, an imported model's name, or a file.
 
     Args:
-        model: A name or a file.
-        needs_scale: Whether the outputs' size depends on the model's own scale. Only then is a
-            file read (which imports torch).
+        model: What the user gave.
+        needs_scale: Whether the outputs' size depends on the model's own scale. Only then can a
+            file have to be read (which imports torch).
 
     Raises:
-        CheckpointError: It is neither a name nor a file, or no usable checkpoint.
+        CheckpointError: There is no such model, or the file is no usable checkpoint.
     """
-    entries = catalog()
-    if model in entries:
-        return ModelFacts(model, entries[model].scale)
-    path = Path(model)
-    if not path.exists():
-        raise CheckpointError(
-            f"{model}: no such model or file; `upscale models` lists the names that are known"
-        )
-    return ModelFacts(model, _scale_of(path) if needs_scale else 1.0)
+    name = known_name(model)
+    if name is not None:
+        return ModelFacts(name, catalog()[name].scale)
+    if model in imported_names():
+        from upscale.checkpoints import imported_models
+
+        found = imported_models()[model]
+        scale = found.metadata.get("scale", "")
+        if scale.isdigit() or not needs_scale:
+            return ModelFacts(model, int(scale) if scale.isdigit() else 1)
+        return ModelFacts(model, _scale_of(found.path))
+    from upscale.checkpoints import resolve
+
+    file = resolve(model)
+    return ModelFacts(file.name, _scale_of(file.path) if needs_scale else 1)
 
 
-def _scale_of(path: Path) -> float:
-    from upscale.checkpoints import read_state_dict
-    from upscale.models.detect import detect
+def _scale_of(path: Path) -> int:
+    from upscale.checkpoints import load_community, read_state_dict
+    from upscale.models import UnknownArchitectureError, detect
 
-    return detect(read_state_dict(path)).spec.scale
+    try:
+        return detect(read_state_dict(path)).spec.scale
+    except UnknownArchitectureError:
+        return load_community(path).scale

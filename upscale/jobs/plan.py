@@ -23,6 +23,7 @@ from upscale.jobs.naming import (
 )
 from upscale.options import Options
 from upscale.pictures import (
+    DEFAULT_MAX_PIXELS,
     can_hold,
     format_of,
     is_picture_name,
@@ -232,6 +233,7 @@ class _Planner:
 
     def _job(self, source: Source) -> ImageJob:
         size_in = read_size(source.data)
+        self._check_pixels(source, size_in)
         size_out = self._options.size.resolve(size_in, self._model.scale)
         format, note = self._format(source, size_out)
         job = ImageJob(
@@ -245,6 +247,14 @@ class _Planner:
             note=note,
         )
         return replace(job, target=self._target(source, job))
+
+    def _check_pixels(self, source: Source, size: tuple[int, int]) -> None:
+        limit = self._options.run.max_pixels or DEFAULT_MAX_PIXELS
+        if size[0] * size[1] > limit:
+            raise PictureError(
+                f"{source.label}: {size[0]}x{size[1]} is more than the limit of {limit} pixels: "
+                "give a higher --max-pixels if you trust the file"
+            )
 
     def _format(self, source: Source, size: tuple[int, int]) -> tuple[str, str | None]:
         """Return the format to write, and a note where it is not the expected one."""

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from upscale import __version__
+from upscale.checkpoints import catalog, is_present
+from upscale.cli import doctor
+from upscale.options import DEFAULT_MODEL
+
+needs_default = pytest.mark.skipif(
+    is_present(catalog()[DEFAULT_MODEL]) == "absent", reason=f"{DEFAULT_MODEL} is not here"
+)
+
+
+@needs_default
+def test_a_sound_installation_does_a_trial_and_exits_0(call):
+    ended = call("doctor")
+    assert ended.code == 0, ended.out
+    for text in (__version__, "torch:", "cpu:", "available of", "cache:", DEFAULT_MODEL, "64x64"):
+        assert text in ended.out
+    assert "problem" not in ended.out
+
+
+def test_without_the_default_network_it_says_how_to_get_it_and_exits_1(call, monkeypatch):
+    monkeypatch.setattr("upscale.checkpoints.is_present", lambda entry: "absent")
+    ended = call("doctor")
+    assert ended.code == 1
+    assert f"upscale models pull {DEFAULT_MODEL}" in ended.out
+
+
+def test_a_missing_package_is_named_with_its_remedy(call, monkeypatch):
+    found = doctor.version
+
+    def version(package):
+        if package == "tifffile":
+            raise doctor.PackageNotFoundError(package)
+        return found(package)
+
+    monkeypatch.setattr(doctor, "version", version)
+    ended = call("doctor", "--quick")
+    assert ended.code == 1
+    assert "pip install tifffile" in ended.out
+
+
+def test_a_trial_that_breaks_is_a_problem_not_a_crash(call, monkeypatch):
+    def broken(session):
+        raise RuntimeError("no such instruction")
+        yield
+
+    monkeypatch.setattr(doctor, "_trial", broken)
+    ended = call("doctor")
+    assert ended.code == 1
+    assert "no such instruction" in ended.out
+
+
+def test_little_memory_is_a_hint_only(call, monkeypatch):
+    monkeypatch.setattr(doctor, "SMALL_MEMORY", 2**60)
+    ended = call("doctor", "--quick")
+    assert "hint:          memory" in ended.out
+    assert "problem:       memory" not in ended.out

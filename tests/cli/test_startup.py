@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from upscale import __version__
+from upscale.options import option_names
+
+HEAVY = ("torch", "numpy", "cv2", "PIL", "tifffile", "safetensors", "requests")
+
+
+def test_the_help_imports_nothing_heavy(program):
+    script = (
+        "import sys, io\n"
+        "from upscale.cli.app import run\n"
+        "from upscale.cli.session import Session\n"
+        "assert run(['--help'], Session.of_process()) == 0\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_dry_run_does_not_import_torch(photo):
+    script = (
+        "import sys\n"
+        "from upscale.cli.app import run\n"
+        "from upscale.cli.session import Session\n"
+        "assert run([sys.argv[1], '--dry-run'], Session.of_process()) == 0\n"
+        "print('torch' in sys.modules)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, photo("a.png")], capture_output=True, text=True, check=False
+    )
+    assert ended.stdout.splitlines()[-1] == "False", ended.stderr
+
+
+def test_alone_it_prints_the_help_of_the_default_command_and_the_others(call, capsys):
+    assert call().code == 0
+    alone = capsys.readouterr().out
+    assert call("--help").code == 0
+    assert capsys.readouterr().out == alone
+    for name in option_names():
+        assert "--" + name.replace("_", "-") in alone
+    assert "doctor" in alone
+    assert "models" in alone
+
+
+@pytest.mark.parametrize("command", [["models"], ["models", "pull"], ["doctor"]])
+def test_every_command_has_a_help(command, call, capsys):
+    assert call(*command, "--help").code == 0
+    assert "Usage: upscale " + " ".join(command) in capsys.readouterr().out
+
+
+def test_the_version_is_one_line(call):
+    ended = call("--version")
+    assert (ended.code, ended.out) == (0, f"upscale {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--nonsense"],
+        ["a.png", "-s"],
+        ["a.png", "-s", "four"],
+        ["a.png", "-s", "2", "--width", "5"],
+        ["a.png", "--tile", "8"],
+        ["a.png", "--overwrite", "--skip-existing"],
+        ["a.png", "-o", "b.xyz"],
+        ["a.png", "-f", "gif"],
+        ["-s", "2"],
+        ["models", "nonsense"],
+        ["models", "pull"],
+        ["models", "pull", "nonsense"],
+        ["models", "blend", "a", "b"],
+        ["models", "blend", "a", "b", "--alpha", "2", "-o", "c.safetensors"],
+        ["doctor", "extra"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, call):
+    ended = call(*arguments)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+
+
+def test_verbose_shows_the_traceback_of_wrong_usage_too(call):
+    assert "Traceback" in call("a.png", "-v", "-s", "0").err
+    assert "Traceback" in call("models", "info", "nonsense", "-v").err
