@@ -15,7 +15,7 @@ from upscale.checkpoints.cache import (
     imported_names,
     is_present,
 )
-from upscale.checkpoints.catalog import CatalogEntry, catalog, known_name
+from upscale.checkpoints.entries import CatalogEntry, catalog, known_name
 from upscale.checkpoints.files import read_metadata
 
 if TYPE_CHECKING:

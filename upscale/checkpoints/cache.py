@@ -18,7 +18,7 @@ from typing import Literal
 import platformdirs
 from filelock import FileLock
 
-from upscale.checkpoints.catalog import NAME, CatalogEntry, wheel_source
+from upscale.checkpoints.entries import NAME, CatalogEntry, wheel_source
 from upscale.checkpoints.files import one_line, read_metadata, replacing, sha256_of, sweep
 from upscale.errors import CheckpointError
 

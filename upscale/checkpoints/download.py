@@ -30,7 +30,8 @@ MOST_ATTEMPTS = 100
 LARGEST = 1 << 31
 """Bytes that are taken when the size is not known."""
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 14
+"""Bytes; a connection that breaks off loses what has arrived of the current chunk."""
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 ByteProgress = Callable[[int, int | None], None]
@@ -141,6 +142,8 @@ def _fetch(part: _Part, progress: ByteProgress, patience: Patience) -> None:
         before = part.length
         try:
             _attempt(part, progress, patience)
+        except requests.exceptions.SSLError:
+            raise  # waiting changes no certificate
         except (_BrokenOffError, *_BREAKS) as error:
             if part.length > before:
                 delays = iter(patience.delays)
@@ -250,7 +253,7 @@ def _reason(error: BaseException) -> str:
         (requests.exceptions.ConnectTimeout, "cannot be reached (no answer)"),
         (requests.Timeout, "the server fell silent"),
         (requests.exceptions.ChunkedEncodingError, "the connection broke off"),
-        (requests.ConnectionError, "cannot be reached"),
+        (requests.ConnectionError, "no connection, or it broke off"),
     )
     for kind, words in known:
         if isinstance(error, kind):

@@ -18,8 +18,8 @@ from upscale.checkpoints.cache import (
     imported_names,
     imported_slot,
 )
-from upscale.checkpoints.catalog import CatalogEntry, catalog, known_name, wheel_source
 from upscale.checkpoints.download import ByteProgress, Remote, download
+from upscale.checkpoints.entries import CatalogEntry, catalog, known_name, wheel_source
 from upscale.checkpoints.files import one_line, read_metadata, sha256_of
 from upscale.errors import CheckpointError, UsageError
 
@@ -102,8 +102,10 @@ def resolve(
     if not isinstance(name_or_path, Path) and text in imported_names():
         return Resolved(text, _imported(text))
     path = Path(text).expanduser()
-    if path.exists():
+    if path.is_file():
         return Resolved(path.name, path)
+    if text and path.is_dir():
+        raise CheckpointError(f"{path}: is a folder; name the checkpoint file in it")
     raise _unknown(text)
 
 

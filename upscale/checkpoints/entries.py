@@ -61,8 +61,6 @@ class CatalogEntry:
             raise CheckpointError(f"{self.name}: needs a url or a wheel_file, and not both")
         if (self.wheel_file is None) != (self.wheel_package is None):
             raise CheckpointError(f"{self.name}: wheel_file and wheel_package go together")
-        if self.url is not None and not self.url.startswith(("https://", "http://127.0.0.1:")):
-            raise CheckpointError(f"{self.name}: the url must begin with https://")
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -147,6 +145,8 @@ def _entry(table: object) -> CatalogEntry:
     for field in fields(CatalogEntry):
         if field.default is MISSING and field.name not in values:
             raise CheckpointError(f"[[model]] {values.get('name', '')} needs {field.name}")
+    if not str(values.get("url", "https://")).startswith("https://"):
+        raise CheckpointError(f"{values['name']}: the url must begin with https://")
     return CatalogEntry(**values)  # pyright: ignore[reportArgumentType]  # checked just above
 
 

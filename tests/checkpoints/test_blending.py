@@ -1,0 +1,62 @@
+"""Network interpolation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from upscale.checkpoints import blend
+from upscale.errors import CheckpointError
+
+
+def state(value: float, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    return {"a.weight": torch.full((2, 3), value, dtype=dtype), "a.bias": torch.full((2,), -value)}
+
+
+@pytest.mark.parametrize(("alpha", "wanted"), [(0.0, 5.0), (0.25, 4.0), (0.5, 3.0), (1.0, 1.0)])
+def test_weighted_mean(alpha: float, wanted: float) -> None:
+    mixed = blend(state(1.0), state(5.0), alpha)
+    assert torch.equal(mixed["a.weight"], torch.full((2, 3), wanted))
+    assert torch.equal(mixed["a.bias"], torch.full((2,), -wanted))
+
+
+def test_ends_are_exact() -> None:
+    torch.manual_seed(0)
+    one, other = {"w": torch.randn(1000)}, {"w": torch.randn(1000) * 1e6}
+    assert torch.equal(blend(one, other, 1.0)["w"], one["w"])
+    assert torch.equal(blend(one, other, 0.0)["w"], other["w"])
+
+
+def test_half_precision_is_blended_in_float32() -> None:
+    one = {"w": torch.tensor([60000.0], dtype=torch.float16)}
+    other = {"w": torch.tensor([59968.0], dtype=torch.float16)}
+    mixed = blend(one, other, 0.25)["w"]
+    assert mixed.dtype == torch.float32
+    assert mixed.item() == 59976.0, "which fp16 cannot hold"
+
+
+def test_counters_are_taken_from_the_first() -> None:
+    mixed = blend({"n": torch.tensor(3)}, {"n": torch.tensor(9)}, 0.5)
+    assert torch.equal(mixed["n"], torch.tensor(3))
+
+
+def test_inputs_are_left_alone() -> None:
+    one, other = state(1.0), state(5.0)
+    blend(one, other, 0.5)["a.weight"].zero_()
+    assert torch.equal(one["a.weight"], torch.ones(2, 3))
+
+
+def test_first_mismatch_is_named() -> None:
+    other = state(2.0)
+    other["a.bias"] = torch.zeros(3)
+    with pytest.raises(CheckpointError, match=r"a\.bias is \(2,\) and \(3,\)"):
+        blend(state(1.0), other, 0.5)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_missing_tensor_is_named(swap: bool) -> None:
+    one, other = state(1.0), state(2.0)
+    del other["a.bias"]
+    one, other = (other, one) if swap else (one, other)
+    with pytest.raises(CheckpointError, match=r"only one has a\.bias"):
+        blend(one, other, 0.5)

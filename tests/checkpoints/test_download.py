@@ -1,0 +1,413 @@
+"""Downloads from a local server that breaks off, lies and refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from upscale.checkpoints.download import Patience, Remote, download
+from upscale.errors import DownloadError
+
+CHUNK = 1 << 14
+DATA = random.Random(5).randbytes(700_000)
+SHA = hashlib.sha256(DATA).hexdigest()
+
+Answer = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers each request with the next of the server's scripted answers; the last one stays."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.seen.append((self.path, dict(self.headers)))
+        answers = self.server.answers
+        self.close_connection = True
+        (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+
+    def do_CONNECT(self) -> None:
+        self.server.seen.append((self.path, dict(self.headers)))
+        self.close_connection = True
+        self.send_error(403)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay quiet."""
+
+    def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Connection", "close")
+        headers.setdefault("Content_Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[Answer] = [ranged()]
+        self.seen: list[tuple[str, dict[str, str]]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/net.pth"
+
+    @property
+    def ranges(self) -> list[str | None]:
+        return [headers.get("Range") for _, headers in self.seen]
+
+
+def ranged(data: bytes = DATA, *, etag: str = '"one"', stop: int | None = None) -> Answer:
+    """A correct server; with `stop` it closes the connection after so many bytes of its answer."""
+
+    def answer(handler: Handler) -> None:
+        start, status, extra = 0, 200, {}
+        wanted = handler.headers.get("Range")
+        if wanted and handler.headers.get("If-Range") in (None, etag):
+            start, status = int(wanted.removeprefix("bytes=").removesuffix("-")), 206
+            if start >= len(data):
+                handler.reply(416, Content_Range=f"bytes */{len(data)}")
+                return
+            extra = {"Content_Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+        body = data[start:]
+        extra["Content_Length"] = str(len(body))
+        handler.reply(status, body[:stop], ETag=etag, **extra)
+
+    return answer
+
+
+def status(code: int, **headers: str) -> Answer:
+    return lambda handler: handler.reply(code, b"no", **headers)
+
+
+@dataclass
+class Naps:
+    """Patience that only writes down how long it would have slept."""
+
+    taken: list[float] = field(default_factory=list)
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(sleep=self.taken.append, connect=5, read=0.5)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as one:
+        thread = threading.Thread(target=one.serve_forever, args=(0.02,))
+        thread.start()
+        yield one
+        one.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def naps() -> Naps:
+    return Naps()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "in" / "net.pth"
+
+
+def assert_whole(target: Path) -> None:
+    assert target.read_bytes() == DATA
+    assert [item.name for item in target.parent.iterdir()] == ["net.pth"]
+
+
+def failure(remote: Remote, target: Path, naps: Naps) -> str:
+    with pytest.raises(DownloadError) as raised:
+        download(remote, target, patience=naps.patience)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert not target.exists()
+    return message
+
+
+@pytest.mark.parametrize("size", [len(DATA), None])
+def test_whole_file(server: Server, target: Path, naps: Naps, size: int | None) -> None:
+    steps: list[tuple[int, int | None]] = []
+    found = download(
+        Remote(server.url, SHA, size),
+        target,
+        progress=lambda done, total: steps.append((done, total)),
+        patience=naps.patience,
+    )
+    assert found == target
+    assert_whole(target)
+    assert steps[-1] == (len(DATA), len(DATA))
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+    assert naps.taken == []
+
+
+@pytest.mark.parametrize("size", [len(DATA), None])
+def test_broken_connection_is_resumed(
+    server: Server, target: Path, naps: Naps, size: int | None
+) -> None:
+    server.answers = [ranged(stop=20 * CHUNK), ranged(stop=5 * CHUNK), ranged()]
+    download(Remote(server.url, SHA, size), target, patience=naps.patience)
+    assert_whole(target)
+    assert server.ranges == [None, f"bytes={20 * CHUNK}-", f"bytes={25 * CHUNK}-"]
+    assert server.seen[1][1]["If-Range"] == '"one"'
+    assert naps.taken == [1.0, 1.0], "an attempt that brought bytes starts the count again"
+
+
+def test_next_run_resumes(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [ranged(stop=20 * CHUNK), status(503)]
+    remote = Remote(server.url, SHA, len(DATA))
+    assert "503" in failure(remote, target, naps)
+    server.answers = [ranged()]
+    download(remote, target, patience=naps.patience)
+    assert_whole(target)
+    assert server.ranges[-1] == f"bytes={20 * CHUNK}-"
+
+
+def test_changed_file_is_begun_anew(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [ranged(b"x" * len(DATA), etag='"old"', stop=20 * CHUNK), ranged()]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+
+
+def test_pieces_of_two_files_without_etag_are_noticed(
+    server: Server, target: Path, naps: Naps
+) -> None:
+    server.answers = [ranged(b"x" * len(DATA), etag="", stop=20 * CHUNK), ranged(etag="")]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+    assert server.ranges == [None, f"bytes={20 * CHUNK}-", None]
+
+
+def test_weak_etag_is_not_used(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [ranged(etag='W/"one"', stop=20 * CHUNK), ranged()]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+    assert "If-Range" not in server.seen[1][1]
+
+
+def test_server_that_ignores_range(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [ranged(stop=20 * CHUNK), lambda handler: handler.reply(200, DATA)]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+
+
+def test_server_that_sends_another_range(server: Server, target: Path, naps: Naps) -> None:
+    def wrong(handler: Handler) -> None:
+        handler.reply(206, DATA[5:], Content_Range=f"bytes 5-{len(DATA) - 1}/{len(DATA)}")
+
+    server.answers = [ranged(stop=20 * CHUNK), wrong, ranged()]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+
+
+def test_break_inside_a_chunk_costs_at_most_that_chunk(
+    server: Server, target: Path, naps: Naps
+) -> None:
+    server.answers = [ranged(stop=300_000), ranged()]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+    start = int(str(server.ranges[1]).strip("bytes=-"))
+    assert 300_000 - CHUNK < start <= 300_000
+
+
+def test_content_length_too_small(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [lambda handler: handler.reply(200, DATA, Content_Length="1000"), ranged()]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+    assert server.ranges == [None, "bytes=1000-"]
+
+
+def test_content_length_too_large(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [
+        lambda handler: handler.reply(200, DATA, Content_Length="9000000"),
+        ranged(),
+    ]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+
+
+def test_endless_file_is_cut_off(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [lambda handler: handler.reply(200, DATA * 20)]
+    message = failure(Remote(server.url, SHA, len(DATA)), target, naps)
+    assert "not the expected one" in message
+
+
+@pytest.mark.parametrize("size", [len(DATA), None])
+def test_wrong_bytes_are_refused_and_not_kept(
+    server: Server, target: Path, naps: Naps, size: int | None
+) -> None:
+    server.answers = [ranged(DATA[:-1] + b"?")]
+    message = failure(Remote(server.url, SHA, size), target, naps)
+    assert SHA in message
+    assert f"fetch {server.url} in a browser, then run: upscale models import FILE" in message
+    assert list(target.parent.iterdir()) == []
+
+
+def test_wrong_leftover_is_replaced(server: Server, target: Path, naps: Naps) -> None:
+    target.parent.mkdir()
+    target.with_name("net.pth.part").write_bytes(b"y" * len(DATA))
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+
+
+@pytest.mark.parametrize("size", [len(DATA), None])
+def test_complete_leftover_is_used(
+    server: Server, target: Path, naps: Naps, size: int | None
+) -> None:
+    target.parent.mkdir()
+    target.with_name("net.pth.part").write_bytes(DATA)
+    download(Remote(server.url, SHA, size), target, patience=naps.patience)
+    assert_whole(target)
+    assert server.ranges == ([] if size else [f"bytes={len(DATA)}-"]), "the server answers 416"
+
+
+def test_416_for_a_leftover_that_is_too_long(server: Server, target: Path, naps: Naps) -> None:
+    target.parent.mkdir()
+    target.with_name("net.pth.part").write_bytes(DATA + b"more")
+    download(Remote(server.url, SHA), target, patience=naps.patience)
+    assert_whole(target)
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 410])
+def test_refusal_is_final(server: Server, target: Path, naps: Naps, code: int) -> None:
+    server.answers = [status(code)]
+    message = failure(Remote(server.url, SHA, len(DATA)), target, naps)
+    assert str(code) in message
+    assert "upscale models import" in message
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_trouble_is_waited_out(server: Server, target: Path, naps: Naps, code: int) -> None:
+    server.answers = [status(code), status(code), ranged()]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+    assert naps.taken == [1.0, 2.0]
+
+
+def test_lasting_trouble_ends(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [status(500)]
+    assert "500" in failure(Remote(server.url, SHA, len(DATA)), target, naps)
+    assert naps.taken == [1.0, 2.0, 4.0]
+
+
+def test_redirect_is_followed(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [status(302, Location="/elsewhere"), ranged()]
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+    assert [path for path, _ in server.seen] == ["/net.pth", "/elsewhere"]
+
+
+def test_redirects_in_a_circle_end(server: Server, target: Path, naps: Naps) -> None:
+    server.answers = [status(302, Location="/net.pth")]
+    assert "redirects" in failure(Remote(server.url, SHA, len(DATA)), target, naps)
+
+
+def test_silent_server(server: Server, target: Path, naps: Naps) -> None:
+    release = threading.Event()
+    server.answers = [lambda handler: release.wait(20) and None]
+    try:
+        assert "silent" in failure(Remote(server.url, SHA, len(DATA)), target, naps)
+    finally:
+        release.set()
+
+
+def test_nobody_listens(target: Path, naps: Naps) -> None:
+    with Server() as gone:
+        url = gone.url
+    assert "no connection" in failure(Remote(url, SHA, len(DATA)), target, naps)
+
+
+def test_https_to_a_server_without_it(server: Server, target: Path, naps: Naps) -> None:
+    url = server.url.replace("http:", "https:")
+    assert "certificate" in failure(Remote(url, SHA, len(DATA)), target, naps)
+    assert naps.taken == []
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://127.0.0.1/x"])
+def test_address_that_is_none(target: Path, naps: Naps, url: str) -> None:
+    failure(Remote(url, SHA), target, naps)
+
+
+@pytest.mark.parametrize("value", ["1", "true", "YES"])
+def test_offline_asks_nobody(
+    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("UPSCALE_OFFLINE", value)
+    message = failure(Remote(server.url, SHA, len(DATA)), target, naps)
+    assert "UPSCALE_OFFLINE" in message
+    assert server.url in message
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "no"])
+def test_offline_can_be_switched_off(
+    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("UPSCALE_OFFLINE", value)
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+
+
+def test_http_proxy_is_used(
+    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.server_port}")
+    url = "http://models.invalid/net.pth"
+    download(Remote(url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+    assert [path for path, _ in server.seen] == [url]
+
+
+def test_https_proxy_is_used(
+    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.server_port}")
+    message = failure(Remote("https://models.invalid/net.pth", SHA), target, naps)
+    assert "proxy" in message
+    assert server.seen[0][0] == "models.invalid:443"
+
+
+def test_no_proxy_is_respected(
+    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
+    assert_whole(target)
+
+
+def test_folder_that_cannot_be_made(server: Server, tmp_path: Path, naps: Naps) -> None:
+    (tmp_path / "file").write_text("x")
+    message = failure(Remote(server.url, SHA), tmp_path / "file" / "net.pth", naps)
+    assert "cannot be written" in message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs /dev/full")
+def test_full_disk(server: Server, target: Path, naps: Naps) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    target.parent.mkdir()
+    real_open = Path.open
+
+    def full(path: Path, *args: object, **kwargs: object):
+        if path.name.endswith(".part"):
+            return real_open(Path("/dev/full"), "wb", buffering=0)
+        return real_open(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        assert "No space left" in failure(Remote(server.url, SHA, len(DATA)), target, naps)
