@@ -20,6 +20,7 @@ from PIL import PngImagePlugin
 from upscale.pictures import exif, flat
 from upscale.pictures.decoded import Header, MalformedError, Raster
 from upscale.pictures.picture import Metadata, Picture, Pixels
+from upscale.pictures.quiet import quiet
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
@@ -94,6 +95,7 @@ def decode(data: bytes) -> Raster:
         MalformedError: Damaged or cut off.
     """
     layout = _layout(data)
+    _check_scanlines(data, layout)
     key = next((body for kind, body in _chunks(data) if kind == b"tRNS"), None)
     if layout.depth == 16:
         raster = _decode_deep(data, layout)
@@ -175,8 +177,8 @@ def _alpha_of_key(pixels: Pixels, key: bytes, depth: int) -> Pixels | None:
 
 def _decode_deep(data: bytes, layout: _Layout) -> Raster:
     """Decode 16 bits a sample."""
-    _check_scanlines(data, layout)
-    decoded = cv2.imdecode(np.frombuffer(_bare(data, ()), np.uint8), cv2.IMREAD_UNCHANGED)
+    with quiet():
+        decoded = cv2.imdecode(np.frombuffer(_bare(data, ()), np.uint8), cv2.IMREAD_UNCHANGED)
     samples = np.asarray(decoded)
     if samples.dtype != np.uint16 or samples.shape[:2] != (layout.height, layout.width):
         raise MalformedError("is damaged")
@@ -188,7 +190,10 @@ def _decode_deep(data: bytes, layout: _Layout) -> Raster:
 
 
 def _check_scanlines(data: bytes, layout: _Layout) -> None:
-    """Inflate the pixels once, so that what OpenCV's decoder would print becomes an error."""
+    """Inflate the pixels once to see that they are all there and make sense.
+
+    Pillow leaves missing rows black without a word, and OpenCV prints.
+    """
     passes = tuple(layout.rows())
     expected = sum(rows * size for rows, size in passes)
     found = 0
@@ -312,7 +317,9 @@ def _with_raw_profile(metadata: Metadata, kind: bytes, body: bytes) -> Metadata:
     if not key.startswith(b"Raw profile type "):
         return metadata
     text = _inflate(text[1:]) if kind == b"zTXt" else text
-    block = bytes.fromhex(b"".join(text.split()[2:]).decode("ascii"))
+    _, length, *lines = text.split()
+    # Some writers leave rubbish behind the digits.
+    block = bytes.fromhex(b"".join(lines)[: 2 * int(length)].decode("ascii"))
     name = key.rpartition(b" ")[2]
     if name == b"xmp":
         return replace(metadata, xmp=metadata.xmp or block)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from upscale.errors import OutputError
-from upscale.pictures import bmp, jpeg, png, tiff, webp
+from upscale.pictures import bmp, jpeg, png, tiff_write, webp
 from upscale.pictures.formats import Format, can_hold, format_of, kept_depth
 from upscale.pictures.names import shown
 from upscale.pictures.picture import Picture, Pixels
@@ -81,7 +81,7 @@ def write_picture(
     Raises:
         OutputError: See `encode_picture`; or the file exists, or cannot be written.
     """
-    if target.is_dir():
+    if os.path.isdir(target):  # noqa: PTH112 -- Path.is_dir raises for names that are too long.
         raise OutputError(f"{shown(target)}: is a folder; give a file name")
     if not overwrite and os.path.lexists(target):
         raise _exists(target)
@@ -91,12 +91,12 @@ def write_picture(
         raise OutputError(f"{shown(target)}: {error}") from error
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = _one_line(error)
+        raise OutputError(f"{shown(target)}: its folder cannot be made ({reason})") from error
+    try:
         _publish(data, target, overwrite)
     except FileExistsError as error:
-        if error.filename is not None and Path(error.filename) != target:
-            raise OutputError(
-                f"{shown(target)}: its folder is a file; give another name"
-            ) from error
         raise _exists(target) from error
     except OSError as error:
         raise OutputError(f"{shown(target)}: cannot be written ({_one_line(error)})") from error
@@ -122,7 +122,7 @@ def _encode(picture: Picture, name: Format, quality: int | None) -> bytes:
         case "webp":
             return webp.encode(picture, quality)
         case "tiff":
-            return tiff.encode(picture)
+            return tiff_write.encode(picture)
         case "bmp":
             return bmp.encode(picture)
 

@@ -1,0 +1,425 @@
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from upscale.errors import PictureError
+from upscale.pictures import encode_picture, exif, png, read_picture, read_size
+
+NAMES = ["photo.png", "with space.png", "Grüße 图片 🐺.png", "two\nlines.png", "-dash.png"]
+
+
+def refusal(source, **options):
+    """The message of the refusal, which must be one line."""
+    with pytest.raises(PictureError) as caught:
+        read_picture(source, **options)
+    message = str(caught.value)
+    assert message.isprintable()
+    return message
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_of(header, rows, *extra):
+    """A PNG of rows that are already filtered."""
+    ihdr = struct.pack(">IIBBBBB", *header, 0, 0, 0)
+    parts = [chunk(b"IHDR", ihdr), *extra, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_file_name_works_and_any_message_is_one_line(noise, tmp_path, name):
+    picture, path = noise(), tmp_path / name
+    path.write_bytes(encode_picture(picture, "png"))
+    assert np.array_equal(read_picture(path).pixels, picture.pixels)
+    assert read_size(path) == (53, 37)
+    path.write_bytes(b"no picture")
+    assert "is not a picture" in refusal(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text exist on Linux")
+def test_names_that_are_not_unicode_work(noise, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.png"))
+    path.write_bytes(encode_picture(noise(), "png"))
+    assert read_size(path) == (53, 37)
+    path.write_bytes(b"")
+    refusal(path).encode("utf-8")
+
+
+def test_content_decides_not_the_name(noise, tmp_path):
+    for format in ("jpeg", "png", "webp", "tiff", "bmp"):
+        path = tmp_path / f"{format}.txt"
+        path.write_bytes(encode_picture(noise(), format))
+        assert read_picture(path).format == format
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "nothing.png")
+    assert "is a folder" in refusal(tmp_path)
+    assert "is not a file" in refusal(Path("/dev/zero")) or sys.platform == "win32"
+    (tmp_path / "empty.png").touch()
+    assert "is empty" in refusal(tmp_path / "empty.png")
+    assert "is empty" in refusal(b"")
+    assert "cannot be read" in refusal(Path("a\0b.png"))
+    assert "cannot be read" in refusal(tmp_path / ("n" * 300))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_missing_permission_is_named(noise, tmp_path):
+    path = tmp_path / "secret.png"
+    path.write_bytes(encode_picture(noise(), "png"))
+    path.chmod(0)
+    assert "permission" in refusal(path)
+
+
+def test_missing_permission_is_named_for_root_too(tmp_path, monkeypatch):
+    def denied(*_args, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert "permission" in refusal(tmp_path / "secret.png")
+
+
+@pytest.mark.parametrize(
+    ("start", "what"), [(b"GIF89a", "GIF"), (b"\0\0\0\x1cftypavif", "AVIF"), (b"8BPS", "Photoshop")]
+)
+def test_other_picture_formats_are_named(start, what):
+    assert what in refusal(start + bytes(100))
+
+
+def test_the_pixel_limit_is_checked_before_decoding(noise, monkeypatch):
+    for format in ("jpeg", "png", "webp", "tiff", "bmp"):
+        data = encode_picture(noise(), format)
+        assert read_picture(data, max_pixels=53 * 37).width == 53
+        with monkeypatch.context() as patch:
+            patch.setattr("upscale.pictures.read._decode", pytest.fail)
+            assert "53x37" in refusal(data, max_pixels=53 * 37 - 1)
+
+
+def test_bombs_are_refused_and_large_pictures_are_not(shared):
+    for name in ("pillow/reallybig.bmp", "sharp/65536-uint32-limit.png", "pillow/badwidth.bmp"):
+        assert "more than the limit" in refusal(shared(f"robustness/{name}"))
+    assert read_size(shared("robustness/sharp/giant-image.jpg")) == (20000, 14000)
+
+
+MODES = ["1", "L", "LA", "P", "RGB", "RGBA"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "format"),
+    [
+        *itertools.product(MODES, ["png", "webp", "tiff"]),
+        *itertools.product(["1", "L", "P", "RGB"], ["bmp"]),
+    ],
+)
+def test_modes_become_grey_or_rgb_with_alpha_apart(pillow_bytes, mode, format):
+    ramp = np.add.outer(np.arange(60), np.arange(80)).astype(np.uint8)
+    image = Image.fromarray(np.dstack((ramp, ramp[::-1], 255 - ramp, ramp)))
+    image = image.convert("RGB" if mode == "P" else mode).convert(mode)
+    lossless = {"lossless": True, "exact": True} if format == "webp" else {}
+    picture = read_picture(pillow_bytes(image, format, **lossless))
+    grey = mode in ("1", "L", "LA") and format != "webp"
+    expected = np.asarray(image.convert("L" if grey else "RGB")).reshape(60, 80, -1)
+    assert np.array_equal(picture.pixels, expected)
+    if mode in ("LA", "RGBA"):
+        assert np.array_equal(picture.alpha, ramp)
+    else:
+        assert picture.alpha is None
+
+
+def test_real_grey_stays_grey_and_real_alpha_is_kept(shared):
+    for name in ("00017_gray.png", "wolf_gray.jpg"):
+        assert read_picture(shared(f"lowres/{name}")).pixels.shape[2] == 1
+    deep = read_picture(shared("lowres/tree_alpha_16bit.png"))
+    assert deep.pixels.dtype == deep.alpha.dtype == np.uint16
+    assert len(np.unique(deep.pixels % 257)) > 1, "more than 8 bits of detail"
+    grey = read_picture(shared("robustness/sharp/16-bit-grey-alpha.png"))
+    assert grey.pixels.shape[2] == 1 and grey.pixels.dtype == np.uint16 and grey.alpha is not None
+
+
+def test_palette_transparency_becomes_alpha(shared):
+    for name in ("pillow/p_trns_single.png", "gofuzz/basn3p08-trns.png", "pillow/pil123p.png"):
+        path = shared(f"robustness/{name}")
+        expected = np.asarray(Image.open(path).convert("RGBA"))
+        picture = read_picture(path)
+        assert np.array_equal(np.dstack((picture.pixels, picture.alpha)), expected)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "key", "values"),
+    [
+        (1, 0, (1,), [[0, 1, 1, 0]]),
+        (2, 0, (2,), [[0, 1, 2, 3]]),
+        (4, 0, (9,), [[9, 0, 8, 9]]),
+        (8, 0, (200,), [[200, 199, 0, 200]]),
+        (16, 0, (0x1234,), [[0x1234, 0x1235, 0x1134, 0]]),
+        (8, 2, (1, 2, 3), [[1, 2, 3, 1, 2, 4]]),
+        (16, 2, (0x0102, 3, 4), [[0x0102, 3, 4, 0x0103, 3, 4]]),
+    ],
+)
+def test_one_transparent_colour_becomes_alpha_at_every_depth(depth, colour, key, values):
+    samples = np.array(values)
+    bits = (samples[..., None] >> np.arange(depth)[::-1] & 1).astype(np.uint8).reshape(1, -1)
+    rows = b"\0" + np.packbits(bits, axis=1).tobytes()
+    channels = 3 if colour else 1
+    header = (samples.shape[1] // channels, 1, depth, colour)
+    picture = read_picture(png_of(header, rows, chunk(b"tRNS", struct.pack(f">{channels}H", *key))))
+    top = 65535 if depth == 16 else 255
+    stored = samples.reshape(1, -1, channels)
+    assert np.array_equal(picture.pixels, stored * top // (2**depth - 1))
+    assert np.array_equal(picture.alpha, np.where((stored == key).all(axis=2), 0, top))
+
+
+def test_deep_interlaced_png_is_read(shared):
+    interlaced = read_picture(shared("robustness/image-png/basi6a16.png"))
+    plain = read_picture(shared("robustness/image-png/basn6a16.png"))
+    assert np.array_equal(interlaced.pixels, plain.pixels)
+    assert np.array_equal(interlaced.alpha, plain.alpha)
+    assert interlaced.pixels.dtype == np.uint16
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_orientation_is_applied_once_and_reset(pillow_bytes, exif_block, orientation, format):
+    stored = np.zeros((32, 48, 3), np.uint8)
+    stored[:8, :16], stored[8:, :16], stored[:8, 16:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    alpha = {} if format == "JPEG" else {"alpha": True}
+    image = Image.fromarray(stored)
+    if alpha:
+        image.putalpha(Image.fromarray(np.ascontiguousarray(stored[..., 0])))
+    lossless = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
+    block = b"Exif\0\0" + exif_block(orientation)
+    data = pillow_bytes(image, format, exif=block, **lossless.get(format, {}))
+    picture = read_picture(data)
+    turned = exif.upright(stored, orientation)
+    assert read_size(data) == (picture.width, picture.height) == turned.shape[1::-1]
+    visible = turned.max(axis=2) > (0 if format == "JPEG" else 256)
+    if alpha:
+        assert np.array_equal(picture.alpha, turned[..., 0])
+        visible = turned[..., 0] > 0
+    assert np.abs(picture.pixels.astype(int) - turned)[visible].max() <= 3
+    assert exif.orientation_of(picture.metadata.exif) == 1
+    again = read_picture(encode_picture(picture, "png"))
+    assert np.array_equal(again.pixels, picture.pixels)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"pillow/hopper_orientation_{n}.jpg" for n in (2, 5, 7)),
+        "pillow/hopper_orientation_6.webp",
+        "exif-orientation/Landscape_8.jpg",
+        "exif-orientation/Portrait_3.jpg",
+        "pillow/exif_imagemagick_orientation.png",
+        "libavif/paris_exif_orientation_5.jpg",
+    ],
+)
+def test_real_turned_pictures_agree_with_pillow(shared, name):
+    from PIL import ImageOps  # noqa: PLC0415
+
+    path = shared(f"robustness/{name}")
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    picture = read_picture(path)
+    assert np.array_equal(picture.pixels, expected)
+    assert read_size(path) == (picture.width, picture.height)
+    assert exif.orientation_of(picture.metadata.exif) == 1
+
+
+def test_resolution_turns_with_the_picture(pillow_bytes, exif_block):
+    block = b"Exif\0\0" + exif_block(6)
+    data = pillow_bytes(Image.new("RGB", (4, 2)), "PNG", exif=block, dpi=(300, 100))
+    assert read_picture(data).metadata.dpi == pytest.approx((100, 300), rel=1e-3)
+
+
+def test_metadata_of_real_files_is_carried(shared):
+    photo = read_picture(shared("robustness/pillow/rgb.jpg")).metadata
+    assert photo.icc and photo.exif and photo.xmp and photo.exif[:2] in (b"II", b"MM")
+    raw = read_picture(shared("robustness/libavif/paris_icc_exif_xmp.png")).metadata
+    assert raw.icc and raw.exif and b"xmpmeta" in raw.xmp
+    assert read_picture(shared("robustness/pillow/exif-dpi-zerodivision.jpg")).metadata.dpi is None
+
+
+@pytest.mark.parametrize("with_profile", [True, False])
+def test_cmyk_becomes_srgb_and_its_profile_goes(shared, with_profile):
+    suffix = "" if with_profile else "_no_profile"
+    path = shared(f"robustness/sharp/Channel_digital_image_CMYK_color{suffix}.jpg")
+    picture = read_picture(path)
+    assert picture.pixels.shape == (333, 500, 3) and picture.metadata.icc is None
+    with Image.open(path) as image:
+        plain = np.asarray(image.convert("RGB"))
+    difference = np.abs(picture.pixels.astype(int) - plain).mean()
+    assert (5 < difference < 60) if with_profile else difference == 0
+
+
+def test_white_paper_of_cmyk_is_white(pillow_bytes):
+    paper = Image.new("CMYK", (8, 8), (0, 0, 0, 0))
+    assert (read_picture(pillow_bytes(paper, "JPEG")).pixels == 255).all()
+    broken = pillow_bytes(paper, "JPEG", icc_profile=b"nonsense" * 40)
+    assert (read_picture(broken).pixels == 255).all()
+
+
+def cuts(data):
+    length = len(data)
+    tenths = {length * n // 10 for n in range(10)}
+    return sorted({length - n for n in range(1, 14)} | tenths)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "bmp"])
+def test_a_cut_file_is_refused_or_loses_no_pixel(noise, format, dtype):
+    data = encode_picture(noise(dtype), format)
+    whole = read_picture(data).pixels
+    refused = 0
+    for length in cuts(data):
+        try:
+            assert np.array_equal(read_picture(data[:length]).pixels, whole)
+        except PictureError:
+            refused += 1
+    # The last bytes of a JPEG and of a TIFF written by us carry no pixels.
+    assert refused >= len(cuts(data)) - 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "libvips/truncated.jpg",
+        "sharp/truncated.jpg",
+        "pillow/truncated_jpeg.jpg",
+        "sharp/truncated.png",
+        "pillow/truncated_image.png",
+        "pillow/truncated_end_chunk.png",
+        "pillow/shortfile.bmp",
+        "image-png/xdtn0g01.png",
+    ],
+)
+def test_real_cut_files_are_refused(shared, name):
+    refusal(shared(f"robustness/{name}"))
+
+
+def test_damaged_png_pixels_are_refused_in_silence(noise, capfd):
+    data = encode_picture(noise("uint16"), "png")
+    place = data.index(b"IDAT") + 40
+    broken = data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
+    assert "checksum" in refusal(broken)
+    assert "damaged" in refusal(png_of((4, 1, 16, 0), b"\x07" + bytes(8)))
+    assert "cut off" in refusal(png_of((4, 2, 16, 0), b"\0" + bytes(8)))
+    assert "damaged" in refusal(png_of((4, 2, 8, 0), b"\x09" + bytes(4) + b"\x09" + bytes(4)))
+    assert "cut off" in refusal(png_of((4, 2, 8, 0), b"\0" + bytes(4)))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_metadata_bombs_are_left_out(monkeypatch):
+    monkeypatch.setattr(png, "_MAX_METADATA_BYTES", 1000)
+    bomb = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(100_000)))
+    picture = read_picture(png_of((1, 1, 8, 0), b"\0\x07", bomb))
+    assert picture.metadata.icc is None and picture.pixels.tolist() == [[[7]]]
+
+
+def test_animations_are_refused(shared):
+    for name in ("image-rs/anim.webp", "pillow/iss634.apng", "pillow/multipage.tiff"):
+        assert "frames or pages" in refusal(shared(f"robustness/{name}"))
+
+
+def test_pictures_can_be_read_in_several_threads(noise):
+    expected = [noise(dtype, size=(90, 80)) for dtype in ("uint8", "uint16")] * 4
+    files = [encode_picture(picture, "tiff") for picture in expected]
+    found = [None] * len(files)
+
+    def work(index):
+        for _ in range(5):
+            found[index] = read_picture(files[index])
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(files))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for picture, one in zip(expected, found, strict=True):
+        assert one is not None and np.array_equal(picture.pixels, one.pixels)
+
+
+HOSTILE = """
+import sys
+from pathlib import Path
+from upscale.errors import PictureError
+from upscale.pictures import read_picture, read_size
+for path in sorted(Path(sys.argv[1]).rglob("*")):
+    if not path.is_file() or path.name == "giant-image.jpg":
+        continue
+    try:
+        picture = read_picture(path)
+        assert read_size(path) == (picture.width, picture.height), path
+        print("picture")
+    except PictureError as error:
+        assert str(error).isprintable() and len(str(error)) < 400, path
+        print("refused")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory limit is Linux's")
+def test_every_hostile_file_ends_in_a_picture_or_one_line(shared):
+    folder = shared("robustness/MANIFEST.csv").parent
+    limit = 3 * 1024**3
+
+    def limited():
+        import resource  # noqa: PLC0415
+
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", HOSTILE, str(folder)],
+        capture_output=True,
+        text=True,
+        preexec_fn=limited,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert run.stderr == "" and run.returncode == 0
+    seen = run.stdout.split()
+    assert seen.count("picture") > 180 and seen.count("refused") > 80
+
+
+def test_fuzzed_files_end_in_a_picture_or_one_line(noise, capfd):
+    rng = np.random.default_rng(11)
+    for format in ("jpeg", "png", "webp", "tiff", "bmp"):
+        whole = encode_picture(noise("uint16", alpha=format in ("png", "tiff")), format)
+        for _ in range(60):
+            data = bytearray(whole)
+            for place in rng.integers(0, len(data), rng.integers(1, 9)):
+                data[place] = rng.integers(256)
+            try:
+                read_picture(bytes(data), max_pixels=10**6)
+            except PictureError as error:
+                assert str(error).isprintable()
+    assert capfd.readouterr().err == ""
+
+
+def test_reading_needs_no_torch():
+    code = "import sys, upscale.pictures; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_pipe_can_be_read(noise, tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with names here")
+    path, data = tmp_path / "pipe", encode_picture(noise(), "png")
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(data,))
+    writer.start()
+    assert read_picture(path).width == 53
+    writer.join()
+    assert io.BytesIO(data).read(4) == b"\x89PNG"

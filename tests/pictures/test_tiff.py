@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from upscale.errors import PictureError
+from upscale.pictures import encode_picture, read_picture
+
+
+def written(samples, **options):
+    target = io.BytesIO()
+    tifffile.imwrite(target, samples, **options)
+    return target.getvalue()
+
+
+def noise(shape, dtype):
+    values = np.random.default_rng(5).integers(0, 65536, shape)
+    scale = {"u1": values // 257, "u2": values, "f4": values / 65535, "f2": values / 65535}
+    return scale[dtype].astype(dtype)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("tile", [None, (32, 48)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_strips_and_tiles_of_any_depth_are_read_exactly(compression, dtype, order, tile, channels):
+    samples = noise((67, 101, channels), dtype)
+    data = written(
+        samples if channels > 1 else samples[..., 0],
+        photometric="rgb" if channels > 1 else "minisblack",
+        extrasamples=["unassalpha"] if channels == 4 else None,
+        compression=compression,
+        predictor=compression == "zlib" and dtype != "f4",
+        byteorder=order,
+        tile=tile,
+        rowsperstrip=None if tile else 10,
+    )
+    picture = read_picture(data)
+    assert np.array_equal(picture.pixels, samples[..., :3])
+    assert (picture.alpha is not None) == (channels == 4)
+    if picture.alpha is not None:
+        assert np.array_equal(picture.alpha, samples[..., 3])
+
+
+@pytest.mark.parametrize("options", [{"planarconfig": "separate"}, {"bigtiff": True}])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_planes_apart_and_big_tiff(options, dtype):
+    samples = noise((41, 33, 3), dtype)
+    stored = np.moveaxis(samples, -1, 0) if "planarconfig" in options else samples
+    data = written(stored, photometric="rgb", compression="zlib", rowsperstrip=7, **options)
+    assert np.array_equal(read_picture(data).pixels, samples)
+
+
+def test_half_floats_become_floats():
+    samples = noise((9, 8, 3), "f2")
+    picture = read_picture(written(samples, photometric="rgb"))
+    assert picture.pixels.dtype == np.float32
+    assert np.array_equal(picture.pixels, samples.astype(np.float32))
+
+
+def test_white_is_zero_is_turned_round():
+    samples = noise((20, 30), "u2")
+    data = written(samples, photometric="miniswhite")
+    assert np.array_equal(read_picture(data).pixels[..., 0], 65535 - samples)
+
+
+def gradient():
+    rows = np.add.outer(np.arange(90), np.arange(120)).astype(np.uint8)
+    return np.dstack((rows, rows[::-1], rows // 2))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA", "RGBA"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_8_bit_modes_agree_with_pillow(pillow_bytes, mode, compression):
+    image = Image.fromarray(gradient()).convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.fromarray(gradient()[..., 1]))
+    picture = read_picture(pillow_bytes(image, "TIFF", compression=compression))
+    colour = {"1": "L", "P": "RGB", "LA": "L", "RGBA": "RGB"}.get(mode, mode)
+    expected = np.asarray(image.convert(colour)).reshape(90, 120, -1)
+    if mode in ("LA", "RGBA"):
+        expected = np.asarray(image)[..., :-1]
+        assert np.array_equal(picture.alpha, np.asarray(image)[..., -1])
+    assert np.array_equal(picture.pixels, expected)
+
+
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_lzw_in_big_pictures_and_16_bits(pillow_bytes, predictor, shared):
+    image = Image.fromarray(np.tile(gradient(), (7, 9, 1)))
+    data = pillow_bytes(image, "TIFF", compression="tiff_lzw", tiffinfo={317: predictor})
+    assert np.array_equal(read_picture(data).pixels, np.asarray(image))
+    deep = read_picture(shared("robustness/pillow/tiff_16bit_RGBa.tiff"))
+    assert deep.pixels.dtype == np.uint16 and deep.alpha is not None
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
+def test_fax_is_black_on_white(pillow_bytes, compression):
+    image = Image.fromarray(gradient()[..., 0] > 90)
+    picture = read_picture(pillow_bytes(image, "TIFF", compression=compression))
+    assert np.array_equal(picture.pixels[..., 0], np.asarray(image.convert("L")))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_inside_stays_close(pillow_bytes, mode):
+    image = Image.fromarray(gradient()).convert(mode)
+    picture = read_picture(pillow_bytes(image, "TIFF", compression="jpeg", quality=95))
+    expected = np.asarray(image.convert("L" if mode == "L" else "RGB")).reshape(90, 120, -1)
+    assert np.abs(picture.pixels.astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "jpeg", "group4"])
+def test_every_decoder_leaves_the_orientation_to_us(pillow_bytes, orientation, compression):
+    square = np.zeros((64, 96), np.uint8)
+    square[:24, :40] = 255
+    image = Image.fromarray(square)
+    image = image.convert("1") if compression == "group4" else image.convert("RGB")
+    options = {"compression": compression, "tiffinfo": {274: orientation}}
+    upright = read_picture(pillow_bytes(image, "TIFF", **options)).pixels[..., 0] > 127
+    assert upright.shape == ((64, 96) if orientation < 5 else (96, 64))
+    rows, columns = np.nonzero(upright)
+    corner = (rows.mean() > upright.shape[0] / 2, columns.mean() > upright.shape[1] / 2)
+    # The top left corner of what is stored, by the EXIF standard's names of row 0 and column 0.
+    expected = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1)}
+    assert corner == expected.get(orientation, (1, 0))
+
+
+def test_twelve_bits_fill_sixteen(shared):
+    path = shared("robustness/image-tiff/12bit.cropped.tiff")
+    pixels = read_picture(path).pixels[..., 0]
+    stored = np.asarray(Image.open(path)).astype(int)
+    assert stored.max() <= 4095, "Pillow leaves the 12 bits as they are"
+    assert np.array_equal(pixels, np.rint(stored * (65535 / 4095)))
+    assert read_picture(path.with_name("12bit.cropped.rgb.tiff")).pixels.dtype == np.uint16
+
+
+def test_pages_are_refused_but_reduced_copies_are_not():
+    page = noise((20, 20), "u1")
+    target = io.BytesIO()
+    with tifffile.TiffWriter(target) as file:
+        file.write(page)
+        file.write(page[::2, ::2], subfiletype=1)
+    assert np.array_equal(read_picture(target.getvalue()).pixels[..., 0], page)
+    with pytest.raises(PictureError, match="2 frames or pages"):
+        read_picture(written(np.stack((page, page)), photometric="minisblack"))
+
+
+def test_other_programs_read_what_is_written(noise):
+    for dtype, channels, alpha in itertools.product(
+        ("uint8", "uint16", "float32"), (1, 3), (False, True)
+    ):
+        picture = noise(dtype, channels, alpha, (400, 700))
+        seen = tifffile.imread(io.BytesIO(encode_picture(picture, "tiff")))
+        seen = seen.reshape(700, 400, -1)
+        assert np.array_equal(seen[..., :channels], picture.pixels)
+        if alpha:
+            assert np.array_equal(seen[..., channels], picture.alpha)
+
+
+@pytest.mark.parametrize("kind", ["i2", "u4", "i1"])
+def test_numbers_of_other_kinds_are_refused(kind):
+    samples = np.ones((5, 5), kind)
+    with pytest.raises(PictureError, match="not supported"):
+        read_picture(written(samples, photometric="minisblack"))
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_a_damaged_strip_is_refused_or_changes_nothing_in_silence(pillow_bytes, compression, capfd):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 9, (40, 50), np.uint8))
+    whole = pillow_bytes(image, "TIFF", compression=compression)
+    with tifffile.TiffFile(io.BytesIO(whole)) as file:
+        page = file.pages[0]
+        start, size = page.dataoffsets[0], page.databytecounts[0]
+    for zeroed in (size // 3, size // 2, size - 20):
+        broken = bytearray(whole)
+        broken[start + zeroed : start + zeroed + 10] = bytes(10)
+        try:
+            assert read_picture(bytes(broken)).pixels.shape == (40, 50, 1)
+        except PictureError as error:
+            assert "\n" not in str(error)
+    assert capfd.readouterr() == ("", "")
