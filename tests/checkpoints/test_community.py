@@ -103,9 +103,9 @@ def test_broken_torchvision_is_a_dependency_error(
         load_community(file)
 
 
-def test_spandrel_itself_loads_an_old_esrgan(tmp_path: Path) -> None:
+def test_spandrel_itself_loads_an_rrdbnet(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="spandrel does not work here", exc_type=Exception)
-    spec = RRDBSpec(features=8, blocks=1, growth=4)
+    spec = RRDBSpec(features=8, blocks=1, growth=32)  # spandrel knows no other growth
     write_safetensors(RRDBNet(spec).state_dict(), tmp_path / "net.safetensors", {})
     model = load_community(tmp_path / "net.safetensors")
     assert (model.scale, model.in_channels, model.out_channels) == (4, 3, 3)
