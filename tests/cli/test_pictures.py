@@ -280,6 +280,16 @@ def test_an_unknown_network_is_an_error_before_anything_is_read(call):
     assert "realesrgan-x4pluss" in ended.err
 
 
+def test_a_name_that_the_system_refuses_is_one_line(call, photo):
+    photo("a.png")
+    for arguments in (["x" * 5000], ["a.png", "--name", "x" * 5000], ["a.png", "-o", "x" * 5000]):
+        ended = call(*arguments)
+        assert ended.code in (1, 2)
+        assert ended.err.startswith("error: ")
+        assert ended.err.count("\n") == 1
+        assert "internal" not in ended.err
+
+
 def test_too_many_pixels_are_refused(call, photo):
     photo("a.png")
     assert call("a.png", "--max-pixels", "383").code == 1

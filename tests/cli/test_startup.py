@@ -74,6 +74,7 @@ def test_the_version_is_one_line(call):
         ["a.png", "-o", "b.xyz"],
         ["a.png", "-f", "gif"],
         ["-s", "2"],
+        [""],
         ["models", "nonsense"],
         ["models", "pull"],
         ["models", "pull", "nonsense"],

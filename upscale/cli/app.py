@@ -36,6 +36,9 @@ def run(arguments: Sequence[str], session: Session) -> int:
     except BrokenPipeError:
         session.close_stdout()
         return int(ExitCode.FAILED)
+    except OSError as error:
+        session.error(f"{error.filename or 'file'}: {error.strerror}", traceback.format_exc())
+        return int(ExitCode.FAILED)
     except Exception as error:  # a fault of ours still ends in one line
         text = f"internal error: {type(error).__name__}: {error}; run again with -v"
         session.error(text, traceback.format_exc())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from upscale.errors import OutputError, PictureError, UpscaleError, UsageError
+from upscale.jobs.destination import Destination, choose_destination, format_argument
 from upscale.jobs.events import JobResult, Status, error_text, path_text, traceback_text
 from upscale.jobs.image import ImageJob
 from upscale.jobs.naming import (
@@ -21,19 +21,14 @@ from upscale.jobs.naming import (
     render,
     short_scale,
 )
+from upscale.jobs.sources import FALLBACK_FORMAT, Finder, Source, extension, own_format
 from upscale.options import Options
 from upscale.pictures import (
     DEFAULT_MAX_PIXELS,
     can_hold,
     format_of,
-    is_picture_name,
     read_size,
-    suffix_of,
 )
-from upscale.pictures.formats import sniff
-
-STANDARD_STREAM = "-"
-_FALLBACK_FORMAT = "png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +47,6 @@ class Plan:
     passed_over: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where outputs go; `path` is the file or the folder, None beside the inputs or for stdout."""
-
-    kind: Literal["beside", "folder", "file", "stdout"]
-    path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One input: `data` is its path, or what standard input or a pipe held."""
-
-    label: str
-    data: Path | bytes
-    folder: Path = Path()
-
-    @property
-    def stem(self) -> str:
-        """The name without its suffix."""
-        return "stdin" if self.label == STANDARD_STREAM else Path(self.label).stem
-
-
 def make_plan(
     inputs: Sequence[str], options: Options, model: ModelFacts, stdin: Callable[[], bytes]
 ) -> Plan:
@@ -90,111 +63,16 @@ def make_plan(
     """
     asked = options.output.format
     if asked is not None:
-        asked = _format_argument("--format", asked)
+        asked = format_argument("--format", asked)
     if options.output.name is not None:
         check_template(options.output.name)
     destination = choose_destination(options.output.output, inputs, asked)
-    finder = _Finder(options.run.recursive, destination.path)
+    finder = Finder(options.run.recursive, destination.path)
     sources = [source for name in inputs for source in finder.find(name, stdin)]
     planner = _Planner(options, model, destination, asked, sources)
     items = [planner.plan(source) for source in sources]
     kept = tuple(item for item in items if item is not None)
     return Plan((*kept, *(_failure(e, model.name) for e in finder.failures)), finder.passed_over)
-
-
-def choose_destination(output: str | None, inputs: Sequence[str], asked: str | None) -> Destination:
-    """Decide what `-o` means for these inputs.
-
-    Raises:
-        UsageError: It cannot mean anything: see the messages.
-    """
-    if not inputs:
-        raise UsageError("no input: name pictures, folders, or - for standard input")
-    if inputs.count(STANDARD_STREAM) > 1:
-        raise UsageError("-: standard input can be read only once")
-    folder = next((name for name in inputs if Path(name).is_dir()), None)
-    single = len(inputs) == 1 and folder is None
-    if output is None:
-        return _default_destination(inputs, folder, single)
-    if output == STANDARD_STREAM:
-        if not single:
-            raise UsageError("-o -: standard output takes one picture: name one input")
-        return Destination("stdout")
-    path = Path(output)
-    if path.is_dir() or output.endswith(("/", os.sep)):
-        return Destination("folder", path)
-    if single:
-        return _file_destination(path, asked)
-    if path.exists() or is_picture_name(path):
-        raise UsageError(f"-o {output}: several pictures need a folder: give one, ending in /")
-    return Destination("folder", path)
-
-
-def _default_destination(inputs: Sequence[str], folder: str | None, single: bool) -> Destination:
-    if folder is not None:
-        raise UsageError(f"{folder}: a folder needs -o FOLDER for its results")
-    if STANDARD_STREAM not in inputs:
-        return Destination("beside")
-    if not single:
-        raise UsageError("-: standard input among several inputs needs -o FOLDER")
-    return Destination("stdout")
-
-
-def _file_destination(path: Path, asked: str | None) -> Destination:
-    if not path.suffix:
-        raise UsageError(f"-o {path}: no such folder: end it in / for a folder, in .png for a file")
-    written = _format_argument(f"-o {path}", path.suffix)
-    if asked is not None and asked != written:
-        raise UsageError(f"-o {path} and --format {asked} name two formats: give one")
-    return Destination("file", path)
-
-
-def _format_argument(label: str, text: str) -> str:
-    try:
-        return format_of(text)
-    except UpscaleError as error:
-        raise UsageError(f"{label}: {error}") from error
-
-
-class _Finder:
-    """Turns what the user named into sources; counts what it passes over."""
-
-    def __init__(self, recursive: bool, output: Path | None) -> None:
-        self._recursive = recursive
-        self._output = None if output is None else os.path.realpath(output)
-        self.passed_over = 0
-        self.failures: list[PictureError] = []
-
-    def find(self, name: str, stdin: Callable[[], bytes]) -> Iterator[Source]:
-        """Yield the sources of one argument, in the order of their names."""
-        if name == STANDARD_STREAM:
-            yield Source(STANDARD_STREAM, stdin())
-        elif Path(name).is_dir():
-            yield from self._walk(Path(name))
-        elif Path(name).is_fifo():  # can be read only once
-            yield Source(name, Path(name).read_bytes())
-        else:
-            yield Source(name, Path(name))
-
-    def _walk(self, root: Path) -> Iterator[Source]:
-        for folder, below, files in os.walk(root, onerror=self._note):
-            here = Path(folder)
-            below[:] = sorted(name for name in below if self._enters(here / name))
-            for name in sorted(files):
-                path = here / name
-                if name.startswith(".") or not is_picture_name(path):
-                    self.passed_over += 1
-                else:
-                    yield Source(str(path), path, here.relative_to(root))
-
-    def _enters(self, folder: Path) -> bool:
-        """Whether to look into a folder: never into hidden ones, nor into our own output."""
-        if not self._recursive or folder.name.startswith("."):
-            return False
-        return os.path.realpath(folder) != self._output
-
-    def _note(self, error: OSError) -> None:
-        self.failures.append(PictureError(f"{error.filename}: {error.strerror}"))
 
 
 class _Planner:
@@ -218,11 +96,14 @@ class _Planner:
     def plan(self, source: Source) -> ImageJob | JobResult | None:
         """Return the job, or its result where there is nothing to do; None for a repetition."""
         try:
-            job = self._job(source)
+            return self._decide(source)
         except UsageError:
             raise
-        except UpscaleError as error:
+        except (UpscaleError, OSError) as error:
             return replace(_failure(error, self._model.name), input=source.label)
+
+    def _decide(self, source: Source) -> ImageJob | JobResult | None:
+        job = self._job(source)
         if job.target is not None:
             earlier = self._outputs.setdefault(_key(job.target), source)
             if earlier is not source:
@@ -264,11 +145,11 @@ class _Planner:
             chosen = format_of(path.suffix)
         if chosen is not None:
             if reason := _too_large(chosen, size):
-                raise OutputError(f"{source.label}: {reason}: give -f {_FALLBACK_FORMAT}")
+                raise OutputError(f"{source.label}: {reason}: give -f {FALLBACK_FORMAT}")
             return chosen, None
-        own = _own_format(source)
+        own = own_format(source)
         if reason := _too_large(own, size):
-            return _FALLBACK_FORMAT, f"{reason}, so it is written as {_FALLBACK_FORMAT}"
+            return FALLBACK_FORMAT, f"{reason}, so it is written as {FALLBACK_FORMAT}"
         return own, None
 
     def _target(self, source: Source, job: ImageJob) -> Path | None:
@@ -300,7 +181,7 @@ class _Planner:
             model=model_label(self._model.name),
             width=width,
             height=height,
-            ext=_extension(source, job.format),
+            ext=extension(source, job.format),
         )
 
     def _existing(self, job: ImageJob) -> JobResult | None:
@@ -340,27 +221,6 @@ def _too_large(format: str, size: tuple[int, int]) -> str | None:
     return reason and f"{size[0]}x{size[1]}: {reason}"
 
 
-def _own_format(source: Source) -> str:
-    """Return the format of an input: by its first bytes, else by its suffix."""
-    if isinstance(source.data, bytes):
-        found = sniff(source.data[:16])
-    else:
-        with source.data.open("rb") as file:
-            found = sniff(file.read(16))
-    if found is not None:
-        return found
-    return format_of(source.data.suffix) if isinstance(source.data, Path) else _FALLBACK_FORMAT
-
-
-def _extension(source: Source, format: str) -> str:
-    """Return the suffix to write, without its dot: the input's own spelling where it fits."""
-    if isinstance(source.data, Path) and is_picture_name(source.data):
-        suffix = source.data.suffix
-        if format_of(suffix) == format:
-            return suffix[1:]
-    return suffix_of(format)[1:]
-
-
 def _key(path: Path) -> str:
     """Return what two names of one file have in common."""
     return os.path.normcase(os.path.realpath(path))
@@ -385,7 +245,7 @@ def _refusal(job: ImageJob, message: str) -> JobResult:
     return _settled(job, Status.FAILED, OutputError(message))
 
 
-def _failure(error: UpscaleError, model: str) -> JobResult:
+def _failure(error: UpscaleError | OSError, model: str) -> JobResult:
     return JobResult(
         input=str(error).partition(":")[0],
         output=None,

@@ -1,0 +1,82 @@
+"""Where outputs go: what `-o` means for the inputs that were named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from upscale.errors import UpscaleError, UsageError
+from upscale.jobs.sources import STANDARD_STREAM
+from upscale.pictures import format_of, is_picture_name
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where outputs go; `path` is the file or the folder, None beside the inputs or for stdout."""
+
+    kind: Literal["beside", "folder", "file", "stdout"]
+    path: Path | None = None
+
+
+def choose_destination(output: str | None, inputs: Sequence[str], asked: str | None) -> Destination:
+    """Decide what `-o` means for these inputs.
+
+    Raises:
+        UsageError: It cannot mean anything: see the messages.
+    """
+    if not inputs:
+        raise UsageError("no input: name pictures, folders, or - for standard input")
+    if "" in inputs:
+        raise UsageError("the name of an input is empty")
+    if inputs.count(STANDARD_STREAM) > 1:
+        raise UsageError("-: standard input can be read only once")
+    folder = next((name for name in inputs if Path(name).is_dir()), None)
+    single = len(inputs) == 1 and folder is None
+    if output is None:
+        return _default_destination(inputs, folder, single)
+    if output == STANDARD_STREAM:
+        if not single:
+            raise UsageError("-o -: standard output takes one picture: name one input")
+        return Destination("stdout")
+    path = Path(output)
+    if path.is_dir() or output.endswith(("/", os.sep)):
+        return Destination("folder", path)
+    if single:
+        return _file_destination(path, asked)
+    if path.exists() or is_picture_name(path):
+        raise UsageError(f"-o {output}: several pictures need a folder: give one, ending in /")
+    return Destination("folder", path)
+
+
+def _default_destination(inputs: Sequence[str], folder: str | None, single: bool) -> Destination:
+    if folder is not None:
+        raise UsageError(f"{folder}: a folder needs -o FOLDER for its results")
+    if STANDARD_STREAM not in inputs:
+        return Destination("beside")
+    if not single:
+        raise UsageError("-: standard input among several inputs needs -o FOLDER")
+    return Destination("stdout")
+
+
+def _file_destination(path: Path, asked: str | None) -> Destination:
+    if not path.suffix:
+        raise UsageError(f"-o {path}: no such folder: end it in / for a folder, in .png for a file")
+    written = format_argument(f"-o {path}", path.suffix)
+    if asked is not None and asked != written:
+        raise UsageError(f"-o {path} and --format {asked} name two formats: give one")
+    return Destination("file", path)
+
+
+def format_argument(label: str, text: str) -> str:
+    """Return the format that an option names; `label` stands first in the message.
+
+    Raises:
+        UsageError: There is no such format.
+    """
+    try:
+        return format_of(text)
+    except UpscaleError as error:
+        raise UsageError(f"{label}: {error}") from error

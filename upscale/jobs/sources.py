@@ -1,0 +1,92 @@
+"""The inputs: files, folders and streams, as the user named them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from upscale.errors import PictureError
+from upscale.pictures import format_of, is_picture_name, suffix_of
+from upscale.pictures.formats import sniff
+
+STANDARD_STREAM = "-"
+FALLBACK_FORMAT = "png"
+"""Holds any size, depth and transparency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input: `data` is its path, or what standard input or a pipe held."""
+
+    label: str
+    data: Path | bytes
+    folder: Path = Path()
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return "stdin" if self.label == STANDARD_STREAM else Path(self.label).stem
+
+
+class Finder:
+    """Turns what the user named into sources; counts what it passes over."""
+
+    def __init__(self, recursive: bool, output: Path | None) -> None:
+        self._recursive = recursive
+        self._output = None if output is None else os.path.realpath(output)
+        self.passed_over = 0
+        self.failures: list[PictureError] = []
+
+    def find(self, name: str, stdin: Callable[[], bytes]) -> Iterator[Source]:
+        """Yield the sources of one argument, in the order of their names."""
+        if name == STANDARD_STREAM:
+            yield Source(STANDARD_STREAM, stdin())
+        elif Path(name).is_dir():
+            yield from self._walk(Path(name))
+        elif Path(name).is_fifo():  # can be read only once
+            yield Source(name, Path(name).read_bytes())
+        else:
+            yield Source(name, Path(name))
+
+    def _walk(self, root: Path) -> Iterator[Source]:
+        for folder, below, files in os.walk(root, onerror=self._note):
+            here = Path(folder)
+            below[:] = sorted(name for name in below if self._enters(here / name))
+            for name in sorted(files):
+                path = here / name
+                if name.startswith(".") or not is_picture_name(path):
+                    self.passed_over += 1
+                else:
+                    yield Source(str(path), path, here.relative_to(root))
+
+    def _enters(self, folder: Path) -> bool:
+        """Whether to look into a folder: never into hidden ones, nor into our own output."""
+        if not self._recursive or folder.name.startswith("."):
+            return False
+        return os.path.realpath(folder) != self._output
+
+    def _note(self, error: OSError) -> None:
+        self.failures.append(PictureError(f"{error.filename}: {error.strerror}"))
+
+
+def own_format(source: Source) -> str:
+    """Return the format of an input: by its first bytes, else by its suffix."""
+    if isinstance(source.data, bytes):
+        found = sniff(source.data[:16])
+    else:
+        with source.data.open("rb") as file:
+            found = sniff(file.read(16))
+    if found is not None:
+        return found
+    return format_of(source.data.suffix) if isinstance(source.data, Path) else FALLBACK_FORMAT
+
+
+def extension(source: Source, format: str) -> str:
+    """Return the suffix to write, without its dot: the input's own spelling where it fits."""
+    if isinstance(source.data, Path) and is_picture_name(source.data):
+        suffix = source.data.suffix
+        if format_of(suffix) == format:
+            return suffix[1:]
+    return suffix_of(format)[1:]
