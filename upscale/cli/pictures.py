@@ -41,22 +41,17 @@ def upscale_pictures(
         factory: Makes the upscaler; the real one by default.
         facts: What planning needs of the model; looked up by default.
     """
-    facts = facts or model_facts(options.engine.model, options.size.needs_model_scale)
-    plan = make_plan(inputs, options, facts, session.stdin.read)
-    _check_stdout(session, plan, options)
     settings = BatchSettings(
         jobs=options.run.jobs,
         max_pixels=options.run.max_pixels,
         write=WriteSettings(options.output.quality, options.output.overwrite),
     )
     with BatchView(session, options.report) as view:
-        results = run_batch(
-            plan,
-            settings,
-            factory or (lambda: make_upscaler(options.engine, view)),
-            view.listen,
-            session.stdout.buffer,
-        )
+        facts = facts or model_facts(options.engine.model, options.size.needs_model_scale)
+        plan = make_plan(inputs, options, facts, session.stdin.read)
+        _check_stdout(session, plan, options)
+        make = factory or (lambda: make_upscaler(options.engine, view))
+        results = run_batch(plan, settings, make, view.listen, session.stdout.buffer)
     return int(exit_code(results))
 
 
