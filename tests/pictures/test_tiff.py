@@ -170,6 +170,36 @@ def test_numbers_of_other_kinds_are_refused(kind):
         read_picture(written(samples, photometric="minisblack"))
 
 
+@pytest.mark.parametrize("size", [(90, 120), (90, 121), (91, 121), (1, 121), (91, 1), (1, 1)])
+def test_lzw_and_packbits_at_odd_sizes(pillow_bytes, size):
+    samples = noise((*size, 3), "u1")
+    for compression in ("tiff_lzw", "packbits"):
+        data = pillow_bytes(Image.fromarray(samples), "TIFF", compression=compression)
+        assert np.array_equal(read_picture(data).pixels, samples)
+
+
+@pytest.mark.parametrize("width", [120, 121])
+def test_damaged_lzw_is_refused(pillow_bytes, width):
+    samples = noise((41, width, 3), "u1")
+    whole = pillow_bytes(Image.fromarray(samples), "TIFF", compression="tiff_lzw")
+    with tifffile.TiffFile(io.BytesIO(whole)) as file:
+        start, size = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+    broken = bytearray(whole)
+    broken[start + size // 2 : start + size // 2 + 6] = b"\xff" * 6
+    with pytest.raises(PictureError, match="damaged"):
+        read_picture(bytes(broken))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_cmyk_of_any_depth_agrees_with_pillow(dtype, compression):
+    inks = noise((20, 30, 4), dtype)
+    data = written(inks, photometric="separated", compression=compression)
+    flat = inks if dtype == "u1" else np.rint(inks / 257).astype(np.uint8)
+    expected = np.asarray(Image.fromarray(flat, "CMYK").convert("RGB"))
+    assert np.array_equal(read_picture(data).pixels, expected)
+
+
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
 def test_a_damaged_strip_is_refused_or_changes_nothing_in_silence(pillow_bytes, compression, capfd):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 9, (40, 50), np.uint8))

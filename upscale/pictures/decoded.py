@@ -11,6 +11,10 @@ class MalformedError(ValueError):
     """The content cannot be read; the message completes '<file> ...'."""
 
 
+class UnsupportedError(ValueError):
+    """The content is whole but of a kind that is not read; the message completes '<file> ...'."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """What is known before any pixel is decoded.

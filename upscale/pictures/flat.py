@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
-from upscale.pictures.decoded import MalformedError, Raster
+from upscale.pictures.decoded import Raster, UnsupportedError
 from upscale.pictures.picture import Picture, Pixels
 
 _GREY_MODES = ("1", "L")
@@ -21,7 +20,7 @@ def raster_of(image: Image.Image) -> Raster:
     """Decode an opened picture of 8 bits a sample or fewer.
 
     Raises:
-        MalformedError: It stores something that these 8 bits cannot express.
+        UnsupportedError: It stores something that these 8 bits cannot express.
         Exception: Whatever Pillow's decoders raise on damaged content.
     """
     image.load()
@@ -37,8 +36,18 @@ def raster_of(image: Image.Image) -> Raster:
     if mode in _COLOUR_ALPHA_MODES:
         return _split(image.convert("RGBA"))
     if mode == "CMYK":
-        return Raster(_array(_cmyk_to_rgb(image)), keeps_profile=False)
-    raise MalformedError(f"stores its colours as {mode}, which is not supported")
+        return Raster(
+            _array(_cmyk_to_rgb(image, image.info.get("icc_profile"))), keeps_profile=False
+        )
+    raise UnsupportedError(f"stores its colours as {mode}, which is not supported")
+
+
+def raster_of_inks(inks: Pixels, profile: bytes | None) -> Raster:
+    """Convert CMYK samples (H, W, 4), uint8 or uint16, to sRGB at 8 bits."""
+    if inks.dtype == np.uint16:
+        inks = ((inks.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(inks), "CMYK")
+    return Raster(_array(_cmyk_to_rgb(image, profile)), keeps_profile=False)
 
 
 def image_of(picture: Picture) -> Image.Image:
@@ -60,9 +69,8 @@ def _split(image: Image.Image) -> Raster:
     return Raster(np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1]))
 
 
-def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
+def _cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Inks to sRGB through the embedded profile; by plain arithmetic where there is none."""
-    profile: Any = image.info.get("icc_profile")
     if profile:
         try:
             converted = ImageCms.profileToProfile(

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from upscale.errors import PictureError
 from upscale.pictures import bmp, exif, jpeg, png, tiff, webp
-from upscale.pictures.decoded import Header, MalformedError, Raster
+from upscale.pictures.decoded import Header, MalformedError, Raster, UnsupportedError
 from upscale.pictures.formats import Format, foreign_kind, sniff
 from upscale.pictures.names import shown
 from upscale.pictures.picture import DEFAULT_MAX_PIXELS, Picture
@@ -165,7 +165,9 @@ def _guarded(name: str, work: Callable[[], _T]) -> _T:
     try:
         return work()
     except MalformedError as error:
-        raise PictureError(f"{name}: {error}; use an undamaged, supported copy") from error
+        raise PictureError(f"{name}: {error}; use an undamaged copy") from error
+    except UnsupportedError as error:
+        raise PictureError(f"{name}: {error}; convert it to plain RGB first") from error
     except MemoryError:
         raise PictureError(f"{name}: needs more memory than there is") from None
     except Exception as error:

@@ -1,8 +1,8 @@
 """Read TIFF: tags, strips and tiles here; what is rare or foreign through OpenCV or Pillow.
 
 Measured: Pillow reads 16-bit colour as 8 bits and prints on damaged strips; tifffile has no LZW of
-its own and logs; OpenCV multiplies alpha into 8-bit colours. So integers and floats are unpacked
-here at any depth, and the libraries get JPEG, fax and CMYK, at 8 bits.
+its own and logs; OpenCV overlooks damage in 8-bit strips. So integers and floats are unpacked here
+at any depth, and the libraries get only fax and JPEG, at 8 bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import TiffImagePlugin
 
 from upscale.pictures import alpha as transparency
 from upscale.pictures import flat, tiff_exif, tiff_segments, tiff_tags
-from upscale.pictures.decoded import Header, MalformedError, Raster
+from upscale.pictures.decoded import Header, MalformedError, Raster, UnsupportedError
 from upscale.pictures.picture import Metadata, Pixels
 from upscale.pictures.quiet import quiet
 from upscale.pictures.tiff_tags import Tags
@@ -25,6 +25,7 @@ _ORIENTATION, _ACROSS, _DOWN, _UNIT, _PALETTE = 274, 282, 283, 296, 320
 _EXTRA, _SAMPLE_FORMAT, _XMP, _ICC = 338, 339, 700, 34675
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
+_JPEGS = (6, 7)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _UNSIGNED, _FLOAT = 1, 3
 
@@ -50,20 +51,21 @@ def decode(data: bytes) -> Raster:
     """Decode the first page, keeping 16-bit and float samples.
 
     Raises:
-        MalformedError: Damaged, cut off, or of a kind that is not supported.
+        MalformedError: Damaged or cut off.
+        UnsupportedError: Of a kind that is not read.
         Exception: Whatever Pillow or OpenCV raise on damaged content.
     """
     tags = next(tiff_tags.pages(data))
     tiff_segments.check(tags, len(data))
     photometric = tags.number(_PHOTOMETRIC, _WHITE_IS_ZERO)
-    if photometric <= _INDEXED and tiff_segments.can_unpack(tags):
+    if photometric in (*range(_INDEXED + 1), _SEPARATED) and tiff_segments.can_unpack(tags):
         return _unpacked(data, tags, photometric)
     if max(tags.numbers(_BITS, (1,))) > 8 and photometric != _SEPARATED:
-        raise MalformedError("stores its samples in a way that is not supported")
-    if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR) and _EXTRA not in tags.entries:
-        plain = _through_opencv(data)
-        if plain is not None:
-            return plain
+        raise UnsupportedError("stores its samples in a way that is not supported")
+    plain = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _YCBCR) and _EXTRA not in tags.entries
+    # OpenCV is silent about damaged JPEG, but fills it with grey; Pillow refuses it.
+    if plain and tags.number(_COMPRESSION, 1) not in _JPEGS:
+        return _through_opencv(data)
     return _through_pillow(data)
 
 
@@ -75,14 +77,16 @@ def _dpi(tags: Tags) -> tuple[float, float] | None:
 
 
 def _unpacked(data: bytes, tags: Tags, photometric: int) -> Raster:
-    """Decode grey, RGB or indexed samples of any depth."""
+    """Decode grey, RGB, indexed or CMYK samples of any depth."""
     bits = tags.number(_BITS, 1)
     kind = tags.number(_SAMPLE_FORMAT, _UNSIGNED)
     if kind not in (_UNSIGNED, _FLOAT) or (kind == _UNSIGNED and bits > 16):
-        raise MalformedError("stores its samples as numbers of a kind that is not supported")
+        raise UnsupportedError("stores its samples as numbers of a kind that is not supported")
     samples = tiff_segments.unpack(data, tags, floating=kind == _FLOAT)
     if photometric == _INDEXED:
         return Raster(_looked_up(samples, tags))
+    if photometric == _SEPARATED and samples.dtype.kind == "u" and samples.shape[2] >= 4:
+        return flat.raster_of_inks(_full_range(samples[..., :4], bits), tags.content(_ICC))
     if kind == _FLOAT:
         return _with_alpha(samples.astype(np.float32), tags, photometric)
     return _with_alpha(_full_range(samples, bits), tags, photometric)
@@ -121,23 +125,22 @@ def _with_alpha(samples: Pixels, tags: Tags, photometric: int) -> Raster:
     return Raster(transparency.unmultiply(colour, alpha) if extra == _ASSOCIATED else colour, alpha)
 
 
-def _through_opencv(data: bytes) -> Raster | None:
-    """Decode 8-bit grey or colour without a word on standard error; None when OpenCV cannot."""
+def _through_opencv(data: bytes) -> Raster:
+    """Decode 8-bit grey or colour without a word on standard error (fax above all)."""
     with quiet():
         decoded = cv2.imdecode(np.frombuffer(_as_stored(data), np.uint8), cv2.IMREAD_UNCHANGED)
     samples = np.asarray(decoded)
     if samples.dtype != np.uint8:
-        return None
+        raise MalformedError("is damaged")
     if samples.ndim == 2:
         return Raster(samples[..., None])
-    return Raster(np.ascontiguousarray(samples[..., 2::-1])) if samples.shape[2] == 3 else None
+    return Raster(np.ascontiguousarray(samples[..., 2::-1]))
 
 
 def _through_pillow(data: bytes) -> Raster:
     """Decode whatever Pillow can, at 8 bits."""
     with quiet():
-        image = TiffImagePlugin.TiffImageFile(io.BytesIO(_as_stored(data)))
-    return flat.raster_of(image)
+        return flat.raster_of(TiffImagePlugin.TiffImageFile(io.BytesIO(_as_stored(data))))
 
 
 def _as_stored(data: bytes) -> bytes:

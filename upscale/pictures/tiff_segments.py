@@ -166,12 +166,29 @@ def _inflated(packed_bytes: bytes, compression: int, rows: int, layout: _Layout)
 
 
 def _through_libtiff(packed_bytes: bytes, compression: int, rows: int, across: int) -> _Bytes:
-    """Let the TIFF library in OpenCV unpack a segment as if its bytes were a grey picture."""
+    """Let the TIFF library in OpenCV unpack a segment, as if its bytes were a grey picture.
+
+    OpenCV overlooks damage in 8-bit strips and reports it in 16-bit ones, so that pairs of bytes
+    are read as 16-bit samples; where a row is odd, pairs of rows, and a last odd row as 8-bit.
+    """
+    wide, odd = (across, rows % 2) if across % 2 else (across // 2, 0)
+    plain = np.empty((rows, across), np.uint8)
+    high = (rows - odd) * across // 2 // wide
+    if high:
+        words = _grey(packed_bytes, compression, 16, high, wide)
+        plain[: rows - odd] = words.astype("<u2").view(np.uint8).reshape(-1, across)
+    if odd:
+        plain[-1] = _grey(packed_bytes, compression, 8, rows, across)[-1]
+    return plain
+
+
+def _grey(packed_bytes: bytes, compression: int, bits: int, rows: int, across: int) -> Pixels:
+    """Read a packed strip as a grey picture of 8 or 16 bits."""
     dialect = Dialect("<")
     tags = {
         _WIDTH: (LONG, across),
         _HEIGHT: (LONG, rows),
-        _BITS: (SHORT, 8),
+        _BITS: (SHORT, bits),
         _COMPRESSION: (SHORT, compression),
         262: (SHORT, 1),
         _STRIPS: (LONG, 8),
@@ -185,10 +202,10 @@ def _through_libtiff(packed_bytes: bytes, compression: int, rows: int, across: i
     file = b"II*\0" + struct.pack("<I", place) + padded + packed(entries, place, dialect)
     with quiet():
         decoded = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
-    plain = np.asarray(decoded)
-    if plain.dtype != np.uint8 or plain.shape != (rows, across):
+    samples = np.asarray(decoded)
+    if samples.dtype.itemsize * 8 != bits or samples.shape != (rows, across):
         raise MalformedError("is damaged")
-    return plain
+    return samples
 
 
 def _samples(plain: _Bytes, layout: _Layout, tags: Tags, kind: np.dtype[np.generic]) -> Pixels:
