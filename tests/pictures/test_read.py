@@ -228,7 +228,7 @@ def test_orientation_is_applied_once_and_reset(pillow_bytes, exif_block, orienta
     ],
 )
 def test_real_turned_pictures_agree_with_pillow(shared, name):
-    from PIL import ImageOps  # noqa: PLC0415
+    from PIL import ImageOps
 
     path = shared(f"robustness/{name}")
     with Image.open(path) as image:
@@ -376,7 +376,7 @@ def test_every_hostile_file_ends_in_a_picture_or_one_line(shared):
     limit = 3 * 1024**3
 
     def limited():
-        import resource  # noqa: PLC0415
+        import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
