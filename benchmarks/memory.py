@@ -17,6 +17,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+import torch
+
+from upscale import Upscaler
+from upscale.engine.loading import load_model
+from upscale.tiling.schedule import plan
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "kitten.jpg"
 MEBIBYTE = 1 << 20
 
@@ -40,14 +48,6 @@ TABLE = [
 
 def run_here(case: Case) -> dict[str, float]:
     """Run a case in this process; sizes in MiB."""
-    import cv2
-    import numpy as np
-    import torch
-
-    from upscale import Upscaler
-    from upscale.engine.loading import load_model
-    from upscale.tiling.schedule import plan
-
     model = load_model(case.model)
     tile = int(case.tile) if case.tile.isdigit() else "auto"
     upscaler = Upscaler(model, device="cpu", tile=tile)
@@ -85,6 +85,7 @@ def run_apart(case: Case) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure the table, or one large photograph."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--photo", type=float, metavar="MEGAPIXELS")
@@ -98,7 +99,9 @@ def main() -> None:
     if arguments.photo:
         height = round((arguments.photo * 1e6 * 3 / 4) ** 0.5)
         cases = [Case(round(height * 4 / 3), height, arguments.tile, arguments.model)]
-    print("model                 picture      tile  used   planned  peak of process  seconds  (MiB)")
+    print(
+        "model                 picture      tile  used   planned  peak of process  seconds  (MiB)"
+    )
     for case in cases:
         found = run_apart(case)
         print(

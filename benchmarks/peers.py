@@ -1,0 +1,109 @@
+"""The peers that benchmarks run beside us and tests take as oracles, from their own packages."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PeerMissingError(Exception):
+    """A peer's package is not installed, or does not work here."""
+
+
+def load_basicsr(*names: str) -> list[ModuleType]:
+    """Load modules of basicsr 1.4.2 such as `archs.rrdbnet_arch`.
+
+    `import basicsr` fails with any current torchvision, so each module is imported with stand-ins
+    for what else it would import.
+    """
+    spec = importlib.util.find_spec("basicsr")
+    if spec is None or not spec.submodule_search_locations:
+        raise PeerMissingError("basicsr is not installed")
+    [folder] = spec.submodule_search_locations
+    stand_ins = [
+        _stand_in("basicsr", __path__=[folder]),
+        _stand_in("basicsr.archs", __path__=[f"{folder}/archs"]),
+        _stand_in("basicsr.utils", __path__=[f"{folder}/utils"], get_root_logger=None),
+        _stand_in("basicsr.ops", __path__=[]),
+        _stand_in("basicsr.ops.dcn", ModulatedDeformConvPack=object, modulated_deform_conv=None),
+        _stand_in("torchvision", __version__="0.0.0"),
+        _stand_in("distutils", __path__=[]),
+        _stand_in("distutils.version", LooseVersion=str),
+    ]
+    before = dict(sys.modules)
+    sys.modules.update({module.__name__: module for module in stand_ins})
+    try:
+        return [importlib.import_module(f"basicsr.{name}") for name in names]
+    finally:
+        for name in set(sys.modules) - set(before):
+            if name.partition(".")[0] in {"basicsr", "torchvision", "distutils"}:
+                del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _stand_in(name: str, **attributes: object) -> ModuleType:
+    module = ModuleType(name)
+    module.__dict__.update(attributes)
+    return module
+
+
+def official_network(state: Mapping[str, Tensor], blocks: int) -> nn.Module:
+    """Basicsr's RRDBNet x4, as the official program makes it."""
+    [module] = load_basicsr("archs.rrdbnet_arch")
+    network = module.RRDBNet(3, 3, scale=4, num_feat=64, num_block=blocks, num_grow_ch=32)
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
+
+
+def spandrel_network(state: Mapping[str, Tensor]) -> nn.Module:
+    """Spandrel's RRDBNet."""
+    try:
+        spandrel = importlib.import_module("spandrel")
+    except Exception as error:  # torchvision raises RuntimeError when it does not fit torch
+        raise PeerMissingError(f"spandrel does not work here: {error}") from error
+    return spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state)).model.eval()
+
+
+def padded_tiles(
+    network: Callable[[Tensor], Tensor], picture: Tensor, tile: int, padding: int = 10
+) -> Tensor:
+    """The official program's way: tiles of the picture with a fixed padding, pasted together.
+
+    Args:
+        network: (1, 3, h, w) to (1, 3, 4 * h, 4 * w).
+        picture: (1, 3, H, W) in [0, 1].
+        tile: side of a tile; 0 for none.
+        padding: read around each tile, and added at the picture's right and bottom by reflection.
+    """
+    _, _, height, width = picture.shape
+    picture = F.pad(picture, (0, padding, 0, padding), "reflect")
+    if tile == 0:
+        return network(picture)[:, :, : height * 4, : width * 4]
+    rows, columns = picture.shape[2:]
+    result = picture.new_zeros(1, 3, rows * 4, columns * 4)
+    for top in range(0, rows, tile):
+        for left in range(0, columns, tile):
+            bottom, right = min(top + tile, rows), min(left + tile, columns)
+            above, before = max(top - padding, 0), max(left - padding, 0)
+            outer = picture[:, :, above : bottom + padding, before : right + padding]
+            inner = network(outer)[
+                :,
+                :,
+                (top - above) * 4 : (bottom - above) * 4,
+                (left - before) * 4 : (right - before) * 4,
+            ]
+            result[:, :, top * 4 : bottom * 4, left * 4 : right * 4] = inner
+    return result[:, :, : height * 4, : width * 4]
+
+
+def to_levels(picture: Tensor) -> Tensor:
+    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    levels = picture[0].float().clamp(0, 1).mul(255).round()
+    return levels.to(torch.uint8).permute(1, 2, 0).cpu()
