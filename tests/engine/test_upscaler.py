@@ -201,7 +201,7 @@ class BreaksInHalf(torch.nn.Module):
 def test_tiles_that_half_precision_breaks_are_computed_in_fp32_and_counted(random_model):
     model, picture = random_model(X4), random_picture(30, 30)
     whole = Upscaler(model, device="cpu").upscale(picture)
-    model.network.body[1].rdb2.conv3 = BreaksInHalf(model.network.body[1].rdb2.conv3)
+    model.network.conv_last = BreaksInHalf(model.network.conv_last)
     result = Upscaler(model, device="cpu", precision="bf16").run(picture)
     assert result.report.fp32_tiles == 1
     assert np.abs(result.pixels.astype(int) - whole).max() < 12

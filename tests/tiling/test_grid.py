@@ -28,8 +28,10 @@ def test_cut_tiles_a_rectangle_exactly_once(height, width, side):
     assert len(seen) == len(set(seen)) == height * width
 
 
-def test_growing_stops_at_the_picture():
-    assert Rect(2, 8, 90, 100).grow(5, 10, 100) == Rect(0, 10, 85, 100)
+def test_growing_goes_beyond_the_picture_and_clipping_comes_back():
+    grown = Rect(2, 8, 90, 100).grow(5)
+    assert grown == Rect(-3, 13, 85, 105)
+    assert grown.clip(10, 100) == Rect(0, 10, 85, 100)
 
 
 def test_coordinates_relative_to_another_rectangle_are_enlarged():

@@ -55,7 +55,7 @@ class Store:
 def run_staged(network, picture, tile, store=None, **options):
     planes = F.pixel_unshuffle(picture, network.unshuffle) if network.unshuffle > 1 else picture
     canvas = Canvas(planes, network.scale * network.unshuffle)
-    options = {"stages": network.stages()} | options
+    options = {"stages": network.stages(fine=options.pop("fine", False))} | options
     run = StagedRun(
         canvas=canvas,
         store=store or Store(),
@@ -99,16 +99,17 @@ specs = st.one_of(
     width=st.integers(1, 70),
     tile=st.integers(4, 80),
     batch=st.sampled_from([1, 3]),
+    fine=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_tiles_give_what_the_whole_picture_gives(
-    random_network, spec, height, width, tile, batch, seed
+    random_network, spec, height, width, tile, batch, fine, seed
 ):
     network = random_network(spec, seed)
     side = network.unshuffle
     picture = torch.rand(1, 3, height * side, width * side)
     whole = network(picture)
-    canvas, run = run_staged(network, picture, tile, batch=batch)
+    canvas, run = run_staged(network, picture, tile, batch=batch, fine=fine)
     assert canvas.result.shape == whole.shape
     assert (canvas.result - whole).abs().max() < 1e-4 * max(1, whole.abs().max())
     assert canvas.written == height * width
@@ -125,7 +126,7 @@ def picture():
     return torch.rand(1, 3, 90, 70, generator=torch.Generator().manual_seed(1))
 
 
-def wrapped(network, wrap):
+def wrapped(network, wrap, fine=False):
     """The network's stages with `wrap(index, stage, inputs)` instead of their `run`."""
 
     def rewired(index, stage):
@@ -137,16 +138,34 @@ def wrapped(network, wrap):
             stage.channels,
             stage.workspace,
             lambda inputs: wrap(index, stage, inputs),
+            stage.valid,
         )
 
-    return [rewired(index, stage) for index, stage in enumerate(network.stages())]
+    return [rewired(index, stage) for index, stage in enumerate(network.stages(fine=fine))]
 
 
-def test_planes_hold_only_what_lies_between_writer_and_reader(random_network):
+@pytest.mark.parametrize("fine", [False, True])
+def test_planes_hold_only_what_lies_between_writer_and_reader(random_network, fine):
     network = random_network(RRDBSpec(blocks=2, features=8, growth=4))
     store = Store()
-    run_staged(network, torch.rand(1, 3, 400, 20), 32, store)
-    assert store.largest <= 32 + 20
+    run_staged(network, torch.rand(1, 3, 400, 20), 32, store, fine=fine)
+    assert store.largest <= 32 + 22
+
+
+@pytest.mark.parametrize("spec", [RRDBSpec(blocks=2, features=8, growth=4), SRVGGSpec()], ids=str)
+def test_fine_stages_compute_nothing_twice(random_network, spec):
+    """Every convolution before the tail sees each pixel of the picture as a centre once."""
+    network, centres = random_network(spec), {}
+
+    def counting(index, stage, inputs):
+        result = stage.run(inputs)
+        if stage.valid:
+            centres[index] = centres.get(index, 0) + result.shape[2] * result.shape[3]
+        return result
+
+    run_staged(network, torch.rand(1, 3, 50, 41), 16, stages=wrapped(network, counting, fine=True))
+    assert set(centres.values()) == {50 * 41}
+    assert len(centres) == (30 if isinstance(spec, RRDBSpec) else 17)
 
 
 def test_out_of_memory_in_a_tile_halves_it_and_goes_on(network, picture):

@@ -362,7 +362,12 @@ class Upscaler:
         return self._networks[dtype]
 
     def _stages(self, dtype: torch.dtype) -> tuple[Stage, ...]:
-        return cast(StagedModel, self._network(dtype)).stages()
+        """The network's stages, fine where a step costs little beside its work.
+
+        Measured: on a CPU fine stages make a tile of 128 as fast as the whole picture. A GPU waits
+        for the steps of small stages instead of computing.
+        """
+        return cast(StagedModel, self._network(dtype)).stages(fine=self._device.type == "cpu")
 
     def _plane_tile(self, stages: Sequence[Stage], canvas: ArrayCanvas, run: _Run) -> int:
         """The tile in plane pixels."""

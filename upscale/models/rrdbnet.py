@@ -110,11 +110,7 @@ class RRDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, features, h, w) to (N, features, h, w)."""
-        return self.close(self.rdb2(self.rdb1(x)), x)
-
-    def close(self, inner: Tensor, x: Tensor) -> Tensor:
-        """The last dense block and the shortcut from the block's input `x`."""
-        return _add_scaled(self.rdb3(inner), x)
+        return _add_scaled(self.rdb3(self.rdb2(self.rdb1(x))), x)
 
 
 class RRDBNet(nn.Module):
@@ -161,27 +157,21 @@ class RRDBNet(nn.Module):
             x = _activate(convolution(F.interpolate(x, scale_factor=2, mode="nearest")))
         return self.conv_last(_activate(self.conv_hr(x)))
 
-    def stages(self) -> tuple[Stage, ...]:
-        """The first convolution, every dense block, the tail.
+    def stages(self, *, fine: bool = False) -> tuple[Stage, ...]:
+        """The first convolution, every dense block (or each of its convolutions), the tail.
 
         The tail computes the first convolution again from the image instead of reading a plane
         that would have to live from one end of the network to the other.
         """
-        width, growth = self.spec.features, self.spec.growth
+        width = self.spec.features
         unshuffled = self.spec.in_channels * self.unshuffle**2
-        # input, four maps, their concatenation and the output
-        block_workspace = 3 * width + 8 * growth
-        stages = [
-            Stage("first", (IMAGE,), 1, 1, width, unshuffled + 2 * width, self._run_first),
-        ]
+        stages = [Stage("first", (IMAGE,), 1, 1, width, unshuffled + 2 * width, self._run_first)]
         for number, block in enumerate(cast(Sequence[RRDB], list(self.body))):
             entry = len(stages) - 1
-            for part, run in enumerate(_block_runs(block)):
-                sources = (entry + part,) if part < 2 else (entry + part, entry)
-                stages.append(
-                    Stage(f"block {number}.{part + 1}", sources, BLOCK_HALO, 1, width,
-                          block_workspace + width * part // 2, run)
-                )  # fmt: skip
+            for part, dense in enumerate((block.rdb1, block.rdb2, block.rdb3), start=1):
+                shortcut = entry if part == 3 else None
+                cut = _convolution_stages if fine else _block_stage
+                stages += cut(f"block {number}.{part}", dense, len(stages) - 1, shortcut)
         tail_scale = self.spec.tail_scale
         # an enlarged map and its convolution, or a convolution's input and output
         tail_workspace = (2 * width + self.spec.out_channels) * tail_scale**2 + 2 * width
@@ -198,13 +188,54 @@ class RRDBNet(nn.Module):
         return self._tail(planes[0], self.conv_first(planes[1]))
 
 
-def _block_runs(block: RRDB) -> tuple[StageRun, StageRun, StageRun]:
-    """The three stages of a block; the third also reads the block's input."""
-    return (
-        lambda planes: block.rdb1(planes[0]),
-        lambda planes: block.rdb2(planes[0]),
-        lambda planes: block.close(planes[0], planes[1]),
-    )
+def _block_stage(name: str, block: DenseBlock, entry: int, shortcut: int | None) -> list[Stage]:
+    """A dense block as one stage; `shortcut` is the plane that the last block of an RRDB adds."""
+    width, growth = block.conv1.in_channels, block.conv1.out_channels
+
+    def run(planes: Sequence[Tensor]) -> Tensor:
+        result = block(planes[0])
+        return result if shortcut is None else _add_scaled(result, planes[1])
+
+    sources = (entry,) if shortcut is None else (entry, shortcut)
+    # input, four maps, their concatenation and the output
+    workspace = (2 + len(sources)) * width + 8 * growth
+    return [Stage(name, sources, BLOCK_HALO, 1, width, workspace, run)]
+
+
+def _convolution_stages(
+    name: str, block: DenseBlock, entry: int, shortcut: int | None
+) -> list[Stage]:
+    """A dense block as one stage a convolution."""
+    width, growth = block.conv1.in_channels, block.conv1.out_channels
+    maps = [entry, *(entry + i for i in range(1, 5))]
+    stages = [
+        Stage(f"{name}.{i + 1}", tuple(maps[: i + 1]), 1, 1, growth,
+              width + (i + 1) * growth, _inner_run(convolution), valid=True)
+        for i, convolution in enumerate((block.conv1, block.conv2, block.conv3, block.conv4))
+    ]  # fmt: skip
+    sources = (*maps, *(() if shortcut is None else (shortcut,)))
+    workspace = 3 * width + 4 * growth + (width if shortcut is not None else 0)
+    last = Stage(f"{name}.5", sources, 1, 1, width, workspace, _last_run(block.conv5), valid=True)
+    return [*stages, last]
+
+
+def _inner_run(convolution: nn.Conv2d) -> StageRun:
+    def run(planes: Sequence[Tensor]) -> Tensor:
+        joined = torch.cat(list(planes), 1) if len(planes) > 1 else planes[0]
+        return _activate(F.conv2d(joined, convolution.weight, convolution.bias))
+
+    return run
+
+
+def _last_run(convolution: nn.Conv2d) -> StageRun:
+    """The fifth convolution, the block's residual, and the RRDB's where a sixth plane is read."""
+
+    def run(planes: Sequence[Tensor]) -> Tensor:
+        result = F.conv2d(torch.cat(list(planes[:5]), 1), convolution.weight, convolution.bias)
+        result = _add_scaled(result, planes[0][:, :, 1:-1, 1:-1])
+        return result if len(planes) == 5 else _add_scaled(result, planes[5][:, :, 1:-1, 1:-1])
+
+    return run
 
 
 def _tail_halo(upsamples: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,14 +76,14 @@ class SRVGGNetCompact(nn.Module):
         enlarged = F.interpolate(image, scale_factor=self.scale, mode="nearest")
         return F.pixel_shuffle(features, self.scale) + enlarged
 
-    def stages(self) -> tuple[Stage, ...]:
-        """A few convolutions a stage; the last convolution and the pixel-shuffle are the last."""
+    def stages(self, *, fine: bool = False) -> tuple[Stage, ...]:
+        """The hidden layers, one or a few a stage; the last convolution and the pixel-shuffle."""
         spec = self.spec
         hidden = spec.convolutions + 1
-        cuts = [*range(0, hidden, LAYERS_PER_STAGE), hidden]
+        cuts = [*range(0, hidden, 1 if fine else LAYERS_PER_STAGE), hidden]
         stages: list[Stage] = []
         for start, stop in pairwise(cuts):
-            layers = self.body[2 * start : 2 * stop]
+            layers = cast(nn.Sequential, self.body[2 * start : 2 * stop])
             stages.append(
                 Stage(
                     name=f"layers {start}-{stop - 1}",
@@ -91,7 +92,8 @@ class SRVGGNetCompact(nn.Module):
                     scale=1,
                     channels=spec.features,
                     workspace=3 * spec.features,
-                    run=_runner(layers),
+                    run=_valid_run(layers) if fine else _runner(layers),
+                    valid=fine,
                 )
             )
         stages.append(
@@ -113,3 +115,9 @@ class SRVGGNetCompact(nn.Module):
 
 def _runner(layers: nn.Module) -> StageRun:
     return lambda planes: layers(planes[0])
+
+
+def _valid_run(layers: nn.Sequential) -> StageRun:
+    """One convolution, without its padding, and its PReLU."""
+    convolution, activation = cast(tuple[nn.Conv2d, nn.PReLU], tuple(layers))
+    return lambda planes: activation(F.conv2d(planes[0], convolution.weight, convolution.bias))

@@ -31,9 +31,12 @@ class Stage:
         channels: channels of the output.
         workspace: values that `run` holds at once per input pixel, inputs and output included;
             the tile engine plans memory with it.
-        run: one (N, C, h, w) tensor per source, all of one extent: the tile and its halo, less
-            where the picture ends. Returns (N, channels, h * scale, w * scale), right everywhere
-            but in the halo. It must not write to its inputs.
+        run: takes one (N, C, h, w) tensor per source, all of one extent, and must not write to
+            them. Returns (N, channels, h * scale, w * scale), right everywhere but in the halo; a
+            `valid` stage returns only what is right.
+        valid: a single convolution (halo 1) without padding of its own: its inputs reach one pixel
+            beyond the picture, where they are zero. The inputs of other stages end where the
+            picture does, so that the padding inside them falls where it does without tiles.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Stage:
     channels: int
     workspace: int
     run: StageRun
+    valid: bool = False
 
 
 class StagedModel(Protocol):
@@ -58,9 +62,11 @@ class StagedModel(Protocol):
         """Picture pixels per plane pixel and axis."""
         ...
 
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self, *, fine: bool = False) -> tuple[Stage, ...]:
         """The network as stages that read (N, C * unshuffle**2, h, w); the last gives the picture.
 
-        The last stage's scale is `scale * unshuffle`.
+        The last stage's scale is `scale * unshuffle`. Coarse stages hold several convolutions:
+        few, large steps, and some work done twice in the halos. Fine stages are one convolution
+        each: nothing is done twice, at the price of more steps.
         """
         ...

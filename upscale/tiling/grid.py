@@ -26,13 +26,16 @@ class Rect:
         """Number of columns."""
         return self.right - self.left
 
-    def grow(self, margin: int, height: int, width: int) -> Rect:
-        """This rectangle and `margin` around it, clipped to a picture of `height` x `width`."""
+    def grow(self, margin: int) -> Rect:
+        """This rectangle and `margin` around it."""
         return Rect(
-            max(self.top - margin, 0),
-            min(self.bottom + margin, height),
-            max(self.left - margin, 0),
-            min(self.right + margin, width),
+            self.top - margin, self.bottom + margin, self.left - margin, self.right + margin
+        )
+
+    def clip(self, height: int, width: int) -> Rect:
+        """The part of this rectangle inside a picture of `height` x `width`."""
+        return Rect(
+            max(self.top, 0), min(self.bottom, height), max(self.left, 0), min(self.right, width)
         )
 
     def relative_to(self, outer: Rect, scale: int = 1) -> Rect:

@@ -31,6 +31,8 @@ class StageLike(Protocol):
     @property
     def workspace(self) -> int: ...  # noqa: D102
     @property
+    def valid(self) -> bool: ...  # noqa: D102
+    @property
     def run(self) -> Callable[[Sequence[Tensor]], Tensor]: ...  # noqa: D102
 
 

@@ -16,6 +16,9 @@ from upscale.tiling.interfaces import IMAGE, StageLike
 
 SMALLEST_SIDE = 4
 
+MARGIN = 1
+"""Pixels around the picture that planes hold as zeros, for stages without padding of their own."""
+
 
 class Schedule:
     """The rows that each stage has done, and the next rows to do.
@@ -55,15 +58,18 @@ class Schedule:
         return max(int(self.tile * sqrt(min(ratio, 1.0))), SMALLEST_SIDE)
 
     def first_needed(self, plane: int) -> int:
-        """The first row of a plane that some stage still has to read (`height` when none has)."""
+        """The first row of a plane that some stage still has to read, from `-MARGIN` on.
+
+        `height + MARGIN` when none has.
+        """
         return min(
             (
-                self.height
+                self.height + MARGIN
                 if self.done[reader] == self.height
-                else max(self.done[reader] - self.stages[reader].halo, 0)
+                else max(self.done[reader] - self.stages[reader].halo, -MARGIN)
                 for reader in self._readers[plane]
             ),
-            default=self.height,
+            default=self.height + MARGIN,
         )
 
     def last_reader_in_turn(self, plane: int) -> int:
@@ -122,11 +128,11 @@ class Plan:
     With W the picture's width, C a plane's channels, h a stage's halo, t the tile:
 
         strips    = sum over planes of W * C * min(lag(reader) - lag(writer) + h(reader), height)
-        bands     = 3 * W * max(C) * (min(t, height) + 2 * max(h))
+        bands     = W * (min(t, height) + 2 * max(h)) * C of the planes in use at once, at most
         workspace = max over stages of workspace * (side + 2 * h)**2
 
-    Three bands: a block's input, the plane read and the plane written. A plane's strip is what lies
-    between its writer and its slowest reader. No term grows with the picture's height.
+    A plane is in use from its writer's turn to its slowest reader's; its strip is what lies between
+    the two when the band has passed. No term grows with the picture's height.
     `benchmarks/memory.py` measures it.
     """
 
@@ -147,11 +153,10 @@ class Plan:
 
 def plan(stages: Sequence[StageLike], height: int, width: int, tile: int) -> Plan:
     """How much a run over a picture of `height` x `width` plane pixels holds."""
-    inner = [stage.channels for stage in stages if stage.scale == 1]
     rows = min(tile, height) + 2 * max(stage.halo for stage in stages)
     return Plan(
         strips=_strips(stages, height, width) if tile < height else 0,
-        bands=3 * width * max(inner, default=0) * rows,
+        bands=width * rows * _channels_in_use(stages),
         workspace=_workspace(stages, height, width, tile),
     )
 
@@ -164,6 +169,14 @@ def _strips(stages: Sequence[StageLike], height: int, width: int) -> int:
         * min(max(behind[r] - behind[plane] + stages[r].halo for r in found), height)
         for plane, found in enumerate(readers(stages))
         if found
+    )
+
+
+def _channels_in_use(stages: Sequence[StageLike]) -> int:
+    last = [max(found, default=-1) for found in readers(stages)]
+    return max(
+        sum(stages[plane].channels for plane in range(turn + 1) if last[plane] >= turn)
+        for turn in range(len(stages))
     )
 
 

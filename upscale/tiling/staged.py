@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from upscale.errors import MemoryExhaustedError
@@ -25,21 +26,27 @@ from upscale.tiling.interfaces import (
     Tally,
     is_out_of_memory,
 )
-from upscale.tiling.schedule import Schedule
+from upscale.tiling.schedule import MARGIN, Schedule
 
 SMALLEST_TILE = 16
 
 
 @dataclass(slots=True)
 class Plane:
-    """Rows [start, start + len(rows)) of one stage's output, as (rows, width, channels)."""
+    """Rows from `start` on of one stage's output, as (rows, MARGIN + width + MARGIN, channels).
+
+    Row -1, the row after the last one and the columns beside the picture are zero.
+    """
 
     start: int
     rows: Tensor
 
     def view(self, rect: Rect) -> Tensor:
         """The part under `rect`, (h, w, channels)."""
-        return self.rows[rect.top - self.start : rect.bottom - self.start, rect.left : rect.right]
+        return self.rows[
+            rect.top - self.start : rect.bottom - self.start,
+            rect.left + MARGIN : rect.right + MARGIN,
+        ]
 
 
 class StagedRun:
@@ -115,9 +122,14 @@ class StagedRun:
 
     def _extend(self, index: int, stop: int) -> None:
         """Replace a plane by one that keeps the rows still needed and has room up to `stop`."""
-        channels, width = self.stages[index].channels, self.schedule.width
+        height, width = self.schedule.height, self.schedule.width
         start = min(self.schedule.first_needed(index), self.schedule.done[index])
-        rows = self._store.allocate(stop - start, width, channels)
+        end = stop + MARGIN if stop == height else stop
+        rows = self._store.allocate(end - start, width + 2 * MARGIN, self.stages[index].channels)
+        rows[:, :MARGIN] = 0
+        rows[:, -MARGIN:] = 0
+        rows[: max(-start, 0)] = 0
+        rows[height - start :] = 0
         old = self._planes.get(index)
         if old is not None:
             kept = old.rows[start - old.start :]
@@ -165,15 +177,17 @@ class StagedRun:
 
         def shape(rect: Rect) -> tuple[int, ...]:
             outer = self._outer(index, rect)
-            inner = rect.relative_to(outer)
-            return (outer.height, outer.width, inner.top, inner.left, rect.height, rect.width)
+            return (outer.height, outer.width, rect.top - outer.top, rect.left - outer.left)
 
         _, group = next(groupby(pending[: self._batch], key=shape))
         return list(group)
 
     def _outer(self, index: int, rect: Rect) -> Rect:
-        schedule = self.schedule
-        return rect.grow(self.stages[index].halo, schedule.height, schedule.width)
+        """What a stage reads for a tile."""
+        outer = rect.grow(self.stages[index].halo)
+        if self.stages[index].valid:
+            return outer
+        return outer.clip(self.schedule.height, self.schedule.width)
 
     def _compute(self, index: int, group: Sequence[Rect]) -> Tensor:
         """The stage's output for a group of tiles, with their halos: (N, channels, h, w)."""
@@ -196,17 +210,26 @@ class StagedRun:
         return result
 
     def _read(self, source: int, rect: Rect) -> Tensor:
-        if source == IMAGE:
-            return self._canvas.read(rect)
-        tile = self._store.load(self._planes[source].view(rect))
-        return tile.permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
+        """A plane under `rect`, channels-last: (1, C, h, w)."""
+        if source != IMAGE:
+            return self._store.load(self._planes[source].view(rect)).permute(2, 0, 1)[None]
+        inside = rect.clip(self.schedule.height, self.schedule.width)
+        tile = self._canvas.read(inside)
+        if inside == rect:
+            return tile
+        beyond = (inside.left - rect.left, rect.right - inside.right,
+                  inside.top - rect.top, rect.bottom - inside.bottom)  # fmt: skip
+        return F.pad(tile, beyond)
 
     def _put(self, index: int, group: Sequence[Rect], result: Tensor) -> None:
         """Write the centres of a group's tiles to the plane or the picture."""
         scale = self.stages[index].scale
         for rect, tile in zip(group, result, strict=True):
             inner = rect.relative_to(self._outer(index, rect), scale)
-            centre = tile[:, inner.top : inner.bottom, inner.left : inner.right]
+            if self.stages[index].valid:
+                centre = tile
+            else:
+                centre = tile[:, inner.top : inner.bottom, inner.left : inner.right]
             if index == len(self.stages) - 1:
                 self._canvas.write(rect, centre[None])
             else:
