@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import BinaryIO
 
 from PIL import BmpImagePlugin
 
@@ -13,13 +14,13 @@ from upscale.pictures.picture import Metadata, Picture
 _MAX_DPI = 2**31 / 40
 
 
-def read_header(data: bytes) -> Header:
+def read_header(file: BinaryIO) -> Header:
     """Size and resolution.
 
     Raises:
         Exception: Whatever Pillow raises on damaged content.
     """
-    image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
+    image = BmpImagePlugin.BmpImageFile(file)
     across, down = image.info.get("dpi", (0, 0))
     dpi = (float(across), float(down)) if across > 0 and down > 0 else None
     width, height = image.size

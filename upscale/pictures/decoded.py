@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from upscale.pictures.picture import Metadata, Pixels
 
 
@@ -47,3 +49,12 @@ class Raster:
     pixels: Pixels
     alpha: Pixels | None = None
     keeps_profile: bool = True
+
+    @classmethod
+    def of(cls, samples: Pixels) -> Raster:
+        """Grey or RGB from (H, W) or (H, W, 1 to 4), where an even last channel is alpha."""
+        samples = samples.reshape(*samples.shape[:2], -1)
+        if samples.shape[2] % 2:
+            return cls(np.ascontiguousarray(samples))
+        colour, alpha = samples[..., :-1], samples[..., -1]
+        return cls(np.ascontiguousarray(colour), np.ascontiguousarray(alpha))

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from upscale.pictures.picture import Pixels
 
+# Description, maker, model, software, date, artist, copyright: what says nothing about the layout.
+DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 33432)
+SHOT, PLACE, INTEROPERABILITY = 34665, 34853, 40965
+POINTERS = (SHOT, PLACE)
+
 _PREFIX = b"Exif\0\0"
 _ORIENTATION = 0x0112
 _SHORT, _LONG = 3, 4
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8](?=\s*[\"'<])")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tag of a directory: its number, type and count, and where its value or offset is."""
+
+    tag: int
+    kind: int
+    count: int
+    place: int
 
 
 def without_prefix(block: bytes | None) -> bytes | None:
@@ -29,7 +46,7 @@ def with_prefix(block: bytes) -> bytes:
 
 def orientation_of(block: bytes | None) -> int:
     """The orientation 1..8 that an EXIF block states; 1 when it states none that makes sense."""
-    place = _find(block) if block else None
+    place = _find(block)
     if block is None or place is None:
         return 1
     value = struct.unpack_from(place[1], block, place[0])[0]
@@ -38,7 +55,7 @@ def orientation_of(block: bytes | None) -> int:
 
 def reset_orientation(block: bytes | None) -> bytes | None:
     """The same EXIF block stating that the pixels are upright."""
-    place = _find(block) if block else None
+    place = _find(block)
     if block is None or place is None:
         return block
     changed = bytearray(block)
@@ -62,19 +79,38 @@ def upright(plane: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(plane)
 
 
-def _find(block: bytes) -> tuple[int, str] | None:
-    """Offset and struct format of the orientation value in the first directory."""
+def header(block: bytes) -> tuple[str, int]:
+    """The byte order of an EXIF block, and where its first directory is.
+
+    Raises:
+        ValueError: It is no EXIF block.
+    """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     if order is None or len(block) < 8:
-        return None
-    (start,) = struct.unpack_from(order + "I", block, 4)
-    if start + 2 > len(block):
-        return None
+        raise ValueError("is no EXIF block")
+    return order, struct.unpack_from(order + "I", block, 4)[0]
+
+
+def entries(block: bytes) -> Iterator[Entry]:
+    """The entries of the first directory.
+
+    Raises:
+        ValueError: It is no EXIF block; struct.error beyond the end of a damaged one.
+    """
+    order, start = header(block)
     (count,) = struct.unpack_from(order + "H", block, start)
-    for entry in range(start + 2, start + 2 + 12 * count, 12):
-        if entry + 12 > len(block):
-            return None
-        tag, kind, length = struct.unpack_from(order + "HHI", block, entry)
-        if tag == _ORIENTATION and kind in (_SHORT, _LONG) and length == 1:
-            return entry + 8, order + ("H" if kind == _SHORT else "I")
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind, length, _ = struct.unpack_from(order + "HHII", block, at)
+        yield Entry(tag, kind, length, at + 8)
+
+
+def _find(block: bytes | None) -> tuple[int, str] | None:
+    """Offset and struct format of the orientation value in the first directory."""
+    try:
+        order, _ = header(block or b"")
+        for entry in entries(block or b""):
+            if entry.tag == _ORIENTATION and entry.kind in (_SHORT, _LONG) and entry.count == 1:
+                return entry.place, order + ("H" if entry.kind == _SHORT else "I")
+    except (ValueError, struct.error):
+        pass
     return None

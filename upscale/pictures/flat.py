@@ -28,17 +28,15 @@ def raster_of(image: Image.Image) -> Raster:
     if mode == "P":
         mode = "PA" if "transparency" in image.info else "RGB"
     if mode in _GREY_MODES:
-        return Raster(_array(image.convert("L"))[..., None])
+        return Raster.of(np.array(image.convert("L")))
     if mode in _GREY_ALPHA_MODES:
-        return _split(image.convert("LA"))
+        return Raster.of(np.asarray(image.convert("LA")))
     if mode in _COLOUR_MODES:
-        return Raster(_array(image.convert("RGB")))
+        return Raster.of(np.array(image.convert("RGB")))
     if mode in _COLOUR_ALPHA_MODES:
-        return _split(image.convert("RGBA"))
+        return Raster.of(np.asarray(image.convert("RGBA")))
     if mode == "CMYK":
-        return Raster(
-            _array(_cmyk_to_rgb(image, image.info.get("icc_profile"))), keeps_profile=False
-        )
+        return _inks_to_rgb(image, image.info.get("icc_profile"))
     raise UnsupportedError(f"stores its colours as {mode}, which is not supported")
 
 
@@ -47,42 +45,31 @@ def raster_of_inks(inks: Pixels, profile: bytes | None) -> Raster:
     if inks.dtype == np.uint16:
         inks = ((inks.astype(np.uint32) + 128) // 257).astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(inks), "CMYK")
-    return Raster(_array(_cmyk_to_rgb(image, profile)), keeps_profile=False)
+    return _inks_to_rgb(image, profile)
 
 
 def image_of(picture: Picture) -> Image.Image:
     """A Pillow image of 8-bit pixels: L, LA, RGB or RGBA."""
-    samples = picture.pixels
-    if picture.alpha is not None:
-        samples = np.dstack((samples, picture.alpha))
+    samples = picture.samples()
     return Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
 
 
-def _array(image: Image.Image) -> Pixels:
-    """Samples as an array that owns its memory."""
-    return np.array(image)
-
-
-def _split(image: Image.Image) -> Raster:
-    """Colour and alpha of an LA or RGBA image."""
-    samples = np.asarray(image)
-    return Raster(np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1]))
-
-
-def _cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _inks_to_rgb(image: Image.Image, profile: bytes | None) -> Raster:
     """Inks to sRGB through the embedded profile; by plain arithmetic where there is none."""
-    if profile:
-        try:
-            converted = ImageCms.profileToProfile(
-                image,
-                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                ImageCms.createProfile("sRGB"),
-                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-            )
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            converted = None
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
+    converted = _through_profile(image, profile) if profile else None
+    return Raster(np.array(converted or image.convert("RGB")), keeps_profile=False)
+
+
+def _through_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
+    """Inks to sRGB through a profile; None when it is no profile of inks."""
+    try:
+        return ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None

@@ -37,11 +37,12 @@ _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
     (b"MM\0+", "tiff"),
     (b"BM", "bmp"),
 )
-_MAX_SIDE: dict[Format, int] = {
+MAX_SIDE: dict[Format, int] = {
     # libjpeg stops short of the 65535 that the file format allows.
     "jpeg": 65500,
     "webp": 16383,
-    "png": 2**31 - 1,
+    # libpng could take 2**31 - 1, but is built with this limit against hostile files.
+    "png": 1_000_000,
     "tiff": 2**31 - 1,
     "bmp": 2**31 - 1,
 }
@@ -119,8 +120,8 @@ def can_hold(format: str, *, alpha: bool, depth: int, width: int, height: int) -
         return f"{depth} bits a sample are not supported"
     if alpha and name in ("jpeg", "bmp"):
         return f"{shown} cannot hold transparency"
-    if max(width, height) > _MAX_SIDE[name]:
-        return f"{shown} is limited to {_MAX_SIDE[name]} px a side"
+    if max(width, height) > MAX_SIDE[name]:
+        return f"{shown} is limited to {MAX_SIDE[name]} px a side"
     if name == "bmp" and (width * 3 + 3) // 4 * 4 * height > _BMP_MAX_BYTES:
         return "BMP is limited to 4 GB"
     return None

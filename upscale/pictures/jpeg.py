@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import BinaryIO
 
 from PIL import JpegImagePlugin
 
@@ -18,13 +19,13 @@ _MAX_EXIF_BYTES = 65533 - 6
 _MAX_XMP_BYTES = 65533 - 29
 
 
-def read_header(data: bytes) -> Header:
+def read_header(file: BinaryIO) -> Header:
     """Size, orientation and metadata.
 
     Raises:
         Exception: Whatever Pillow raises on damaged content.
     """
-    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    image = JpegImagePlugin.JpegImageFile(file)
     info = image.info
     block = exif.without_prefix(info.get("exif"))
     dpi = _dpi(info.get("jfif_unit", 0), info.get("jfif_density", (0, 0)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 DEFAULT_MAX_PIXELS = 500_000_000
@@ -72,3 +73,7 @@ class Picture:
     def depth(self) -> int:
         """Bits a sample: 8, 16 or 32."""
         return self.pixels.dtype.itemsize * 8
+
+    def samples(self) -> Pixels:
+        """Pixels and alpha as stored together: (H, W, 1 to 4)."""
+        return self.pixels if self.alpha is None else np.dstack((self.pixels, self.alpha))

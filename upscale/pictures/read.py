@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from upscale.errors import PictureError
 from upscale.pictures import bmp, exif, jpeg, png, tiff, webp
@@ -32,9 +34,10 @@ def read_picture(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) 
     Raises:
         PictureError: No picture, damaged, cut off, too large, animated, or not readable.
     """
-    name, data = _content(source)
+    with _opened(source) as (name, file):
+        data = file.read()
     kind = _format(name, data)
-    header = _guarded(name, lambda: _read_header(kind, data))
+    header = _guarded(name, lambda: _read_header(kind, io.BytesIO(data)))
     if header.width * header.height > max_pixels:
         raise PictureError(
             f"{name}: {header.width}x{header.height} is more than the limit of {max_pixels} "
@@ -50,39 +53,33 @@ def read_picture(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) 
 
 
 def read_size(source: Path | bytes) -> tuple[int, int]:
-    """Width and height of the upright picture, from its header alone.
+    """Width and height of the upright picture; of a file, only its headers are read.
 
     Raises:
         PictureError: No picture, damaged, cut off, or not readable.
     """
-    name, data = _content(source)
-    kind = _format(name, data)
-    header = _guarded(name, lambda: _read_header(kind, data))
+    with _opened(source) as (name, file):
+        kind = _format(name, file.read(16))
+        file.seek(0)
+        header = _guarded(name, lambda: _read_header(kind, file))
     if header.orientation >= 5:
         return header.height, header.width
     return header.width, header.height
 
 
-def _content(source: Path | bytes) -> tuple[str, bytes]:
-    """The name for messages, and all bytes."""
+@contextmanager
+def _opened(source: Path | bytes) -> Generator[tuple[str, BinaryIO]]:
+    """The name for messages, and the content as a file to read in any order."""
     if isinstance(source, bytes):
-        name, data = "the picture", source
-    else:
-        name, data = shown(source), _file_content(source)
-    if not data:
-        raise PictureError(f"{name}: is empty; it holds no picture")
-    return name, data
-
-
-def _file_content(path: Path) -> bytes:
-    """All bytes of a file or pipe."""
-    name = shown(path)
+        yield "the picture", io.BytesIO(source)
+        return
+    name = shown(source)
     try:
-        with path.open("rb") as file:
-            mode = path.stat().st_mode
+        with source.open("rb") as file:
+            mode = source.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
                 raise PictureError(f"{name}: is not a file; give a picture file")
-            return file.read()
+            yield name, file if stat.S_ISREG(mode) else io.BytesIO(file.read())
     except FileNotFoundError:
         raise PictureError(f"{name}: does not exist; check the name") from None
     except IsADirectoryError:
@@ -97,7 +94,9 @@ def _file_content(path: Path) -> bytes:
 
 
 def _format(name: str, data: bytes) -> Format:
-    """The format of the content."""
+    """The format of the content, of which the first 16 bytes are enough."""
+    if not data:
+        raise PictureError(f"{name}: is empty; it holds no picture")
     kind = sniff(data[:16])
     if kind is not None:
         return kind
@@ -106,19 +105,19 @@ def _format(name: str, data: bytes) -> Format:
     raise PictureError(f"{name}: {what}; give {_READABLE}")
 
 
-def _read_header(kind: Format, data: bytes) -> Header:
+def _read_header(kind: Format, file: BinaryIO) -> Header:
     """Dispatch to the format."""
     match kind:
         case "jpeg":
-            return jpeg.read_header(data)
+            return jpeg.read_header(file)
         case "png":
-            return png.read_header(data)
+            return png.read_header(file)
         case "webp":
-            return webp.read_header(data)
+            return webp.read_header(file)
         case "tiff":
-            return tiff.read_header(data)
+            return tiff.read_header(file)
         case "bmp":
-            return bmp.read_header(data)
+            return bmp.read_header(file)
 
 
 def _decode(kind: Format, data: bytes) -> Raster:

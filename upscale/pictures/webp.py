@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from PIL import WebPImagePlugin
 
@@ -13,9 +15,11 @@ from upscale.pictures.picture import Metadata, Picture
 
 _DEFAULT_QUALITY = 95
 _METHOD = 4
+_METADATA = (b"ICCP", b"EXIF", b"XMP ")
+_SIZE_BYTES = 10
 
 
-def read_header(data: bytes) -> Header:
+def read_header(file: BinaryIO) -> Header:
     """Size, frames, orientation and metadata.
 
     Raises:
@@ -24,11 +28,11 @@ def read_header(data: bytes) -> Header:
     size: tuple[int, int] | None = None
     frames = 0
     found: dict[bytes, bytes] = {}
-    for kind, body in _chunks(data):
+    for kind, body in _chunks(file):
         if kind in (b"VP8X", b"VP8 ", b"VP8L") and size is None:
             size = _size(kind, body)
         frames += kind == b"ANMF"
-        if kind in (b"ICCP", b"EXIF", b"XMP "):
+        if kind in _METADATA:
             found.setdefault(kind, body)
     if size is None or 0 in size:
         raise MalformedError("is damaged")
@@ -64,28 +68,29 @@ def encode(picture: Picture, quality: int | None) -> bytes:
     return target.getvalue()
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of each chunk that the file's own length covers."""
-    end = 8 + int.from_bytes(data[4:8], "little")
-    if end > len(data):
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content (of pixels, its start) of each chunk that the file's own length covers."""
+    end, size = 8 + struct.unpack("<4xI", file.read(8))[0], file.seek(0, 2)
+    if end > size:
         raise MalformedError("is cut off")
     place = 12
     while place + 8 <= end:
-        length = int.from_bytes(data[place + 4 : place + 8], "little")
+        file.seek(place)
+        kind, length = struct.unpack("<4sI", file.read(8))
         if place + 8 + length > end:
             raise MalformedError("is cut off")
-        yield data[place : place + 4], data[place + 8 : place + 8 + length]
+        yield kind, file.read(length if kind in _METADATA else min(length, _SIZE_BYTES))
         place += 8 + length + length % 2
 
 
 def _size(kind: bytes, body: bytes) -> tuple[int, int]:
     """Width and height from the chunk that states them."""
-    if kind == b"VP8X" and len(body) >= 10:
+    if kind == b"VP8X" and len(body) == _SIZE_BYTES:
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
     if kind == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
         bits = int.from_bytes(body[1:5], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 " and len(body) >= 10 and body[3:6] == b"\x9d\x01\x2a":
+    if kind == b"VP8 " and len(body) == _SIZE_BYTES and body[3:6] == b"\x9d\x01\x2a":
         width, height = int.from_bytes(body[6:8], "little"), int.from_bytes(body[8:10], "little")
         return width & 0x3FFF, height & 0x3FFF
     raise MalformedError("is damaged")
