@@ -80,6 +80,20 @@ def _add_scaled(residual: Tensor, x: Tensor) -> Tensor:
     return torch.add(x, residual, alpha=RESIDUAL_SCALE)
 
 
+def _join(maps: Sequence[Tensor]) -> Tensor:
+    """Concatenate the channels of (N, C, h, w) maps.
+
+    Of channels-last maps, `torch.cat` over axis 1 is six times slower on a CPU (measured, torch
+    2.13) than over the last axis of the same memory seen as (N, h, w, C), and of strided views it
+    gives up the layout.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    if any(tensor.stride(1) != 1 for tensor in maps):
+        return torch.cat(list(maps), 1)
+    return torch.cat([tensor.permute(0, 2, 3, 1) for tensor in maps], 3).permute(0, 3, 1, 2)
+
+
 class DenseBlock(nn.Module):
     """Five convolutions, each reading all that came before it: (N, features, h, w) to the same."""
 
@@ -93,10 +107,10 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, features, h, w) to (N, features, h, w)."""
-        maps = [x, _activate(self.conv1(x))]
-        for convolution in (self.conv2, self.conv3, self.conv4):
-            maps.append(_activate(convolution(torch.cat(maps, 1))))
-        return _add_scaled(self.conv5(torch.cat(maps, 1)), x)
+        maps = [x]
+        for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
+            maps.append(_activate(convolution(_join(maps))))
+        return _add_scaled(self.conv5(_join(maps)), x)
 
 
 class RRDB(nn.Module):
@@ -221,8 +235,7 @@ def _convolution_stages(
 
 def _inner_run(convolution: nn.Conv2d) -> StageRun:
     def run(planes: Sequence[Tensor]) -> Tensor:
-        joined = torch.cat(list(planes), 1) if len(planes) > 1 else planes[0]
-        return _activate(F.conv2d(joined, convolution.weight, convolution.bias))
+        return _activate(F.conv2d(_join(planes), convolution.weight, convolution.bias))
 
     return run
 
@@ -231,7 +244,7 @@ def _last_run(convolution: nn.Conv2d) -> StageRun:
     """The fifth convolution, the block's residual, and the RRDB's where a sixth plane is read."""
 
     def run(planes: Sequence[Tensor]) -> Tensor:
-        result = F.conv2d(torch.cat(list(planes[:5]), 1), convolution.weight, convolution.bias)
+        result = F.conv2d(_join(planes[:5]), convolution.weight, convolution.bias)
         result = _add_scaled(result, planes[0][:, :, 1:-1, 1:-1])
         return result if len(planes) == 5 else _add_scaled(result, planes[5][:, :, 1:-1, 1:-1])
 

@@ -193,12 +193,7 @@ class StagedRun:
         """The stage's output for a group of tiles, with their halos: (N, channels, h, w)."""
         stage = self.stages[index]
         outers = [self._outer(index, rect) for rect in group]
-        inputs = [
-            torch.cat([self._read(source, outer) for outer in outers])
-            if len(outers) > 1
-            else self._read(source, outers[0])
-            for source in stage.sources
-        ]
+        inputs = [self._gather(source, outers) for source in stage.sources]
         result = stage.run(inputs)
         if self._precise is None or bool(torch.isfinite(result).all()):
             return result
@@ -208,6 +203,15 @@ class StagedRun:
             raise PrecisionLossError(f"stage {stage.name} exceeds {result.dtype}")
         self.tally.fp32_tiles += len(group)
         return result
+
+    def _gather(self, source: int, rects: Sequence[Rect]) -> Tensor:
+        """A plane under rectangles of one shape, channels-last: (N, C, h, w)."""
+        tiles = [self._read(source, rect) for rect in rects]
+        return (
+            tiles[0]
+            if len(tiles) == 1
+            else torch.cat(tiles).contiguous(memory_format=torch.channels_last)
+        )
 
     def _read(self, source: int, rect: Rect) -> Tensor:
         """A plane under `rect`, channels-last: (1, C, h, w)."""
