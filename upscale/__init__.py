@@ -10,7 +10,7 @@ Importing this package does not import torch; the first use of `Upscaler` does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from upscale import errors
 
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 __all__ = ["Upscaler", "__version__", "errors"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the engine, and torch with it, only when it is asked for."""
     if name == "Upscaler":
         from upscale.engine.upscaler import Upscaler

@@ -1,0 +1,98 @@
+"""The README's examples run, and its tables name what is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from upscale.checkpoints import catalog
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL_MODEL = "realesr-animevideov3"
+
+
+def block(name: str) -> str:
+    """The code between a `run: NAME` mark and its end."""
+    found = re.search(rf"<!-- run: {name} -->\n```\w+\n(.*?)```\n<!-- end -->", README, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A folder with what the examples name, pictures small enough to be quick."""
+    import torch
+
+    from upscale.checkpoints import locate, read_state_dict
+
+    photo = cv2.imread(str(ROOT / "examples" / "kitten.jpg"))[:40, :52]
+    cv2.imwrite(str(tmp_path / "photo.jpg"), photo)
+    (tmp_path / "scans" / "deeper").mkdir(parents=True)
+    shutil.copy(tmp_path / "photo.jpg", tmp_path / "scans" / "one.jpg")
+    shutil.copy(tmp_path / "photo.jpg", tmp_path / "scans" / "deeper" / "two.jpg")
+    torch.save(read_state_dict(locate(catalog()[SMALL_MODEL])), tmp_path / "mine.pth")
+    return tmp_path
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | {
+        "UPSCALE_MODEL": SMALL_MODEL,
+        "UPSCALE_CONFIG": "",
+        "UPSCALE_CACHE": str(folder / "cache"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    return subprocess.run(
+        ["sh", "-euc", command],
+        cwd=folder,
+        env=environ,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_every_shell_example_runs(desk):
+    for line in block("examples").splitlines():
+        done = run(line, desk)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    for name, width in {
+        "photo_x4.jpg": 208,
+        "large.png": 130,
+        "thumb.png": 300,
+        "big/deeper/two.jpg": 208,
+        "piped.jpg": 208,
+        "blended.png": 208,
+        f"photo-{SMALL_MODEL}-208x160.jpg": 208,
+    }.items():
+        assert cv2.imread(str(desk / name)).shape[1] == width, name
+    assert not (desk / "other").exists()
+
+
+def test_the_library_example_runs(desk):
+    code = block("library").replace('"realesrgan-x4plus"', f'"{SMALL_MODEL}"')
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=desk, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert cv2.imread(str(desk / "large.png")).shape == (160, 208, 3)
+    assert "exact" in done.stdout
+
+
+def test_the_table_of_networks_is_the_catalogue():
+    rows = re.findall(
+        r"^\| `([\w-]+)`.*?\| (\d) \|.*\| (installed|fetched) \|$", README, re.MULTILINE
+    )
+    listed = {name: (int(scale), where == "installed") for name, scale, where in rows}
+    there = {
+        name: (entry.scale, entry.wheel_file is not None)
+        for name, entry in catalog().items()
+        if name != "realesr-general-wdn-x4v3"  # the partner of --denoise, not for use alone
+    }
+    assert listed == there
