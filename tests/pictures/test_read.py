@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from upscale.errors import PictureError
-from upscale.pictures import encode_picture, exif, png, read_picture, read_size
+from upscale.pictures import Metadata, encode_picture, exif, png, read_picture, read_size
 
 NAMES = ["photo.png", "with space.png", "Grüße 图片 🐺.png", "two\nlines.png", "-dash.png"]
 
@@ -423,3 +423,52 @@ def test_a_pipe_can_be_read(noise, tmp_path):
     assert read_picture(path).width == 53
     writer.join()
     assert io.BytesIO(data).read(4) == b"\x89PNG"
+
+
+class Counting(io.BufferedReader):
+    """A file that counts the bytes that are read."""
+
+    total = 0
+
+    def read(self, size=-1):
+        found = super().read(size)
+        Counting.total += len(found)
+        return found
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "bmp"])
+def test_the_size_of_a_large_file_costs_few_bytes(noise, exif_block, tmp_path, monkeypatch, format):
+    path = tmp_path / "large"
+    metadata = Metadata(exif=exif_block(1))
+    data = encode_picture(noise("uint16", size=(900, 700), metadata=metadata), format)
+    path.write_bytes(data)
+    monkeypatch.setattr(Path, "open", lambda self, mode: Counting(io.FileIO(self)))
+    monkeypatch.setattr(Counting, "total", 0)
+    monkeypatch.setattr(png, "_TAIL_BYTES", 1000)
+    assert read_size(path) == (900, 700)
+    assert 0 < Counting.total < 20_000 < len(data) / 10
+
+
+def test_orientation_behind_the_pixels_of_a_png_counts(noise, exif_block):
+    data = encode_picture(noise(), "png")
+    turned = data[:-12] + chunk(b"eXIf", exif_block(6)) + data[-12:]
+    assert read_size(turned) == (37, 53)
+    assert read_picture(turned).width == 37
+
+
+def test_longer_sides_than_libpng_takes_are_named():
+    data = png_of((1_000_001, 1, 1, 0), bytes(1 + 125_001))
+    assert read_size(data) == (1_000_001, 1)
+    assert "side of more than 1000000" in refusal(data)
+
+
+def test_remarks_of_the_libraries_do_not_reach_standard_error(shared):
+    code = """
+import sys
+from upscale.pictures import read_picture
+for name in sys.argv[1:]:
+    read_picture(open(name, "rb").read())
+"""
+    names = [shared(f"robustness/pillow/{name}") for name in ("1_trns.png", "tiff_16bit_RGBa.tiff")]
+    run = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, check=False)
+    assert (run.returncode, run.stderr) == (0, b"")

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 from typing import BinaryIO
 
 import imagecodecs
@@ -27,6 +29,7 @@ logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 _SIGNATURE_SIZE = 8
 _HEADER_END = 33
 _WANTED = {b"IHDR", b"acTL", b"iCCP", b"eXIf", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"IEND"}
+_TAIL_BYTES = 256 * 1024
 _MAX_METADATA_BYTES = 64 * 1024 * 1024
 _XMP_KEY = b"XML:com.adobe.xmp"
 _METRES_PER_INCH = 0.0254
@@ -35,14 +38,41 @@ _WHAT_IS_CUT = ("Not enough image data", "too small")
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Size, orientation and metadata; pixels are skipped, not read.
+    """Size, orientation, frames and metadata; pixels are skipped, not read.
 
     Raises:
         MalformedError: Damaged or cut off.
     """
+    return _header(_chunks(file))
+
+
+def read_shape(file: BinaryIO) -> Header:
+    """Size and orientation, from what stands before the pixels and at the end of the file.
+
+    To walk over the pixels would read half of the file, since their chunks are small.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    header = _header(takewhile(lambda chunk: chunk[0] != b"IDAT", _chunks(file)))
+    if header.metadata.exif:
+        return header
+    start = max(_SIGNATURE_SIZE, file.seek(0, 2) - _TAIL_BYTES)
+    file.seek(start)
+    behind = file.read().rfind(b"eXIf")
+    if behind < 4:
+        return header
+    with suppress(MalformedError):
+        block = next((body for _, body in _chunks(file, start + behind - 4)), None)
+        return replace(header, orientation=exif.orientation_of(exif.without_prefix(block)))
+    return header
+
+
+def _header(chunks: Iterable[tuple[bytes, bytes]]) -> Header:
+    """What the chunks say."""
     size: tuple[int, int] | None = None
     metadata, frames = Metadata(), 1
-    for kind, body in _chunks(file):
+    for kind, body in chunks:
         if kind == b"IHDR" and len(body) == 13:
             size = size or struct.unpack_from(">II", body)
         elif kind == b"acTL" and len(body) >= 8:
@@ -84,12 +114,13 @@ def encode(picture: Picture) -> bytes:
     return plain[:_HEADER_END] + _metadata_chunks(picture.metadata) + plain[_HEADER_END:]
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the wanted chunks up to the end; damaged ancillary ones are left out."""
-    file.seek(_SIGNATURE_SIZE)
-    while len(start := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", start)
+def _chunks(file: BinaryIO, start: int = _SIGNATURE_SIZE) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content (where it is wanted) of each chunk; damaged ancillary ones are left out."""
+    file.seek(start)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
         if kind not in _WANTED:
+            yield kind, b""
             file.seek(length + 4, 1)
             continue
         body, checksum = file.read(length), file.read(4)

@@ -61,7 +61,7 @@ def read_size(source: Path | bytes) -> tuple[int, int]:
     with _opened(source) as (name, file):
         kind = _format(name, file.read(16))
         file.seek(0)
-        header = _guarded(name, lambda: _read_header(kind, file))
+        header = _guarded(name, lambda: _read_shape(kind, file))
     if header.orientation >= 5:
         return header.height, header.width
     return header.width, header.height
@@ -118,6 +118,17 @@ def _read_header(kind: Format, file: BinaryIO) -> Header:
             return tiff.read_header(file)
         case "bmp":
             return bmp.read_header(file)
+
+
+def _read_shape(kind: Format, file: BinaryIO) -> Header:
+    """Size and orientation; only these two formats spread the rest over the whole file."""
+    match kind:
+        case "png":
+            return png.read_shape(file)
+        case "tiff":
+            return tiff.read_shape(file)
+        case _:
+            return _read_header(kind, file)
 
 
 def _decode(kind: Format, data: bytes) -> Raster:

@@ -1,7 +1,7 @@
-"""Read TIFF: tags and samples through tifffile and imagecodecs, rare YCbCr through libtiff.
+"""Read TIFF: tags and samples through tifffile, some kinds of samples through libtiff.
 
-What is left to us: to refuse what tifffile would fill with zeros or what would fill the memory, and
-to turn stored samples into colour and alpha.
+tifffile unpacks LZW, packed bits and fax with imagecodecs' own code, whose LZW writes beyond its
+buffer on damaged strips (measured: the process dies). The libtiff in imagecodecs refuses those.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from __future__ import annotations
 import io
 import logging
 import math
+import struct
 import threading
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import BinaryIO
 
 import imagecodecs
@@ -26,11 +30,14 @@ from upscale.pictures.picture import Metadata, Pixels
 # Without a handler, Python prints what tifffile thinks of odd tags to standard error.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_ORIENTATION, _ACROSS, _DOWN, _UNIT, _XMP, _ICC = 274, 282, 283, 296, 700, 34675
+_PHOTOMETRIC, _ORIENTATION, _ACROSS, _DOWN, _UNIT = 262, 274, 282, 283, 296
+_XMP, _ICC = 700, 34675
 _WHITE_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 2, 3, 5, 6
 _OLD_JPEG, _JPEG = 6, 7
-# None, fax, LZW, deflate, packed bits, LZMA, Zstandard: these unpack no more than they are told.
-_BOUNDED = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
+# Fax, LZW, packed bits.
+_THROUGH_LIBTIFF = (2, 3, 4, 5, 32773)
+# None, deflate, LZMA, Zstandard.
+_COMPRESSIONS = (1, 8, 32946, 34925, 50000, _OLD_JPEG, _JPEG, *_THROUGH_LIBTIFF)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _MAX_PAGES = 1000
 _MAX_SAMPLES = 64
@@ -44,16 +51,21 @@ def read_header(file: BinaryIO) -> Header:
     Raises:
         Exception: Whatever tifffile raises on damaged content.
     """
-    with TiffFile(file) as tiff:
+    with _opened(file) as tiff:
         page = tiff.pages.first
-        if page.imagewidth <= 0 or page.imagelength <= 0:
-            raise MalformedError("is damaged")
-        turned = page.tags.valueof(_ORIENTATION, 1)
-        frames = _frames(tiff)
         profile, packet, dpi = _content(page, _ICC), _content(page, _XMP), _dpi(page)
-    metadata = Metadata(profile, _exif_block(file), packet, dpi)
-    turned = turned if turned in range(1, 9) else 1
-    return Header(page.imagewidth, page.imagelength, int(turned), frames, metadata)
+        header = replace(_shape(page), frames=_frames(tiff))
+    return replace(header, metadata=Metadata(profile, _exif_block(file), packet, dpi))
+
+
+def read_shape(file: BinaryIO) -> Header:
+    """Size and orientation, from the tags of the first page alone.
+
+    Raises:
+        Exception: Whatever tifffile raises on damaged content.
+    """
+    with _opened(file) as tiff:
+        return _shape(tiff.pages.first)
 
 
 def decode(data: bytes) -> Raster:
@@ -64,17 +76,14 @@ def decode(data: bytes) -> Raster:
         UnsupportedError: Of a kind that is not read.
         Exception: Whatever tifffile and imagecodecs raise on damaged content.
     """
-    with TiffFile(io.BytesIO(data)) as tiff:
+    with _opened(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
-        if page.compression == _OLD_JPEG:
-            return _through_libtiff(data, page)
         _check_kind(page)
-        _check_segments(page, data)
-        if page.photometric == _YCBCR and page.compression != _JPEG:
-            return _through_libtiff(data, page)
-        samples = page.asarray(maxworkers=1)
-    if page.axes == "SYX":
-        samples = np.moveaxis(samples, 0, -1)
+        if page.compression != _OLD_JPEG:
+            _check_segments(page, len(data))
+        if page.compression == _JPEG:
+            _check_jpeg(page, data)
+        samples = _samples(data, page)
     samples = samples.reshape(page.imagelength, page.imagewidth, -1)
     if page.photometric == _INDEXED:
         return Raster(_looked_up(samples, page))
@@ -84,6 +93,21 @@ def decode(data: bytes) -> Raster:
     if page.photometric == _SEPARATED and samples.shape[2] >= 4:
         return flat.raster_of_inks(samples[..., :4], _content(page, _ICC))
     return _with_alpha(samples, page)
+
+
+@contextmanager
+def _opened(file: BinaryIO) -> Generator[TiffFile]:
+    """A file opened by tifffile, without numpy's warnings about numbers that overflow."""
+    with np.errstate(all="ignore"), TiffFile(file) as tiff:
+        yield tiff
+
+
+def _shape(page: TiffPage) -> Header:
+    """Size and orientation."""
+    if page.imagewidth <= 0 or page.imagelength <= 0:
+        raise MalformedError("is damaged")
+    turned = page.tags.valueof(_ORIENTATION, 1)
+    return Header(page.imagewidth, page.imagelength, turned if turned in range(1, 9) else 1)
 
 
 def _frames(tiff: TiffFile) -> int:
@@ -135,32 +159,57 @@ def _exif_block(file: BinaryIO) -> bytes | None:
 
 def _check_kind(page: TiffPage) -> None:
     """Refuse what is whole but not read."""
-    if page.compression not in (*_BOUNDED, _JPEG):
+    if page.compression not in _COMPRESSIONS:
         raise UnsupportedError("is compressed in a way that is not supported")
     if page.photometric not in (*range(_INDEXED + 1), _SEPARATED, _YCBCR):
         raise UnsupportedError("stores its colours in a way that is not supported")
     kind = page.dtype
     known = kind is not None and (kind.kind in "bf" or (kind.kind == "u" and kind.itemsize <= 2))
-    if not known or page.imagedepth != 1:
+    if not known or page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
         raise UnsupportedError("stores its samples as numbers of a kind that is not supported")
 
 
-def _check_segments(page: TiffPage, data: bytes) -> None:
+def _check_segments(page: TiffPage, size: int) -> None:
     """Refuse a file whose strips or tiles are not all inside it, or are far too large."""
     starts, sizes = page.dataoffsets, page.databytecounts
     if not len(starts) == len(sizes) == math.prod(page.chunked) or 0 in sizes:
         raise MalformedError("is damaged")
-    if any(start + size > len(data) for start, size in zip(starts, sizes, strict=True)):
+    if any(start + length > size for start, length in zip(starts, sizes, strict=True)):
         raise MalformedError("is cut off")
     beyond = max(page.tilewidth // page.imagewidth, page.tilelength // page.imagelength)
-    if page.samplesperpixel > _MAX_SAMPLES or beyond > _MAX_TILES_BEYOND:
+    if beyond > _MAX_TILES_BEYOND:
         raise MalformedError("is damaged")
-    if page.compression == _JPEG:
-        width, height = page.chunks[-2:] if page.axes in ("YX", "SYX") else page.chunks[-3:-1]
-        for start, size in zip(starts, sizes, strict=True):
-            inside = JpegImagePlugin.JpegImageFile(io.BytesIO(data[start : start + size]))
-            if math.prod(inside.size) > 2 * width * height:
-                raise MalformedError("is damaged")
+
+
+def _samples(data: bytes, page: TiffPage) -> Pixels:
+    """Samples as stored, (H, W, samples a pixel); of YCbCr, RGB at 8 bits."""
+    if page.compression == _OLD_JPEG or (page.photometric == _YCBCR and page.compression != _JPEG):
+        samples = imagecodecs.tiff_decode(data, index=0, asrgb=True)[..., :3]
+        # libtiff flips as the orientation says, but does not swap the axes; a flip undoes itself.
+        return exif.upright(samples, (_shape(page).orientation - 1) % 4 + 1)
+    if page.compression in _THROUGH_LIBTIFF:
+        samples = imagecodecs.tiff_decode(_without_inks(data, page), index=0, asrgb=False)
+    else:
+        samples = page.asarray(maxworkers=1)
+    return np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
+
+
+def _without_inks(data: bytes, page: TiffPage) -> bytes:
+    """The same file with its inks declared as grey, lest libtiff turns CMYK into RGB by itself."""
+    if page.photometric != _SEPARATED:
+        return data
+    plain, order = bytearray(data), page.parent.byteorder
+    struct.pack_into(order + "H", plain, page.tags[_PHOTOMETRIC].valueoffset, 1)
+    return bytes(plain)
+
+
+def _check_jpeg(page: TiffPage, data: bytes) -> None:
+    """Refuse a JPEG inside that is far larger than its strip or tile."""
+    allowed = 2 * math.prod(page.chunks)
+    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        inside = JpegImagePlugin.JpegImageFile(io.BytesIO(data[start : start + size]))
+        if math.prod(inside.size) > allowed:
+            raise MalformedError("is damaged")
 
 
 def _full_range(samples: Pixels, bits: int) -> Pixels:
@@ -196,12 +245,3 @@ def _with_alpha(samples: Pixels, page: TiffPage) -> Raster:
         return Raster(colour)
     alpha = np.ascontiguousarray(samples[..., colours])
     return Raster(transparency.unmultiply(colour, alpha) if extra == _ASSOCIATED else colour, alpha)
-
-
-def _through_libtiff(data: bytes, page: TiffPage) -> Raster:
-    """Decode old JPEG and YCbCr that is not JPEG, at 8 bits."""
-    samples = imagecodecs.tiff_decode(data, index=0, asrgb=True)[..., :3]
-    turned = page.tags.valueof(_ORIENTATION, 1)
-    # libtiff flips as the orientation says, but does not swap the axes; a flip undoes itself.
-    flip = (turned - 1) % 4 + 1 if turned in range(1, 9) else 1
-    return Raster(exif.upright(samples, flip))
