@@ -115,7 +115,7 @@ def test_jpeg_inside_stays_close(pillow_bytes, mode):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("compression", ["raw", "jpeg", "group4"])
+@pytest.mark.parametrize("compression", ["raw", "jpeg", "group4", "tiff_lzw", "packbits"])
 def test_every_decoder_leaves_the_orientation_to_us(pillow_bytes, orientation, compression):
     square = np.zeros((64, 96), np.uint8)
     square[:24, :40] = 255
