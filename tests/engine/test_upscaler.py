@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
@@ -271,6 +273,12 @@ def test_models_without_stages_are_blended_and_say_so():
     assert np.array_equal(result.pixels, picture.repeat(2, 0).repeat(2, 1))
     assert result.report.tiling == f"blended, overlap {OVERLAP} px"
     assert result.report.tile == 80
+
+
+def test_the_example_in_the_documentation_runs():
+    tested = doctest.testmod(module)
+    assert tested.attempted >= 4
+    assert tested.failed == 0
 
 
 def test_a_grey_model_takes_grey_pictures_only(random_model):
