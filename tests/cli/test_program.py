@@ -94,7 +94,7 @@ def test_an_interrupt_leaves_finished_outputs_whole_and_nothing_else(
         text=True,
         start_new_session=True,
         # a test run in the background ignores SIGINT, and its children would, too
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     assert process.stdout is not None
     # One output may still wait for its turn to be reported while the next is computed.

@@ -40,7 +40,7 @@ def test_the_automatic_tile_fits_the_memory_or_is_the_smallest(monkeypatch, room
 def test_less_memory_never_gives_a_larger_tile(monkeypatch):
     stages = RRDBNet(RRDBSpec()).stages()
     tiles = []
-    for megabytes in range(900, 3000, 50):
+    for megabytes in range(1000, 5000, 100):
         monkeypatch.setattr(memory, "available_memory", lambda device, m=megabytes: m << 20)
         tiles.append(automatic_tile(stages, 2000, 3000, 4, CPU))
     assert tiles == sorted(tiles)
