@@ -105,7 +105,7 @@ def test_the_pixel_limit_is_checked_before_decoding(noise, monkeypatch):
         data = encode_picture(noise(), format)
         assert read_picture(data, max_pixels=53 * 37).width == 53
         with monkeypatch.context() as patch:
-            patch.setattr("upscale.pictures.read._decode", pytest.fail)
+            patch.setattr("upscale.pictures.read._DECODERS", {format: pytest.fail})
             assert "53x37" in refusal(data, max_pixels=53 * 37 - 1)
 
 

@@ -57,6 +57,9 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
 
 
+_BY_HAND = "fetch it in a browser, then run: upscale models import FILE"
+
+
 class _BrokenOffError(Exception):
     """A failure that a new attempt may get past."""
 
@@ -81,7 +84,9 @@ def download(
             when it is wrong.
     """
     if is_offline():
-        raise DownloadError(f"{OFFLINE_VARIABLE} is set, so nothing is fetched; {_by_hand(remote)}")
+        raise DownloadError(
+            f"{remote.url}: {OFFLINE_VARIABLE} is set, so nothing is fetched; {_BY_HAND}"
+        )
     part = _Part(target, remote)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +94,7 @@ def download(
         part.path.replace(target)
         part.etag_path.unlink(missing_ok=True)
     except requests.RequestException as error:
-        raise DownloadError(f"{remote.url}: {_reason(error)}; {_by_hand(remote)}") from error
+        raise DownloadError(f"{remote.url}: {_reason(error)}; {_BY_HAND}") from error
     except OSError as error:
         raise DownloadError(f"{target}: cannot be written ({one_line(error)})") from error
     return target
@@ -149,9 +154,7 @@ def _fetch(part: _Part, progress: ByteProgress, patience: Patience) -> None:
                 delays = iter(patience.delays)
             delay = next(delays, None)
             if delay is None:
-                raise DownloadError(
-                    f"{part.remote.url}: {_reason(error)}; {_by_hand(part.remote)}"
-                ) from error
+                raise DownloadError(f"{part.remote.url}: {_reason(error)}; {_BY_HAND}") from error
             patience.sleep(delay)
             resumed = resumed or part.length > 0
             continue
@@ -161,10 +164,10 @@ def _fetch(part: _Part, progress: ByteProgress, patience: Patience) -> None:
         if not resumed:
             raise DownloadError(
                 f"{part.remote.url}: the server's file is not the expected one (its sha256 is not "
-                f"{part.remote.sha256}); nothing is kept; {_by_hand(part.remote)}"
+                f"{part.remote.sha256}); nothing is kept; {_BY_HAND}"
             )
         resumed = False  # the pieces may have been of two files: once more from the start
-    raise DownloadError(f"{part.remote.url}: broke off too often; {_by_hand(part.remote)}")
+    raise DownloadError(f"{part.remote.url}: broke off too often; {_BY_HAND}")
 
 
 def _attempt(part: _Part, progress: ByteProgress, patience: Patience) -> None:
@@ -259,10 +262,6 @@ def _reason(error: BaseException) -> str:
         if isinstance(error, kind):
             return words
     return one_line(error)
-
-
-def _by_hand(remote: Remote) -> str:
-    return f"fetch {remote.url} in a browser, then run: upscale models import FILE"
 
 
 def _silent(done: int, total: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,22 @@ from upscale.pictures.picture import DEFAULT_MAX_PIXELS, Picture
 
 _T = TypeVar("_T")
 _READABLE = "JPEG, PNG, WebP, TIFF or BMP"
+_HEADERS: Mapping[Format, Callable[[BinaryIO], Header]] = {
+    "jpeg": jpeg.read_header,
+    "png": png.read_header,
+    "webp": webp.read_header,
+    "tiff": tiff.read_header,
+    "bmp": bmp.read_header,
+}
+# Size and orientation; only these two formats spread the rest over the whole file.
+_SHAPES = {**_HEADERS, "png": png.read_shape, "tiff": tiff.read_shape}
+_DECODERS: Mapping[Format, Callable[[bytes], Raster]] = {
+    "jpeg": jpeg.decode,
+    "png": png.decode,
+    "webp": webp.decode,
+    "tiff": tiff.decode,
+    "bmp": bmp.decode,
+}
 
 
 def read_picture(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
@@ -37,7 +53,7 @@ def read_picture(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) 
     with _opened(source) as (name, file):
         data = file.read()
     kind = _format(name, data)
-    header = _guarded(name, lambda: _read_header(kind, io.BytesIO(data)))
+    header = _guarded(name, lambda: _HEADERS[kind](io.BytesIO(data)))
     if header.width * header.height > max_pixels:
         raise PictureError(
             f"{name}: {header.width}x{header.height} is more than the limit of {max_pixels} "
@@ -48,7 +64,7 @@ def read_picture(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) 
             f"{name}: holds {header.frames} frames or pages, which is not supported; "
             "extract the one you want"
         )
-    raster = _guarded(name, lambda: _decode(kind, data))
+    raster = _guarded(name, lambda: _DECODERS[kind](data))
     return _guarded(name, lambda: _upright(header, raster, kind))
 
 
@@ -61,7 +77,7 @@ def read_size(source: Path | bytes) -> tuple[int, int]:
     with _opened(source) as (name, file):
         kind = _format(name, file.read(16))
         file.seek(0)
-        header = _guarded(name, lambda: _read_shape(kind, file))
+        header = _guarded(name, lambda: _SHAPES[kind](file))
     if header.orientation >= 5:
         return header.height, header.width
     return header.width, header.height
@@ -103,47 +119,6 @@ def _format(name: str, data: bytes) -> Format:
     other = foreign_kind(data[:16])
     what = f"{other} is not supported" if other else "is not a picture"
     raise PictureError(f"{name}: {what}; give {_READABLE}")
-
-
-def _read_header(kind: Format, file: BinaryIO) -> Header:
-    """Dispatch to the format."""
-    match kind:
-        case "jpeg":
-            return jpeg.read_header(file)
-        case "png":
-            return png.read_header(file)
-        case "webp":
-            return webp.read_header(file)
-        case "tiff":
-            return tiff.read_header(file)
-        case "bmp":
-            return bmp.read_header(file)
-
-
-def _read_shape(kind: Format, file: BinaryIO) -> Header:
-    """Size and orientation; only these two formats spread the rest over the whole file."""
-    match kind:
-        case "png":
-            return png.read_shape(file)
-        case "tiff":
-            return tiff.read_shape(file)
-        case _:
-            return _read_header(kind, file)
-
-
-def _decode(kind: Format, data: bytes) -> Raster:
-    """Dispatch to the format."""
-    match kind:
-        case "jpeg":
-            return jpeg.decode(data)
-        case "png":
-            return png.decode(data)
-        case "webp":
-            return webp.decode(data)
-        case "tiff":
-            return tiff.decode(data)
-        case "bmp":
-            return bmp.decode(data)
 
 
 def _upright(header: Header, raster: Raster, kind: Format) -> Picture:
