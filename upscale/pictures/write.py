@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import secrets
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,17 +13,8 @@ from upscale.pictures import bmp, jpeg, png, tiff_write, webp
 from upscale.pictures.formats import Format, can_hold, format_of, kept_depth
 from upscale.pictures.names import shown
 from upscale.pictures.picture import Picture, Pixels
+from upscale.pictures.publish import one_line, publish, refuse_existing
 
-_NO_LINKS = {
-    errno.EPERM,
-    errno.EACCES,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-    errno.EMLINK,
-    errno.EXDEV,
-    errno.EINVAL,
-}
 _BAND_SAMPLES = 4 * 1024 * 1024
 
 
@@ -58,7 +46,7 @@ def encode_picture(picture: Picture, format: str, *, quality: int | None = None)
     except MemoryError:
         raise OutputError(f"encoding {name} needs more memory than there is") from None
     except (OSError, ValueError) as error:
-        raise OutputError(f"cannot encode {name} ({_one_line(error)})") from error
+        raise OutputError(f"cannot encode {name} ({one_line(error)})") from error
 
 
 def write_picture(
@@ -81,35 +69,16 @@ def write_picture(
     Raises:
         OutputError: See `encode_picture`; or the file exists, or cannot be written.
     """
-    if os.path.isdir(target):  # noqa: PTH112 -- Path.is_dir raises for names that are too long.
-        raise OutputError(f"{shown(target)}: is a folder; give a file name")
-    if not overwrite and os.path.lexists(target):
-        raise _exists(target)
+    refuse_existing(target, overwrite=overwrite)
     try:
         data = encode_picture(picture, format, quality=quality)
     except OutputError as error:
         raise OutputError(f"{shown(target)}: {error}") from error
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = _one_line(error)
-        raise OutputError(f"{shown(target)}: its folder cannot be made ({reason})") from error
-    try:
-        _publish(data, target, overwrite)
-    except FileExistsError as error:
-        raise _exists(target) from error
-    except OSError as error:
-        raise OutputError(f"{shown(target)}: cannot be written ({_one_line(error)})") from error
+    publish(target, lambda file: _write_all(file, data), overwrite=overwrite)
 
 
-def _exists(target: Path) -> OutputError:
-    return OutputError(f"{shown(target)}: exists already; pass --overwrite to replace it")
-
-
-def _one_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split()) or type(error).__name__
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
 
 
 def _encode(picture: Picture, name: Format, quality: int | None) -> bytes:
@@ -150,46 +119,3 @@ def _rounded(samples: Pixels, depth: int) -> Pixels:
             clean = np.nan_to_num(band.astype(np.float64), nan=0.0).clip(0, 1)
             result[top : top + rows] = np.rint(clean * full)
     return result
-
-
-def _publish(data: bytes, target: Path, overwrite: bool) -> None:
-    """Write beside the target under a name of its own, then give it the target's name."""
-    place = Path(os.path.realpath(target)) if overwrite else target
-    temporary = place.parent / f".upscale-{secrets.token_hex(8)}.part"
-    try:
-        # Exclusive, and with the permissions that the umask leaves to any new file.
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            temporary.replace(place)
-        else:
-            _rename_to_new(temporary, place)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def _rename_to_new(temporary: Path, target: Path) -> None:
-    """Give a file a second name that must be new; FileExistsError when it is not."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_LINKS:
-            raise
-        _reserve_and_replace(temporary, target)
-
-
-def _reserve_and_replace(temporary: Path, target: Path) -> None:
-    """The same on a filesystem without hard links: an empty file holds the name meanwhile."""
-    with target.open("xb"):
-        pass
-    try:
-        temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            target.unlink()
-        raise
