@@ -29,7 +29,7 @@ ENVIRONMENT_PREFIX = "UPSCALE_"
 Value = str | int | float | bool
 """A value before it is checked: text from a flag or the environment, or a TOML scalar."""
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _FAMILIES = (
@@ -85,7 +85,10 @@ class SizeOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What the network runs on and how; `tile` is a side in input pixels, 0 for no tiles."""
+    """What the network runs on and how.
+
+    `tile` is a side in input pixels, 0 for no tiles; `device` is one, or several with commas.
+    """
 
     model: str = DEFAULT_MODEL
     tile: int | Literal["auto"] = "auto"
@@ -93,6 +96,11 @@ class EngineOptions:
     precision: str = "auto"
     tta: bool = False
     denoise: float | None = None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that share a batch."""
+        return tuple(self.device.split(","))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +121,13 @@ class OutputOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a batch is run; `max_pixels` is the largest input that is read, None the default."""
+    """How a batch is run.
 
+    `max_pixels` is the largest input that is read, None the default; `files_from` names a file
+    that lists inputs, or `-`.
+    """
+
+    files_from: str | None = None
     jobs: int = 2
     recursive: bool = False
     dry_run: bool = False
@@ -351,9 +364,15 @@ def _tile(label: str, value: Value) -> int | str:
 
 
 def _device(label: str, value: Value) -> str:
-    if not isinstance(value, str) or not _DEVICE.fullmatch(value):
-        raise UsageError(f"{label}: {value!r} is not one of auto, cpu, cuda, cuda:N, mps")
-    return value
+    if value == "auto":
+        return "auto"
+    devices = str(value).split(",")
+    if not all(_DEVICE.fullmatch(device) for device in devices):
+        known = "auto, cpu, cuda, cuda:N, mps"
+        raise UsageError(f"{label}: {value!r} is not one of {known}, nor several as cuda:0,cuda:1")
+    if len({"cuda:0" if device == "cuda" else device for device in devices}) < len(devices):
+        raise UsageError(f"{label}: {value!r} names a device twice")
+    return ",".join(devices)
 
 
 def _precision(label: str, value: Value) -> str:
@@ -375,6 +394,7 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "device": _device,
     "precision": _precision,
     "tta": _switch,
+    "files_from": _text,
     "jobs": _between(1, MOST_JOBS),
     "recursive": _switch,
     "overwrite": _switch,

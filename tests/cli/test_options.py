@@ -20,6 +20,7 @@ GOOD_VALUES = {
     "device": ("cuda:1", ("engine", "device"), "cuda:1"),
     "precision": ("bf16", ("engine", "precision"), "bf16"),
     "tta": ("1", ("engine", "tta"), True),
+    "files_from": ("-", ("run", "files_from"), "-"),
     "jobs": ("4", ("run", "jobs"), 4),
     "recursive": ("true", ("run", "recursive"), True),
     "overwrite": ("yes", ("output", "overwrite"), True),
@@ -73,6 +74,10 @@ def test_every_option_is_read_from_flag_environment_and_file(name, tmp_path):
         ("quality", "101"),
         ("device", "gpu"),
         ("device", "cuda:x"),
+        ("device", "cuda:0,"),
+        ("device", "auto,cpu"),
+        ("device", "cpu,cpu"),
+        ("device", "cuda,cuda:0"),
         ("precision", "fp8"),
         ("jobs", "0"),
         ("jobs", "65"),
@@ -87,6 +92,12 @@ def test_wrong_values_are_refused_with_the_name_of_their_source(name, text):
     variable = "UPSCALE_" + name.upper()
     with pytest.raises(UsageError, match=variable):
         load_options({}, NO_CONFIG | {variable: text})
+
+
+def test_several_devices_are_one_option():
+    engine = load_options({"device": "cuda:0,cuda:1,cpu"}, NO_CONFIG).engine
+    assert engine.devices == ("cuda:0", "cuda:1", "cpu")
+    assert Options().engine.devices == ("auto",)
 
 
 def test_a_switch_that_is_neither_true_nor_false_is_refused():

@@ -129,7 +129,8 @@ Tile = Annotated[
 Device = Annotated[
     str | None,
     _text("--device", metavar="DEVICE", panel=_NET,
-          help="auto, cpu, cuda, cuda:N or mps. Default: auto."),
+          help="auto, cpu, cuda, cuda:N or mps; several, as cuda:0,cuda:1, share the pictures. "
+          "Default: auto."),
 ]  # fmt: skip
 Precision = Annotated[
     str | None,
@@ -144,6 +145,12 @@ Denoise = Annotated[
     str | None,
     _text("--denoise", metavar="0..1", panel=_NET,
           help="How much noise to remove, for networks that have a choice."),
+]  # fmt: skip
+FilesFrom = Annotated[
+    str | None,
+    _text("--files-from", metavar="FILE|-", panel=_RUN,
+          help="Read names of inputs from a file, or - for standard input: one a line, or ended "
+          "by NUL as find -print0 does."),
 ]  # fmt: skip
 Jobs = Annotated[
     str | None,
@@ -202,6 +209,7 @@ def image(
     precision: Precision = None,
     tta: Tta = None,
     denoise: Denoise = None,
+    files_from: FilesFrom = None,
     jobs: Jobs = None,
     recursive: Recursive = None,
     dry_run: DryRun = None,
