@@ -8,13 +8,13 @@ import pytest
 from upscale.errors import OutputError
 from upscale.jobs import ImageJob, enlarge_picture
 from upscale.jobs.image import check_format, clamp_to_source
-from upscale.pictures import Metadata, Picture, read_picture
+from upscale.pictures import Picture, read_picture
 
 LOWRES = Path(__file__).parents[2].parent / "shared" / "data" / "lowres"
 
 
 def make(pixels, alpha=None) -> Picture:
-    return Picture(pixels, alpha, Metadata(None, None, None, None), "png")
+    return Picture(pixels, alpha)
 
 
 def noise(*shape: int, dtype=np.uint8):

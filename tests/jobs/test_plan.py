@@ -130,7 +130,7 @@ def test_a_template_names_the_output(tmp_path):
     [
         ({"output": "photo.xyz"}, "xyz"),
         ({"output": "photo"}, "no such folder"),
-        ({"format": "gif"}, "--format"),
+        ({"format": "tga"}, "--format"),
         ({"output": "a.png", "format": "jpg"}, "two formats"),
         ({"name": "{oops}"}, "oops"),
     ],

@@ -38,9 +38,7 @@ def _noise(
     samples[0, 0] = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
     samples[-1, -1] = 0
     plane = np.ascontiguousarray(samples[..., channels]) if alpha else None
-    return Picture(
-        np.ascontiguousarray(samples[..., :channels]), plane, metadata or Metadata(), "png"
-    )
+    return Picture(np.ascontiguousarray(samples[..., :channels]), plane, metadata or Metadata())
 
 
 def _exif_block(orientation: int, order: str = "<") -> bytes:

@@ -26,7 +26,7 @@ def test_format_of_knows_names_suffixes_and_file_names(text, name):
     assert format_of(text) == name
 
 
-@pytest.mark.parametrize("text", ["", ".", "gif", "photo", "a\nb.xyz", "photo.jpg.txt"])
+@pytest.mark.parametrize("text", ["", ".", "jp2", "photo", "a\nb.xyz", "photo.jpg.txt"])
 def test_format_of_refuses_the_rest_on_one_line(text):
     with pytest.raises(OutputError) as caught:
         format_of(text)
@@ -49,7 +49,10 @@ def test_sniff_goes_by_content():
     assert sniff(b"RIFF\x00\x00\x00\x00WEBPVP8 ") == "webp"
     assert sniff(b"RIFF\x00\x00\x00\x00WAVEfmt ") is None
     assert sniff(b"") is None
-    assert foreign_kind(b"GIF89a") == "GIF"
+    assert sniff(b"P6\n3 3 255\n") == "pnm" and sniff(b"P6x") is None
+    assert sniff(b"\0\0\0\x1cftypavis") == "avif" and sniff(b"\0\0\0\x1cftypheic") == "heic"
+    assert sniff(b"\0\0\0\x1cftypisom") is None
+    assert foreign_kind(b"\0\0\0\x1cftypisom") == "a film"
 
 
 def hold(name, *, alpha=False, depth=8, width=100, height=100):
@@ -80,4 +83,4 @@ def test_depth_is_rounded_not_refused_unless_there_is_no_such_depth():
 
 def test_unknown_formats_are_an_output_error():
     with pytest.raises(OutputError):
-        hold("gif")
+        hold("tga")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,15 @@ import pytest
 from PIL import Image
 
 from upscale.errors import PictureError
-from upscale.pictures import Metadata, encode_picture, exif, png, read_picture, read_size
+from upscale.pictures import (
+    Metadata,
+    encode_picture,
+    exif,
+    png,
+    read,
+    read_picture,
+    read_size,
+)
 
 NAMES = ["photo.png", "with space.png", "Grüße 图片 🐺.png", "two\nlines.png", "-dash.png"]
 
@@ -63,7 +72,7 @@ def test_content_decides_not_the_name(noise, tmp_path):
     for format in ("jpeg", "png", "webp", "tiff", "bmp"):
         path = tmp_path / f"{format}.txt"
         path.write_bytes(encode_picture(noise(), format))
-        assert read_picture(path).format == format
+        assert read_picture(path).origin.format == format
 
 
 def test_what_is_no_file_is_refused(tmp_path):
@@ -94,7 +103,7 @@ def test_missing_permission_is_named_for_root_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("start", "what"), [(b"GIF89a", "GIF"), (b"\0\0\0\x1cftypavif", "AVIF"), (b"8BPS", "Photoshop")]
+    ("start", "what"), [(b"\0\0\0\x1cftypisom", "a film"), (b"%PDF-1.7", "PDF")]
 )
 def test_other_picture_formats_are_named(start, what):
     assert what in refusal(start + bytes(100))
@@ -105,7 +114,8 @@ def test_the_pixel_limit_is_checked_before_decoding(noise, monkeypatch):
         data = encode_picture(noise(), format)
         assert read_picture(data, max_pixels=53 * 37).width == 53
         with monkeypatch.context() as patch:
-            patch.setattr("upscale.pictures.read._DECODERS", {format: pytest.fail})
+            reader = replace(read._READERS[format], decode=pytest.fail)
+            patch.setattr(read, "_READERS", {format: reader})
             assert "53x37" in refusal(data, max_pixels=53 * 37 - 1)
 
 

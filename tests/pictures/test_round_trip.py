@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from upscale.errors import OutputError
-from upscale.pictures import Metadata, encode_picture, read_picture, read_size
+from upscale.pictures import Encoding, Metadata, encode_picture, read_picture, read_size
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
@@ -38,7 +38,7 @@ def exact(a, b):
 def test_lossless_formats_give_every_sample_back(noise, format, dtype, channels, alpha, size):
     picture = noise(dtype, channels, alpha, size)
     back = read_picture(encode_picture(picture, format))
-    assert back.format == format
+    assert back.origin.format == format
     assert exact(picture, back)
 
 
@@ -81,7 +81,7 @@ def test_jpeg_is_4_4_4_at_quality_95_and_quality_matters(noise):
     Image.fromarray(picture.pixels).save(reference, "JPEG", quality=95)
     assert image.quantization == Image.open(reference).quantization
     for format in ("jpeg", "webp"):
-        sizes = [len(encode_picture(picture, format, quality=q)) for q in (20, 60, 100)]
+        sizes = [len(encode_picture(picture, format, Encoding(q))) for q in (20, 60, 100)]
         assert sizes == sorted(sizes) and sizes[0] < sizes[2] / 2
 
 
@@ -165,7 +165,7 @@ def test_odd_resolutions_do_not_stop_a_picture(noise, format, dpi):
         ("bmp", {"alpha": True}),
         ("webp", {"size": (16384, 1)}),
         ("jpeg", {"size": (1, 65501)}),
-        ("gif", {}),
+        ("tga", {}),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_on_one_line(noise, format, options):
@@ -177,7 +177,7 @@ def test_what_a_format_cannot_hold_is_refused_on_one_line(noise, format, options
 @pytest.mark.parametrize("quality", [0, 101, -5])
 def test_quality_out_of_range_is_refused(noise, quality):
     with pytest.raises(OutputError, match="1 to 100"):
-        encode_picture(noise(), "jpeg", quality=quality)
+        encode_picture(noise(), "jpeg", Encoding(quality))
 
 
 def test_the_longest_sides_can_be_written(noise):

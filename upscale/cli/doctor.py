@@ -172,13 +172,13 @@ def _trial(session: Session) -> Iterator[Finding]:
 
     from upscale import Upscaler
     from upscale.checkpoints import catalog, is_present
-    from upscale.pictures import Metadata, Picture, encode_picture, read_picture
+    from upscale.pictures import Picture, encode_picture, read_picture
 
     if is_present(catalog()[DEFAULT_MODEL]) == "absent":
         return
     began = perf_counter()
     pixels = np.full((TRIAL_SIDE, TRIAL_SIDE, 3), 128, np.uint8)
-    picture = Picture(pixels, None, Metadata(None, None, None, None), "png")
+    picture = Picture(pixels)
     picture = read_picture(encode_picture(picture, "png"))
     result = Upscaler(DEFAULT_MODEL).run(picture.pixels)
     height, width = result.pixels.shape[:2]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from upscale.errors import OutputError
 from upscale.pictures import (
+    Encoding,
     Picture,
     can_hold,
     encode_picture,
@@ -140,7 +141,7 @@ def store_picture(
     if job.target is None:
         if stdout is None:
             raise OutputError("standard output is not available")
-        data = encode_picture(picture, job.format, quality=settings.quality)
+        data = encode_picture(picture, job.format, Encoding(settings.quality))
         try:
             stdout.write(data)
             stdout.flush()
@@ -155,7 +156,7 @@ def store_picture(
         picture,
         job.target,
         format=job.format,
-        quality=settings.quality,
+        encoding=Encoding(settings.quality),
         overwrite=settings.overwrite,
     )
 

@@ -1,25 +1,57 @@
-"""Still pictures, from and to files: pixels, alpha, depth and metadata. No torch here."""
+"""Pictures, from and to files: pixels, alpha, depth, metadata, frames. No torch here."""
 
 from __future__ import annotations
 
 from upscale.pictures.alpha import extend_colour
-from upscale.pictures.formats import can_hold, format_of, is_picture_name, kept_depth, suffix_of
-from upscale.pictures.picture import DEFAULT_MAX_PIXELS, Metadata, Picture
-from upscale.pictures.read import read_picture, read_size
-from upscale.pictures.write import encode_picture, write_picture
+from upscale.pictures.encoding import Encoding
+from upscale.pictures.formats import (
+    can_hold,
+    can_write,
+    format_of,
+    is_picture_name,
+    kept_depth,
+    suffix_of,
+)
+from upscale.pictures.losses import losses
+from upscale.pictures.picture import (
+    DEFAULT_MAX_PIXELS,
+    Frame,
+    Metadata,
+    Origin,
+    Picture,
+    Sequence,
+)
+from upscale.pictures.read import read_file, read_picture, read_size
+from upscale.pictures.write import (
+    check_encoding,
+    encode_picture,
+    encode_sequence,
+    write_picture,
+    write_sequence,
+)
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "Encoding",
+    "Frame",
     "Metadata",
+    "Origin",
     "Picture",
+    "Sequence",
     "can_hold",
+    "can_write",
+    "check_encoding",
     "encode_picture",
+    "encode_sequence",
     "extend_colour",
     "format_of",
     "is_picture_name",
     "kept_depth",
+    "losses",
+    "read_file",
     "read_picture",
     "read_size",
     "suffix_of",
     "write_picture",
+    "write_sequence",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import BinaryIO
 
 from PIL import BmpImagePlugin
@@ -27,21 +26,19 @@ def read_header(file: BinaryIO) -> Header:
     return Header(width, height, metadata=Metadata(dpi=dpi))
 
 
-def decode(data: bytes) -> Raster:
+def decode(file: BinaryIO) -> Raster:
     """Decode the picture.
 
     Raises:
         Exception: Whatever Pillow raises on damaged content.
     """
-    return flat.raster_of(BmpImagePlugin.BmpImageFile(io.BytesIO(data)))
+    return flat.raster_of(BmpImagePlugin.BmpImageFile(file))
 
 
-def encode(picture: Picture) -> bytes:
+def encode(picture: Picture, target: BinaryIO) -> None:
     """Encode uint8 pixels without alpha."""
-    target = io.BytesIO()
     # Pillow writes 96 dpi when it is told nothing.
     flat.image_of(picture).save(target, "BMP", dpi=_fitting(picture.metadata.dpi))
-    return target.getvalue()
 
 
 def _fitting(dpi: tuple[float, float] | None) -> tuple[float, float]:

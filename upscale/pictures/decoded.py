@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -26,14 +27,24 @@ class Header:
         height: Pixels down, as stored.
         orientation: EXIF orientation 1..8, how to turn the stored pixels upright.
         frames: Frames of an animation or pages of a document.
+        plays: How often an animation is shown; 0 is for ever.
         metadata: As stored.
+        bits: Bits a sample, where they are fewer than those of the decoded array's type.
+        quality: Of a JPEG, the least libjpeg quality 1..100 that is as fine.
+        lossless: Whether a format that can be either stores it without loss.
+        notes: What reading leaves out.
     """
 
     width: int
     height: int
     orientation: int = 1
     frames: int = 1
+    plays: int = 1
     metadata: Metadata = field(default_factory=Metadata)
+    bits: int | None = None
+    quality: int | None = None
+    lossless: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +54,8 @@ class Raster:
     Attributes:
         pixels: (H, W, 1 or 3), uint8, uint16 or float32.
         alpha: (H, W) of the same type, or None.
-        keeps_profile: False when the colours were converted, so the file's profile is wrong now.
+        keeps_profile: False when the colours were converted to sRGB; the file's profile is wrong
+            then.
     """
 
     pixels: Pixels
@@ -58,3 +70,12 @@ class Raster:
             return cls(np.ascontiguousarray(samples))
         colour, alpha = samples[..., :-1], samples[..., -1]
         return cls(np.ascontiguousarray(colour), np.ascontiguousarray(alpha))
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """One frame of an animation, composed as a viewer shows it, or one page of a document."""
+
+    header: Header
+    raster: Raster
+    seconds: Fraction | None = None

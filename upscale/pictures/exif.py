@@ -1,4 +1,8 @@
-"""The orientation in EXIF and XMP: found, applied and reset without touching any other byte."""
+"""EXIF and XMP kept true to the picture: orientation, dimensions and thumbnail, and no other byte.
+
+Blocks are patched where they stand and grow only at their end, so that all offsets in them, those
+of maker notes included, stay right.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,16 @@ POINTERS = (SHOT, PLACE)
 
 _PREFIX = b"Exif\0\0"
 _ORIENTATION = 0x0112
+_WIDTH, _HEIGHT, _SHOT_WIDTH, _SHOT_HEIGHT = 0x0100, 0x0101, 0xA002, 0xA003
+_THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
 _SHORT, _LONG = 3, 4
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8](?=\s*[\"'<])")
+_XMP_WIDTH = re.compile(
+    rb"((?:tiff:ImageWidth|exif:PixelXDimension)\s*(?:=\s*[\"']|>)\s*)\d+(?=\s*[\"'<])"
+)
+_XMP_HEIGHT = re.compile(
+    rb"((?:tiff:ImageLength|exif:PixelYDimension)\s*(?:=\s*[\"']|>)\s*)\d+(?=\s*[\"'<])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,61 @@ def reset_xmp_orientation(packet: bytes | None) -> bytes | None:
     return packet and _XMP_ORIENTATION.sub(rb"\g<1>1", packet)
 
 
+def resized(block: bytes, width: int, height: int) -> bytes:
+    """The same EXIF block stating another size wherever it states one."""
+    changed = bytearray(block)
+    sizes = {_WIDTH: width, _HEIGHT: height, _SHOT_WIDTH: width, _SHOT_HEIGHT: height}
+    try:
+        order, start = header(block)
+        for entry in entries(block):
+            if entry.tag in (_WIDTH, _HEIGHT):
+                _set_number(changed, order, entry, sizes[entry.tag])
+            elif entry.tag == SHOT:
+                (start,) = struct.unpack_from(order + "I", block, entry.place)
+                for inner in entries(block, start):
+                    if inner.tag in (_SHOT_WIDTH, _SHOT_HEIGHT):
+                        _set_number(changed, order, inner, sizes[inner.tag])
+    except (ValueError, struct.error):
+        # What is damaged states nothing.
+        pass
+    return bytes(changed)
+
+
+def has_thumbnail(block: bytes | None) -> bool:
+    """Whether an EXIF block has a second directory, which is that of a thumbnail."""
+    try:
+        return block is not None and _thumbnail_directory(block) != 0
+    except (ValueError, struct.error):
+        return False
+
+
+def with_thumbnail(block: bytes, thumbnail: bytes | None) -> bytes:
+    """The same EXIF block with another JPEG in place of its thumbnail; None takes it away."""
+    changed = bytearray(block)
+    try:
+        order, start = header(block)
+        found = {entry.tag: entry for entry in entries(block, _thumbnail_directory(block))}
+        place, size = found.get(_THUMBNAIL), found.get(_THUMBNAIL_BYTES)
+        if place is not None and size is not None:
+            _blank(changed, order, place, size)
+        if thumbnail is None or place is None or size is None:
+            struct.pack_into(order + "I", changed, _after_entries(block, start), 0)
+            return bytes(changed)
+        _set_number(changed, order, place, len(changed))
+        _set_number(changed, order, size, len(thumbnail))
+        if _ORIENTATION in found:
+            _set_number(changed, order, found[_ORIENTATION], 1)
+        return bytes(changed) + thumbnail
+    except (ValueError, struct.error):
+        return block
+
+
+def resized_xmp(packet: bytes, width: int, height: int) -> bytes:
+    """The same XMP packet stating another size wherever it repeats that of EXIF."""
+    packet = _XMP_WIDTH.sub(rb"\g<1>%d" % width, packet)
+    return _XMP_HEIGHT.sub(rb"\g<1>%d" % height, packet)
+
+
 def upright(plane: Pixels, orientation: int) -> Pixels:
     """Turn a stored plane (H, W) or (H, W, C) as an EXIF orientation 1..8 says."""
     if orientation >= 5:
@@ -91,17 +158,50 @@ def header(block: bytes) -> tuple[str, int]:
     return order, struct.unpack_from(order + "I", block, 4)[0]
 
 
-def entries(block: bytes) -> Iterator[Entry]:
-    """The entries of the first directory.
+def entries(block: bytes, start: int | None = None) -> Iterator[Entry]:
+    """The entries of the directory at `start`, or of the first.
 
     Raises:
         ValueError: It is no EXIF block; struct.error beyond the end of a damaged one.
     """
-    order, start = header(block)
+    order, first = header(block)
+    start = first if start is None else start
     (count,) = struct.unpack_from(order + "H", block, start)
     for at in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind, length, _ = struct.unpack_from(order + "HHII", block, at)
         yield Entry(tag, kind, length, at + 8)
+
+
+def _after_entries(block: bytes, start: int) -> int:
+    """Where a directory states the place of the next one."""
+    order, _ = header(block)
+    (count,) = struct.unpack_from(order + "H", block, start)
+    return start + 2 + 12 * count
+
+
+def _thumbnail_directory(block: bytes) -> int:
+    """Where the second directory is; 0 when there is none."""
+    order, start = header(block)
+    return struct.unpack_from(order + "I", block, _after_entries(block, start))[0]
+
+
+def _set_number(block: bytearray, order: str, entry: Entry, value: int) -> None:
+    """Give an entry of one number another value; one too large for its type becomes longer."""
+    if entry.count != 1 or entry.kind not in (_SHORT, _LONG):
+        return
+    if entry.kind == _SHORT and value < 2**16:
+        struct.pack_into(order + "HH", block, entry.place, value, 0)
+    else:
+        struct.pack_into(order + "H", block, entry.place - 6, _LONG)
+        struct.pack_into(order + "I", block, entry.place, value)
+
+
+def _blank(block: bytearray, order: str, place: Entry, size: Entry) -> None:
+    """Overwrite an old thumbnail, which might show what has been cut away since."""
+    (start,) = struct.unpack_from(order + "I", block, place.place)
+    (length,) = struct.unpack_from(order + "I", block, size.place)
+    if 8 <= start <= start + length <= len(block):
+        block[start : start + length] = bytes(length)
 
 
 def _find(block: bytes | None) -> tuple[int, str] | None:

@@ -1,8 +1,10 @@
-"""A still picture in memory: pixels, alpha, and what travels beside them."""
+"""Still pictures and sequences of them in memory: pixels, alpha, and what travels beside them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -24,12 +26,38 @@ class Metadata:
         exif: An EXIF block that starts with its TIFF header, without the `Exif` prefix of JPEG.
         xmp: An XMP packet.
         dpi: Horizontal and vertical pixels per inch, both above 0.
+        iptc: An IPTC-IIM block: captions and keywords of press agencies and archives.
+        comment: A remark in plain text.
+        cicp: Colour primaries and transfer function by their numbers in ITU-T H.273, where the
+            file names them so; an ICC profile outranks them.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    iptc: bytes | None = None
+    comment: str | None = None
+    cicp: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How the file that a picture was read from had stored it.
+
+    Attributes:
+        format: Name of the format, as `jpeg`.
+        bits: Bits a sample, where they are fewer than those of the array's type (10 in a uint16).
+        quality: Of a JPEG, the least libjpeg quality 1..100 that is as fine.
+        lossless: Whether a format that can be either had stored it without loss.
+        notes: What was converted or left out while it was read.
+    """
+
+    format: str
+    bits: int | None = None
+    quality: int | None = None
+    lossless: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +68,13 @@ class Picture:
         pixels: (H, W, C), C = 1 (grey) or 3 (RGB), uint8, uint16, or float32 in [0, 1].
         alpha: (H, W) of the same type, not multiplied into the pixels; None when opaque.
         metadata: What travels beside the pixels.
-        format: The format it was read from: jpeg, png, webp, tiff or bmp.
+        origin: How its file had stored it.
     """
 
     pixels: Pixels
-    alpha: Pixels | None
-    metadata: Metadata
-    format: str
+    alpha: Pixels | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+    origin: Origin = field(default_factory=lambda: Origin("png"))
 
     def __post_init__(self) -> None:
         """Refuse shapes and types that no code after this expects."""
@@ -71,9 +99,46 @@ class Picture:
 
     @property
     def depth(self) -> int:
-        """Bits a sample: 8, 16 or 32."""
+        """Bits a sample of the array: 8, 16 or 32."""
         return self.pixels.dtype.itemsize * 8
+
+    @property
+    def bits(self) -> int:
+        """Bits a sample that carry something: those of the origin, where it had fewer."""
+        return self.origin.bits or self.depth
 
     def samples(self) -> Pixels:
         """Pixels and alpha as stored together: (H, W, 1 to 4)."""
         return self.pixels if self.alpha is None else np.dstack((self.pixels, self.alpha))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame of an animation, as the viewer sees it whole, or one page of a document.
+
+    Attributes:
+        picture: All frames of an animation have one size; pages need not.
+        seconds: How long it is shown; None for a page.
+    """
+
+    picture: Picture
+    seconds: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """An animation, or the pages of a document, read or computed frame by frame.
+
+    Attributes:
+        frames: Starts anew from the first frame at each call.
+        count: The number of frames.
+        plays: How often an animation is shown; 0 is for ever.
+        animated: Frames follow each other in time; otherwise they are pages.
+        format: The format it was read from.
+    """
+
+    frames: Callable[[], Iterator[Frame]]
+    count: int
+    plays: int
+    animated: bool
+    format: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +39,11 @@ def publish(target: Path, write: Callable[[BinaryIO], None], *, overwrite: bool 
         OutputError: The file exists, or cannot be written.
     """
     refuse_existing(target, overwrite=overwrite)
+    with _no_new_folders_left(target.parent):
+        _publish_in_folder(target, write, overwrite)
+
+
+def _publish_in_folder(target: Path, write: Callable[[BinaryIO], None], overwrite: bool) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,6 +77,19 @@ def one_line(error: Exception) -> str:
 
 def _exists(target: Path) -> OutputError:
     return OutputError(f"{shown(target)}: exists already; pass --overwrite to replace it")
+
+
+@contextmanager
+def _no_new_folders_left(folder: Path) -> Generator[None]:
+    """Take away the folders that were made, and are still empty, when the work in them fails."""
+    made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for place in made:
+                place.rmdir()
+        raise
 
 
 def _publish(target: Path, write: Callable[[BinaryIO], None], overwrite: bool) -> None:

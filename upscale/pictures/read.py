@@ -1,71 +1,91 @@
-"""Read a picture: find out what the content is, check it, decode it, turn it upright."""
+"""Read a file: find out what the content is, check it, decode it, turn it upright."""
 
 from __future__ import annotations
 
 import io
 import stat
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from upscale.errors import PictureError
-from upscale.pictures import bmp, exif, jpeg, png, tiff, webp
-from upscale.pictures.decoded import Header, MalformedError, Raster, UnsupportedError
-from upscale.pictures.formats import Format, foreign_kind, sniff
+from upscale.pictures import animation, bmp, exif, jpeg, png, tiff, webp
+from upscale.pictures.decoded import Header, MalformedError, Raster, Still, UnsupportedError
+from upscale.pictures.formats import Format, foreign_kind, format_named, sniff, traits_of
 from upscale.pictures.names import shown
-from upscale.pictures.picture import DEFAULT_MAX_PIXELS, Picture
+from upscale.pictures.picture import DEFAULT_MAX_PIXELS, Frame, Origin, Picture, Sequence
 
 _T = TypeVar("_T")
-_READABLE = "JPEG, PNG, WebP, TIFF or BMP"
-_HEADERS: Mapping[Format, Callable[[BinaryIO], Header]] = {
-    "jpeg": jpeg.read_header,
-    "png": png.read_header,
-    "webp": webp.read_header,
-    "tiff": tiff.read_header,
-    "bmp": bmp.read_header,
-}
-# Size and orientation; only these two formats spread the rest over the whole file.
-_SHAPES = {**_HEADERS, "png": png.read_shape, "tiff": tiff.read_shape}
-_DECODERS: Mapping[Format, Callable[[bytes], Raster]] = {
-    "jpeg": jpeg.decode,
-    "png": png.decode,
-    "webp": webp.decode,
-    "tiff": tiff.decode,
-    "bmp": bmp.decode,
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """How one format is read; `shape` gives size and orientation alone, where that is quicker."""
+
+    header: Callable[[BinaryIO], Header]
+    decode: Callable[[BinaryIO], Raster]
+    frames: Callable[[BinaryIO], Iterator[Still]] | None = None
+    shape: Callable[[BinaryIO], Header] | None = None
+
+
+_READERS: Mapping[Format, _Reader] = {
+    "jpeg": _Reader(jpeg.read_header, jpeg.decode),
+    "png": _Reader(png.read_header, png.decode, animation.png_frames, png.read_shape),
+    "webp": _Reader(webp.read_header, webp.decode, animation.webp_frames),
+    "tiff": _Reader(tiff.read_header, tiff.decode, tiff.decode_pages, tiff.read_shape),
+    "bmp": _Reader(bmp.read_header, bmp.decode),
 }
 
 
-def read_picture(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
-    """Read a picture and turn it upright as its EXIF orientation says.
+_UNSIGNED = (".tga",)
+
+
+def read_file(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture | Sequence:
+    """Read what a file holds: a picture, or several in a sequence that decodes as it is walked.
 
     The content decides the format, not the name. 8-bit samples stay uint8, 16-bit ones uint16 and
-    floats float32; grey stays one channel; palettes become RGB and CMYK becomes sRGB.
+    floats float32; grey stays one channel; palettes become RGB; CMYK and Lab become sRGB. Pictures
+    are turned upright as their EXIF orientation says.
 
     Args:
         source: A file, or its content.
         max_pixels: The most that width times height may be; checked before anything is decoded.
 
     Raises:
-        PictureError: No picture, damaged, cut off, too large, animated, or not readable.
+        PictureError: No picture, damaged, cut off, too large, or not readable. The frames of a
+            sequence raise it, too.
     """
     with _opened(source) as (name, file):
-        data = file.read()
-    kind = _format(name, data)
-    header = _guarded(name, lambda: _HEADERS[kind](io.BytesIO(data)))
-    if header.width * header.height > max_pixels:
-        raise PictureError(
-            f"{name}: {header.width}x{header.height} is more than the limit of {max_pixels} "
-            "pixels; raise the limit if you trust the file"
-        )
-    if header.frames > 1:
-        raise PictureError(
-            f"{name}: holds {header.frames} frames or pages, which is not supported; "
-            "extract the one you want"
-        )
-    raster = _guarded(name, lambda: _DECODERS[kind](data))
+        kind = _format(name, file, source)
+        header = _guarded(name, lambda: _READERS[kind].header(file))
+        _check_pixels(name, header, max_pixels)
+        if header.frames > 1 and _READERS[kind].frames is not None:
+            return Sequence(
+                lambda: _frames(source, kind, max_pixels),
+                header.frames,
+                header.plays,
+                traits_of(kind).frames == "animation",
+                kind,
+            )
+        file.seek(0)
+        raster = _guarded(name, lambda: _READERS[kind].decode(file))
     return _guarded(name, lambda: _upright(header, raster, kind))
+
+
+def read_picture(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+    """Read a file that holds one picture; see `read_file`.
+
+    Raises:
+        PictureError: See `read_file`; or it holds several.
+    """
+    found = read_file(source, max_pixels=max_pixels)
+    if isinstance(found, Picture):
+        return found
+    name = "the picture" if isinstance(source, bytes) else shown(source)
+    raise PictureError(f"{name}: holds {found.count} frames or pages; extract the one you want")
 
 
 def read_size(source: Path | bytes) -> tuple[int, int]:
@@ -75,12 +95,34 @@ def read_size(source: Path | bytes) -> tuple[int, int]:
         PictureError: No picture, damaged, cut off, or not readable.
     """
     with _opened(source) as (name, file):
-        kind = _format(name, file.read(16))
-        file.seek(0)
-        header = _guarded(name, lambda: _SHAPES[kind](file))
+        reader = _READERS[_format(name, file, source)]
+        header = _guarded(name, lambda: (reader.shape or reader.header)(file))
     if header.orientation >= 5:
         return header.height, header.width
     return header.width, header.height
+
+
+def _frames(source: Path | bytes, kind: Format, max_pixels: int) -> Iterator[Frame]:
+    """Walk the frames of a sequence."""
+    decode = _READERS[kind].frames
+    assert decode is not None
+    with _opened(source) as (name, file):
+        stills = decode(file)
+        while (still := _guarded(name, lambda: next(stills, None))) is not None:
+            _check_pixels(name, still.header, max_pixels)
+            yield _guarded(name, partial(_frame, still, kind))
+
+
+def _frame(still: Still, kind: Format) -> Frame:
+    return Frame(_upright(still.header, still.raster, kind), still.seconds)
+
+
+def _check_pixels(name: str, header: Header, limit: int) -> None:
+    if header.width * header.height > limit:
+        raise PictureError(
+            f"{name}: {header.width}x{header.height} is more than the limit of {limit} "
+            "pixels; raise the limit if you trust the file"
+        )
 
 
 @contextmanager
@@ -109,16 +151,20 @@ def _opened(source: Path | bytes) -> Generator[tuple[str, BinaryIO]]:
         raise PictureError(f"{name}: cannot be read ({reason}); check the file") from error
 
 
-def _format(name: str, data: bytes) -> Format:
-    """The format of the content, of which the first 16 bytes are enough."""
-    if not data:
+def _format(name: str, file: BinaryIO, source: Path | bytes) -> Format:
+    """The format of the content; of the name, where a format has no other sign."""
+    start = file.read(32)
+    file.seek(0)
+    if not start:
         raise PictureError(f"{name}: is empty; it holds no picture")
-    kind = sniff(data[:16])
-    if kind is not None:
+    kind = sniff(start)
+    if kind is None and isinstance(source, Path) and source.suffix.lower() in _UNSIGNED:
+        kind = format_named(source.name)
+    if kind is not None and kind in _READERS:
         return kind
-    other = foreign_kind(data[:16])
+    other = foreign_kind(start)
     what = f"{other} is not supported" if other else "is not a picture"
-    raise PictureError(f"{name}: {what}; give {_READABLE}")
+    raise PictureError(f"{name}: {what}; give JPEG, PNG, WebP, TIFF, BMP, AVIF or GIF")
 
 
 def _upright(header: Header, raster: Raster, kind: Format) -> Picture:
@@ -126,7 +172,7 @@ def _upright(header: Header, raster: Raster, kind: Format) -> Picture:
     height, width = raster.pixels.shape[:2]
     if (width, height) != (header.width, header.height):
         raise MalformedError("is damaged")
-    turned, metadata = header.orientation, header.metadata
+    turned, metadata, notes = header.orientation, header.metadata, header.notes
     if turned != 1:
         metadata = replace(
             metadata,
@@ -136,9 +182,11 @@ def _upright(header: Header, raster: Raster, kind: Format) -> Picture:
     if turned >= 5 and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
     if not raster.keeps_profile:
-        metadata = replace(metadata, icc=None)
+        metadata = replace(metadata, icc=None, cicp=None)
+        notes = (*notes, "its colours were converted to sRGB")
     alpha = None if raster.alpha is None else exif.upright(raster.alpha, turned)
-    return Picture(exif.upright(raster.pixels, turned), alpha, metadata, kind)
+    origin = Origin(kind, header.bits, header.quality, header.lossless, notes)
+    return Picture(exif.upright(raster.pixels, turned), alpha, metadata, origin)
 
 
 def _guarded(name: str, work: Callable[[], _T]) -> _T:

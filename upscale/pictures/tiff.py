@@ -12,7 +12,7 @@ import math
 import struct
 import threading
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import BinaryIO
@@ -24,14 +24,14 @@ from tifffile import TiffFile, TiffPage
 
 from upscale.pictures import alpha as transparency
 from upscale.pictures import exif, flat
-from upscale.pictures.decoded import Header, MalformedError, Raster, UnsupportedError
+from upscale.pictures.decoded import Header, MalformedError, Raster, Still, UnsupportedError
 from upscale.pictures.picture import Metadata, Pixels
 
 # Without a handler, Python prints what tifffile thinks of odd tags to standard error.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _PHOTOMETRIC, _ORIENTATION, _ACROSS, _DOWN, _UNIT = 262, 274, 282, 283, 296
-_XMP, _ICC = 700, 34675
+_XMP, _IPTC, _ICC = 700, 33723, 34675
 _WHITE_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 2, 3, 5, 6
 _OLD_JPEG, _JPEG = 6, 7
 # Fax, LZW, packed bits.
@@ -52,10 +52,8 @@ def read_header(file: BinaryIO) -> Header:
         Exception: Whatever tifffile raises on damaged content.
     """
     with _opened(file) as tiff:
-        page = tiff.pages.first
-        profile, packet, dpi = _content(page, _ICC), _content(page, _XMP), _dpi(page)
-        header = replace(_shape(page), frames=_frames(tiff))
-    return replace(header, metadata=Metadata(profile, _exif_block(file), packet, dpi))
+        header = replace(_header(tiff.pages.first), frames=len(_pages(tiff)))
+    return replace(header, metadata=replace(header.metadata, exif=_exif_block(file)))
 
 
 def read_shape(file: BinaryIO) -> Header:
@@ -68,7 +66,7 @@ def read_shape(file: BinaryIO) -> Header:
         return _shape(tiff.pages.first)
 
 
-def decode(data: bytes) -> Raster:
+def decode(file: BinaryIO) -> Raster:
     """Decode the first page, keeping 16-bit and float samples.
 
     Raises:
@@ -76,14 +74,33 @@ def decode(data: bytes) -> Raster:
         UnsupportedError: Of a kind that is not read.
         Exception: Whatever tifffile and imagecodecs raise on damaged content.
     """
-    with _opened(io.BytesIO(data)) as tiff:
-        page = tiff.pages.first
-        _check_kind(page)
-        if page.compression != _OLD_JPEG:
-            _check_segments(page, len(data))
-        if page.compression == _JPEG:
-            _check_jpeg(page, data)
-        samples = _samples(data, page)
+    with _opened(file) as tiff:
+        return _raster(file, tiff.pages.first)
+
+
+def decode_pages(file: BinaryIO) -> Iterator[Still]:
+    """Decode one page after another; reduced copies are passed over.
+
+    Raises:
+        Exception: See `decode`.
+    """
+    block = _exif_block(file)
+    with _opened(file) as tiff:
+        for page in _pages(tiff):
+            header = _header(page)
+            metadata = replace(header.metadata, exif=block)
+            yield Still(replace(header, metadata=metadata), _raster(file, page))
+            block = None
+
+
+def _raster(file: BinaryIO, page: TiffPage) -> Raster:
+    """Decode a page."""
+    _check_kind(page)
+    if page.compression != _OLD_JPEG:
+        _check_segments(page, file.seek(0, 2))
+    if page.compression == _JPEG:
+        _check_jpeg(page, file)
+    samples = _samples(file, page)
     samples = samples.reshape(page.imagelength, page.imagewidth, -1)
     if page.photometric == _INDEXED:
         return Raster(_looked_up(samples, page))
@@ -110,15 +127,29 @@ def _shape(page: TiffPage) -> Header:
     return Header(page.imagewidth, page.imagelength, turned if turned in range(1, 9) else 1)
 
 
-def _frames(tiff: TiffFile) -> int:
-    """Pages that are no reduced copies, up to a limit; damage in a later page ends the count."""
-    frames = 1
+def _header(page: TiffPage) -> Header:
+    """Size, orientation and metadata of one page, without EXIF."""
+    captions = page.tags.valueof(_IPTC)
+    metadata = Metadata(
+        icc=_content(page, _ICC),
+        xmp=_content(page, _XMP),
+        iptc=captions if isinstance(captions, bytes) and captions else None,
+        dpi=_dpi(page),
+    )
+    return replace(_shape(page), metadata=metadata)
+
+
+def _pages(tiff: TiffFile) -> list[TiffPage]:
+    """Pages that are no reduced copies, up to a limit; damage in a later page ends them."""
+    pages = [tiff.pages.first]
     for index in range(1, _MAX_PAGES):
         try:
-            frames += not tiff.pages.get(index).aspage().is_reduced
+            page = tiff.pages.get(index).aspage()
         except Exception:
             break
-    return frames
+        if not page.is_reduced:
+            pages.append(page)
+    return pages
 
 
 def _content(page: TiffPage, tag: int) -> bytes | None:
@@ -181,17 +212,23 @@ def _check_segments(page: TiffPage, size: int) -> None:
         raise MalformedError("is damaged")
 
 
-def _samples(data: bytes, page: TiffPage) -> Pixels:
+def _samples(file: BinaryIO, page: TiffPage) -> Pixels:
     """Samples as stored, (H, W, samples a pixel); of YCbCr, RGB at 8 bits."""
     if page.compression == _OLD_JPEG or (page.photometric == _YCBCR and page.compression != _JPEG):
-        samples = imagecodecs.tiff_decode(data, index=0, asrgb=True)[..., :3]
+        samples = imagecodecs.tiff_decode(_content_of(file), index=page.index, asrgb=True)[..., :3]
         # libtiff flips as the orientation says, but does not swap the axes; a flip undoes itself.
         return exif.upright(samples, (_shape(page).orientation - 1) % 4 + 1)
     if page.compression in _THROUGH_LIBTIFF:
-        samples = imagecodecs.tiff_decode(_without_inks(data, page), index=0, asrgb=False)
+        data = _without_inks(_content_of(file), page)
+        samples = imagecodecs.tiff_decode(data, index=page.index, asrgb=False)
     else:
         samples = page.asarray(maxworkers=1)
     return np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
+
+
+def _content_of(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _without_inks(data: bytes, page: TiffPage) -> bytes:
@@ -203,11 +240,12 @@ def _without_inks(data: bytes, page: TiffPage) -> bytes:
     return bytes(plain)
 
 
-def _check_jpeg(page: TiffPage, data: bytes) -> None:
+def _check_jpeg(page: TiffPage, file: BinaryIO) -> None:
     """Refuse a JPEG inside that is far larger than its strip or tile."""
     allowed = 2 * math.prod(page.chunks)
     for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
-        inside = JpegImagePlugin.JpegImageFile(io.BytesIO(data[start : start + size]))
+        file.seek(start)
+        inside = JpegImagePlugin.JpegImageFile(io.BytesIO(file.read(size)))
         if math.prod(inside.size) > allowed:
             raise MalformedError("is damaged")
 

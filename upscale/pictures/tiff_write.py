@@ -6,9 +6,10 @@ offsets stay right, maker notes included; then the header is pointed at the pict
 
 from __future__ import annotations
 
-import io
 import struct
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from tifffile import TiffWriter
 
@@ -18,48 +19,63 @@ from upscale.pictures.picture import Metadata, Picture
 _LEVEL = 5
 _CLASSIC_MAX_BYTES = 4_000_000_000
 _ASCII, _BYTE, _SHORT, _LONG = 2, 1, 3, 4
-_ORIENTATION, _XMP = 274, 700
+_XMP, _IPTC = 700, 33723
 _Tag = tuple[int | str, int | str, int | None, Any, bool]
 
 
-def encode(picture: Picture) -> bytes:
-    """Encode losslessly in the depth of the pixels."""
-    block = picture.metadata.exif
-    big = picture.samples().nbytes > _CLASSIC_MAX_BYTES
-    if block and not big:
-        try:
-            return _behind(block, picture)
-        except (ValueError, struct.error):
-            # A damaged block has no place in the file.
-            pass
-    target = io.BytesIO()
-    with TiffWriter(target, bigtiff=big) as writer:
-        _write(writer, picture, [])
-    return target.getvalue()
+def encode(pages: Iterable[Picture], target: BinaryIO) -> None:
+    """Encode pages losslessly in the depth of their pixels, into an empty file.
 
-
-def _behind(block: bytes, picture: Picture) -> bytes:
-    """The picture appended to an EXIF block.
-
-    Raises:
-        ValueError: The block is damaged or says nothing; also struct.error.
+    Only the first page's EXIF is written: the file has one place for it.
     """
-    order, start = exif.header(block)
-    entries = list(exif.entries(block))
-    tags = [_shot_tag(block, order, entry) for entry in entries if entry.tag in exif.POINTERS]
-    tags += [_text_tag(block, order, entry) for entry in entries if entry.tag in exif.DESCRIPTIVE]
-    if not tags:
-        raise ValueError("says nothing")
-    following = start + 2 + 12 * len(entries)
-    plain = bytearray(block) + b"\0" * (len(block) % 2)
-    # Behind the first directory may follow one of a thumbnail, which is out of date.
-    struct.pack_into(order + "I", plain, following, 0)
-    target = io.BytesIO(plain)
-    with TiffWriter(target, append="force") as writer:
-        _write(writer, picture, tags)
-    content = target.getbuffer()
-    content[4:8] = content[following : following + 4]
-    return bytes(content)
+    remaining = iter(pages)
+    first = next(remaining)
+    block = first.metadata.exif
+    # A sequence may become large, too, but there is no knowing before its end.
+    big = first.pixels.nbytes * 4 // 3 > _CLASSIC_MAX_BYTES
+    behind = None if big or block is None else _base(block)
+    if behind is not None:
+        target.write(behind.block)
+        target.seek(0)
+    with TiffWriter(target, bigtiff=big, append="force" if behind else False) as writer:
+        _write(writer, first, behind.tags if behind else [])
+        for page in remaining:
+            _write(writer, page, [])
+    if behind is not None:
+        target.seek(behind.following)
+        place = target.read(4)
+        target.seek(4)
+        target.write(place)
+        target.seek(0, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """An EXIF block that pages are appended to.
+
+    `tags` go into the first page's directory; at `following` stands where that directory is.
+    """
+
+    block: bytes
+    tags: list[_Tag]
+    following: int
+
+
+def _base(block: bytes) -> _Base | None:
+    """An EXIF block to append to; None when it is damaged or says nothing."""
+    try:
+        order, start = exif.header(block)
+        entries = list(exif.entries(block))
+        tags = [_shot_tag(block, order, entry) for entry in entries if entry.tag in exif.POINTERS]
+        texts = (entry for entry in entries if entry.tag in exif.DESCRIPTIVE)
+        tags += [_text_tag(block, order, entry) for entry in texts]
+        following = start + 2 + 12 * len(entries)
+        plain = bytearray(block) + b"\0" * (len(block) % 2)
+        # Behind the first directory may follow one of a thumbnail, for which there is no place.
+        struct.pack_into(order + "I", plain, following, 0)
+    except (ValueError, struct.error):
+        return None
+    return _Base(bytes(plain), tags, following) if tags else None
 
 
 def _shot_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag:
@@ -78,10 +94,12 @@ def _text_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag:
 
 
 def _write(writer: TiffWriter, picture: Picture, tags: list[_Tag]) -> None:
-    """Write the only page: deflated strips with the predictor of their type."""
+    """Write a page: deflated strips with the predictor of their type."""
     samples, metadata = picture.samples(), picture.metadata
     if metadata.xmp:
         tags = [*tags, (_XMP, _BYTE, len(metadata.xmp), metadata.xmp, False)]
+    if metadata.iptc:
+        tags = [*tags, (_IPTC, _BYTE, len(metadata.iptc), metadata.iptc, False)]
     resolution = _resolution(metadata)
     writer.write(
         samples if samples.shape[2] > 1 else samples[..., 0],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -11,12 +10,14 @@ from PIL import WebPImagePlugin
 
 from upscale.pictures import exif, flat
 from upscale.pictures.decoded import Header, MalformedError, Raster
+from upscale.pictures.encoding import Settled
 from upscale.pictures.picture import Metadata, Picture
 
-_DEFAULT_QUALITY = 95
+_LOSSLESS_EFFORT = 60
 _METHOD = 4
 _METADATA = (b"ICCP", b"EXIF", b"XMP ")
 _SIZE_BYTES = 10
+_START_BYTES = 20
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -26,12 +27,15 @@ def read_header(file: BinaryIO) -> Header:
         MalformedError: Damaged or cut off.
     """
     size: tuple[int, int] | None = None
-    frames = 0
+    frames, plays, lossless = 0, 1, False
     found: dict[bytes, bytes] = {}
     for kind, body in _chunks(file):
         if kind in (b"VP8X", b"VP8 ", b"VP8L") and size is None:
             size = _size(kind, body)
         frames += kind == b"ANMF"
+        lossless = lossless or kind == b"VP8L" or (kind == b"ANMF" and body[16:20] == b"VP8L")
+        if kind == b"ANIM" and len(body) >= 6:
+            plays = int.from_bytes(body[4:6], "little")
         if kind in _METADATA:
             found.setdefault(kind, body)
     if size is None or 0 in size:
@@ -39,33 +43,40 @@ def read_header(file: BinaryIO) -> Header:
     block = exif.without_prefix(found.get(b"EXIF"))
     metadata = Metadata(found.get(b"ICCP"), block, found.get(b"XMP "))
     width, height = size
-    return Header(width, height, exif.orientation_of(block), max(1, frames), metadata)
+    return Header(
+        width,
+        height,
+        exif.orientation_of(block),
+        max(1, frames),
+        plays,
+        metadata,
+        lossless=lossless,
+    )
 
 
-def decode(data: bytes) -> Raster:
+def decode(file: BinaryIO) -> Raster:
     """Decode a still picture.
 
     Raises:
         MalformedError: Damaged or cut off.
     """
-    return flat.raster_of(WebPImagePlugin.WebPImageFile(io.BytesIO(data)))
+    return flat.raster_of(WebPImagePlugin.WebPImageFile(file))
 
 
-def encode(picture: Picture, quality: int | None) -> bytes:
-    """Encode uint8 pixels, lossy; alpha and the colours under it stay exact."""
-    target = io.BytesIO()
+def encode(picture: Picture, target: BinaryIO, settled: Settled) -> None:
+    """Encode uint8 pixels; alpha and the colours under it stay exact even where others do not."""
     metadata = picture.metadata
     flat.image_of(picture).save(
         target,
         "WEBP",
-        quality=_DEFAULT_QUALITY if quality is None else quality,
+        quality=_LOSSLESS_EFFORT if settled.lossless else settled.quality,
+        lossless=settled.lossless,
         method=_METHOD,
         exact=True,
         icc_profile=metadata.icc or b"",
         exif=metadata.exif or b"",
         xmp=metadata.xmp or b"",
     )
-    return target.getvalue()
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -79,7 +90,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         kind, length = struct.unpack("<4sI", file.read(8))
         if place + 8 + length > end:
             raise MalformedError("is cut off")
-        yield kind, file.read(length if kind in _METADATA else min(length, _SIZE_BYTES))
+        yield kind, file.read(length if kind in _METADATA else min(length, _START_BYTES))
         place += 8 + length + length % 2
 
 
@@ -90,7 +101,7 @@ def _size(kind: bytes, body: bytes) -> tuple[int, int]:
     if kind == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
         bits = int.from_bytes(body[1:5], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 " and len(body) == _SIZE_BYTES and body[3:6] == b"\x9d\x01\x2a":
+    if kind == b"VP8 " and len(body) >= _SIZE_BYTES and body[3:6] == b"\x9d\x01\x2a":
         width, height = int.from_bytes(body[6:8], "little"), int.from_bytes(body[8:10], "little")
         return width & 0x3FFF, height & 0x3FFF
     raise MalformedError("is damaged")
