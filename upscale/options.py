@@ -35,6 +35,7 @@ _FALSE = ("0", "false", "no", "off")
 _FAMILIES = (
     frozenset({"scale", "width", "height", "max_side"}),
     frozenset({"overwrite", "skip_existing"}),
+    frozenset({"quality", "lossless"}),
 )
 
 
@@ -105,11 +106,16 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """Where results go, in which format (`quality` 1..100), and what may be replaced."""
+    """Where results go, in which format, with what metadata, and what may be replaced.
+
+    `quality` is 1..100 for formats that lose; `lossless` asks for none of that loss.
+    """
 
     output: str | None = None
     format: str | None = None
     quality: int | None = None
+    lossless: bool = False
+    strip_metadata: bool = False
     name: str | None = None
     overwrite: bool = False
     skip_existing: bool = False
@@ -117,6 +123,8 @@ class OutputOptions:
     def __post_init__(self) -> None:
         if self.overwrite and self.skip_existing:
             raise UsageError("--overwrite and --skip-existing exclude each other: give one")
+        if self.lossless and self.quality is not None:
+            raise UsageError("--lossless and --quality exclude each other: give one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +399,8 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "tile": _tile,
     "format": _text,
     "quality": _between(1, 100),
+    "lossless": _switch,
+    "strip_metadata": _switch,
     "device": _device,
     "precision": _precision,
     "tta": _switch,

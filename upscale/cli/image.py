@@ -65,7 +65,8 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="INPUT",
-        help="Pictures (JPEG, PNG, WebP, TIFF, BMP), folders, or - for standard input.",
+        help="Pictures (JPEG, PNG, WebP, TIFF, AVIF, GIF and more), folders, or - for standard "
+        "input.",
         show_default=False,
     ),
 ]
@@ -77,12 +78,23 @@ Output = Annotated[
 Format = Annotated[
     str | None,
     _text("-f", "--format", metavar="FORMAT", panel=_OUT,
-          help="jpg, png, webp, tiff or bmp. Default: the input's own."),
+          help="jpg, png, webp, tiff, avif, gif, bmp, heic or jxl. Default: the input's own."),
 ]  # fmt: skip
 Quality = Annotated[
     str | None,
     _text("-q", "--quality", metavar="1..100", panel=_OUT,
-          help="Quality of JPEG and WebP."),
+          help="Quality of JPEG, WebP, AVIF, HEIC and JPEG XL. Default: 95, or that of a JPEG "
+          "that becomes a JPEG, where it is higher."),
+]  # fmt: skip
+Lossless = Annotated[
+    bool | None,
+    _switch("--lossless", panel=_OUT, help="Keep every pixel, in WebP, AVIF and JPEG XL."),
+]
+StripMetadata = Annotated[
+    bool | None,
+    _switch("--strip-metadata", panel=_OUT,
+            help="Leave out EXIF, XMP, IPTC and comments: camera, place, names. The colour "
+            "profile stays."),
 ]  # fmt: skip
 Name = Annotated[
     str | None,
@@ -196,6 +208,8 @@ def image(
     output: Output = None,
     format: Format = None,
     quality: Quality = None,
+    lossless: Lossless = None,
+    strip_metadata: StripMetadata = None,
     name: Name = None,
     overwrite: Overwrite = None,
     skip_existing: SkipExisting = None,
