@@ -18,10 +18,12 @@ RECORD = {
     "scale",
     "size_in",
     "size_out",
+    "frames",
     "tile",
     "device",
     "precision",
     "seconds",
+    "notes",
     "error",
 }
 
@@ -89,7 +91,7 @@ def test_quality_changes_the_file(call, photo, tmp_path):
 def test_flags_of_the_network_reach_it(flags, engine, call, photo, made):
     photo("a.png")
     assert call("a.png", *flags).code == 0
-    assert made[0].engine == engine
+    assert [upscaler.engine for upscaler in made] == [engine]
 
 
 def test_flags_outrank_the_environment_which_outranks_the_file(call, photo, tmp_path):
@@ -129,10 +131,12 @@ def test_json_is_complete_for_every_status(call, photo):
         "scale": 4.0,
         "size_in": [24, 16],
         "size_out": [96, 64],
+        "frames": 1,
         "tile": 512,
         "device": "cpu",
         "precision": "fp32",
         "seconds": None,
+        "notes": [],
         "error": None,
     }
     assert done["seconds"] >= 0

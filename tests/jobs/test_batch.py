@@ -45,7 +45,8 @@ def run(folder, factory, *, jobs=2, listener=None, stdout=None, overwrite=False,
     options = Options(output=OutputOptions(overwrite=overwrite, **output))
     plan = make_plan([str(folder)], options, MODEL, lambda: b"")
     settings = BatchSettings(jobs=jobs, write=WriteSettings(overwrite=overwrite))
-    return run_batch(plan, settings, factory, listener or (lambda event: None), stdout)
+    devices = factory if isinstance(factory, dict) else {"cpu": factory}
+    return run_batch(plan, settings, devices, listener or (lambda event: None), stdout)
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3, 8])
@@ -68,10 +69,12 @@ def test_a_result_is_complete(pictures, nearest):
         "scale": 2.0,
         "size_in": [4, 3],
         "size_out": [8, 6],
+        "frames": 1,
         "tile": 512,
         "device": "cpu",
         "precision": "fp32",
         "seconds": 0,
+        "notes": [],
         "error": None,
     }
     assert record["seconds"] >= 0
@@ -231,7 +234,7 @@ def test_the_picture_goes_to_standard_output_and_a_closed_one_is_a_failure(pictu
     source = pictures / "4.png"
     plan = make_plan([str(source)], Options(output=OutputOptions(output="-")), MODEL, lambda: b"")
     stdout = io.BytesIO()
-    (result,) = run_batch(plan, BatchSettings(), nearest, lambda event: None, stdout)
+    (result,) = run_batch(plan, BatchSettings(), {"cpu": nearest}, lambda event: None, stdout)
     assert result.output == "-"
     decoded = cv2.imdecode(np.frombuffer(stdout.getvalue(), np.uint8), cv2.IMREAD_COLOR)
     assert decoded.shape == (6, 8, 3)
@@ -240,6 +243,6 @@ def test_the_picture_goes_to_standard_output_and_a_closed_one_is_a_failure(pictu
         def write(self, data):
             raise BrokenPipeError(32, "Broken pipe")
 
-    (result,) = run_batch(plan, BatchSettings(), nearest, lambda event: None, Closed())
+    (result,) = run_batch(plan, BatchSettings(), {"cpu": nearest}, lambda event: None, Closed())
     assert result.status is Status.FAILED
     assert "standard output" in result.error

@@ -1,8 +1,8 @@
-"""Progress bars on a terminal: tiles of the current picture, and pictures of the batch."""
+"""Progress bars on a terminal: tiles of each device's picture, and pictures of the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -37,9 +37,9 @@ class _RateColumn(ProgressColumn):
 
 
 class Bars:
-    """The bars of one batch; one picture shows no bar of pictures."""
+    """The bars of one batch; one picture shows no bar of pictures, several devices one each."""
 
-    def __init__(self, stderr: TextIO, pictures: int) -> None:
+    def __init__(self, stderr: TextIO, pictures: int, devices: Sequence[str]) -> None:
         # Rich would otherwise send what is printed to standard output to its own stream.
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -57,17 +57,22 @@ class Bars:
         self._pictures = (
             self._progress.add_task("pictures", total=pictures) if pictures > 1 else None
         )
-        self._tiles = self._progress.add_task("preparing", total=None)
+        self._labels = {device: f"{device} " if len(devices) > 1 else "" for device in devices}
+        self._tiles = {
+            device: self._progress.add_task(f"{label}preparing", total=None)
+            for device, label in self._labels.items()
+        }
         self._progress.start()
 
-    def start_picture(self, name: str) -> None:
-        """Show the tiles of another picture."""
+    def start_picture(self, device: str, name: str) -> None:
+        """Show the tiles of a device's next picture."""
         shown = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
-        self._progress.reset(self._tiles, total=None, description=shown)
+        description = self._labels[device] + shown
+        self._progress.reset(self._tiles[device], total=None, description=description)
 
-    def advance(self, done: int, total: int) -> None:
-        """Show that `done` of `total` tiles are computed."""
-        self._progress.update(self._tiles, completed=done, total=total)
+    def advance(self, device: str, done: int, total: int) -> None:
+        """Show that `done` of `total` tiles of a device's picture are computed."""
+        self._progress.update(self._tiles[device], completed=done, total=total)
 
     def finish_picture(self, failed: int) -> None:
         """Count one picture as ended."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from upscale.cli.session import Session
 from upscale.cli.view import BatchView
-from upscale.errors import ExitCode, UsageError
+from upscale.errors import ExitCode, PictureError, UsageError
 from upscale.jobs import (
     BatchSettings,
     ImageJob,
@@ -15,10 +18,10 @@ from upscale.jobs import (
     PictureUpscaler,
     Plan,
     Status,
-    UpscalerFactory,
     WriteSettings,
     make_plan,
     model_facts,
+    read_names,
     run_batch,
 )
 from upscale.options import EngineOptions, Options
@@ -29,7 +32,6 @@ def upscale_pictures(
     inputs: Sequence[str],
     options: Options,
     *,
-    factory: UpscalerFactory | None = None,
     facts: ModelFacts | None = None,
 ) -> int:
     """Do what the default command was asked for and return the exit code.
@@ -38,7 +40,6 @@ def upscale_pictures(
         session: Streams and environment.
         inputs: Files, folders, or `-`.
         options: Checked options.
-        factory: Makes the upscaler; the real one by default.
         facts: What planning needs of the model; looked up by default.
     """
     settings = BatchSettings(
@@ -48,11 +49,26 @@ def upscale_pictures(
     )
     with BatchView(session, options.report) as view:
         facts = facts or model_facts(options.engine.model, options.size.needs_model_scale)
+        if options.run.files_from is not None:
+            inputs = [*inputs, *_listed(session, inputs, options.run.files_from)]
         plan = make_plan(inputs, options, facts, session.stdin.read)
         _check_stdout(session, plan, options)
-        make = factory or (lambda: make_upscaler(options.engine, view))
-        results = run_batch(plan, settings, make, view.listen, session.stdout.buffer)
+        devices = {
+            device: partial(make_upscaler, replace(options.engine, device=device), view)
+            for device in options.engine.devices
+        }
+        results = run_batch(plan, settings, devices, view.listen, session.stdout.buffer)
     return int(exit_code(results))
+
+
+def _listed(session: Session, inputs: Sequence[str], name: str) -> list[str]:
+    """Return the inputs that a list names; a list without any is what a search has not found."""
+    if name == "-" and "-" in inputs:
+        raise UsageError("--files-from -: standard input cannot be the list and a picture")
+    names = read_names(session.stdin.read() if name == "-" else Path(name).read_bytes())
+    if not names and not inputs:
+        raise PictureError(f"--files-from {name}: names no pictures")
+    return names
 
 
 def exit_code(results: Sequence[JobResult]) -> ExitCode:

@@ -53,10 +53,10 @@ class BatchView:
                 self._plan(event)
             case Started():
                 if self._bars is not None:
-                    self._bars.start_picture(Path(event.input).name)
+                    self._bars.start_picture(event.device, Path(event.input).name)
             case Advanced():
                 if self._bars is not None:
-                    self._bars.advance(event.done, event.total)
+                    self._bars.advance(event.device, event.done, event.total)
             case Finished():
                 self._finish(event.result)
 
@@ -78,7 +78,7 @@ class BatchView:
         if event.total and not self._report.quiet and self._session.stderr.isatty():
             from upscale.cli.bars import Bars
 
-            self._bars = Bars(self._session.stderr, event.total)
+            self._bars = Bars(self._session.stderr, event.total, event.devices)
 
     def _finish(self, result: JobResult) -> None:
         self._counts[result.status] += 1
@@ -112,8 +112,8 @@ class BatchView:
             self._session.out(f"{result.output}  {_sizes(result)}")
 
     def _print_message(self, result: JobResult) -> None:
-        if result.note is not None:
-            self._session.say(f"note: {result.input}: {result.note}")
+        for note in result.notes:
+            self._session.say(f"note: {result.input}: {note}")
         if result.status is Status.SKIPPED and (self._single or self._report.verbose):
             self._session.say(f"{result.input}: skipped, {result.output} exists")
         if result.status is Status.DONE and (self._single or self._report.verbose):

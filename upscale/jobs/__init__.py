@@ -6,7 +6,7 @@ listener how far it is. Nothing prints here.
 
 from __future__ import annotations
 
-from upscale.jobs.batch import BatchSettings, UpscalerFactory, run_batch
+from upscale.jobs.batch import BatchSettings, run_batch
 from upscale.jobs.events import (
     Advanced,
     Event,
@@ -21,6 +21,8 @@ from upscale.jobs.events import (
 from upscale.jobs.image import ImageJob, PictureUpscaler, WriteSettings, enlarge_picture
 from upscale.jobs.model import model_facts
 from upscale.jobs.plan import ModelFacts, Plan, make_plan
+from upscale.jobs.sources import read_names
+from upscale.jobs.workers import UpscalerFactory
 
 __all__ = [
     "Advanced",
@@ -42,5 +44,6 @@ __all__ = [
     "enlarge_picture",
     "make_plan",
     "model_facts",
+    "read_names",
     "run_batch",
 ]

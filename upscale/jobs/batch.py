@@ -1,29 +1,32 @@
-"""Many pictures: the next is read and the last written while one is computed.
+"""Many pictures: the next are read and the last written while others are computed.
 
-At most `jobs` pictures are in flight beside the one that is computed, whatever the batch holds.
+One thread per device computes, a few threads read and write, and the calling thread hands out the
+work and reports. At most `jobs` pictures are in flight beside those that are computed, whatever the
+batch holds.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, BinaryIO
 
 from upscale.errors import UpscaleError, UsageError
 from upscale.jobs.events import (
     Advanced,
+    Event,
     Finished,
     JobResult,
     Listener,
     Planned,
     Started,
     Status,
-    error_text,
     path_text,
-    traceback_text,
 )
 from upscale.jobs.image import (
     ImageJob,
@@ -34,13 +37,15 @@ from upscale.jobs.image import (
     load_picture,
     store_picture,
 )
-from upscale.jobs.plan import Plan
+from upscale.jobs.plan import Plan, settled
+from upscale.jobs.workers import Devices, Worker
 from upscale.pictures import Picture
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
 
-UpscalerFactory = Callable[[], PictureUpscaler]
+_LONGEST_WAIT = 0.2
+"""Seconds; Windows interrupts no wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,168 +60,254 @@ class BatchSettings:
 def run_batch(
     plan: Plan,
     settings: BatchSettings,
-    factory: UpscalerFactory,
+    devices: Devices,
     listener: Listener,
     stdout: BinaryIO | None = None,
 ) -> list[JobResult]:
     """Do every job of a plan and return the results in the plan's order.
 
-    The upscaler is made when the first picture has been read, so a batch without work needs none.
-    A picture that fails does not stop the others; a model or device that cannot be used fails all
-    that remain. On KeyboardInterrupt the outputs that are being written are finished, reported,
-    and the interrupt goes on.
+    Upscalers are made, and the listener is called, in the calling thread. Upscalers are made when
+    the first picture has been read, so a batch without work needs none. A picture that fails does
+    not stop the others; a model or device that cannot be used fails all that remain. A device that
+    stops working fails its picture, and the others go on. On KeyboardInterrupt the outputs that are
+    being written are finished, reported, and the interrupt goes on.
+
+    Raises:
+        UsageError: A factory finds that the request is impossible.
     """
-    listener(Planned(len(plan.items), plan.passed_over))
+    listener(Planned(len(plan.items), plan.passed_over, tuple(devices)))
     with ThreadPoolExecutor(max_workers=settings.jobs) as pool:
-        batch = _Batch(settings, factory, listener, stdout, pool)
+        batch = _Batch(plan, settings, devices, listener, stdout=stdout, pool=pool)
         try:
-            for item, reading in batch.read_ahead(plan.items):
-                batch.take(item, reading)
+            batch.run()
         finally:
-            batch.settle(0)
+            batch.close()
             pool.shutdown(cancel_futures=True)
     return batch.results
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    """A computed picture on its way to its output; `began` is when computing did."""
+class _Computed:
+    """A picture on its way to its output; `began` is when computing did."""
 
-    job: ImageJob
     report: Report
     began: float
     writing: Future[float]
 
-    def wait(self) -> JobResult:
-        """Return the result, once the output is whole or has failed."""
+
+@dataclass(slots=True)
+class _Task:
+    """A job under way: it is read, then computed, which hands it to a writer."""
+
+    position: int
+    job: ImageJob
+    reading: Future[Picture] | None
+    computing: Future[_Computed] | None = None
+
+    def outcome(self) -> JobResult | None:
+        """Return the result; None while there is none."""
         try:
-            ended = self.writing.result()
-        except Exception as error:
-            return failed_result(self.job, error)
+            if self.computing is None:
+                if self.reading is not None and self.reading.done():
+                    self.reading.result()
+                return None
+            if not self.computing.done() or not self.computing.result().writing.done():
+                return None
+            return self._done(self.computing.result())
+        except Exception as error:  # one picture's failure, whatever it is, is a result
+            return settled(self.job, Status.FAILED, error)
+
+    def last_outcome(self) -> JobResult | None:
+        """Wait for an output that is being written; None where the computing was broken off."""
+        if self.computing is None:
+            return None
+        error = self.computing.exception()
+        if error is None:
+            self.computing.result().writing.exception()
+        elif not isinstance(error, Exception):
+            return None
+        return self.outcome()
+
+    def _done(self, computed: _Computed) -> JobResult:
+        ended, report = computed.writing.result(), computed.report
         return JobResult(
             input=self.job.label,
             output=path_text(self.job.target),
             status=Status.DONE,
-            model=self.report.model,
+            model=report.model,
             scale=self.job.scale,
             size_in=self.job.size_in,
             size_out=self.job.size_out,
-            tile=self.report.tile,
-            device=self.report.device,
-            precision=self.report.precision,
-            seconds=ended - self.began,
-            resize=self.report.resize,
-            note=self.job.note,
+            frames=1,
+            tile=report.tile,
+            device=report.device,
+            precision=report.precision,
+            seconds=ended - computed.began,
+            resize=report.resize,
+            notes=() if self.job.note is None else (self.job.note,),
         )
 
 
+class _StoppedError(BaseException):
+    """Ends a computing thread at its next tile; no handler of the engine may catch it."""
+
+
 class _Batch:
-    """The state of one run; every listener call is made by the thread that runs it."""
+    """The state of one run. Other threads only set futures and put events into the inbox."""
 
     def __init__(
         self,
+        plan: Plan,
         settings: BatchSettings,
-        factory: UpscalerFactory,
+        devices: Devices,
         listener: Listener,
+        *,
         stdout: BinaryIO | None,
         pool: ThreadPoolExecutor,
     ) -> None:
         self.results: list[JobResult] = []
+        self._coming = enumerate(plan.items)
+        self._total = len(plan.items)
         self._settings = settings
-        self._factory = factory
         self._listener = listener
         self._stdout = stdout
         self._pool = pool
-        self._upscaler: PictureUpscaler | None = None
+        jobs = sum(isinstance(item, ImageJob) for item in plan.items)
+        self._workers = [Worker(*device) for device in list(devices.items())[:jobs]]
+        # with one job nothing overlaps: an output is whole before the next picture is read
+        self._limit = max(len(self._workers), 1) + (settings.jobs if settings.jobs > 1 else 0)
+        self._free = self._workers
+        self._tasks: list[_Task] = []
+        self._ended: dict[int, JobResult] = {}
         self._unusable: UpscaleError | None = None
-        self._ending: deque[JobResult | _Written] = deque()
+        self._inbox: SimpleQueue[Event | None] = SimpleQueue()
+        self._stopping = threading.Event()
 
-    def read_ahead(
-        self, items: tuple[ImageJob | JobResult, ...]
-    ) -> Iterator[tuple[ImageJob | JobResult, Future[Picture] | None]]:
-        """Yield the items in order, with reads of the next ones already under way."""
-        ahead: deque[tuple[ImageJob | JobResult, Future[Picture] | None]] = deque()
-        for item in items:
-            ahead.append((item, self._read(item)))
-            if len(ahead) > self._settings.jobs // 2:
-                yield ahead.popleft()
-        while ahead:
-            yield ahead.popleft()
+    def run(self) -> None:
+        """Do all jobs; woken by every tile, and by every step that has ended."""
+        while len(self.results) < self._total:
+            self._collect()
+            self._read_ahead()
+            self._pass_on()  # after _collect, so that a picture's tiles come before its end
+            self._report()
+            self._hand_out()
+            if self._tasks:
+                self._wait()
 
-    def _read(self, item: ImageJob | JobResult) -> Future[Picture] | None:
-        if isinstance(item, JobResult) or self._unusable is not None:
-            return None
-        return self._pool.submit(load_picture, item, self._settings.max_pixels)
+    def close(self) -> None:
+        """Break off the computing, finish the outputs that are being written, and report them."""
+        self._stopping.set()
+        for worker in self._workers:
+            worker.close()
+        for task in self._tasks:
+            result = task.last_outcome()
+            if result is not None:
+                self._ended[task.position] = result
+        for position in sorted(self._ended):
+            self._finish(self._ended[position])
 
-    def take(self, item: ImageJob | JobResult, reading: Future[Picture] | None) -> None:
-        """Compute one item and hand it to a writer; wait for earlier writers beyond the limit."""
-        self._ending.append(item if isinstance(item, JobResult) else self._compute(item, reading))
-        # with one job nothing overlaps: its output is whole before the next is read
-        self.settle(self._settings.jobs // 2)
+    def _collect(self) -> None:
+        """Take the results of tasks that have ended, and of those that nothing can compute."""
+        if self._workers and all(worker.failure for worker in self._workers):
+            self._unusable = self._workers[0].failure
+        self._free = [worker for worker in self._workers if worker.is_free]
+        for task in tuple(self._tasks):
+            result = task.outcome()
+            if result is None and task.computing is None and self._unusable is not None:
+                result = settled(task.job, Status.FAILED, self._unusable)
+            if result is not None:
+                self._ended[task.position] = result
+                self._tasks.remove(task)
 
-    def settle(self, waiting: int) -> None:
-        """Report results in order until no more than `waiting` are unreported."""
-        while len(self._ending) > waiting:
-            self._report_first()
+    def _read_ahead(self) -> None:
+        """Start to read the next pictures, as far as there is room for them."""
+        while len(self._tasks) < self._limit:
+            position, item = next(self._coming, (0, None))
+            if item is None:
+                return
+            if isinstance(item, JobResult):
+                self._ended[position] = item
+            elif self._unusable is not None:
+                self._ended[position] = settled(item, Status.FAILED, self._unusable)
+            else:
+                reading = self._pool.submit(self._read, item)
+                reading.add_done_callback(self._wake)
+                self._tasks.append(_Task(position, item, reading))
 
-    def _report_first(self) -> None:
-        first = self._ending[0]
-        result = first if isinstance(first, JobResult) else first.wait()
-        self._ending.popleft()  # only now: an interrupted wait must not lose it
+    def _hand_out(self) -> None:
+        """Give the next pictures, once they are read, to devices that are free."""
+        for worker in self._free:
+            task = next((task for task in self._tasks if task.computing is None), None)
+            if task is None or task.reading is None or not task.reading.done():
+                return
+            if task.outcome() is not None or not self._prepare():
+                return
+            compute = partial(self._compute, task.job, task.reading.result(), worker.device)
+            task.reading = None  # lets go of the small picture
+            task.computing = worker.start(compute)
+            task.computing.add_done_callback(self._wake)
+            self._listener(Started(task.job.label, worker.device))
+
+    def _prepare(self) -> bool:
+        """Make all upscalers before the first picture, so that a device's failure comes early."""
+        if self._unusable is not None:
+            return False
+        try:
+            for worker in self._workers:
+                worker.prepare()
+        except UsageError:
+            raise
+        except UpscaleError as error:
+            self._unusable = error
+            self._inbox.put(None)
+            return False
+        return True
+
+    def _report(self) -> None:
+        """Report results in the plan's order."""
+        while (result := self._ended.pop(len(self.results), None)) is not None:
+            self._finish(result)
+
+    def _finish(self, result: JobResult) -> None:
         self.results.append(result)
         self._listener(Finished(result))
 
-    def _compute(self, job: ImageJob, reading: Future[Picture] | None) -> JobResult | _Written:
-        if self._unusable is not None or reading is None:
-            return failed_result(job, self._unusable or UpscaleError("not read"))
-        try:
-            picture = reading.result()
-            check_format(picture, job)
-            upscaler = self._get_upscaler()
-            began = perf_counter()
-            self._listener(Started(job.label))
-            picture, report = enlarge_picture(picture, job.size_out, upscaler, self._advance)
-        except UsageError:
-            raise
-        except Exception as error:  # one picture's failure, whatever it is, is a result
-            return failed_result(job, error)
-        return _Written(job, report, began, self._pool.submit(self._write, picture, job))
+    def _pass_on(self) -> None:
+        """Tell the listener what computing threads have put into the inbox."""
+        while not self._inbox.empty():
+            self._wait()
 
-    def _get_upscaler(self) -> PictureUpscaler:
-        if self._upscaler is None:
-            try:
-                self._upscaler = self._factory()
-            except UpscaleError as error:
-                self._unusable = error
-                raise
-        return self._upscaler
+    def _wait(self) -> None:
+        """Wait for one entry of the inbox; an event goes to the listener."""
+        with suppress(Empty):
+            event = self._inbox.get(timeout=_LONGEST_WAIT)
+            if event is not None:
+                self._listener(event)
 
-    def _advance(self, done: int, total: int) -> None:
-        """Pass on a tile, and what has been written since the last one."""
-        while self._ending and _has_ended(self._ending[0]):
-            self._report_first()
-        self._listener(Advanced(done, total))
+    def _wake(self, _: Future[Picture] | Future[_Computed] | Future[float]) -> None:
+        self._inbox.put(None)
+
+    def _read(self, job: ImageJob) -> Picture:
+        picture = load_picture(job, self._settings.max_pixels)
+        check_format(picture, job)
+        return picture
+
+    def _compute(
+        self, job: ImageJob, picture: Picture, device: str, upscaler: PictureUpscaler
+    ) -> _Computed:
+        began = perf_counter()
+        advance = partial(self._advance, device)
+        picture, report = enlarge_picture(picture, job.size_out, upscaler, advance)
+        writing = self._pool.submit(self._write, picture, job)
+        writing.add_done_callback(self._wake)
+        return _Computed(report, began, writing)
+
+    def _advance(self, device: str, done: int, total: int) -> None:
+        if self._stopping.is_set():
+            raise _StoppedError
+        self._inbox.put(Advanced(device, done, total))
 
     def _write(self, picture: Picture, job: ImageJob) -> float:
         """Write, and return the time at which the output was whole."""
         store_picture(picture, job, self._settings.write, self._stdout)
         return perf_counter()
-
-
-def failed_result(job: ImageJob, error: Exception) -> JobResult:
-    """Return what is left of a job that an exception ended."""
-    return JobResult(
-        input=job.label,
-        output=path_text(job.target),
-        status=Status.FAILED,
-        model=job.model,
-        scale=job.scale,
-        size_in=job.size_in,
-        size_out=job.size_out,
-        error=error_text(error),
-        trace=traceback_text(error),
-    )
-
-
-def _has_ended(item: JobResult | _Written) -> bool:
-    return isinstance(item, JobResult) or item.writing.done()

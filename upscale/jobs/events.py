@@ -22,7 +22,7 @@ class Status(StrEnum):
 
 
 class JobRecord(TypedDict):
-    """One line of `--json`. Sizes are [width, height] in pixels, seconds are wall time."""
+    """One line of `--json`, an interface that docs/json.md describes."""
 
     input: str
     output: str | None
@@ -31,10 +31,12 @@ class JobRecord(TypedDict):
     scale: float | None
     size_in: list[int] | None
     size_out: list[int] | None
+    frames: int | None
     tile: int | None
     device: str | None
     precision: str | None
     seconds: float | None
+    notes: list[str]
     error: str | None
 
 
@@ -42,11 +44,11 @@ class JobRecord(TypedDict):
 class JobResult:
     """The end of one input.
 
-    `scale` is the output/input ratio of the widths, `tile` a side in input pixels (0: none),
-    `seconds` runs from the start of computing to the file being whole, `resize` is the last resize
-    where the network's own scale was not what was asked for, `note` says what was done
-    otherwise than asked. `trace` is the traceback as text: an exception would keep the pictures
-    of its frames alive.
+    `scale` is the output/input ratio of the widths, `frames` the number of frames or pages (1 of a
+    still picture), `tile` a side in input pixels (0: none), `seconds` runs from the start of
+    computing to the file being whole, `resize` is the last resize where the network's own scale was
+    not what was asked for, `notes` say what was done otherwise than asked. `trace` is the traceback
+    as text: an exception would keep the pictures of its stack alive.
     """
 
     input: str
@@ -56,13 +58,14 @@ class JobResult:
     scale: float | None = None
     size_in: tuple[int, int] | None = None
     size_out: tuple[int, int] | None = None
+    frames: int | None = None
     tile: int | None = None
     device: str | None = None
     precision: str | None = None
     seconds: float | None = None
     error: str | None = None
     resize: str | None = None
-    note: str | None = None
+    notes: tuple[str, ...] = ()
     trace: str | None = None
 
     def record(self) -> JobRecord:
@@ -75,10 +78,12 @@ class JobResult:
             "scale": self.scale,
             "size_in": list(self.size_in) if self.size_in else None,
             "size_out": list(self.size_out) if self.size_out else None,
+            "frames": self.frames,
             "tile": self.tile,
             "device": self.device,
             "precision": self.precision,
             "seconds": None if self.seconds is None else round(self.seconds, 3),
+            "notes": list(self.notes),
             "error": self.error,
         }
 
@@ -89,19 +94,22 @@ class Planned:
 
     total: int
     passed_over: int
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The network starts on this input."""
+    """The network starts on this input, on a device as the user named it."""
 
     input: str
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """So many tiles of the current picture are computed; the total can grow."""
+    """So many tiles of a device's current picture are computed; the total can grow."""
 
+    device: str
     done: int
     total: int
 

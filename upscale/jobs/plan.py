@@ -195,7 +195,7 @@ class _Planner:
             return _refusal(job, f"{job.target}: is a folder")
         if job.target.exists():
             if self._options.output.skip_existing:
-                return _settled(job, Status.SKIPPED)
+                return settled(job, Status.SKIPPED)
             if not self._options.output.overwrite:
                 hint = "give --overwrite or --skip-existing"
                 return _refusal(job, f"{job.target}: exists already: {hint}")
@@ -212,7 +212,7 @@ class _Planner:
         return _refusal(job, f"{target}: {folder} {reason}")
 
     def _dry(self, job: ImageJob) -> ImageJob | JobResult:
-        return _settled(job, Status.PLANNED) if self._options.run.dry_run else job
+        return settled(job, Status.PLANNED) if self._options.run.dry_run else job
 
 
 def _too_large(format: str, size: tuple[int, int]) -> str | None:
@@ -226,7 +226,8 @@ def _key(path: Path) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def _settled(job: ImageJob, status: Status, error: Exception | None = None) -> JobResult:
+def settled(job: ImageJob, status: Status, error: Exception | None = None) -> JobResult:
+    """Return the result of a job that is not computed, or that an exception ended."""
     return JobResult(
         input=job.label,
         output=path_text(job.target),
@@ -235,14 +236,15 @@ def _settled(job: ImageJob, status: Status, error: Exception | None = None) -> J
         scale=job.scale,
         size_in=job.size_in,
         size_out=job.size_out,
-        note=job.note if error is None else None,
+        frames=1,
+        notes=() if job.note is None or error is not None else (job.note,),
         error=None if error is None else error_text(error),
         trace=None if error is None else traceback_text(error),
     )
 
 
 def _refusal(job: ImageJob, message: str) -> JobResult:
-    return _settled(job, Status.FAILED, OutputError(message))
+    return settled(job, Status.FAILED, OutputError(message))
 
 
 def _failure(error: UpscaleError | OSError, model: str) -> JobResult:

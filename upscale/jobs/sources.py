@@ -71,6 +71,15 @@ class Finder:
         self.failures.append(PictureError(f"{error.filename}: {error.strerror}"))
 
 
+def read_names(listing: bytes) -> list[str]:
+    """Return the names of a list: ended by NUL where it holds any, else one a line."""
+    end = b"\0" if b"\0" in listing else b"\n"
+    names = listing.split(end)
+    if end == b"\n":
+        names = [name.removesuffix(b"\r") for name in names]
+    return [os.fsdecode(name) for name in names if name]
+
+
 def own_format(source: Source) -> str:
     """Return the format of an input: by its first bytes, else by its suffix."""
     if isinstance(source.data, bytes):
