@@ -24,7 +24,8 @@ _PREFIX = b"Exif\0\0"
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _SHOT_WIDTH, _SHOT_HEIGHT = 0x0100, 0x0101, 0xA002, 0xA003
 _THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
-_SHORT, _LONG = 3, 4
+_ACROSS, _DOWN, _UNIT = 0x011A, 0x011B, 0x0128
+_SHORT, _LONG, _RATIONAL = 3, 4, 5
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8](?=\s*[\"'<])")
 _XMP_WIDTH = re.compile(
     rb"((?:tiff:ImageWidth|exif:PixelXDimension)\s*(?:=\s*[\"']|>)\s*)\d+(?=\s*[\"'<])"
@@ -63,6 +64,20 @@ def orientation_of(block: bytes | None) -> int:
         return 1
     value = struct.unpack_from(place[1], block, place[0])[0]
     return value if 1 <= value <= 8 else 1
+
+
+def resolution_of(block: bytes | None) -> tuple[float, float] | None:
+    """Pixels per inch across and down, when an EXIF block states them."""
+    try:
+        order, _ = header(block or b"")
+        found = {entry.tag: entry for entry in entries(block or b"")}
+        across, down = (_fraction(block or b"", order, found[tag]) for tag in (_ACROSS, _DOWN))
+        unit = found.get(_UNIT)
+        kind = 2 if unit is None else struct.unpack_from(order + "H", block or b"", unit.place)[0]
+        inch = {2: 1.0, 3: 2.54}[kind]
+        return (across * inch, down * inch) if min(across, down) > 0 else None
+    except (ValueError, KeyError, ZeroDivisionError, struct.error):
+        return None
 
 
 def reset_orientation(block: bytes | None) -> bytes | None:
@@ -116,7 +131,7 @@ def with_thumbnail(block: bytes, thumbnail: bytes | None) -> bytes:
         found = {entry.tag: entry for entry in entries(block, _thumbnail_directory(block))}
         place, size = found.get(_THUMBNAIL), found.get(_THUMBNAIL_BYTES)
         if place is not None and size is not None:
-            _blank(changed, order, place, size)
+            _take_away(changed, order, place, size)
         if thumbnail is None or place is None or size is None:
             struct.pack_into(order + "I", changed, _after_entries(block, start), 0)
             return bytes(changed)
@@ -185,6 +200,15 @@ def _thumbnail_directory(block: bytes) -> int:
     return struct.unpack_from(order + "I", block, _after_entries(block, start))[0]
 
 
+def _fraction(block: bytes, order: str, entry: Entry) -> float:
+    """The value of an entry that holds one fraction."""
+    if entry.kind != _RATIONAL or entry.count != 1:
+        raise ValueError("is no fraction")
+    (place,) = struct.unpack_from(order + "I", block, entry.place)
+    above, below = struct.unpack_from(order + "II", block, place)
+    return above / below
+
+
 def _set_number(block: bytearray, order: str, entry: Entry, value: int) -> None:
     """Give an entry of one number another value; one too large for its type becomes longer."""
     if entry.count != 1 or entry.kind not in (_SHORT, _LONG):
@@ -196,11 +220,15 @@ def _set_number(block: bytearray, order: str, entry: Entry, value: int) -> None:
         struct.pack_into(order + "I", block, entry.place, value)
 
 
-def _blank(block: bytearray, order: str, place: Entry, size: Entry) -> None:
-    """Overwrite an old thumbnail, which might show what has been cut away since."""
+def _take_away(block: bytearray, order: str, place: Entry, size: Entry) -> None:
+    """Remove an old thumbnail, or blank it: it might show what has been cut away since."""
     (start,) = struct.unpack_from(order + "I", block, place.place)
     (length,) = struct.unpack_from(order + "I", block, size.place)
-    if 8 <= start <= start + length <= len(block):
+    if not place.place < start <= start + length <= len(block):
+        return
+    if start + length >= len(block) - 1:
+        del block[start:]
+    else:
         block[start : start + length] = bytes(length)
 
 

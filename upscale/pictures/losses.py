@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from upscale.pictures import jpeg
+from upscale.pictures import exif, jpeg
 from upscale.pictures.formats import traits_of
 from upscale.pictures.picture import Picture
 
@@ -38,8 +38,11 @@ def _dropped(picture: Picture, format: str) -> list[str]:
     """The names of metadata that is left out."""
     metadata, carries = picture.metadata, traits_of(format).carries
     fits = jpeg.holds(metadata) if format == "jpeg" else {}
+    kept = {field for field in carries if fits.get(field, True)}
+    if "exif" in kept and exif.resolution_of(metadata.exif):
+        kept.add("dpi")
     return [
         name
         for field, name in _FIELDS.items()
-        if getattr(metadata, field) is not None and not (field in carries and fits.get(field, True))
+        if getattr(metadata, field) is not None and field not in kept
     ]

@@ -173,6 +173,7 @@ def _upright(header: Header, raster: Raster, kind: Format) -> Picture:
     if (width, height) != (header.width, header.height):
         raise MalformedError("is damaged")
     turned, metadata, notes = header.orientation, header.metadata, header.notes
+    metadata = replace(metadata, dpi=metadata.dpi or exif.resolution_of(metadata.exif))
     if turned != 1:
         metadata = replace(
             metadata,

@@ -129,14 +129,24 @@ def _shape(page: TiffPage) -> Header:
 
 def _header(page: TiffPage) -> Header:
     """Size, orientation and metadata of one page, without EXIF."""
-    captions = page.tags.valueof(_IPTC)
     metadata = Metadata(
         icc=_content(page, _ICC),
         xmp=_content(page, _XMP),
-        iptc=captions if isinstance(captions, bytes) and captions else None,
+        iptc=_captions(page),
         dpi=_dpi(page),
     )
     return replace(_shape(page), metadata=metadata)
+
+
+def _captions(page: TiffPage) -> bytes | None:
+    """The IPTC block, which many programs declare as numbers of four bytes."""
+    match page.tags.valueof(_IPTC):
+        case bytes(block) if block:
+            return block
+        case (int(), *_) as words:
+            return np.array(words, page.parent.byteorder + "u4").tobytes()
+        case _:
+            return None
 
 
 def _pages(tiff: TiffFile) -> list[TiffPage]:

@@ -18,7 +18,7 @@ from upscale.pictures.picture import Metadata, Picture
 
 _LEVEL = 5
 _CLASSIC_MAX_BYTES = 4_000_000_000
-_ASCII, _BYTE, _SHORT, _LONG = 2, 1, 3, 4
+_ASCII, _BYTE, _LONG, _UNDEFINED = 2, 1, 4, 7
 _XMP, _IPTC = 700, 33723
 _Tag = tuple[int | str, int | str, int | None, Any, bool]
 
@@ -64,6 +64,8 @@ class _Base:
 def _base(block: bytes) -> _Base | None:
     """An EXIF block to append to; None when it is damaged or says nothing."""
     try:
+        # There is no place for a thumbnail.
+        block = exif.with_thumbnail(block, None)
         order, start = exif.header(block)
         entries = list(exif.entries(block))
         tags = [_shot_tag(block, order, entry) for entry in entries if entry.tag in exif.POINTERS]
@@ -71,7 +73,6 @@ def _base(block: bytes) -> _Base | None:
         tags += [_text_tag(block, order, entry) for entry in texts]
         following = start + 2 + 12 * len(entries)
         plain = bytearray(block) + b"\0" * (len(block) % 2)
-        # Behind the first directory may follow one of a thumbnail, for which there is no place.
         struct.pack_into(order + "I", plain, following, 0)
     except (ValueError, struct.error):
         return None
@@ -99,7 +100,7 @@ def _write(writer: TiffWriter, picture: Picture, tags: list[_Tag]) -> None:
     if metadata.xmp:
         tags = [*tags, (_XMP, _BYTE, len(metadata.xmp), metadata.xmp, False)]
     if metadata.iptc:
-        tags = [*tags, (_IPTC, _BYTE, len(metadata.iptc), metadata.iptc, False)]
+        tags = [*tags, (_IPTC, _UNDEFINED, len(metadata.iptc), metadata.iptc, False)]
     resolution = _resolution(metadata)
     writer.write(
         samples if samples.shape[2] > 1 else samples[..., 0],
