@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from upscale.errors import OutputError
 from upscale.jobs import ImageJob, enlarge_picture
-from upscale.jobs.image import check_format, clamp_to_source
+from upscale.jobs.image import check_format
 from upscale.pictures import Picture, read_picture
 
 LOWRES = Path(__file__).parents[2].parent / "shared" / "data" / "lowres"
@@ -46,7 +47,8 @@ def test_varying_alpha_goes_through_the_network_as_a_grey_picture(nearest):
     alpha = noise(5, 7)
     picture, _ = enlarge_picture(make(noise(5, 7, 3), alpha), (14, 10), upscaler)
     assert upscaler.channels == [3, 1]
-    np.testing.assert_array_equal(picture.alpha, alpha.repeat(2, 0).repeat(2, 1))
+    mean = picture.alpha.reshape(5, 2, 7, 2).mean((1, 3))
+    np.testing.assert_allclose(mean, alpha, atol=25)
 
 
 def test_colour_under_transparent_pixels_does_not_reach_the_network(nearest):
@@ -66,30 +68,20 @@ def test_progress_counts_colour_and_alpha_as_one_picture(nearest):
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_flat_areas_of_alpha_stay_exact_and_edges_do_not_ring():
-    source = np.zeros((6, 6), np.uint8)
-    source[:, 3:] = 255
-    alpha = np.full((24, 24), 3, np.uint8)
-    alpha[:, 8:16] = 130
-    alpha[:, 16:] = 252
-    clamp_to_source(alpha, source)
-    assert (alpha[:, :8] == 0).all()
-    assert (alpha[:, 8:16] == 130).all()
-    assert (alpha[:, 16:] == 255).all()
+def test_flat_areas_of_alpha_come_back_exact_from_a_network_that_misses_them():
+    class Faulty:
+        def run(self, array, *, scale=None, size=None, progress=None):
+            grown = array.repeat(4, 0).repeat(4, 1).astype(int)
+            noise = np.random.default_rng(1).integers(-3, 4, grown.shape)
+            pixels = (grown + noise).clip(0, 255).astype(np.uint8)
+            return SimpleNamespace(pixels=pixels, report=None)
 
-
-def test_clamping_in_bands_equals_clamping_at_once():
-    source = noise(200, 30)
-    alpha = noise(700, 45)
-    padded = np.pad(source, 1, mode="edge")
-    expected = alpha.copy()
-    for y in range(700):
-        for x in range(45):
-            top, left = int((y + 0.5) * 200 / 700), int((x + 0.5) * 30 / 45)
-            around = padded[top : top + 3, left : left + 3]
-            expected[y, x] = np.clip(alpha[y, x], around.min(), around.max())
-    clamp_to_source(alpha, source)
-    np.testing.assert_array_equal(alpha, expected)
+    source = np.zeros((9, 24), np.uint8)
+    source[:, 8:16], source[:, 16:] = 120, 255
+    picture, _ = enlarge_picture(make(noise(9, 24, 3), source), (96, 36), Faulty())
+    assert (picture.alpha[:, :28] == 0).all()
+    assert (picture.alpha[:, 36:60] == 120).all()
+    assert (picture.alpha[:, 68:] == 255).all()
 
 
 def test_transparency_that_the_format_cannot_hold_is_refused_before_computing():

@@ -20,6 +20,7 @@ from upscale.pictures import (
     read_picture,
     write_picture,
 )
+from upscale.pictures.alpha import hold_to_source
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Progress, Report, Result
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 Pixels = NDArray[Any]
 TileProgress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all)."""
-
-_CLAMP_ROWS = 256
 
 
 class PictureUpscaler(Protocol):
@@ -111,7 +110,8 @@ def enlarge_picture(
     """Return the picture in `size` = (width, height), in its own depth, and the engine's report.
 
     Colour is first spread under transparent pixels, whose own colour is arbitrary and would bleed
-    into the edges. Alpha goes through the network as a grey picture, unless it is constant.
+    into the edges. Alpha goes through the network as a grey picture, unless it is constant, and is
+    then held to what it was made from.
     """
     if picture.alpha is None:
         result = upscaler.run(picture.pixels, size=size, progress=_relay(progress))
@@ -126,7 +126,7 @@ def enlarge_picture(
     else:
         grown = upscaler.run(picture.alpha[..., None], size=size, progress=tiles.of_run(1))
         alpha = np.ascontiguousarray(grown.pixels[..., 0])
-        clamp_to_source(alpha, picture.alpha)
+        hold_to_source(alpha, picture.alpha)
     return replace(picture, pixels=result.pixels, alpha=alpha), result.report
 
 
@@ -159,38 +159,6 @@ def store_picture(
         encoding=Encoding(settings.quality),
         overwrite=settings.overwrite,
     )
-
-
-def clamp_to_source(alpha: Pixels, source: Pixels) -> None:
-    """Keep an enlarged alpha, in place, within what the source has around each pixel.
-
-    A network leaves flat areas a level or two off, which would turn opaque areas faintly
-    transparent. Each output pixel is held between the least and the greatest of the 3x3 source
-    pixels around it, so that flat areas stay exact and edges do not ring.
-
-    Args:
-        alpha: (H, W), the enlarged alpha.
-        source: (h, w), the alpha it was made from.
-    """
-    low, high = _local_range(source)
-    rows = _nearest(alpha.shape[0], source.shape[0])
-    columns = _nearest(alpha.shape[1], source.shape[1])
-    for top in range(0, alpha.shape[0], _CLAMP_ROWS):
-        band = slice(top, top + _CLAMP_ROWS)
-        at = np.ix_(rows[band], columns)
-        np.clip(alpha[band], low[at], high[at], out=alpha[band])
-
-
-def _local_range(plane: Pixels) -> tuple[Pixels, Pixels]:
-    """Return the minimum and the maximum of each 3x3 neighbourhood of (h, w)."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(plane, 1, mode="edge"), (3, 3))
-    return windows.min(axis=(2, 3)), windows.max(axis=(2, 3))
-
-
-def _nearest(length: int, source_length: int) -> NDArray[np.intp]:
-    """Return for each of `length` positions the source position whose cell it lies in."""
-    positions = (np.arange(length) + 0.5) * (source_length / length)
-    return np.minimum(positions.astype(np.intp), source_length - 1)
 
 
 def _relay(progress: TileProgress | None) -> Callable[[Progress], None] | None:
