@@ -17,6 +17,8 @@ GOOD_VALUES = {
     "tile": ("64", ("engine", "tile"), 64),
     "format": ("png", ("output", "format"), "png"),
     "quality": ("90", ("output", "quality"), 90),
+    "lossless": ("1", ("output", "lossless"), True),
+    "strip_metadata": ("yes", ("output", "strip_metadata"), True),
     "device": ("cuda:1", ("engine", "device"), "cuda:1"),
     "precision": ("bf16", ("engine", "precision"), "bf16"),
     "tta": ("1", ("engine", "tta"), True),

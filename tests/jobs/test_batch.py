@@ -208,7 +208,7 @@ def test_an_interrupt_leaves_finished_outputs_whole_and_reported(jobs, pictures,
 def test_few_pictures_are_in_flight_at_a_time(jobs, pictures, nearest, monkeypatch):
     alive, most = 0, 0
     lock = threading.Lock()
-    read, write = batch.load_picture, batch.store_picture
+    read, write = batch.load, batch.store
 
     def counted_read(*args):
         nonlocal alive, most
@@ -219,12 +219,13 @@ def test_few_pictures_are_in_flight_at_a_time(jobs, pictures, nearest, monkeypat
 
     def counted_write(*args):
         nonlocal alive
-        write(*args)
+        notes = write(*args)
         with lock:
             alive -= 1
+        return notes
 
-    monkeypatch.setattr(batch, "load_picture", counted_read)
-    monkeypatch.setattr(batch, "store_picture", counted_write)
+    monkeypatch.setattr(batch, "load", counted_read)
+    monkeypatch.setattr(batch, "store", counted_write)
     run(pictures, nearest, jobs=jobs)
     assert alive == 0
     assert most <= jobs + 1

@@ -6,9 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from upscale.errors import OutputError
-from upscale.jobs import ImageJob, enlarge_picture
-from upscale.jobs.image import check_format
+from upscale.jobs import enlarge_picture
 from upscale.pictures import Picture, read_picture
 
 LOWRES = Path(__file__).parents[2].parent / "shared" / "data" / "lowres"
@@ -82,13 +80,6 @@ def test_flat_areas_of_alpha_come_back_exact_from_a_network_that_misses_them():
     assert (picture.alpha[:, :28] == 0).all()
     assert (picture.alpha[:, 36:60] == 120).all()
     assert (picture.alpha[:, 68:] == 255).all()
-
-
-def test_transparency_that_the_format_cannot_hold_is_refused_before_computing():
-    job = ImageJob("a.png", b"", None, "jpeg", (4, 4), (8, 8), "net")
-    check_format(make(noise(4, 4, 3)), job)
-    with pytest.raises(OutputError, match=r"a\.png.*transparency"):
-        check_format(make(noise(4, 4, 3), noise(4, 4)), job)
 
 
 @pytest.mark.parametrize(

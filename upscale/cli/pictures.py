@@ -25,6 +25,7 @@ from upscale.jobs import (
     run_batch,
 )
 from upscale.options import EngineOptions, Options
+from upscale.pictures import Encoding
 
 
 def upscale_pictures(
@@ -45,7 +46,11 @@ def upscale_pictures(
     settings = BatchSettings(
         jobs=options.run.jobs,
         max_pixels=options.run.max_pixels,
-        write=WriteSettings(options.output.quality, options.output.overwrite),
+        write=WriteSettings(
+            Encoding(options.output.quality, options.output.lossless or None),
+            strip=options.output.strip_metadata,
+            overwrite=options.output.overwrite,
+        ),
     )
     with BatchView(session, options.report) as view:
         facts = facts or model_facts(options.engine.model, options.size.needs_model_scale)

@@ -18,10 +18,11 @@ from upscale.jobs.events import (
     Started,
     Status,
 )
-from upscale.jobs.image import ImageJob, PictureUpscaler, WriteSettings, enlarge_picture
+from upscale.jobs.image import ImageJob, PictureUpscaler, enlarge_picture
 from upscale.jobs.model import model_facts
 from upscale.jobs.plan import ModelFacts, Plan, make_plan
 from upscale.jobs.sources import read_names
+from upscale.jobs.stages import WriteSettings
 from upscale.jobs.workers import UpscalerFactory
 
 __all__ = [

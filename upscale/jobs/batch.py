@@ -28,18 +28,11 @@ from upscale.jobs.events import (
     Status,
     path_text,
 )
-from upscale.jobs.image import (
-    ImageJob,
-    PictureUpscaler,
-    WriteSettings,
-    check_format,
-    enlarge_picture,
-    load_picture,
-    store_picture,
-)
+from upscale.jobs.image import ImageJob, PictureUpscaler
 from upscale.jobs.plan import Plan, settled
+from upscale.jobs.stages import Content, WriteSettings, check, enlarge, load, store
 from upscale.jobs.workers import Devices, Worker
-from upscale.pictures import Picture
+from upscale.pictures import Sequence
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
@@ -87,12 +80,21 @@ def run_batch(
 
 
 @dataclass(frozen=True, slots=True)
+class _Stored:
+    """An output that is whole, since the time `ended`."""
+
+    ended: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Computed:
     """A picture on its way to its output; `began` is when computing did."""
 
     report: Report
+    frames: int
     began: float
-    writing: Future[float]
+    writing: Future[_Stored]
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ class _Task:
 
     position: int
     job: ImageJob
-    reading: Future[Picture] | None
+    reading: Future[Content] | None
     computing: Future[_Computed] | None = None
 
     def outcome(self) -> JobResult | None:
@@ -129,7 +131,7 @@ class _Task:
         return self.outcome()
 
     def _done(self, computed: _Computed) -> JobResult:
-        ended, report = computed.writing.result(), computed.report
+        stored, report = computed.writing.result(), computed.report
         return JobResult(
             input=self.job.label,
             output=path_text(self.job.target),
@@ -138,13 +140,13 @@ class _Task:
             scale=self.job.scale,
             size_in=self.job.size_in,
             size_out=self.job.size_out,
-            frames=1,
+            frames=computed.frames,
             tile=report.tile,
             device=report.device,
             precision=report.precision,
-            seconds=ended - computed.began,
+            seconds=stored.ended - computed.began,
             resize=report.resize,
-            notes=() if self.job.note is None else (self.job.note,),
+            notes=(*filter(None, (self.job.note,)), *stored.notes),
         )
 
 
@@ -284,30 +286,30 @@ class _Batch:
             if event is not None:
                 self._listener(event)
 
-    def _wake(self, _: Future[Picture] | Future[_Computed] | Future[float]) -> None:
+    def _wake(self, _: Future[Content] | Future[_Computed] | Future[_Stored]) -> None:
         self._inbox.put(None)
 
-    def _read(self, job: ImageJob) -> Picture:
-        picture = load_picture(job, self._settings.max_pixels)
-        check_format(picture, job)
-        return picture
+    def _read(self, job: ImageJob) -> Content:
+        content = load(job, self._settings.max_pixels)
+        check(content, job, self._settings.write.encoding)
+        return content
 
     def _compute(
-        self, job: ImageJob, picture: Picture, device: str, upscaler: PictureUpscaler
+        self, job: ImageJob, content: Content, device: str, upscaler: PictureUpscaler
     ) -> _Computed:
         began = perf_counter()
         advance = partial(self._advance, device)
-        picture, report = enlarge_picture(picture, job.size_out, upscaler, advance)
-        writing = self._pool.submit(self._write, picture, job)
+        content, report = enlarge(content, job, upscaler, advance)
+        frames = content.count if isinstance(content, Sequence) else 1
+        writing = self._pool.submit(self._write, content, job)
         writing.add_done_callback(self._wake)
-        return _Computed(report, began, writing)
+        return _Computed(report, frames, began, writing)
 
     def _advance(self, device: str, done: int, total: int) -> None:
         if self._stopping.is_set():
             raise _StoppedError
         self._inbox.put(Advanced(device, done, total))
 
-    def _write(self, picture: Picture, job: ImageJob) -> float:
-        """Write, and return the time at which the output was whole."""
-        store_picture(picture, job, self._settings.write, self._stdout)
-        return perf_counter()
+    def _write(self, content: Content, job: ImageJob) -> _Stored:
+        notes = store(content, job, self._settings.write, self._stdout)
+        return _Stored(perf_counter(), notes)

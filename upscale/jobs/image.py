@@ -1,25 +1,16 @@
-"""One picture: read it, run the network on its colour and its alpha, write it."""
+"""One picture: run the network on its colour and its alpha."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upscale.errors import OutputError
-from upscale.pictures import (
-    Encoding,
-    Picture,
-    can_hold,
-    encode_picture,
-    extend_colour,
-    read_picture,
-    write_picture,
-)
+from upscale.pictures import Picture, extend_colour
 from upscale.pictures.alpha import hold_to_source
 
 if TYPE_CHECKING:
@@ -68,39 +59,6 @@ class ImageJob:
         return float(f"{self.size_out[0] / self.size_in[0]:.4g}")
 
 
-@dataclass(frozen=True, slots=True)
-class WriteSettings:
-    """How a picture is written; `quality` 1..100, None for the format's default."""
-
-    quality: int | None = None
-    overwrite: bool = False
-
-
-def load_picture(job: ImageJob, max_pixels: int | None) -> Picture:
-    """Read a job's input.
-
-    Raises:
-        PictureError: It is not a picture that can be read, or has more than `max_pixels`.
-    """
-    if max_pixels is None:
-        return read_picture(job.source)
-    return read_picture(job.source, max_pixels=max_pixels)
-
-
-def check_format(picture: Picture, job: ImageJob) -> None:
-    """Refuse before the computing what the format could not hold after it.
-
-    Raises:
-        OutputError: The format has no transparency and the picture has.
-    """
-    width, height = job.size_out
-    depth = picture.pixels.dtype.itemsize * 8
-    alpha = picture.alpha is not None
-    reason = can_hold(job.format, alpha=alpha, depth=depth, width=width, height=height)
-    if reason is not None:
-        raise OutputError(f"{job.label}: {reason}: give -f png")
-
-
 def enlarge_picture(
     picture: Picture,
     size: tuple[int, int],
@@ -128,37 +86,6 @@ def enlarge_picture(
         alpha = np.ascontiguousarray(grown.pixels[..., 0])
         hold_to_source(alpha, picture.alpha)
     return replace(picture, pixels=result.pixels, alpha=alpha), result.report
-
-
-def store_picture(
-    picture: Picture, job: ImageJob, settings: WriteSettings, stdout: BinaryIO | None
-) -> None:
-    """Write an enlarged picture to its job's target.
-
-    Raises:
-        OutputError: It cannot be written, or would replace a file without `overwrite`.
-    """
-    if job.target is None:
-        if stdout is None:
-            raise OutputError("standard output is not available")
-        data = encode_picture(picture, job.format, Encoding(settings.quality))
-        try:
-            stdout.write(data)
-            stdout.flush()
-        except OSError as error:
-            raise OutputError(f"standard output: {error.strerror}") from error
-        return
-    try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{job.target.parent}: cannot be made: {error.strerror}") from error
-    write_picture(
-        picture,
-        job.target,
-        format=job.format,
-        encoding=Encoding(settings.quality),
-        overwrite=settings.overwrite,
-    )
 
 
 def _relay(progress: TileProgress | None) -> Callable[[Progress], None] | None:

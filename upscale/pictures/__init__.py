@@ -20,6 +20,7 @@ from upscale.pictures.picture import (
     Origin,
     Picture,
     Sequence,
+    stripped,
 )
 from upscale.pictures.read import read_file, read_picture, read_size
 from upscale.pictures.write import (
@@ -51,6 +52,7 @@ __all__ = [
     "read_file",
     "read_picture",
     "read_size",
+    "stripped",
     "suffix_of",
     "write_picture",
     "write_sequence",

@@ -243,24 +243,43 @@ def can_hold(
     height: int,
     frames: int = 1,
     animated: bool = False,
+    cicp: tuple[int, int] | None = None,
 ) -> str | None:
     """Why a format cannot hold such a picture, in a few words; None when it can.
 
     A depth beyond what the format has is no reason: the samples are rounded (see `kept_depth`).
 
+    Args:
+        format: The format's name.
+        alpha: Whether the picture is transparent.
+        depth: Bits a sample: 8, 16 or 32.
+        width: Pixels across.
+        height: Pixels down.
+        frames: How many frames or pages there are.
+        animated: Whether they are frames rather than pages.
+        cicp: `Metadata.cicp`, where there is no profile beside it.
+
     Raises:
         OutputError: It cannot be written.
     """
     traits = traits_of(format)
-    if depth not in (8, 16, 32):
-        return f"{depth} bits a sample are not supported"
-    if alpha and traits.alpha == "none":
-        return f"{traits.label} cannot hold transparency"
-    if max(width, height) > traits.max_side:
-        return f"{traits.label} is limited to {traits.max_side} px a side"
-    if traits.label == "BMP" and (width * 3 + 3) // 4 * 4 * height > _BMP_MAX_BYTES:
-        return "BMP is limited to 4 GB"
-    wanted = "animation" if animated else "pages"
-    if frames > 1 and traits.frames != wanted:
-        return f"{traits.label} cannot hold {'an animation' if animated else 'several pages'}"
-    return None
+    sequence, sequence_name = ("animation", "an animation") if animated else ("pages", "pages")
+    bmp_bytes = (width * 3 + 3) // 4 * 4 * height
+    reasons = (
+        (depth not in (8, 16, 32), f"{depth} bits a sample are not supported"),
+        (alpha and traits.alpha == "none", f"{traits.label} cannot hold transparency"),
+        (
+            max(width, height) > traits.max_side,
+            f"{traits.label} is limited to {traits.max_side} px a side",
+        ),
+        (traits.label == "BMP" and bmp_bytes > _BMP_MAX_BYTES, "BMP is limited to 4 GB"),
+        (
+            frames > 1 and traits.frames != sequence,
+            f"{traits.label} cannot hold {sequence_name}",
+        ),
+        (
+            cicp is not None and "cicp" not in traits.carries,
+            f"{traits.label} cannot name its colour space (H.273: {cicp})",
+        ),
+    )
+    return next((reason for applies, reason in reasons if applies), None)

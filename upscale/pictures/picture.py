@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -39,6 +39,14 @@ class Metadata:
     iptc: bytes | None = None
     comment: str | None = None
     cicp: tuple[int, int] | None = None
+
+
+def stripped(metadata: Metadata) -> Metadata:
+    """Metadata without what says who made the picture, where and with what.
+
+    Colours and resolution stay: without them it would look different.
+    """
+    return replace(metadata, exif=None, xmp=None, iptc=None, comment=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +143,7 @@ class Sequence:
         plays: How often an animation is shown; 0 is for ever.
         animated: Frames follow each other in time; otherwise they are pages.
         format: The format it was read from.
+        alpha: Whether a frame may be transparent.
     """
 
     frames: Callable[[], Iterator[Frame]]
@@ -142,3 +151,4 @@ class Sequence:
     plays: int
     animated: bool
     format: str
+    alpha: bool = True
