@@ -312,6 +312,27 @@ def test_standard_input_and_output(call, photo, tmp_path, size_of):
     assert call("-", "-o", "b.png", stdin=data).out == "b.png\n"
 
 
+def test_a_list_of_inputs_comes_from_a_file_or_standard_input(call, photo, tmp_path):
+    photo("a.png")
+    photo("two\nlines.png")
+    photo("c.png")
+    listing = b"a.png\0two\nlines.png\0"
+    ended = call("c.png", "--files-from", "-", "-o", "out/", "--json", stdin=listing)
+    records = list(map(json.loads, ended.out.splitlines()))
+    assert [record["input"] for record in records] == ["c.png", "a.png", "two\nlines.png"]
+    assert (tmp_path / "out" / "two\nlines.png").exists()
+    (tmp_path / "list.txt").write_text("a.png\nc.png\n")
+    assert call("--files-from", "list.txt", "-o", "more/").out == "more/a.png\nmore/c.png\n"
+
+
+def test_a_list_without_names_is_a_failure_and_standard_input_is_read_once(call, photo):
+    empty = call("--files-from", "-", "-o", "out/")
+    assert (empty.code, empty.out) == (1, "")
+    assert empty.err == "error: --files-from -: names no pictures\n"
+    assert call("--files-from", "gone.txt").code == 1
+    assert call("-", "--files-from", "-", "-o", "out/").code == 2
+
+
 def test_a_picture_is_not_sent_to_a_terminal_nor_mixed_with_json(call, photo):
     photo("a.png")
     for ended in (call("a.png", "-o", "-", out_terminal=True), call("a.png", "-o", "-", "--json")):

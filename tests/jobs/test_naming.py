@@ -6,7 +6,14 @@ from upscale.errors import UsageError
 from upscale.jobs.naming import NameFields, check_template, model_label, render, short_scale
 
 FIELDS = NameFields(
-    stem="photo", scale="2.5", model="realesrgan-x4plus", width=1920, height=1080, ext="jpg"
+    stem="photo",
+    suffix="png",
+    folder="holiday",
+    scale="2.5",
+    model="realesrgan-x4plus",
+    width=1920,
+    height=1080,
+    ext="jpg",
 )
 
 
@@ -16,6 +23,7 @@ FIELDS = NameFields(
         ("{stem}_x{scale}.{ext}", "photo_x2.5.jpg"),
         ("{stem}_{width}x{height}.{ext}", "photo_1920x1080.jpg"),
         ("{model}/{stem}.{ext}", "realesrgan-x4plus/photo.jpg"),
+        ("{folder}/{stem}_{suffix}.{ext}", "holiday/photo_png.jpg"),
         ("{stem} large", "photo large.jpg"),
         ("v1.2 {stem}", "v1.2 photo.jpg"),
         ("{stem}.jpeg", "photo.jpeg"),

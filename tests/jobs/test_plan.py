@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from upscale.errors import UsageError
-from upscale.jobs import ImageJob, JobResult, ModelFacts, Status, make_plan
+from upscale.jobs import (
+    ImageJob,
+    JobResult,
+    ModelFacts,
+    Status,
+    destination,
+    make_plan,
+    read_names,
+)
 from upscale.options import (
     EngineOptions,
     Options,
@@ -176,18 +184,67 @@ def test_recursion_mirrors_the_tree_and_does_not_read_its_own_output(tmp_path):
     assert targets == [folder / "out" / "a.png", folder / "out" / "sub" / "deep" / "b.png"]
 
 
-def test_two_inputs_with_one_output_fail_the_second_and_name_both(tmp_path):
-    a, b = picture(tmp_path / "a.jpg"), picture(tmp_path / "a.png")
-    first, second = plan(a, b, format="png").items
+@pytest.mark.parametrize(
+    ("names", "output", "better"),
+    [
+        (("a.jpg", "a.png"), {"format": "png"}, "--name '{stem}_{suffix}.{ext}'"),
+        (("x/a.png", "y/a.png"), {}, "--name '{folder}/{stem}.{ext}'"),
+        (("a.png", "b.png"), {"name": "same.{ext}"}, "put {stem} into --name"),
+        (("x/s/a.png", "y/s/a.png"), {}, "another -o"),
+    ],
+)
+def test_two_inputs_with_one_output_fail_the_second_with_advice_that_works(
+    names, output, better, tmp_path
+):
+    a, b = (picture(tmp_path / name) for name in names)
+    output = {"output": f"{tmp_path}/out/"} | output
+    first, second = plan(a, b, **output).items
     assert isinstance(first, ImageJob)
     assert second.status is Status.FAILED
-    assert str(a) in second.error
-    assert str(b) in second.error
+    assert f"{b}: has the same output as {a}: " in second.error
+    assert better in second.error
+    if "'" in better:
+        advised = plan(a, b, **output | {"name": better.split("'")[1]}).items
+        assert len({job.target for job in advised}) == 2
+
+
+def test_beside_the_inputs_the_advice_keeps_the_scale(tmp_path):
+    a, b = picture(tmp_path / "a.jpg"), picture(tmp_path / "a.png")
+    _, second = plan(a, b, format="webp").items
+    assert "--name '{stem}_{suffix}_x{scale}.{ext}'" in second.error
+
+
+@pytest.mark.parametrize(("caseless", "jobs"), [(True, 1), (False, 2)])
+def test_names_that_differ_in_case_clash_where_the_drive_ignores_case(
+    caseless, jobs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(destination, "ignores_case", lambda folder: caseless)
+    a, b = picture(tmp_path / "x" / "Photo.png"), picture(tmp_path / "y" / "photo.png")
+    items = plan(a, b, output=f"{tmp_path}/out/").items
+    assert [isinstance(item, ImageJob) for item in items].count(True) == jobs
+    if caseless:
+        assert "has the same output as" in items[1].error
+
+
+def test_whether_a_drive_ignores_case_is_tried_and_leaves_nothing(tmp_path):
+    (tmp_path / "Probe").touch()
+    truth = (tmp_path / "pROBE").exists()
+    assert destination.ignores_case(tmp_path) is truth
+    assert destination.ignores_case(tmp_path / "will" / "be" / "made") is truth
+    assert [path.name for path in tmp_path.iterdir()] == ["Probe"]
 
 
 def test_the_same_input_twice_is_one_job(tmp_path):
     photo = picture(tmp_path / "in" / "a.jpg")
     assert len(plan(photo, photo, photo.parent, output=str(tmp_path / "out")).items) == 1
+
+
+def test_one_file_under_two_names_is_one_job(tmp_path, monkeypatch):
+    photo = picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "link").symlink_to(photo.parent)
+    monkeypatch.chdir(tmp_path)
+    names = ("in/a.jpg", photo, "in/../in/a.jpg", "link/a.jpg", "link")
+    assert only(plan(*names, output="out/")).label == "in/a.jpg"
 
 
 def test_an_input_is_never_replaced_even_with_overwrite(tmp_path):
@@ -199,6 +256,27 @@ def test_an_input_is_never_replaced_even_with_overwrite(tmp_path):
     assert "input" in only(plan(a, output=str(link), overwrite=True)).error
     swapped = plan(a, b, name="b.{ext}", overwrite=True).items
     assert all("input" in item.error for item in swapped)
+
+
+def test_an_input_under_another_spelling_is_not_replaced_either(tmp_path):
+    """As on a drive that ignores case, where `A.png` is replaced under the name `a.png`."""
+    a, b = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    os.link(a, tmp_path / "A.png")
+    for photos in ((a,), (a, b)):
+        items = plan(*photos, name="A.{ext}", overwrite=True).items
+        assert "would replace an input" in items[0].error
+
+
+def test_a_repeated_batch_skips_its_own_outputs_that_a_pattern_names_too(tmp_path):
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name)
+    picture(tmp_path / "a_x4.png")
+    made = plan(*sorted(tmp_path.glob("*.png")), skip_existing=True)
+    by_name = {Path(getattr(item, "label", None) or item.input).name: item for item in made.items}
+    assert by_name["a.png"].status is Status.SKIPPED
+    assert by_name["a_x4.png"].status is Status.SKIPPED
+    assert by_name["a_x4.png"].notes == (f"is the output of {tmp_path / 'a.png'}",)
+    assert isinstance(by_name["b.png"], ImageJob)
 
 
 def test_existing_outputs_are_refused_skipped_or_replaced(tmp_path):
@@ -215,6 +293,67 @@ def test_a_target_that_is_a_folder_is_refused(tmp_path):
     photo = picture(tmp_path / "a.png")
     (tmp_path / "a_x4.png").mkdir()
     assert "folder" in only(plan(photo, overwrite=True)).error
+
+
+@pytest.mark.parametrize("flags", [{}, {"overwrite": True}, {"skip_existing": True}])
+def test_a_target_that_is_a_link_to_nothing_is_refused_before_work(flags, tmp_path):
+    photo = picture(tmp_path / "a.png")
+    (tmp_path / "a_x4.png").symlink_to(tmp_path / "gone.png")
+    assert "is a link to nothing" in only(plan(photo, **flags)).error
+
+
+def test_links_in_a_tree_are_pictures_of_their_own_and_loops_are_not_followed(tmp_path):
+    folder, outside = tmp_path / "in", picture(tmp_path / "outside.png")
+    inside = picture(folder / "a.png")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "link.png").symlink_to(inside)
+    (folder / "b.png").symlink_to(outside)
+    (folder / "loop").symlink_to(folder)
+    (folder / "away").symlink_to(tmp_path)
+    (folder / "broken.png").symlink_to(tmp_path / "gone.png")
+    out = tmp_path / "out"
+    made = plan(folder, output=f"{out}/", run=RunOptions(recursive=True))
+    targets = [job.target for job in made.items if isinstance(job, ImageJob)]
+    assert targets == [out / "a.png", out / "b.png", out / "deep" / "link.png"]
+    (broken,) = [item for item in made.items if isinstance(item, JobResult)]
+    assert broken.input == str(folder / "broken.png")
+    assert "broken.png" in broken.error
+
+
+def test_a_link_to_a_folder_that_is_named_is_entered(tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    assert only(plan(tmp_path / "link", output=f"{tmp_path}/out/")).label.endswith("link/a.png")
+
+
+def test_an_output_folder_that_is_a_link_into_the_tree_is_not_read(tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    picture(tmp_path / "in" / "results" / "old.png")
+    (tmp_path / "out").symlink_to(tmp_path / "in" / "results")
+    made = plan(tmp_path / "in", output=str(tmp_path / "out"), run=RunOptions(recursive=True))
+    assert only(made).target == tmp_path / "out" / "a.png"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_a_folder_is_passed_over_instead_of_waited_for(tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    made = plan(tmp_path / "in", output=f"{tmp_path}/out/")
+    assert (only(made).target.name, made.passed_over) == ("a.png", 1)
+
+
+@pytest.mark.parametrize(
+    ("listing", "names"),
+    [
+        (b"", []),
+        (b"a.png\nb c.png\n", ["a.png", "b c.png"]),
+        (b"a.png\r\nb.png", ["a.png", "b.png"]),
+        (b"two\nlines.png\0b.png\0", ["two\nlines.png", "b.png"]),
+        (b"odd\xff.png\n", [os.fsdecode(b"odd\xff.png")]),
+    ],
+)
+def test_a_list_of_names_is_read_by_lines_or_by_nul(listing, names):
+    assert read_names(listing) == names
 
 
 @pytest.mark.skipif(os.name == "nt", reason="folders are files nowhere else")

@@ -99,8 +99,8 @@ StripMetadata = Annotated[
 Name = Annotated[
     str | None,
     _text("--name", metavar="TEMPLATE", panel=_OUT,
-          help="Name of the outputs, from {stem} {scale} {model} {width} {height} {ext}; "
-          "as {stem}_x{scale}.{ext}"),
+          help="Name of the outputs, from {stem} {scale} {model} {width} {height} {ext}, and the "
+          "input's {suffix} and {folder}; as {stem}_x{scale}.{ext}"),
 ]  # fmt: skip
 Overwrite = Annotated[
     bool | None, _switch("--overwrite", panel=_OUT, help="Replace outputs that exist.")
@@ -172,7 +172,8 @@ Jobs = Annotated[
 Recursive = Annotated[
     bool | None,
     _switch("-r", "--recursive", panel=_RUN,
-            help="Look into folders of folders; the output folder mirrors them."),
+            help="Look into folders of folders (not through links); the output folder mirrors "
+            "them."),
 ]  # fmt: skip
 DryRun = Annotated[
     bool | None,

@@ -112,9 +112,11 @@ class BatchView:
             self._session.out(f"{result.output}  {_sizes(result)}")
 
     def _print_message(self, result: JobResult) -> None:
+        if result.status is Status.SKIPPED and not (self._single or self._report.verbose):
+            return
         for note in result.notes:
             self._session.say(f"note: {result.input}: {note}")
-        if result.status is Status.SKIPPED and (self._single or self._report.verbose):
+        if result.status is Status.SKIPPED:
             self._session.say(f"{result.input}: skipped, {result.output} exists")
         if result.status is Status.DONE and (self._single or self._report.verbose):
             self._session.say(_describe(result))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from upscale.errors import UpscaleError, UsageError
-from upscale.jobs.sources import STANDARD_STREAM
+from upscale.jobs.sources import STANDARD_STREAM, Source, file_key
 from upscale.pictures import format_of, is_picture_name
 
 
@@ -80,3 +81,47 @@ def format_argument(label: str, text: str) -> str:
         return format_of(text)
     except UpscaleError as error:
         raise UsageError(f"{label}: {error}") from error
+
+
+class TakenOutputs:
+    """Which outputs are taken, and by which inputs."""
+
+    def __init__(self) -> None:
+        self._takers: dict[str, list[tuple[str, Source]]] = {}
+        self._caseless: dict[Path, bool] = {}
+
+    def take(self, target: Path, source: Source) -> Source | None:
+        """Take an output; return the source that has taken it before, None if it was free."""
+        key = file_key(target)
+        rivals = self._takers.setdefault(key.casefold(), [])
+        for taken, rival in rivals:
+            if taken == key or self._ignores_case(target.parent):
+                return rival
+        rivals.append((key, source))
+        return None
+
+    def taker(self, path: Path) -> Source | None:
+        """Return the source whose output a file is."""
+        key = file_key(path)
+        rivals = self._takers.get(key.casefold(), [])
+        return next((source for taken, source in rivals if taken == key), None)
+
+    def _ignores_case(self, folder: Path) -> bool:
+        if folder not in self._caseless:
+            self._caseless[folder] = ignores_case(folder)
+        return self._caseless[folder]
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether `A` and `a` are one file in a folder, or in the one that it will be made in.
+
+    Systems do not tell, and drives differ: a file that lives for a moment is looked for under
+    both names.
+    """
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".upscale-case-", dir=folder) as probe:
+            return (folder / Path(probe.name).name.swapcase()).exists()
+    except OSError:  # nothing can be written there at all
+        return False

@@ -3,6 +3,8 @@
 | field | example |
 |---|---|
 | `{stem}` | `photo` of `photo.jpg` |
+| `{suffix}` | `jpg` of `photo.jpg`, whatever is written |
+| `{folder}` | `holiday` of `pictures/holiday/photo.jpg` |
 | `{scale}` | `4` or `2.5` (output width / input width where a size was asked for) |
 | `{model}` | `realesrgan-x4plus` |
 | `{width}` `{height}` | size of the output in pixels |
@@ -28,6 +30,8 @@ class NameFields:
     """The values that a template can use; its fields are the template's fields."""
 
     stem: str
+    suffix: str
+    folder: str
     scale: str
     model: str
     width: int

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upscale.errors import OutputError, PictureError, UpscaleError, UsageError
-from upscale.jobs.destination import Destination, choose_destination, format_argument
+from upscale.jobs.destination import (
+    Destination,
+    TakenOutputs,
+    choose_destination,
+    format_argument,
+)
 from upscale.jobs.events import JobResult, Status, error_text, path_text, traceback_text
 from upscale.jobs.image import ImageJob
 from upscale.jobs.naming import (
@@ -21,7 +27,14 @@ from upscale.jobs.naming import (
     render,
     short_scale,
 )
-from upscale.jobs.sources import FALLBACK_FORMAT, Finder, Source, extension, own_format
+from upscale.jobs.sources import (
+    FALLBACK_FORMAT,
+    Finder,
+    Source,
+    extension,
+    file_key,
+    own_format,
+)
 from upscale.options import Options
 from upscale.pictures import (
     DEFAULT_MAX_PIXELS,
@@ -70,9 +83,9 @@ def make_plan(
     finder = Finder(options.run.recursive, destination.path)
     sources = [source for name in inputs for source in finder.find(name, stdin)]
     planner = _Planner(options, model, destination, asked, sources)
-    items = [planner.plan(source) for source in sources]
-    kept = tuple(item for item in items if item is not None)
-    return Plan((*kept, *(_failure(e, model.name) for e in finder.failures)), finder.passed_over)
+    claimed = [planner.claim(source) for source in sources]
+    items = tuple(planner.decide(item) for item in claimed if item is not None)
+    return Plan((*items, *(_failure(e, model.name) for e in finder.failures)), finder.passed_over)
 
 
 class _Planner:
@@ -90,27 +103,56 @@ class _Planner:
         self._model = model
         self._destination = destination
         self._asked = asked
-        self._inputs = {_key(s.data): s.label for s in sources if isinstance(s.data, Path)}
-        self._outputs: dict[str, Source] = {}
+        self._inputs = {
+            mark for s in sources if isinstance(s.data, Path) for mark in _marks(s.data)
+        }
+        self._taken = TakenOutputs()
+        self._writable: set[Path] = set()
 
-    def plan(self, source: Source) -> ImageJob | JobResult | None:
-        """Return the job, or its result where there is nothing to do; None for a repetition."""
+    def claim(self, source: Source) -> ImageJob | JobResult | None:
+        """Return a job that has an output of its own, or a failure; None for a repetition."""
         try:
-            return self._decide(source)
+            job = self._job(source)
         except UsageError:
             raise
         except (UpscaleError, OSError) as error:
             return replace(_failure(error, self._model.name), input=source.label)
+        earlier = None if job.target is None else self._taken.take(job.target, source)
+        if earlier is None:
+            return job
+        if earlier.is_same(source):
+            return None
+        hint = self._how_to_differ(source, earlier)
+        return _refusal(job, f"{source.label}: has the same output as {earlier.label}: {hint}")
 
-    def _decide(self, source: Source) -> ImageJob | JobResult | None:
-        job = self._job(source)
-        if job.target is not None:
-            earlier = self._outputs.setdefault(_key(job.target), source)
-            if earlier is not source:
-                if earlier.data == source.data:
-                    return None
-                return _refusal(job, f"{source.label}: has the same output as {earlier.label}")
-        return self._existing(job) or self._dry(job)
+    def decide(self, item: ImageJob | JobResult) -> ImageJob | JobResult:
+        """Return the job, or its result where there is nothing to do; all have been claimed."""
+        if isinstance(item, JobResult):
+            return item
+        try:
+            return self._result_of_before(item) or self._existing(item) or self._dry(item)
+        except OSError as error:
+            return settled(item, Status.FAILED, error)
+
+    def _how_to_differ(self, source: Source, earlier: Source) -> str:
+        template = self._template()
+        if "{stem}" not in template:
+            return "put {stem} into --name"
+        if source.suffix.lower() != earlier.suffix.lower():
+            return f"give --name '{template.replace('{stem}', '{stem}_{suffix}')}'"
+        if source.parent.lower() != earlier.parent.lower():
+            return f"give --name '{{folder}}/{template}'"
+        return "do it apart, with another -o"
+
+    def _result_of_before(self, job: ImageJob) -> JobResult | None:
+        """Pass over an output of this batch that an earlier run made and a pattern now names."""
+        if not self._options.output.skip_existing or not isinstance(job.source, Path):
+            return None
+        maker = self._taken.taker(job.source)
+        if maker is None or maker.data == job.source:
+            return None
+        result = settled(job, Status.SKIPPED)
+        return replace(result, notes=(*result.notes, f"is the output of {maker.label}"))
 
     def _job(self, source: Source) -> ImageJob:
         size_in = read_size(source.data)
@@ -177,6 +219,8 @@ class _Planner:
         width, height = job.size_out
         return NameFields(
             stem=source.stem,
+            suffix=source.suffix,
+            folder=source.parent or "root",
             scale=short_scale(scale),
             model=model_label(self._model.name),
             width=width,
@@ -186,27 +230,40 @@ class _Planner:
 
     def _existing(self, job: ImageJob) -> JobResult | None:
         """Return the result for a target that must not be written, None if it may be."""
-        if job.target is None:
+        target, output = job.target, self._options.output
+        if target is None:
             return None
-        replaced = self._inputs.get(_key(job.target))
-        if replaced is not None:
-            return _refusal(job, f"{job.target}: would replace an input: give another -o")
-        if job.target.is_dir():
-            return _refusal(job, f"{job.target}: is a folder")
-        if job.target.exists():
-            if self._options.output.skip_existing:
-                return settled(job, Status.SKIPPED)
-            if not self._options.output.overwrite:
-                hint = "give --overwrite or --skip-existing"
-                return _refusal(job, f"{job.target}: exists already: {hint}")
-        return self._unwritable(job, job.target)
+        if not _is_there(target):
+            return self._unwritable(job, target)
+        if reason := self._unreplaceable(job, target):
+            return _refusal(job, f"{target}: {reason}")
+        if output.skip_existing:
+            return settled(job, Status.SKIPPED)
+        if not output.overwrite:
+            hint = "give --overwrite or --skip-existing"
+            return _refusal(job, f"{target}: exists already: {hint}")
+        return self._unwritable(job, target)
+
+    def _unreplaceable(self, job: ImageJob, target: Path) -> str | None:
+        """Return why a target that exists can neither be replaced nor passed over."""
+        if target.is_dir():
+            return "is a folder"
+        if not target.exists():
+            return "is a link to nothing: remove it"
+        itself = isinstance(job.source, Path) and target.samefile(job.source)
+        if itself or (not self._options.output.skip_existing and self._inputs & _marks(target)):
+            return "would replace an input: give another -o"
+        return None
 
     def _unwritable(self, job: ImageJob, target: Path) -> JobResult | None:
         """Refuse before the computing what could not be written after it."""
         folder = target.parent
+        if folder in self._writable:
+            return None
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         if folder.is_dir() and os.access(folder, os.W_OK):
+            self._writable.add(target.parent)
             return None
         reason = "may not be written" if folder.is_dir() else "is not a folder"
         return _refusal(job, f"{target}: {folder} {reason}")
@@ -221,9 +278,26 @@ def _too_large(format: str, size: tuple[int, int]) -> str | None:
     return reason and f"{size[0]}x{size[1]}: {reason}"
 
 
-def _key(path: Path) -> str:
-    """Return what two names of one file have in common."""
-    return os.path.normcase(os.path.realpath(path))
+def _is_there(path: Path) -> bool:
+    """Whether a name is taken, by a link to nothing, too; OSError for impossible names."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _marks(path: Path) -> set[object]:
+    """Return what tells a file from others: its place, and where it lies on its drive.
+
+    Neither is enough: links and spellings lead to one file, and some drives do not number files.
+    """
+    marks: set[object] = {file_key(path)}
+    with suppress(OSError):
+        status = path.stat()
+        if status.st_ino:
+            marks.add((status.st_dev, status.st_ino))
+    return marks
 
 
 def settled(job: ImageJob, status: Status, error: Exception | None = None) -> JobResult:

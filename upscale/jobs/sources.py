@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,23 @@ class Source:
     def stem(self) -> str:
         """The name without its suffix."""
         return "stdin" if self.label == STANDARD_STREAM else Path(self.label).stem
+
+    @property
+    def suffix(self) -> str:
+        """The suffix without its dot, that of the format where the name has none."""
+        return Path(self.label).suffix[1:] or extension(self, own_format(self))
+
+    @property
+    def parent(self) -> str:
+        """The name of the folder it lies in; that of a stream is where the program runs."""
+        # unlike Path.resolve it leaves links alone
+        return Path(os.path.abspath(self.label)).parent.name  # noqa: PTH100
+
+    def is_same(self, other: Source) -> bool:
+        """Whether two names lead to one file."""
+        if isinstance(self.data, bytes) or isinstance(other.data, bytes):
+            return self.data is other.data
+        return self.data == other.data or file_key(self.data) == file_key(other.data)
 
 
 class Finder:
@@ -56,19 +74,35 @@ class Finder:
             below[:] = sorted(name for name in below if self._enters(here / name))
             for name in sorted(files):
                 path = here / name
-                if name.startswith(".") or not is_picture_name(path):
+                if name.startswith(".") or not is_picture_name(path) or _is_special(path):
                     self.passed_over += 1
                 else:
                     yield Source(str(path), path, here.relative_to(root))
 
     def _enters(self, folder: Path) -> bool:
-        """Whether to look into a folder: never into hidden ones, nor into our own output."""
+        """Whether to look into a folder: never into hidden ones, nor into our own output.
+
+        Links to folders are not followed (by os.walk), because they can lead back.
+        """
         if not self._recursive or folder.name.startswith("."):
             return False
         return os.path.realpath(folder) != self._output
 
     def _note(self, error: OSError) -> None:
         self.failures.append(PictureError(f"{error.filename}: {error.strerror}"))
+
+
+def file_key(path: Path) -> str:
+    """Return what two names of one file have in common."""
+    return os.path.normcase(os.path.realpath(path))
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a file is a pipe, a socket or a device, which nobody meant by naming its folder."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # a link to nothing is not passed over: reading it tells
+        return False
 
 
 def read_names(listing: bytes) -> list[str]:
