@@ -124,9 +124,10 @@ def _encode_sequence(sequence: Sequence, format: str, encoding: Encoding, target
     """Encode frame after frame."""
     name = format_of(format)
     check_encoding(name, encoding)
-    encode = _SEQUENCE_ENCODERS.get(name)
-    if encode is None:
-        raise OutputError(f"{traits_of(name).label} holds one picture; choose another format")
+    encode, traits = _SEQUENCE_ENCODERS.get(name), traits_of(name)
+    if encode is None or traits.frames != ("animation" if sequence.animated else "pages"):
+        held = "an animation" if sequence.animated else "several pages"
+        raise OutputError(f"{traits.label} cannot hold {held}; choose another format")
 
     def frames() -> Iterator[Frame]:
         for frame in sequence.frames():
@@ -144,6 +145,7 @@ def _check(picture: Picture, name: Format) -> None:
         depth=picture.depth,
         width=picture.width,
         height=picture.height,
+        cicp=None if picture.metadata.icc else picture.metadata.cicp,
     )
     if reason:
         raise OutputError(f"{reason}; choose another format")
