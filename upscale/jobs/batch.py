@@ -32,7 +32,7 @@ from upscale.jobs.image import ImageJob, PictureUpscaler
 from upscale.jobs.plan import Plan, settled
 from upscale.jobs.stages import Content, WriteSettings, check, enlarge, load, store
 from upscale.jobs.workers import Devices, Worker
-from upscale.pictures import Sequence
+from upscale.pictures import Sequence, remove_leftovers
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
@@ -63,11 +63,15 @@ def run_batch(
     the first picture has been read, so a batch without work needs none. A picture that fails does
     not stop the others; a model or device that cannot be used fails all that remain. A device that
     stops working fails its picture, and the others go on. On KeyboardInterrupt the outputs that are
-    being written are finished, reported, and the interrupt goes on.
+    being written are finished, reported, and the interrupt goes on. Unfinished files of runs that
+    were killed are removed from the output folders.
 
     Raises:
         UsageError: A factory finds that the request is impossible.
     """
+    targets = [item.target for item in plan.items if isinstance(item, ImageJob)]
+    for folder in {target.parent for target in targets if target is not None}:
+        remove_leftovers(folder)
     listener(Planned(len(plan.items), plan.passed_over, tuple(devices)))
     with ThreadPoolExecutor(max_workers=settings.jobs) as pool:
         batch = _Batch(plan, settings, devices, listener, stdout=stdout, pool=pool)

@@ -13,6 +13,7 @@ from upscale.pictures.formats import (
     suffix_of,
 )
 from upscale.pictures.losses import losses
+from upscale.pictures.parts import remove_leftovers
 from upscale.pictures.picture import (
     DEFAULT_MAX_PIXELS,
     Frame,
@@ -52,6 +53,7 @@ __all__ = [
     "read_file",
     "read_picture",
     "read_size",
+    "remove_leftovers",
     "stripped",
     "suffix_of",
     "write_picture",

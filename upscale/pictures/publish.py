@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import BinaryIO
 
 from upscale.errors import OutputError
 from upscale.pictures.names import shown
+from upscale.pictures.parts import part_file
 
 _NO_LINKS = {
     errno.EPERM,
@@ -94,20 +94,16 @@ def _no_new_folders_left(folder: Path) -> Generator[None]:
 
 def _publish(target: Path, write: Callable[[BinaryIO], None], overwrite: bool) -> None:
     place = Path(os.path.realpath(target)) if overwrite else target
-    temporary = place.parent / f".upscale-{secrets.token_hex(8)}.part"
-    try:
-        # Exclusive, and with the permissions that the umask leaves to any new file.
-        with temporary.open("x+b") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+    with part_file(place.parent) as (temporary, file):
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+        if os.name == "nt":  # an open file cannot be renamed there
+            file.close()
         if overwrite:
             temporary.replace(place)
         else:
             _rename_to_new(temporary, place)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _rename_to_new(temporary: Path, target: Path) -> None:
