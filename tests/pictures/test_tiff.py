@@ -197,7 +197,9 @@ def test_cmyk_of_any_depth_agrees_with_pillow(dtype, compression):
     data = written(inks, photometric="separated", compression=compression)
     flat = inks if dtype == "u1" else np.rint(inks / 257).astype(np.uint8)
     expected = np.asarray(Image.fromarray(flat, "CMYK").convert("RGB"))
-    assert np.array_equal(read_picture(data).pixels, expected)
+    pixels = read_picture(data).pixels
+    assert pixels.dtype == dtype
+    assert np.abs(pixels / (1 if dtype == "u1" else 257) - expected).max() <= (dtype == "u2") * 1.5
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])

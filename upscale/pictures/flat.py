@@ -1,9 +1,12 @@
-"""8-bit pictures through Pillow: an open image to arrays, arrays to an image."""
+"""Pictures through Pillow, arrays to an image and back; inks and CIELAB of any depth to sRGB."""
 
 from __future__ import annotations
 
 import io
+from functools import cache
+from typing import Literal
 
+import imagecodecs
 import numpy as np
 from PIL import Image, ImageCms
 
@@ -41,11 +44,29 @@ def raster_of(image: Image.Image) -> Raster:
 
 
 def raster_of_inks(inks: Pixels, profile: bytes | None) -> Raster:
-    """Convert CMYK samples (H, W, 4), uint8 or uint16, to sRGB at 8 bits."""
-    if inks.dtype == np.uint16:
-        inks = ((inks.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(inks), "CMYK")
-    return _inks_to_rgb(image, profile)
+    """Convert CMYK samples (H, W, 4), uint8 or uint16, to sRGB of the same depth.
+
+    A profile that is none of inks counts as none; then plain arithmetic converts.
+    """
+    inks = np.ascontiguousarray(inks)
+    if inks.dtype == np.uint8:
+        return _inks_to_rgb(Image.fromarray(inks, "CMYK"), profile)
+    converted = _deep_rgb(inks, profile, "cmyk") if profile else None
+    return Raster(_without_profile(inks) if converted is None else converted, keeps_profile=False)
+
+
+def raster_of_lab(lightness: Pixels, opponents: Pixels) -> Raster:
+    """Convert CIELAB (D50) to sRGB of 16 bits; colours that sRGB lacks become the nearest edge.
+
+    Args:
+        lightness: (H, W), 0..100.
+        opponents: (H, W, 2), a* and b*.
+    """
+    lab = np.dstack((lightness, opponents)).astype(np.float32)
+    converted = _deep_rgb(lab, _profile_bytes("LAB"), "lab")
+    if converted is None:
+        raise UnsupportedError("stores its colours in a way that is not supported")
+    return Raster(converted, keeps_profile=False)
 
 
 def image_of(picture: Picture) -> Image.Image:
@@ -73,3 +94,33 @@ def _through_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
+
+
+def _deep_rgb(samples: Pixels, profile: bytes, colours: str) -> Pixels | None:
+    """Samples to sRGB at 16 bits through a profile; None when it is no profile of such colours."""
+    try:
+        return imagecodecs.cms_transform(
+            samples,
+            profile,
+            _profile_bytes("sRGB"),
+            colorspace=colours,
+            outcolorspace="rgb",
+            outdtype=np.uint16,
+            intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+            flags=imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
+        )
+    except (RuntimeError, ValueError):
+        return None
+
+
+@cache
+def _profile_bytes(name: Literal["sRGB", "LAB"]) -> bytes:
+    """A profile that little-cms makes: sRGB, or LAB with D50."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
+
+
+def _without_profile(inks: Pixels) -> Pixels:
+    """RGB of CMYK samples of 16 bits by Pillow's arithmetic for 8."""
+    paper = 65535 - inks[..., 3:].astype(np.uint32)
+    product = inks[..., :3] * paper
+    return (paper - (product + 32767) // 65535).astype(np.uint16)

@@ -33,6 +33,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _PHOTOMETRIC, _ORIENTATION, _ACROSS, _DOWN, _UNIT = 262, 274, 282, 283, 296
 _XMP, _IPTC, _ICC = 700, 33723, 34675
 _WHITE_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 2, 3, 5, 6
+_CIELAB, _ICCLAB = 8, 9
 _OLD_JPEG, _JPEG = 6, 7
 # Fax, LZW, packed bits.
 _THROUGH_LIBTIFF = (2, 3, 4, 5, 32773)
@@ -109,7 +110,8 @@ def _raster(file: BinaryIO, page: TiffPage) -> Raster:
     samples = _full_range(samples, 8 if page.photometric == _YCBCR else page.bitspersample)
     if page.photometric == _SEPARATED and samples.shape[2] >= 4:
         return flat.raster_of_inks(samples[..., :4], _content(page, _ICC))
-    return _with_alpha(samples, page)
+    raster = _with_alpha(samples, page)
+    return _of_lab(raster, page.photometric) if page.photometric in (_CIELAB, _ICCLAB) else raster
 
 
 @contextmanager
@@ -202,10 +204,13 @@ def _check_kind(page: TiffPage) -> None:
     """Refuse what is whole but not read."""
     if page.compression not in _COMPRESSIONS:
         raise UnsupportedError("is compressed in a way that is not supported")
-    if page.photometric not in (*range(_INDEXED + 1), _SEPARATED, _YCBCR):
+    lab = page.photometric in (_CIELAB, _ICCLAB)
+    if not lab and page.photometric not in (*range(_INDEXED + 1), _SEPARATED, _YCBCR):
         raise UnsupportedError("stores its colours in a way that is not supported")
     kind = page.dtype
     known = kind is not None and (kind.kind in "bf" or (kind.kind == "u" and kind.itemsize <= 2))
+    if lab and (page.bitspersample not in (8, 16) or page.compression == _JPEG):
+        known = False
     if not known or page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
         raise UnsupportedError("stores its samples as numbers of a kind that is not supported")
 
@@ -282,7 +287,7 @@ def _looked_up(samples: Pixels, page: TiffPage) -> Pixels:
 
 def _with_alpha(samples: Pixels, page: TiffPage) -> Raster:
     """Split stored samples into colour and alpha; further samples are no part of the picture."""
-    colours = 3 if page.photometric in (_RGB, _YCBCR) else 1
+    colours = 3 if page.photometric in (_RGB, _YCBCR, _CIELAB, _ICCLAB) else 1
     if samples.shape[2] < colours:
         raise MalformedError("is damaged")
     colour = np.ascontiguousarray(samples[..., :colours])
@@ -293,3 +298,21 @@ def _with_alpha(samples: Pixels, page: TiffPage) -> Raster:
         return Raster(colour)
     alpha = np.ascontiguousarray(samples[..., colours])
     return Raster(transparency.unmultiply(colour, alpha) if extra == _ASSOCIATED else colour, alpha)
+
+
+def _of_lab(raster: Raster, photometric: int) -> Raster:
+    """CIELAB as TIFF stores it, a* and b* signed, or as ICC profiles do, to RGB of 16 bits."""
+    deep = raster.pixels.dtype == np.uint16
+    lightness, opponents = raster.pixels[..., 0], raster.pixels[..., 1:]
+    alpha = raster.alpha
+    if alpha is not None and not deep:
+        alpha = alpha.astype(np.uint16) * np.uint16(257)
+    if photometric == _CIELAB:
+        full = 65535 if deep else 255
+        signed = opponents.view(np.int16 if deep else np.int8).astype(np.float32)
+    else:
+        full = 0xFF00 if deep else 255
+        signed = opponents.astype(np.float32) - (0x8000 if deep else 0x80)
+    levels = np.float32(256 if deep else 1)
+    converted = flat.raster_of_lab(lightness * np.float32(100 / full), signed / levels)
+    return replace(converted, alpha=alpha)
