@@ -29,10 +29,14 @@ ENVIRONMENT_PREFIX = "UPSCALE_"
 Value = str | int | float | bool
 """A value before it is checked: text from a flag or the environment, or a TOML scalar."""
 
+Crop = tuple[int, int, int, int] | Literal["auto"]
+"""Left, top, width and height in input pixels; or where most detail is."""
+
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _FAMILIES = (
+    frozenset({"model", "models"}),
     frozenset({"scale", "width", "height", "max_side"}),
     frozenset({"overwrite", "skip_existing"}),
     frozenset({"quality", "lossless"}),
@@ -143,6 +147,18 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class CompareOptions:
+    """Networks to try on each input, or on a crop of it, for a page that compares the results."""
+
+    models: tuple[str, ...] = ()
+    crop: Crop | None = None
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and not self.models:
+            raise UsageError("--crop is for comparing networks: give --models, too")
+
+
+@dataclass(frozen=True, slots=True)
 class ReportOptions:
     """What is printed."""
 
@@ -159,6 +175,7 @@ class Options:
     engine: EngineOptions = field(default_factory=EngineOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
     run: RunOptions = field(default_factory=RunOptions)
+    compare: CompareOptions = field(default_factory=CompareOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
 
@@ -175,11 +192,13 @@ def load_options(flags: Mapping[str, Value | None], environ: Mapping[str, str]) 
     """
     layers = (_flag_layer(flags), _environment_layer(environ), _config_layer(environ))
     merged = _merge(layers)
+    _refuse_both("model", merged.get("model"), "models", merged.get("models"))
     return Options(
         size=SizeOptions(**_pick(merged, SizeOptions)),
         engine=EngineOptions(**_pick(merged, EngineOptions)),
         output=OutputOptions(**_pick(merged, OutputOptions)),
         run=RunOptions(**_pick(merged, RunOptions)),
+        compare=CompareOptions(**_pick(merged, CompareOptions)),
         report=ReportOptions(**_pick(merged, ReportOptions)),
     )
 
@@ -383,6 +402,24 @@ def _device(label: str, value: Value) -> str:
     return ",".join(devices)
 
 
+def _models(label: str, value: Value) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in _text(label, value).split(","))
+    if not all(names):
+        raise UsageError(f"{label}: {value!r} has an empty name: give NAME,NAME")
+    return tuple(dict.fromkeys(names))
+
+
+def _crop(label: str, value: Value) -> Crop:
+    if value == "auto":
+        return "auto"
+    parts = str(value).split(",")
+    if len(parts) != 4:
+        raise UsageError(f"{label}: {value!r} is neither auto nor X,Y,WIDTH,HEIGHT")
+    x, y = (_between(0)(label, part) for part in parts[:2])
+    width, height = (_between(1)(label, part) for part in parts[2:])
+    return x, y, width, height
+
+
 def _precision(label: str, value: Value) -> str:
     if value not in PRECISIONS:
         raise UsageError(f"{label}: {value!r} is not one of {', '.join(PRECISIONS)}")
@@ -396,6 +433,8 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "height": _between(1),
     "max_side": _between(1),
     "model": _text,
+    "models": _models,
+    "crop": _crop,
     "tile": _tile,
     "format": _text,
     "quality": _between(1, 100),

@@ -22,6 +22,12 @@ def _models() -> typer.Typer:
     return app
 
 
+def _compare() -> typer.Typer:
+    from upscale.cli.compare import app
+
+    return app
+
+
 def _doctor() -> typer.Typer:
     from upscale.cli.doctor import app
 
@@ -29,6 +35,7 @@ def _doctor() -> typer.Typer:
 
 
 COMMANDS: Mapping[str, Command] = {
+    "compare": Command("Write a page that shows pictures over each other.", _compare),
     "models": Command("List, fetch, import and blend networks.", _models),
     "doctor": Command("Show what works here, and what to do about the rest.", _doctor),
 }

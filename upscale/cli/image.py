@@ -60,6 +60,7 @@ def _switch(*names: str, help: str, panel: str) -> Any:  # noqa: ANN401
 
 
 _OUT, _SIZE, _NET, _RUN, _SHOW = "Output", "Size", "Network", "Many pictures", "Messages"
+_COMPARE = "Comparing networks"
 
 Inputs = Annotated[
     list[str] | None,
@@ -158,6 +159,17 @@ Denoise = Annotated[
     _text("--denoise", metavar="0..1", panel=_NET,
           help="How much noise to remove, for networks that have a choice."),
 ]  # fmt: skip
+Models = Annotated[
+    str | None,
+    _text("--models", metavar="A,B,...", panel=_COMPARE,
+          help="Try these networks instead, and write a page to choose on: photo_models.html "
+          "beside photo.jpg, or -o PAGE.html. See also: upscale compare."),
+]  # fmt: skip
+Crop = Annotated[
+    str | None,
+    _text("--crop", metavar="CROP", panel=_COMPARE,
+          help="Try them on a part only: auto (where most detail is) or X,Y,WIDTH,HEIGHT."),
+]  # fmt: skip
 FilesFrom = Annotated[
     str | None,
     _text("--files-from", metavar="FILE|-", panel=_RUN,
@@ -224,6 +236,8 @@ def image(
     precision: Precision = None,
     tta: Tta = None,
     denoise: Denoise = None,
+    models: Models = None,
+    crop: Crop = None,
     files_from: FilesFrom = None,
     jobs: Jobs = None,
     recursive: Recursive = None,
@@ -240,6 +254,10 @@ def image(
     def action(session: Session) -> int:
         options = load_options(flags, session.environ)
         session.verbose = options.report.verbose
+        if options.compare.models:
+            from upscale.cli.compare import try_networks
+
+            return try_networks(session, inputs or [], options)
         from upscale.cli.pictures import upscale_pictures
 
         return upscale_pictures(session, inputs or [], options)

@@ -54,8 +54,7 @@ def upscale_pictures(
     )
     with BatchView(session, options.report) as view:
         facts = facts or model_facts(options.engine.model, options.size.needs_model_scale)
-        if options.run.files_from is not None:
-            inputs = [*inputs, *_listed(session, inputs, options.run.files_from)]
+        inputs = all_inputs(session, inputs, options.run.files_from)
         plan = make_plan(inputs, options, facts, session.stdin.read)
         _check_stdout(session, plan, options)
         devices = {
@@ -66,14 +65,21 @@ def upscale_pictures(
     return int(exit_code(results))
 
 
-def _listed(session: Session, inputs: Sequence[str], name: str) -> list[str]:
-    """Return the inputs that a list names; a list without any is what a search has not found."""
+def all_inputs(session: Session, inputs: Sequence[str], name: str | None) -> list[str]:
+    """Return the inputs and those that the list `name` names, or `-` of standard input.
+
+    Raises:
+        UsageError: Standard input would be read twice.
+        PictureError: There is none at all, which is what a search has not found.
+    """
+    if name is None:
+        return list(inputs)
     if name == "-" and "-" in inputs:
         raise UsageError("--files-from -: standard input cannot be the list and a picture")
     names = read_names(session.stdin.read() if name == "-" else Path(name).read_bytes())
     if not names and not inputs:
         raise PictureError(f"--files-from {name}: names no pictures")
-    return names
+    return [*inputs, *names]
 
 
 def exit_code(results: Sequence[JobResult]) -> ExitCode:
