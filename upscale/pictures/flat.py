@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from upscale.pictures.decoded import Raster, UnsupportedError
 from upscale.pictures.picture import Picture, Pixels
 
+_BAND_ROWS = 256
 _GREY_MODES = ("1", "L")
 _GREY_ALPHA_MODES = ("LA", "La")
 _COLOUR_MODES = ("RGB", "RGBX", "YCbCr", "HSV")
@@ -31,16 +32,28 @@ def raster_of(image: Image.Image) -> Raster:
     if mode == "P":
         mode = "PA" if "transparency" in image.info else "RGB"
     if mode in _GREY_MODES:
-        return Raster.of(np.array(image.convert("L")))
+        return Raster.of(_samples(image, "L"))
     if mode in _GREY_ALPHA_MODES:
-        return Raster.of(np.asarray(image.convert("LA")))
+        return Raster.of(_samples(image, "LA"))
     if mode in _COLOUR_MODES:
-        return Raster.of(np.array(image.convert("RGB")))
+        return Raster.of(_samples(image, "RGB"))
     if mode in _COLOUR_ALPHA_MODES:
-        return Raster.of(np.asarray(image.convert("RGBA")))
+        return Raster.of(_samples(image, "RGBA"))
     if mode == "CMYK":
         return _inks_to_rgb(image, image.info.get("icc_profile"))
     raise UnsupportedError(f"stores its colours as {mode}, which is not supported")
+
+
+def _samples(image: Image.Image, mode: str) -> Pixels:
+    """Samples in a mode, a band of rows at a time: Pillow would hand out copies of the whole."""
+    if image.mode != mode:
+        image = image.convert(mode)
+    width, height = image.size
+    samples = np.empty((height, width, len(mode)), np.uint8)
+    for top in range(0, height, _BAND_ROWS):
+        band = image.crop((0, top, width, min(top + _BAND_ROWS, height)))
+        samples[top : top + _BAND_ROWS] = np.asarray(band).reshape(-1, width, len(mode))
+    return samples
 
 
 def raster_of_inks(inks: Pixels, profile: bytes | None) -> Raster:
