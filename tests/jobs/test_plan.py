@@ -410,3 +410,20 @@ def test_a_pipe_is_read_once(tmp_path):
     job = only(plan(pipe, output=f"{tmp_path}/out/"))
     writer.join()
     assert (job.source, job.target) == (data, tmp_path / "out" / "pipe.png")
+
+
+@pytest.mark.parametrize(("name", "start", "written"), [
+    ("a.tga", b"", "a_x4.png"), ("a.jp2", b"\0\0\0\x0cjP  ", "a_x4.png"),
+    ("a.ppm", b"P6 ", "a_x4.png"), ("a.pfm", b"PF ", "a_x4.tif"),
+    ("a.mpo", b"\xff\xd8\xff", "a_x4.jpg"), ("a.GIF", b"GIF89a", "a_x4.GIF"),
+    ("a.apng", b"\x89PNG\r\n\x1a\n", "a_x4.apng"),
+])  # fmt: skip
+def test_what_is_only_read_is_written_in_a_format_that_holds_it(
+    name, start, written, tmp_path, monkeypatch
+):
+    photo = tmp_path / name
+    photo.write_bytes(start + bytes(40))
+    monkeypatch.setattr("upscale.jobs.plan.read_size", lambda _: (4, 3))
+    job = only(plan(photo))
+    assert job.target == tmp_path / written
+    assert bool(job.note) == (job.target.suffix != photo.suffix and photo.suffix != ".mpo")

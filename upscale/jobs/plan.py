@@ -39,7 +39,9 @@ from upscale.options import Options
 from upscale.pictures import (
     DEFAULT_MAX_PIXELS,
     can_hold,
+    can_write,
     format_of,
+    label_of,
     read_size,
 )
 
@@ -190,6 +192,10 @@ class _Planner:
                 raise OutputError(f"{source.label}: {reason}: give -f {FALLBACK_FORMAT}")
             return chosen, None
         own = own_format(source)
+        if own is None or not can_write(own):
+            # The only read-only format with floats.
+            other = "tiff" if own == "pnm" and _suffix(source) == ".pfm" else FALLBACK_FORMAT
+            return other, own and f"{label_of(own)} is only read, so it is written as {other}"
         if reason := _too_large(own, size):
             return FALLBACK_FORMAT, f"{reason}, so it is written as {FALLBACK_FORMAT}"
         return own, None
@@ -270,6 +276,10 @@ class _Planner:
 
     def _dry(self, job: ImageJob) -> ImageJob | JobResult:
         return settled(job, Status.PLANNED) if self._options.run.dry_run else job
+
+
+def _suffix(source: Source) -> str:
+    return source.data.suffix.lower() if isinstance(source.data, Path) else ""
 
 
 def _too_large(format: str, size: tuple[int, int]) -> str | None:

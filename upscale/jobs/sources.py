@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upscale.errors import PictureError
-from upscale.pictures import format_of, is_picture_name, suffix_of
+from upscale.pictures import is_picture_name, suffix_of
 from upscale.pictures.formats import sniff
 
 STANDARD_STREAM = "-"
@@ -114,22 +114,17 @@ def read_names(listing: bytes) -> list[str]:
     return [os.fsdecode(name) for name in names if name]
 
 
-def own_format(source: Source) -> str:
+def own_format(source: Source) -> Format | None:
     """Return the format of an input: by its first bytes, else by its suffix."""
     if isinstance(source.data, bytes):
-        found = sniff(source.data[:16])
-    else:
-        with source.data.open("rb") as file:
-            found = sniff(file.read(16))
-    if found is not None:
-        return found
-    return format_of(source.data.suffix) if isinstance(source.data, Path) else FALLBACK_FORMAT
+        return sniff(source.data[:16])
+    with source.data.open("rb") as file:
+        found = sniff(file.read(16))
+    return found or format_named(source.data.name)
 
 
 def extension(source: Source, format: str) -> str:
     """Return the suffix to write, without its dot: the input's own spelling where it fits."""
-    if isinstance(source.data, Path) and is_picture_name(source.data):
-        suffix = source.data.suffix
-        if format_of(suffix) == format:
-            return suffix[1:]
+    if isinstance(source.data, Path) and is_spelling(source.data.suffix, format):
+        return source.data.suffix[1:]
     return suffix_of(format)[1:]

@@ -5,11 +5,16 @@ from __future__ import annotations
 from upscale.pictures.alpha import extend_colour
 from upscale.pictures.encoding import Encoding
 from upscale.pictures.formats import (
+    Format,
     can_hold,
     can_write,
+    format_named,
     format_of,
     is_picture_name,
+    is_spelling,
     kept_depth,
+    label_of,
+    sniff,
     suffix_of,
 )
 from upscale.pictures.losses import losses
@@ -35,6 +40,7 @@ from upscale.pictures.write import (
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "Encoding",
+    "Format",
     "Frame",
     "Metadata",
     "Origin",
@@ -46,14 +52,18 @@ __all__ = [
     "encode_picture",
     "encode_sequence",
     "extend_colour",
+    "format_named",
     "format_of",
     "is_picture_name",
+    "is_spelling",
     "kept_depth",
+    "label_of",
     "losses",
     "read_file",
     "read_picture",
     "read_size",
     "remove_leftovers",
+    "sniff",
     "stripped",
     "suffix_of",
     "write_picture",

@@ -202,6 +202,11 @@ def label_of(format: Format) -> str:
     return TRAITS[format].label if format in TRAITS else _READ_ONLY[format]
 
 
+def is_spelling(suffix: str, format: str) -> bool:
+    """Whether a suffix is usual for what is written in a format; `.mpo` promises two pictures."""
+    return format_named(suffix) == format and suffix.lower() != ".mpo"
+
+
 def is_picture_name(path: Path) -> bool:
     """Whether the suffix is one of a format that can be read."""
     return path.suffix[1:].lower() in _NAMES
