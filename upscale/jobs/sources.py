@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upscale.errors import PictureError
-from upscale.pictures import is_picture_name, suffix_of
-from upscale.pictures.formats import sniff
+from upscale.pictures import (
+    Format,
+    format_named,
+    is_picture_name,
+    is_spelling,
+    sniff,
+    suffix_of,
+)
 
 STANDARD_STREAM = "-"
 FALLBACK_FORMAT = "png"
