@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from upscale.errors import OutputError
-from upscale.pictures import animation_write, bmp, exif, jpeg, png, tiff_write, webp
+from upscale.pictures import animation_write, bmp, exif, gif, jpeg, png, tiff_write, webp
 from upscale.pictures.depth import in_depth
 from upscale.pictures.encoding import Encoding, Settled
 from upscale.pictures.formats import Format, can_hold, format_of, traits_of
@@ -193,6 +193,7 @@ _ENCODERS: Mapping[Format, _Encoder] = {
     "webp": webp.encode,
     "tiff": lambda picture, target, _: tiff_write.encode([picture], target),
     "bmp": lambda picture, target, _: bmp.encode(picture, target),
+    "gif": lambda picture, target, _: gif.encode(picture, target),
 }
 _SEQUENCE_ENCODERS: Mapping[Format, _SequenceEncoder] = {
     "png": animation_write.write_png,

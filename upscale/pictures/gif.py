@@ -1,0 +1,146 @@
+"""GIF, through Pillow: still pictures, and the blocks that animations are put together from."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import GifImagePlugin, Image
+
+from upscale.pictures import flat
+from upscale.pictures.decoded import Header, Raster
+from upscale.pictures.picture import Metadata, Picture, Pixels
+
+END = b";"
+"""What stands behind the last image block."""
+
+_COLOURS = 256
+_VISIBLE = 128
+_BLOCK_BYTES = 255
+_MAX_REPEATS = 65535
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Size of the logical screen, frames, plays and comment.
+
+    Raises:
+        Exception: Whatever Pillow raises on damaged content.
+    """
+    image = GifImagePlugin.GifImageFile(file)
+    width, height = image.size
+    comment = image.info.get("comment", b"").decode("utf-8", "replace").rstrip("\0")
+    # The file counts how often an animation is repeated; without a count it is shown once.
+    repeats = image.info.get("loop")
+    plays = 1 if repeats is None else repeats and repeats + 1
+    return Header(
+        width,
+        height,
+        frames=image.n_frames,
+        plays=plays,
+        metadata=Metadata(comment=comment or None),
+    )
+
+
+def decode(file: BinaryIO) -> Raster:
+    """Decode the first picture.
+
+    Raises:
+        Exception: Whatever Pillow raises on damaged content.
+    """
+    image = GifImagePlugin.GifImageFile(file)
+    if image.mode == "L" and "transparency" in image.info:
+        image.load()
+        return Raster.of(np.asarray(image.convert("LA")))
+    return flat.raster_of(image)
+
+
+def encode(picture: Picture, target: BinaryIO) -> None:
+    """Encode uint8 pixels as one frame; see `image_block`."""
+    target.write(start(picture.width, picture.height, 1, picture.metadata.comment))
+    target.write(image_block(picture))
+    target.write(END)
+
+
+def start(width: int, height: int, plays: int, comment: str | None) -> bytes:
+    """What stands before the first image block.
+
+    Args:
+        width: Of the logical screen.
+        height: Of the logical screen.
+        plays: How often an animation is shown; 0 is for ever, 1 what a still picture says.
+        comment: A remark.
+    """
+    head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0)
+    if plays != 1:
+        repeats = min(max(0, plays - 1), _MAX_REPEATS)
+        head += b"!\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<HB", repeats, 0)
+    if comment:
+        head += b"!\xfe" + _sub_blocks(comment.encode())
+    return head
+
+
+def image_block(picture: Picture, centiseconds: int = 0, *, disposal: int = 0) -> bytes:
+    """A frame with a table of its own colours.
+
+    At most 256 colours are kept exactly, and more are dithered to 256; transparency counts as one
+    of them. What is less than half opaque becomes transparent.
+
+    Args:
+        picture: uint8 pixels.
+        centiseconds: How long the frame is shown.
+        disposal: What becomes of it afterwards: 0 or 1 it stays, 2 it is cleared, 3 undone.
+    """
+    hidden = None if picture.alpha is None else picture.alpha < _VISIBLE
+    if hidden is not None and not hidden.any():
+        hidden = None
+    limit = _COLOURS if hidden is None else _COLOURS - 1
+    colour = flat.image_of(Picture(picture.pixels)).convert("RGB")
+    table, indices = _exact(colour, hidden, limit) or _dithered(colour, limit)
+    transparency = None if hidden is None else len(table) // 3
+    if hidden is not None and transparency is not None:
+        indices[hidden] = transparency
+        table += bytes(3)
+    image = Image.fromarray(indices)
+    image.putpalette(table)
+    parts = GifImagePlugin.getdata(
+        image,
+        (0, 0),
+        duration=10 * centiseconds,
+        disposal=disposal,
+        transparency=transparency,
+        include_color_table=True,
+    )
+    return b"".join(parts)
+
+
+def _exact(
+    image: Image.Image, hidden: NDArray[np.bool_] | None, limit: int
+) -> tuple[bytes, Pixels] | None:
+    """The visible colours as a table, and each pixel's place in it; None when there are more."""
+    parts = np.asarray(image).astype(np.uint32)
+    packed = parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
+    if hidden is not None:
+        packed[hidden] = 0 if hidden.all() else packed[~hidden][0]
+    # A few rows tell most pictures that have too many without sorting all of their pixels.
+    if len(np.unique(packed[:: max(1, len(packed) // 16)])) > limit:
+        return None
+    colours, indices = np.unique(packed, return_inverse=True)
+    if len(colours) > limit:
+        return None
+    table = np.stack((colours >> 16, colours >> 8 & 255, colours & 255), 1).astype(np.uint8)
+    return table.tobytes(), indices.reshape(packed.shape).astype(np.uint8)
+
+
+def _dithered(image: Image.Image, limit: int) -> tuple[bytes, Pixels]:
+    """A table of the colours that fit best, and each pixel's place in it, errors diffused."""
+    palette = image.quantize(limit, Image.Quantize.MEDIANCUT)
+    reduced = image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    return bytes(palette.getpalette() or ())[: 3 * limit], np.array(reduced)
+
+
+def _sub_blocks(data: bytes) -> bytes:
+    """Data in parts of at most 255 bytes, each behind its length, and an empty one at the end."""
+    parts = (data[at : at + _BLOCK_BYTES] for at in range(0, len(data), _BLOCK_BYTES))
+    return b"".join(bytes((len(part),)) + part for part in parts) + b"\0"
