@@ -295,14 +295,13 @@ def spread(trusted: float, *, relative: bool = False) -> Callable[[Layer], np.nd
 EXTENSIONS: dict[str, Callable[[Layer], np.ndarray]] = {
     "as it is": lambda layer: layer.colour,
     "spread where alpha is 0 (was)": spread(1e-6),
-    "spread below 8/255": spread(8 / 255),
-    "spread below 16/255 (chosen)": lambda layer: extend_colour(layer.colour, layer.alpha),
-    "spread below 32/255": spread(32 / 255),
+    "spread below 4/255 (chosen)": lambda layer: extend_colour(layer.colour, layer.alpha),
+    "spread below 16/255": spread(16 / 255),
     "spread below 64/255": spread(64 / 255),
     "spread below 255/255": spread(1),
     "spread, trust relative to alpha around": spread(8 / 255, relative=True),
 }
-SPREAD = "spread below 16/255 (chosen)"
+SPREAD = "spread below 4/255 (chosen)"
 
 
 def through(extend: Callable[[Layer], np.ndarray], alpha: str) -> Method:

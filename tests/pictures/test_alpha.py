@@ -19,7 +19,7 @@ def test_visible_pixels_do_not_change_and_hidden_ones_do(dtype, channels):
     before = pixels.copy()
     spread = extend_colour(pixels, alpha)
     assert spread.dtype == pixels.dtype and spread.shape == pixels.shape
-    seen = alpha >= FULL[dtype] * 16 / 255
+    seen = alpha >= FULL[dtype] * 4 / 255
     assert np.array_equal(spread[seen], pixels[seen])
     assert not np.array_equal(spread[alpha == 0], pixels[alpha == 0])
     assert np.array_equal(pixels, before)
@@ -58,14 +58,14 @@ def test_arbitrary_colours_that_can_hardly_be_seen_do_not_count(dtype):
     alpha = np.full((40, 40), full / 255, dtype)
     pixels[8:32, 8:32], alpha[8:32, 8:32] = full * 0.5, full
     spread = extend_colour(pixels, alpha) / np.float64(full)
-    assert np.abs(spread - 0.5).max() < 0.1
-    assert np.abs(spread - 0.5).mean() < 0.03
+    assert np.abs(spread - 0.5).max() < 0.2
+    assert np.abs(spread - 0.5).mean() < 0.06
 
 
 def test_pale_shadows_keep_their_colour():
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[..., 2] = np.linspace(20, 200, 32)
-    alpha = np.full((32, 32), 6, np.uint8)
+    alpha = np.full((32, 32), 3, np.uint8)
     assert extend_colour(pixels, alpha) is pixels
     alpha[:2, :2] = 255
     changed = np.abs(extend_colour(pixels, alpha).astype(int) - pixels)
@@ -82,7 +82,7 @@ def test_a_single_visible_pixel_lends_its_colour_to_any_shape():
 def test_a_real_cut_out_loses_its_dark_surroundings(shared):
     picture = read_picture(shared("lowres/children-alpha.png"))
     assert picture.alpha is not None
-    hidden, visible = picture.alpha == 0, picture.alpha >= 16
+    hidden, visible = picture.alpha == 0, picture.alpha >= 4
     assert hidden.any()
     spread = extend_colour(picture.pixels, picture.alpha)
     assert np.array_equal(spread[visible], picture.pixels[visible])

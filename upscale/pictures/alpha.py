@@ -13,7 +13,7 @@ from upscale.pictures.picture import Pixels
 
 _Plane = NDArray[np.float32]
 
-_TRUSTED = 16 / 255
+_TRUSTED = 4 / 255
 """Alpha from which a pixel's own colour counts in full."""
 
 _GENTLE, _STEEP = 0.25, 0.75
@@ -33,14 +33,14 @@ def extend_colour(pixels: NDArray[Any], alpha: NDArray[Any]) -> Pixels:
 
     Coarser and coarser averages of the visible colours (weighted by alpha) fill the holes; the
     nearer a visible pixel, the finer the average that is used. Colours that can hardly be seen
-    (alpha below 16/255) are often arbitrary, too: they are mixed with the average, by alpha.
+    (alpha below 4/255) are often arbitrary, too: they are mixed with the average, by alpha.
 
     Args:
         pixels: (H, W, C), any of uint8, uint16, float32; not changed.
         alpha: (H, W), same type; 0 is fully transparent.
 
     Returns:
-        Same shape and type. Pixels whose alpha is 16/255 or more, or the greatest of all, are
+        Same shape and type. Pixels whose alpha is 4/255 or more, or the greatest of all, are
         unchanged; the array given is returned when that is every pixel.
     """
     weight = np.clip(alpha / np.float32(_full(alpha)), 0, 1).astype(np.float32)
