@@ -153,10 +153,6 @@ class CompareOptions:
     models: tuple[str, ...] = ()
     crop: Crop | None = None
 
-    def __post_init__(self) -> None:
-        if self.crop is not None and not self.models:
-            raise UsageError("--crop is for comparing networks: give --models, too")
-
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:

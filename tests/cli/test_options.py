@@ -32,6 +32,8 @@ GOOD_VALUES = {
     "json": ("1", ("report", "json"), True),
     "quiet": ("1", ("report", "quiet"), True),
     "verbose": ("1", ("report", "verbose"), True),
+    "models": ("a, b", ("compare", "models"), ("a", "b")),
+    "crop": ("auto", ("compare", "crop"), "auto"),
     "denoise": ("0.25", ("engine", "denoise"), 0.25),
     "max_pixels": ("1000", ("run", "max_pixels"), 1000),
 }
@@ -53,7 +55,7 @@ def test_every_option_is_read_from_flag_environment_and_file(name, tmp_path):
     environ = NO_CONFIG | {"UPSCALE_" + name.upper(): text}
     assert _get(load_options({}, environ), place) == value
     config = tmp_path / "config.toml"
-    written = f'"{text}"' if isinstance(value, str) else str(value).lower()
+    written = f'"{text}"' if isinstance(value, str | tuple) else str(value).lower()
     config.write_text(f"{name.replace('_', '-')} = {written}\n")
     assert _get(load_options({}, {"UPSCALE_CONFIG": str(config)}), place) == value
 

@@ -12,6 +12,7 @@ from upscale import __version__
 from upscale.cli.commands import COMMANDS
 from upscale.cli.parameters import Verbose
 from upscale.cli.session import Action, Session
+from upscale.errors import UsageError
 from upscale.options import DEFAULT_MODEL, load_options, option_names
 
 
@@ -258,6 +259,8 @@ def image(
             from upscale.cli.compare import try_networks
 
             return try_networks(session, inputs or [], options)
+        if flags["crop"] is not None:
+            raise UsageError("--crop is for comparing networks: give --models, too")
         from upscale.cli.pictures import upscale_pictures
 
         return upscale_pictures(session, inputs or [], options)

@@ -79,7 +79,8 @@ def _halved(band: NDArray[Any]) -> NDArray[np.float32]:
     luma = band.astype(np.float32) @ _LUMA if band.shape[2] == 3 else band[..., 0]
     luma = np.nan_to_num(luma.astype(np.float32) / full)
     luma = np.pad(luma, ((0, luma.shape[0] % 2), (0, luma.shape[1] % 2)), mode="edge")
-    return (luma[::2, ::2] + luma[1::2, ::2] + luma[::2, 1::2] + luma[1::2, 1::2]) / 4
+    rows = luma[::2] + luma[1::2]
+    return ((rows[:, ::2] + rows[:, 1::2]) / 4).astype(np.float32, copy=False)
 
 
 def _gradient(luma: NDArray[np.float32]) -> NDArray[np.float32]:

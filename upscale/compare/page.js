@@ -135,11 +135,11 @@
     image.alt = wanted.label;
     image.draggable = false;
     image.src = wanted.source;
-    let failed = false;
-    await image.decode().catch(() => { failed = true; });
+    await image.decode().catch(() => { image.failed = true; });
     if (version(side) !== wanted) return;
     get(side).replaceChildren(image);
-    get("problem").textContent = failed ? `${wanted.label}: this browser cannot show it` : "";
+    const failed = SIDES.map((one) => get(one).firstElementChild).filter((one) => one?.failed);
+    get("problem").textContent = failed.map((one) => `${one.alt}: this browser cannot show it`).join("; ");
     layOut();
   }
 

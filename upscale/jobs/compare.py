@@ -44,9 +44,10 @@ from upscale.pictures.publish import publish, refuse_existing
 MARGIN = 64
 """Pixels around a crop that the network sees, too.
 
-A network's view is hundreds of pixels wide, so that a bare crop would be wrong along its edges.
-With this margin realesrgan-x4plus is within 6 levels of 255 of what it makes of the whole picture,
-and the small networks are exact; a larger one would cost more than the crop.
+A network's view is hundreds of pixels wide, so that it makes something else of a bare crop than of
+the same place in the whole picture. Measured on crops of two photographs with realesrgan-x4plus, as
+the largest and the mean difference in levels of 255: 208 and 6.6 without a margin, 28 and 0.8 with
+32 pixels, 4 and 0.06 with 64. realesr-animevideov3 is exact from 32 on.
 """
 
 _PAGE_SUFFIXES = (".html", ".htm")
