@@ -94,6 +94,16 @@ def test_flags_of_the_network_reach_it(flags, engine, call, photo, made):
     assert [upscaler.engine for upscaler in made] == [engine]
 
 
+def test_each_device_gets_an_upscaler_and_a_bar_of_its_own(call, photo, made, monkeypatch):
+    for name in ("a.png", "b.png"):
+        photo(name)
+    ended = call("a.png", "b.png", "--device", "cuda:0,cpu", terminal=True)
+    assert ended.code == 0, ended.err
+    assert [upscaler.engine.device for upscaler in made] == ["cuda:0", "cpu"]
+    assert "cuda:0 preparing" in ended.err
+    assert "cpu preparing" in ended.err
+
+
 def test_flags_outrank_the_environment_which_outranks_the_file(call, photo, tmp_path):
     photo("a.png")
     config = tmp_path / "config.toml"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from upscale.errors import CheckpointError, MemoryExhaustedError, UsageError
+from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError, UsageError
 from upscale.jobs import (
     Advanced,
     BatchSettings,
@@ -26,8 +26,10 @@ from upscale.jobs import (
     run_batch,
 )
 from upscale.options import Options, OutputOptions
+from upscale.pictures.parts import part_file
 
 MODEL = ModelFacts("net", 2)
+PICTURES = ["4.png", "5.png", "6.png", "7.png", "8.png"]
 
 
 @pytest.fixture
@@ -185,7 +187,7 @@ def test_an_unwritable_folder_fails_without_leaving_anything(pictures, nearest, 
     monkeypatch.setattr(os, "link", refuse)
     results = run(pictures, nearest)
     assert {result.status for result in results} == {Status.FAILED}
-    assert list((pictures.parent / "out").iterdir()) == []
+    assert list((pictures.parent / "out").rglob("*")) == []
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 4])
@@ -247,3 +249,137 @@ def test_the_picture_goes_to_standard_output_and_a_closed_one_is_a_failure(pictu
     (result,) = run_batch(plan, BatchSettings(), {"cpu": nearest}, lambda event: None, Closed())
     assert result.status is Status.FAILED
     assert "standard output" in result.error
+
+
+def shared_by(**upscalers):
+    """Devices by name, each with the upscaler that it has already made."""
+    return {device: (lambda made=made: made) for device, made in upscalers.items()}
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 8])
+def test_devices_share_the_pictures_and_results_keep_the_plans_order(jobs, pictures, nearest):
+    others_are_done = threading.Event()
+
+    class Slow(nearest):
+        def run(self, array, **options):
+            others_are_done.wait()
+            return super().run(array, **options)
+
+    class Fast(nearest):
+        def run(self, array, **options):
+            result = super().run(array, **options)
+            if len(self.sizes) == 4:
+                others_are_done.set()
+            return result
+
+    slow, fast = Slow(), Fast()
+    order = []
+
+    def listen(event):
+        if isinstance(event, Finished):
+            order.append(Path(event.result.input).name)
+
+    results = run(pictures, shared_by(slow=slow, fast=fast), jobs=jobs, listener=listen)
+    assert (len(slow.sizes), len(fast.sizes)) == (1, 4)
+    assert order == [Path(result.input).name for result in results] == PICTURES
+    for result in results:
+        small, large = cv2.imread(result.input), cv2.imread(result.output)
+        np.testing.assert_array_equal(large, small.repeat(2, 0).repeat(2, 1))
+
+
+def test_events_name_the_device_and_come_in_order_on_each(pictures, nearest):
+    events = []
+    run(pictures, shared_by(one=nearest(), two=nearest()), listener=events.append)
+    assert events[0] == Planned(5, 0, ("one", "two"))
+    started = {}
+    for device in ("one", "two"):
+        mine = [event for event in events if getattr(event, "device", None) == device]
+        started[device] = mine[::3]
+        assert [type(event) for event in mine] == [Started, Advanced, Advanced] * (len(mine) // 3)
+    assert len(started["one"]) + len(started["two"]) == 5
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors"),
+        DeviceError("cuda:1 has stopped working"),
+    ],
+)
+def test_a_device_that_stops_working_costs_its_picture_and_no_other(error, pictures, nearest):
+    dead, alive = nearest(None, error), nearest()
+    results = run(pictures, {"cuda:1": lambda: dead, "cpu": lambda: alive})
+    assert [result.status for result in results].count(Status.DONE) == 4
+    assert len(alive.sizes) == 4
+    (failed,) = [result for result in results if result.status is Status.FAILED]
+    assert "cuda:1 has stopped working" in failed.error
+    assert "internal" not in failed.error
+
+
+def test_when_the_last_device_stops_working_the_rest_fails_at_once(pictures, nearest):
+    asked = []
+
+    class Dying(nearest):
+        def run(self, array, **options):
+            asked.append(array.shape[1])
+            if array.shape[1] == 6:
+                raise RuntimeError("CUDA error: unspecified launch failure")
+            return super().run(array, **options)
+
+    results = run(pictures, Dying)
+    assert asked == [4, 5, 6]
+    assert [result.status.value for result in results] == ["done"] * 2 + ["failed"] * 3
+    assert len({result.error for result in results[2:]}) == 1
+    assert "--skip-existing" in results[4].error
+
+
+def test_an_unusable_device_fails_all_before_the_others_start(pictures, nearest):
+    def factory():
+        raise DeviceError("there is no cuda:7: the last of 1 is cuda:0")
+
+    good = nearest()
+    results = run(pictures, {"cuda:0": lambda: good, "cuda:7": factory})
+    assert {result.error for result in results} == {"there is no cuda:7: the last of 1 is cuda:0"}
+    assert good.sizes == []
+
+
+def test_no_more_devices_are_made_ready_than_there_are_pictures(pictures, nearest):
+    for name in PICTURES[1:]:
+        (pictures / name).unlink()
+    unneeded = {"cuda:1": lambda: pytest.fail("not needed")}
+    (result,) = run(pictures, {"cuda:0": nearest} | unneeded)
+    assert result.status is Status.DONE
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_interrupt_breaks_off_what_is_being_computed(devices, pictures, nearest):
+    class Endless(nearest):
+        def run(self, array, *, scale=None, size=None, progress=None):
+            if array.shape[1] == 4:
+                return super().run(array, size=size, progress=progress)
+            while True:
+                progress(SimpleNamespace(done=0, total=2))
+
+    finished = []
+
+    def listen(event):
+        if isinstance(event, Finished):
+            finished.append(Path(event.result.output).name)
+        if finished and isinstance(event, Advanced) and event.done == 0:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        run(pictures, {f"cuda:{n}": Endless for n in range(devices)}, listener=listen)
+    assert finished == ["4.png"]
+    assert [path.name for path in (pictures.parent / "out").iterdir()] == ["4.png"]
+    assert threading.active_count() == before
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_live_one_writes_is_not(pictures, nearest):
+    out = pictures.parent / "out"
+    out.mkdir()
+    (out / ".upscale-0123456789abcdef.part").write_bytes(b"dead")
+    with part_file(out) as (alive, _):
+        run(pictures, nearest)
+        assert {path.name for path in out.iterdir()} == {alive.name, *PICTURES}

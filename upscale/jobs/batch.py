@@ -279,8 +279,8 @@ class _Batch:
         self._listener(Finished(result))
 
     def _pass_on(self) -> None:
-        """Tell the listener what computing threads have put into the inbox."""
-        while not self._inbox.empty():
+        """Tell the listener what computing threads have put into the inbox until now."""
+        for _ in range(self._inbox.qsize()):
             self._wait()
 
     def _wait(self) -> None:
