@@ -1,36 +1,88 @@
-"""Frames of an animation, composed by Pillow as a viewer shows them, one after another."""
+"""Frames of an animation, composed as a viewer shows them, one after another.
+
+GIF and APNG store rectangles to lay over what was shown before. They are composed here, since Pillow
+lets a canvas grow in mid-animation, keeps the disposal of the frame before where a GIF states none,
+fills with a background colour that no browser shows, and lays half-transparent colours wrongly.
+WebP is composed by libwebp.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
-from PIL import Image, PngImagePlugin, WebPImagePlugin
+import numpy as np
+from PIL import WebPImagePlugin
 
-from upscale.pictures import flat, png, webp
-from upscale.pictures.decoded import Header, Still, UnsupportedError
+from upscale.pictures import flat, webp
+from upscale.pictures.decoded import Header, MalformedError, Raster, Still
+from upscale.pictures.picture import Metadata, Pixels
 
-_DEPTH_PLACE = 24
-# An APNG states times as fractions of two 16-bit numbers, which Pillow turns into milliseconds.
-_MAX_DENOMINATOR = 65535
+_MAX_UNSEEN_PIXELS = 2**24
 
 
-def png_frames(file: BinaryIO) -> Iterator[Still]:
-    """The frames of an animated PNG, without a default picture that is no part of it.
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A stored rectangle of one frame.
+
+    Attributes:
+        left: Columns from the left of the canvas, 0 or more.
+        top: Rows from its top, 0 or more.
+        width: Pixels across; what is beyond the canvas is not shown.
+        height: Pixels down.
+        seconds: How long the frame is shown.
+        disposal: What becomes of the rectangle afterwards: it stays, is cleared to transparent, or
+            what was there before comes back.
+        over: Whether it is laid over what is there, or replaces it.
+        opaque: Whether it is known to have no transparent pixel.
+        parts: Start and length in the file of each piece of its packed pixels.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    seconds: Fraction
+    disposal: Literal["stays", "clear", "before"]
+    over: bool
+    opaque: bool
+    parts: list[tuple[int, int]]
+
+
+def composed(
+    header: Header, patches: Sequence[Patch], decode: Callable[[Patch], Raster]
+) -> Iterator[Still]:
+    """What a viewer shows, frame after frame: all with alpha, or none.
+
+    Args:
+        header: The canvas and its metadata, of which frames after the first keep their colours'.
+        patches: What is stored, in order.
+        decode: Decodes one, to its width and height.
 
     Raises:
-        UnsupportedError: It has 16 bits a sample, of which Pillow would keep 8.
-        Exception: Whatever Pillow raises on damaged content.
+        MalformedError: A patch is far larger than what it could show.
+        Exception: Whatever `decode` raises.
     """
-    header = png.read_header(file)
-    file.seek(_DEPTH_PLACE)
-    if file.read(1) == b"\x10":
-        raise UnsupportedError("is an animation of 16 bits a sample")
-    file.seek(0)
-    image = PngImagePlugin.PngImageFile(file)
-    first = 1 if image.default_image else 0
-    yield from _frames(image, header, range(first, header.frames + first))
+    transparent = _shows_through(header, patches)
+    canvas: Pixels | None = None
+    for number, patch in enumerate(patches):
+        if patch.width * patch.height > max(header.width * header.height, _MAX_UNSEEN_PIXELS):
+            raise MalformedError("is damaged")
+        samples = _with_alpha(decode(patch))
+        if canvas is None:
+            canvas = np.zeros((header.height, header.width, samples.shape[2]), samples.dtype)
+        area = canvas[patch.top : patch.top + patch.height, patch.left : patch.left + patch.width]
+        before = area.copy() if patch.disposal == "before" else None
+        seen = samples[: area.shape[0], : area.shape[1]]
+        area[...] = _laid_over(area, seen) if patch.over else seen
+        shown = canvas.copy() if transparent else canvas[..., :-1].copy()
+        yield Still(_header_of(header, number), Raster.of(shown), patch.seconds)
+        if before is not None:
+            area[...] = before
+        elif patch.disposal == "clear":
+            area[...] = 0
 
 
 def webp_frames(file: BinaryIO) -> Iterator[Still]:
@@ -41,13 +93,51 @@ def webp_frames(file: BinaryIO) -> Iterator[Still]:
     """
     header = webp.read_header(file)
     file.seek(0)
-    yield from _frames(WebPImagePlugin.WebPImageFile(file), header, range(header.frames))
-
-
-def _frames(image: Image.Image, header: Header, numbers: range) -> Iterator[Still]:
-    """Decode the numbered frames; only the first carries the file's metadata."""
-    for number in numbers:
+    image = WebPImagePlugin.WebPImageFile(file)
+    for number in range(header.frames):
         image.seek(number)
         raster = flat.raster_of(image)
-        milliseconds = Fraction(image.info.get("duration", 0))
-        yield Still(header, raster, (milliseconds / 1000).limit_denominator(_MAX_DENOMINATOR))
+        seconds = Fraction(int(image.info["duration"]), 1000)
+        yield Still(_header_of(header, number), raster, seconds)
+
+
+def _header_of(header: Header, number: int) -> Header:
+    """The header for a frame: the first carries all metadata, the others that of colours."""
+    if number == 0:
+        return header
+    metadata = header.metadata
+    return replace(header, metadata=Metadata(icc=metadata.icc, cicp=metadata.cicp))
+
+
+def _shows_through(header: Header, patches: Sequence[Patch]) -> bool:
+    """Whether any frame may have transparent pixels: a cleared canvas that is not covered whole."""
+    cleared = True
+    for patch in patches:
+        reaches = patch.left + patch.width >= header.width
+        covers = patch.left == patch.top == 0 and reaches and patch.height >= header.height
+        if not patch.opaque and not patch.over:
+            return True
+        if cleared and not (covers and patch.opaque):
+            return True
+        cleared = patch.disposal == "clear"
+    return False
+
+
+def _with_alpha(raster: Raster) -> Pixels:
+    """Samples (H, W, 2 or 4), opaque where nothing else is said."""
+    pixels, alpha = raster.pixels, raster.alpha
+    if alpha is None:
+        alpha = np.full(pixels.shape[:2], np.iinfo(pixels.dtype).max, pixels.dtype)
+    return np.dstack((pixels, alpha))
+
+
+def _laid_over(below: Pixels, above: Pixels) -> Pixels:
+    """Samples with alpha laid over others, (H, W, 2 or 4) each."""
+    full = np.iinfo(above.dtype).max
+    if not np.any((above[..., -1] > 0) & (above[..., -1] < full)):
+        return np.where(above[..., -1:] > 0, above, below)
+    alpha = above[..., -1:] / full
+    rest = below[..., -1:] / full * (1 - alpha)
+    total = alpha + rest
+    colour = (above[..., :-1] * alpha + below[..., :-1] * rest) / np.maximum(total, 1e-9)
+    return np.rint(np.dstack((colour, total * full))).astype(above.dtype)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from upscale.errors import PictureError
-from upscale.pictures import animation, bmp, exif, gif, jpeg, png, tiff, webp
+from upscale.pictures import animation, animation_png, bmp, exif, gif, jpeg, png, tiff, webp
 from upscale.pictures.decoded import Header, MalformedError, Raster, Still, UnsupportedError
 from upscale.pictures.formats import Format, foreign_kind, format_named, sniff, traits_of
 from upscale.pictures.names import shown
@@ -33,7 +33,7 @@ class _Reader:
 
 _READERS: Mapping[Format, _Reader] = {
     "jpeg": _Reader(jpeg.read_header, jpeg.decode),
-    "png": _Reader(png.read_header, png.decode, animation.png_frames, png.read_shape),
+    "png": _Reader(png.read_header, png.decode, animation_png.frames, png.read_shape),
     "webp": _Reader(webp.read_header, webp.decode, animation.webp_frames),
     "tiff": _Reader(tiff.read_header, tiff.decode, tiff.decode_pages, tiff.read_shape),
     "bmp": _Reader(bmp.read_header, bmp.decode),
