@@ -44,7 +44,7 @@ class JobRecord(TypedDict):
 class JobResult:
     """The end of one input.
 
-    `scale` is the output/input ratio of the widths, `frames` the number of frames or pages (1 of a
+    `scale` is the output/input ratio of the widths, `frames` the number of frames or pages (1 for a
     still picture), `tile` a side in input pixels (0: none), `seconds` runs from the start of
     computing to the file being whole, `resize` is the last resize where the network's own scale was
     not what was asked for, `notes` say what was done otherwise than asked. `trace` is the traceback

@@ -320,7 +320,6 @@ def settled(job: ImageJob, status: Status, error: Exception | None = None) -> Jo
         scale=job.scale,
         size_in=job.size_in,
         size_out=job.size_out,
-        frames=1,
         notes=() if job.note is None or error is not None else (job.note,),
         error=None if error is None else error_text(error),
         trace=None if error is None else traceback_text(error),
