@@ -96,3 +96,36 @@ def test_real_pictures_keep_their_kind(name, channels, dtype, nearest):
     assert larger.pixels.shape == (size[1], size[0], channels)
     assert larger.pixels.dtype == dtype
     assert (larger.alpha is None) == (picture.alpha is None)
+
+
+class Seen:
+    """Repeats pixels four times, and keeps what it was shown."""
+
+    def __init__(self):
+        self.arrays = []
+
+    def run(self, array, *, scale=None, size=None, progress=None):
+        self.arrays.append(array)
+        return SimpleNamespace(pixels=array.repeat(4, 0).repeat(4, 1), report=None)
+
+
+def test_a_colour_picture_without_colour_gains_none():
+    grey = noise(5, 6, 1).repeat(3, axis=2)
+    seen = Seen()
+    larger, _ = enlarge_picture(make(grey), (24, 20), seen)
+    assert [array.shape for array in seen.arrays] == [(5, 6, 1)]
+    assert np.array_equal(larger.pixels, grey.repeat(4, 0).repeat(4, 1))
+    grey[4, 5, 2] ^= 1
+    enlarge_picture(make(grey), (24, 20), seen)
+    assert seen.arrays[-1].shape == (5, 6, 3)
+
+
+def test_bright_floats_come_back_as_bright_and_the_network_sees_none_of_it():
+    light = (np.linspace(-0.5, 40, 90, dtype=np.float32) ** 1).reshape(5, 6, 3)
+    light[0, 0] = np.nan
+    light[1, 1] = np.inf
+    seen = Seen()
+    larger, _ = enlarge_picture(make(light), (24, 20), seen)
+    assert seen.arrays[0].min() >= 0 and seen.arrays[0].max() <= 1
+    expected = np.where(np.isnan(light), 0, np.minimum(light, 40)).repeat(4, 0).repeat(4, 1)
+    assert np.allclose(larger.pixels, expected, rtol=1e-4, atol=1e-5)

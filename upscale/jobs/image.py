@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from upscale.pictures import Picture, extend_colour
 from upscale.pictures.alpha import hold_to_source
+from upscale.pictures.colour import finite, is_grey, tone_curve
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Progress, Report, Result
@@ -67,25 +68,47 @@ def enlarge_picture(
 ) -> tuple[Picture, Report]:
     """Return the picture in `size` = (width, height), in its own depth, and the engine's report.
 
-    Colour is first spread under transparent pixels, whose own colour is arbitrary and would bleed
-    into the edges. Alpha goes through the network as a grey picture, unless it is constant, and is
-    then held to what it was made from.
+    The network sees colours as it was trained on them (see `tone_curve`), and of a picture without
+    colour a single channel, lest it adds a cast. Colour is first spread under transparent pixels,
+    whose own colour is arbitrary and would bleed into the edges. Alpha goes through the network as
+    a grey picture, unless it is constant, and is then held to what it was made from.
     """
+    picture = replace(picture, pixels=finite(picture.pixels))
     if picture.alpha is None:
-        result = upscaler.run(picture.pixels, size=size, progress=_relay(progress))
-        return replace(picture, pixels=result.pixels), result.report
+        return _enlarge_colour(picture, size, upscaler, _relay(progress))
     flat = bool((picture.alpha == picture.alpha.flat[0]).all())
     runs = 1 if flat else 2
     tiles = _TileCount(progress, runs)
-    colour = extend_colour(picture.pixels, picture.alpha)
-    result = upscaler.run(colour, size=size, progress=tiles.of_run(0))
+    spread = replace(picture, pixels=extend_colour(picture.pixels, picture.alpha), alpha=None)
+    large, report = _enlarge_colour(spread, size, upscaler, tiles.of_run(0))
     if flat:
         alpha = np.full((size[1], size[0]), picture.alpha.flat[0], picture.alpha.dtype)
     else:
         grown = upscaler.run(picture.alpha[..., None], size=size, progress=tiles.of_run(1))
         alpha = np.ascontiguousarray(grown.pixels[..., 0])
         hold_to_source(alpha, picture.alpha)
-    return replace(picture, pixels=result.pixels, alpha=alpha), result.report
+    return replace(large, alpha=alpha), report
+
+
+def _enlarge_colour(
+    picture: Picture,
+    size: tuple[int, int],
+    upscaler: PictureUpscaler,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[Picture, Report]:
+    """Enlarge an opaque picture."""
+    curve = tone_curve(picture.pixels, picture.metadata)
+    channels = 1 if is_grey(picture.pixels) else picture.pixels.shape[2]
+    seen = np.ascontiguousarray(picture.pixels[..., :channels])
+    if curve is not None:
+        seen = curve.to_network(seen)
+    result = upscaler.run(seen, size=size, progress=progress)
+    large = result.pixels
+    if curve is not None:
+        large = curve.from_network(large, picture.pixels.dtype)
+    if channels != picture.pixels.shape[2]:
+        large = large.repeat(picture.pixels.shape[2], axis=2)
+    return replace(picture, pixels=large), result.report
 
 
 def _relay(progress: TileProgress | None) -> Callable[[Progress], None] | None:
