@@ -213,6 +213,13 @@ def test_an_existing_page_of_networks_is_kept_and_nothing_is_computed(call, phot
     assert call("a.png", "--models", QUICK, "--overwrite").code == 0
 
 
+def test_quiet_is_quiet(call, photo, tmp_path):
+    photo("a.png")
+    ended = call("a.png", "--models", QUICK, "--quiet")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    assert (tmp_path / "a_models.html").exists()
+
+
 def test_one_of_several_devices_is_used(call, photo, made):
     photo("a.png")
     assert call("a.png", "--models", QUICK, "--device", "cpu,cuda:1", "-t", "64").code == 0

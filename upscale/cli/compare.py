@@ -45,7 +45,7 @@ def compare(
     """Write one page that shows pictures over each other, for any browser, without a network.
 
     A line divides the two; drag it, zoom with 1 and 2, flip with Space. The page holds the
-    pictures themselves.
+    files themselves, with their metadata, where browsers can show them.
     """
     return lambda session: _compare(session, inputs, output, title, overwrite)
 
@@ -115,7 +115,8 @@ def try_networks(session: Session, inputs: Sequence[str], options: Options) -> i
             listener=view.listen,
         )
     title = f"{_title([Path(one.name) for one in sets])}: {len(models)} networks"
-    if write_page(target, title, sets, overwrite=options.output.overwrite):
+    shown = write_page(target, title, sets, overwrite=options.output.overwrite)
+    if shown and not options.report.quiet:
         session.out(str(target))
     return int(pictures.exit_code(results))
 
