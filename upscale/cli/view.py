@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -86,10 +86,14 @@ class BatchView:
             self._failures.setdefault(result.error, result.trace)
         if self._bars is not None:
             self._bars.finish_picture(self._counts[Status.FAILED])
-        with self._bars_away():
-            self._print_result(result)
-            if not self._report.quiet:
-                self._print_message(result)
+        line, messages = self._line(result), self._messages(result)
+        # many small pictures would wait for bars that go and come
+        meets_bars = messages or (line is not None and self._session.stdout.isatty())
+        with self._bars_away() if meets_bars else nullcontext():
+            if line is not None:
+                self._session.out(line)
+            for message in messages:
+                self._session.say(message)
 
     @contextmanager
     def _bars_away(self) -> Generator[None]:
@@ -101,25 +105,28 @@ class BatchView:
         yield
         self._bars.resume()
 
-    def _print_result(self, result: JobResult) -> None:
+    def _line(self, result: JobResult) -> str | None:
+        """Return what standard output gets of a result."""
         if self._report.json:
-            self._session.out(json.dumps(result.record()))
-        elif self._report.quiet or result.output is None:
-            return
-        elif result.status is Status.DONE and result.output != "-":
-            self._session.out(result.output)
-        elif result.status is Status.PLANNED:
-            self._session.out(f"{result.output}  {_sizes(result)}")
+            return json.dumps(result.record())
+        if self._report.quiet or result.output is None:
+            return None
+        if result.status is Status.PLANNED:
+            return f"{result.output}  {_sizes(result)}"
+        return result.output if result.status is Status.DONE and result.output != "-" else None
 
-    def _print_message(self, result: JobResult) -> None:
-        if result.status is Status.SKIPPED and not (self._single or self._report.verbose):
-            return
-        for note in result.notes:
-            self._session.say(f"note: {result.input}: {note}")
+    def _messages(self, result: JobResult) -> list[str]:
+        """Return what standard error gets of a result; failures are for the summary."""
+        told = self._single or self._report.verbose
+        if self._report.quiet or (result.status is Status.SKIPPED and not told):
+            return []
+        messages = [f"note: {result.input}: {note}" for note in result.notes]
         if result.status is Status.SKIPPED:
-            self._session.say(f"{result.input}: skipped, {result.output} exists")
-        if result.status is Status.DONE and (self._single or self._report.verbose):
-            self._session.say(_describe(result))
+            reason = "" if result.notes else f", {result.output} exists"
+            messages.append(f"{result.input}: skipped{reason}")
+        elif result.status is Status.DONE and told:
+            messages.append(_describe(result))
+        return messages
 
     @property
     def _single(self) -> bool:
