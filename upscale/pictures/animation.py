@@ -1,9 +1,9 @@
 """Frames of an animation, composed as a viewer shows them, one after another.
 
-GIF and APNG store rectangles to lay over what was shown before. They are composed here, since Pillow
-lets a canvas grow in mid-animation, keeps the disposal of the frame before where a GIF states none,
-fills with a background colour that no browser shows, and lays half-transparent colours wrongly.
-WebP is composed by libwebp.
+GIF and APNG store rectangles to lay over what was shown before. They are composed here, since
+Pillow lets a canvas grow in mid-animation, keeps the disposal of the frame before where a GIF
+states none, fills with a background colour that no browser shows, and lays half-transparent
+colours wrongly. WebP is composed by libwebp.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Patch:
             what was there before comes back.
         over: Whether it is laid over what is there, or replaces it.
         opaque: Whether it is known to have no transparent pixel.
-        parts: Start and length in the file of each piece of its packed pixels.
+        decode: Decodes it, to its width and height.
     """
 
     left: int
@@ -48,29 +48,26 @@ class Patch:
     disposal: Literal["stays", "clear", "before"]
     over: bool
     opaque: bool
-    parts: list[tuple[int, int]]
+    decode: Callable[[], Raster]
 
 
-def composed(
-    header: Header, patches: Sequence[Patch], decode: Callable[[Patch], Raster]
-) -> Iterator[Still]:
+def composed(header: Header, patches: Sequence[Patch]) -> Iterator[Still]:
     """What a viewer shows, frame after frame: all with alpha, or none.
 
     Args:
         header: The canvas and its metadata, of which frames after the first keep their colours'.
         patches: What is stored, in order.
-        decode: Decodes one, to its width and height.
 
     Raises:
         MalformedError: A patch is far larger than what it could show.
-        Exception: Whatever `decode` raises.
+        Exception: Whatever decoding raises.
     """
     transparent = _shows_through(header, patches)
     canvas: Pixels | None = None
     for number, patch in enumerate(patches):
         if patch.width * patch.height > max(header.width * header.height, _MAX_UNSEEN_PIXELS):
             raise MalformedError("is damaged")
-        samples = _with_alpha(decode(patch))
+        samples = _with_alpha(patch.decode())
         if canvas is None:
             canvas = np.zeros((header.height, header.width, samples.shape[2]), samples.dtype)
         area = canvas[patch.top : patch.top + patch.height, patch.left : patch.left + patch.width]

@@ -18,6 +18,7 @@ _CONTROL = ">IIIIIHHBB"
 _DEFAULT_DENOMINATOR = 100
 _DISPOSALS: tuple[Literal["stays", "clear", "before"], ...] = ("stays", "clear", "before")
 _GREY_ALPHA, _COLOUR_ALPHA = 4, 6
+_Pieces = list[tuple[int, int]]
 
 
 def frames(file: BinaryIO) -> Iterator[Still]:
@@ -32,7 +33,7 @@ def frames(file: BinaryIO) -> Iterator[Still]:
         _inside(patch, header) for patch in stored.patches
     ):
         raise MalformedError("is damaged")
-    yield from composed(header, stored.patches, lambda patch: _decoded(file, stored, patch))
+    yield from composed(header, stored.patches)
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class _Stored:
 
 def _stored(file: BinaryIO) -> _Stored:
     """Find what the frames are made of; their packed pixels are passed over."""
-    found, number = _Stored(), 0
+    found, pieces, number = _Stored(), _Pieces(), 0
     for kind, place, length in _chunks(file):
         if kind in (b"fcTL", b"fdAT"):
             if _content(file, place, min(length, _NUMBER_BYTES)) != struct.pack(">I", number):
@@ -57,9 +58,10 @@ def _stored(file: BinaryIO) -> _Stored:
         elif kind in (b"PLTE", b"tRNS"):
             found.shared += png.chunk(kind, _checked(file, place, length))
         elif kind == b"fcTL":
-            found.patches.append(_patch(_checked(file, place, length), found))
-        elif kind in (b"IDAT", b"fdAT") and found.patches:
-            found.patches[-1].parts.append((place, length))
+            pieces = _Pieces()
+            found.patches.append(_patch(file, _checked(file, place, length), found, pieces))
+        elif kind in (b"IDAT", b"fdAT"):
+            pieces.append((place, length))
     return found
 
 
@@ -90,7 +92,7 @@ def _checked(file: BinaryIO, place: int, length: int) -> bytes:
     return chunk[4:-4]
 
 
-def _patch(control: bytes, stored: _Stored) -> Patch:
+def _patch(file: BinaryIO, control: bytes, stored: _Stored, pieces: _Pieces) -> Patch:
     """What an fcTL chunk says of the frame whose pixels follow."""
     _, width, height, left, top, part, whole, disposal, blend = struct.unpack(_CONTROL, control)
     if 0 in (width, height) or disposal >= len(_DISPOSALS) or blend > 1:
@@ -104,7 +106,7 @@ def _patch(control: bytes, stored: _Stored) -> Patch:
         disposal=_DISPOSALS[disposal],
         over=blend == 1,
         opaque=stored.start[9] not in (_GREY_ALPHA, _COLOUR_ALPHA) and b"tRNS" not in stored.shared,
-        parts=[],
+        decode=lambda: _decoded(file, stored, (width, height), pieces),
     )
 
 
@@ -112,13 +114,13 @@ def _inside(patch: Patch, header: Header) -> bool:
     return patch.left + patch.width <= header.width and patch.top + patch.height <= header.height
 
 
-def _decoded(file: BinaryIO, stored: _Stored, patch: Patch) -> Raster:
+def _decoded(file: BinaryIO, stored: _Stored, size: tuple[int, int], pieces: _Pieces) -> Raster:
     """Decode a frame's pixels as if they were a file of their own."""
     packed: list[bytes] = []
-    for place, length in patch.parts:
+    for place, length in pieces:
         body = _checked(file, place, length)
         packed.append(body[_NUMBER_BYTES:] if _content(file, place - 4, 4) == b"fdAT" else body)
-    start = struct.pack(">II", patch.width, patch.height) + stored.start[8:]
+    start = struct.pack(">II", *size) + stored.start[8:]
     return png.decode_bytes(
         b"\x89PNG\r\n\x1a\n"
         + png.chunk(b"IHDR", start)

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from upscale.errors import PictureError
-from upscale.pictures import animation, animation_png, bmp, exif, gif, jpeg, png, tiff, webp
+from upscale.pictures import (
+    animation,
+    animation_gif,
+    animation_png,
+    bmp,
+    exif,
+    jpeg,
+    png,
+    tiff,
+    webp,
+)
 from upscale.pictures.decoded import Header, MalformedError, Raster, Still, UnsupportedError
 from upscale.pictures.formats import Format, foreign_kind, format_named, sniff, traits_of
 from upscale.pictures.names import shown
@@ -37,7 +47,12 @@ _READERS: Mapping[Format, _Reader] = {
     "webp": _Reader(webp.read_header, webp.decode, animation.webp_frames),
     "tiff": _Reader(tiff.read_header, tiff.decode, tiff.decode_pages, tiff.read_shape),
     "bmp": _Reader(bmp.read_header, bmp.decode),
-    "gif": _Reader(gif.read_header, gif.decode),
+    "gif": _Reader(
+        animation_gif.read_header,
+        animation_gif.decode,
+        animation_gif.frames,
+        animation_gif.read_shape,
+    ),
 }
 
 
