@@ -5,6 +5,7 @@ from __future__ import annotations
 from upscale.pictures import exif, jpeg
 from upscale.pictures.formats import traits_of
 from upscale.pictures.picture import Picture
+from upscale.pictures.profiles import is_srgb
 
 _FIELDS = {
     "exif": "EXIF",
@@ -27,7 +28,8 @@ def losses(picture: Picture, format: str) -> tuple[str, ...]:
         found.append(f"{stored} samples were rounded to the {traits.depth} bits of {traits.label}")
     if not traits.lossy and not traits.lossless:
         found.append(f"its colours were reduced to the 256 of {traits.label}")
-    if picture.metadata.icc is not None and "icc" not in traits.carries:
+    profile = picture.metadata.icc
+    if profile is not None and "icc" not in traits.carries and not is_srgb(profile):
         found.append(f"its colours were converted to sRGB, as {traits.label} holds no profile")
     if dropped := _dropped(picture, format):
         found.append(f"{traits.label} has no place for its {', '.join(dropped)}")

@@ -16,6 +16,7 @@ from upscale.pictures.encoding import Encoding, Settled
 from upscale.pictures.formats import Format, can_hold, format_of, traits_of
 from upscale.pictures.names import shown
 from upscale.pictures.picture import Frame, Metadata, Picture, Sequence
+from upscale.pictures.profiles import in_srgb
 from upscale.pictures.publish import one_line, publish
 from upscale.pictures.thumbnail import thumbnail
 
@@ -167,7 +168,9 @@ def _one_line_errors(name: Format) -> Generator[None]:
 
 
 def _prepared(picture: Picture, name: Format) -> Picture:
-    """The picture in a depth that the format has, its metadata true to its size."""
+    """The picture in a depth and colours that the format has, its metadata true to its size."""
+    if "icc" not in traits_of(name).carries:
+        picture = in_srgb(picture)
     depth = next(size for size in (8, 16, 32) if size >= traits_of(name).depth)
     alpha = None if picture.alpha is None else in_depth(picture.alpha, depth)
     metadata = _current(picture)
