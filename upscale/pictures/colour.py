@@ -7,6 +7,7 @@ ever clipped to another gamut. Light itself (gamma 1) and values beyond 0..1 nee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,8 @@ class ToneCurve:
 def tone_curve(pixels: Pixels, metadata: Metadata) -> ToneCurve | None:
     """The curve that a picture needs before a network sees it; None if it needs none.
 
+    Floats that are not finite get none: no network takes them.
+
     Args:
         pixels: (H, W, 1 or 3), as read, with no arbitrary colours under transparent pixels.
         metadata: Its profile, or the transfer function that stands for one.
@@ -77,6 +80,8 @@ def tone_curve(pixels: Pixels, metadata: Metadata) -> ToneCurve | None:
     least, most = 0.0, 1.0
     if pixels.dtype.kind == "f":
         least, most = float(pixels.min()), float(pixels.max())
+        if not math.isfinite(most - least):
+            return None
     if metadata.icc is not None:
         light = _is_light(metadata.icc, pixels.shape[2])
     elif metadata.cicp is not None:
