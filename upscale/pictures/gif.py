@@ -1,4 +1,4 @@
-"""GIF, through Pillow: still pictures, and the blocks that animations are put together from."""
+"""Write GIF: still pictures, and the blocks that animations are put together from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image
 
 from upscale.pictures import flat
-from upscale.pictures.decoded import Header, Raster
-from upscale.pictures.picture import Metadata, Picture, Pixels
+from upscale.pictures.picture import Picture, Pixels
 
 END = b";"
 """What stands behind the last image block."""
@@ -20,40 +19,7 @@ _COLOURS = 256
 _VISIBLE = 128
 _BLOCK_BYTES = 255
 _MAX_REPEATS = 65535
-
-
-def read_header(file: BinaryIO) -> Header:
-    """Size of the logical screen, frames, plays and comment.
-
-    Raises:
-        Exception: Whatever Pillow raises on damaged content.
-    """
-    image = GifImagePlugin.GifImageFile(file)
-    width, height = image.size
-    comment = image.info.get("comment", b"").decode("utf-8", "replace").rstrip("\0")
-    # The file counts how often an animation is repeated; without a count it is shown once.
-    repeats = image.info.get("loop")
-    plays = 1 if repeats is None else repeats and repeats + 1
-    return Header(
-        width,
-        height,
-        frames=image.n_frames,
-        plays=plays,
-        metadata=Metadata(comment=comment or None),
-    )
-
-
-def decode(file: BinaryIO) -> Raster:
-    """Decode the first picture.
-
-    Raises:
-        Exception: Whatever Pillow raises on damaged content.
-    """
-    image = GifImagePlugin.GifImageFile(file)
-    if image.mode == "L" and "transparency" in image.info:
-        image.load()
-        return Raster.of(np.asarray(image.convert("LA")))
-    return flat.raster_of(image)
+_CLEARED = 2
 
 
 def encode(picture: Picture, target: BinaryIO) -> None:
@@ -81,7 +47,13 @@ def start(width: int, height: int, plays: int, comment: str | None) -> bytes:
     return head
 
 
-def image_block(picture: Picture, centiseconds: int = 0, *, disposal: int = 0) -> bytes:
+def image_block(
+    picture: Picture,
+    centiseconds: int = 0,
+    *,
+    disposal: int = 0,
+    place: tuple[int, int] = (0, 0),
+) -> bytes:
     """A frame with a table of its own colours.
 
     At most 256 colours are kept exactly, and more are dithered to 256; transparency counts as one
@@ -91,9 +63,11 @@ def image_block(picture: Picture, centiseconds: int = 0, *, disposal: int = 0) -
         picture: uint8 pixels.
         centiseconds: How long the frame is shown.
         disposal: What becomes of it afterwards: 0 or 1 it stays, 2 it is cleared, 3 undone.
+        place: Its left and top on the logical screen.
     """
     hidden = None if picture.alpha is None else picture.alpha < _VISIBLE
-    if hidden is not None and not hidden.any():
+    # What is cleared becomes transparent in browsers; some programs need to be told the colour.
+    if hidden is not None and not hidden.any() and disposal != _CLEARED:
         hidden = None
     limit = _COLOURS if hidden is None else _COLOURS - 1
     colour = flat.image_of(Picture(picture.pixels)).convert("RGB")
@@ -106,7 +80,7 @@ def image_block(picture: Picture, centiseconds: int = 0, *, disposal: int = 0) -
     image.putpalette(table)
     parts = GifImagePlugin.getdata(
         image,
-        (0, 0),
+        place,
         duration=10 * centiseconds,
         disposal=disposal,
         transparency=transparency,

@@ -199,8 +199,9 @@ _ENCODERS: Mapping[Format, _Encoder] = {
     "gif": lambda picture, target, _: gif.encode(picture, target),
 }
 _SEQUENCE_ENCODERS: Mapping[Format, _SequenceEncoder] = {
-    "png": animation_write.write_png,
+    "png": lambda animation, target, _: animation_write.write_png(animation, target),
     "webp": animation_write.write_webp,
+    "gif": lambda animation, target, _: animation_write.write_gif(animation, target),
     "tiff": lambda pages, target, _: tiff_write.encode(
         (page.picture for page in pages.frames()), target
     ),
