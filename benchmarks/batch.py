@@ -1,0 +1,134 @@
+"""Memory and time of batches of many small pictures: both must not grow with their number.
+
+    python -m benchmarks.batch                                       # pixels repeated, no network
+    python -m benchmarks.batch --network realesr-animevideov3 --counts 100 1000
+
+Each batch is a process of its own. Without a network the time is what a picture costs beside the
+computing: finding, planning, reading, writing (with its flush to the disk) and reporting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+
+from upscale.cli import pictures
+from upscale.cli.session import Session
+from upscale.jobs import ModelFacts, make_plan
+from upscale.options import EngineOptions, Options, OutputOptions, ReportOptions, RunOptions
+
+COUNTS = (100, 1_000, 10_000)
+WIDTH, HEIGHT = 32, 24
+SCALE = 4
+
+
+class Repeater:
+    """Stands in for the engine: repeats pixels, which takes next to no time."""
+
+    def run(self, array: np.ndarray, *, progress: Callable, **_: object) -> SimpleNamespace:
+        """Enlarge (H, W, C) by SCALE and report one tile."""
+        pixels = array.repeat(SCALE, 0).repeat(SCALE, 1)
+        progress(SimpleNamespace(done=1, total=1))
+        report = SimpleNamespace(
+            model="repeat", tile=0, device="cpu", precision="fp32", resize=None
+        )
+        return SimpleNamespace(pixels=pixels, report=report)
+
+
+def make_pictures(folder: Path, count: int) -> None:
+    """Write `count` small PNGs of noise, which all differ."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        pixels = generator.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{number:05}.png"), pixels)
+
+
+def work(folder: Path, jobs: int, network: str | None) -> None:
+    """One measured batch in this process; prints a JSON object."""
+    source, target = str(folder / "in"), f"{folder / 'out'}/"
+    options = Options(
+        engine=EngineOptions(model=network or "repeat"),
+        output=OutputOptions(output=target),
+        run=RunOptions(jobs=jobs),
+        report=ReportOptions(json=True, quiet=True),
+    )
+    facts = ModelFacts(options.engine.model, SCALE)
+    if network is None:
+        pictures.make_upscaler = lambda engine, view: Repeater()
+    out = io.TextIOWrapper(io.BytesIO())
+    session = Session(io.BytesIO(), out, sys.stderr, {})
+    before = peak()
+    started = time.perf_counter()
+    make_plan([source], options, facts, lambda: b"")
+    planned = time.perf_counter()
+    code = pictures.upscale_pictures(session, [source], options, facts=facts)
+    ended = time.perf_counter()
+    lines = out.buffer.getvalue().splitlines()
+    assert code == 0
+    assert all(json.loads(line)["status"] == "done" for line in lines)
+    assert len(list(Path(target).iterdir())) == len(lines)
+    print(
+        json.dumps(
+            {
+                "files": len(lines),
+                "planning": planned - started,
+                "all": ended - planned,
+                "before": before,
+                "peak": peak(),
+            }
+        )
+    )
+
+
+def peak() -> float:
+    """Peak resident memory of this process in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(count: int, jobs: int, network: str | None) -> dict[str, float]:
+    """Run a batch of `count` pictures in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        make_pictures(Path(name) / "in", count)
+        command = [sys.executable, "-m", "benchmarks.batch", "--work", name, "--jobs", str(jobs)]
+        command += ["--network", network] if network else []
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def main() -> None:
+    """Print a table, a row for each number of pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--network", help="a network's name; none: pixels are repeated")
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work is not None:
+        work(arguments.work, arguments.jobs, arguments.network)
+        return
+    print("| pictures | planning s | all s | ms a picture | MiB before | peak MiB |")
+    print("|---|---|---|---|---|---|")
+    for count in arguments.counts:
+        row = measure(count, arguments.jobs, arguments.network)
+        each = row["all"] / row["files"] * 1000
+        print(
+            f"| {row['files']} | {row['planning']:.2f} | {row['all']:.1f} | {each:.2f} "
+            f"| {row['before']:.0f} | {row['peak']:.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
