@@ -10,7 +10,7 @@ from upscale.compare.page import Version
 from upscale.errors import PictureError
 from upscale.pictures import Metadata, Picture, encode_picture, read_picture, read_size
 from upscale.pictures.depth import in_depth
-from upscale.pictures.formats import Format, sniff
+from upscale.pictures.formats import SNIFF_BYTES, Format, sniff
 from upscale.pictures.names import shown
 from upscale.pictures.publish import one_line
 
@@ -21,7 +21,6 @@ _SHOWN_BY_BROWSERS: Mapping[Format, str] = {
     "gif": "image/gif",
     "avif": "image/avif",
 }
-_START_BYTES = 16
 
 
 def version_of_file(path: Path, label: str) -> Version:
@@ -32,7 +31,7 @@ def version_of_file(path: Path, label: str) -> Version:
     """
     try:
         with path.open("rb") as file:
-            kind = sniff(file.read(_START_BYTES))
+            kind = sniff(file.read(SNIFF_BYTES))
         media_type = None if kind is None else _SHOWN_BY_BROWSERS.get(kind)
         if media_type is None:
             return version_of_picture(read_picture(path), label)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from upscale.errors import PictureError
 from upscale.pictures import (
+    SNIFF_BYTES,
     Format,
     format_named,
     is_picture_name,
@@ -123,9 +124,9 @@ def read_names(listing: bytes) -> list[str]:
 def own_format(source: Source) -> Format | None:
     """Return the format of an input: by its first bytes, else by its suffix."""
     if isinstance(source.data, bytes):
-        return sniff(source.data[:16])
+        return sniff(source.data[:SNIFF_BYTES])
     with source.data.open("rb") as file:
-        found = sniff(file.read(16))
+        found = sniff(file.read(SNIFF_BYTES))
     return found or format_named(source.data.name)
 
 

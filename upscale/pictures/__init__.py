@@ -5,6 +5,7 @@ from __future__ import annotations
 from upscale.pictures.alpha import extend_colour
 from upscale.pictures.encoding import Encoding
 from upscale.pictures.formats import (
+    SNIFF_BYTES,
     Format,
     can_hold,
     can_write,
@@ -39,6 +40,7 @@ from upscale.pictures.write import (
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "SNIFF_BYTES",
     "Encoding",
     "Format",
     "Frame",

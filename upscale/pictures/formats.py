@@ -71,14 +71,14 @@ TRAITS: Mapping[Format, Traits] = {
         "BMP", ".bmp", 8, True, "none", "one", False, True, 2**31 - 1, _carries("dpi"),
     ),
     "avif": Traits(
-        "AVIF", ".avif", 12, False, "full", "animation", True, True, 65536,
+        "AVIF", ".avif", 12, True, "full", "animation", True, True, 65536,
         _carries("icc", "exif", "xmp", "cicp"),
     ),
     "gif": Traits(
         "GIF", ".gif", 8, False, "binary", "animation", False, False, 65535, _carries("comment"),
     ),
     "heic": Traits(
-        "HEIC", ".heic", 12, False, "full", "one", True, True, 16384,
+        "HEIC", ".heic", 12, True, "full", "one", True, True, 16384,
         _carries("icc", "exif", "xmp", "cicp"),
     ),
     "jxl": Traits(
@@ -149,7 +149,11 @@ _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
     (b"8BPS\0\1", "psd"),
     (b"DDS ", "dds"),
 )
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+SNIFF_BYTES = 64
+"""How much of a file's start `sniff` wants to see."""
+
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _BMP_MAX_BYTES = 2**32 - 1 - 1078
 
 
@@ -213,17 +217,23 @@ def is_picture_name(path: Path) -> bool:
 
 
 def sniff(start: bytes) -> Format | None:
-    """The format of a file by its first bytes (16 are enough), whatever its name says."""
+    """The format of a file by its first bytes, whatever its name says."""
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "webp"
     if start[4:8] == b"ftyp":
-        brand = start[8:12]
-        if brand in (b"avif", b"avis"):
-            return "avif"
-        return "heic" if brand in _HEIC_BRANDS else None
+        return _brand(start)
     if start[:1] == b"P" and start[1:2] in b"123456Ff" and start[2:3].isspace():
         return "pnm"
     return next((name for signature, name in _SIGNATURES if start.startswith(signature)), None)
+
+
+def _brand(start: bytes) -> Format | None:
+    """The format by the brands of an ISO base media file; the general ones leave it to others."""
+    length = min(int.from_bytes(start[:4], "big"), len(start))
+    brands = {start[at : at + 4] for at in (8, *range(16, length, 4))}
+    if start[8:12] not in _AVIF_BRANDS | _HEIC_BRANDS:
+        return None
+    return "avif" if brands & _AVIF_BRANDS else "heic"
 
 
 def foreign_kind(start: bytes) -> str | None:

@@ -11,20 +11,30 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from upscale.errors import PictureError
+from upscale.errors import DependencyError, PictureError
 from upscale.pictures import (
     animation,
     animation_gif,
     animation_png,
+    avif,
     bmp,
     exif,
+    heif,
     jpeg,
+    jxl,
     png,
     tiff,
     webp,
 )
 from upscale.pictures.decoded import Header, MalformedError, Raster, Still, UnsupportedError
-from upscale.pictures.formats import Format, foreign_kind, format_named, sniff, traits_of
+from upscale.pictures.formats import (
+    SNIFF_BYTES,
+    Format,
+    foreign_kind,
+    format_named,
+    sniff,
+    traits_of,
+)
 from upscale.pictures.names import shown
 from upscale.pictures.picture import DEFAULT_MAX_PIXELS, Frame, Origin, Picture, Sequence
 
@@ -53,6 +63,9 @@ _READERS: Mapping[Format, _Reader] = {
         animation_gif.frames,
         animation_gif.read_shape,
     ),
+    "avif": _Reader(avif.read_header, avif.decode),
+    "heic": _Reader(heif.read_header, heif.decode),
+    "jxl": _Reader(jxl.read_header, jxl.decode, shape=jxl.read_shape),
 }
 
 
@@ -73,6 +86,7 @@ def read_file(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     Raises:
         PictureError: No picture, damaged, cut off, too large, or not readable. The frames of a
             sequence raise it, too.
+        DependencyError: The format needs a package that is not installed.
     """
     with _opened(source) as (name, file):
         kind = _format(name, file, source)
@@ -169,7 +183,7 @@ def _opened(source: Path | bytes) -> Generator[tuple[str, BinaryIO]]:
 
 def _format(name: str, file: BinaryIO, source: Path | bytes) -> Format:
     """The format of the content; of the name, where a format has no other sign."""
-    start = file.read(32)
+    start = file.read(SNIFF_BYTES)
     file.seek(0)
     if not start:
         raise PictureError(f"{name}: is empty; it holds no picture")
@@ -211,6 +225,7 @@ def _guarded(name: str, work: Callable[[], _T]) -> _T:
 
     Raises:
         PictureError: The work failed.
+        DependencyError: It needs a package that is not installed.
     """
     try:
         return work()
@@ -218,6 +233,8 @@ def _guarded(name: str, work: Callable[[], _T]) -> _T:
         raise PictureError(f"{name}: {error}; use an undamaged copy") from error
     except UnsupportedError as error:
         raise PictureError(f"{name}: {error}; convert it to plain RGB first") from error
+    except DependencyError as error:
+        raise DependencyError(f"{name}: {error}") from error
     except MemoryError:
         raise PictureError(f"{name}: needs more memory than there is") from None
     except Exception as error:

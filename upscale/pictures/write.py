@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from upscale.errors import OutputError
-from upscale.pictures import animation_write, bmp, exif, gif, jpeg, png, tiff_write, webp
+from upscale.pictures import (
+    animation_write,
+    avif_write,
+    bmp,
+    exif,
+    gif,
+    heif,
+    jpeg,
+    jxl,
+    png,
+    tiff_write,
+    webp,
+)
 from upscale.pictures.depth import in_depth
 from upscale.pictures.encoding import Encoding, Settled
 from upscale.pictures.formats import Format, can_hold, format_of, traits_of
@@ -159,7 +171,7 @@ def _one_line_errors(name: Format) -> Generator[None]:
         yield
     except MemoryError:
         raise OutputError(f"encoding {name} needs more memory than there is") from None
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise OutputError(f"cannot encode {name} ({one_line(error)})") from error
     except OSError as error:
         if error.errno is not None:
@@ -197,6 +209,9 @@ _ENCODERS: Mapping[Format, _Encoder] = {
     "tiff": lambda picture, target, _: tiff_write.encode([picture], target),
     "bmp": lambda picture, target, _: bmp.encode(picture, target),
     "gif": lambda picture, target, _: gif.encode(picture, target),
+    "avif": avif_write.encode,
+    "heic": heif.encode,
+    "jxl": jxl.encode,
 }
 _SEQUENCE_ENCODERS: Mapping[Format, _SequenceEncoder] = {
     "png": lambda animation, target, _: animation_write.write_png(animation, target),

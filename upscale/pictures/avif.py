@@ -1,0 +1,89 @@
+"""Read AVIF: 8 bits through Pillow; 10 and 12, which Pillow would cut to 8, through imagecodecs."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import BinaryIO
+
+import imagecodecs
+import numpy as np
+from PIL import AvifImagePlugin
+
+from upscale.pictures import cicp, exif, flat
+from upscale.pictures.bits import stretched
+from upscale.pictures.boxes import properties
+from upscale.pictures.decoded import Header, Raster, UnsupportedError
+from upscale.pictures.picture import Metadata
+
+_IDENTITY = 0
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Size, frames, orientation, depth and metadata.
+
+    Raises:
+        Exception: Whatever Pillow raises on damaged content.
+    """
+    data = file.read()
+    image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    # Pillow's `info` has an EXIF block that it wrote anew, without maker notes and thumbnail.
+    (width, height), frames, _, icc, block, turned, xmp = image._decoder.get_info()  # pyright: ignore[reportPrivateUsage]
+    primaries, transfer, matrix = _numbered_colour(data)
+    bits, _ = _coding(data)
+    # The orientation of the container counts, not that of EXIF.
+    metadata = Metadata(
+        icc=icc or None,
+        exif=exif.reset_orientation(exif.without_prefix(block or None)),
+        xmp=exif.reset_xmp_orientation(xmp or None),
+        cicp=None if icc else cicp.named(primaries, transfer),
+    )
+    return Header(
+        width,
+        height,
+        turned,
+        frames,
+        plays=0 if frames > 1 else 1,
+        metadata=metadata,
+        bits=bits if bits > 8 else None,
+        # Who stores red, green and blue as they are wants them exact.
+        lossless=matrix == _IDENTITY,
+    )
+
+
+def decode(file: BinaryIO) -> Raster:
+    """Decode the picture; 10 and 12 bits are stretched over 16.
+
+    Raises:
+        UnsupportedError: An animation of more than 8 bits.
+        Exception: Whatever the decoders raise on damaged content.
+    """
+    data = file.read()
+    image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    bits, grey = _coding(data)
+    if bits == 8:
+        raster = flat.raster_of(image)
+        return Raster(raster.pixels[..., :1], raster.alpha) if grey else raster
+    if image.n_frames > 1:
+        raise UnsupportedError(f"is an animation of {bits} bits a sample")
+    samples = imagecodecs.avif_decode(data)
+    return Raster.of(stretched(samples, bits) if samples.dtype == np.uint16 else samples)
+
+
+def _coding(data: bytes) -> tuple[int, bool]:
+    """Bits a sample, and whether the picture is grey, as the codec's configuration states.
+
+    A picture made of tiles, and an animation, have it elsewhere than the primary item; the first
+    one in the file is theirs then.
+    """
+    body = dict(properties(data)).get(b"av1C") or data.partition(b"av1C")[2]
+    high, twelve, grey = (bool(body[2] & bit) for bit in (0x40, 0x20, 0x10))
+    return 8 + 2 * high + 2 * (high and twelve), grey
+
+
+def _numbered_colour(data: bytes) -> tuple[int, int, int]:
+    """Primaries, transfer function and matrix by their numbers; 2 where they are not stated."""
+    for kind, body in properties(data):
+        if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 10:
+            return struct.unpack_from(">HHH", body, 4)
+    return 2, 2, 2
