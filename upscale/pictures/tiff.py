@@ -117,6 +117,7 @@ def _raster(file: BinaryIO, page: TiffPage) -> Raster:
 @contextmanager
 def _opened(file: BinaryIO) -> Generator[TiffFile]:
     """A file opened by tifffile, without numpy's warnings about numbers that overflow."""
+    file.seek(0)
     with np.errstate(all="ignore"), TiffFile(file) as tiff:
         yield tiff
 
