@@ -121,6 +121,16 @@ def test_several_inputs_make_the_output_a_folder(tmp_path):
     assert [job.target.name for job in made.items] == ["a.jpg", "b.png"]
 
 
+def test_a_template_tells_where_the_input_came_from(tmp_path):
+    photo = picture(tmp_path / "holiday" / "photo.webp")
+    job = only(
+        plan(photo, output=f"{tmp_path}/out/", name="{folder}/{stem}_{suffix}", format="png")
+    )
+    assert job.target == tmp_path / "out" / "holiday" / "photo_webp.png"
+    bare = photo.rename(photo.with_suffix(""))
+    assert only(plan(bare, name="{stem}_{suffix}")).target.name == "photo_webp.webp"
+
+
 def test_format_decides_the_suffix(tmp_path):
     photo = picture(tmp_path / "photo.jpg")
     job = only(plan(photo, format="webp"))

@@ -40,7 +40,8 @@ class Source:
     @property
     def suffix(self) -> str:
         """The suffix without its dot, that of the format where the name has none."""
-        return Path(self.label).suffix[1:] or extension(self, own_format(self))
+        found = Path(self.label).suffix[1:]
+        return found or extension(self, own_format(self) or FALLBACK_FORMAT)
 
     @property
     def parent(self) -> str:
