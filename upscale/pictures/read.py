@@ -21,8 +21,11 @@ from upscale.pictures import (
     exif,
     heif,
     jpeg,
+    jpeg2000,
     jxl,
+    others,
     png,
+    pnm,
     tiff,
     webp,
 )
@@ -66,6 +69,13 @@ _READERS: Mapping[Format, _Reader] = {
     "avif": _Reader(avif.read_header, avif.decode),
     "heic": _Reader(heif.read_header, heif.decode),
     "jxl": _Reader(jxl.read_header, jxl.decode, shape=jxl.read_shape),
+    "jpeg2000": _Reader(jpeg2000.read_header, jpeg2000.decode),
+    "pnm": _Reader(pnm.read_header, pnm.decode),
+    "tga": _Reader(others.read_tga, others.decode_tga),
+    "qoi": _Reader(others.read_qoi, others.decode_qoi),
+    "ico": _Reader(others.read_ico, others.decode_ico),
+    "psd": _Reader(others.read_psd, others.decode_psd),
+    "dds": _Reader(others.read_dds, others.decode_dds),
 }
 
 
