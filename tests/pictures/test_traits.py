@@ -150,7 +150,8 @@ def test_the_depth_of_the_table_is_what_comes_back(format, dtype):
     levels = 2 ** min(back.bits, 24) - 1
     error = np.abs(back.pixels / scale[back.pixels.dtype.name] - picture.pixels / scale[dtype])
     lossy = 0.15 if format == "gif" else 12 / 255
-    allowed = 0.51 / levels + 1e-7 if traits.lossless else lossy
+    # floats are rounded twice: to 16 bits, then to what the format has
+    allowed = 0.55 / levels + 1e-7 if traits.lossless else lossy
     assert error.max() <= allowed
 
 

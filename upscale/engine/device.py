@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+
 import torch
 
 from upscale.errors import DeviceError, UsageError
@@ -40,14 +44,53 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
         name = "fp32" if device.type == "cpu" else "fp16"
     if name not in PRECISIONS:
         raise UsageError(f"precision {name!r} is none of auto, {', '.join(PRECISIONS)}")
-    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise DeviceError("this GPU cannot compute in bf16: use --precision fp16")
+    if name == "bf16" and device.type == "cuda":
+        with torch.cuda.device(device):
+            if not torch.cuda.is_bf16_supported():
+                raise DeviceError("this GPU cannot compute in bf16: use --precision fp16")
     return PRECISIONS[name]
 
 
 def precision_name(dtype: torch.dtype) -> str:
     """The name of a precision, as options spell it."""
     return next(name for name, value in PRECISIONS.items() if value == dtype)
+
+
+@contextmanager
+def computing_on(device: torch.device) -> Generator[None]:
+    """Compute without gradients on a device, and in fp32 where fp32 is asked for.
+
+    TF32, which would cost three decimal digits, is switched for the whole process: it stays off
+    until the last of several threads leaves. Events and streams are those of the current device.
+    """
+    current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with torch.inference_mode(), current, _without_tf32:
+        yield
+
+
+class _WithoutTf32:
+    """Keeps cuDNN from rounding fp32 while any thread is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch.backends.cudnn.allow_tf32
+                torch.backends.cudnn.allow_tf32 = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch.backends.cudnn.allow_tf32 = self._before
+
+
+_without_tf32 = _WithoutTf32()
 
 
 def _has_mps() -> bool:

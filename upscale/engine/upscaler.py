@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from upscale.engine.canvas import DEPTHS, ArrayCanvas, as_picture
-from upscale.engine.device import pick_device, pick_precision, precision_name
+from upscale.engine.device import computing_on, pick_device, pick_precision, precision_name
 from upscale.engine.ensemble import TRANSFORMS, average_to, transformed
 from upscale.engine.loading import Model, load_model
 from upscale.engine.memory import Planes, automatic_tile, available_memory, picture_array
@@ -248,10 +247,7 @@ class Upscaler:
         self, picture: NDArray[Any], progress: ProgressCallback | None
     ) -> tuple[NDArray[Any], _Run]:
         """The picture at the model's own scale, in fp32 where half precision cannot hold it."""
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
-            # fp32 means fp32: TF32 would cost three decimal digits
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+        with computing_on(self._device):
             for dtype in self._precisions():
                 run = _Run(dtype, TRANSFORMS if self._tta else 1, progress)
                 try:

@@ -45,8 +45,15 @@ def remove_leftovers(folder: Path) -> None:
 def _held(folder: Path) -> tuple[Path, BinaryIO]:
     while True:
         path = folder / f".upscale-{secrets.token_hex(8)}.part"
-        # Exclusive, and with the permissions that the umask leaves to any new file.
-        file = path.open("x+b")
+        try:
+            # Exclusive, and with the permissions that the umask leaves to any new file.
+            file = path.open("x+b")
+        except FileNotFoundError:
+            if folder.exists():
+                raise
+            # A neighbour that failed has taken its new folder away.
+            folder.mkdir(parents=True, exist_ok=True)
+            continue
         with suppress(OSError):
             _hold(file)
         if path.exists():
