@@ -254,6 +254,7 @@ ALPHAS: dict[str, Callable[[np.ndarray, Network], np.ndarray]] = {
     "network, clamped, lack added once": lambda a, n: added(grey(a, n), a, 1),
     "network, clamped, lack added 4 times": lambda a, n: added(grey(a, n), a, 4),
     "network, clamped loosely, added 4 times": lambda a, n: added(grey(a, n), a, 4, 0.5),
+    "network, clamped loosely, added twice": lambda a, n: added(grey(a, n), a, 2, 0.5),
     "the same, slopes interpolated (chosen)": lambda a, n: held(grey(a, n), a),
     "bicubic, clamped": lambda a, n: clamped(filtered(a, Image.Resampling.BICUBIC), a),
     "Lanczos": lambda a, n: filtered(a).clip(0, 1),

@@ -22,7 +22,7 @@ _GENTLE, _STEEP = 0.25, 0.75
 _OVERSHOOT = 0.5
 """How far beyond the source pixels around it a pixel may be, as a part of what they span."""
 
-_ROUNDS = 4
+_ROUNDS = 2
 """How often what an enlarged alpha lacks is added back."""
 
 _BAND_ROWS = 256
