@@ -562,3 +562,13 @@ def test_frames_start_anew_at_each_call(shared):
     whole = list(found.frames())
     for one, other in itertools.zip_longest([*early, *half], whole):
         assert np.array_equal(one.picture.pixels, other.picture.pixels)
+
+
+def test_gif_keeps_the_colours_of_even_areas(noise):
+    pixels = noise(size=(120, 100)).pixels
+    pixels[:, :60] = (255, 255, 253)
+    pixels[60:, 60:90] = (7, 1, 90)
+    _, frames = opened(encode_sequence(animation([Picture(pixels), plain(1, (120, 100))]), "gif"))
+    written = frames[0].picture.pixels
+    assert (written[:, :60] == (255, 255, 253)).all()
+    assert (written[60:, 60:90] == (7, 1, 90)).all()

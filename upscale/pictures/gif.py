@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ _VISIBLE = 128
 _BLOCK_BYTES = 255
 _MAX_REPEATS = 65535
 _CLEARED = 2
+_WIDE = 64
 
 
 def encode(picture: Picture, target: BinaryIO) -> None:
@@ -93,8 +94,7 @@ def _exact(
     image: Image.Image, hidden: NDArray[np.bool_] | None, limit: int
 ) -> tuple[bytes, Pixels] | None:
     """The visible colours as a table, and each pixel's place in it; None when there are more."""
-    parts = np.asarray(image).astype(np.uint32)
-    packed = parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
+    packed = _packed(image)
     if hidden is not None:
         packed[hidden] = 0 if hidden.all() else packed[~hidden][0]
     # A few rows tell most pictures that have too many without sorting all of their pixels.
@@ -103,15 +103,38 @@ def _exact(
     colours, indices = np.unique(packed, return_inverse=True)
     if len(colours) > limit:
         return None
-    table = np.stack((colours >> 16, colours >> 8 & 255, colours & 255), 1).astype(np.uint8)
-    return table.tobytes(), indices.reshape(packed.shape).astype(np.uint8)
+    return _table(colours), indices.reshape(packed.shape).astype(np.uint8)
 
 
 def _dithered(image: Image.Image, limit: int) -> tuple[bytes, Pixels]:
-    """A table of the colours that fit best, and each pixel's place in it, errors diffused."""
-    palette = image.quantize(limit, Image.Quantize.MEDIANCUT)
-    reduced = image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-    return bytes(palette.getpalette() or ())[: 3 * limit], np.array(reduced)
+    """A table of the colours that fit best, and each pixel's place in it, errors diffused.
+
+    Colours of wide even areas are kept exactly, which an average would tint.
+    """
+    packed = _packed(image)
+    colours, counts = np.unique(packed, return_counts=True)
+    wide = colours[counts * _WIDE > packed.size]
+    fitting = image.quantize(limit - len(wide), Image.Quantize.MEDIANCUT)
+    table = (_table(wide) + bytes(fitting.getpalette() or ()))[: 3 * limit]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(table)
+    indices = np.array(image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
+    # Pillow takes the nearest colour to within four levels only.
+    for place, colour in enumerate(wide):
+        indices[packed == colour] = place
+    return table, indices
+
+
+def _packed(image: Image.Image) -> NDArray[Any]:
+    """The colour of each pixel as one number."""
+    parts = np.asarray(image).astype(np.uint32)
+    return parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
+
+
+def _table(colours: NDArray[Any]) -> bytes:
+    """A table of colours that are given as numbers."""
+    parts = np.stack((colours >> 16, colours >> 8 & 255, colours & 255), 1)
+    return parts.astype(np.uint8).tobytes()
 
 
 def _sub_blocks(data: bytes) -> bytes:
