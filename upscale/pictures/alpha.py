@@ -43,12 +43,13 @@ def extend_colour(pixels: NDArray[Any], alpha: NDArray[Any]) -> Pixels:
         Same shape and type. Pixels whose alpha is 4/255 or more, or the greatest of all, are
         unchanged; the array given is returned when that is every pixel.
     """
-    weight = np.clip(alpha / np.float32(_full(alpha)), 0, 1).astype(np.float32)
+    weight = (alpha / np.float32(_full(alpha))).astype(np.float32, copy=False).clip(0, 1)
     trusted = min(_TRUSTED, float(weight.max()))
     doubtful = weight < trusted
     if not doubtful.any():
         return pixels
-    spread = _fill((pixels * weight[..., None]).astype(np.float32), weight, trusted)
+    product = (pixels * weight[..., None]).astype(np.float32, copy=False)
+    spread = _fill(product, weight, trusted)
     if pixels.dtype.kind == "u":
         np.rint(spread, out=spread).clip(0, _full(pixels), out=spread)
     return np.where(doubtful[..., None], spread.astype(pixels.dtype), pixels)
@@ -138,17 +139,20 @@ def _put(target: Pixels, values: _Plane, low: _Plane, high: _Plane) -> None:
 def _fill(colour: _Plane, weight: _Plane, trusted: float) -> _Plane:
     """Colours everywhere, from weighted colours (H, W, C) and weights (H, W) that may be 0.
 
-    Weights of `trusted` and more count in full.
+    Weights of `trusted` and more count in full. The array of colours is used for the result.
     """
     height, width = weight.shape
-    own = (colour / np.maximum(weight, np.finfo(np.float32).tiny)[..., None]).astype(np.float32)
+    floor = np.maximum(weight, np.finfo(np.float32).tiny)[..., None]
     if max(height, width) == 1 or weight.min() >= trusted:
-        return own
+        return np.divide(colour, floor, out=colour)
     half = ((width + 1) // 2, (height + 1) // 2)
     colours, weights = (_resize(plane, half, cv2.INTER_AREA) for plane in (colour, weight))
     filled = _resize(_fill(colours, weights, trusted), (width, height), cv2.INTER_LINEAR)
-    trust = np.minimum(weight / np.float32(trusted), 1)[..., None]
-    return (filled + (own - filled) * trust).astype(np.float32)
+    np.divide(colour, floor, out=colour)
+    colour -= filled
+    colour *= np.minimum(weight / np.float32(trusted), 1)[..., None]
+    colour += filled
+    return colour
 
 
 def _resize(plane: _Plane, size: tuple[int, int], how: int) -> _Plane:
