@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import shutil
+import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +12,18 @@ import tifffile
 from PIL import Image
 
 from upscale.errors import PictureError
-from upscale.pictures import Metadata, encode_picture, exif, read_picture
+from upscale.pictures import (
+    Frame,
+    Metadata,
+    Sequence,
+    encode_picture,
+    encode_sequence,
+    exif,
+    read_file,
+    read_picture,
+    read_size,
+    tiff_write,
+)
 
 
 def written(samples, **options):
@@ -290,3 +304,153 @@ def test_ycbcr_that_is_no_jpeg_is_turned_once(shared, orientation):
         [orientation], order + "u2"
     ).tobytes()
     assert np.array_equal(read_picture(bytes(data)).pixels, exif.upright(stored, orientation))
+
+
+def document(pages, count=None):
+    frames = [Frame(page) for page in pages]
+    return Sequence(lambda: iter(frames), count or len(frames), 1, False, "tiff")
+
+
+def kinds(noise):
+    return [
+        noise("uint8", 3, size=(53, 37)),
+        noise("uint16", 1, size=(20, 90)),
+        noise("float32", 3, True, size=(31, 8)),
+        noise("uint8", 1, True, size=(1, 1)),
+    ]
+
+
+def test_pages_of_any_kind_keep_their_own_metadata(noise, exif_block):
+    pages = []
+    for number, page in enumerate(kinds(noise)):
+        said = Metadata(
+            icc=b"profile %d" % number, xmp=b"<x%d/>" % number, dpi=(72.0 + number, 90.0)
+        )
+        pages.append(replace(page, metadata=said))
+    pages[0] = replace(pages[0], metadata=replace(pages[0].metadata, exif=exif_block(1)))
+    data = encode_sequence(document(pages), "tiff")
+    found = read_file(data)
+    assert isinstance(found, Sequence) and not found.animated and found.count == 4
+    for frame, page in zip(found.frames(), pages, strict=True):
+        back = frame.picture
+        assert frame.seconds is None and back.pixels.dtype == page.pixels.dtype
+        assert np.array_equal(back.samples(), page.samples())
+        assert (back.metadata.icc, back.metadata.xmp) == (page.metadata.icc, page.metadata.xmp)
+        assert back.metadata.dpi == pytest.approx(page.metadata.dpi)
+        assert (back.metadata.exif is None) == (page is not pages[0])
+
+
+def test_other_programs_read_the_pages(noise, tmp_path):
+    pages = kinds(noise)
+    data = encode_sequence(document(pages), "tiff")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        seen = [page.asarray() for page in file.pages]
+    for page, samples in zip(pages, seen, strict=True):
+        assert np.array_equal(samples.reshape(page.samples().shape), page.samples())
+    if shutil.which("identify"):
+        path = tmp_path / "pages.tif"
+        path.write_bytes(data)
+        told = subprocess.run(
+            ["identify", "-format", "%wx%h %z,", path], check=True, capture_output=True, text=True
+        )
+        assert told.stdout == "53x37 8,20x90 16,31x8 32,1x1 8,"
+
+
+def test_pages_are_written_as_they_come(noise):
+    target, sizes = io.BytesIO(), []
+
+    def pages():
+        for _ in range(5):
+            sizes.append(len(target.getvalue()))
+            yield noise(size=(100, 100))
+
+    tiff_write.encode(pages(), target)
+    assert all(late > early + 20_000 for early, late in itertools.pairwise(sizes[1:]))
+
+
+def test_many_large_pages_get_long_offsets(noise):
+    data = encode_sequence(document([noise()], 10**6), "tiff")
+    assert data[:4] == b"II+\0"
+    assert read_picture(data).width == 53
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
+def test_reduced_copies_and_masks_between_pages_are_passed_over(compression):
+    pages = [noise((30 + number, 20), "u1") for number in range(3)]
+    target = io.BytesIO()
+    with tifffile.TiffWriter(target) as file:
+        for page in pages:
+            file.write(page[::2, ::2], subfiletype=1, compression=compression)
+            file.write(page, subfiletype=2, compression=compression)
+            file.write(page > 90, subfiletype=4, photometric="mask")
+    found = read_file(target.getvalue())
+    assert read_size(target.getvalue()) == (20, 30)
+    for frame, page in zip(found.frames(), pages, strict=True):
+        assert np.array_equal(frame.picture.pixels[..., 0], page)
+
+
+def test_a_page_behind_its_reduced_copy_is_the_picture():
+    page = noise((30, 20), "u1")
+    target = io.BytesIO()
+    with tifffile.TiffWriter(target) as file:
+        file.write(page[::2, ::2], subfiletype=1)
+        file.write(page)
+    assert np.array_equal(read_picture(target.getvalue()).pixels[..., 0], page)
+    assert read_size(target.getvalue()) == (20, 30)
+
+
+def raw_file(tags=(), **options):
+    """A thumbnail, inside which the shot lies."""
+    target = io.BytesIO()
+    with tifffile.TiffWriter(target) as file:
+        file.write(noise((12, 16, 3), "u1"), photometric="rgb", extratags=tags, **options)
+        if "subifds" in options:
+            file.write(noise((120, 160), "u2"), photometric="minisblack")
+    return target.getvalue()
+
+
+def test_camera_raw_files_are_not_taken_for_their_thumbnails():
+    version = (50706, "B", 4, (1, 4, 0, 0), True)
+    for data in (raw_file([version]), raw_file([], subifds=1, subfiletype=1)):
+        for reading in (read_file, read_picture, read_size):
+            with pytest.raises(PictureError, match="camera raw"):
+                reading(data)
+    assert read_picture(raw_file(subifds=1)).width == 16
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_document_that_is_cut_off_is_refused_wherever_the_cut_is(big):
+    target = io.BytesIO()
+    with tifffile.TiffWriter(target, bigtiff=big) as file:
+        for _ in range(4):
+            file.write(noise((50, 60), "u1"), metadata=None)
+    data = target.getvalue()
+    assert len(list(read_file(data).frames())) == 4
+    for length in range(20, len(data), 211):
+        with pytest.raises(PictureError, match=r"cut off|damaged"):
+            list(read_file(data[:length]).frames())
+
+
+def test_pages_in_a_ring_are_refused():
+    target = io.BytesIO()
+    tifffile.imwrite(target, noise((3, 50, 60), "u1"), photometric="minisblack", metadata=None)
+    data = bytearray(target.getvalue())
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        starts = [page.offset for page in file.pages]
+        last = len(file.pages[-1].tags)
+    place = starts[-1] + 2 + 12 * last
+    data[place : place + 4] = starts[0].to_bytes(4, "little")
+    with pytest.raises(PictureError, match="damaged"):
+        read_file(bytes(data))
+
+
+def test_a_later_page_above_the_limit_is_refused_before_it_is_decoded(monkeypatch):
+    target = io.BytesIO()
+    with tifffile.TiffWriter(target) as file:
+        file.write(noise((10, 10), "u1"))
+        file.write(np.zeros((2000, 3000), np.uint8), compression="zlib")
+    frames = read_file(target.getvalue(), max_pixels=1_000_000).frames()
+    assert next(frames).picture.width == 10
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", pytest.fail)
+    with pytest.raises(PictureError, match="limit"):
+        next(frames)

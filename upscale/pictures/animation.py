@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -75,7 +76,7 @@ def composed(header: Header, patches: Sequence[Patch]) -> Iterator[Still]:
         seen = samples[: area.shape[0], : area.shape[1]]
         area[...] = _laid_over(area, seen) if patch.over else seen
         shown = canvas.copy() if transparent else canvas[..., :-1].copy()
-        yield Still(_header_of(header, number), Raster.of(shown), patch.seconds)
+        yield Still(_header_of(header, number), partial(Raster.of, shown), patch.seconds)
         if before is not None:
             area[...] = before
         elif patch.disposal == "clear":
@@ -93,9 +94,9 @@ def webp_frames(file: BinaryIO) -> Iterator[Still]:
     image = WebPImagePlugin.WebPImageFile(file)
     for number in range(header.frames):
         image.seek(number)
-        raster = flat.raster_of(image)
+        image.load()
         seconds = Fraction(int(image.info["duration"]), 1000)
-        yield Still(_header_of(header, number), raster, seconds)
+        yield Still(_header_of(header, number), partial(flat.raster_of, image), seconds)
 
 
 def _header_of(header: Header, number: int) -> Header:

@@ -60,7 +60,7 @@ def decode(file: BinaryIO) -> Raster:
         Exception: Whatever Pillow raises on damaged content.
     """
     stored = _stored(file, 1)
-    return next(composed(_header(stored), stored.patches)).raster
+    return next(composed(_header(stored), stored.patches)).decode()
 
 
 def frames(file: BinaryIO) -> Iterator[Still]:

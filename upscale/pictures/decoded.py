@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -74,8 +75,14 @@ class Raster:
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """One frame of an animation, composed as a viewer shows it, or one page of a document."""
+    """One frame of an animation, composed as a viewer shows it, or one page of a document.
+
+    Attributes:
+        header: Known before `decode` is called.
+        decode: Its samples; to be called before the next one is asked for.
+        seconds: How long it is shown; None for a page.
+    """
 
     header: Header
-    raster: Raster
+    decode: Callable[[], Raster]
     seconds: Fraction | None = None

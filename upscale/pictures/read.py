@@ -154,7 +154,7 @@ def _frames(source: Path | bytes, kind: Format, max_pixels: int) -> Iterator[Fra
 
 
 def _frame(still: Still, kind: Format) -> Frame:
-    return Frame(_upright(still.header, still.raster, kind), still.seconds)
+    return Frame(_upright(still.header, still.decode(), kind), still.seconds)
 
 
 def _check_pixels(name: str, header: Header, limit: int) -> None:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import BinaryIO
 
 import imagecodecs
@@ -40,7 +41,8 @@ _THROUGH_LIBTIFF = (2, 3, 4, 5, 32773)
 # None, deflate, LZMA, Zstandard.
 _COMPRESSIONS = (1, 8, 32946, 34925, 50000, _OLD_JPEG, _JPEG, *_THROUGH_LIBTIFF)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
-_MAX_PAGES = 1000
+_INNER_PAGES, _DNG_VERSION = 330, 50706
+_MAX_PAGES = 10_000
 _MAX_SAMPLES = 64
 _MAX_TILES_BEYOND = 64
 _warnings_lock = threading.Lock()
@@ -53,7 +55,8 @@ def read_header(file: BinaryIO) -> Header:
         Exception: Whatever tifffile raises on damaged content.
     """
     with _opened(file) as tiff:
-        header = replace(_header(tiff.pages.first), frames=len(_pages(tiff)))
+        pages = _pages(file, tiff)
+        header = replace(_header(pages[0]), frames=len(pages))
     return replace(header, metadata=replace(header.metadata, exif=_exif_block(file)))
 
 
@@ -64,7 +67,7 @@ def read_shape(file: BinaryIO) -> Header:
         Exception: Whatever tifffile raises on damaged content.
     """
     with _opened(file) as tiff:
-        return _shape(tiff.pages.first)
+        return _shape(_first(file, tiff))
 
 
 def decode(file: BinaryIO) -> Raster:
@@ -76,7 +79,7 @@ def decode(file: BinaryIO) -> Raster:
         Exception: Whatever tifffile and imagecodecs raise on damaged content.
     """
     with _opened(file) as tiff:
-        return _raster(file, tiff.pages.first)
+        return _raster(file, _first(file, tiff))
 
 
 def decode_pages(file: BinaryIO) -> Iterator[Still]:
@@ -87,10 +90,10 @@ def decode_pages(file: BinaryIO) -> Iterator[Still]:
     """
     block = _exif_block(file)
     with _opened(file) as tiff:
-        for page in _pages(tiff):
+        for page in _pages(file, tiff):
             header = _header(page)
             metadata = replace(header.metadata, exif=block)
-            yield Still(replace(header, metadata=metadata), _raster(file, page))
+            yield Still(replace(header, metadata=metadata), partial(_raster, file, page))
             block = None
 
 
@@ -152,17 +155,57 @@ def _captions(page: TiffPage) -> bytes | None:
             return None
 
 
-def _pages(tiff: TiffFile) -> list[TiffPage]:
-    """Pages that are no reduced copies, up to a limit; damage in a later page ends them."""
-    pages = [tiff.pages.first]
-    for index in range(1, _MAX_PAGES):
-        try:
-            page = tiff.pages.get(index).aspage()
-        except Exception:
-            break
-        if not page.is_reduced:
-            pages.append(page)
-    return pages
+def _first(file: BinaryIO, tiff: TiffFile) -> TiffPage:
+    """The first of `_pages`, which rarely takes a look at the others."""
+    first = tiff.pages.first
+    return _pages(file, tiff)[0] if first.is_reduced or _DNG_VERSION in first.tags else first
+
+
+def _pages(file: BinaryIO, tiff: TiffFile) -> list[TiffPage]:
+    """Pages that are neither reduced copies nor masks of others.
+
+    Raises:
+        UnsupportedError: They are reduced copies of what only a raw converter reads.
+        MalformedError: See `_count`.
+    """
+    pages = [tiff.pages.get(index).aspage() for index in range(_count(file, tiff))]
+    found = [page for page in pages if not (page.is_reduced or page.is_mask)]
+    tags = pages[0].tags
+    # Cameras put the shot into an inner directory of its thumbnail's.
+    if _DNG_VERSION in tags or (_INNER_PAGES in tags and not found):
+        raise UnsupportedError("is a camera raw file, which must be developed")
+    return found or pages[:1]
+
+
+def _count(file: BinaryIO, tiff: TiffFile) -> int:
+    """How many pages, masks and copies there are.
+
+    tifffile ends at a page that it cannot find, and goes on for ever in a ring.
+
+    Raises:
+        MalformedError: A page is beyond the end of the file, or leads back to an earlier one.
+        UnsupportedError: There are too many.
+    """
+    layout, seen = tiff.tiff, set[int]()
+    place = 8 if layout.is_bigtiff else 4
+    while start := _number(file, place, layout.offsetformat) or 0:
+        tags = _number(file, start, layout.tagnoformat)
+        if tags is None:
+            raise MalformedError("is cut off")
+        if start in seen:
+            raise MalformedError("is damaged")
+        seen.add(start)
+        if len(seen) > _MAX_PAGES:
+            raise UnsupportedError(f"has more than {_MAX_PAGES} pages, which is not supported")
+        place = start + layout.tagnosize + tags * layout.tagsize
+    return len(seen)
+
+
+def _number(file: BinaryIO, place: int, format: str) -> int | None:
+    """A number at a place; None beyond the end."""
+    file.seek(place)
+    data = file.read(struct.calcsize(format))
+    return struct.unpack(format, data)[0] if len(data) == struct.calcsize(format) else None
 
 
 def _content(page: TiffPage, tag: int) -> bytes | None:

@@ -23,16 +23,16 @@ _XMP, _IPTC = 700, 33723
 _Tag = tuple[int | str, int | str, int | None, Any, bool]
 
 
-def encode(pages: Iterable[Picture], target: BinaryIO) -> None:
+def encode(pages: Iterable[Picture], target: BinaryIO, count: int = 1) -> None:
     """Encode pages losslessly in the depth of their pixels, into an empty file.
 
-    Only the first page's EXIF is written: the file has one place for it.
+    Only the first page's EXIF is written: the file has one place for it. Offsets become longer than
+    32 bits where `count` pages like the first may need them.
     """
     remaining = iter(pages)
     first = next(remaining)
     block = first.metadata.exif
-    # A sequence may become large, too, but there is no knowing before its end.
-    big = first.pixels.nbytes * 4 // 3 > _CLASSIC_MAX_BYTES
+    big = count * first.pixels.nbytes * 4 // 3 > _CLASSIC_MAX_BYTES
     behind = None if big or block is None else _base(block)
     if behind is not None:
         target.write(behind.block)

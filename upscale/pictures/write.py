@@ -218,6 +218,6 @@ _SEQUENCE_ENCODERS: Mapping[Format, _SequenceEncoder] = {
     "webp": animation_write.write_webp,
     "gif": lambda animation, target, _: animation_write.write_gif(animation, target),
     "tiff": lambda pages, target, _: tiff_write.encode(
-        (page.picture for page in pages.frames()), target
+        (page.picture for page in pages.frames()), target, pages.count
     ),
 }
