@@ -13,6 +13,7 @@ import cv2
 import pytest
 
 from upscale.checkpoints import catalog
+from upscale.pictures.formats import TRAITS, Traits
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -96,3 +97,27 @@ def test_the_table_of_networks_is_the_catalogue():
         if name != "realesr-general-wdn-x4v3"  # the partner of --denoise, not for use alone
     }
     assert listed == there
+
+
+def format_row(traits: Traits) -> str:
+    """What the README's table says of a format."""
+    bits = {32: "8, 16, float", 16: "8, 16", 12: "8, 10, 12", 8: "8"}[traits.depth]
+    colours = "256 colours" if not traits.lossy and not traits.lossless else bits
+    cells = [
+        traits.label,
+        colours,
+        "one channel" if traits.grey else "three equal",
+        {"none": "", "binary": "all or nothing", "full": "yes"}[traits.alpha],
+        {"one": "", "animation": "animation", "pages": "pages"}[traits.frames],
+        "" if not traits.lossless else "`--lossless`" if traits.lossy else "always",
+    ]
+    fields = ("icc", "exif", "xmp", "iptc", "dpi", "comment")
+    cells += ["yes" if field in traits.carries else "" for field in fields]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_table_of_formats_is_what_the_code_does():
+    """The other half of the proof is tests/pictures/test_traits.py."""
+    table = README.partition("<!-- table: formats -->\n")[2].partition("<!-- end -->")[0]
+    rows = [re.sub(r" +", " ", row) for row in table.splitlines()[2:]]
+    assert rows == [re.sub(r" +", " ", format_row(traits)) for traits in TRAITS.values()]
