@@ -16,6 +16,8 @@ from upscale.pictures.encoding import Settled
 from upscale.pictures.picture import Metadata, Picture
 
 _LOSSLESS = -1
+# Four times as fast as libheif's own choice, and on a photograph 5 % larger.
+_PRESET = "fast"
 _IDENTITY, _BT601 = 0, 6
 _SRGB = (1, 13)
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -91,6 +93,7 @@ def encode(picture: Picture, target: BinaryIO, settled: Settled) -> None:
         target,
         quality=_LOSSLESS if settled.lossless else settled.quality,
         chroma=444,
+        enc_params={"preset": _PRESET},
         bit_depth=bits,
         color_primaries=primaries,
         transfer_characteristics=transfer,

@@ -14,7 +14,7 @@ import numpy as np
 from upscale.errors import DependencyError
 from upscale.pictures import cicp, exif, jpeg, jxl_header
 from upscale.pictures.alpha import unmultiply
-from upscale.pictures.bits import stretched
+from upscale.pictures.bits import looked_up, stretched
 from upscale.pictures.boxes import box, boxes
 from upscale.pictures.decoded import Header, MalformedError, Raster, UnsupportedError
 from upscale.pictures.encoding import Settled
@@ -22,7 +22,9 @@ from upscale.pictures.jxl_header import Codestream
 from upscale.pictures.picture import DEFAULT_MAX_PIXELS, Metadata, Picture, Pixels
 
 _CODESTREAM = b"\xff\x0a"
+_ALL_THREADS = 0
 _PACKED_JPEG = b"jbrd"
+_MAX_CHANNELS = 8
 _MAX_METADATA_BYTES = 16 * 1024 * 1024
 _SRGB_TRANSFER, _TRANSFER_BITS, _TRANSFER_OFFSET = 13, 4, 2
 
@@ -76,16 +78,18 @@ def decode(file: BinaryIO) -> Raster:
 
     Raises:
         MalformedError: Damaged or cut off.
-        UnsupportedError: It stores inks.
+        UnsupportedError: It stores inks, or a great many channels.
         Exception: Whatever the decoder raises on damaged content.
     """
     data = file.read()
     found, plain = _parsed(data)
     if _PACKED_JPEG in plain:
         return jpeg.decode(_unpacked(data, found))
-    if jxl_header.BLACK in found.channels:
-        raise UnsupportedError("stores inks")
-    samples = imagecodecs.jpegxl_decode(data, index=0, keeporientation=True)
+    if jxl_header.BLACK in found.channels or len(found.channels) > _MAX_CHANNELS:
+        raise UnsupportedError("stores inks or other things than colours")
+    samples = imagecodecs.jpegxl_decode(
+        data, index=0, keeporientation=True, numthreads=_ALL_THREADS
+    )
     # Without alpha, channels beside grey come as planes.
     if samples.shape[:2] != (found.height, found.width):
         samples = samples[0]
@@ -105,6 +109,7 @@ def encode(picture: Picture, target: BinaryIO, settled: Settled) -> None:
         level=None if settled.lossless else settled.quality,
         lossless=settled.lossless,
         usecontainer=True,
+        numthreads=_ALL_THREADS,
     )
     target.write(_tagged(bytes(plain)))
     if picture.metadata.exif:
@@ -137,7 +142,7 @@ def _parsed(data: bytes) -> tuple[Codestream, dict[bytes, bytes]]:
 def _unpacked(data: bytes, found: Codestream) -> BinaryIO:
     """The JPEG that was packed, byte for byte."""
     _check_size(found)
-    return io.BytesIO(imagecodecs.jpegxl_decode_jpeg(data, numthreads=0))
+    return io.BytesIO(imagecodecs.jpegxl_decode_jpeg(data, numthreads=_ALL_THREADS))
 
 
 def _profile(data: bytes, found: Codestream) -> bytes | None:
@@ -175,7 +180,8 @@ def _linear(samples: Pixels, colours: int) -> Pixels:
     light = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
     result = samples.copy()
     if whole:
-        result[..., :colours] = np.rint(light * 65535).astype(np.uint16)[samples[..., :colours]]
+        table = np.rint(light * 65535).astype(np.uint16)
+        result[..., :colours] = looked_up(table, samples[..., :colours])
     else:
         result[..., :colours] = light
     return result

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from upscale.pictures.bits import scaled
 from upscale.pictures.decoded import Header, MalformedError, Raster, UnsupportedError
 from upscale.pictures.picture import Pixels
 
@@ -62,7 +63,8 @@ def decode(file: BinaryIO) -> Raster:
     if not 1 <= head.scale <= 65535:
         raise UnsupportedError("has more than 16 bits a sample")
     samples = _numbers(data, head, "u1" if head.scale < 256 else ">u2")
-    return Raster.of(_stretched(samples, int(head.scale)))
+    kind = np.dtype(np.uint8 if head.scale < 256 else np.uint16)
+    return Raster.of(scaled(samples, int(head.scale), kind))
 
 
 def _head(data: bytes) -> _Head:
@@ -86,8 +88,7 @@ def _numbers(data: bytes, head: _Head, kind: str) -> Pixels:
     """Samples (H, W, C), written out in digits or as they are in memory."""
     count = head.height * head.width * head.channels
     if head.kind in _TEXT:
-        # Read as floats, since numbers too large would wrap around.
-        samples = np.fromstring(data[head.start :].decode("ascii"), np.float32, count, sep=" ")
+        samples = np.fromstring(data[head.start :].decode("ascii"), np.int64, count, sep=" ")
         samples = samples.clip(0, 65535).astype(np.uint16)
     else:
         samples = np.frombuffer(data[head.start :][: count * np.dtype(kind).itemsize], kind)
@@ -107,12 +108,3 @@ def _bits(data: bytes, head: _Head) -> Pixels:
     if samples.size < row * head.height:
         raise MalformedError("is cut off")
     return samples.reshape(head.height, row)[:, : head.width]
-
-
-def _stretched(samples: Pixels, top: int) -> Pixels:
-    """Samples of 0..top over the whole range of 8 bits or 16."""
-    kind = np.uint8 if top < 256 else np.uint16
-    widest = int(np.iinfo(kind).max)
-    if top == widest:
-        return samples.astype(kind)
-    return ((np.arange(top + 1) * widest + top // 2) // top).astype(kind)[samples]

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import ImageCms
+
+from upscale.errors import DependencyError, PictureError
+from upscale.pictures import (
+    Encoding,
+    Metadata,
+    Origin,
+    Picture,
+    encode_picture,
+    exif,
+    read_picture,
+    read_size,
+)
+from upscale.pictures.bits import stretched
+from upscale.pictures.formats import sniff
+
+pillow_heif = pytest.importorskip("pillow_heif")
+
+EXACT = Encoding(lossless=True)
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def of_bits(bits, channels, alpha, size=(37, 53)):
+    """Noise of 8, 10 or 12 bits: the samples themselves, and a picture of them."""
+    rng = np.random.default_rng(6)
+    samples = rng.integers(0, 2**bits, (*size, channels + alpha)).astype(
+        np.uint8 if bits == 8 else np.uint16
+    )
+    wide = samples if bits == 8 else stretched(samples, bits)
+    plane = np.ascontiguousarray(wide[..., -1]) if alpha else None
+    pixels = np.ascontiguousarray(wide[..., :channels])
+    return samples, Picture(pixels, plane, Metadata(), Origin("png", bits))
+
+
+def by_another(data):
+    return pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("size", [(37, 53), (1, 1), (64, 2)])
+def test_every_sample_of_every_depth_comes_back(bits, channels, alpha, size):
+    samples, picture = of_bits(bits, channels, alpha, size)
+    data = encode_picture(picture, "heic", EXACT)
+    back = read_picture(data)
+    assert back.bits == bits and np.array_equal(back.pixels, picture.pixels)
+    assert (back.alpha is None) if not alpha else np.array_equal(back.alpha, picture.alpha)
+    if channels + alpha != 2:
+        assert np.array_equal(np.asarray(by_another(data)).reshape(samples.shape), samples)
+
+
+def test_metadata_comes_back_byte_for_byte(noise, exif_block):
+    metadata = Metadata(icc=PROFILE, exif=exif_block(1), xmp=b"<x:xmpmeta/>")
+    data = encode_picture(noise(metadata=metadata), "heic")
+    assert read_picture(data).metadata == metadata
+    info = by_another(data).info
+    assert (info["icc_profile"], info["exif"], info["xmp"]) == (
+        PROFILE,
+        metadata.exif,
+        metadata.xmp,
+    )
+
+
+def test_numbered_colours_are_kept(noise):
+    picture = noise("uint16", metadata=Metadata(cicp=(9, 16)))
+    assert read_picture(encode_picture(picture, "heic")).metadata.cicp == (9, 16)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_once(orientation, exif_block):
+    """The writer puts the orientation of EXIF into the container, as telephones do."""
+    pixels = np.zeros((40, 64, 3), np.uint8)
+    pixels[:20, :32], pixels[:20, 32:], pixels[20:, :32] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+    target = io.BytesIO()
+    pillow_heif.encode(
+        "RGB",
+        (64, 40),
+        pixels.tobytes(),
+        target,
+        chroma=444,
+        quality=90,
+        exif=exif_block(orientation),
+    )
+    back = read_picture(target.getvalue())
+    assert read_size(target.getvalue()) == (back.width, back.height)
+    expected = exif.upright(pixels, orientation).astype(int)
+    assert np.abs(back.pixels - expected).max() < 12
+    assert back.metadata.exif == exif_block(1)
+
+
+def test_other_pictures_in_the_file_are_left_out_and_said():
+    file = pillow_heif.HeifFile()
+    for value in (50, 100, 150):
+        file.add_frombytes("L", (32, 16), bytes([value]) * 512)
+    target = io.BytesIO()
+    file.save(target, primary_index=1)
+    back = read_picture(target.getvalue())
+    assert np.abs(back.pixels.astype(int) - 100).max() <= 2
+    assert back.origin.notes == ("other pictures in it were left out",)
+
+
+def test_quality_decides_the_size(shared):
+    picture = read_picture(shared("robustness/pillow/hopper.avif"))
+    sizes = [len(encode_picture(picture, "heic", Encoding(quality=q))) for q in (30, 60, 90)]
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] < len(encode_picture(picture, "heic", EXACT))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_a_file_cut_off_is_refused(noise, share):
+    data = encode_picture(noise(), "heic", EXACT)
+    with pytest.raises(PictureError, match=r"is (damaged|cut off)"):
+        read_picture(data[: int(len(data) * share)])
+
+
+def test_without_the_package_a_line_says_how_to_get_it(noise, monkeypatch):
+    data = encode_picture(noise(), "heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for work in (lambda: read_picture(data), lambda: encode_picture(noise(), "heic")):
+        with pytest.raises(DependencyError, match=r"pip install 'upscale\[heic\]'"):
+            work()
+
+
+@pytest.mark.parametrize(
+    ("start", "format"),
+    [
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", "avif"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "heic"),
+        (b"\0\0\0\x1cftypmsf1\0\0\0\0msf1avisavif", "avif"),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0mif1avif", "heic"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0mif1avif", None),
+    ],
+)
+def test_general_brands_leave_the_format_to_the_others(start, format):
+    assert sniff(start) == format
