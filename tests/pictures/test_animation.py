@@ -15,7 +15,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from upscale.errors import OutputError, PictureError
 from upscale.pictures import (
@@ -32,6 +32,7 @@ from upscale.pictures import (
     write_sequence,
 )
 
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LOSSLESS = {"png": Encoding(), "gif": Encoding(), "webp": Encoding(lossless=True)}
 GIFS = [
     "image-rs/any-disposal.gif",
@@ -444,7 +445,7 @@ def test_unchanged_parts_are_not_stored_again(format, noise):
     assert len(encode_sequence(animation(pictures), format)) < 1.2 * one
 
 
-@pytest.mark.parametrize("format", ["png", "webp", "gif"])
+@pytest.mark.parametrize("format", ["png", "webp", "gif", "avif"])
 def test_few_frames_are_in_memory(format, tmp_path):
     alive, most = set(), 0
 
@@ -542,6 +543,55 @@ def test_lossy_webp_stays_close_and_keeps_alpha_exact():
         error = np.abs(frame[..., :3].astype(int) - expected.pixels)[expected.alpha > 0]
         assert error.mean() < 2
     assert b"VP8L" not in data
+
+
+@pytest.mark.parametrize(
+    ("name", "plays"), [("pillow/star.avifs", 0), ("libavif/colors-animated-8bpc.avif", 1)]
+)
+def test_avif_frames_are_those_that_pillow_shows(shared, name, plays):
+    data = shared(f"robustness/{name}").read_bytes()
+    found, frames = opened(data)
+    seen, times = pillow_frames(data)
+    assert np.array_equal([rgba(frame.picture) for frame in frames], visible(seen))
+    assert [round(frame.seconds * 1000) for frame in frames] == times
+    # Pillow does not tell: the first file says nothing, the second that it has one edit.
+    assert found.plays == plays
+
+
+def test_avif_times_are_exact(shared):
+    _, frames = opened(shared("robustness/libavif/colors-animated-8bpc.avif"))
+    assert {frame.seconds for frame in frames} == {Fraction(1, 30)}
+
+
+@pytest.mark.parametrize("plays", [0, 1, 4])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_avif_keeps_frames_times_plays_and_metadata(alpha, plays):
+    pictures = [plain(60 * step, (32, 24), 255 - step if alpha else None) for step in (0, 1, 1, 3)]
+    metadata = Metadata(icc=ICC, xmp=b"<x:xmpmeta/>")
+    pictures[0] = replace(pictures[0], metadata=metadata)
+    seconds = [Fraction(1, 10), Fraction(1, 30), Fraction(1, 30), Fraction(1, 30)]
+    data = encode_sequence(animation(pictures, seconds, plays), "avif")
+    found, frames = opened(data)
+    assert found.plays == plays
+    assert [frame.seconds * 1000 for frame in frames] == [100, 33, 34, 33]
+    assert frames[0].picture.metadata == metadata
+    seen, times = pillow_frames(data)
+    assert times == [100, 33, 34, 33]
+    for frame, other, picture in zip(frames, seen, pictures, strict=True):
+        assert np.abs(other[..., :3].astype(int) - picture.pixels).max() <= 3
+        assert np.array_equal(frame.picture.samples(), other[..., : 3 + alpha])
+        if alpha:
+            assert np.abs(other[..., 3].astype(int) - picture.alpha).max() <= 1
+
+
+def test_what_an_animated_avif_cannot_hold_is_refused(noise):
+    for picture, encoding in (
+        (plain(9), Encoding(lossless=True)),
+        (noise("uint16"), Encoding()),
+        (replace(plain(9), metadata=Metadata(cicp=(9, 16))), Encoding()),
+    ):
+        with pytest.raises(OutputError, match="not supported"):
+            encode_sequence(animation([picture, picture]), "avif", encoding)
 
 
 def test_a_failing_frame_leaves_no_file(tmp_path):

@@ -3,7 +3,7 @@
 GIF and APNG store rectangles to lay over what was shown before. They are composed here, since
 Pillow lets a canvas grow in mid-animation, keeps the disposal of the frame before where a GIF
 states none, fills with a background colour that no browser shows, and lays half-transparent
-colours wrongly. WebP is composed by libwebp.
+colours wrongly. WebP is composed by libwebp, and AVIF has whole frames.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from PIL import WebPImagePlugin
+from PIL import AvifImagePlugin, WebPImagePlugin
 
-from upscale.pictures import flat, webp
-from upscale.pictures.decoded import Header, MalformedError, Raster, Still
+from upscale.pictures import avif, flat, webp
+from upscale.pictures.decoded import Header, MalformedError, Raster, Still, UnsupportedError
 from upscale.pictures.picture import Metadata, Pixels
 
 _MAX_UNSEEN_PIXELS = 2**24
@@ -97,6 +97,27 @@ def webp_frames(file: BinaryIO) -> Iterator[Still]:
         image.load()
         seconds = Fraction(int(image.info["duration"]), 1000)
         yield Still(_header_of(header, number), partial(flat.raster_of, image), seconds)
+
+
+def avif_frames(file: BinaryIO) -> Iterator[Still]:
+    """The frames of an animated AVIF.
+
+    Raises:
+        UnsupportedError: It has more than 8 bits a sample, of which Pillow would keep 8.
+        Exception: Whatever Pillow raises on damaged content.
+    """
+    header = avif.read_header(file)
+    if header.bits is not None:
+        raise UnsupportedError(f"is an animation of {header.bits} bits a sample")
+    file.seek(0)
+    decoder: Any = AvifImagePlugin.AvifImageFile(file)._decoder  # pyright: ignore[reportPrivateUsage]
+    for number in range(header.frames):
+        # Pillow's `info` has times in whole milliseconds.
+        data, scale, _, duration = decoder.get_frame(number)
+        samples = np.frombuffer(data, np.uint8).reshape(header.height, header.width, -1)
+        yield Still(
+            _header_of(header, number), partial(Raster.of, samples), Fraction(duration, scale)
+        )
 
 
 def _header_of(header: Header, number: int) -> Header:

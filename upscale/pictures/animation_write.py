@@ -2,7 +2,7 @@
 
 They are spliced from still pictures: Pillow would gather all frames first and merge those that are
 alike, which changes their number. After the first frame, only the rectangle that differs from what
-is shown already is written.
+is shown already is written. An AVIF, whose frames build upon each other, is left to Pillow.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from itertools import chain, pairwise
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
-from upscale.pictures import gif, png, webp
+from upscale.pictures import flat, gif, png, webp
+from upscale.pictures.boxes import box, boxes
 from upscale.pictures.encoding import Encoding
 from upscale.pictures.picture import Metadata, Picture, Pixels, Sequence
 
@@ -28,6 +30,8 @@ _STAYS, _IS_CLEARED = 1, 2
 _HAS_PROFILE, _HAS_ALPHA, _HAS_EXIF, _HAS_XMP, _IS_ANIMATED = 32, 16, 8, 4, 2
 _REPLACES = 2
 _CHUNK_HEAD = 8
+_AVIF_SPEED = 8
+_ENDLESS = b"\xff" * 8
 _RIFF_HEAD = 12
 _PIXELS = (b"ALPH", b"VP8 ", b"VP8L")
 
@@ -110,6 +114,71 @@ def write_gif(animation: Sequence, target: BinaryIO) -> None:
         target.write(gif.image_block(part.picture, ticks, disposal=disposal, place=place))
         before, cleared = shown, clears
     target.write(gif.END)
+
+
+def write_avif(animation: Sequence, target: BinaryIO, encoding: Encoding) -> None:
+    """Write an animated AVIF of 8 bits; times are rounded to milliseconds.
+
+    The packed frames are in memory until the end.
+
+    Raises:
+        ValueError: It has more than 8 bits, shall be lossless, or names a colour space by numbers;
+            or the frames differ in size or kind.
+    """
+    parts = _whole(animation)
+    first = next(parts)
+    metadata, settled = first.metadata, encoding.for_picture(first.picture, "avif")
+    if encoding.lossless:
+        raise ValueError("an animation without loss is not supported there")
+    if first.picture.depth > 8:
+        raise ValueError("an animation of more than 8 bits is not supported there")
+    if metadata.cicp and not metadata.icc:
+        raise ValueError("an animation in a colour space without a profile is not supported there")
+    clock = _Clock(1000, _MAX_31)
+    times = [clock.ticks(first.seconds)]
+    whole = io.BytesIO()
+    _avif_image(first).save(
+        whole,
+        "AVIF",
+        save_all=True,
+        append_images=[_Rest(parts, clock, times)],
+        duration=times,
+        quality=settled.quality,
+        subsampling="4:4:4",
+        speed=_AVIF_SPEED,
+        icc_profile=metadata.icc or b"",
+        exif=metadata.exif or b"",
+        xmp=metadata.xmp or b"",
+    )
+    for kind, body in boxes(whole.getvalue()):
+        # Pillow has animations shown for ever, which libavif states as endless durations.
+        plays = struct.pack(">Q", sum(times) * animation.plays) if animation.plays else _ENDLESS
+        target.write(box(kind, body.replace(_ENDLESS, plays) if kind == b"moov" else body))
+
+
+class _Rest:
+    """Frames as Pillow's encoder asks for them, where it would have a list of images."""
+
+    def __init__(self, parts: Iterator[_Part], clock: _Clock, times: list[int]) -> None:
+        self._parts, self._clock, self._times = parts, clock, times
+
+    def seek(self, number: int) -> None:
+        """Take the next frame, whose time is added to the list."""
+        del number
+        part = next(self._parts, None)
+        if part is None:
+            raise EOFError
+        self._image = _avif_image(part)
+        self.mode, self.size = self._image.mode, self._image.size
+        self._times.append(self._clock.ticks(part.seconds))
+
+    def tobytes(self, *layout: str) -> bytes:
+        """The samples of the current frame."""
+        return self._image.tobytes(*layout)
+
+
+def _avif_image(part: _Part) -> Image.Image:
+    return flat.image_of(part.picture).convert("RGB" if part.picture.alpha is None else "RGBA")
 
 
 @dataclass(frozen=True, slots=True)

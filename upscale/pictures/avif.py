@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 from typing import BinaryIO
 
@@ -12,8 +13,8 @@ from PIL import AvifImagePlugin
 
 from upscale.pictures import cicp, exif, flat
 from upscale.pictures.bits import stretched
-from upscale.pictures.boxes import properties
-from upscale.pictures.decoded import Header, Raster, UnsupportedError
+from upscale.pictures.boxes import boxes, properties
+from upscale.pictures.decoded import Header, Raster
 from upscale.pictures.picture import Metadata
 
 _IDENTITY = 0
@@ -43,7 +44,7 @@ def read_header(file: BinaryIO) -> Header:
         height,
         turned,
         frames,
-        plays=0 if frames > 1 else 1,
+        plays=_plays(data) if frames > 1 else 1,
         metadata=metadata,
         bits=bits if bits > 8 else None,
         # Who stores red, green and blue as they are wants them exact.
@@ -55,7 +56,6 @@ def decode(file: BinaryIO) -> Raster:
     """Decode the picture; 10 and 12 bits are stretched over 16.
 
     Raises:
-        UnsupportedError: An animation of more than 8 bits.
         Exception: Whatever the decoders raise on damaged content.
     """
     data = file.read()
@@ -64,10 +64,24 @@ def decode(file: BinaryIO) -> Raster:
     if bits == 8:
         raster = flat.raster_of(image)
         return Raster(raster.pixels[..., :1], raster.alpha) if grey else raster
-    if image.n_frames > 1:
-        raise UnsupportedError(f"is an animation of {bits} bits a sample")
     samples = imagecodecs.avif_decode(data)
     return Raster.of(stretched(samples, bits) if samples.dtype == np.uint16 else samples)
+
+
+def _plays(data: bytes) -> int:
+    """How often an animation is shown: as often as its edit list fits into its track."""
+    film = dict(boxes(data)).get(b"moov", b"")
+    track = dict(boxes(next((body for kind, body in boxes(film) if kind == b"trak"), b"")))
+    edits = dict(boxes(track.get(b"edts", b""))).get(b"elst")
+    if edits is None:
+        return 0
+    head = track[b"tkhd"]
+    (once,) = struct.unpack_from(">Q" if edits[0] else ">I", edits, 8)
+    (whole,) = struct.unpack_from(">Q" if head[0] else ">I", head, 28 if head[0] else 20)
+    if not edits[3] & 1:
+        return 1
+    for_ever = whole == (2**64 - 1 if head[0] else 2**32 - 1) or not once
+    return 0 if for_ever else max(1, math.ceil(whole / once))
 
 
 def _coding(data: bytes) -> tuple[int, bool]:

@@ -66,7 +66,7 @@ _READERS: Mapping[Format, _Reader] = {
         animation_gif.frames,
         animation_gif.read_shape,
     ),
-    "avif": _Reader(avif.read_header, avif.decode),
+    "avif": _Reader(avif.read_header, avif.decode, animation.avif_frames),
     "heic": _Reader(heif.read_header, heif.decode),
     "jxl": _Reader(jxl.read_header, jxl.decode, shape=jxl.read_shape),
     "jpeg2000": _Reader(jpeg2000.read_header, jpeg2000.decode),

@@ -216,6 +216,7 @@ _ENCODERS: Mapping[Format, _Encoder] = {
 _SEQUENCE_ENCODERS: Mapping[Format, _SequenceEncoder] = {
     "png": lambda animation, target, _: animation_write.write_png(animation, target),
     "webp": animation_write.write_webp,
+    "avif": animation_write.write_avif,
     "gif": lambda animation, target, _: animation_write.write_gif(animation, target),
     "tiff": lambda pages, target, _: tiff_write.encode(
         (page.picture for page in pages.frames()), target, pages.count
