@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 
 from upscale.errors import ExitCode
 
@@ -12,6 +13,8 @@ def main() -> None:
     """Run the program and exit; being told to end ends it as cleanly as Ctrl-C does."""
     try:
         _treat_as_interrupts("SIGTERM", "SIGHUP")
+        # Pillow warns of damaged tags, which are left out; what matters becomes an error.
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         # imported here so that an interrupt during the imports is met, too
         from upscale.cli.app import run
         from upscale.cli.session import Session

@@ -29,6 +29,7 @@ from upscale.jobs.events import (
     path_text,
 )
 from upscale.jobs.image import ImageJob, PictureUpscaler
+from upscale.jobs.interrupts import whole_step
 from upscale.jobs.plan import Plan, settled
 from upscale.jobs.stages import Content, WriteSettings, check, enlarge, load, store
 from upscale.jobs.workers import Devices, Worker
@@ -209,8 +210,9 @@ class _Batch:
             result = task.last_outcome()
             if result is not None:
                 self._ended[task.position] = result
-        for position in sorted(self._ended):
-            self._finish(self._ended[position])
+        with whole_step():
+            for position in sorted(self._ended):
+                self._finish(self._ended[position])
 
     def _collect(self) -> None:
         """Take the results of tasks that have ended, and of those that nothing can compute."""
@@ -249,8 +251,9 @@ class _Batch:
             if task.outcome() is not None or not self._prepare():
                 return
             compute = partial(self._compute, task.job, task.reading.result(), worker.device)
-            task.reading = None  # lets go of the small picture
-            task.computing = worker.start(compute)
+            with whole_step():
+                task.reading = None  # lets go of the small picture
+                task.computing = worker.start(compute)
             task.computing.add_done_callback(self._wake)
             self._listener(Started(task.job.label, worker.device))
 
@@ -271,8 +274,9 @@ class _Batch:
 
     def _report(self) -> None:
         """Report results in the plan's order."""
-        while (result := self._ended.pop(len(self.results), None)) is not None:
-            self._finish(result)
+        while len(self.results) in self._ended:
+            with whole_step():
+                self._finish(self._ended.pop(len(self.results)))
 
     def _finish(self, result: JobResult) -> None:
         self.results.append(result)

@@ -204,7 +204,7 @@ def _format(name: str, file: BinaryIO, source: Path | bytes) -> Format:
         return kind
     other = foreign_kind(start)
     what = f"{other} is not supported" if other else "is not a picture"
-    raise PictureError(f"{name}: {what}; give JPEG, PNG, WebP, TIFF, BMP, AVIF or GIF")
+    raise PictureError(f"{name}: {what}; give one, as JPEG, PNG, TIFF or WebP")
 
 
 def _upright(header: Header, raster: Raster, kind: Format) -> Picture:
