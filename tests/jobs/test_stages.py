@@ -32,12 +32,12 @@ def picture(value=7, alpha=None, dtype=np.uint8, metadata=FULL):
 
 def animation(*values):
     frames = [Frame(picture(value), Fraction(1, 10)) for value in values]
-    return Sequence(lambda: iter(frames), len(values), 0, True, "png", alpha=False)
+    return Sequence(lambda: iter(frames), len(values), 0, True, "png")
 
 
 def pages(*values):
     frames = [Frame(picture(value)) for value in values]
-    return Sequence(lambda: iter(frames), len(values), 1, False, "tiff", alpha=False)
+    return Sequence(lambda: iter(frames), len(values), 1, False, "tiff")
 
 
 def job(format="png", source=b"", target=None):

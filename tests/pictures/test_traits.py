@@ -210,7 +210,7 @@ def test_several_pictures_are_kept_where_the_table_says_so(format, animated):
     pictures[1].pixels[:] = 255 - pictures[1].pixels
     seconds = Fraction(1, 5) if animated else None
     frames = [Frame(picture, seconds) for picture in pictures]
-    sequence = Sequence(lambda: iter(frames), 2, 3, animated, format, alpha=False)
+    sequence = Sequence(lambda: iter(frames), 2, 3, animated, format)
     if TRAITS[format].frames != ("animation" if animated else "pages"):
         with pytest.raises(OutputError):
             encode_sequence(sequence, format)

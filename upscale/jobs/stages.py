@@ -60,10 +60,10 @@ def check(content: Content, job: ImageJob, encoding: Encoding) -> None:
     """
     width, height = job.size_out
     if isinstance(content, Picture):
-        alpha, frames, animated = content.alpha is not None, 1, False
+        alpha, depth, frames, animated = content.alpha is not None, content.depth, 1, False
     else:
-        alpha, frames, animated = content.alpha, content.count, content.animated
-    depth = content.depth if isinstance(content, Picture) else 8
+        # What holds several pictures holds transparency, too.
+        alpha, depth, frames, animated = False, 8, content.count, content.animated
     reason = can_hold(
         job.format,
         alpha=alpha,

@@ -143,7 +143,6 @@ class Sequence:
         plays: How often an animation is shown; 0 is for ever.
         animated: Frames follow each other in time; otherwise they are pages.
         format: The format it was read from.
-        alpha: Whether a frame may be transparent.
     """
 
     frames: Callable[[], Iterator[Frame]]
@@ -151,4 +150,3 @@ class Sequence:
     plays: int
     animated: bool
     format: str
-    alpha: bool = True
