@@ -34,6 +34,10 @@ class PictureError(UpscaleError):
     """An input picture cannot be read."""
 
 
+class VideoError(UpscaleError):
+    """An input film cannot be read."""
+
+
 class OutputError(UpscaleError):
     """An output cannot be written, or would overwrite something."""
 
