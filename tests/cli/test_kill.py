@@ -49,13 +49,18 @@ def start(tmp_path, program_environment):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # a test run in the background ignores SIGINT, and its children would, too
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            preexec_fn=heed_signals,  # noqa: PLW1509
         )
         assert process.stdout is not None
         return process, process.stdout.readline()
 
     return start
+
+
+def heed_signals() -> None:
+    """A test run in the background ignores these, and its children would, too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def check_whole(tmp_path: Path, size_of) -> set[str]:

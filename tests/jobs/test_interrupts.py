@@ -8,6 +8,14 @@ import pytest
 from upscale.jobs.interrupts import whole_step
 
 
+@pytest.fixture(autouse=True)
+def _heeded():
+    """A test run in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_waits_for_the_end_of_the_step():
     done = []
     with pytest.raises(KeyboardInterrupt):
