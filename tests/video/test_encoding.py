@@ -2,58 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
 
+from tests.video.films import HDR10, HERE, HOLDER, film, settle
 from upscale.errors import OutputError, UsageError
-from upscale.video.encoding import (
-    CODECS,
-    Encoder,
-    Encoding,
-    container_of,
-    encoder_for,
-    plane_format,
-)
-from upscale.video.film import Colour, Film, HdrMetadata, Mastering
-
-SIZE = (64, 48)
-HOLDER = {"prores": "out.mov", "ffv1": "out.mkv"}
-HERE = [name for name in CODECS if "nvenc" not in name]
-
-
-def film(planes: str = "yuv420p", **changes) -> Film:
-    """A film of the usual kind, with some facts changed."""
-    usual = Film(
-        path=Path("in.mp4"),
-        stream=0,
-        width=32,
-        height=24,
-        planes=plane_format(planes),
-        source_format=planes,
-        colour=Colour("bt709", full_range=False, primaries=1, transfer=1, space=1),
-        time_base=Fraction(1, 12800),
-        plan=(0, 512),
-        rate=Fraction(25),
-        duration=None,
-        sample_aspect=None,
-        display_matrix=None,
-        rotation=0,
-        interlaced=False,
-        top_first=False,
-        hdr=None,
-        timecode=None,
-        codec="h264",
-        container="mov",
-    )
-    return replace(usual, **changes)
-
-
-def settle(source: Film, output: str = "out.mkv", size: tuple[int, int] = SIZE, **asked) -> Encoder:
-    return encoder_for(source, Encoding(**asked), Path(output), size)
+from upscale.video.encoding import CODECS, container_of
+from upscale.video.film import Colour
 
 
 @pytest.mark.parametrize(
@@ -151,6 +108,12 @@ def test_unknown_options_are_an_error_before_any_work(codec):
 def test_options_for_the_encoders_own_parser_are_checked_too(codec, option):
     with pytest.raises(UsageError, match="takes no bogus"):
         settle(film(), codec=codec, options=((option, "bogus=1"),))
+
+
+def test_an_unknown_option_is_an_error_the_second_time_too():
+    for _ in range(2):
+        with pytest.raises(UsageError, match="takes no bogus"):
+            settle(film(), options=(("x264-params", "bogus=1"),))
 
 
 def test_wrong_values_are_usage_errors():
@@ -254,20 +217,8 @@ def test_rgb_films_become_bt709_except_where_rgb_is_kept():
     assert (kept.colour.matrix, kept.pixel_format) == ("rgb", "bgr0")
 
 
-MASTERING = HdrMetadata(
-    Mastering(
-        tuple(
-            (Fraction(x, 50000), Fraction(y, 50000))
-            for x, y in ((34000, 16000), (13250, 34500), (7500, 3000), (15635, 16450))
-        ),
-        (Fraction(1, 10000), Fraction(1000)),
-    ),
-    (1000, 400),
-)
-
-
 def test_hdr10_metadata_goes_to_the_encoders_that_carry_it():
-    source = film("yuv420p10le", hdr=MASTERING)
+    source = film("yuv420p10le", hdr=HDR10)
     x265 = dict(settle(source, codec="x265").options)["x265-params"]
     assert x265.endswith(
         "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"

@@ -229,7 +229,7 @@ _CODECS = {
     "ffv1": _Codec(
         "ffv1",
         ("matroska",),
-        options=(("level", "3"), ("g", "1"), ("slices", "16"), ("slicecrc", "1")),
+        options=(("level", "3"), ("g", "1"), ("slicecrc", "1")),
         packed=(("gbrp", "bgr0"), ("gbrap", "bgra")),
         other_kinds=True,
         alpha=True,
@@ -362,13 +362,15 @@ def _refusal(encoder: Encoder, lines: list[str], error: Exception) -> UsageError
 @contextmanager
 def _said() -> Generator[list[tuple[int, str, str]]]:
     """Collect what FFmpeg warns of meanwhile in this thread."""
-    level = av.logging.get_level()
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture(local=True) as logs:
             yield logs
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
 
 
 def _planes(
