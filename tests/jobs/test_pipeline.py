@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from upscale.jobs.pipeline import Waiting, WriteBehind, read_ahead
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("upscale-")]
+
+
+def test_items_come_in_order_and_no_thread_stays():
+    with read_ahead(range(100), 3) as items:
+        assert list(items) == list(range(100))
+        assert list(items) == []
+    assert not threads()
+
+
+def test_only_so_many_are_read_before_they_are_asked_for():
+    made = []
+    enough = threading.Event()
+
+    def items():
+        for number in range(50):
+            made.append(number)
+            if number == 5:
+                enough.set()
+            yield number
+
+    with read_ahead(items(), 4) as taken:
+        next(taken)
+        enough.wait()
+        assert len(made) <= 7
+    assert len(made) < 20
+
+
+def test_what_reading_raises_is_raised_where_items_are_taken():
+    def items():
+        yield 1
+        raise ValueError("broken")
+
+    with read_ahead(items(), 2) as taken:
+        assert next(taken) == 1
+        with pytest.raises(ValueError, match="broken"):
+            next(taken)
+    assert not threads()
+
+
+def test_leaving_early_ends_the_reader():
+    with pytest.raises(KeyError), read_ahead(iter(int, 1), 2) as taken:
+        next(taken)
+        raise KeyError
+    assert not threads()
+
+
+def test_everything_is_written_in_order_before_the_block_ends():
+    done = []
+    with WriteBehind(done.append, 2) as writer:
+        for number in range(40):
+            writer.put(number)
+    assert done == list(range(40))
+    assert not threads()
+
+
+def test_what_writing_raises_is_raised_and_the_rest_is_left_out():
+    done = []
+
+    def work(item):
+        if item == 3:
+            raise OSError("full")
+        done.append(item)
+
+    with pytest.raises(OSError, match="full"), WriteBehind(work, 1) as writer:
+        for number in range(1000):
+            writer.put(number)
+    assert done == [0, 1, 2]
+    assert not threads()
+
+
+def test_a_failing_block_leaves_out_what_has_not_begun():
+    begun, go_on = threading.Event(), threading.Event()
+    done = []
+
+    def work(item):
+        begun.set()
+        go_on.wait()
+        done.append(item)
+
+    with pytest.raises(KeyError), WriteBehind(work, 5) as writer:
+        for number in range(4):
+            writer.put(number)
+        begun.wait()
+        threading.Timer(0.05, go_on.set).start()
+        raise KeyError
+    assert done[:1] == [0] and len(done) < 4
+    assert not threads()
+
+
+def test_waiting_is_counted():
+    waiting = Waiting()
+    go_on = threading.Event()
+    with WriteBehind(lambda _: go_on.wait(), 1, waiting) as writer:
+        threading.Timer(0.1, go_on.set).start()
+        for number in range(4):
+            writer.put(number)
+    assert waiting.for_output > 0
