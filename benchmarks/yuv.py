@@ -1,0 +1,242 @@
+"""From native planes to RGB and back: how fast beside FFmpeg's converter, how near to the truth.
+
+    python -m benchmarks.yuv [--threads 2] [--data ../shared/data]
+
+The first table is the time of a 1920x1080 frame of 4:2:0 to fp32 RGB and back; contenders take
+turns. swscale runs through PyAV with full-size chroma and exact rounding.
+
+With `--data`, a second table says how near chroma of photographs, reduced to 4:2:0 and enlarged
+again, is to what it was, for several filters and places; and a third what becomes of frames of real
+clips, reduced to a quarter and enlarged by a network, with and without what lies beyond [0, 1].
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from unittest.mock import patch
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import Interpolation, VideoReformatter
+from PIL import Image
+
+from upscale.engine import yuv
+from upscale.engine.upscaler import Upscaler
+from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_rgb
+
+EXACT = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+)
+CLIPS = (
+    ("androidx_bbb_960x540_60fps_vp8.webm", "bt601", False),
+    ("androidx_sample_15fps_720p_1s.mp4", "bt709", False),
+    ("androidx_sample_with_srt.mkv", "bt709", False),
+    ("openshot_interlaced_test1.mp4", "bt601", False),
+    ("torchcodec_bt709_full_range.mp4", "bt709", True),
+    ("androidx_sample_h262_mpeg_audio.ts", "bt601", False),
+)
+SHRINK = 4
+
+
+# Speed
+
+
+def contenders(depth: int, threads: int) -> dict[str, Callable[[], object]]:
+    """Conversions of one random frame, ready to run."""
+    form = Layout(depth, 1, 1, "yuv", "bt709", full_range=False)
+    random = np.random.default_rng(0)
+    shapes = ((1080, 1920), (540, 960), (540, 960))
+    kind = np.uint8 if depth == 8 else np.uint16
+    planes = [random.integers(64, 1 << depth, shape).astype(kind) for shape in shapes]
+    rgb = to_rgb(planes, form)
+    woven = rgb.contiguous(memory_format=torch.channels_last)
+    rest, twice = beyond(rgb), torch.zeros(1, 3, 2160, 3840)
+    name = "yuv420p" if depth == 8 else "yuv420p10le"
+    frame = av.VideoFrame(1920, 1080, name)
+    for buffer, plane in zip(frame.planes, planes, strict=True):
+        buffer.update(plane.tobytes())
+    floats = reformatted(frame, "gbrpf32le", threads)
+    target = "gbrp" if depth == 8 else "gbrp10le"
+    whole = reformatted(frame, target, threads)
+    return {
+        "ours, to RGB": lambda: to_rgb(planes, form),
+        "swscale, to RGB of 32 bits": lambda: reformatted(frame, "gbrpf32le", threads),
+        f"swscale, to RGB of {depth} bits": lambda: reformatted(frame, target, threads),
+        "ours, from RGB (channels last)": lambda: from_rgb(woven, form),
+        "ours, from RGB (planar)": lambda: from_rgb(rgb, form),
+        "swscale, from RGB of 32 bits": lambda: reformatted(floats, name, threads),
+        f"swscale, from RGB of {depth} bits": lambda: reformatted(whole, name, threads),
+        "ours, beyond": lambda: beyond(rgb),
+        "ours, restore, twice as large": lambda: restore(twice, rest),
+    }
+
+
+def reformatted(frame: av.VideoFrame, target: str, threads: int) -> av.VideoFrame:
+    """A frame in another format, limited YCbCr being BT.709."""
+    ranges = (2, 1) if frame.format.name.startswith("gbr") else (1, 2)
+    return REFORMATTER.reformat(
+        frame,
+        format=target,
+        interpolation=EXACT,
+        src_colorspace=1,
+        dst_colorspace=1,
+        src_color_range=ranges[0],
+        dst_color_range=ranges[1],
+        threads=threads,
+    )
+
+
+REFORMATTER = VideoReformatter()
+
+
+def print_times(rounds: int, threads: int) -> None:
+    """The table of times."""
+    print("| bits | way | ms a frame | min-max |\n|---|---|---|---|")
+    for depth in (8, 10):
+        ways = contenders(depth, threads)
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds + 1):
+            for name, run in ways.items():
+                began = perf_counter()
+                run()
+                times[name].append((perf_counter() - began) * 1e3)
+        for name, (_, *taken) in times.items():  # the first finds nothing warm
+            spread = f"{min(taken):.1f}-{max(taken):.1f}"
+            print(f"| {depth} | {name} | {statistics.median(taken):.1f} | {spread} |")
+
+
+# Filters
+
+
+def lanczos(x: float) -> float:
+    """Three lobes."""
+    return float(np.sinc(x) * np.sinc(x / 3)) if abs(x) < 3 else 0.0
+
+
+KERNELS = {
+    "bilinear": lambda x: max(1 - abs(x), 0.0),
+    "Catmull-Rom": yuv._catmull_rom,
+    "Lanczos": lanczos,
+}
+
+
+def taps_of(kernel: Callable[[float], float]) -> Callable[[float, int], dict[int, float]]:
+    """What stands in for the module's own taps."""
+
+    def taps(position: float, stretch: int) -> dict[int, float]:
+        indices = range(math.ceil(position - 3 * stretch), math.floor(position + 3 * stretch) + 1)
+        weights = {index: kernel((index - position) / stretch) for index in indices}
+        total = sum(weights.values())
+        return {index: weight / total for index, weight in weights.items() if weight}
+
+    return taps
+
+
+def chroma_decibels(rgb: torch.Tensor, down: str, up: str, written: int, read: int) -> float:
+    """PSNR of chroma that was reduced and enlarged, for places that were written and are read."""
+    form = [Layout(16, 1, 1, "yuv", "bt709", True, place) for place in (written, read)]
+    with patch.object(yuv, "_taps", taps_of(KERNELS[down])):
+        planes = from_rgb(rgb, form[0])
+    with patch.object(yuv, "_taps", taps_of(KERNELS[up])):
+        back = to_rgb(planes, form[1])
+    whole = Layout(16, 0, 0, "yuv", "bt709", True)
+    pairs = zip(from_rgb(back, whole)[1:], from_rgb(rgb, whole)[1:], strict=True)
+    return decibels(np.mean([((a.astype(float) - b) / 65535) ** 2 for a, b in pairs]))
+
+
+def decibels(error: float) -> float:
+    """PSNR of a mean squared error of values up to 1."""
+    return -10 * math.log10(max(error, 1e-12))
+
+
+def print_filters(folder: Path) -> None:
+    """The table of filters and places."""
+    photos = []
+    for path in sorted(folder.glob("*.webp")):
+        picture = Image.open(path).convert("RGB")
+        small = picture.resize((picture.width // 4, picture.height // 4), Image.Resampling.BOX)
+        photos.append(torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 255)
+    print("\n| reduced | enlarged | left, dB | centre, dB | left read as centre, dB |")
+    print("|---|---|---|---|---|")
+    for down in KERNELS:
+        for up in KERNELS:
+            row = [
+                statistics.mean(chroma_decibels(photo, down, up, *places) for photo in photos)
+                for places in ((1, 1), (2, 2), (1, 2))
+            ]
+            print(f"| {down} | {up} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
+
+
+# Beyond [0, 1]
+
+
+def early_frame(path: Path) -> list[np.ndarray]:
+    """The planes of a frame of a clip of 8 bits, 4:2:0, at most 512 pixels a side."""
+    with av.open(str(path)) as film:
+        *_, frame = itertools.islice(film.decode(video=0), 11)
+    planes = []
+    for plane, side in zip(frame.planes, (512, 256, 256), strict=True):
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width]
+        height, width = (min(length // 8 * 8, side) for length in rows.shape)
+        planes.append(rows[:height, :width].copy())
+    height, width = planes[1].shape
+    return [planes[0][: 2 * height, : 2 * width], *planes[1:]]
+
+
+def shrunk(plane: np.ndarray) -> np.ndarray:
+    """Means of squares."""
+    rows, columns = (length // SHRINK for length in plane.shape)
+    squares = plane.reshape(rows, SHRINK, columns, SHRINK).mean((1, 3))
+    return np.rint(squares).astype(np.uint8)
+
+
+def print_beyond(folder: Path) -> None:
+    """The table of frames enlarged with and without what lies beyond [0, 1]."""
+    network = Upscaler("realesr-animevideov3", device="cpu")
+    print("\n| clip | values beyond, % | luma dB | restored | as displayed dB | restored |")
+    print("|---|---|---|---|---|---|")
+    for name, matrix, full in CLIPS:
+        form = Layout(8, 1, 1, "yuv", matrix, full)
+        truth = early_frame(folder / name)
+        small = to_rgb([shrunk(plane) for plane in truth], form)
+        pixels = network.upscale(small[0].permute(1, 2, 0).numpy())
+        large = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        rest = beyond(small)
+        share = 0.0 if rest is None else (rest != 0).float().mean().item() * 100
+        seen = to_rgb(truth, form).clamp(0, 1)
+        row = {"luma": [], "shown": []}
+        for result in (large, restore(large.clone(), rest)):
+            planes = from_rgb(result, form)
+            row["luma"].append(decibels(np.mean(((planes[0] - truth[0].astype(float)) / 255) ** 2)))
+            shown = to_rgb(planes, form).clamp(0, 1)
+            row["shown"].append(decibels((shown - seen).square().mean().item()))
+        cells = " | ".join(f"{value:.2f}" for value in [share, *row["luma"], *row["shown"]])
+        print(f"| {name} | {cells} |")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--data", type=Path, help="a folder with photos/ and clips/")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print_times(options.rounds, options.threads)
+    if options.data is not None:
+        print_filters(options.data / "photos")
+        print_beyond(options.data / "clips")
+
+
+if __name__ == "__main__":
+    main()
