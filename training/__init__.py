@@ -1,0 +1,1 @@
+"""Training: from photographs to weights that `upscale` loads."""

@@ -1,0 +1,1 @@
+"""Degradations of good photographs into bad ones: drawn, described, replayed."""
