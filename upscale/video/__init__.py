@@ -8,5 +8,18 @@ from upscale.video.film import (
     PlaneFormat,
     VideoFrame,
 )
+from upscale.video.probe import probe
+from upscale.video.reader import FrameReader, ReadReport, read_frames
 
-__all__ = ["Colour", "Film", "HdrMetadata", "Mastering", "PlaneFormat", "VideoFrame"]
+__all__ = [
+    "Colour",
+    "Film",
+    "FrameReader",
+    "HdrMetadata",
+    "Mastering",
+    "PlaneFormat",
+    "ReadReport",
+    "VideoFrame",
+    "probe",
+    "read_frames",
+]

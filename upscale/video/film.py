@@ -111,6 +111,10 @@ class Film:
         timecode: Of the first frame, such as "01:00:00:00".
         codec: FFmpeg's name of the codec, such as "h264".
         container: FFmpeg's name of the container, such as "mov,mp4,m4a,3gp,3g2,mj2".
+        keys: Times of frames at which decoding can start; empty where it has to at the beginning.
+        sequential: Whether frames are told by their number as they come, not by their time.
+        lost: Times, some of them about, of frames known to be missing, which are not in the plan.
+        doubts: What is wrong with the file, a line each; none for a sound one.
     """
 
     path: Path
@@ -133,6 +137,10 @@ class Film:
     timecode: str | None
     codec: str
     container: str
+    keys: tuple[int, ...] = ()
+    sequential: bool = False
+    lost: tuple[int, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,225 @@
+"""Open a film's file, choose its video stream, and refuse what is no film in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import av.logging
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from upscale.errors import VideoError
+from upscale.pictures.names import shown
+
+DEFAULT_MAX_PIXELS = 1 << 27
+# Lists of other files, which a film from elsewhere could name at will, and text shown as pictures.
+_REFUSED = {
+    "hls",
+    "dash",
+    "concat",
+    "ffmetadata",
+    "tty",
+    "bin",
+    "xbin",
+    "adf",
+    "idf",
+    "sdp",
+    "rtsp",
+}
+_PICTURES = {"image2", "ico", "webp"}
+_ANIMATIONS = {"gif", "apng", "jpegxl_anim", "webp_anim"}
+_PICTURE_BRANDS = {"avif", "heic", "heix", "mif1"}
+_MOST_COMPLAINTS = 3
+_NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+
+
+@contextmanager
+def refusals(path: Path) -> Generator[None]:
+    """Turn what the operating system and FFmpeg say of a file into one line."""
+    name = shown(path)
+    try:
+        yield
+    except FileNotFoundError:
+        raise VideoError(f"{name}: does not exist; check the name") from None
+    except IsADirectoryError:
+        raise VideoError(f"{name}: is a folder; give a film") from None
+    except PermissionError:
+        raise VideoError(f"{name}: cannot be opened; you lack the permission") from None
+    except MemoryError:
+        raise VideoError(f"{name}: needs more memory than there is") from None
+    except (FFmpegError, OSError) as error:
+        reason = error.strerror or type(error).__name__
+        raise VideoError(
+            f"{name}: is no film, or its header is damaged ({reason}); check the file"
+        ) from error
+
+
+@contextmanager
+def opened(path: Path) -> Generator[InputContainer]:
+    """A film's file, opened for reading and closed at the end.
+
+    Raises:
+        VideoError: It does not exist, cannot be opened, or is nothing that FFmpeg knows.
+    """
+    if path.is_dir():
+        raise VideoError(f"{shown(path)}: is a folder; give a film")
+    options = {
+        # A name is never taken for an address, and nothing beyond this computer is asked.
+        "protocol_whitelist": "file",
+        # Packets without a time get one where their neighbours tell it.
+        "fflags": "+genpts",
+        "max_pixels": str(DEFAULT_MAX_PIXELS),
+    }
+    with refusals(path):
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
+    with container:
+        yield container
+
+
+def video_stream(container: InputContainer, path: Path, index: int | None = None) -> VideoStream:
+    """The stream to read, ready to be decoded.
+
+    It is the first that the file flags as default, or else the first; covers are not films.
+
+    Args:
+        container: An open file.
+        path: Its name, for messages.
+        index: Of the stream, where that is known already.
+
+    Raises:
+        VideoError: There is none, it is a picture, or FFmpeg cannot decode it.
+    """
+    _refuse_pictures(container, path)
+    streams = [stream for stream in container.streams.video if not stream.disposition & _NO_FILM]
+    if index is not None:
+        streams = [stream for stream in streams if stream.index == index]
+    if not streams:
+        raise VideoError(
+            f"{shown(path)}: holds no film ({_contents(container)}); give one that does"
+        )
+    default = [stream for stream in streams if stream.disposition & Disposition.default]
+    stream = (default or streams)[0]
+    context: Any = stream.codec_context
+    if context is None:
+        raise VideoError(
+            f"{shown(path)}: FFmpeg cannot decode its film; convert it to another codec first"
+        )
+    # Threads that share a frame; those that take a frame each lose frames around damage, and
+    # not always the same ones.
+    stream.thread_type = "SLICE"
+    context.options = {"max_pixels": str(DEFAULT_MAX_PIXELS), **_extra(context.codec.name)}
+    return stream
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """All packets of a stream, without the empty ones; a damaged end is an end."""
+    with suppress(FFmpegError):
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came of one packet.
+
+    Attributes:
+        packet: None at the end, when the decoder hands out what it held back.
+        frames: In the order of presentation; often of earlier packets.
+        error: What the decoder said, if it refused.
+    """
+
+    packet: Packet[VideoStream] | None
+    frames: list[VideoFrame]
+    error: str | None = None
+
+
+def decode(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> Iterator[Decoded]:
+    """Decode packet by packet to the very end; one that is refused does not stop those after."""
+    for packet in chain(packets, (None,)):
+        try:
+            yield Decoded(packet, stream.decode(packet))
+        except (FFmpegError, MemoryError) as error:
+            yield Decoded(packet, [], str(error))
+
+
+class Complaints:
+    """The errors that FFmpeg speaks of in this thread while the film's container is read."""
+
+    def __init__(self) -> None:
+        self._capture = av.logging.Capture(local=True)
+        self._said: list[tuple[int, str, str]] = []
+        self._level: int | None = None
+
+    def __enter__(self) -> Self:
+        self._level = av.logging.get_level()
+        av.logging.set_level(av.logging.ERROR)
+        self._said = self._capture.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._capture.__exit__(None, None, None)
+        av.logging.set_level(self._level)
+
+    def about(self, container: str) -> tuple[str, ...]:
+        """What was said of a container of that name: each thing once, a line each, not many."""
+        said = (" ".join(text.split()) for _, name, text in self._said if name == container)
+        return tuple(islice(dict.fromkeys(said), _MOST_COMPLAINTS))
+
+
+def _extra(decoder: str) -> dict[str, str]:
+    """An AV1 decoder hands out frames one by one, so that damage to one takes no other along."""
+    return {"max_frame_delay": "1"} if decoder == "libdav1d" else {}
+
+
+def _refuse_pictures(container: InputContainer, path: Path) -> None:
+    format = container.format.name
+    if format in _REFUSED or format.endswith("_demuxer"):
+        raise VideoError(f"{shown(path)}: is no film but {container.format.long_name}; give a film")
+    brand = container.metadata.get("major_brand", "").strip()
+    if format in _PICTURES or format.endswith("_pipe") or brand in _PICTURE_BRANDS:
+        raise VideoError(_picture(path))
+
+
+def refuse_still(path: Path, container: str, frames: int) -> None:
+    """Refuse a format made for pictures that move, where this one does not.
+
+    Raises:
+        VideoError: It is one picture.
+    """
+    if frames == 1 and container in _ANIMATIONS:
+        raise VideoError(_picture(path))
+
+
+def only(container: InputContainer, stream: VideoStream) -> None:
+    """Pass over the packets of all other streams, which saves the time to read them."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+
+
+def _picture(path: Path) -> str:
+    return f"{shown(path)}: is a picture, not a film; leave out the word `video`"
+
+
+def _contents(container: InputContainer) -> str:
+    kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
+    if container.streams.video:
+        kinds.append("a cover picture")
+    return " and ".join(kinds) or "no streams at all"

@@ -1,0 +1,269 @@
+"""Look through a film once: its times, colours, shape and all else that its output has to keep."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from upscale.errors import VideoError
+from upscale.pictures.names import shown
+from upscale.video.film import (
+    Colour,
+    Film,
+    HdrMetadata,
+    Mastering,
+    Matrix,
+    PlaneFormat,
+)
+from upscale.video.opening import (
+    DEFAULT_MAX_PIXELS,
+    Complaints,
+    decode,
+    only,
+    opened,
+    packets_of,
+    refuse_still,
+    video_stream,
+)
+from upscale.video.planes import planar_format
+from upscale.video.timing import Timing, decoded, demuxed, fields_apart
+
+# Below this many lines a film that says nothing is taken for BT.601.
+_LINES_OF_HD = 720
+# Numbers of ITU-T H.273. FCC is nearly 601 and SMPTE 240M nearly 709.
+_MATRICES: dict[int, Matrix] = {
+    0: "rgb",
+    1: "bt709",
+    4: "bt601",
+    5: "bt601",
+    6: "bt601",
+    7: "bt709",
+    9: "bt2020",
+    10: "bt2020",
+}
+_FULL = 2
+_LIMITED = 1
+_PROGRESSIVE = 1
+_TOP_SHOWN_FIRST = (2, 5)
+# Of a Matroska header: where chroma samples lie across and down, and FFmpeg's number for both.
+_CHROMA_SITING = re.compile(rb"\x55\xb7\x81([\x01-\x03])\x55\xb8\x81([\x01-\x03])")
+_CHROMA_LOCATIONS = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4, (1, 3): 5, (2, 3): 6}
+_FASTEST = 1000
+_RATE_TOLERANCE = Fraction(1, 50)
+
+
+def probe(path: Path) -> Film:
+    """Find out all about a film; frames are decoded only as far as needed.
+
+    Args:
+        path: The file.
+
+    Raises:
+        VideoError: It is no film, its codec is not supported, or no frame of it can be decoded.
+    """
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        _check_size(path, stream)
+        frame = _first_frame(path, container, stream)
+        film = _describe(path, container, stream, frame)
+    return _timed(film)
+
+
+def _check_size(path: Path, stream: VideoStream) -> None:
+    if stream.width * stream.height > DEFAULT_MAX_PIXELS:
+        raise VideoError(
+            f"{shown(path)}: has frames of {stream.width} by {stream.height} pixels, more than"
+            f" {DEFAULT_MAX_PIXELS:,}; scale it down first"
+        )
+
+
+def _first_frame(path: Path, container: InputContainer, stream: VideoStream) -> VideoFrame:
+    only(container, stream)
+    packets = 0
+    for part in decode(stream, packets_of(container, stream)):
+        packets += part.packet is not None
+        if part.frames:
+            return part.frames[0]
+    if not packets:
+        raise VideoError(f"{shown(path)}: holds no frames; check the file")
+    raise VideoError(
+        f"{shown(path)}: no frame can be decoded of {packets} in it; use an undamaged copy"
+    )
+
+
+def _timed(film: Film) -> Film:
+    """The same film with its plan."""
+    timing = _timing(film)
+    plan = timing.plan
+    if not plan:
+        raise VideoError(f"{shown(film.path)}: holds no frames; check the file")
+    refuse_still(film.path, film.container, len(plan))
+    rate = _rate(film.rate, plan, film.time_base)
+    last = Fraction(timing.last) or 1 / (rate * film.time_base)
+    return replace(
+        film,
+        plan=plan,
+        rate=rate,
+        # A palette comes once, at the beginning.
+        keys=() if film.source_format == "pal8" else timing.keys,
+        sequential=timing.sequential,
+        lost=timing.lost,
+        doubts=timing.doubts,
+        duration=(plan[-1] - plan[0] + last) * film.time_base,
+    )
+
+
+def _rate(claimed: Fraction, plan: tuple[int, ...], time_base: Fraction) -> Fraction:
+    """The rate that a file claims if its frames come at about that rate, or else their own."""
+    if len(plan) < 2:
+        return claimed
+    average = (len(plan) - 1) / ((plan[-1] - plan[0]) * time_base)
+    if abs(average / claimed - 1) < _RATE_TOLERANCE:
+        return claimed
+    return average.limit_denominator(1001)
+
+
+def _timing(film: Film) -> Timing:
+    with Complaints() as complaints:
+        timing = _plan(film)
+    doubts = dict.fromkeys((*timing.doubts, *complaints.about(film.container)))
+    return replace(timing, doubts=tuple(doubts))
+
+
+def _plan(film: Film) -> Timing:
+    with opened(film.path) as container:
+        stream = video_stream(container, film.path, film.stream)
+        apart = fields_apart(container, stream, film.interlaced)
+        timing = None if apart else demuxed(container, stream)
+    if timing is not None:
+        return timing
+    with opened(film.path) as container:
+        stream = video_stream(container, film.path, film.stream)
+        return decoded(container, stream, film.rate, fields_apart=apart)
+
+
+def _describe(
+    path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame
+) -> Film:
+    """All but the times."""
+    planes = planar_format(frame.format)
+    order = stream.codec_context.field_order
+    sides = _side_data(frame)
+    return Film(
+        path=path,
+        stream=stream.index,
+        width=frame.width,
+        height=frame.height,
+        planes=planes,
+        source_format=frame.format.name,
+        colour=_colour(container, stream, frame, planes),
+        time_base=stream.time_base or Fraction(1, av.time_base),
+        plan=(),
+        rate=_claimed_rate(stream),
+        duration=None,
+        sample_aspect=stream.sample_aspect_ratio or None,
+        display_matrix=_display_matrix(sides),
+        rotation=frame.rotation,
+        interlaced=frame.interlaced_frame or order > _PROGRESSIVE,
+        top_first=order <= _PROGRESSIVE or order in _TOP_SHOWN_FIRST,
+        hdr=_hdr(sides),
+        timecode=_timecode(container, stream),
+        codec=stream.codec_context.codec.canonical_name,
+        container=container.format.name,
+    )
+
+
+def _claimed_rate(stream: VideoStream) -> Fraction:
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0 < rate <= _FASTEST:
+            return rate
+    return Fraction(25)
+
+
+def _colour(
+    container: InputContainer, stream: VideoStream, frame: VideoFrame, planes: PlaneFormat
+) -> Colour:
+    space = int(frame.colorspace)
+    found = _MATRICES.get(space)
+    guess: Matrix = "bt601" if frame.height < _LINES_OF_HD else "bt709"
+    if planes.kind == "rgb":
+        found = "rgb"
+    elif found == "rgb":
+        found = None
+    tagged = int(frame.color_range)
+    # Without a word, grey is taken to be full as FFmpeg does.
+    full = tagged == _FULL or frame.format.name.startswith("yuvj")
+    full = full or (tagged != _LIMITED and planes.kind != "yuv")
+    return Colour(
+        matrix=found or guess,
+        full_range=full,
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+        space=space,
+        guessed=found is None and planes.kind == "yuv",
+        chroma_location=_chroma_location(stream),
+    )
+
+
+def _chroma_location(stream: VideoStream) -> int:
+    """FFmpeg's number, which is nowhere to be read but in a header written from the stream."""
+    header = io.BytesIO()
+    with suppress(ValueError, FFmpegError), av.open(header, "w", format="matroska") as container:
+        container.add_stream_from_template(stream, opaque=True)
+        container.start_encoding()
+    found = _CHROMA_SITING.search(header.getvalue())
+    return _CHROMA_LOCATIONS.get((found[1][0], found[2][0]), 0) if found else 0
+
+
+def _side_data(frame: VideoFrame) -> dict[str, bytes]:
+    """What a frame carries beside its planes, by FFmpeg's names."""
+    try:
+        return {side.type.name: bytes(side) for side in frame.side_data}  # pyright: ignore
+    except ValueError:
+        # A kind that the library has no name for hides them all.
+        return {}
+
+
+def _display_matrix(sides: dict[str, bytes]) -> tuple[int, ...] | None:
+    data = sides.get("DISPLAYMATRIX", b"")
+    return struct.unpack("9i", data[:36]) if len(data) >= 36 else None
+
+
+def _hdr(sides: dict[str, bytes]) -> HdrMetadata | None:
+    mastering = _mastering(sides.get("MASTERING_DISPLAY_METADATA", b""))
+    light = sides.get("CONTENT_LIGHT_LEVEL", b"")
+    content = struct.unpack("2I", light[:8]) if len(light) >= 8 else None
+    return HdrMetadata(mastering, content) if mastering or content else None
+
+
+def _mastering(data: bytes) -> Mastering | None:
+    """FFmpeg's structure: ten ratios of two numbers each, and whether either group is said."""
+    if len(data) < 88:
+        return None
+    *numbers, primaries_said, luminance_said = struct.unpack("22i", data[:88])
+    ratios = [
+        Fraction(above, below or 1)
+        for above, below in zip(numbers[::2], numbers[1::2], strict=True)
+    ]
+    points = tuple(zip(ratios[:8:2], ratios[1:8:2], strict=True))
+    luminance = (ratios[8], ratios[9])
+    return Mastering(points if primaries_said else None, luminance if luminance_said else None)
+
+
+def _timecode(container: InputContainer, stream: VideoStream) -> str | None:
+    tracks = [other.metadata for other in container.streams if other.type == "data"]
+    for tags in (stream.metadata, container.metadata, *tracks):
+        if "timecode" in tags:
+            return tags["timecode"]
+    return None
