@@ -72,8 +72,9 @@ class FrameEnlarger:
 
         rest = beyond(rgb)
         seen = rgb[0].clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
-        large = self._upscaler.run(seen, size=self._size).pixels
-        return restore(torch.from_numpy(large).permute(2, 0, 1)[None].contiguous(), rest)
+        # A last resize overshoots at edges, which is no part of the film's headroom.
+        large = torch.from_numpy(self._upscaler.run(seen, size=self._size).pixels).clamp(0, 1)
+        return restore(large.permute(2, 0, 1)[None].contiguous(), rest)
 
 
 def _layout(planes: PlaneFormat, colour: Colour) -> Layout:
