@@ -47,8 +47,9 @@ CAFFE = Normalisation(
     mean=(122.67892 / 255, 116.66877 / 255, 104.00699 / 255),
     deviation=(1 / 255, 1 / 255, 1 / 255),
 )
-"""ImageNet's mean taken from levels of 0 to 255: the original VGG, which Keras keeps. Its features
-are some hundred times larger than torchvision's; see `relative` of the perceptual loss."""
+"""ImageNet's mean taken from levels of 0 to 255: the original VGG, which Keras keeps. Its inputs
+are some sixty times larger than torchvision's, so weights made for those do not fit: see `relative`
+of the perceptual loss."""
 
 LITE = Normalisation(
     mean=(127 / 255, 127 / 255, 127 / 255), deviation=(128 / 255, 128 / 255, 128 / 255)

@@ -133,6 +133,17 @@ def test_efficientnet_lite0_is_read_under_its_usual_keys(tmp_path):
     assert shapes == {"stem": (1, 32, 33, 48), "block3": (1, 40, 9, 12), "block15": (1, 320, 3, 3)}
 
 
+@pytest.mark.parametrize("size, padding", [((8, 9), (1, 1, 0, 1)), ((9, 8), (0, 1, 1, 1))])
+def test_efficientnet_lite0_pads_as_tensorflow_does(size, padding):
+    torch.manual_seed(0)
+    stem = efficientnet_lite0().eval()[0]
+    picture = torch.rand(1, 3, *size)
+    kernel = stem.state_dict()["_conv_stem.weight"]
+    padded = torch.nn.functional.pad(picture, padding)  # left, right, top, bottom
+    expected = torch.nn.functional.conv2d(padded, kernel, stride=2) / (1 + 1e-3) ** 0.5
+    torch.testing.assert_close(stem(picture), expected.clamp(0, 6))
+
+
 def test_efficientnet_lite0_has_the_published_size():
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in efficientnet_lite0().parameters())
