@@ -1,0 +1,338 @@
+"""A container that is being written: a film's picture, and what is carried beside it."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import AttachmentStream, Disposition, Stream
+from av.subtitles.codeccontext import SubtitleCodecContext
+from av.subtitles.stream import SubtitleStream
+from av.video.stream import VideoStream
+
+from upscale.video.encoding import Encoder, tag_picture
+from upscale.video.film import Film
+from upscale.video.opening import opened
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
+"""The kind of text that a container's subtitles are."""
+
+OWN_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+"""Tags of a whole file that a muxer writes itself."""
+
+_STALE_TAGS = ("_statistics", "bps", "duration", "number_of_", "encoder", "vendor_id", "rotate")
+"""How tags of a stream begin that do not hold for the new one."""
+
+_PICTURE_TYPES = {"mjpeg": "jpeg", "png": "png", "bmp": "bmp"}
+_LARGEST_TIMESCALE = 10_000_000
+_MARGIN = 5
+"""Seconds by which streams may be apart in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a film, whose start becomes the output's: all of it by default.
+
+    Attributes:
+        start: In seconds on the source's clock; None leaves that clock as it is.
+        end: In seconds on the source's clock, itself no more in it; None for the film's own.
+    """
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+
+
+WHOLE = Span()
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A stream of the source that goes into the output.
+
+    Attributes:
+        index: In the source.
+        how: Packets as they are; or text in another form; or one packet as an attached file.
+    """
+
+    index: int
+    how: Literal["copy", "convert", "attach"] = "copy"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What goes into an output beside the picture.
+
+    Attributes:
+        carried: Streams, in the source's order.
+        lost: What cannot be carried, a line each.
+        any_tag: Whether tags are written in QuickTime's newer way, which has any key.
+    """
+
+    carried: tuple[Carried, ...] = ()
+    lost: tuple[str, ...] = ()
+    any_tag: bool = False
+
+
+class Output:
+    """A container that is being written: the picture, and what is carried beside it.
+
+    Use it as a context manager; at a good end the file is complete.
+
+    Args:
+        path: The file, which is replaced.
+        film: The source.
+        encoder: How the picture was encoded.
+        plan: What is carried.
+        segment: A file of `SegmentWriter`'s, from which the picture's header is taken.
+        span: The part of the film that is written.
+        steady: Whether frames come at a constant rate, which the header may then say.
+
+    Raises:
+        Whatever PyAV raises where the container does not take something.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        film: Film,
+        encoder: Encoder,
+        plan: StreamPlan,
+        segment: Path,
+        *,
+        span: Span = WHOLE,
+        steady: bool = True,
+    ) -> None:
+        self._film = film
+        self._span = span
+        self._kind = encoder.container
+        with ExitStack() as stack:
+            self._source = stack.enter_context(opened(film.path))
+            template = stack.enter_context(av.open(f"file:{segment}")).streams.video[0]
+            options = _container_options(film, encoder, plan, self._source)
+            self._container = stack.enter_context(
+                av.open(f"file:{path}", "w", format=encoder.container, container_options=options)
+            )
+            self.picture = self._add_picture(template, film, encoder, steady=steady)
+            self.targets = {each.index: self._add(each) for each in plan.carried}
+            self._tag()
+            self._container.start_encoding()
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def mux(self, packet: Packet[Any]) -> None:
+        """Write a packet of the picture, or one of `packets`."""
+        self._container.mux_one(packet)
+
+    def packets(self, most: int | None = None) -> Iterator[Packet[Any]]:
+        """Packets of the carried streams, ready for the output, in the source's order.
+
+        Args:
+            most: How many packets of the source are looked at.
+        """
+        for packet in islice(self._source.demux(), most):
+            target = self.targets.get(packet.stream.index)
+            if target is None or (packet.size == 0 and packet.dts is None):
+                continue
+            time = _seconds(packet)
+            if self._span.end is not None and time >= self._span.end:
+                if time > self._span.end + _MARGIN:
+                    return
+            elif self._span.start is None or time >= self._span.start:
+                yield from target.take(packet)
+
+    def _add_picture(
+        self, template: VideoStream, film: Film, encoder: Encoder, *, steady: bool
+    ) -> VideoStream:
+        stream = self._container.add_stream_from_template(template, opaque=True)
+        stream.time_base = encoder.time_base
+        context = stream.codec_context
+        context.framerate = encoder.rate if steady or film.timecode else Fraction(0)
+        tag_picture(context, encoder)
+        if encoder.tag is not None:
+            context.codec_tag = encoder.tag
+        if film.display_matrix is not None:
+            stream.set_display_matrix(_enlarged(film.display_matrix, encoder.width / film.width))
+        origin = self._source.streams[film.stream]
+        stream.metadata.clear()
+        stream.metadata.update(_stream_tags(origin))
+        if film.timecode is not None:
+            stream.metadata["timecode"] = film.timecode
+        stream.disposition = origin.disposition
+        return stream
+
+    def _add(self, carried: Carried) -> Target | None:
+        """Add a stream of the source; None for those that are complete with the header."""
+        stream = self._source.streams[carried.index]
+        if carried.how == "attach":
+            self._container.add_attachment(*_attachment(self._film, carried.index))
+            return None
+        if carried.how == "convert":
+            added = self._container.add_stream(TEXT_OF[self._kind])
+            context = cast("SubtitleCodecContext", added.codec_context)
+            context.subtitle_header = _text_header(cast("SubtitleStream", stream))
+            added.time_base = Fraction(1, 1000)
+        else:
+            added = self._container.add_stream_from_template(stream, opaque=True)
+        added.metadata.clear()
+        added.metadata.update(_stream_tags(stream))
+        if self._kind in ("mp4", "mov") and "title" in added.metadata:
+            # The place where players look for the name of a track.
+            added.metadata["handler_name"] = added.metadata["title"]
+        added.disposition = stream.disposition
+        if isinstance(stream, AttachmentStream):
+            return None
+        return Target(stream, added, self._span, converts=carried.how == "convert")
+
+    def _tag(self) -> None:
+        """Copy tags and chapters of the whole film."""
+        tags = self._source.metadata
+        self._container.metadata.update(
+            {key: value for key, value in tags.items() if key.lower() not in OWN_TAGS}
+        )
+        self._container.set_chapters(list(_chapters(self._source, self._span)))
+
+
+class Target:
+    """A stream of the output that takes packets of one of the source.
+
+    Attributes:
+        index: In the output.
+        type: Of the stream: "audio", "subtitle", "data"; or "cover" for a picture of the film.
+        unit: Seconds in a unit of `times`.
+        times: Presentation times of what was taken.
+        moved: How many packets were moved in time, since decoding times have to grow.
+    """
+
+    def __init__(self, source: Stream, stream: Stream, span: Span, *, converts: bool) -> None:
+        self.index = stream.index
+        is_cover = source.disposition & Disposition.attached_pic
+        self.type = "cover" if is_cover else stream.type
+        self.unit = source.time_base or Fraction(1, 1000)
+        self.times = array("q")
+        self.moved = 0
+        self._stream = stream
+        self._source = source
+        self._start = span.start or Fraction(0)
+        self._converts = converts
+        self._last: int | None = None
+
+    def take(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """The packet for the output, if the one of the source has anything in it."""
+        pts, dts, duration = packet.pts, packet.dts, packet.duration or 0
+        unit = packet.time_base
+        if self._converts:
+            subtitle = cast("SubtitleStream", self._source).codec_context.decode2(packet)
+            if subtitle is None:
+                return
+            context = cast("SubtitleCodecContext", self._stream.codec_context)
+            packet = context.encode_subtitle(subtitle)
+        self._set_times(packet, pts, dts, duration, unit)
+        packet.stream = self._stream
+        yield packet
+
+    def _set_times(
+        self, packet: Packet[Any], pts: int | None, dts: int | None, duration: int, unit: Fraction
+    ) -> None:
+        """Put times on the output's clock, where decoding times have to grow."""
+        # The muxer chose it when it wrote the header.
+        own = self.unit = self._stream.time_base or self.unit
+        decoded = dts if dts is not None else pts
+        least = None if self._last is None else self._last + 1
+        placed = least or 0 if decoded is None else round((decoded * unit - self._start) / own)
+        self.moved += least is not None and placed < least
+        self._last = placed if least is None else max(placed, least)
+        shown_at = self._last if pts is None else round((pts * unit - self._start) / own)
+        packet.time_base = own
+        packet.dts, packet.pts = self._last, max(shown_at, self._last)
+        # QuickTime drops a last packet of data that takes no time.
+        packet.duration = max(self.type == "data", round(duration * unit / own))
+        self.times.append(packet.pts)
+
+
+def _stream_tags(stream: Stream) -> dict[str, str]:
+    """Tags of a stream, without those that are not true of another file."""
+    return {
+        key: value
+        for key, value in stream.metadata.items()
+        if not key.lower().startswith(_STALE_TAGS)
+    }
+
+
+def _container_options(
+    film: Film, encoder: Encoder, plan: StreamPlan, source: InputContainer
+) -> dict[str, str]:
+    if encoder.container not in ("mp4", "mov"):
+        # Sound may start before time zero; else everything would be moved on for its sake.
+        return {"avoid_negative_ts": "disabled"}
+    flags = "+faststart+use_metadata_tags" if plan.any_tag else "+faststart"
+    # Delays of streams are counted in this unit, 1 ms if nothing is said.
+    picture = film.time_base.denominator
+    sounds = [stream.codec_context.sample_rate for stream in source.streams.audio]
+    scale = math.lcm(1000, picture, *filter(None, sounds))
+    scale = scale if scale <= _LARGEST_TIMESCALE else picture
+    return {"movflags": flags, "movie_timescale": str(min(scale, 2**31 - 1))}
+
+
+def _enlarged(matrix: Sequence[int], ratio: float) -> list[int]:
+    """A display matrix whose shift, in pixels, fits an enlarged picture."""
+    return [*matrix[:6], round(matrix[6] * ratio), round(matrix[7] * ratio), matrix[8]]
+
+
+def _attachment(film: Film, index: int) -> tuple[str, str, bytes]:
+    """Name, type and content of a picture that comes as a stream with one packet."""
+    with opened(film.path) as source:
+        stream = source.streams[index]
+        data = next(bytes(packet) for packet in source.demux(stream) if packet.size)
+        kind = _PICTURE_TYPES.get(stream.codec_context.name, "jpeg")
+        name = stream.metadata.get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
+    return name, f"image/{kind}", data
+
+
+def _text_header(stream: SubtitleStream) -> bytes | None:
+    """What an encoder of subtitles has to know of their styles."""
+    context = stream.codec_context
+    context.open(strict=False)
+    return context.subtitle_header
+
+
+def _chapters(source: InputContainer, span: Span) -> Iterator[Chapter]:
+    """The chapters of a part, on its own clock."""
+    for chapter in source.chapters():
+        unit = chapter["time_base"] or Fraction(1, 1000)
+        start, end = chapter["start"], chapter["end"]
+        if span.start is not None:
+            first = round(span.start / unit)
+            start, end = max(start - first, 0), end - first
+        if span.end is not None:
+            end = min(end, round((span.end - (span.start or 0)) / unit))
+        if start < end:
+            yield {**chapter, "start": start, "end": end, "time_base": unit}
+
+
+def _seconds(packet: Packet[Any]) -> Fraction:
+    time = packet.pts if packet.pts is not None else packet.dts or 0
+    return time * packet.time_base
