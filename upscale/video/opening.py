@@ -15,7 +15,7 @@ import av.logging
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Discard, Disposition
+from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -123,11 +123,15 @@ def video_stream(container: InputContainer, path: Path, index: int | None = None
 
 
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """All packets of a stream, without the empty ones; a damaged end is an end."""
-    with suppress(FFmpegError):
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
+    """All packets of a stream, without the empty ones."""
+    return (packet for packet in demux(container, stream) if packet.size)
+
+
+def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """Packets as they are stored; a damaged end is an end."""
+    # At the end the library stumbles over streams that came to light on the way.
+    with suppress(FFmpegError, IndexError):
+        yield from container.demux(*streams)
 
 
 @dataclass(frozen=True)
@@ -155,10 +159,11 @@ def decode(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> Itera
 
 
 class Complaints:
-    """The errors that FFmpeg speaks of in this thread while the film's container is read."""
+    """The errors that FFmpeg speaks of while a film's container is read."""
 
     def __init__(self) -> None:
-        self._capture = av.logging.Capture(local=True)
+        # Of all threads: decoders have their own.
+        self._capture = av.logging.Capture(local=False)
         self._said: list[tuple[int, str, str]] = []
         self._level: int | None = None
 

@@ -59,7 +59,7 @@ _TOP_SHOWN_FIRST = (2, 5)
 # Of a Matroska header: where chroma samples lie across and down, and FFmpeg's number for both.
 _CHROMA_SITING = re.compile(rb"\x55\xb7\x81([\x01-\x03])\x55\xb8\x81([\x01-\x03])")
 _CHROMA_LOCATIONS = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4, (1, 3): 5, (2, 3): 6}
-_FASTEST = 1000
+_SLOWEST, _FASTEST = Fraction(1, 1001), Fraction(1000)
 _RATE_TOLERANCE = Fraction(1, 50)
 
 
@@ -131,7 +131,7 @@ def _rate(claimed: Fraction, plan: tuple[int, ...], time_base: Fraction) -> Frac
     average = (len(plan) - 1) / ((plan[-1] - plan[0]) * time_base)
     if abs(average / claimed - 1) < _RATE_TOLERANCE:
         return claimed
-    return average.limit_denominator(1001)
+    return average.limit_denominator(1001) or _SLOWEST
 
 
 def _timing(film: Film) -> Timing:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -19,11 +18,11 @@ from typing import Any
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
 from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 
-from upscale.video.opening import decode, only, packets_of
+from upscale.video.opening import decode, demux, only, packets_of
 
 # No codec keeps frames back for longer than this many.
 _MOST_REORDERED = 32
@@ -33,9 +32,7 @@ _FIELDS_APART = {"mpegts", "h264", "mpeg", "avi"}
 _STORED = {"avi", "asf"}
 # Their headers say how long the film is, for all streams together.
 _TIMED = {"matroska,webm", "flv"}
-_TOLERATED_SECONDS = Fraction(1, 2)
-# These list their packets.
-_INDEXED = ("mov,", "avi")
+_TOLERATED_SECONDS = Fraction(1, 10)
 
 
 @dataclass(frozen=True)
@@ -68,11 +65,10 @@ def demuxed(container: InputContainer, stream: VideoStream) -> Timing | None:
     """
     promised = _Promise(container, stream)
     found = _Packets()
-    with suppress(FFmpegError):
-        for packet in container.demux(*promised.streams):
-            promised.note(packet)
-            if packet.stream_index == stream.index and packet.size:
-                found.note(packet, stream)
+    for packet in demux(container, *promised.streams):
+        promised.note(packet)
+        if packet.stream_index == stream.index and packet.size:
+            found.note(packet, stream)
     doubts = (*promised.broken(found.count), *found.doubts())
     plan = sorted(time for time in found.times if time is not None)
     if not _reliable(found.times, plan) or _only_stored(container, stream, found.times):
@@ -120,26 +116,29 @@ class _Promise:
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         format = container.format.name
-        self._timed = format in _TIMED and container.duration is not None
-        self._seconds = Fraction(container.duration or 0, av.time_base)
-        self._end = Fraction(0)
+        self._seconds, self._end = Fraction(0), Fraction(0)
         self._index: list[int] = []
-        if format.startswith(_INDEXED):
+        self.streams: tuple[Stream, ...] = (stream,)
+        if format in _TIMED:
+            self._seconds = Fraction(container.duration or 0, av.time_base)
+            self.streams = tuple(container.streams)
+            return
+        only(container, stream)
+        if format == "avi":
+            self._seconds = stream.frames * (stream.time_base or Fraction(0))
+        if format.startswith("mov,"):
             self._index = [entry.timestamp for entry in stream.index_entries]
-        if not self._timed:
-            only(container, stream)
-        self.streams = tuple(container.streams) if self._timed else (stream,)
 
     def note(self, packet: Packet[Any]) -> None:
         """Take in a packet of any stream."""
-        if self._timed and packet.pts is not None and packet.time_base:
+        if packet.pts is not None and packet.time_base:
             end = packet.pts + (packet.duration or 0)
             self._end = max(self._end, end * packet.time_base)
 
     def broken(self, packets: int) -> tuple[str, ...]:
         """What the film ought to have and has not."""
         short = self._seconds - self._end
-        if self._timed and short > _TOLERATED_SECONDS:
+        if short > _TOLERATED_SECONDS:
             return (f"the file ends {float(short):.1f} s before its header says",)
         missing = len(self._index) - packets
         return (f"{missing} packets are missing",) if self._index and missing > 0 else ()
