@@ -59,7 +59,7 @@ class SegmentWriter:
         self._open = True
         try:
             self._container = av.open(
-                str(path),
+                f"file:{path}",
                 "w",
                 format=SEGMENT_CONTAINER,
                 container_options={"fflags": "+bitexact", "avoid_negative_ts": "disabled"},
@@ -183,3 +183,12 @@ def _fill(target: VideoPlane, plane: Plane) -> None:
         raise ValueError(f"a plane is {plane.shape}, not {(target.height, target.width)}")
     lines = np.frombuffer(memoryview(target), plane.dtype).reshape(target.height, -1)
     lines[:, : target.width] = plane
+
+
+def plane_shapes(encoder: Encoder) -> list[tuple[int, int]]:
+    """Height and width of each plane that an encoder takes."""
+    planes = encoder.planes
+    whole = (encoder.height, encoder.width)
+    reduced = (-(-whole[0] >> planes.chroma_down), -(-whole[1] >> planes.chroma_across))
+    colours = [] if planes.kind == "grey" else [reduced, reduced]
+    return [whole, *colours] + [whole] * planes.alpha
