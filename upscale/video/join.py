@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,10 +18,11 @@ from av.packet import Packet
 
 from upscale.errors import OutputError
 from upscale.pictures.names import shown
+from upscale.pictures.parts import remove_leftovers
 from upscale.pictures.publish import one_line, publish
 from upscale.video.encoding import Encoder
 from upscale.video.film import Film
-from upscale.video.output import WHOLE, Output, Span, StreamPlan, Target
+from upscale.video.output import Output, Span, StreamPlan, Target, whole
 
 _STEADY = Fraction(1, 1000)
 """Seconds by which frames of a constant rate may be off, since Matroska counts milliseconds."""
@@ -61,7 +63,7 @@ def join(
     plan: StreamPlan,
     parts: Sequence[Part],
     *,
-    span: Span = WHOLE,
+    span: Span | None = None,
     overwrite: bool = False,
 ) -> Joined:
     """Write a film's segments and the streams beside them into one file, and check it.
@@ -74,13 +76,14 @@ def join(
         encoder: How the segments were encoded.
         plan: What is carried beside the picture.
         parts: The segments in order.
-        span: The part of the film that they make.
+        span: The part of the film that they make; None for all of it.
         overwrite: Replace an existing file.
 
     Raises:
         OutputError: The file exists, cannot be written, or does not hold what was written.
         VideoError: The source cannot be read.
     """
+    span = span or whole(film)
     times = _on_own_clock(list(chain.from_iterable(part.times for part in parts)), film, span)
     header = next((part.path for part in parts if part.path is not None), None)
     if header is None:
@@ -100,6 +103,7 @@ def join(
         moved = sum(target.moved for target in targets)
         check(path, output, times, film.time_base, targets)
 
+    remove_leftovers(output.parent)
     try:
         publish(output, write, overwrite=overwrite)
     except (FFmpegError, ValueError) as error:
@@ -136,7 +140,7 @@ def check(
         clock, what = clocks[target.index], f"packets of stream {target.index}"
         if target.type == "subtitle":
             # MP4 fills the time between subtitles with empty ones.
-            clock = clock.near(target.times, target.unit)
+            clock = clock.among(target.times, target.unit)
         clock.compare(output, what, sorted(target.times), target.unit, clock.unit)
 
 
@@ -163,12 +167,10 @@ class _Clock:
                     f" and not at {float(wanted * unit):.6f} s; try another container"
                 )
 
-    def near(self, times: Iterable[int], unit: Fraction) -> _Clock:
-        """Only those that are at given times."""
-        wanted = {round(time * unit / self.unit) for time in times}
-        return _Clock(
-            [time for time in self.times if wanted & {time - 1, time, time + 1}], self.unit
-        )
+    def among(self, times: Iterable[int], unit: Fraction) -> _Clock:
+        """For each of some times the one that is next to it."""
+        found = (bisect_left(self.times, time * unit / self.unit - 1) for time in times)
+        return _Clock(sorted(self.times[at] for at in found if at < len(self.times)), self.unit)
 
 
 def _picture(

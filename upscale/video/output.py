@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import av
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
@@ -37,6 +38,7 @@ OWN_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "dur
 _STALE_TAGS = ("_statistics", "bps", "duration", "number_of_", "encoder", "vendor_id", "rotate")
 """How tags of a stream begin that do not hold for the new one."""
 
+_NO_TEXT = b"\0\0"
 _PICTURE_TYPES = {"mjpeg": "jpeg", "png": "png", "bmp": "bmp"}
 _LARGEST_TIMESCALE = 10_000_000
 _MARGIN = 5
@@ -56,7 +58,10 @@ class Span:
     end: Fraction | None = None
 
 
-WHOLE = Span()
+def whole(film: Film) -> Span:
+    """All of a film, on its own clock; one that starts before zero, where no file can, at zero."""
+    first = film.plan[0] * film.time_base
+    return Span(start=first if first < 0 else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ class Output:
         encoder: How the picture was encoded.
         plan: What is carried.
         segment: A file of `SegmentWriter`'s, from which the picture's header is taken.
-        span: The part of the film that is written.
+        span: The part of the film that is written; None for all of it.
         steady: Whether frames come at a constant rate, which the header may then say.
 
     Raises:
@@ -113,11 +118,11 @@ class Output:
         plan: StreamPlan,
         segment: Path,
         *,
-        span: Span = WHOLE,
+        span: Span | None = None,
         steady: bool = True,
     ) -> None:
         self._film = film
-        self._span = span
+        self._span = span or whole(film)
         self._kind = encoder.container
         with ExitStack() as stack:
             self._source = stack.enter_context(opened(film.path))
@@ -238,10 +243,15 @@ class Target:
         self._source = source
         self._start = span.start or Fraction(0)
         self._converts = converts
+        # Between subtitles, MP4 has empty ones, which its muxer makes by itself.
+        context = cast("CodecContext | None", source.codec_context)
+        self._is_text = context is not None and context.name == "mov_text"
         self._last: int | None = None
 
     def take(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """The packet for the output, if the one of the source has anything in it."""
+        if self._is_text and packet.size <= len(_NO_TEXT):
+            return
         pts, dts, duration = packet.pts, packet.dts, packet.duration or 0
         unit = packet.time_base
         if self._converts:

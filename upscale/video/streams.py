@@ -24,7 +24,6 @@ from upscale.pictures.names import shown
 from upscale.pictures.publish import one_line
 from upscale.video.encoding import Encoder
 from upscale.video.film import Film, VideoFrame
-from upscale.video.join import check
 from upscale.video.opening import opened
 from upscale.video.output import (
     OWN_TAGS,
@@ -68,7 +67,7 @@ def plan_streams(
             if stream.index == film.stream or _is_made_anew(stream, source):
                 continue
             ways = _ways(stream, encoder)
-            way = next((each for each in ways if trial.refusal(StreamPlan((each,))) is None), None)
+            way = next((each for each in ways if trial.holds(each, _kind(stream))), None)
             if way is None:
                 lost.append(f"{_name(stream)} cannot go into {output.suffix}")
                 continue
@@ -81,7 +80,6 @@ def plan_streams(
         refusal = trial.refusal(plan)
         if refusal is not None:
             raise OutputError(f"{shown(output)}: cannot be written ({refusal})")
-        trial.check_start(output)
         forgotten = trial.forgotten(plan)
         # Only the older way has a place for the location that all programs look at.
         if "location" not in source.metadata and any(_PHONE_TAG in line for line in forgotten):
@@ -125,7 +123,7 @@ class _Trial:
                 for packet in segment.demux(video=0):
                     if packet.size:
                         packet.time_base = self._film.time_base
-                        packet.pts = packet.dts = self._film.plan[0]
+                        packet.pts = packet.dts = max(0, self._film.plan[0])
                         packet.stream = output.picture
                         output.mux(packet)
                 for packet in output.packets(_TRIED_PACKETS):
@@ -134,20 +132,12 @@ class _Trial:
             return one_line(error)
         return None
 
-    def check_start(self, output: Path) -> None:
-        """Refuse a container that cannot hold the first frame's time.
-
-        Raises:
-            OutputError: It is before zero, in Matroska.
-        """
-        try:
-            check(self._result, output, [self._film.plan[0]], self._film.time_base, [])
-        except OutputError as error:
-            raise OutputError(
-                f"{shown(output)}: cannot hold a film that starts"
-                f" {float(-self._film.plan[0] * self._film.time_base):g} s before zero;"
-                " choose another container"
-            ) from error
+    def holds(self, carried: Carried, kind: str) -> bool:
+        """Whether a container takes a stream, and does not drop it without a word."""
+        if self.refusal(StreamPlan((carried,))) is not None:
+            return False
+        with av.open(f"file:{self._result}") as result:
+            return kind in map(_kind, list(result.streams)[1:])
 
     def forgotten(self, plan: StreamPlan) -> list[str]:
         """What the container took and does not hold, by reading the last trial's result."""
@@ -155,9 +145,14 @@ class _Trial:
             return list(_forgotten(source, result, self._film, self._encoder, plan))
 
 
+def _kind(stream: Stream) -> str:
+    """A stream's type, where covers are one of their own."""
+    return "cover" if stream.disposition & Disposition.attached_pic else stream.type
+
+
 def _is_in_header(stream: Stream) -> bool:
     """Whether a stream is a file that was attached, or a cover."""
-    return stream.type == "attachment" or bool(stream.disposition & Disposition.attached_pic)
+    return _kind(stream) in ("attachment", "cover")
 
 
 def _is_made_anew(stream: Stream, source: InputContainer) -> bool:

@@ -1,0 +1,274 @@
+"""Films put together: every frame and sound at its time, or an error and no file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.video.clips import Clip, even, make, uneven
+from tests.video.films import (
+    HERE,
+    HOLDER,
+    ffprobe,
+    packets,
+    rich,
+    segment_files,
+    settle,
+)
+from upscale.errors import OutputError, VideoError
+from upscale.video.film import Film
+from upscale.video.join import Joined, Part, check, join
+from upscale.video.output import Span, StreamPlan
+from upscale.video.probe import probe
+from upscale.video.streams import plan_streams
+
+NAMES = {
+    "x264": ("out.mp4", "out.mov", "out.mkv"),
+    "x265": ("out.mp4", "out.mkv"),
+    "svt-av1": ("out.mp4", "out.mkv", "out.webm"),
+    "vp9": ("out.mp4", "out.mkv", "out.webm"),
+    "prores": ("out.mov", "out.mkv"),
+    "ffv1": ("out.mkv",),
+}
+TIMES = {
+    "even": even(90),
+    "uneven": uneven(90),
+    "late": even(90, start=19201),
+    "early": tuple(time - 12800 for time in even(90)),
+    "one": (0,),
+}
+
+
+@pytest.fixture
+def silent(tmp_path) -> Film:
+    return probe(make(Clip(even(3)), tmp_path / "in.mp4"))
+
+
+def upscaled(source: Film, name: str, folder: Path, codec: str | None = None, **more) -> Joined:
+    encoder = settle(source, name, codec=codec)
+    plan = plan_streams(source, encoder, Path(name), folder)
+    times = more.pop("times", source.plan)
+    parts = segment_files(folder, encoder, times)
+    return join(folder / name, source, encoder, plan, parts, **more)
+
+
+@pytest.mark.parametrize("times", list(TIMES))
+@pytest.mark.parametrize(
+    ("codec", "name"), [(codec, name) for codec in NAMES for name in NAMES[codec]]
+)
+def test_frames_come_at_their_times(codec, name, times, silent, tmp_path):
+    source = replace(silent, plan=TIMES[times])
+    assert upscaled(source, name, tmp_path, codec).frames == len(TIMES[times])
+    found = [time for time, _ in packets(tmp_path / name)[0]]
+    moved = 12800 if times == "early" else 0
+    most = Fraction(1, 2000) if name.endswith(("mkv", "webm")) else 0
+    for own, wanted in zip(found, TIMES[times], strict=True):
+        assert abs(own - Fraction(wanted + moved, 12800)) <= most
+
+
+@pytest.mark.parametrize("unit", [Fraction(1, 90000), Fraction(1001, 30000), Fraction(1, 10**6)])
+def test_any_unit_of_time_is_kept_in_mp4(unit, silent, tmp_path):
+    step = max(1, round(Fraction(1, 30) / unit))
+    times = tuple(7 + step * number + (number % 3 if step > 3 else 0) for number in range(50))
+    source = replace(silent, time_base=unit, plan=times)
+    upscaled(source, "out.mp4", tmp_path)
+    assert [time for time, _ in packets(tmp_path / "out.mp4")[0]] == [time * unit for time in times]
+
+
+@pytest.mark.parametrize("codec", HERE)
+def test_joined_frames_are_those_of_the_segments(codec, silent, tmp_path):
+    source = replace(silent, plan=even(90))
+    name = HOLDER.get(codec, "out.mkv")
+    upscaled(source, name, tmp_path, codec)
+    parts = [tmp_path / f"seg-{start}" for start in (0, 40, 80)]
+    assert decoded(tmp_path / name) == [frame for part in parts for frame in decoded(part)]
+
+
+def decoded(path: Path) -> list[bytes]:
+    """Samples of all frames, without what lies beyond the ends of their lines."""
+    found = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            size = 1 + (frame.format.components[0].bits > 8)
+            for plane in frame.planes:
+                lines = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
+                found.append(lines[:, : plane.width * size].tobytes())
+    return found
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.mp4", "out.mov"])
+def test_sound_is_the_same_packet_by_packet(name, tmp_path):
+    path = rich(tmp_path, even(60, start=6400))
+    upscaled(probe(path), name, tmp_path)
+    before, after = packets(path), packets(tmp_path / name)
+    for index in (1, 2):
+        assert len(before[index]) > 50
+        for (time, data), (other, copied) in zip(before[index], after[index], strict=True):
+            assert data == copied
+            assert abs(time - other) <= Fraction(1, 1000)
+
+
+def test_sound_that_starts_before_the_picture_stays_in_step(tmp_path):
+    """AAC begins with a packet before time zero, which Matroska's muxer would move all for."""
+    path = make(Clip(even(60), sound=True), tmp_path / "in.mp4")
+    before = packets(path)
+    assert before[1][0][0] < 0
+    upscaled(probe(path), "out.mkv", tmp_path)
+    after = packets(tmp_path / "out.mkv")
+    for index in (0, 1):
+        for (time, _), (other, _) in zip(before[index], after[index], strict=True):
+            assert abs(time - other) <= Fraction(1, 1000)
+
+
+def test_a_part_of_a_film_starts_at_zero_with_its_sound_and_chapters(tmp_path):
+    path = rich(tmp_path, even(75))
+    source = probe(path)
+    times = tuple(time for time in source.plan if 600 <= time < 1800)
+    span = Span(times[0] * source.time_base, Fraction(9, 5))
+    upscaled(source, "out.mkv", tmp_path, times=times, span=span)
+    before, after = packets(path), packets(tmp_path / "out.mkv")
+    assert [time for time, _ in after[0]] == [Fraction(time - 600, 1000) for time in times]
+    wanted = [
+        (time - span.start, data) for time, data in before[1] if span.start <= time < span.end
+    ]
+    assert after[1] == wanted
+    assert [(time, data) for time, data in after[3]] == [
+        (Fraction(1, 10), b"Two\nlines"),
+        (Fraction(9, 10), b"<i>Bye</i>"),
+    ]
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        ends = [
+            (each["start"] * each["time_base"], each["end"] * each["time_base"])
+            for each in container.chapters()
+        ]
+    assert ends == [(0, Fraction(2, 5)), (Fraction(2, 5), Fraction(6, 5))]
+
+
+def test_mp4_can_be_played_before_it_is_whole(tmp_path, silent):
+    upscaled(silent, "out.mp4", tmp_path)
+    content = (tmp_path / "out.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_another_program_reads_times_tags_and_streams(tmp_path):
+    path = rich(tmp_path, even(60, start=6400))
+    upscaled(probe(path), "out.mp4", tmp_path, "x265")
+    said = ffprobe(tmp_path / "out.mp4", "-show_streams", "-show_chapters", "-show_packets")
+    picture, sound, *_ = said["streams"]
+    assert (picture["codec_tag_string"], picture["color_range"]) == ("hvc1", "tv")
+    assert sound["tags"]["language"] == "eng"
+    assert [each["tags"]["title"] for each in said["chapters"]] == ["One", "Two"]
+    times = sorted(float(each["pts_time"]) for each in said["packets"] if each["stream_index"] == 0)
+    assert times == pytest.approx([0.5 + number / 25 for number in range(60)], abs=1e-5)
+
+
+def test_a_rate_is_said_only_where_it_is_constant(tmp_path, silent):
+    for times, rate in ((even(60), 25), (uneven(60), None)):
+        upscaled(replace(silent, plan=times), "out.mkv", tmp_path, overwrite=True)
+        with av.open(str(tmp_path / "out.mkv")) as container:
+            packet = next(packet for packet in container.demux(video=0))
+            found = 1000 / packet.duration if packet.duration else None
+        assert (found is not None and round(found) == 25) == (rate == 25)
+
+
+def test_frames_that_were_lost_leave_a_gap_in_time(tmp_path, silent):
+    encoder = settle(silent, "out.mp4")
+    times = even(60)
+    kept = tuple(time for number, time in enumerate(times) if number not in (3, 4, 50))
+    parts = [*segment_files(tmp_path, encoder, kept, 20), Part(None, (), 0)]
+    joined = join(tmp_path / "out.mp4", silent, encoder, StreamPlan(), parts)
+    assert joined == Joined(57, 0)
+    found = [time * 12800 for time, _ in packets(tmp_path / "out.mp4")[0]]
+    assert tuple(found) == kept
+
+
+def test_an_existing_file_is_kept_unless_it_may_be_replaced(tmp_path, silent):
+    (tmp_path / "out.mp4").write_text("precious")
+    with pytest.raises(OutputError, match="exists already"):
+        upscaled(silent, "out.mp4", tmp_path)
+    assert (tmp_path / "out.mp4").read_text() == "precious"
+    upscaled(silent, "out.mp4", tmp_path, overwrite=True)
+    assert len(packets(tmp_path / "out.mp4")[0]) == 3
+
+
+def test_a_source_that_vanished_leaves_no_file(tmp_path):
+    path = rich(tmp_path)
+    source = probe(path)
+    encoder = settle(source, "out.mkv")
+    plan = plan_streams(source, encoder, Path("out.mkv"), tmp_path)
+    parts = segment_files(tmp_path, encoder, source.plan)
+    path.rename(tmp_path / "elsewhere.mkv")
+    before = set(tmp_path.iterdir())
+    with pytest.raises(VideoError, match=r"rich\.mkv: does not exist"):
+        join(tmp_path / "out.mkv", source, encoder, plan, parts)
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such limits there")
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_full_drive_leaves_no_file(tmp_path, silent, share):
+    import resource
+
+    source = replace(silent, plan=even(90))
+    encoder = settle(source, "out.mp4")
+    parts = segment_files(tmp_path, encoder, source.plan)
+    join(tmp_path / "out.mp4", source, encoder, StreamPlan(), parts)
+    size = (tmp_path / "out.mp4").stat().st_size
+    (tmp_path / "out.mp4").unlink()
+    before = set(tmp_path.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size * share), resource.RLIM_INFINITY))
+    try:
+        with pytest.raises(OutputError, match=r"^.*out\.mp4: cannot be written"):
+            join(tmp_path / "out.mp4", source, encoder, StreamPlan(), parts)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert set(tmp_path.iterdir()) == before
+    assert join(tmp_path / "out.mp4", source, encoder, StreamPlan(), parts).frames == 90
+
+
+def test_segments_of_different_encoders_are_not_joined(tmp_path, silent):
+    source = replace(silent, plan=even(90))
+    one, other = settle(source), settle(source, preset="ultrafast")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = segment_files(tmp_path / "a", one, source.plan)
+    second = segment_files(tmp_path / "b", other, source.plan)
+    with pytest.raises(OutputError, match="another version of the encoder"):
+        join(tmp_path / "out.mkv", source, one, StreamPlan(), [first[0], second[1], first[2]])
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_a_result_that_is_not_what_was_written_is_found_out(tmp_path, silent):
+    source = replace(silent, plan=even(90))
+    upscaled(source, "out.mp4", tmp_path)
+    path, unit = tmp_path / "out.mp4", source.time_base
+    check(path, path, even(90), unit, [])
+    with pytest.raises(OutputError, match="would hold 90 of 91 frames"):
+        check(path, path, even(91), unit, [])
+    with pytest.raises(
+        OutputError, match=r"frames would come at 0\.040000 s and not at 0\.040078 s"
+    ):
+        check(path, path, (0, 513, *even(90)[2:]), unit, [])
+
+
+def test_what_a_killed_join_left_is_taken_away(tmp_path, silent):
+    left = tmp_path / f".upscale-{'0' * 16}.part"
+    left.write_bytes(b"half a film")
+    upscaled(silent, "out.mkv", tmp_path)
+    assert not left.exists()
+
+
+def test_a_film_without_frames_is_refused(tmp_path, silent):
+    with pytest.raises(OutputError, match="no frame to write"):
+        join(tmp_path / "out.mkv", silent, settle(silent), StreamPlan(), [Part(None, (), 0)])
+
+
+def test_names_with_colons_and_signs_are_files(tmp_path, silent):
+    upscaled(silent, "a:b %d ä.mkv", tmp_path)
+    assert len(packets(tmp_path / "a:b %d ä.mkv")[0]) == 3

@@ -1,0 +1,277 @@
+"""What goes into an output beside the picture, found out before any frame is computed."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from av.stream import Disposition
+
+from tests.video.clips import Clip, even, make
+from tests.video.films import film, packets, rich, segment_files, settle
+from upscale.errors import OutputError
+from upscale.video.film import Film
+from upscale.video.join import join
+from upscale.video.output import StreamPlan
+from upscale.video.probe import probe
+from upscale.video.streams import plan_streams
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    return rich(tmp_path)
+
+
+def plan_for(source: Film, name: str, folder: Path, **asked) -> StreamPlan:
+    return plan_streams(source, settle(source, name), Path(name), folder, **asked)
+
+
+def upscaled(source: Film, name: str, folder: Path) -> Path:
+    """The whole way, with frames made by hand."""
+    encoder = settle(source, name)
+    plan = plan_streams(source, encoder, Path(name), folder)
+    join(folder / name, source, encoder, plan, segment_files(folder, encoder, source.plan))
+    return folder / name
+
+
+def kinds(path: Path) -> list[str]:
+    with av.open(str(path)) as container:
+        return [
+            "cover" if stream.disposition & Disposition.attached_pic else stream.type
+            for stream in container.streams
+        ]
+
+
+def test_matroska_holds_everything(source, tmp_path):
+    found = probe(source)
+    assert plan_for(found, "out.mkv", tmp_path).lost == ()
+    assert kinds(upscaled(found, "out.mkv", tmp_path)) == kinds(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("out.mp4", ["stream 4 (attachment font.ttf) cannot go into .mp4"]),
+        (
+            "out.webm",
+            [
+                "stream 1 (audio aac eng) cannot go into .webm",
+                "stream 2 (audio aac deu) cannot go into .webm",
+                "stream 4 (attachment font.ttf) cannot go into .webm",
+                "stream 5 (video png) cannot go into .webm",
+            ],
+        ),
+    ],
+)
+def test_what_cannot_be_carried_is_named(source, tmp_path, name, lost):
+    assert list(plan_for(probe(source), name, tmp_path).lost) == lost
+
+
+def test_quicktime_drops_covers_without_a_word_so_they_are_named(source, tmp_path):
+    lost = plan_for(probe(source), "out.mov", tmp_path).lost
+    assert "stream 5 (video png) cannot go into .mov" in lost
+    assert any("language of stream 2" in line for line in lost)
+
+
+def test_strict_makes_losses_an_error(source, tmp_path):
+    with pytest.raises(OutputError, match=r"--strict, and stream 4 \(attachment font"):
+        plan_for(probe(source), "out.mp4", tmp_path, strict=True)
+    assert plan_for(probe(source), "out.mkv", tmp_path, strict=True).lost == ()
+
+
+def test_trials_leave_nothing_behind(source, tmp_path):
+    before = set(tmp_path.iterdir())
+    plan_for(probe(source), "out.mp4", tmp_path)
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.mp4"])
+def test_languages_titles_flags_tags_and_chapters_are_kept(source, tmp_path, name):
+    result = upscaled(probe(source), name, tmp_path)
+    with av.open(str(source)) as wanted, av.open(str(result)) as found:
+        for index in (1, 2, 3):
+            one, other = wanted.streams[index], found.streams[index]
+            assert other.language == one.language
+            assert one.metadata["title"] in other.metadata.values()
+            assert one.disposition & ~other.disposition == 0
+        tags = {key.lower(): value for key, value in found.metadata.items()}
+        assert (tags["title"], tags["artist"], tags["date"]) == ("A film", "Somebody", "1999")
+        for one, other in zip(wanted.chapters(), found.chapters(), strict=True):
+            assert one["metadata"] == other["metadata"]
+            for end in ("start", "end"):
+                assert one[end] * one["time_base"] == other[end] * other["time_base"]
+
+
+def test_subtitles_become_those_of_mp4(source, tmp_path):
+    result = upscaled(probe(source), "out.mp4", tmp_path)
+    with av.open(str(result)) as container:
+        stream = container.streams.subtitles[0]
+        assert stream.codec_context.name == "mov_text"
+        found = []
+        for packet in container.demux(stream):
+            for text in packet.decode() if packet.size else ():
+                if text.dialogue:
+                    found.append((packet.pts * packet.time_base, text.dialogue.decode()))
+    assert [time for time, _ in found] == [Fraction(1, 10), Fraction(7, 10), Fraction(3, 2)]
+    assert [text for _, text in found] == ["Hello", "Two\nlines", r"{\i1}Bye"]
+
+
+def test_subtitles_of_mp4_become_those_of_matroska(source, tmp_path):
+    first = probe(upscaled(probe(source), "out.mp4", tmp_path))
+    assert plan_for(first, "again.mkv", tmp_path).lost == ()
+    again = packets(upscaled(first, "again.mkv", tmp_path))[3]
+    assert [text for _, text in again] == [b"Hello", b"Two\nlines", b"<i>Bye</i>"]
+
+
+def test_chapters_of_mp4_are_carried_once(source, tmp_path):
+    """An MP4 has them as a track of text, too, which is no stream to carry."""
+    first = probe(upscaled(probe(source), "out.mp4", tmp_path))
+    result = upscaled(first, "again.mp4", tmp_path)
+    assert kinds(result) == kinds(tmp_path / "out.mp4")
+    with av.open(str(result)) as container:
+        assert [each["metadata"]["title"] for each in container.chapters()] == ["One", "Two"]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [("a.mkv", "b.mp4"), ("a.mp4", "b.mkv"), ("a.mp4", "b.mp4")]
+)
+def test_covers_are_kept(source, tmp_path, first, then):
+    result = upscaled(probe(upscaled(probe(source), first, tmp_path)), then, tmp_path)
+    with av.open(str(source)) as wanted, av.open(str(result)) as found:
+        one, other = (
+            next(bytes(packet) for packet in each.demux(each.streams.video[1]) if packet.size)
+            for each in (wanted, found)
+        )
+    assert one == other
+    assert "cover" in kinds(result)
+
+
+def test_a_second_picture_track_is_named(tmp_path):
+    clip = make(Clip(even(10)), tmp_path / "one.mp4")
+    two = tmp_path / "two.mkv"
+    with av.open(str(clip)) as container, av.open(str(two), "w") as target:
+        stream = container.streams.video[0]
+        copies = [target.add_stream_from_template(stream, opaque=True) for _ in range(2)]
+        for packet in container.demux(stream):
+            for copy in copies if packet.size else ():
+                own = av.Packet(bytes(packet))
+                own.pts, own.dts, own.time_base = packet.pts, packet.dts, packet.time_base
+                own.is_keyframe, own.stream = packet.is_keyframe, copy
+                target.mux(own)
+    assert plan_for(probe(two), "out.mkv", tmp_path).lost == (
+        "stream 1 (video h264) cannot go into .mkv",
+    )
+
+
+def test_timecode_is_kept(tmp_path):
+    clip = make(Clip(even(25)), tmp_path / "clip.mp4")
+    coded = tmp_path / "coded.mov"
+    with av.open(str(clip)) as container, av.open(str(coded), "w") as target:
+        copy = target.add_stream_from_template(container.streams.video[0], opaque=True)
+        copy.codec_context.framerate = Fraction(25)
+        copy.metadata["timecode"] = "01:02:03:04"
+        for packet in container.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                target.mux(packet)
+    found = probe(coded)
+    assert found.timecode == "01:02:03:04"
+    for name in ("out.mov", "out.mp4", "out.mkv"):
+        assert plan_for(found, name, tmp_path).lost == ()
+        with av.open(str(upscaled(found, name, tmp_path))) as container:
+            tags = {key.lower(): value for key, value in container.streams[0].metadata.items()}
+        assert tags["timecode"] == "01:02:03:04"
+
+
+@pytest.mark.parametrize("clip", [Clip(even(5), rotation=90), Clip(even(5), mirrored=True)])
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov"])
+def test_turned_and_mirrored_pictures_stay_so(clip, name, tmp_path):
+    found = probe(make(clip, tmp_path / "clip.mp4"))
+    assert found.display_matrix is not None
+    assert plan_for(found, name, tmp_path).lost == ()
+    again = probe(upscaled(found, name, tmp_path))
+    assert again.display_matrix == found.display_matrix
+
+
+def test_matroska_keeps_turns_and_says_what_else_is_lost(tmp_path):
+    turned = probe(make(Clip(even(5), rotation=90), tmp_path / "turned.mp4"))
+    assert plan_for(turned, "out.mkv", tmp_path).lost == ()
+    assert probe(upscaled(turned, "out.mkv", tmp_path)).rotation == turned.rotation
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv"])
+def test_the_shape_of_pixels_is_kept(name, tmp_path):
+    clip = Clip(even(5), sample_aspect=Fraction(16, 11))
+    found = probe(make(clip, tmp_path / "clip.mp4"))
+    assert plan_for(found, name, tmp_path).lost == ()
+    assert probe(upscaled(found, name, tmp_path)).sample_aspect == Fraction(16, 11)
+
+
+def test_where_the_shape_of_pixels_cannot_be_kept_it_is_said(tmp_path):
+    clip = Clip(even(5), sample_aspect=Fraction(16, 11))
+    found = probe(make(clip, tmp_path / "clip.mp4"))
+    (said,) = plan_for(found, "out.webm", tmp_path).lost
+    assert said == "vp9 in webm cannot hold the pixels' shape, 16/11"
+
+
+def test_a_film_without_anything_beside_needs_no_streams(tmp_path):
+    found = probe(make(Clip(even(3)), tmp_path / "clip.mp4"))
+    assert plan_for(found, "out.mp4", tmp_path) == StreamPlan()
+
+
+def test_a_source_that_vanished_is_one_line(tmp_path):
+    from upscale.errors import VideoError
+
+    with pytest.raises(VideoError, match="does not exist"):
+        plan_for(film(path=tmp_path / "gone.mp4"), "out.mp4", tmp_path)
+
+
+REAL = {
+    ("androidx_sample_with_pgs_subtitles.mkv", "out.mp4"): [
+        "stream 2 (subtitle pgssub eng) cannot"
+    ],
+    ("androidx_sample_with_pgs_subtitles.mkv", "out.mkv"): [],
+    ("androidx_sample_with_ass_subtitles.mkv", "out.mkv"): [],
+    ("androidx_sample_with_ass_subtitles.mkv", "out.mp4"): [
+        "stream 2 (subtitle ssa) loses its styles"
+    ],
+    ("androidx_sample_with_srt.mkv", "out.mp4"): [],
+    ("androidx_sample_with_vobsub.mkv", "out.mkv"): [],
+    ("androidx_sample_15fps_720p_1s.mp4", "out.mkv"): [],
+    ("androidx_sample_h262_mpeg_audio.ts", "out.mp4"): [],
+    ("androidx_bbb_960x540_60fps_vp8.webm", "out.webm"): [],
+    ("androidx_bbb_960x540_60fps_vp8.webm", "out.mov"): ["stream 1 (audio vorbis) cannot"],
+    ("androidx_dolbyVision-hdr.MOV", "out.mov"): [
+        "stream 2 (data",
+        "stream 3 (data",
+        "stream 4 (data",
+    ],
+    ("androidx_sample_rotate_and_reflect.mp4", "out.mp4"): [],
+}
+
+
+@pytest.mark.parametrize(("clip", "name"), list(REAL))
+def test_real_films_lose_what_is_named_and_nothing_else(clip, name, data, tmp_path):
+    path = data / "clips" / clip
+    if not path.exists():
+        pytest.skip(f"{clip} is not here")
+    found = probe(path)
+    lost = plan_for(found, name, tmp_path).lost
+    assert len(lost) == len(REAL[clip, name])
+    for said, start in zip(lost, REAL[clip, name], strict=True):
+        assert said.startswith(start)
+    result = probe(upscaled(found, name, tmp_path))
+    unit = result.time_base
+    for one, other in zip(found.plan, result.plan, strict=True):
+        assert abs(one * found.time_base - other * unit) <= unit / 2
+
+
+def test_tags_of_telephones_are_kept(data, tmp_path):
+    path = data / "clips" / "androidx_dolbyVision-hdr.MOV"
+    if not path.exists():
+        pytest.skip("the clip is not here")
+    with av.open(str(upscaled(probe(path), "out.mov", tmp_path))) as container:
+        assert container.metadata["com.apple.quicktime.model"] == "iPhone 14 Pro"
+        assert container.metadata["com.apple.quicktime.location.ISO6709"].startswith("+51.5")
