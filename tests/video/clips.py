@@ -79,7 +79,9 @@ KINDS: dict[str, Clip] = {
     "alpha": Clip(even(20), codec="ffv1", format="yuva420p", container="nut"),
     "odd": Clip(even(20), codec="ffv1", size=(63, 47), container="nut"),
     "hevc": Clip(
-        even(50), codec="libx265", options={"x265-params": "lossless=1:keyint=12:open-gop=1"}
+        even(50),
+        codec="libx265",
+        options={"x265-params": "lossless=1:keyint=12:open-gop=1:log-level=none"},
     ),
     "hdr10": Clip(
         even(10),
@@ -87,7 +89,7 @@ KINDS: dict[str, Clip] = {
         format="yuv420p10le",
         colour=(9, 16, 9, 1),
         options={
-            "x265-params": "lossless=1:hdr10=1:max-cll=1000,400:master-display="
+            "x265-params": "lossless=1:log-level=none:hdr10=1:max-cll=1000,400:master-display="
             "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
         },
     ),

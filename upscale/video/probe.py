@@ -264,6 +264,7 @@ def _mastering(data: bytes) -> Mastering | None:
 def _timecode(container: InputContainer, stream: VideoStream) -> str | None:
     tracks = [other.metadata for other in container.streams if other.type == "data"]
     for tags in (stream.metadata, container.metadata, *tracks):
-        if "timecode" in tags:
-            return tags["timecode"]
+        for name, value in tags.items():
+            if name.lower() == "timecode":
+                return value
     return None

@@ -32,6 +32,8 @@ _FIELDS_APART = {"mpegts", "h264", "mpeg", "avi"}
 _STORED = {"avi", "asf"}
 # Their headers say how long the film is, for all streams together.
 _TIMED = {"matroska,webm", "flv"}
+_UNLISTED = {"matroska,webm", "flv", "mpegts", "mpeg"}
+_LEAST_STEPS = 10
 _TOLERATED_SECONDS = Fraction(1, 10)
 
 
@@ -69,8 +71,8 @@ def demuxed(container: InputContainer, stream: VideoStream) -> Timing | None:
         promised.note(packet)
         if packet.stream_index == stream.index and packet.size:
             found.note(packet, stream)
-    doubts = (*promised.broken(found.count), *found.doubts())
     plan = sorted(time for time in found.times if time is not None)
+    doubts = (*promised.broken(found.count), *found.doubts(), *_gaps(container, stream, plan))
     if not _reliable(found.times, plan) or _only_stored(container, stream, found.times):
         return None
     # A file that flags every packet as key says nothing.
@@ -160,20 +162,26 @@ def decoded(
         fields_apart: Whether two packets may be the fields of one frame.
     """
     only(container, stream)
-    found, refused = _Packets(), list[int | None]()
+    found = _Packets()
     came: list[int | None] = []
+    refused: list[tuple[int | None, int]] = []
     for part in decode(stream, packets_of(container, stream)):
         came += [frame.pts for frame in part.frames]
         if part.packet:
             found.note(part.packet, stream)
         if part.error:
-            refused.append(part.packet.pts if part.packet else None)
+            refused.append((part.packet.pts if part.packet else None, len(came)))
     step = max(1, round(1 / (rate * (stream.time_base or Fraction(1, 1000)))))
     plan = in_order(came, step)
-    missing = Counter(refused) if fields_apart else Counter(found.times) - Counter(came)
-    end = plan[-1] if plan else 0
-    lost = sorted(end if time is None else time for time in missing.elements())
-    return Timing(tuple(plan), (), True, tuple(lost), found.doubts(), step)
+    missing = Counter(found.times) - Counter(came)
+    if fields_apart:
+        missing = Counter(time for time, _ in refused)
+    # A packet without a time is looked for where the decoder refused one.
+    places = [place for time, place in refused if time is None] + [len(plan)] * missing[None]
+    lost = [time for time in missing.elements() if time is not None]
+    lost += [plan[min(place, len(plan) - 1)] for place in places[: missing[None]] if plan]
+    doubts = (*found.doubts(), *_gaps(container, stream, plan))
+    return Timing(tuple(plan), (), True, tuple(sorted(lost)), doubts, step)
 
 
 def fields_apart(container: InputContainer, stream: VideoStream, interlaced: bool) -> bool:
@@ -197,6 +205,22 @@ def shows_frame(codec: str, packet: Packet[Any]) -> bool:
     start = 5 if bits[2:4] == "11" else 4
     existing, _, shown = bits[start : start + 3]
     return existing == "1" or shown == "1"
+
+
+def _gaps(container: InputContainer, stream: VideoStream, plan: Sequence[int]) -> tuple[str, ...]:
+    """Where an even film has holes; only of containers that do not list their packets."""
+    steps = [after - before for before, after in pairwise(plan)]
+    if container.format.name not in _UNLISTED or len(steps) < _LEAST_STEPS:
+        return ()
+    usual = sorted(steps)[len(steps) // 2]
+    if sum(abs(step - usual) * 4 <= usual for step in steps) * 10 < len(steps) * 9:
+        return ()
+    holes = [number for number, step in enumerate(steps) if step * 4 > usual * 7]
+    missing = sum(round(steps[number] / usual) - 1 for number in holes)
+    if not missing:
+        return ()
+    first = float((plan[holes[0]] + usual) * (stream.time_base or 0))
+    return (f"{missing} frames seem to be missing, the first at {first:.2f} s",)
 
 
 def _reliable(times: Sequence[int | None], plan: Sequence[int]) -> bool:

@@ -1,0 +1,112 @@
+"""Reads damaged films; run as a program of its own, which they may bring down.
+
+    python damaged.py FOLDER KIND CASES SEED
+
+Prints for each case `sound`, `damaged` or `refused`, or `silent` where many fewer frames came than
+the film had and nothing was said; anything else is a fault.
+"""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from tests.video import clips
+from upscale.errors import VideoError
+from upscale.video import Film, probe, read_frames
+
+FRAMES = 24
+# Fewer that are missing at the end may be taken for the rounding of headers.
+TOLERATED = 3
+MOST_FRAMES = 400
+LOSSY = {"g": "8", "bf": "2"}
+KINDS = {
+    "mp4": ("libx264", "mp4", {"x264-params": "keyint=8:open-gop=1:qp=0"}, {}),
+    "fragmented": ("libx264", "mp4", {}, {"movflags": "frag_keyframe+empty_moov"}),
+    "mkv": ("libx265", "mkv", {"x265-params": "keyint=8:log-level=none"}, {}),
+    "ts": ("mpeg2video", "ts", LOSSY, {}),
+    "avi": ("mpeg4", "avi", LOSSY, {}),
+    "webm": ("libvpx-vp9", "webm", {"g": "8"}, {}),
+    "av1": ("libsvtav1", "mkv", {"preset": "12"}, {}),
+    "flv": ("libx264", "flv", {}, {}),
+    "mov": ("prores_ks", "mov", {}, {}),
+    "gif": ("gif", "gif", {}, {}),
+    "raw": ("libx264", "h264", {"x264-params": "keyint=8"}, {}),
+}
+FORMATS = {"mov": "yuv422p10le", "gif": "gray", "av1": "yuv420p10le"}
+
+
+def good(kind: str, folder: Path) -> Path:
+    codec, container, options, container_options = KINDS[kind]
+    clip = clips.Clip(
+        tuple(range(FRAMES)),
+        time_base=Fraction(1, 25),
+        codec=codec,
+        container=container,
+        format=FORMATS.get(kind, "yuv420p"),
+        size=(128, 96) if kind == "av1" else (64, 48),
+        options=options,
+        container_options=container_options,
+    )
+    return clips.make(clip, folder / f"good.{container}")
+
+
+def damage(whole: bytes, rng: np.random.Generator) -> bytes:
+    """A few bytes changed, or some cut out, or an end missing."""
+    data = bytearray(whole)
+    kind = rng.integers(4)
+    if kind == 0:
+        return bytes(data[: rng.integers(1, len(data))])
+    if kind == 1:
+        start = rng.integers(len(data))
+        del data[start : start + rng.integers(1, 2000)]
+        return bytes(data)
+    for place in rng.integers(0, len(data), rng.integers(1, 9)):
+        data[place] = rng.integers(256) if kind == 2 else data[place] ^ (1 << rng.integers(8))
+    return bytes(data)
+
+
+def outcome(path: Path) -> str:
+    try:
+        film = probe(path)
+        return read_all(film)
+    except VideoError as error:
+        assert str(error).isprintable() and len(str(error)) < 400, str(error)
+        return "refused"
+
+
+def read_all(film: Film) -> str:
+    assert list(film.plan) == sorted(set(film.plan))
+    reader = read_frames(film, deinterlace=film.interlaced)
+    times = []
+    for frame in reader:
+        assert all(plane.ndim == 2 for plane in frame.planes)
+        assert frame.planes[0].shape == (film.height, film.width)
+        times.append(frame.pts)
+        if len(times) == MOST_FRAMES:
+            return "damaged"
+    assert times == sorted(set(times)) and set(times) <= set(film.plan)
+    report = reader.report
+    assert sorted([*times, *report.lost]) == sorted([*film.plan, *film.lost])
+    if film.doubts or report.refused or not report.complete:
+        return "damaged"
+    return "sound" if len(times) >= FRAMES - TOLERATED else "silent"
+
+
+def main(folder: Path, kind: str, cases: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    path = good(kind, folder)
+    assert outcome(path) == "sound"
+    whole = path.read_bytes()
+    bad = folder / f"bad{path.suffix}"
+    for number in range(cases):
+        bad.write_bytes(damage(whole, rng))
+        print(f"{number}", end=" ", flush=True)
+        print(outcome(bad), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,275 @@
+"""Frames are read each once, in order, as they are stored, from any place."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from tests.video.clips import KINDS, Clip, even, make, make_kind, number_in, picture
+from tests.video.test_probe import copied
+from upscale.errors import VideoError
+from upscale.video import probe, read_frames, reader
+
+
+def numbers(film, frames) -> list[int]:
+    return [number_in(frame.planes[0], film.planes.depth) for frame in frames]
+
+
+def marks(frames) -> list[tuple[int, str]]:
+    """Time and content of frames."""
+    return [
+        (frame.pts, hashlib.md5(b"".join(map(np.ndarray.tobytes, frame.planes))).hexdigest())
+        for frame in frames
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_frame_comes_once_in_order_as_it_was_stored(kind, tmp_path):
+    film, clip = probe(make_kind(kind, tmp_path)), KINDS[kind]
+    reading = read_frames(film)
+    frames = list(reading)
+    assert [frame.pts for frame in frames] == list(film.plan)
+    assert numbers(film, frames) == list(range(len(clip.times)))
+    assert reading.report.complete and reading.report.frames == len(clip.times)
+    for number in (0, len(frames) - 1):
+        for plane, stored in zip(frames[number].planes, stored_planes(number, clip), strict=True):
+            assert plane.flags.c_contiguous and plane.flags.owndata
+            np.testing.assert_array_equal(plane, stored)
+
+
+def stored_planes(number, clip):
+    """The planes that an encoder was given, in the order of `VideoFrame`."""
+    frame = picture(number, clip.size, clip.format)
+    planes = []
+    for index, plane in enumerate(frame.planes):
+        bits = frame.format.components[index].bits
+        kind = np.uint16 if bits > 8 else np.uint8
+        planes.append(np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width])
+    return [planes[2], planes[0], planes[1]] if frame.format.is_rgb else planes
+
+
+CONTAINERS = ["mp4", "mkv", "ts", "avi", "flv", "mov", "wmv", "nut", "h264"]
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+@pytest.mark.parametrize("refresh", [False, True])
+def test_reading_from_any_frame_gives_the_same_frames(suffix, refresh, tmp_path):
+    """Open groups, and streams that are refreshed little by little and have no key at all."""
+    if refresh and suffix == "avi":
+        pytest.skip("FFmpeg does not write such a film to AVI")
+    kind = "intra-refresh=1:keyint=10:qp=20:bframes=0"
+    clip = Clip(even(50), options={"x264-params": kind}) if refresh else KINDS["bframes"]
+    film = probe(copied(make(clip, tmp_path / "source.mp4"), tmp_path / f"film.{suffix}"))
+    whole = marks(read_frames(film))
+    assert len(whole) == 50
+    for first in range(50):
+        last = min(first + 4, 49)
+        part = read_frames(film, start_pts=film.plan[first], stop_pts=film.plan[last])
+        assert marks(part) == whole[first:last]
+        assert part.report.complete
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "options"),
+    [
+        ("libx265", "mp4", {"x265-params": "keyint=8:open-gop=1:log-level=none"}),
+        ("libx265", "ts", {"x265-params": "keyint=8:open-gop=1:log-level=none"}),
+        ("mpeg2video", "ts", {"g": "8", "bf": "2"}),
+        ("mpeg2video", "mpg", {"g": "8", "bf": "2"}),
+        ("mpeg4", "avi", {"g": "8", "bf": "2"}),
+        ("libvpx", "webm", {"g": "8", "auto-alt-ref": "1", "lag-in-frames": "16"}),
+        ("libvpx-vp9", "webm", {"g": "8", "auto-alt-ref": "1", "lag-in-frames": "16"}),
+        ("prores_ks", "mov", {}),
+        ("mjpeg", "avi", {}),
+    ],
+)
+def test_other_codecs_are_read_from_any_frame(codec, suffix, options, tmp_path):
+    special = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p"}
+    times = tuple(range(40))
+    clip = Clip(times, Fraction(1, 25), codec, special.get(codec, "yuv420p"), options=options)
+    film = probe(make(clip, tmp_path / f"film.{suffix}"))
+    frames = list(read_frames(film))
+    assert numbers(film, frames) == list(range(40))
+    whole = marks(frames)
+    for first in range(0, 40, 3):
+        assert marks(read_frames(film, start_pts=film.plan[first])) == whole[first:]
+
+
+def test_reading_from_far_into_a_film_does_not_decode_all_before(tmp_path, monkeypatch):
+    film = probe(make(Clip(even(200), options={"g": "10"}), tmp_path / "film.mp4"))
+    decoded = []
+    decode = reader.decode
+
+    def counting(stream, packets):
+        for part in decode(stream, packets):
+            decoded.append(part)
+            yield part
+
+    monkeypatch.setattr(reader, "decode", counting)
+    frames = list(read_frames(film, start_pts=film.plan[185], stop_pts=film.plan[188]))
+    assert numbers(film, frames) == [185, 186, 187] and len(decoded) < 40
+
+
+def test_keys_that_lead_elsewhere_do_no_harm(tmp_path):
+    film = probe(make_kind("bframes", tmp_path))
+    whole = marks(read_frames(film))
+    lying = replace(film, keys=film.plan)
+    for first in range(50):
+        assert marks(read_frames(lying, start_pts=film.plan[first])) == whole[first:]
+
+
+def test_bounds_are_times_and_may_lie_between_frames(tmp_path):
+    film = probe(make_kind("cfr", tmp_path))
+    plan = film.plan
+    part = list(read_frames(film, start_pts=plan[3] - 1, stop_pts=plan[6] + 1))
+    assert [frame.pts for frame in part] == list(plan[3:7])
+    assert not list(read_frames(film, start_pts=plan[-1] + 1))
+    assert not list(read_frames(film, start_pts=plan[5], stop_pts=plan[5]))
+
+
+def test_frames_that_repeat_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "tests.video.clips.picture", lambda number, *rest: picture(number // 3, *rest)
+    )
+    film = probe(make(Clip(even(12)), tmp_path / "film.mp4"))
+    repeats = [frame.repeats for frame in read_frames(film)]
+    assert repeats == [False, True, True] * 4
+
+
+def test_frames_own_their_memory(tmp_path):
+    film = probe(make_kind("cfr", tmp_path))
+    reading = iter(read_frames(film))
+    first = next(reading)
+    before = first.planes[0].copy()
+    for _ in reading:
+        pass
+    np.testing.assert_array_equal(first.planes[0], before)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "h264"])
+def test_frames_that_cannot_be_decoded_are_reported_with_their_times(suffix, tmp_path):
+    """Three packets in the middle are overwritten; what follows the next key is whole again."""
+    clip = Clip(even(60), options={"x264-params": "keyint=10:min-keyint=10:scenecut=0:bframes=0"})
+    path = copied(make(clip, tmp_path / "source.mp4"), tmp_path / f"film.{suffix}")
+    data = bytearray(path.read_bytes())
+    sound = probe(path)
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    place = 0
+    for number, packet in enumerate(packets):
+        place = data.index(packet[6:30], place)
+        if number in (31, 32, 33):
+            data[place : place + 24] = bytes(24)
+    path.write_bytes(data)
+    film = probe(path)
+    reading = read_frames(film)
+    frames = list(reading)
+    report = reading.report
+    # Packets of transport streams may vanish, which shows in the times alone.
+    assert film.doubts if suffix == "ts" else not report.complete
+    assert sorted([*(frame.pts for frame in frames), *report.lost]) == sorted(
+        [*film.plan, *film.lost]
+    )
+    touched = {*report.lost, *report.damaged}
+    assert touched <= {*sound.plan[30:41]}
+    if suffix != "h264":
+        pictures = {frame.pts: number_in(frame.planes[0]) for frame in frames}
+        assert all(pictures[sound.plan[number]] == number for number in range(40, 60))
+
+
+def test_a_packet_that_is_refused_does_not_end_the_film(data):
+    film = probe(data / "clips" / "decord_corrupted.mp4")
+    reading = read_frames(film)
+    frames = list(reading)
+    assert (len(film.plan), len(frames)) == (50, 49)
+    assert len(reading.report.lost) == len(reading.report.refused) == 1
+    place = film.plan.index(reading.report.lost[0])
+    assert frames[-1].pts == film.plan[-1] and 0 < place < 49
+
+
+def test_a_reading_that_avoids_the_damage_is_complete(data):
+    film = probe(data / "clips" / "decord_corrupted.mp4")
+    reading = read_frames(film, stop_pts=film.plan[20])
+    assert len(list(reading)) == 20 and reading.report.complete
+    assert not reading.report.refused
+
+
+def test_frames_that_change_size_are_brought_to_the_film_s_own(tmp_path):
+    small = make(Clip(even(10)), tmp_path / "small.mp4")
+    large = make(Clip(even(10), size=(96, 80)), tmp_path / "large.mp4")
+    parts = [copied(small, tmp_path / "a.h264"), copied(large, tmp_path / "b.h264")]
+    path = tmp_path / "film.h264"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    film = probe(path)
+    reading = read_frames(film)
+    frames = list(reading)
+    assert len(frames) == 20 and {frame.planes[0].shape for frame in frames} == {(48, 64)}
+    assert numbers(film, frames) == [*range(10), *range(10)]
+    assert reading.report.resized == list(film.plan[10:])
+
+
+def test_fields_become_whole_frames_one_for_each_frame(tmp_path):
+    film = probe(make_kind("interlaced", tmp_path))
+    frames = list(read_frames(film, deinterlace=True))
+    assert [frame.pts for frame in frames] == list(film.plan)
+    assert numbers(film, frames) == list(range(20))
+
+
+def test_combs_are_gone_after_deinterlacing(tmp_path, monkeypatch):
+    """A bar moves between the fields of each frame."""
+    monkeypatch.setattr("tests.video.clips.picture", combed)
+    film = probe(make(KINDS["interlaced"], tmp_path / "film.mp4"))
+    before, after = (
+        [comb(frame.planes[0]) for frame in read_frames(film, deinterlace=deinterlace)]
+        for deinterlace in (False, True)
+    )
+    assert min(before[2:-2]) > 10 * max(after[2:-2])
+
+
+def combed(number, size, format):
+    frame = av.VideoFrame(*size, format)
+    luma = np.full((size[1], frame.planes[0].line_size), 60, np.uint8)
+    for field in (0, 1):
+        left = (number * 2 + field) * 1 + 4
+        luma[field::2, left : left + 12] = 200
+    frame.planes[0].update(luma.tobytes())
+    for plane in frame.planes[1:]:
+        plane.update(bytes([128]) * plane.buffer_size)
+    return frame
+
+
+def comb(luma) -> float:
+    """How far lines differ from the mean of their neighbours."""
+    lines = luma.astype(float)
+    return float(np.abs(lines[1:-1] - (lines[:-2] + lines[2:]) / 2).mean())
+
+
+def test_deinterlaced_frames_are_the_same_wherever_reading_starts(tmp_path):
+    film = probe(make_kind("interlaced", tmp_path))
+    whole = marks(read_frames(film, deinterlace=True))
+    for first in range(20):
+        last = min(first + 3, 19)
+        bounds = {"start_pts": film.plan[first], "stop_pts": film.plan[last]}
+        assert marks(read_frames(film, deinterlace=True, **bounds)) == whole[first:last]
+
+
+def test_a_film_that_has_gone_is_one_line(tmp_path):
+    film = probe(make_kind("cfr", tmp_path))
+    film.path.unlink()
+    with pytest.raises(VideoError, match="does not exist"):
+        list(read_frames(film))
+
+
+def test_a_film_that_shrank_meanwhile_is_not_complete(tmp_path):
+    clip = Clip(even(50), container_options={"movflags": "faststart"})
+    film = probe(make(clip, tmp_path / "film.mp4"))
+    data = film.path.read_bytes()
+    film.path.write_bytes(data[: len(data) // 2])
+    reading = read_frames(film)
+    count = len(list(reading))
+    assert not reading.report.complete and count + len(reading.report.lost) == 50

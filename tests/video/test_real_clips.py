@@ -1,0 +1,101 @@
+"""Real films: frames and times as another program counts them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from upscale.errors import VideoError
+from upscale.video import probe, read_frames
+
+# What is wrong with a clip, and how many frames cannot be decoded.
+LOST = {"androidx_sample_with_invalid_nalu.mp4": 1, "decord_corrupted.mp4": 1}
+REFUSED = {
+    "androidx_invalid-bitstream.webm": "no frame can be decoded of 51 in it",
+    "androidx_sample_audio_only_15s.mp4": r"holds no film \(audio\)",
+}
+CLIPS = 46
+
+
+def counted(path, stream: int) -> list[int]:
+    """Times of frames as `ffprobe` finds them by decoding."""
+    fields = "frame=best_effort_timestamp"
+    command = ["ffprobe", "-v", "quiet", "-select_streams", str(stream), "-show_entries", fields]
+    done = subprocess.run(
+        [*command, "-show_frames", "-of", "json", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    frames = json.loads(done.stdout or "{}").get("frames", [])
+    return [frame["best_effort_timestamp"] for frame in frames]
+
+
+@pytest.fixture(scope="module")
+def clips(data):
+    return sorted((data / "clips").iterdir())
+
+
+def test_all_frames_come_with_the_times_that_another_program_finds(clips):
+    if shutil.which("ffprobe") is None:
+        pytest.skip("ffprobe is not here")
+    seen = 0
+    for path in clips:
+        if path.name in REFUSED:
+            continue
+        film = probe(path)
+        reader = read_frames(film)
+        times = [frame.pts for frame in reader]
+        lost = LOST.get(path.name, 0)
+        assert len(reader.report.lost) == lost, path.name
+        assert times == [time for time in film.plan if time not in reader.report.lost], path.name
+        # An older ffprobe may not know a codec.
+        expected = counted(path, film.stream)
+        seen += bool(expected)
+        assert times == (expected or times), path.name
+        assert reader.report.complete == (not lost) and not film.doubts, path.name
+    assert len(clips) == CLIPS and seen >= CLIPS - len(REFUSED) - 1
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_clips_without_frames_are_refused(name, data):
+    with pytest.raises(VideoError, match=REFUSED[name]) as refusal:
+        probe(data / "clips" / name)
+    assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "rotation", "matrix"),
+    [
+        ("decord_video_90.mov", -90, (0, 65536, 0, -65536, 0, 0)),
+        ("decord_video_180.mov", -180, (-65536, 0, 0, 0, -65536, 0)),
+        ("decord_video_270.mov", 90, (0, -65536, 0, 65536, 0, 0)),
+        ("androidx_sample_rotate_and_reflect.mp4", -90, (0, 65536, 0, 65536, 0, 0)),
+    ],
+)
+def test_turns_and_mirrors_of_phones_are_read(name, rotation, matrix, data):
+    film = probe(data / "clips" / name)
+    assert film.rotation == rotation and film.display_matrix is not None
+    assert film.display_matrix[:6] == matrix
+
+
+def test_colours_of_cameras_are_read(data):
+    clips = data / "clips"
+    colour = probe(clips / "androidx_bt601.mov").colour
+    assert (colour.matrix, colour.full_range, colour.guessed) == ("bt601", False, False)
+    colour = probe(clips / "torchcodec_bt709_full_range.mp4").colour
+    assert (colour.matrix, colour.full_range) == ("bt709", True)
+    film = probe(clips / "androidx_hlg10-color-test.mp4")
+    assert (film.colour.matrix, film.colour.transfer, film.planes.depth) == ("bt2020", 18, 10)
+    film = probe(clips / "androidx_sample_with_colr_mdcv_and_clli.mp4")
+    assert film.hdr is not None and film.hdr.mastering is not None
+    assert film.hdr.content_light is not None
+
+
+def test_interlaced_and_anamorphic_clips_are_told(data):
+    film = probe(data / "clips" / "openshot_interlaced_test1.mp4")
+    assert film.interlaced and film.sample_aspect is not None
+    assert (film.sample_aspect.numerator, film.sample_aspect.denominator) == (11, 12)
