@@ -30,10 +30,23 @@ def load_basicsr(*names: str) -> list[ModuleType]:
     stand_ins = [
         _stand_in("basicsr", __path__=[folder]),
         _stand_in("basicsr.archs", __path__=[f"{folder}/archs"]),
-        _stand_in("basicsr.utils", __path__=[f"{folder}/utils"], get_root_logger=None),
+        _stand_in("basicsr.data", __path__=[f"{folder}/data"]),
+        _stand_in("basicsr.models", __path__=[f"{folder}/models"]),
+        _stand_in("basicsr.models.srgan_model", SRGANModel=object),
+        _stand_in("basicsr.losses", __path__=[]),
+        _stand_in("basicsr.losses.loss_util", get_refined_artifact_map=None),
+        _stand_in(
+            "basicsr.utils",
+            __path__=[f"{folder}/utils"],
+            get_root_logger=None,
+            DiffJPEG=None,
+            USMSharp=None,
+        ),
         _stand_in("basicsr.ops", __path__=[]),
         _stand_in("basicsr.ops.dcn", ModulatedDeformConvPack=object, modulated_deform_conv=None),
-        _stand_in("torchvision", __version__="0.0.0"),
+        _stand_in("torchvision", __version__="0.0.0", __path__=[]),
+        _stand_in("torchvision.transforms", __path__=[]),
+        _stand_in("torchvision.transforms.functional_tensor", rgb_to_grayscale=_grey),
         _stand_in("distutils", __path__=[]),
         _stand_in("distutils.version", LooseVersion=str),
     ]
@@ -46,6 +59,12 @@ def load_basicsr(*names: str) -> list[ModuleType]:
             if name.partition(".")[0] in {"basicsr", "torchvision", "distutils"}:
                 del sys.modules[name]
         sys.modules.update(before)
+
+
+def _grey(images: Tensor, num_output_channels: int = 1) -> Tensor:
+    """torchvision's luminance of (N, 3, H, W)."""
+    red, green, blue = images.unbind(1)
+    return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 
 
 def _stand_in(name: str, **attributes: object) -> ModuleType:
