@@ -144,21 +144,19 @@ class FrameReader:
     def _found(self, first: int, end: int) -> Iterator[tuple[int, Decoded]]:
         """Decoded frames of a part of the plan, in order.
 
-        Where seeking does not lead to the very frame that is due, all is decoded from the
-        beginning instead.
+        Quickly, as long as each is the very frame that is due and nothing is wrong with it; from
+        there on carefully and from the film's beginning.
         """
-        if first >= end:
-            return
-        due = self._film.plan[first]
-        anchor = self._anchor(first)
-        if anchor is not None:
-            frames = self._decoded(anchor, first, end)
-            head = next(frames, None)
-            if head is not None and head[0] == due:
-                yield from chain([head], frames)
-                return
+        plan, due = self._film.plan, first
+        if not self._film.sequential:
+            for pts, frame in self._decoded(first, end, careful=False):
+                if pts != plan[due] or frame.is_corrupt or self.report.refused:
+                    break
+                yield pts, frame
+                due += 1
+        if due < end:
             self.report.refused.clear()
-        yield from self._decoded(None, first, end)
+            yield from self._decoded(due, end, careful=True)
 
     def _anchor(self, first: int) -> int | None:
         """Time of the frame to seek to; None to start at the beginning."""
@@ -166,12 +164,15 @@ class FrameReader:
         place = bisect_left(keys, self._film.plan[first] + 1) - _KEYS_BACK
         return keys[place] if place > 0 else None
 
-    def _decoded(self, anchor: int | None, first: int, end: int) -> Iterator[tuple[int, Decoded]]:
-        """Decode, from an anchor or the beginning, a part of the plan."""
+    def _decoded(self, first: int, end: int, *, careful: bool) -> Iterator[tuple[int, Decoded]]:
+        """Decode a part of the plan, which may be empty, from near its start if not careful."""
         film = self._film
+        if first >= end:
+            return
         low, high = film.plan[first], film.plan[end - 1]
+        anchor = None if careful else self._anchor(first)
         with opened(film.path) as container:
-            stream = video_stream(container, film.path, film.stream)
+            stream = video_stream(container, film.path, film.stream, careful=careful)
             only(container, stream)
             for pts, frame in self._timed(stream, _packets(container, stream, anchor)):
                 if low <= pts <= high:
