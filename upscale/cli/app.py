@@ -31,7 +31,7 @@ def run(arguments: Sequence[str], session: Session) -> int:
         session.error(str(error), traceback.format_exc())
         return int(error.exit_code)
     except KeyboardInterrupt:
-        session.say("interrupted: finished outputs are whole, nothing else was left")
+        session.say("interrupted: finished outputs are whole")
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         session.close_stdout()

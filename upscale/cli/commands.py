@@ -34,7 +34,14 @@ def _doctor() -> typer.Typer:
     return app
 
 
+def _video() -> typer.Typer:
+    from upscale.cli.video import app
+
+    return app
+
+
 COMMANDS: Mapping[str, Command] = {
+    "video": Command("Upscale a film, frame for frame.", _video),
     "compare": Command("Write a page that shows pictures over each other.", _compare),
     "models": Command("List, fetch, import and blend networks.", _models),
     "doctor": Command("Show what works here, and what to do about the rest.", _doctor),

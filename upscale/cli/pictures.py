@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from upscale.cli.session import Session
 from upscale.cli.view import BatchView
@@ -15,7 +16,6 @@ from upscale.jobs import (
     ImageJob,
     JobResult,
     ModelFacts,
-    PictureUpscaler,
     Plan,
     Status,
     WriteSettings,
@@ -26,6 +26,9 @@ from upscale.jobs import (
 )
 from upscale.options import EngineOptions, Options
 from upscale.pictures import Encoding
+
+if TYPE_CHECKING:
+    from upscale import Upscaler
 
 
 def upscale_pictures(
@@ -99,7 +102,7 @@ def _check_stdout(session: Session, plan: Plan, options: Options) -> None:
         raise UsageError("standard output is a terminal: redirect it, or give -o FILE")
 
 
-def make_upscaler(engine: EngineOptions, view: BatchView) -> PictureUpscaler:
+def make_upscaler(engine: EngineOptions, view: BatchView) -> Upscaler:
     """Load the network; one that has to be fetched is fetched first, with a bar."""
     from upscale import Upscaler
     from upscale.checkpoints import catalog, is_present, known_name, locate

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.video.clips import Clip, even, make
+from upscale.video.probe import probe
+from upscale.video.reader import read_frames
+from upscale.video.segments import folder_for
+
+QUICK = "realesr-animevideov3"
+
+
+def decoded(path):
+    film = probe(path)
+    return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(film)]
+
+
+def test_a_film_is_enlarged_by_the_real_program(program, tmp_path):
+    source = make(Clip(even(6), sound=True), tmp_path / "in.mp4")
+    ended = program("video", "in.mp4", "out.mp4", "-n", QUICK, "--scale", "2", "--json")
+    assert ended.code == 0, ended.err
+    line = json.loads(ended.out)
+    assert (line["frames"], line["computed"], line["lost"]) == (6, 6, [])
+    film = probe(tmp_path / "out.mp4")
+    assert (film.width, film.height, len(film.plan)) == (128, 96, 6)
+    assert ".out.mp4.upscale" in ended.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+    again = program("video", "in.mp4", "out.mp4", "-n", QUICK)
+    assert again.code == 1 and "--overwrite" in again.err
+    assert source.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("gone.mp4", "out.mp4"), 1, "gone.mp4"),
+        (("in.mp4", "in.mp4"), 1, "input itself"),
+        (("in.mp4", "out.mp4", "--codec", "divx"), 2, "divx"),
+        (("in.mp4", "out.webm", "--codec", "x264"), 1, "cannot hold"),
+        (("in.mp4", "out.mp4", "--encoder-option", "nonsense=1"), 2, "nonsense"),
+        (("in.mp4", "out.mp4", "--encoder-option", "nonsense"), 2, "KEY=VALUE"),
+        (("in.mp4", "out.mp4", "--crf", "99"), 2, "crf"),
+        (("in.mp4", "out.mp4", "--start", "9"), 1, "--start"),
+        (("in.mp4",), 2, "OUT"),
+    ],
+)
+def test_impossible_requests_end_in_one_line_before_any_work(arguments, code, said, call, tmp_path):
+    make(Clip(even(2)), tmp_path / "in.mp4")
+    ended = call("video", *arguments)
+    assert ended.code == code, ended.err
+    assert said in ended.err and len(ended.err.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")
+@pytest.mark.parametrize("codec", ["x264", "ffv1"])
+def test_a_film_that_was_killed_goes_on_and_equals_one_that_was_not(
+    codec, program, program_environment, tmp_path
+):
+    """Killed within the second segment; finished segments are not computed again."""
+    make(Clip(even(150), size=(16, 16)), tmp_path / "in.mp4")
+    command = ["video", "in.mp4", "-n", QUICK, "--scale", "2", "--codec", codec]
+    assert program(*command, "whole.mkv").code == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "upscale", *command, "out.mkv"],
+        cwd=tmp_path, env=program_environment, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    work = folder_for(tmp_path / "out.mkv")
+    while process.poll() is None and not (work / "seg-000000.mkv").exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out.mkv").exists()
+    ended = program(*command, "out.mkv", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["resumed"] in (0, 120)
+    assert decoded(tmp_path / "out.mkv") == decoded(tmp_path / "whole.mkv")
+    assert not work.exists()

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+
+from tests.video.clips import KINDS, make, make_kind, number_in
+from upscale.errors import OutputError, VideoError
+from upscale.jobs.video import FilmSettings, plan_film, run_film
+from upscale.video.encoding import Encoding
+from upscale.video.probe import probe
+from upscale.video.reader import read_frames
+from upscale.video.segments import folder_for
+
+LOSSLESS = Encoding("ffv1")
+
+
+class Doubling:
+    """Repeats pixels; fails at a frame where it is told to."""
+
+    def __init__(self, fail_at: int | None = None, error: BaseException | None = None):
+        self.runs = 0
+        self._fail_at, self._error = fail_at, error
+
+    def run(self, array, *, scale=None, size=None, progress=None):
+        if self._error is not None and self.runs == self._fail_at:
+            raise self._error
+        self.runs += 1
+        pixels = array.repeat(2, 0).repeat(2, 1)[: size[1], : size[0]]
+        return SimpleNamespace(pixels=pixels, report=None)
+
+
+def doubled(size):
+    return size[0] * 2, size[1] * 2
+
+
+def upscale(source, output, *upscalers, settings=None, identity=None, steps=None):
+    settings = settings or FilmSettings(LOSSLESS)
+    job = plan_film(source, output, doubled, settings)
+    steps = [] if steps is None else steps
+    upscalers = upscalers or (Doubling(),)
+    return run_film(
+        job, upscalers, identity or {"model": "doubling"}, lambda *step: steps.append(step)
+    )
+
+
+def shown_in(path):
+    """Times and numbers of the frames of a film that `clips` made, or that was made of one."""
+    film = probe(path)
+    frames = list(read_frames(film))
+    scale = film.colour.full_range, film.planes.depth
+    times = [frame.pts * film.time_base for frame in frames]
+    return times, [number_in(frame.planes[0], scale[1]) for frame in frames]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_frame_comes_once_at_its_time_with_its_picture(kind, tmp_path):
+    source, output = make_kind(kind, tmp_path), tmp_path / "out.mkv"
+    film = probe(source)
+    report = upscale(source, output)
+    made = probe(output)
+    assert report.frames == len(film.plan) and not report.lost
+    assert (made.width, made.height) == doubled((film.width, film.height))
+    assert made.planes.depth == film.planes.depth
+    times, numbers = shown_in(source)
+    new_times, new_numbers = shown_in(output)
+    assert new_numbers == numbers
+    assert all(
+        abs(new - old) <= Fraction(1, 2000) for old, new in zip(times, new_times, strict=True)
+    )
+    assert made.rotation == film.rotation
+    assert made.sample_aspect in (film.sample_aspect, None)
+    assert not folder_for(output).exists()
+
+
+def test_sound_is_copied_packet_for_packet(tmp_path):
+    source, output = make_kind("cfr", tmp_path), tmp_path / "out.mp4"
+    upscale(source, output, settings=FilmSettings(Encoding("x264", crf=0)))
+    assert packets(source) == packets(output) != []
+
+
+def packets(path):
+    with av.open(str(path)) as container:
+        found = container.demux(audio=0)
+        return [bytes(packet) for packet in found if packet.size]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OutputError("no room"), MemoryError()])
+def test_a_run_that_was_ended_goes_on_where_it_was(error, tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.segments.__defaults__", (8,))
+    source = make_kind("vfr", tmp_path)
+    whole, output = tmp_path / "whole.mkv", tmp_path / "out.mkv"
+    upscale(source, whole)
+    with pytest.raises(type(error)):
+        upscale(source, output, Doubling(20, error))
+    assert not output.exists() and folder_for(output).is_dir()
+    steps = []
+    report = upscale(source, output, steps=steps)
+    assert report.resumed == 16 and report.computed == 14
+    assert steps[0] == (16, 30) and steps[-1] == (30, 30)
+    assert decoded(output) == decoded(whole)
+    assert not folder_for(output).exists()
+
+
+def decoded(path):
+    film = probe(path)
+    return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(film)]
+
+
+def test_two_devices_share_the_segments(tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.segments.__defaults__", (5,))
+    source = make_kind("bframes", tmp_path)
+    alone, shared = tmp_path / "alone.mkv", tmp_path / "shared.mkv"
+    upscale(source, alone)
+    both = Doubling(), Doubling()
+    report = upscale(source, shared, *both)
+    assert report.computed == 50 and all(device.runs for device in both)
+    assert decoded(shared) == decoded(alone)
+
+
+def test_work_of_another_model_is_refused_until_it_is_thrown_away(tmp_path):
+    source, output = make_kind("one", tmp_path), tmp_path / "out.mkv"
+    with pytest.raises(MemoryError):
+        upscale(source, output, Doubling(0, MemoryError()))
+    with pytest.raises(OutputError, match=r"another model.*--restart"):
+        upscale(source, output, identity={"model": "other"})
+    settings = FilmSettings(LOSSLESS, restart=True)
+    assert upscale(source, output, settings=settings, identity={"model": "other"}).frames == 1
+
+
+def test_a_part_of_a_film_starts_at_zero(tmp_path):
+    source, output = make_kind("cfr", tmp_path), tmp_path / "out.mkv"
+    settings = FilmSettings(LOSSLESS, start=Fraction(2, 5), end=Fraction(1), frames=9)
+    assert upscale(source, output, settings=settings).frames == 9
+    times, numbers = shown_in(output)
+    assert numbers == shown_in(source)[1][10:19]
+    assert times[0] == 0
+    with pytest.raises(VideoError, match="no frame"):
+        upscale(source, tmp_path / "b.mkv", settings=FilmSettings(LOSSLESS, start=Fraction(9)))
+
+
+def test_frames_that_repeat_are_computed_once(tmp_path):
+    from dataclasses import replace
+
+    source = make(replace(KINDS["cfr"], sound=False), tmp_path / "still.mp4")
+    with av.open(str(source)) as container:
+        first = next(container.decode(video=0)).to_ndarray()
+    still = tmp_path / "still.mkv"
+    with av.open(str(still), "w") as container:
+        stream = container.add_stream("ffv1", rate=25, options={})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(first, "yuv420p")))
+        container.mux(stream.encode(None))
+    report = upscale(still, tmp_path / "out.mkv")
+    assert (report.frames, report.computed) == (10, 1)
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "taken.mkv", "out.jpg", "folder.mkv"])
+def test_outputs_that_cannot_be_are_refused_before_any_frame(name, tmp_path):
+    source = make(KINDS["one"], tmp_path / "in.mp4")
+    (tmp_path / "taken.mkv").write_bytes(b"precious")
+    (tmp_path / "folder.mkv").mkdir()
+    before = source.read_bytes()
+    with pytest.raises(OutputError):
+        plan_film(source, tmp_path / name, doubled, FilmSettings(overwrite=name == "in.mp4"))
+    assert source.read_bytes() == before
+    assert (tmp_path / "taken.mkv").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("content", [b"", b"no film", None])
+def test_what_is_no_film_is_refused(content, tmp_path):
+    path = tmp_path / "in.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(VideoError) as caught:
+        plan_film(path, tmp_path / "out.mkv", doubled, FilmSettings())
+    assert "in.mp4" in str(caught.value) and str(caught.value).isprintable()
+    assert [each.name for each in tmp_path.iterdir()] == ([] if content is None else ["in.mp4"])
+
+
+def test_odd_sizes_fit_the_planes(tmp_path):
+    source = make_kind("cfr", tmp_path)
+    job = plan_film(source, Path(tmp_path / "o.mkv"), lambda _: (101, 75), FilmSettings())
+    assert (job.encoder.width % 2, job.encoder.height % 2) == (0, 0)
+    assert np.isclose(job.encoder.width, 101, atol=1)

@@ -1,0 +1,284 @@
+"""`upscale video IN OUT`: a film, frame for frame, with everything beside its picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from upscale.cli.parameters import Verbose
+from upscale.cli.session import Action, Session
+from upscale.errors import ExitCode, UsageError
+from upscale.options import Options, load_options, option_names
+
+if TYPE_CHECKING:
+    from upscale import Upscaler
+    from upscale.jobs.video import FilmJob, FilmReport, FilmSettings, FrameProgress
+
+_CODECS = "x264, x265, svt-av1, vp9, prores, ffv1, h264_nvenc, hevc_nvenc or av1_nvenc"
+_LOST_SHOWN = 5
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+def _text(*names: str, metavar: str, help: str, panel: str) -> Any:  # noqa: ANN401
+    return typer.Option(
+        *names, metavar=metavar, help=help, rich_help_panel=panel, show_default=False
+    )
+
+
+def _switch(*names: str, help: str, panel: str) -> Any:  # noqa: ANN401
+    return typer.Option(*names, metavar="", help=help, rich_help_panel=panel, show_default=False)
+
+
+_PART, _CODE, _NET, _RUN = "Which part", "Encoding", "Network and size", "Run"
+
+
+@app.command()
+def video(
+    context: typer.Context,
+    *,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A film.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="mp4, m4v, mov, mkv or webm.")],
+    scale: Annotated[
+        str | None,
+        _text("-s", "--scale", metavar="N", panel=_NET, help="Default: the network's own."),
+    ] = None,
+    width: Annotated[
+        str | None, _text("--width", metavar="PIXELS", panel=_NET, help="Width of the result.")
+    ] = None,
+    height: Annotated[
+        str | None, _text("--height", metavar="PIXELS", panel=_NET, help="Height of the result.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        _text("-n", "--model", metavar="NAME|FILE", panel=_NET, help="See upscale models."),
+    ] = None,
+    tile: Annotated[
+        str | None, _text("-t", "--tile", metavar="auto|0|N", panel=_NET, help="As for pictures.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        _text(
+            "--device",
+            metavar="DEVICE",
+            panel=_NET,
+            help="As for pictures; several share the segments of the film.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        _text("--precision", metavar="PRECISION", panel=_NET, help="auto, fp32, fp16 or bf16."),
+    ] = None,
+    codec: Annotated[
+        str | None, _text("--codec", metavar="CODEC", panel=_CODE, help=f"{_CODECS}.")
+    ] = None,
+    crf: Annotated[
+        float | None,
+        _text("--crf", metavar="N", panel=_CODE, help="Quality, in the codec's own numbers."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        _text("--preset", metavar="WORD", panel=_CODE, help="Effort, in the codec's own words."),
+    ] = None,
+    pixel_format: Annotated[
+        str | None,
+        _text("--pix-fmt", metavar="FORMAT", panel=_CODE, help="As yuv420p10le."),
+    ] = None,
+    encoder_option: Annotated[
+        list[str] | None,
+        _text(
+            "--encoder-option",
+            metavar="KEY=VALUE",
+            panel=_CODE,
+            help="More options, as FFmpeg calls them.",
+        ),
+    ] = None,
+    start: Annotated[
+        float | None, _text("--start", metavar="SECONDS", panel=_PART, help="Leave out before.")
+    ] = None,
+    end: Annotated[
+        float | None, _text("--end", metavar="SECONDS", panel=_PART, help="Leave out from there.")
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            metavar="N",
+            min=1,
+            rich_help_panel=_PART,
+            show_default=False,
+            help="So many frames at most, for a trial.",
+        ),
+    ] = None,
+    deinterlace: Annotated[
+        bool, _switch("--deinterlace", panel=_RUN, help="Make whole frames of two fields first.")
+    ] = False,
+    strict: Annotated[
+        bool, _switch("--strict", panel=_RUN, help="Refuse to lose any stream.")
+    ] = False,
+    restart: Annotated[
+        bool, _switch("--restart", panel=_RUN, help="Throw unfinished work away.")
+    ] = False,
+    overwrite: Annotated[
+        bool | None, _switch("--overwrite", panel=_RUN, help="Replace the output if it exists.")
+    ] = None,
+    json: Annotated[
+        bool | None, _switch("--json", panel=_RUN, help="Print one JSON object at the end.")
+    ] = None,
+    quiet: Annotated[
+        bool | None, _switch("--quiet", panel=_RUN, help="Print nothing but errors.")
+    ] = None,
+    verbose: Verbose = None,
+) -> Action:
+    """Upscale a film: the same frames at the same times, and all that goes with them.
+
+    A run that was ended, in whatever way, goes on where it was when the same command is given
+    again; until then its work lies beside the output, in a folder that starts with a dot.
+    """
+    flags = {key: value for key, value in context.params.items() if key in option_names()}
+
+    def action(session: Session) -> int:
+        from upscale.jobs.video import FilmSettings
+        from upscale.video.encoding import Encoding
+
+        options = load_options(flags, session.environ)
+        session.verbose = options.report.verbose
+        settings = FilmSettings(
+            Encoding(codec, crf, preset, pixel_format, _pairs(encoder_option or [])),
+            start=_seconds(start),
+            end=_seconds(end),
+            frames=frames,
+            deinterlace=deinterlace,
+            strict=strict,
+            restart=restart,
+            overwrite=options.output.overwrite,
+        )
+        return upscale_film(session, source, target, settings, options)
+
+    return action
+
+
+def upscale_film(
+    session: Session, source: Path, output: Path, settings: FilmSettings, options: Options
+) -> int:
+    """Do one film and return the exit code."""
+    from upscale.jobs import model_facts
+    from upscale.jobs.video import plan_film, run_film
+
+    facts = model_facts(options.engine.model, options.size.needs_model_scale)
+    job = plan_film(source, output, lambda size: options.size.resolve(size, facts.scale), settings)
+    if not options.report.quiet:
+        _announce(session, job)
+    upscalers, identity = _upscalers(session, options)
+    try:
+        with _shown(session, options) as progress:
+            report = run_film(job, upscalers, identity, progress)
+    except KeyboardInterrupt:
+        session.say(f"{output}: the same command goes on from what is done")
+        raise
+    _conclude(session, job, report, options)
+    return int(ExitCode.DONE)
+
+
+def _pairs(options: list[str]) -> tuple[tuple[str, str], ...]:
+    pairs = [option.partition("=") for option in options]
+    for option, (key, sign, _) in zip(options, pairs, strict=True):
+        if not key or not sign:
+            raise UsageError(f"--encoder-option {option}: is not KEY=VALUE")
+    return tuple((key, value) for key, _, value in pairs)
+
+
+def _seconds(value: float | None) -> Fraction | None:
+    return None if value is None else Fraction(str(value))
+
+
+def _upscalers(session: Session, options: Options) -> tuple[list[Upscaler], dict[str, str]]:
+    """An upscaler for each device, and all of them on which pixels depend."""
+    import hashlib
+
+    from upscale.checkpoints import resolve
+    from upscale.cli.pictures import make_upscaler
+    from upscale.cli.view import BatchView
+
+    view = BatchView(session, options.report)
+    made = [
+        make_upscaler(replace(options.engine, device=device), view)
+        for device in options.engine.devices
+    ]
+    with resolve(options.engine.model).path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    engine = options.engine
+    identity = {
+        "model": digest,
+        "precision": ", ".join(sorted({one.precision_name for one in made})),
+        "kind of device": ", ".join(sorted({one.device_name.partition(":")[0] for one in made})),
+        "options of the network": f"tta {engine.tta}, denoise {engine.denoise}",
+    }
+    return made, identity
+
+
+def _announce(session: Session, job: FilmJob) -> None:
+    from upscale.video.segments import folder_for
+
+    film, encoder = job.film, job.encoder
+    session.say(
+        f"{film.path}: {len(job.times)} frames, {film.width}x{film.height} -> "
+        f"{encoder.width}x{encoder.height}, {encoder.codec} {encoder.pixel_format}; "
+        f"unfinished work in {folder_for(job.output)}"
+    )
+    for note in job.notes:
+        session.say(f"note: {note}")
+
+
+@contextmanager
+def _shown(session: Session, options: Options) -> Generator[FrameProgress]:
+    """A bar of frames on a terminal."""
+
+    def ignore(done: int, total: int) -> None:
+        """Without a terminal nothing moves."""
+
+    if options.report.quiet or not session.stderr.isatty():
+        yield ignore
+        return
+    from upscale.cli.bars import Bars
+
+    bars = Bars(session.stderr, 1, ("film",))
+    bars.start_picture("film", "frames")
+
+    def advance(done: int, total: int) -> None:
+        bars.advance("film", done, total)
+
+    try:
+        yield advance
+    finally:
+        bars.stop()
+
+
+def _conclude(session: Session, job: FilmJob, report: FilmReport, options: Options) -> None:
+    if options.report.json:
+        session.out(json.dumps({"input": str(job.film.path), "output": str(job.output),
+                                **asdict(report)}))  # fmt: skip
+    elif not options.report.quiet:
+        session.out(str(job.output))
+    if options.report.quiet:
+        return
+    for note in report.notes[len(job.notes) :]:
+        session.say(f"note: {note}")
+    if report.lost:
+        times = ", ".join(f"{time:.3f} s" for time in report.lost[:_LOST_SHOWN])
+        more = " and more" if len(report.lost) > _LOST_SHOWN else ""
+        session.say(f"note: {len(report.lost)} frames could not be decoded, at {times}{more}")
+    rate = (report.frames - report.resumed) / max(report.seconds, 1e-9)
+    session.say(
+        f"{report.frames} frames in {report.seconds:.1f} s, {rate:.2f} a second; "
+        f"{report.computed} computed, {report.resumed} from an earlier run; the network waited "
+        f"{report.waited_for_reading:.1f} s for reading and {report.waited_for_writing:.1f} s for "
+        "writing"
+    )

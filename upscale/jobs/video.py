@@ -1,0 +1,299 @@
+"""A film: segments of frames through the network, each kept when it is whole, then joined."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter
+
+from upscale.errors import OutputError, VideoError
+from upscale.jobs.frames import FrameEnlarger
+from upscale.jobs.image import PictureUpscaler
+from upscale.jobs.pipeline import Waiting, WriteBehind, read_ahead
+from upscale.pictures.names import shown
+from upscale.pictures.publish import refuse_existing
+from upscale.video.encoding import Encoder, Encoding, encoder_for
+from upscale.video.film import Film, VideoFrame
+from upscale.video.join import join
+from upscale.video.output import Span, whole
+from upscale.video.probe import probe
+from upscale.video.reader import read_frames
+from upscale.video.segments import Segment, Work, identity_of_encoder, identity_of_source
+from upscale.video.streams import plan_streams
+from upscale.video.writer import SegmentWriter
+
+_FRAMES_AHEAD, _FRAMES_BEHIND = 3, 3
+_PQ, _HLG = 16, 18
+
+FrameProgress = Callable[[int, int], None]
+"""Called with (frames done, frames in all); from several threads, one at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilmSettings:
+    """What a user asked for of a film.
+
+    Attributes:
+        encoding: How it is encoded.
+        start: Seconds from the film's own zero before which frames are left out.
+        end: Seconds from there on.
+        frames: How many frames at most.
+        deinterlace: Make whole frames of two fields each, before anything else.
+        strict: Refuse to lose any stream.
+        restart: Throw unfinished work away.
+        overwrite: Replace the output.
+    """
+
+    encoding: Encoding = field(default_factory=Encoding)
+    start: Fraction | None = None
+    end: Fraction | None = None
+    frames: int | None = None
+    deinterlace: bool = False
+    strict: bool = False
+    restart: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilmJob:
+    """A film that can be done; `times` are those of its frames, `span` is None for all of it."""
+
+    film: Film
+    output: Path
+    encoder: Encoder
+    times: tuple[int, ...]
+    span: Span | None
+    settings: FilmSettings
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class FilmReport:
+    """What came of a film.
+
+    Attributes:
+        frames: In the output.
+        resumed: Of those, done by an earlier run.
+        computed: Sent through the network in this run; the others repeat the one before.
+        lost: Times in seconds of frames that could not be decoded.
+        notes: What the output does not hold of the source, a line each.
+        waited_for_reading: Seconds that the network waited for frames.
+        waited_for_writing: Seconds that it waited for the encoder.
+        seconds: Wall time.
+    """
+
+    frames: int = 0
+    resumed: int = 0
+    computed: int = 0
+    lost: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+    waited_for_reading: float = 0.0
+    waited_for_writing: float = 0.0
+    seconds: float = 0.0
+
+
+def plan_film(
+    source: Path,
+    output: Path,
+    size_of: Callable[[tuple[int, int]], tuple[int, int]],
+    settings: FilmSettings,
+) -> FilmJob:
+    """Look through a film, and settle everything that can be settled before any frame.
+
+    Args:
+        source: The film.
+        output: The file to be.
+        size_of: Gives (width, height) of the output for those of the source.
+        settings: What was asked for.
+
+    Raises:
+        VideoError: The source is no film that can be read, or nothing of it is wanted.
+        OutputError: The output exists, or cannot hold what is wanted.
+        UsageError: An option of the encoder is wrong.
+    """
+    if output.exists() and source.exists() and output.samefile(source):
+        raise OutputError(f"{shown(output)}: is the input itself; give another output")
+    refuse_existing(output, overwrite=settings.overwrite)
+    film = probe(source)
+    times = tuple(_wanted(film, settings))
+    if not times:
+        raise VideoError(f"{shown(source)}: has no frame between --start and --end")
+    size = _fitting(film, size_of((film.width, film.height)))
+    encoder = encoder_for(film, settings.encoding, output, size)
+    span = _span(film, times)
+    notes = (*_notes(film, settings), *encoder.notes)
+    return FilmJob(film, output, encoder, times, span, settings, notes)
+
+
+def run_film(
+    job: FilmJob,
+    upscalers: Sequence[PictureUpscaler],
+    identity: Mapping[str, str],
+    progress: FrameProgress,
+) -> FilmReport:
+    """Do a film, or what an earlier run has left of it.
+
+    Each upscaler takes a segment at a time. Whatever ends the work, finished segments stay, and
+    the same call goes on from there.
+
+    Args:
+        job: What to do.
+        upscalers: One for each device.
+        identity: All on which the frames depend beside source and encoder, by name.
+        progress: Told of every frame.
+
+    Raises:
+        VideoError: The source cannot be read (any more).
+        OutputError: The work folder or the output cannot be written; or the result is not right.
+    """
+    began = perf_counter()
+    report = FilmReport(notes=job.notes)
+    whole = {**identity_of_source(job.film.path), **identity_of_encoder(job.encoder), **identity}
+    whole["deinterlaced"] = str(job.settings.deinterlace)
+    with Work(job.output, job.times, whole, restart=job.settings.restart) as work:
+        streams = plan_streams(
+            job.film, job.encoder, job.output, work.folder, strict=job.settings.strict
+        )
+        report.notes += streams.lost
+        report.resumed = len(job.times) - sum(len(each.times) for each in work.to_do)
+        _Segments(job, work, report, progress).run(upscalers)
+        joined = join(
+            job.output,
+            job.film,
+            job.encoder,
+            streams,
+            work.parts(),
+            span=job.span,
+            overwrite=job.settings.overwrite,
+        )
+        lost = sorted({*work.lost, *(job.film.lost if job.span is None else ())})
+        report.lost = tuple(float(time * job.film.time_base) for time in lost)
+        work.remove()
+    report.frames = joined.frames
+    report.seconds = perf_counter() - began
+    return report
+
+
+class _Segments:
+    """The segments that are to be done, shared by the devices."""
+
+    def __init__(
+        self, job: FilmJob, work: Work, report: FilmReport, progress: FrameProgress
+    ) -> None:
+        self._job = job
+        self._work = work
+        self._report = report
+        self._progress = progress
+        self._left = deque(work.to_do)
+        self._done = report.resumed
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+
+    def run(self, upscalers: Sequence[PictureUpscaler]) -> None:
+        """Do all segments; the first failure ends the others at their next frame."""
+        self._progress(self._done, len(self._job.times))
+        with ThreadPoolExecutor(len(upscalers), "upscale-film") as pool:
+            running = [pool.submit(self._take, upscaler) for upscaler in upscalers]
+            try:
+                for each in running:
+                    each.result()
+            finally:
+                self._stopping.set()
+
+    def _take(self, upscaler: PictureUpscaler) -> None:
+        try:
+            while (segment := self._next()) is not None:
+                self._one(segment, upscaler)
+        except BaseException:
+            self._stopping.set()
+            raise
+
+    def _next(self) -> Segment | None:
+        with self._lock:
+            return None if self._stopping.is_set() or not self._left else self._left.popleft()
+
+    def _one(self, segment: Segment, upscaler: PictureUpscaler) -> None:
+        job, waiting = self._job, Waiting()
+        enlarger = FrameEnlarger(job.film, job.encoder, upscaler)
+        reader = read_frames(
+            job.film,
+            start_pts=segment.times[0],
+            stop_pts=segment.times[-1] + 1,
+            deinterlace=job.settings.deinterlace,
+        )
+        with (
+            SegmentWriter(self._work.path_for(segment), job.encoder) as file,
+            read_ahead(self._while_wanted(reader), _FRAMES_AHEAD, waiting) as frames,
+            WriteBehind(file.write, _FRAMES_BEHIND, waiting) as writer,
+        ):
+            for frame in frames:
+                writer.put(enlarger.enlarge(frame))
+                self._count()
+        if self._stopping.is_set():
+            return
+        with self._lock:
+            self._work.finish(segment, file.times)
+            self._report.computed += enlarger.computed
+            self._report.waited_for_reading += waiting.for_input
+            self._report.waited_for_writing += waiting.for_output
+
+    def _while_wanted(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        for frame in frames:
+            if self._stopping.is_set():
+                return
+            yield frame
+
+    def _count(self) -> None:
+        with self._lock:
+            self._done += 1
+            self._progress(self._done, len(self._job.times))
+
+
+def _wanted(film: Film, settings: FilmSettings) -> Iterator[int]:
+    """Times of the frames that are asked for."""
+    count = 0
+    for time in film.plan:
+        seconds = time * film.time_base
+        if settings.start is not None and seconds < settings.start:
+            continue
+        if settings.end is not None and seconds >= settings.end:
+            return
+        if settings.frames is not None and count >= settings.frames:
+            return
+        count += 1
+        yield time
+
+
+def _span(film: Film, times: tuple[int, ...]) -> Span | None:
+    """The part of the film that the frames make; None for all of it."""
+    if times == film.plan:
+        return None
+    after = film.plan.index(times[-1]) + 1
+    end = film.plan[after] * film.time_base if after < len(film.plan) else None
+    if times[0] == film.plan[0]:
+        return Span(whole(film).start, end)
+    return Span(times[0] * film.time_base, end)
+
+
+def _fitting(film: Film, size: tuple[int, int]) -> tuple[int, int]:
+    """A size whose halves are whole where chroma is stored in halves."""
+    steps = 1 << film.planes.chroma_across, 1 << film.planes.chroma_down
+    width, height = (
+        max(1, round(side / step)) * step for side, step in zip(size, steps, strict=True)
+    )
+    return width, height
+
+
+def _notes(film: Film, settings: FilmSettings) -> Iterator[str]:
+    if film.colour.guessed and film.planes.kind == "yuv":
+        yield f"its colours are not tagged; taken for {film.colour.matrix}"
+    if film.colour.transfer in (_PQ, _HLG):
+        name = "PQ" if film.colour.transfer == _PQ else "HLG"
+        yield f"it is {name}: the network sees it as it is coded, and was not trained on that"
+    if film.interlaced and not settings.deinterlace:
+        yield "it is interlaced; --deinterlace makes whole frames first"
