@@ -12,8 +12,10 @@ from pathlib import Path
 import cv2
 import pytest
 
+from tests.video.clips import Clip, even, make
 from upscale.checkpoints import catalog
 from upscale.pictures.formats import TRAITS, Traits
+from upscale.video.probe import probe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -75,6 +77,14 @@ def test_every_shell_example_runs(desk):
     }.items():
         assert cv2.imread(str(desk / name)).shape[1] == width, name
     assert not (desk / "other").exists()
+
+
+def test_every_film_example_runs(desk):
+    make(Clip(even(12), sound=True), desk / "clip.mp4")
+    for line in block("films").splitlines():
+        done = run(line, desk)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert [len(probe(desk / name).plan) for name in ("large.mp4", "trial.mkv")] == [12, 5]
 
 
 def test_the_library_example_runs(desk):
