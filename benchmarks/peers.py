@@ -62,7 +62,7 @@ def load_basicsr(*names: str) -> list[ModuleType]:
 
 
 def _grey(images: Tensor, num_output_channels: int = 1) -> Tensor:
-    """torchvision's luminance of (N, 3, H, W)."""
+    """The luminance of (N, 3, H, W), as in torchvision."""
     red, green, blue = images.unbind(1)
     return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 

@@ -1,0 +1,203 @@
+"""Whole chains: replayed, independent, and, in official mode, basicsr's own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from training.degradation import Degradation, apply, classical, draw, generic, real_esrgan, sharpen
+from training.degradation.filters import stack_kernels
+from training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
+
+SETTINGS = [real_esrgan(), real_esrgan(1), real_esrgan(4, "official"), classical(2), generic()]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_batch_becomes_8_bit_pictures_of_the_results_size(photographs, settings):
+    found = apply(photographs, draw(settings, 4, np.random.default_rng(1)))
+    assert found.shape == (4, 3, 96 // settings.scale, 128 // settings.scale)
+    assert found.dtype == torch.float32 and found.is_contiguous()
+    assert found.min() >= 0 and found.max() <= 1
+    assert torch.equal((found * 255).round() / 255, found)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_description_that_went_through_json_gives_the_same_pixels(photographs, settings):
+    degradations = draw(settings, 4, np.random.default_rng(2))
+    again = [Degradation.from_json(each.to_json()) for each in degradations]
+    torch.manual_seed(1)
+    first = apply(photographs, degradations)
+    torch.manual_seed(2)
+    assert torch.equal(apply(photographs, again), first)
+
+
+def test_each_picture_is_degraded_on_its_own(photographs):
+    degradations = draw(real_esrgan(), 4, np.random.default_rng(3))
+    together = apply(photographs, degradations)
+    for place in range(4):
+        alone = apply(photographs[place : place + 1], degradations[place : place + 1])
+        # Sums in another order may turn a rounding, which JPEG can make larger; rarely.
+        levels = (alone[0] - together[place]).abs() * 255
+        assert (levels > 0.5).float().mean() < 0.01
+    order = [2, 0, 3, 1]
+    shuffled = apply(photographs[order], [degradations[place] for place in order])
+    assert ((shuffled - together[order]).abs() * 255 > 0.5).float().mean() < 0.01
+
+
+def test_degradations_differ_between_pictures_of_a_batch(photographs):
+    same = photographs[:1].expand(4, -1, -1, -1)
+    found = apply(same, draw(real_esrgan(), 4, np.random.default_rng(4)))
+    for place in range(1, 4):
+        assert (found[0] - found[place]).abs().mean() > 1 / 255
+
+
+@pytest.mark.parametrize("height, width", [(4, 4), (17, 13), (33, 70), (101, 47)])
+@pytest.mark.parametrize("mode", ["corrected", "official"])
+def test_odd_and_small_pictures(smooth, height, width, mode):
+    settings = real_esrgan(4, mode)
+    for seed in range(5):
+        found = apply(smooth(2, height, width), draw(settings, 2, np.random.default_rng(seed)))
+        assert found.shape == (2, 3, height // 4, width // 4)
+        assert found.isfinite().all()
+
+
+def test_the_callers_pictures_and_layout_are_left_alone(photographs):
+    degradations = draw(real_esrgan(), 4, np.random.default_rng(5))
+    given = photographs.clone()
+    expected = apply(given, degradations)
+    assert torch.equal(given, photographs)
+    last = photographs.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(apply(last, degradations), expected)
+
+
+def test_gradients_and_autocast_stay_out(photographs):
+    degradations = draw(real_esrgan(), 4, np.random.default_rng(6))
+    expected = apply(photographs, degradations)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = apply(photographs.clone().requires_grad_(), degradations)
+    assert not found.requires_grad
+    assert torch.equal(found, expected)
+
+
+def test_precision_settings_of_the_caller_are_kept(photographs):
+    backend = torch.backends.cuda.matmul
+    before = backend.fp32_precision
+    try:
+        backend.fp32_precision = "tf32"
+        apply(photographs, draw(real_esrgan(), 4, np.random.default_rng(7)))
+        assert backend.fp32_precision == "tf32"
+    finally:
+        backend.fp32_precision = before
+
+
+def test_numbers_that_do_not_fit_are_refused(photographs):
+    degradations = draw(real_esrgan(), 3, np.random.default_rng(8))
+    with pytest.raises(ValueError, match="3 degradations for 4 pictures"):
+        apply(photographs, degradations)
+    mixed = [Degradation((Resize("area", factor),)) for factor in (1, 0.5, 1, 1)]
+    with pytest.raises(ValueError, match="different sizes"):
+        apply(photographs, mixed)
+
+
+class Scripted:
+    """Stands for `random` and `np.random` in basicsr's model, and answers what is wanted."""
+
+    def __init__(self, answers):
+        self.answers = list(answers)
+
+    def next(self, *_, **__):
+        return self.answers.pop(0)
+
+    choices = choice = uniform = next
+
+
+def answers_for(operations):
+    """The draws of `feed_data`, in its order, that make it do these operations."""
+    found, noises = [], 0
+    for place, operation in enumerate(operations):
+        if isinstance(operation, Blur) and place == 4:
+            found.append(0.0)  # no skipping of the second blur
+        if isinstance(operation, Resize):
+            if place == 4:
+                found.append(1.0)  # the second blur was skipped
+            if noises < 2:
+                way = "keep" if operation.factor == 1 else "up" if operation.factor > 1 else "down"
+                found += [[way]] + ([] if way == "keep" else [operation.factor])
+            found.append(operation.kind)
+        if isinstance(operation, GaussianNoise | PoissonNoise):
+            noises += 1
+            found.append(0.0 if isinstance(operation, GaussianNoise) else 1.0)
+            if noises == 2:  # which comes first: the last resize, or JPEG
+                found.append(0.0 if isinstance(operations[place + 1], Resize) else 1.0)
+    return found
+
+
+def basicsr_feeds(basicsr, monkeypatch, images, degradations):
+    """What basicsr's own `RealESRGANModel.feed_data` makes of a batch, with these draws."""
+    model, rows = basicsr.model, [each.operations for each in degradations]
+    columns = list(zip(*rows, strict=True))
+    noises = [c for c in columns if isinstance(c[0], GaussianNoise | PoissonNoise)]
+    qualities = [[each.quality for each in c] for c in columns if isinstance(c[0], Jpeg)]
+    blurs = [stack_kernels(c).float() for c in columns if isinstance(c[0], Blur)]
+
+    def noisy(kind):
+        def add(image, **_):
+            drawn = noises.pop(0)
+            torch.manual_seed(drawn[0].seed)
+            grey = torch.tensor([float(each.grey) for each in drawn])
+            if kind is GaussianNoise:
+                sigma = torch.tensor([each.sigma for each in drawn])
+                return basicsr.degradations.add_gaussian_noise_pt(image, sigma, grey)
+            scale = torch.tensor([each.scale for each in drawn])
+            return basicsr.degradations.add_poisson_noise_pt(image, scale, gray_noise=grey)
+
+        return add
+
+    script = Scripted(answers_for(rows[0]))
+    monkeypatch.setattr(model, "random", script)
+    monkeypatch.setattr(model, "np", SimpleNamespace(random=script))
+    monkeypatch.setattr(model, "random_add_gaussian_noise_pt", noisy(GaussianNoise))
+    monkeypatch.setattr(model, "random_add_poisson_noise_pt", noisy(PoissonNoise))
+    jpeg = basicsr.DiffJPEG(False)
+    numbers = dict.fromkeys(("gray_noise_prob", "gray_noise_prob2", "second_blur_prob"), 0.5)
+    numbers |= dict.fromkeys(("gaussian_noise_prob", "gaussian_noise_prob2"), 0.5)
+    ranges = ("resize_range", "resize_range2", "noise_range", "noise_range2", "jpeg_range")
+    ranges += ("jpeg_range2", "poisson_scale_range", "poisson_scale_range2")
+    feeding = SimpleNamespace(
+        is_train=True,
+        device="cpu",
+        opt=numbers
+        | dict.fromkeys(ranges, (1, 2))
+        | {"scale": 4, "gt_size": 96, "resize_prob": None, "resize_prob2": None},
+        usm_sharpener=basicsr.USMSharp(50, 0),
+        jpeger=lambda image, quality: jpeg(image, torch.tensor(qualities.pop(0))).contiguous(),
+        _dequeue_and_enqueue=lambda: None,
+    )
+    kernels = {"kernel1": blurs[0], "kernel2": blurs[1], "sinc_kernel": blurs[-1]}
+    model.RealESRGANModel.feed_data(feeding, {"gt": images, **kernels})
+    assert not script.answers and not qualities and not noises
+    return feeding.lq
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_official_mode_is_basicsrs_feed_data(basicsr, monkeypatch, photographs, seed):
+    """The whole second-order process (section 3.2), run by basicsr's own code."""
+    images = photographs[..., :96]
+    degradations = draw(real_esrgan(4, "official"), 4, np.random.default_rng(seed))
+    degradations = [with_both_sincs(each) for each in degradations]
+    ours = apply(sharpen(images), degradations)
+    theirs = basicsr_feeds(basicsr, monkeypatch, images, degradations)
+    levels = (ours - theirs).abs() * 255
+    assert (levels > 0.5).float().mean() < 1e-3
+
+
+def with_both_sincs(degradation):
+    """With the blurs that basicsr always has a kernel for, so that orders can be told."""
+    operations = list(degradation.operations)
+    place = next(i for i, each in enumerate(operations) if isinstance(each, Resize) and i > 5)
+    if place + 1 == len(operations) or not isinstance(operations[place + 1], Blur):
+        operations.insert(place + 1, Blur("iso", 1))
+    return Degradation(tuple(operations), degradation.mode)
