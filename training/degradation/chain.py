@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Hashable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -23,6 +22,7 @@ from training.degradation.operations import (
     PoissonNoise,
     Resize,
 )
+from training.degradation.precision import full_precision
 
 _Run = Callable[[Tensor, Sequence[Any]], Tensor]
 
@@ -58,7 +58,7 @@ def apply(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
     if len(images) != len(degradations):
         raise ValueError(f"{len(degradations)} degradations for {len(images)} pictures")
     whole = (images.shape[-2], images.shape[-1])
-    with torch.no_grad(), _full_precision(images.device):
+    with torch.no_grad(), full_precision(images.device):
         samples = list(images.float().contiguous().split(1))
         for operations in zip_longest(*(each.operations for each in degradations)):
             steps = [
@@ -85,8 +85,6 @@ class _Step:
         if isinstance(self.operation, Resize):
             size = self.operation.size(_size(sample), self.whole)
             detail = (size, self.operation.kind, self.mode == "official" and self.operation)
-        elif isinstance(self.operation, Blur):
-            detail = self.operation.size
         return type(self.operation), self.mode, sample.shape, detail
 
     def run(self, batch: Tensor, operations: Sequence[Operation | None]) -> Tensor:
@@ -115,23 +113,3 @@ def _advance(samples: list[Tensor], steps: list[_Step]) -> None:
 
 def _size(sample: Tensor) -> tuple[int, int]:
     return sample.shape[-2], sample.shape[-1]
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Generator[None]:
-    """No autocast and no TF32: rounded coefficients of JPEG would change by whole steps."""
-    backends: list[Any] = [
-        torch.backends.cuda.matmul,
-        torch.backends.cudnn.conv,  # pyright: ignore[reportAttributeAccessIssue]
-        torch.backends.mkldnn.matmul,  # pyright: ignore[reportAttributeAccessIssue]
-        torch.backends.mkldnn.conv,  # pyright: ignore[reportAttributeAccessIssue]
-    ]
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from training.degradation.kernels import kernel
 from training.degradation.operations import Blur
+from training.degradation.precision import full_precision
+
+SPECTRUM_STEP = 16
+"""Sides of spectra are multiples of this: quick to transform, and few different ones."""
 
 SHARPENING_RADIUS = 25
 SHARPENING_SIGMA = 8.0
@@ -31,13 +35,16 @@ def stack_kernels(blurs: Sequence[Blur]) -> Tensor:
 def filter_each(images: Tensor, kernels: Tensor) -> Tensor:
     """Correlate each of (N, C, H, W) with its own of (N, S, S), mirrored at the edge.
 
-    The edge pixel is not repeated (as OpenCV's BORDER_REFLECT_101).
+    The edge pixel is not repeated (as OpenCV's BORDER_REFLECT_101). Products of spectra, in which
+    the size of the kernels is free: on a CPU never slower than a grouped convolution of 21 pixels,
+    and several times as fast for one picture.
     """
-    count, channels, height, width = images.shape
-    side = kernels.shape[-1]
-    padded = mirror(images, side // 2).reshape(1, count * channels, height + side - 1, -1)
-    weights = kernels[:, None].repeat(1, channels, 1, 1).view(count * channels, 1, side, side)
-    return F.conv2d(padded, weights, groups=count * channels).view(count, channels, height, width)
+    height, width = images.shape[-2:]
+    padded = mirror(images, kernels.shape[-1] // 2)
+    size = [-(-side // SPECTRUM_STEP) * SPECTRUM_STEP for side in padded.shape[-2:]]
+    spectrum = torch.fft.rfft2(padded, s=size)
+    spectrum *= torch.fft.rfft2(kernels[:, None], s=size).conj()
+    return torch.fft.irfft2(spectrum, s=size)[..., :height, :width].contiguous()
 
 
 def mirror(images: Tensor, margin: int) -> Tensor:
@@ -65,7 +72,7 @@ def sharpen(images: Tensor, weight: float = 0.5, threshold: float = 10) -> Tenso
         weight: of what is added.
         threshold: in levels of 255.
     """
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+    with torch.no_grad(), full_precision(images.device):
         residual = images - _wide_blur(images)
         soft = _wide_blur((residual.abs() * 255 > threshold).to(images.dtype))
         sharp = (images + weight * residual).clamp(0, 1)

@@ -1,0 +1,233 @@
+"""Degrading a batch: ours beside basicsr's own functions, in turn, in one run.
+
+    python -m benchmarks.degradation                          # 8 pictures of 256x256 on the CPU
+    python -m benchmarks.degradation --device cuda --batch 12 --side 400
+
+The batch is random smooth colour. "whole" is what a training step needs: drawing, sharpening and
+the second-order chain. basicsr's is its data set's kernels and `RealESRGANModel.feed_data` with its
+own draws (one small repair: its filter rejects what its JPEG returns on a CPU, so a copy is made).
+Rows are medians of rounds; "whole" of as many different draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.peers import load_basicsr
+from training.degradation import DegradationSettings, apply, draw, real_esrgan, sharpen
+from training.degradation.filters import blur, stack_kernels
+from training.degradation.jpeg import jpeg
+from training.degradation.noise import add_gaussian, add_poisson
+from training.degradation.operations import GaussianNoise, Jpeg, PoissonNoise
+from training.degradation.randomness import NumpyRandomness
+from training.degradation.resizing import resize
+from training.degradation.steps import BlurStep
+
+OPTIONS = {
+    "scale": 4,
+    "resize_prob": [0.2, 0.7, 0.1],
+    "resize_range": [0.15, 1.5],
+    "gaussian_noise_prob": 0.5,
+    "noise_range": [1, 30],
+    "poisson_scale_range": [0.05, 3],
+    "gray_noise_prob": 0.4,
+    "jpeg_range": [30, 95],
+    "second_blur_prob": 0.8,
+    "resize_prob2": [0.3, 0.4, 0.3],
+    "resize_range2": [0.3, 1.2],
+    "gaussian_noise_prob2": 0.5,
+    "noise_range2": [1, 25],
+    "poisson_scale_range2": [0.05, 2.5],
+    "gray_noise_prob2": 0.4,
+    "jpeg_range2": [30, 95],
+}
+"""The official recipe's, for basicsr."""
+
+NAMES = ["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
+
+Work = Callable[[], object]
+
+
+@dataclass
+class Official:
+    """basicsr's functions on one device."""
+
+    degradations: ModuleType
+    model: ModuleType
+    sharpen: Callable[[Tensor], Tensor]
+    filter: Callable[[Tensor, Tensor], Tensor]
+    jpeg: Callable[[Tensor, Tensor], Tensor]
+
+    @staticmethod
+    def load(device: str) -> Official:
+        """From the installed package."""
+        degradations, diffjpeg, process, model = load_basicsr(
+            "data.degradations",
+            "utils.diffjpeg",
+            "utils.img_process_util",
+            "models.realesrgan_model",
+        )
+        module = diffjpeg.DiffJPEG(False).to(device)
+        return Official(
+            degradations,
+            model,
+            process.USMSharp(50, 0).to(device),
+            process.filter2D,
+            lambda image, quality: module(image, quality=quality).contiguous(),
+        )
+
+    def kernels(self, count: int, step: BlurStep) -> Tensor:
+        """As its data set draws them."""
+        return torch.from_numpy(np.stack([self._kernel(step) for _ in range(count)])).float()
+
+    def _kernel(self, step: BlurStep) -> np.ndarray:
+        size = random.choice(range(7, 22, 2))
+        if np.random.uniform() < step.sinc:
+            cutoff = np.random.uniform(*(step.small_cutoff if size < 13 else step.large_cutoff))
+            return self.degradations.circular_lowpass_kernel(cutoff, size, pad_to=21)
+        found = self.degradations.random_mixed_kernels(
+            NAMES,
+            list(step.families.weights().values()),
+            size,
+            step.sigma,
+            step.sigma,
+            step.rotation,
+            step.generalised_beta,
+            step.plateau_beta,
+        )
+        return np.pad(found, (21 - size) // 2)
+
+    def whole(self, images: Tensor, *, sharpening: bool = True) -> Tensor:
+        """Kernels and `feed_data`, without the pool."""
+        first, second = BlurStep(), BlurStep(sigma=(0.2, 1.5))
+        final = BlurStep(sinc=1, large_cutoff=first.small_cutoff)
+        feeding = SimpleNamespace(
+            is_train=True,
+            device=images.device,
+            opt=OPTIONS | {"gt_size": images.shape[-1]},
+            usm_sharpener=self.sharpen if sharpening else torch.clone,
+            jpeger=self.jpeg,
+            _dequeue_and_enqueue=lambda: None,
+        )
+        names = ("kernel1", "kernel2", "sinc_kernel")
+        kernels = [self.kernels(len(images), step) for step in (first, second, final)]
+        data = {"gt": images, **dict(zip(names, kernels, strict=True))}
+        self.model.RealESRGANModel.feed_data(feeding, data)
+        return feeding.lq
+
+
+def ours_whole(settings: DegradationSettings, images: Tensor, rng: np.random.Generator) -> None:
+    """Draw, sharpen, degrade, and sharpen what the losses compare with, as `feed_data` does."""
+    sharp = sharpen(images)
+    apply(sharp, draw(settings, len(images), rng))
+    sharpen(images)
+
+
+def rows(images: Tensor, theirs: Official) -> dict[str, tuple[Work, Work]]:
+    """Ours and theirs by what they do."""
+    count, side = len(images), images.shape[-1]
+    rng = np.random.default_rng(1)
+    own, step = NumpyRandomness(rng), BlurStep()
+    blurs = [step.draw_kernel(own) for _ in range(count)]
+    kernels = stack_kernels(blurs).float().to(images.device)
+    qualities = np.linspace(30, 95, count)
+    greys = [place % 5 < 2 for place in range(count)]
+    strengths = torch.full((count,), 10.0, device=images.device)
+    grey = torch.tensor(greys, device=images.device).float()
+    gaussian = [GaussianNoise(10, each, place) for place, each in enumerate(greys)]
+    poisson = [PoissonNoise(1, each, place) for place, each in enumerate(greys)]
+    small = (int(side * 0.6), int(side * 0.6))
+    settings = real_esrgan()
+    official = real_esrgan(4, "official")
+    return {
+        "kernels": (
+            lambda: stack_kernels([step.draw_kernel(own) for _ in range(count)]),
+            lambda: theirs.kernels(count, step),
+        ),
+        "blur, a kernel each": (
+            lambda: blur(images, blurs),
+            lambda: theirs.filter(images, kernels),
+        ),
+        "sharpening": (lambda: sharpen(images), lambda: theirs.sharpen(images)),
+        "resize x0.6, bicubic (ours antialiased)": (
+            lambda: resize(images, small, "bicubic"),
+            lambda: F.interpolate(images, size=small, mode="bicubic"),
+        ),
+        "Gaussian noise": (
+            lambda: add_gaussian(images, gaussian),
+            lambda: theirs.degradations.add_gaussian_noise_pt(images, strengths, grey),
+        ),
+        "Poisson noise": (
+            lambda: add_poisson(images, poisson),
+            lambda: theirs.degradations.add_poisson_noise_pt(
+                images, strengths / 10, gray_noise=grey
+            ),
+        ),
+        "JPEG": (
+            lambda: jpeg(images, [Jpeg(quality) for quality in qualities]),
+            lambda: theirs.jpeg(images, images.new_tensor(qualities)),
+        ),
+        "whole without sharpening, corrected": (
+            lambda: apply(images, draw(settings, count, rng)),
+            lambda: theirs.whole(images, sharpening=False),
+        ),
+        "whole, corrected": (
+            lambda: ours_whole(settings, images, rng),
+            lambda: theirs.whole(images),
+        ),
+        "whole, official": (
+            lambda: ours_whole(official, images, rng),
+            lambda: theirs.whole(images),
+        ),
+    }
+
+
+def seconds(work: Work, images: Tensor) -> float:
+    """Of one call, with the device's work done."""
+    start = time.perf_counter()
+    work()
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    coarse = torch.rand(arguments.batch, 3, 33, 33)
+    images = F.interpolate(coarse, size=(arguments.side, arguments.side), mode="bilinear")
+    images = images.to(arguments.device)
+    print(f"{arguments.device}, {tuple(images.shape)}, {arguments.threads} threads\n")
+    print("| | ours ms | basicsr ms | basicsr / ours |\n|---|---|---|---|")
+    with torch.no_grad():
+        for name, both in rows(images, Official.load(arguments.device)).items():
+            for work in both:
+                work()
+            times = [[seconds(work, images) for work in both] for _ in range(arguments.rounds)]
+            ours, theirs = (statistics.median(each) * 1e3 for each in zip(*times, strict=True))
+            print(f"| {name} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
