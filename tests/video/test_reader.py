@@ -182,6 +182,25 @@ def test_frames_that_cannot_be_decoded_are_reported_with_their_times(suffix, tmp
         assert all(pictures[sound.plan[number]] == number for number in range(40, 60))
 
 
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_damaged_film_is_read_alike_from_any_frame(part, tmp_path):
+    """Resumed work must not differ, however the decoder conceals what is missing."""
+    clip = Clip(even(80), options={"g": "12", "bf": "2", "x264-params": "qp=20"})
+    path = make(clip, tmp_path / ("film.mp4" if part else "film.mkv"))
+    data, rng = bytearray(path.read_bytes()), np.random.default_rng(part)
+    for place in rng.integers(len(data) // 4, len(data) * 3 // 4, 12):
+        data[place] ^= 1 << rng.integers(8)
+    path.write_bytes(data)
+    film = probe(path)
+    reading = read_frames(film)
+    whole = marks(reading)
+    assert reading.report.damaged or reading.report.lost
+    for first in range(0, len(film.plan), 2):
+        start = film.plan[first]
+        expected = [mark for mark in whole if mark[0] >= start]
+        assert marks(read_frames(film, start_pts=start)) == expected
+
+
 def test_a_packet_that_is_refused_does_not_end_the_film(data):
     film = probe(data / "clips" / "decord_corrupted.mp4")
     reading = read_frames(film)

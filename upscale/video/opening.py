@@ -87,9 +87,7 @@ def opened(path: Path) -> Generator[InputContainer]:
         yield container
 
 
-def video_stream(
-    container: InputContainer, path: Path, index: int | None = None, *, careful: bool = True
-) -> VideoStream:
+def video_stream(container: InputContainer, path: Path, index: int | None = None) -> VideoStream:
     """The stream to read, ready to be decoded.
 
     It is the first that the file flags as default, or else the first; covers are not films.
@@ -98,7 +96,6 @@ def video_stream(
         container: An open file.
         path: Its name, for messages.
         index: Of the stream, where that is known already.
-        careful: Whether damage to a frame must take no other along; this is slower.
 
     Raises:
         VideoError: There is none, it is a picture, or FFmpeg cannot decode it.
@@ -118,7 +115,10 @@ def video_stream(
         raise VideoError(
             f"{shown(path)}: FFmpeg cannot decode its film; convert it to another codec first"
         )
-    _set_threads(stream, careful=careful)
+    # Threads that share a frame; those that take a frame each hide damage, lose frames around
+    # it, and give other pictures there with each run.
+    stream.thread_type = "SLICE"
+    context.options = {"max_pixels": str(DEFAULT_MAX_PIXELS), **_extra(context.codec.name)}
     return stream
 
 
@@ -188,14 +188,9 @@ class Complaints:
         return tuple(islice(dict.fromkeys(said), _MOST_COMPLAINTS))
 
 
-def _set_threads(stream: VideoStream, *, careful: bool) -> None:
-    """Threads that take a frame each lose frames around damage, and not always the same ones."""
-    context: Any = stream.codec_context
-    options = {"max_pixels": str(DEFAULT_MAX_PIXELS)}
-    if careful and context.codec.name == "libdav1d":
-        options["max_frame_delay"] = "1"
-    context.options = options
-    stream.thread_type = "SLICE" if careful else "AUTO"
+def _extra(decoder: str) -> dict[str, str]:
+    """An AV1 decoder hands out frames one by one, so that damage to one takes no other along."""
+    return {"max_frame_delay": "1"} if decoder == "libdav1d" else {}
 
 
 def _refuse_pictures(container: InputContainer, path: Path) -> None:

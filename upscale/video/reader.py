@@ -144,60 +144,66 @@ class FrameReader:
     def _found(self, first: int, end: int) -> Iterator[tuple[int, Decoded]]:
         """Decoded frames of a part of the plan, in order.
 
-        Quickly, as long as each is the very frame that is due and nothing is wrong with it; from
-        there on carefully and from the film's beginning.
+        Where seeking does not lead to the very frames that are due, or the decoder meets damage,
+        which it may conceal with older pictures, all is decoded from the beginning instead.
         """
-        plan, due = self._film.plan, first
-        if not self._film.sequential:
-            for pts, frame in self._decoded(first, end, careful=False):
-                if pts != plan[due] or frame.is_corrupt or self.report.refused:
+        if first >= end:
+            return
+        due = first
+        anchor = self._anchor(first)
+        if anchor is not None:
+            for pts, frame, sound in self._decoded(anchor, first, end):
+                if not sound or pts != self._film.plan[due]:
                     break
                 yield pts, frame
                 due += 1
-        if due < end:
             self.report.refused.clear()
-            yield from self._decoded(due, end, careful=True)
+        if due < end:
+            for pts, frame, _ in self._decoded(None, due, end):
+                yield pts, frame
 
     def _anchor(self, first: int) -> int | None:
         """Time of the frame to seek to; None to start at the beginning."""
-        keys = self._film.keys
+        # Of a damaged container, seeking may show another part than reading on would.
+        keys = () if self._film.doubts else self._film.keys
         place = bisect_left(keys, self._film.plan[first] + 1) - _KEYS_BACK
         return keys[place] if place > 0 else None
 
-    def _decoded(self, first: int, end: int, *, careful: bool) -> Iterator[tuple[int, Decoded]]:
-        """Decode a part of the plan, which may be empty, from near its start if not careful."""
+    def _decoded(
+        self, anchor: int | None, first: int, end: int
+    ) -> Iterator[tuple[int, Decoded, bool]]:
+        """Decode, from an anchor or the beginning, a part of the plan."""
         film = self._film
-        if first >= end:
-            return
         low, high = film.plan[first], film.plan[end - 1]
-        anchor = None if careful else self._anchor(first)
         with opened(film.path) as container:
-            stream = video_stream(container, film.path, film.stream, careful=careful)
+            stream = video_stream(container, film.path, film.stream)
             only(container, stream)
-            for pts, frame in self._timed(stream, _packets(container, stream, anchor)):
+            for pts, frame, sound in self._timed(stream, _packets(container, stream, anchor)):
                 if low <= pts <= high:
-                    yield pts, frame
+                    yield pts, frame, sound
                 if pts >= high:
                     return
 
     def _timed(
         self, stream: VideoStream, packets: Iterable[Packet[Any]]
-    ) -> Iterator[tuple[int, Decoded]]:
-        """Frames whose times increase and are in the plan."""
-        film, number, latest = self._film, 0, None
+    ) -> Iterator[tuple[int, Decoded, bool]]:
+        """Frames whose times increase and are in the plan, and whether all so far were sound."""
+        film, number, latest, sound = self._film, 0, None, True
         planned = frozenset(film.plan)
         for part in decode(stream, packets):
             time = part.packet.pts if part.packet else None
             if part.error and (time is None or self._inside(time)):
                 self.report.refused.append((time, part.error))
+            sound = sound and not part.error
             for frame in part.frames:
+                sound = sound and not frame.is_corrupt
                 pts = frame.pts
                 if film.sequential:
                     pts = film.plan[number] if number < len(film.plan) else None
                     number += 1
                 if pts in planned and (latest is None or pts > latest):
                     latest = pts
-                    yield pts, frame
+                    yield pts, frame, sound
 
 
 def _packets(
