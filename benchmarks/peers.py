@@ -33,8 +33,7 @@ def load_basicsr(*names: str) -> list[ModuleType]:
         _stand_in("basicsr.data", __path__=[f"{folder}/data"]),
         _stand_in("basicsr.models", __path__=[f"{folder}/models"]),
         _stand_in("basicsr.models.srgan_model", SRGANModel=object),
-        _stand_in("basicsr.losses", __path__=[]),
-        _stand_in("basicsr.losses.loss_util", get_refined_artifact_map=None),
+        _stand_in("basicsr.losses", __path__=[f"{folder}/losses"]),
         _stand_in(
             "basicsr.utils",
             __path__=[f"{folder}/utils"],

@@ -290,6 +290,7 @@ def _fitting(film: Film, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _notes(film: Film, settings: FilmSettings) -> Iterator[str]:
+    yield from film.doubts
     if film.colour.guessed and film.planes.kind == "yuv":
         yield f"its colours are not tagged; taken for {film.colour.matrix}"
     if film.colour.transfer in (_PQ, _HLG):
