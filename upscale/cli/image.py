@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from upscale import __version__
 from upscale.cli.commands import COMMANDS
-from upscale.cli.parameters import Verbose
+from upscale.cli.parameters import Verbose, switch, text
 from upscale.cli.session import Action, Session
 from upscale.errors import UsageError
 from upscale.options import DEFAULT_MODEL, load_options, option_names
@@ -50,16 +50,6 @@ def _show_version(context: typer.Context, wanted: bool) -> None:
         raise typer.Exit
 
 
-def _text(*names: str, metavar: str, help: str, panel: str) -> Any:  # noqa: ANN401
-    return typer.Option(
-        *names, metavar=metavar, help=help, rich_help_panel=panel, show_default=False
-    )
-
-
-def _switch(*names: str, help: str, panel: str) -> Any:  # noqa: ANN401
-    return typer.Option(*names, metavar="", help=help, rich_help_panel=panel, show_default=False)
-
-
 _OUT, _SIZE, _NET, _RUN, _SHOW = "Output", "Size", "Network", "Many pictures", "Messages"
 _COMPARE = "Comparing networks"
 
@@ -74,133 +64,133 @@ Inputs = Annotated[
 ]
 Output = Annotated[
     str | None,
-    _text("-o", "--output", metavar="OUT", panel=_OUT, help="A file, a folder (end a new one in "
+    text("-o", "--output", metavar="OUT", panel=_OUT, help="A file, a folder (end a new one in "
           "/), or - for standard output. Without it: photo_x4.jpg beside photo.jpg."),
 ]  # fmt: skip
 Format = Annotated[
     str | None,
-    _text("-f", "--format", metavar="FORMAT", panel=_OUT,
+    text("-f", "--format", metavar="FORMAT", panel=_OUT,
           help="jpg, png, webp, tiff, avif, gif, bmp, heic or jxl. Default: the input's own."),
 ]  # fmt: skip
 Quality = Annotated[
     str | None,
-    _text("-q", "--quality", metavar="1..100", panel=_OUT,
+    text("-q", "--quality", metavar="1..100", panel=_OUT,
           help="Quality of JPEG, WebP, AVIF, HEIC and JPEG XL. Default: 95, or that of a JPEG "
           "that becomes a JPEG, where it is higher."),
 ]  # fmt: skip
 Lossless = Annotated[
     bool | None,
-    _switch("--lossless", panel=_OUT, help="Keep every pixel, in WebP, AVIF and JPEG XL."),
+    switch("--lossless", panel=_OUT, help="Keep every pixel, in WebP, AVIF and JPEG XL."),
 ]
 StripMetadata = Annotated[
     bool | None,
-    _switch("--strip-metadata", panel=_OUT,
+    switch("--strip-metadata", panel=_OUT,
             help="Leave out EXIF, XMP, IPTC and comments: camera, place, names. The colour "
             "profile stays."),
 ]  # fmt: skip
 Name = Annotated[
     str | None,
-    _text("--name", metavar="TEMPLATE", panel=_OUT,
+    text("--name", metavar="TEMPLATE", panel=_OUT,
           help="Name of the outputs, from {stem} {scale} {model} {width} {height} {ext}, and the "
           "input's {suffix} and {folder}; as {stem}_x{scale}.{ext}"),
 ]  # fmt: skip
 Overwrite = Annotated[
-    bool | None, _switch("--overwrite", panel=_OUT, help="Replace outputs that exist.")
+    bool | None, switch("--overwrite", panel=_OUT, help="Replace outputs that exist.")
 ]
 SkipExisting = Annotated[
-    bool | None, _switch("--skip-existing", panel=_OUT, help="Pass over outputs that exist.")
+    bool | None, switch("--skip-existing", panel=_OUT, help="Pass over outputs that exist.")
 ]
 Scale = Annotated[
     str | None,
-    _text("-s", "--scale", metavar="N", panel=_SIZE,
+    text("-s", "--scale", metavar="N", panel=_SIZE,
           help="Output size over input size, any number above 0. Default: the network's own."),
 ]  # fmt: skip
 Width = Annotated[
     str | None,
-    _text("--width", metavar="PIXELS", panel=_SIZE,
+    text("--width", metavar="PIXELS", panel=_SIZE,
           help="Width of the result; alone it keeps the proportions."),
 ]  # fmt: skip
 Height = Annotated[
     str | None,
-    _text("--height", metavar="PIXELS", panel=_SIZE,
+    text("--height", metavar="PIXELS", panel=_SIZE,
           help="Height of the result; alone it keeps the proportions."),
 ]  # fmt: skip
 MaxSide = Annotated[
     str | None,
-    _text("--max-side", metavar="PIXELS", panel=_SIZE, help="Longer side of the result."),
+    text("--max-side", metavar="PIXELS", panel=_SIZE, help="Longer side of the result."),
 ]
 Model = Annotated[
     str | None,
-    _text("-n", "--model", metavar="NAME|FILE", panel=_NET,
+    text("-n", "--model", metavar="NAME|FILE", panel=_NET,
           help=f"A network that upscale models lists, or a file. Default: {DEFAULT_MODEL}."),
 ]  # fmt: skip
 Tile = Annotated[
     str | None,
-    _text("-t", "--tile", metavar="auto|0|N", panel=_NET,
+    text("-t", "--tile", metavar="auto|0|N", panel=_NET,
           help="Side of a tile in input pixels, 16 or more; 0 for none. Saves memory and does not "
           "change the result. Default: auto."),
 ]  # fmt: skip
 Device = Annotated[
     str | None,
-    _text("--device", metavar="DEVICE", panel=_NET,
+    text("--device", metavar="DEVICE", panel=_NET,
           help="auto, cpu, cuda, cuda:N or mps; several, as cuda:0,cuda:1, share the pictures. "
           "Default: auto."),
 ]  # fmt: skip
 Precision = Annotated[
     str | None,
-    _text("--precision", metavar="PRECISION", panel=_NET,
+    text("--precision", metavar="PRECISION", panel=_NET,
           help="auto, fp32, fp16 or bf16. Default: auto."),
 ]  # fmt: skip
 Tta = Annotated[
     bool | None,
-    _switch("-x", "--tta", panel=_NET, help="Average the eight flips and turns: 8 times slower."),
+    switch("-x", "--tta", panel=_NET, help="Average the eight flips and turns: 8 times slower."),
 ]
 Denoise = Annotated[
     str | None,
-    _text("--denoise", metavar="0..1", panel=_NET,
+    text("--denoise", metavar="0..1", panel=_NET,
           help="How much noise to remove, for networks that have a choice."),
 ]  # fmt: skip
 Models = Annotated[
     str | None,
-    _text("--models", metavar="A,B,...", panel=_COMPARE,
+    text("--models", metavar="A,B,...", panel=_COMPARE,
           help="Try these networks instead, and write a page to choose on: photo_models.html "
           "beside photo.jpg, or -o PAGE.html. See also: upscale compare."),
 ]  # fmt: skip
 Crop = Annotated[
     str | None,
-    _text("--crop", metavar="CROP", panel=_COMPARE,
+    text("--crop", metavar="CROP", panel=_COMPARE,
           help="Try them on a part only: auto (where most detail is) or X,Y,WIDTH,HEIGHT."),
 ]  # fmt: skip
 FilesFrom = Annotated[
     str | None,
-    _text("--files-from", metavar="FILE|-", panel=_RUN,
+    text("--files-from", metavar="FILE|-", panel=_RUN,
           help="Read names of inputs from a file, or - for standard input: one a line, or ended "
           "by NUL as find -print0 does."),
 ]  # fmt: skip
 Jobs = Annotated[
     str | None,
-    _text("-j", "--jobs", metavar="N", panel=_RUN,
+    text("-j", "--jobs", metavar="N", panel=_RUN,
           help="Threads that read and write beside the computing. Default: 2."),
 ]  # fmt: skip
 Recursive = Annotated[
     bool | None,
-    _switch("-r", "--recursive", panel=_RUN,
+    switch("-r", "--recursive", panel=_RUN,
             help="Look into folders of folders (not through links); the output folder mirrors "
             "them."),
 ]  # fmt: skip
 DryRun = Annotated[
     bool | None,
-    _switch("--dry-run", panel=_RUN, help="Print what would be written, and touch nothing."),
+    switch("--dry-run", panel=_RUN, help="Print what would be written, and touch nothing."),
 ]
 MaxPixels = Annotated[
     str | None,
-    _text("--max-pixels", metavar="N", panel=_RUN,
+    text("--max-pixels", metavar="N", panel=_RUN,
           help="Refuse larger inputs, as a guard against hostile files."),
 ]  # fmt: skip
 Json = Annotated[
-    bool | None, _switch("--json", panel=_SHOW, help="Print one JSON object a picture.")
+    bool | None, switch("--json", panel=_SHOW, help="Print one JSON object a picture.")
 ]
-Quiet = Annotated[bool | None, _switch("--quiet", panel=_SHOW, help="Print nothing but errors.")]
+Quiet = Annotated[bool | None, switch("--quiet", panel=_SHOW, help="Print nothing but errors.")]
 Version = Annotated[
     bool,
     typer.Option(

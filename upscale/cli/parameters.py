@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,3 +29,15 @@ Verbose = Annotated[
         help="Print more, and the traceback of an error.",
     ),
 ]
+
+
+def text(*names: str, metavar: str, help: str, panel: str) -> Any:  # noqa: ANN401
+    """An option whose value is checked later, by whichever source it comes from."""
+    return typer.Option(
+        *names, metavar=metavar, help=help, rich_help_panel=panel, show_default=False
+    )
+
+
+def switch(*names: str, help: str, panel: str) -> Any:  # noqa: ANN401
+    """An option without a value."""
+    return typer.Option(*names, metavar="", help=help, rich_help_panel=panel, show_default=False)

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upscale.cli.parameters import Verbose
+from upscale.cli.parameters import Verbose, switch, text
 from upscale.cli.session import Action, Session
 from upscale.errors import ExitCode, UsageError
 from upscale.options import Options, load_options, option_names
@@ -26,17 +26,6 @@ _LOST_SHOWN = 5
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
-
-def _text(*names: str, metavar: str, help: str, panel: str) -> Any:  # noqa: ANN401
-    return typer.Option(
-        *names, metavar=metavar, help=help, rich_help_panel=panel, show_default=False
-    )
-
-
-def _switch(*names: str, help: str, panel: str) -> Any:  # noqa: ANN401
-    return typer.Option(*names, metavar="", help=help, rich_help_panel=panel, show_default=False)
-
-
 _PART, _CODE, _NET, _RUN = "Which part", "Encoding", "Network and size", "Run"
 
 
@@ -48,24 +37,27 @@ def video(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="mp4, m4v, mov, mkv or webm.")],
     scale: Annotated[
         str | None,
-        _text("-s", "--scale", metavar="N", panel=_NET, help="Default: the network's own."),
+        text("-s", "--scale", metavar="N", panel=_NET, help="Default: the network's own."),
     ] = None,
     width: Annotated[
-        str | None, _text("--width", metavar="PIXELS", panel=_NET, help="Width of the result.")
+        str | None,
+        text("--width", metavar="PIXELS", panel=_NET, help="Width of the result."),
     ] = None,
     height: Annotated[
-        str | None, _text("--height", metavar="PIXELS", panel=_NET, help="Height of the result.")
+        str | None,
+        text("--height", metavar="PIXELS", panel=_NET, help="Height of the result."),
     ] = None,
     model: Annotated[
         str | None,
-        _text("-n", "--model", metavar="NAME|FILE", panel=_NET, help="See upscale models."),
+        text("-n", "--model", metavar="NAME|FILE", panel=_NET, help="See upscale models."),
     ] = None,
     tile: Annotated[
-        str | None, _text("-t", "--tile", metavar="auto|0|N", panel=_NET, help="As for pictures.")
+        str | None,
+        text("-t", "--tile", metavar="auto|0|N", panel=_NET, help="As for pictures."),
     ] = None,
     device: Annotated[
         str | None,
-        _text(
+        text(
             "--device",
             metavar="DEVICE",
             panel=_NET,
@@ -74,26 +66,26 @@ def video(
     ] = None,
     precision: Annotated[
         str | None,
-        _text("--precision", metavar="PRECISION", panel=_NET, help="auto, fp32, fp16 or bf16."),
+        text("--precision", metavar="PRECISION", panel=_NET, help="auto, fp32, fp16 or bf16."),
     ] = None,
     codec: Annotated[
-        str | None, _text("--codec", metavar="CODEC", panel=_CODE, help=f"{_CODECS}.")
+        str | None, text("--codec", metavar="CODEC", panel=_CODE, help=f"{_CODECS}.")
     ] = None,
     crf: Annotated[
         float | None,
-        _text("--crf", metavar="N", panel=_CODE, help="Quality, in the codec's own numbers."),
+        text("--crf", metavar="N", panel=_CODE, help="Quality, in the codec's own numbers."),
     ] = None,
     preset: Annotated[
         str | None,
-        _text("--preset", metavar="WORD", panel=_CODE, help="Effort, in the codec's own words."),
+        text("--preset", metavar="WORD", panel=_CODE, help="Effort, in the codec's own words."),
     ] = None,
     pixel_format: Annotated[
         str | None,
-        _text("--pix-fmt", metavar="FORMAT", panel=_CODE, help="As yuv420p10le."),
+        text("--pix-fmt", metavar="FORMAT", panel=_CODE, help="As yuv420p10le."),
     ] = None,
     encoder_option: Annotated[
         list[str] | None,
-        _text(
+        text(
             "--encoder-option",
             metavar="KEY=VALUE",
             panel=_CODE,
@@ -101,10 +93,12 @@ def video(
         ),
     ] = None,
     start: Annotated[
-        float | None, _text("--start", metavar="SECONDS", panel=_PART, help="Leave out before.")
+        float | None,
+        text("--start", metavar="SECONDS", panel=_PART, help="Leave out before."),
     ] = None,
     end: Annotated[
-        float | None, _text("--end", metavar="SECONDS", panel=_PART, help="Leave out from there.")
+        float | None,
+        text("--end", metavar="SECONDS", panel=_PART, help="Leave out from there."),
     ] = None,
     frames: Annotated[
         int | None,
@@ -118,22 +112,24 @@ def video(
         ),
     ] = None,
     deinterlace: Annotated[
-        bool, _switch("--deinterlace", panel=_RUN, help="Make whole frames of two fields first.")
+        bool,
+        switch("--deinterlace", panel=_RUN, help="Make whole frames of two fields first."),
     ] = False,
     strict: Annotated[
-        bool, _switch("--strict", panel=_RUN, help="Refuse to lose any stream.")
+        bool, switch("--strict", panel=_RUN, help="Refuse to lose any stream.")
     ] = False,
     restart: Annotated[
-        bool, _switch("--restart", panel=_RUN, help="Throw unfinished work away.")
+        bool, switch("--restart", panel=_RUN, help="Throw unfinished work away.")
     ] = False,
     overwrite: Annotated[
-        bool | None, _switch("--overwrite", panel=_RUN, help="Replace the output if it exists.")
+        bool | None,
+        switch("--overwrite", panel=_RUN, help="Replace the output if it exists."),
     ] = None,
     json: Annotated[
-        bool | None, _switch("--json", panel=_RUN, help="Print one JSON object at the end.")
+        bool | None, switch("--json", panel=_RUN, help="Print one JSON object at the end.")
     ] = None,
     quiet: Annotated[
-        bool | None, _switch("--quiet", panel=_RUN, help="Print nothing but errors.")
+        bool | None, switch("--quiet", panel=_RUN, help="Print nothing but errors.")
     ] = None,
     verbose: Verbose = None,
 ) -> Action:
@@ -201,22 +197,18 @@ def _seconds(value: float | None) -> Fraction | None:
 
 def _upscalers(session: Session, options: Options) -> tuple[list[Upscaler], dict[str, str]]:
     """An upscaler for each device, and all of them on which pixels depend."""
-    import hashlib
-
-    from upscale.checkpoints import resolve
     from upscale.cli.pictures import make_upscaler
     from upscale.cli.view import BatchView
+    from upscale.jobs.model import model_digest
 
     view = BatchView(session, options.report)
     made = [
         make_upscaler(replace(options.engine, device=device), view)
         for device in options.engine.devices
     ]
-    with resolve(options.engine.model).path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     engine = options.engine
     identity = {
-        "model": digest,
+        "model": model_digest(engine.model),
         "precision": ", ".join(sorted({one.precision_name for one in made})),
         "kind of device": ", ".join(sorted({one.device_name.partition(":")[0] for one in made})),
         "options of the network": f"tta {engine.tta}, denoise {engine.denoise}",

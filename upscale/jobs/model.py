@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from upscale.checkpoints import catalog, imported_names, known_name
@@ -44,3 +45,15 @@ def _scale_of(path: Path) -> int:
         return detect(read_state_dict(path)).spec.scale
     except UnknownArchitectureError:
         return load_community(path).scale
+
+
+def model_digest(model: str) -> str:
+    """What tells a network's weights from others: the SHA-256 of their file, in hexadecimal.
+
+    Raises:
+        CheckpointError: There is no such model; DownloadError where it cannot be fetched.
+    """
+    from upscale.checkpoints import resolve
+
+    with resolve(model).path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

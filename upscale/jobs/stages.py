@@ -72,19 +72,12 @@ def check(content: Content, job: ImageJob, encoding: Encoding) -> None:
         height=height,
         frames=frames,
         animated=animated,
-        cicp=_numbered_colour(content),
+        cicp=content.metadata.colour_numbers if isinstance(content, Picture) else None,
     )
     if reason is not None:
         other = "tiff" if frames > 1 and not animated else "png"
         raise OutputError(f"{job.label}: {reason}: give -f {other}")
     check_encoding(job.format, encoding)
-
-
-def _numbered_colour(content: Content) -> tuple[int, int] | None:
-    """What names the colours of a picture, when it is no profile."""
-    if isinstance(content, Sequence) or content.metadata.icc is not None:
-        return None
-    return content.metadata.cicp
 
 
 def enlarge(

@@ -40,6 +40,11 @@ class Metadata:
     comment: str | None = None
     cicp: tuple[int, int] | None = None
 
+    @property
+    def colour_numbers(self) -> tuple[int, int] | None:
+        """`cicp`, where no profile outranks it."""
+        return self.cicp if self.icc is None else None
+
 
 def stripped(metadata: Metadata) -> Metadata:
     """Metadata without what says who made the picture, where and with what.

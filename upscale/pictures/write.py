@@ -158,7 +158,7 @@ def _check(picture: Picture, name: Format) -> None:
         depth=picture.depth,
         width=picture.width,
         height=picture.height,
-        cicp=None if picture.metadata.icc else picture.metadata.cicp,
+        cicp=picture.metadata.colour_numbers,
     )
     if reason:
         raise OutputError(f"{reason}; choose another format")
