@@ -17,7 +17,7 @@ from time import perf_counter
 
 import numpy as np
 
-from upscale.pictures import Picture, read_picture, write_picture
+from upscale.pictures import Picture, read_picture, write_file
 
 CASES = [
     ("jpeg", False), ("png", False), ("png", True), ("tiff", False), ("tiff", True),
@@ -58,7 +58,7 @@ def write_one(path: Path, format: str, alpha: bool, megapixels: int) -> None:
     held = picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
     reset_peak()
     before, began = peak_mib(), perf_counter()
-    write_picture(picture, path, format=format)
+    write_file(picture, path, format=format)
     show("write", format, alpha, held, peak_mib() - before, perf_counter() - began)
 
 

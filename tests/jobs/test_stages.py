@@ -16,8 +16,7 @@ from upscale.pictures import (
     Metadata,
     Picture,
     Sequence,
-    encode_picture,
-    encode_sequence,
+    encode_file,
     read_file,
     read_picture,
 )
@@ -79,8 +78,8 @@ def test_lossless_is_refused_where_there_is_no_such_thing():
 @pytest.mark.parametrize(
     ("encoded", "format"),
     [
-        (encode_picture(picture(), "png"), "png"),
-        (encode_sequence(pages(1, 2, 1), "tiff"), "tiff"),
+        (encode_file(picture(), "png"), "png"),
+        (encode_file(pages(1, 2, 1), "tiff"), "tiff"),
     ],
 )
 def test_stills_and_sequences_go_the_same_way(encoded, format, nearest, tmp_path):
@@ -118,7 +117,7 @@ def test_stripping_keeps_what_the_picture_looks_like(tmp_path):
 
 
 def test_pixels_are_limited(tmp_path):
-    data = encode_picture(picture(), "png")
+    data = encode_file(picture(), "png")
     assert isinstance(load(job(source=data), 12), Picture)
     with pytest.raises(Exception, match="limit"):
         load(job(source=data), 11)

@@ -21,8 +21,7 @@ from upscale.pictures import (
     Metadata,
     Picture,
     Sequence,
-    encode_picture,
-    encode_sequence,
+    encode_file,
     read_file,
     read_size,
 )
@@ -68,12 +67,12 @@ def good_files(format: str) -> list[bytes]:
     grey = Picture(flat.pixels[..., :1].copy(), None, metadata)
     kinds = [flat, grey, *([deep] if traits.depth > 8 else [])]
     kinds += [clear] if traits.alpha != "none" else []
-    files = [encode_picture(kind, format) for kind in kinds]
+    files = [encode_file(kind, format) for kind in kinds]
     if traits.frames != "one":
         animated = traits.frames == "animation"
         frames = [Frame(kind, Fraction(1, 9) if animated else None) for kind in (clear, clear)]
         several = Sequence(lambda: iter(frames), 2, 0, animated, format)
-        files.append(encode_sequence(several, format))
+        files.append(encode_file(several, format))
     return files
 
 

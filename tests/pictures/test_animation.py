@@ -24,12 +24,12 @@ from upscale.pictures import (
     Metadata,
     Picture,
     Sequence,
-    encode_sequence,
+    encode_file,
     gif,
     png,
     read_file,
     read_size,
-    write_sequence,
+    write_file,
 )
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -207,7 +207,7 @@ def test_gif_to_gif_keeps_the_stored_repeats(repeats):
     found, _ = opened(data)
     # A count of repeats: what browsers show is one more.
     assert found.plays == (1 if repeats is None else repeats and repeats + 1)
-    again = encode_sequence(found, "gif")
+    again = encode_file(found, "gif")
     assert stored in again and (extension in again) == (repeats is not None)
 
 
@@ -345,7 +345,7 @@ def test_a_default_picture_that_is_no_frame_is_left_out():
 def test_apng_keeps_16_bits(noise):
     pictures = [noise("uint16", 3, True), noise("uint16", 3, True)]
     pictures[1].pixels[3:9, 5:9] = 7
-    _, frames = opened(encode_sequence(animation(pictures), "png"))
+    _, frames = opened(encode_file(animation(pictures), "png"))
     for frame, picture in zip(frames, pictures, strict=True):
         assert np.array_equal(frame.picture.samples(), picture.samples())
 
@@ -372,7 +372,7 @@ def test_a_frame_beyond_an_apngs_canvas_and_a_wrong_checksum_are_refused():
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
 def test_written_animations_are_read_alike_by_other_programs(format, alpha):
     pictures = moving(alpha=alpha)
-    data = encode_sequence(animation(pictures, plays=4), format, LOSSLESS[format])
+    data = encode_file(animation(pictures, plays=4), format, LOSSLESS[format])
     expected = [rgba(picture) for picture in pictures]
     others = [opencv_frames(data) if format != "gif" else magick_frames(data, (18, 24))]
     for seen, times in (*others, pillow_frames(data)):
@@ -388,7 +388,7 @@ def test_written_animations_are_read_alike_by_other_programs(format, alpha):
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
 def test_exiftool_finds_nothing_wrong(format, tmp_path):
     path = tmp_path / f"moving.{format}"
-    write_sequence(animation(moving(), plays=4), path, format=format)
+    write_file(animation(moving(), plays=4), path, format=format)
     told = json.loads(tool("exiftool", "-json", "-n", "-validate", "-all", str(path)))[0]
     assert told["Validate"] == "0 0 0"
     assert (told["ImageWidth"], told["ImageHeight"]) == (24, 18)
@@ -404,7 +404,7 @@ def test_exiftool_finds_nothing_wrong(format, tmp_path):
 @pytest.mark.parametrize("format", ["gif", "png", "webp"])
 def test_real_gifs_keep_pixels_times_and_plays(shared, name, format):
     found, frames = opened(shared(f"robustness/{name}"))
-    again, written = opened(encode_sequence(found, format, LOSSLESS[format]))
+    again, written = opened(encode_file(found, format, LOSSLESS[format]))
     assert again.plays == found.plays
     for frame, other in zip(frames, written, strict=True):
         assert np.array_equal(rgba(frame.picture), rgba(other.picture))
@@ -416,7 +416,7 @@ def test_real_gifs_keep_pixels_times_and_plays(shared, name, format):
 )
 def test_png_and_webp_keep_themselves(shared, name):
     found, frames = opened(shared(f"robustness/{name}"))
-    again, written = opened(encode_sequence(found, found.format, LOSSLESS[found.format]))
+    again, written = opened(encode_file(found, found.format, LOSSLESS[found.format]))
     assert again.plays == found.plays
     for frame, other in zip(frames, written, strict=True):
         assert np.array_equal(rgba(frame.picture), rgba(other.picture))
@@ -426,7 +426,7 @@ def test_png_and_webp_keep_themselves(shared, name):
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
 def test_identical_neighbours_stay_frames_of_their_own(format):
     same = [plain(70)] * 3
-    data = encode_sequence(animation(same, [Fraction(1, 10), Fraction(1, 5), Fraction(1)]), format)
+    data = encode_file(animation(same, [Fraction(1, 10), Fraction(1, 5), Fraction(1)]), format)
     _, times = pillow_frames(data)
     assert times == [100, 200, 1000]
     _, frames = opened(data)
@@ -441,8 +441,8 @@ def test_unchanged_parts_are_not_stored_again(format, noise):
         pixels = still.pixels.copy()
         pixels[step : step + 3, step : step + 4] = 0
         pictures.append(replace(still, pixels=pixels))
-    one = len(encode_sequence(animation(pictures[:1]), format))
-    assert len(encode_sequence(animation(pictures), format)) < 1.2 * one
+    one = len(encode_file(animation(pictures[:1]), format))
+    assert len(encode_file(animation(pictures), format)) < 1.2 * one
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "gif", "avif"])
@@ -460,7 +460,7 @@ def test_few_frames_are_in_memory(format, tmp_path):
             del pixels
 
     target = tmp_path / f"long.{format}"
-    write_sequence(Sequence(frames, 30, 0, True, "png"), target, format=format)
+    write_file(Sequence(frames, 30, 0, True, "png"), target, format=format)
     assert read_file(target).count == 30
     assert most <= 4
 
@@ -476,7 +476,7 @@ def test_frames_are_written_while_later_ones_are_computed(format, noise):
 
     from upscale.pictures import write
 
-    write._encode_sequence(Sequence(frames, 6, 0, True, "png"), format, Encoding(), target)
+    write._encode(Sequence(frames, 6, 0, True, "png"), format, Encoding(), target)
     assert sizes[0] < 20 < sizes[3]
 
 
@@ -484,10 +484,10 @@ def test_times_do_not_drift():
     seconds = [Fraction(1, 30)] * 90
     pictures = [plain(number % 2) for number in range(90)]
     for format, step in (("webp", 1000), ("gif", 100)):
-        _, frames = opened(encode_sequence(animation(pictures, seconds), format))
+        _, frames = opened(encode_file(animation(pictures, seconds), format))
         assert sum(frame.seconds for frame in frames) == 3
         assert {round(frame.seconds * step) for frame in frames} == {step // 30, step // 30 + 1}
-    _, frames = opened(encode_sequence(animation(pictures, seconds), "png"))
+    _, frames = opened(encode_file(animation(pictures, seconds), "png"))
     assert [frame.seconds for frame in frames] == seconds
 
 
@@ -495,7 +495,7 @@ def test_times_do_not_drift():
 def test_odd_times(format):
     # None, some that viewers would stretch, one that no field of the file can hold.
     seconds = [Fraction(0), Fraction(1, 100), Fraction(1, 60), Fraction(10**6), Fraction(1, 10)]
-    _, frames = opened(encode_sequence(animation([plain(5)] * 5, seconds), format))
+    _, frames = opened(encode_file(animation([plain(5)] * 5, seconds), format))
     told = [frame.seconds for frame in frames]
     assert told[0] == 0 and told[1] == Fraction(1, 100)
     assert told[2] >= Fraction(1, 100)
@@ -508,7 +508,7 @@ def test_odd_times(format):
 
 def test_gif_never_rounds_down_to_what_browsers_slow_down():
     seconds = [Fraction(1, 60)] * 10
-    _, frames = opened(encode_sequence(animation(moving(10, size=(40, 30)), seconds), "gif"))
+    _, frames = opened(encode_file(animation(moving(10, size=(40, 30)), seconds), "gif"))
     assert {frame.seconds for frame in frames} == {Fraction(2, 100)}
 
 
@@ -516,14 +516,14 @@ def test_gif_never_rounds_down_to_what_browsers_slow_down():
 def test_frames_of_different_kinds_are_refused(format):
     for other in (plain(9, (8, 7)), plain(9, alpha=255)):
         with pytest.raises(OutputError, match="differ"):
-            encode_sequence(animation([plain(9), other]), format)
+            encode_file(animation([plain(9), other]), format)
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
 def test_metadata_is_written_once(format, exif_block):
     metadata = Metadata(exif=exif_block(1), xmp=b"<x:xmpmeta/>", comment="a remark")
     pictures = [replace(picture, metadata=metadata) for picture in moving(3)]
-    data = encode_sequence(animation(pictures), format)
+    data = encode_file(animation(pictures), format)
     _, frames = opened(data)
     first = frames[0].picture.metadata
     if format == "gif":
@@ -537,7 +537,7 @@ def test_metadata_is_written_once(format, exif_block):
 def test_lossy_webp_stays_close_and_keeps_alpha_exact():
     slope = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None], (48, 64, 3)) * np.uint8(3)
     pictures = [replace(picture, pixels=slope + 9) for picture in moving(alpha=True, size=(64, 48))]
-    data = encode_sequence(animation(pictures), "webp", Encoding(quality=90))
+    data = encode_file(animation(pictures), "webp", Encoding(quality=90))
     for expected, frame in zip(pictures, opencv_frames(data)[0], strict=True):
         assert np.array_equal(frame[..., 3], expected.alpha)
         error = np.abs(frame[..., :3].astype(int) - expected.pixels)[expected.alpha > 0]
@@ -570,7 +570,7 @@ def test_avif_keeps_frames_times_plays_and_metadata(alpha, plays):
     metadata = Metadata(icc=ICC, xmp=b"<x:xmpmeta/>")
     pictures[0] = replace(pictures[0], metadata=metadata)
     seconds = [Fraction(1, 10), Fraction(1, 30), Fraction(1, 30), Fraction(1, 30)]
-    data = encode_sequence(animation(pictures, seconds, plays), "avif")
+    data = encode_file(animation(pictures, seconds, plays), "avif")
     found, frames = opened(data)
     assert found.plays == plays
     assert [frame.seconds * 1000 for frame in frames] == [100, 33, 34, 33]
@@ -591,7 +591,7 @@ def test_what_an_animated_avif_cannot_hold_is_refused(noise):
         (replace(plain(9), metadata=Metadata(cicp=(9, 16))), Encoding()),
     ):
         with pytest.raises(OutputError, match="not supported"):
-            encode_sequence(animation([picture, picture]), "avif", encoding)
+            encode_file(animation([picture, picture]), "avif", encoding)
 
 
 def test_a_failing_frame_leaves_no_file(tmp_path):
@@ -601,7 +601,7 @@ def test_a_failing_frame_leaves_no_file(tmp_path):
 
     target = tmp_path / "out.gif"
     with pytest.raises(PictureError):
-        write_sequence(Sequence(frames, 2, 0, True, "gif"), target, format="gif")
+        write_file(Sequence(frames, 2, 0, True, "gif"), target, format="gif")
     assert not list(tmp_path.iterdir())
 
 
@@ -618,7 +618,7 @@ def test_gif_keeps_the_colours_of_even_areas(noise):
     pixels = noise(size=(120, 100)).pixels
     pixels[:, :60] = (255, 255, 253)
     pixels[60:, 60:90] = (7, 1, 90)
-    _, frames = opened(encode_sequence(animation([Picture(pixels), plain(1, (120, 100))]), "gif"))
+    _, frames = opened(encode_file(animation([Picture(pixels), plain(1, (120, 100))]), "gif"))
     written = frames[0].picture.pixels
     assert (written[:, :60] == (255, 255, 253)).all()
     assert (written[60:, 60:90] == (7, 1, 90)).all()

@@ -15,7 +15,7 @@ from upscale.pictures import (
     Origin,
     Picture,
     avif,
-    encode_picture,
+    encode_file,
     read_picture,
     read_size,
 )
@@ -50,7 +50,7 @@ def parts(picture):
 @pytest.mark.parametrize("alpha", [False, True])
 def test_every_sample_of_every_depth_comes_back(noise, bits, channels, alpha):
     picture = of_bits(noise, bits, channels, alpha)
-    data = encode_picture(picture, "avif", EXACT)
+    data = encode_file(picture, "avif", EXACT)
     back = read_picture(data)
     assert back.bits == bits and np.array_equal(back.pixels, picture.pixels)
     assert (back.alpha is None) if not alpha else np.array_equal(back.alpha, picture.alpha)
@@ -59,7 +59,7 @@ def test_every_sample_of_every_depth_comes_back(noise, bits, channels, alpha):
 @pytest.mark.parametrize("bits", [8, 10, 12])
 def test_another_decoder_finds_the_samples_in_their_own_depth(noise, bits):
     picture = of_bits(noise, bits, 3, True)
-    found = imagecodecs.avif_decode(encode_picture(picture, "avif", EXACT))
+    found = imagecodecs.avif_decode(encode_file(picture, "avif", EXACT))
     scale = 255 if bits == 8 else 65535
     expected = np.rint(picture.samples() * ((2**bits - 1) / scale))
     assert np.array_equal(found, expected)
@@ -68,7 +68,7 @@ def test_another_decoder_finds_the_samples_in_their_own_depth(noise, bits):
 @pytest.mark.parametrize("alpha", [False, True])
 def test_another_reader_finds_the_metadata_byte_for_byte(noise, exif_block, alpha):
     metadata = Metadata(icc=PROFILE, exif=exif_block(1), xmp=b"<x:xmpmeta/>")
-    data = encode_picture(noise(alpha=alpha, metadata=metadata), "avif", EXACT)
+    data = encode_file(noise(alpha=alpha, metadata=metadata), "avif", EXACT)
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         assert image.info["icc_profile"] == PROFILE
@@ -82,13 +82,13 @@ def test_each_kind_of_metadata_stands_alone(noise, exif_block, field):
     value = {"icc": PROFILE, "exif": exif_block(1), "xmp": b"<x:xmpmeta/>"}[field]
     metadata = Metadata(**{field: value})
     picture = noise("uint8", 1, True, metadata=metadata)
-    back = read_picture(encode_picture(picture, "avif", EXACT))
+    back = read_picture(encode_file(picture, "avif", EXACT))
     assert back.metadata == metadata and np.array_equal(back.pixels, picture.pixels)
 
 
 def test_numbered_colours_are_kept(noise):
     picture = noise("uint16", metadata=Metadata(cicp=(9, 16)))
-    assert read_picture(encode_picture(picture, "avif")).metadata.cicp == (9, 16)
+    assert read_picture(encode_file(picture, "avif")).metadata.cicp == (9, 16)
 
 
 def test_numbered_colours_of_a_real_file_and_its_ten_bits(shared):
@@ -125,20 +125,20 @@ def test_colour_keeps_its_full_resolution_where_samples_are_lost():
     """Stripes a pixel wide in two hues of one brightness would run together."""
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2], stripes[:, 1::2] = (200, 60, 60), (40, 120, 140)
-    back = read_picture(encode_picture(Picture(stripes), "avif", Encoding(quality=90)))
+    back = read_picture(encode_file(Picture(stripes), "avif", Encoding(quality=90)))
     assert np.abs(back.pixels.astype(int) - stripes).mean() < 3
 
 
 def test_quality_decides_the_size_and_100_is_not_lossless(shared):
     picture = read_picture(shared("robustness/pillow/hopper.avif"))
-    sizes = [len(encode_picture(picture, "avif", Encoding(quality=q))) for q in (30, 60, 90, 100)]
+    sizes = [len(encode_file(picture, "avif", Encoding(quality=q))) for q in (30, 60, 90, 100)]
     assert sizes == sorted(sizes)
-    assert sizes[-1] < len(encode_picture(picture, "avif", EXACT))
+    assert sizes[-1] < len(encode_file(picture, "avif", EXACT))
 
 
 def test_a_lossless_file_is_known_as_such(noise):
-    assert avif.read_header(io.BytesIO(encode_picture(noise(), "avif", EXACT))).lossless
-    assert not avif.read_header(io.BytesIO(encode_picture(noise(), "avif"))).lossless
+    assert avif.read_header(io.BytesIO(encode_file(noise(), "avif", EXACT))).lossless
+    assert not avif.read_header(io.BytesIO(encode_file(noise(), "avif"))).lossless
 
 
 def test_what_a_strict_reader_refuses_is_refused_in_one_line(shared):
@@ -148,7 +148,7 @@ def test_what_a_strict_reader_refuses_is_refused_in_one_line(shared):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_a_file_cut_off_is_refused(noise, share):
-    data = encode_picture(noise("uint16"), "avif", EXACT)
+    data = encode_file(noise("uint16"), "avif", EXACT)
     with pytest.raises(PictureError, match=r"is (damaged|cut off)"):
         read_picture(data[: int(len(data) * share)])
 
@@ -158,4 +158,4 @@ def test_another_layout_of_the_encoder_is_refused_rather_than_spoilt(noise, monk
     changed = plain.replace(b"iloc\0\0\0\0\x44\0", b"iloc\1\0\0\0\x44\0")
     monkeypatch.setattr(imagecodecs, "avif_encode", lambda *_, **__: changed)
     with pytest.raises(OutputError, match="layout"):
-        encode_picture(noise(), "avif")
+        encode_file(noise(), "avif")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from upscale.pictures import Metadata, encode_picture, read_picture
+from upscale.pictures import Metadata, encode_file, read_picture
 from upscale.pictures.colour import ToneCurve, tone_curve
 
 FULL = {"uint8": 255, "uint16": 65535, "float32": 1}
@@ -74,7 +74,7 @@ def test_a_wide_gamut_picture_looks_the_same_before_and_after(name, dtype, gamma
     after = through(before, Metadata(icc=icc))
     assert after.dtype == dtype
     sample = noise(dtype, metadata=Metadata(icc=icc))
-    kept = read_picture(encode_picture(sample, "png")).metadata.icc
+    kept = read_picture(encode_file(sample, "png")).metadata.icc
     assert kept == icc
     small, large = ((x // (FULL[dtype] // 255)).astype(np.uint8) for x in (before, after))
     assert np.abs(seen(large[::4, ::4], kept) - seen(small, icc)).max() <= 1

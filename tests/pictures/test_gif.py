@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from upscale.errors import PictureError
-from upscale.pictures import Metadata, Picture, encode_picture, gif, read_picture
+from upscale.pictures import Metadata, Picture, encode_file, gif, read_picture
 
 
 def of_colours(count, alpha=None):
@@ -27,7 +27,7 @@ def by_another(data):
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 128, 255, 256])
 def test_up_to_256_colours_come_back_exactly(count):
     picture = of_colours(count)
-    data = encode_picture(picture, "gif")
+    data = encode_file(picture, "gif")
     assert np.array_equal(by_another(data)[..., :3], picture.pixels)
     assert np.array_equal(read_picture(data).pixels, picture.pixels)
 
@@ -35,24 +35,24 @@ def test_up_to_256_colours_come_back_exactly(count):
 def test_255_colours_and_transparency_come_back_exactly():
     alpha = np.random.default_rng(4).choice(np.array([0, 127, 128, 255], np.uint8), (40, 41))
     picture = of_colours(255, alpha)
-    found = by_another(encode_picture(picture, "gif"))
+    found = by_another(encode_file(picture, "gif"))
     assert np.array_equal(found[..., 3], np.where(alpha < 128, 0, 255))
     assert np.array_equal(found[alpha >= 128, :3], picture.pixels[alpha >= 128])
 
 
 def test_alpha_that_hides_nothing_takes_no_colour():
     picture = of_colours(256, np.full((40, 41), 255, np.uint8))
-    assert np.array_equal(by_another(encode_picture(picture, "gif"))[..., :3], picture.pixels)
+    assert np.array_equal(by_another(encode_file(picture, "gif"))[..., :3], picture.pixels)
 
 
 def test_all_transparent():
     picture = of_colours(256, np.zeros((40, 41), np.uint8))
-    assert not by_another(encode_picture(picture, "gif"))[..., 3].any()
+    assert not by_another(encode_file(picture, "gif"))[..., 3].any()
 
 
 def test_grey_keeps_its_256_levels():
     ramp = np.tile(np.arange(256, dtype=np.uint8), (8, 1))[..., None]
-    assert np.array_equal(by_another(encode_picture(Picture(ramp), "gif"))[..., 0], ramp[..., 0])
+    assert np.array_equal(by_another(encode_file(Picture(ramp), "gif"))[..., 0], ramp[..., 0])
 
 
 def test_more_colours_are_dithered():
@@ -60,7 +60,7 @@ def test_more_colours_are_dithered():
     ramp = np.linspace(0, 255, 256).astype(np.uint8)
     pixels = np.stack(np.meshgrid(ramp, ramp), 2)
     pixels = np.dstack((pixels, 255 - pixels[..., :1]))
-    found = by_another(encode_picture(Picture(pixels), "gif"))[..., :3]
+    found = by_another(encode_file(Picture(pixels), "gif"))[..., :3]
     assert len(np.unique(found.reshape(-1, 3), axis=0)) <= 256
     means = [cv2.resize(part.astype(np.float32), (16, 16), interpolation=cv2.INTER_AREA)
              for part in (pixels, found)]  # fmt: skip
@@ -70,7 +70,7 @@ def test_more_colours_are_dithered():
 def test_a_comment_longer_than_a_block_comes_back():
     remark = "Grüße aus der Küche. " * 40
     picture = Picture(of_colours(9).pixels, metadata=Metadata(comment=remark))
-    data = encode_picture(picture, "gif")
+    data = encode_file(picture, "gif")
     with Image.open(io.BytesIO(data)) as image:
         assert image.info["comment"] == remark.encode()
     assert read_picture(data).metadata.comment == remark

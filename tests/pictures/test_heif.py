@@ -13,7 +13,7 @@ from upscale.pictures import (
     Metadata,
     Origin,
     Picture,
-    encode_picture,
+    encode_file,
     exif,
     read_picture,
     read_size,
@@ -49,7 +49,7 @@ def by_another(data):
 @pytest.mark.parametrize("size", [(37, 53), (1, 1), (64, 2)])
 def test_every_sample_of_every_depth_comes_back(bits, channels, alpha, size):
     samples, picture = of_bits(bits, channels, alpha, size)
-    data = encode_picture(picture, "heic", EXACT)
+    data = encode_file(picture, "heic", EXACT)
     back = read_picture(data)
     assert back.bits == bits and np.array_equal(back.pixels, picture.pixels)
     assert (back.alpha is None) if not alpha else np.array_equal(back.alpha, picture.alpha)
@@ -59,7 +59,7 @@ def test_every_sample_of_every_depth_comes_back(bits, channels, alpha, size):
 
 def test_metadata_comes_back_byte_for_byte(noise, exif_block):
     metadata = Metadata(icc=PROFILE, exif=exif_block(1), xmp=b"<x:xmpmeta/>")
-    data = encode_picture(noise(metadata=metadata), "heic")
+    data = encode_file(noise(metadata=metadata), "heic")
     assert read_picture(data).metadata == metadata
     info = by_another(data).info
     assert (info["icc_profile"], info["exif"], info["xmp"]) == (
@@ -71,7 +71,7 @@ def test_metadata_comes_back_byte_for_byte(noise, exif_block):
 
 def test_numbered_colours_are_kept(noise):
     picture = noise("uint16", metadata=Metadata(cicp=(9, 16)))
-    assert read_picture(encode_picture(picture, "heic")).metadata.cicp == (9, 16)
+    assert read_picture(encode_file(picture, "heic")).metadata.cicp == (9, 16)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -109,22 +109,22 @@ def test_other_pictures_in_the_file_are_left_out_and_said():
 
 def test_quality_decides_the_size(shared):
     picture = read_picture(shared("robustness/pillow/hopper.avif"))
-    sizes = [len(encode_picture(picture, "heic", Encoding(quality=q))) for q in (30, 60, 90)]
+    sizes = [len(encode_file(picture, "heic", Encoding(quality=q))) for q in (30, 60, 90)]
     assert sizes == sorted(set(sizes))
-    assert sizes[-1] < len(encode_picture(picture, "heic", EXACT))
+    assert sizes[-1] < len(encode_file(picture, "heic", EXACT))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 def test_a_file_cut_off_is_refused(noise, share):
-    data = encode_picture(noise(), "heic", EXACT)
+    data = encode_file(noise(), "heic", EXACT)
     with pytest.raises(PictureError, match=r"is (damaged|cut off)"):
         read_picture(data[: int(len(data) * share)])
 
 
 def test_without_the_package_a_line_says_how_to_get_it(noise, monkeypatch):
-    data = encode_picture(noise(), "heic")
+    data = encode_file(noise(), "heic")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    for work in (lambda: read_picture(data), lambda: encode_picture(noise(), "heic")):
+    for work in (lambda: read_picture(data), lambda: encode_file(noise(), "heic")):
         with pytest.raises(DependencyError, match=r"pip install 'upscale\[heic\]'"):
             work()
 

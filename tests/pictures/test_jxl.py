@@ -13,7 +13,7 @@ from upscale.pictures import (
     Encoding,
     Metadata,
     Picture,
-    encode_picture,
+    encode_file,
     jpeg,
     jxl,
     jxl_header,
@@ -55,7 +55,7 @@ def smooth(dtype, channels=3):
 @pytest.mark.parametrize("alpha", [False, True])
 def test_every_sample_comes_back(noise, dtype, channels, alpha):
     picture = noise(dtype, channels, alpha)
-    data = encode_picture(picture, "jxl", EXACT)
+    data = encode_file(picture, "jxl", EXACT)
     back = read_picture(data)
     assert back.pixels.dtype == dtype and np.array_equal(back.pixels, picture.pixels)
     assert (back.alpha is None) if not alpha else np.array_equal(back.alpha, picture.alpha)
@@ -69,7 +69,7 @@ def test_every_sample_comes_back(noise, dtype, channels, alpha):
 @pytest.mark.parametrize("lossless", [False, True])
 def test_colours_are_named_srgb_in_every_depth(dtype, channels, lossless):
     picture, _ = smooth(dtype, channels)
-    data = encode_picture(picture, "jxl", Encoding(lossless=lossless))
+    data = encode_file(picture, "jxl", Encoding(lossless=lossless))
     assert profile_of(data) == ("sRGB" if channels == 3 else "Gra_D65_Rel_SRG")
     assert read_picture(data).metadata.cicp is None
 
@@ -79,7 +79,7 @@ def test_colours_are_named_srgb_in_every_depth(dtype, channels, lossless):
 def test_colours_stay_what_they_are_where_samples_are_lost(dtype, channels):
     """Deep samples pass through linear light on their way."""
     picture, scale = smooth(dtype, channels)
-    back = read_picture(encode_picture(picture, "jxl", Encoding(quality=95)))
+    back = read_picture(encode_file(picture, "jxl", Encoding(quality=95)))
     assert back.pixels.dtype == dtype
     assert np.abs(back.pixels / scale - picture.pixels / scale).max() < 3 / 255
 
@@ -87,12 +87,12 @@ def test_colours_stay_what_they_are_where_samples_are_lost(dtype, channels):
 @pytest.mark.parametrize("dtype", KINDS)
 def test_transparency_is_exact_where_colours_are_not(noise, dtype):
     picture = noise(dtype, alpha=True)
-    assert np.array_equal(read_picture(encode_picture(picture, "jxl")).alpha, picture.alpha)
+    assert np.array_equal(read_picture(encode_file(picture, "jxl")).alpha, picture.alpha)
 
 
 def test_metadata_come_back_byte_for_byte(noise, exif_block):
     metadata = Metadata(exif=exif_block(1), xmp=b"<x:xmpmeta/>")
-    data = encode_picture(noise("uint16", metadata=metadata), "jxl")
+    data = encode_file(noise("uint16", metadata=metadata), "jxl")
     assert read_picture(data).metadata == metadata
     found = dict(boxes(data))
     assert (found[b"Exif"], found[b"xml "]) == (bytes(4) + metadata.exif, metadata.xmp)
@@ -168,27 +168,27 @@ def test_sizes_are_known_before_anything_is_decoded(size):
 
 def test_metadata_that_would_fill_the_memory_are_refused(noise):
     bomb = imagecodecs.brotli_encode(bytes(100_000_000))
-    data = encode_picture(noise(), "jxl") + box(b"brob", b"xml " + bytes(bomb))
+    data = encode_file(noise(), "jxl") + box(b"brob", b"xml " + bytes(bomb))
     with pytest.raises(PictureError, match="is damaged"):
         read_picture(data)
 
 
 def test_packed_metadata_are_unpacked(noise):
-    data = encode_picture(noise(), "jxl")
+    data = encode_file(noise(), "jxl")
     data += box(b"brob", b"xml " + bytes(imagecodecs.brotli_encode(b"<x:xmpmeta/>")))
     assert read_picture(data).metadata.xmp == b"<x:xmpmeta/>"
 
 
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.95])
 def test_a_file_cut_off_is_refused(noise, share):
-    data = encode_picture(noise("uint16"), "jxl", EXACT)
+    data = encode_file(noise("uint16"), "jxl", EXACT)
     with pytest.raises(PictureError, match=r"is (damaged|cut off)"):
         read_picture(data[: int(len(data) * share) + 2])
 
 
 def test_quality_decides_the_size(shared):
     picture = read_picture(shared("robustness/pillow/hopper.avif"))
-    sizes = [len(encode_picture(picture, "jxl", Encoding(quality=q))) for q in (30, 60, 90, 100)]
+    sizes = [len(encode_file(picture, "jxl", Encoding(quality=q))) for q in (30, 60, 90, 100)]
     assert sizes == sorted(set(sizes))
 
 

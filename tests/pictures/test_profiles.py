@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from upscale.pictures import Metadata, Picture, encode_picture, losses, read_picture
+from upscale.pictures import Metadata, Picture, encode_file, losses, read_picture
 from upscale.pictures.profiles import in_srgb, is_srgb
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -42,7 +42,7 @@ def test_a_format_without_profiles_gets_the_same_colours_in_srgb(format):
     assert any("sRGB" in loss for loss in losses(picture, format))
     expected = by_pillow(picture.pixels, picture.metadata.icc)
     assert np.abs(expected.astype(int) - picture.pixels).max() > 5
-    back = read_picture(encode_picture(picture, format))
+    back = read_picture(encode_file(picture, format))
     assert back.metadata.icc is None
     close = {"bmp": 1, "jxl": 12, "gif": 40}[format]
     assert np.abs(back.pixels.astype(int) - expected).max() <= close

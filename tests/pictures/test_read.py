@@ -18,7 +18,7 @@ from PIL import Image
 from upscale.errors import PictureError
 from upscale.pictures import (
     Metadata,
-    encode_picture,
+    encode_file,
     exif,
     png,
     read,
@@ -52,7 +52,7 @@ def png_of(header, rows, *extra):
 @pytest.mark.parametrize("name", NAMES)
 def test_any_file_name_works_and_any_message_is_one_line(noise, tmp_path, name):
     picture, path = noise(), tmp_path / name
-    path.write_bytes(encode_picture(picture, "png"))
+    path.write_bytes(encode_file(picture, "png"))
     assert np.array_equal(read_picture(path).pixels, picture.pixels)
     assert read_size(path) == (53, 37)
     path.write_bytes(b"no picture")
@@ -62,7 +62,7 @@ def test_any_file_name_works_and_any_message_is_one_line(noise, tmp_path, name):
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text exist on Linux")
 def test_names_that_are_not_unicode_work(noise, tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.png"))
-    path.write_bytes(encode_picture(noise(), "png"))
+    path.write_bytes(encode_file(noise(), "png"))
     assert read_size(path) == (53, 37)
     path.write_bytes(b"")
     refusal(path).encode("utf-8")
@@ -71,7 +71,7 @@ def test_names_that_are_not_unicode_work(noise, tmp_path):
 def test_content_decides_not_the_name(noise, tmp_path):
     for format in ("jpeg", "png", "webp", "tiff", "bmp"):
         path = tmp_path / f"{format}.txt"
-        path.write_bytes(encode_picture(noise(), format))
+        path.write_bytes(encode_file(noise(), format))
         assert read_picture(path).origin.format == format
 
 
@@ -89,7 +89,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
 def test_missing_permission_is_named(noise, tmp_path):
     path = tmp_path / "secret.png"
-    path.write_bytes(encode_picture(noise(), "png"))
+    path.write_bytes(encode_file(noise(), "png"))
     path.chmod(0)
     assert "permission" in refusal(path)
 
@@ -111,7 +111,7 @@ def test_other_picture_formats_are_named(start, what):
 
 def test_the_pixel_limit_is_checked_before_decoding(noise, monkeypatch):
     for format in ("jpeg", "png", "webp", "tiff", "bmp"):
-        data = encode_picture(noise(), format)
+        data = encode_file(noise(), format)
         assert read_picture(data, max_pixels=53 * 37).width == 53
         with monkeypatch.context() as patch:
             reader = replace(read._READERS[format], decode=pytest.fail)
@@ -222,7 +222,7 @@ def test_orientation_is_applied_once_and_reset(pillow_bytes, exif_block, orienta
         visible = turned[..., 0] > 0
     assert np.abs(picture.pixels.astype(int) - turned)[visible].max() <= 3
     assert exif.orientation_of(picture.metadata.exif) == 1
-    again = read_picture(encode_picture(picture, "png"))
+    again = read_picture(encode_file(picture, "png"))
     assert np.array_equal(again.pixels, picture.pixels)
 
 
@@ -291,7 +291,7 @@ def cuts(data):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "bmp"])
 def test_a_cut_file_is_refused_or_loses_no_pixel(noise, format, dtype):
-    data = encode_picture(noise(dtype), format)
+    data = encode_file(noise(dtype), format)
     whole = read_picture(data).pixels
     refused = 0
     for length in cuts(data):
@@ -321,7 +321,7 @@ def test_real_cut_files_are_refused(shared, name):
 
 
 def test_damaged_png_pixels_are_refused_in_silence(noise, capfd):
-    data = encode_picture(noise("uint16"), "png")
+    data = encode_file(noise("uint16"), "png")
     place = data.index(b"IDAT") + 40
     broken = data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
     assert "checksum" in refusal(broken)
@@ -346,7 +346,7 @@ def test_animations_and_pages_are_no_single_picture(shared):
 
 def test_pictures_can_be_read_in_several_threads(noise):
     expected = [noise(dtype, size=(90, 80)) for dtype in ("uint8", "uint16")] * 4
-    files = [encode_picture(picture, "tiff") for picture in expected]
+    files = [encode_file(picture, "tiff") for picture in expected]
     found = [None] * len(files)
 
     def work(index):
@@ -370,7 +370,7 @@ def test_reading_needs_no_torch():
 def test_a_pipe_can_be_read(noise, tmp_path):
     if not hasattr(os, "mkfifo"):
         pytest.skip("no pipes with names here")
-    path, data = tmp_path / "pipe", encode_picture(noise(), "png")
+    path, data = tmp_path / "pipe", encode_file(noise(), "png")
     os.mkfifo(path)
     writer = threading.Thread(target=path.write_bytes, args=(data,))
     writer.start()
@@ -394,7 +394,7 @@ class Counting(io.BufferedReader):
 def test_the_size_of_a_large_file_costs_few_bytes(noise, exif_block, tmp_path, monkeypatch, format):
     path = tmp_path / "large"
     metadata = Metadata(exif=exif_block(1))
-    data = encode_picture(noise("uint16", size=(900, 700), metadata=metadata), format)
+    data = encode_file(noise("uint16", size=(900, 700), metadata=metadata), format)
     path.write_bytes(data)
     monkeypatch.setattr(Path, "open", lambda self, mode: Counting(io.FileIO(self)))
     monkeypatch.setattr(Counting, "total", 0)
@@ -404,7 +404,7 @@ def test_the_size_of_a_large_file_costs_few_bytes(noise, exif_block, tmp_path, m
 
 
 def test_orientation_behind_the_pixels_of_a_png_counts(noise, exif_block):
-    data = encode_picture(noise(), "png")
+    data = encode_file(noise(), "png")
     turned = data[:-12] + chunk(b"eXIf", exif_block(6)) + data[-12:]
     assert read_size(turned) == (37, 53)
     assert read_picture(turned).width == 37

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from upscale.errors import OutputError
-from upscale.pictures import Encoding, Metadata, encode_picture, read_picture, read_size
+from upscale.pictures import Encoding, Metadata, encode_file, read_picture, read_size
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
@@ -37,7 +37,7 @@ def exact(a, b):
 @pytest.mark.parametrize("size", [(53, 37), (1, 1), (2, 300), (300, 2)])
 def test_lossless_formats_give_every_sample_back(noise, format, dtype, channels, alpha, size):
     picture = noise(dtype, channels, alpha, size)
-    back = read_picture(encode_picture(picture, format))
+    back = read_picture(encode_file(picture, format))
     assert back.origin.format == format
     assert exact(picture, back)
 
@@ -45,7 +45,7 @@ def test_lossless_formats_give_every_sample_back(noise, format, dtype, channels,
 def test_deep_png_is_what_other_programs_read(noise):
     for channels, alpha in itertools.product((1, 3), (False, True)):
         picture = noise("uint16", channels, alpha)
-        data = np.frombuffer(encode_picture(picture, "png"), np.uint8)
+        data = np.frombuffer(encode_file(picture, "png"), np.uint8)
         other = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         other = other.reshape(picture.height, picture.width, -1)
         assert np.array_equal(other[..., :3][..., ::-1][..., :channels], picture.pixels)
@@ -58,7 +58,7 @@ def test_deep_png_is_filtered(noise):
     picture = noise("uint16", 1, False, (70, 90))
     picture.pixels[:60, :, 0] = ramp[:60]
     picture.pixels[20:40, :, 0] = ramp[20]
-    data = encode_picture(picture, "png")
+    data = encode_file(picture, "png")
     assert len(data) < picture.pixels.nbytes * 0.75
     assert exact(picture, read_picture(data))
 
@@ -68,20 +68,20 @@ def test_lossy_formats_stay_close_and_keep_colour_at_full_resolution(noise, form
     picture = noise()
     picture.pixels[:] = np.indices((37, 53)).sum(0)[..., None] * 2
     picture.pixels[:, ::8] = (200, 40, 40)
-    back = read_picture(encode_picture(picture, format))
+    back = read_picture(encode_file(picture, format))
     error = np.abs(back.pixels.astype(int) - picture.pixels)
     assert error.mean() < (3 if format == "jpeg" else 12)
 
 
 def test_jpeg_is_4_4_4_at_quality_95_and_quality_matters(noise):
     picture = noise()
-    image = Image.open(io.BytesIO(encode_picture(picture, "jpeg")))
+    image = Image.open(io.BytesIO(encode_file(picture, "jpeg")))
     assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
     reference = io.BytesIO()
     Image.fromarray(picture.pixels).save(reference, "JPEG", quality=95)
     assert image.quantization == Image.open(reference).quantization
     for format in ("jpeg", "webp"):
-        sizes = [len(encode_picture(picture, format, Encoding(q))) for q in (20, 60, 100)]
+        sizes = [len(encode_file(picture, format, Encoding(q))) for q in (20, 60, 100)]
         assert sizes == sorted(sizes) and sizes[0] < sizes[2] / 2
 
 
@@ -89,7 +89,7 @@ def test_webp_keeps_alpha_exactly_and_colours_under_it(noise):
     picture = noise(alpha=True, size=(64, 64))
     picture.pixels[:] = (10, 200, 90)
     picture.alpha[:32] = 0
-    back = read_picture(encode_picture(picture, "webp"))
+    back = read_picture(encode_file(picture, "webp"))
     assert np.array_equal(back.alpha, picture.alpha)
     assert np.abs(back.pixels.astype(int) - picture.pixels).max() < 12
 
@@ -97,7 +97,7 @@ def test_webp_keeps_alpha_exactly_and_colours_under_it(noise):
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_deep_samples_are_rounded_for_8_bits(noise, dtype):
     picture = noise(dtype)
-    back = read_picture(encode_picture(picture, "bmp"))
+    back = read_picture(encode_file(picture, "bmp"))
     top = 65535 if dtype == "uint16" else 1
     exact_value = picture.pixels.astype(np.float64) / top * 255
     assert np.abs(back.pixels - exact_value).max() <= 0.5 + 1e-4
@@ -106,7 +106,7 @@ def test_deep_samples_are_rounded_for_8_bits(noise, dtype):
 def test_floats_out_of_range_and_no_numbers_are_clipped(noise):
     picture = noise("float32")
     picture.pixels[0, :4, 0] = (np.nan, -3, 7, np.inf)
-    back = read_picture(encode_picture(picture, "png"))
+    back = read_picture(encode_file(picture, "png"))
     assert back.pixels.dtype == np.uint16
     assert back.pixels[0, :4, 0].tolist() == [0, 0, 65535, 65535]
 
@@ -116,7 +116,7 @@ def test_floats_out_of_range_and_no_numbers_are_clipped(noise):
 def test_metadata_arrives(noise, exif_block, format, dtype):
     metadata = Metadata(SRGB, exif_block(1), XMP, (300.0, 150.0))
     picture = noise(dtype, metadata=metadata)
-    data = encode_picture(picture, format)
+    data = encode_file(picture, format)
     back = read_picture(data).metadata
     assert back.icc == SRGB and back.xmp == XMP
     assert back.dpi == pytest.approx((300, 150), rel=1e-3) or format == "webp"
@@ -133,7 +133,7 @@ def test_metadata_arrives(noise, exif_block, format, dtype):
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "bmp"])
 def test_nothing_is_made_up(noise, format):
-    back = read_picture(encode_picture(noise(), format))
+    back = read_picture(encode_file(noise(), format))
     assert back.metadata == Metadata()
 
 
@@ -142,20 +142,20 @@ def test_profiles_too_large_for_one_segment_arrive(noise, shared):
     assert big is not None and len(big) > 65536
     for format in ("jpeg", "png", "webp", "tiff"):
         picture = noise(metadata=Metadata(icc=big))
-        assert read_picture(encode_picture(picture, format)).metadata.icc == big
+        assert read_picture(encode_file(picture, format)).metadata.icc == big
 
 
 def test_blocks_too_large_for_a_jpeg_do_not_stop_it(noise):
     metadata = Metadata(exif=b"II*\0\x08\0\0\0\0\0" + bytes(70_000), xmp=bytes(70_000))
-    assert read_picture(encode_picture(noise(metadata=metadata), "jpeg")).metadata == Metadata()
-    back = read_picture(encode_picture(noise(metadata=metadata), "png")).metadata
+    assert read_picture(encode_file(noise(metadata=metadata), "jpeg")).metadata == Metadata()
+    back = read_picture(encode_file(noise(metadata=metadata), "png")).metadata
     assert (back.exif, back.xmp) == (metadata.exif, metadata.xmp)
 
 
 @pytest.mark.parametrize("dpi", [(1e9, 1e9), (0.001, 0.001), (65535.4, 1.0)])
 @pytest.mark.parametrize("format", ["jpeg", "png", "tiff", "bmp"])
 def test_odd_resolutions_do_not_stop_a_picture(noise, format, dpi):
-    assert read_size(encode_picture(noise(metadata=Metadata(dpi=dpi)), format)) == (53, 37)
+    assert read_size(encode_file(noise(metadata=Metadata(dpi=dpi)), format)) == (53, 37)
 
 
 @pytest.mark.parametrize(
@@ -170,23 +170,23 @@ def test_odd_resolutions_do_not_stop_a_picture(noise, format, dpi):
 )
 def test_what_a_format_cannot_hold_is_refused_on_one_line(noise, format, options):
     with pytest.raises(OutputError) as caught:
-        encode_picture(noise(**options), format)
+        encode_file(noise(**options), format)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("quality", [0, 101, -5])
 def test_quality_out_of_range_is_refused(noise, quality):
     with pytest.raises(OutputError, match="1 to 100"):
-        encode_picture(noise(), "jpeg", Encoding(quality))
+        encode_file(noise(), "jpeg", Encoding(quality))
 
 
 def test_the_longest_sides_can_be_written(noise):
     for format, side in (("webp", 16383), ("jpeg", 65500)):
-        assert read_size(encode_picture(noise(size=(side, 1)), format)) == (side, 1)
+        assert read_size(encode_file(noise(size=(side, 1)), format)) == (side, 1)
 
 
 def test_real_pictures_survive_a_change_of_format(shared):
     for name in ("tree_alpha_16bit.png", "00017_gray.png", "children-alpha.png"):
         picture = read_picture(shared(f"lowres/{name}"))
         for format in ("png", "tiff"):
-            assert exact(picture, read_picture(encode_picture(picture, format)))
+            assert exact(picture, read_picture(encode_file(picture, format)))

@@ -16,8 +16,7 @@ from upscale.pictures import (
     Frame,
     Metadata,
     Sequence,
-    encode_picture,
-    encode_sequence,
+    encode_file,
     exif,
     read_file,
     read_picture,
@@ -170,7 +169,7 @@ def test_other_programs_read_what_is_written(noise):
         ("uint8", "uint16", "float32"), (1, 3), (False, True)
     ):
         picture = noise(dtype, channels, alpha, (400, 700))
-        seen = tifffile.imread(io.BytesIO(encode_picture(picture, "tiff")))
+        seen = tifffile.imread(io.BytesIO(encode_file(picture, "tiff")))
         seen = seen.reshape(700, 400, -1)
         assert np.array_equal(seen[..., :channels], picture.pixels)
         if alpha:
@@ -273,13 +272,13 @@ def test_a_damaged_exif_block_does_not_stop_a_picture(noise, exif_block, order):
     whole = exif_block(1, order)
     for block in [whole[:length] for length in range(1, len(whole), 7)] + [b"II*\0" + b"\xff" * 40]:
         picture = noise(metadata=Metadata(exif=block, xmp=b"<x/>"))
-        back = read_picture(encode_picture(picture, "tiff"))
+        back = read_picture(encode_file(picture, "tiff"))
         assert np.array_equal(back.pixels, picture.pixels) and back.metadata.xmp == b"<x/>"
 
 
 def test_a_thumbnail_in_exif_does_not_become_a_page(noise, shared):
     block = read_picture(shared("robustness/exif-orientation/Landscape_8.jpg")).metadata.exif
-    data = encode_picture(noise(metadata=Metadata(exif=block)), "tiff")
+    data = encode_file(noise(metadata=Metadata(exif=block)), "tiff")
     assert read_picture(data).width == 53
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         assert len(file.pages) == 1
@@ -328,7 +327,7 @@ def test_pages_of_any_kind_keep_their_own_metadata(noise, exif_block):
         )
         pages.append(replace(page, metadata=said))
     pages[0] = replace(pages[0], metadata=replace(pages[0].metadata, exif=exif_block(1)))
-    data = encode_sequence(document(pages), "tiff")
+    data = encode_file(document(pages), "tiff")
     found = read_file(data)
     assert isinstance(found, Sequence) and not found.animated and found.count == 4
     for frame, page in zip(found.frames(), pages, strict=True):
@@ -342,7 +341,7 @@ def test_pages_of_any_kind_keep_their_own_metadata(noise, exif_block):
 
 def test_other_programs_read_the_pages(noise, tmp_path):
     pages = kinds(noise)
-    data = encode_sequence(document(pages), "tiff")
+    data = encode_file(document(pages), "tiff")
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         seen = [page.asarray() for page in file.pages]
     for page, samples in zip(pages, seen, strict=True):
@@ -369,7 +368,7 @@ def test_pages_are_written_as_they_come(noise):
 
 
 def test_many_large_pages_get_long_offsets(noise):
-    data = encode_sequence(document([noise()], 10**6), "tiff")
+    data = encode_file(document([noise()], 10**6), "tiff")
     assert data[:4] == b"II+\0"
     assert read_picture(data).width == 53
 

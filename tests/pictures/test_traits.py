@@ -20,12 +20,11 @@ from upscale.pictures import (
     Metadata,
     Picture,
     Sequence,
-    encode_picture,
-    encode_sequence,
+    encode_file,
     losses,
     read_file,
     read_picture,
-    write_picture,
+    write_file,
 )
 from upscale.pictures.formats import TRAITS
 
@@ -91,9 +90,9 @@ def test_metadata_is_kept_where_the_table_says_so_and_told_where_not(format, fie
     picture = replace(smooth(), metadata=metadata(field))
     if field == "cicp" and not kept:
         with pytest.raises(OutputError, match="colour space"):
-            encode_picture(picture, format)
+            encode_file(picture, format)
         return
-    back = getattr(read_picture(encode_picture(picture, format)).metadata, field)
+    back = getattr(read_picture(encode_file(picture, format)).metadata, field)
     told = " ".join(losses(picture, format))
     if not kept:
         assert back is None
@@ -122,13 +121,13 @@ def tags(block):
 def test_another_program_finds_the_same_metadata(format, field, metadata, tmp_path):
     picture = replace(smooth(), metadata=metadata(field))
     tag, value = WHAT_EXIFTOOL_SAYS[field]
-    found = exiftool(encode_picture(picture, format), tmp_path).get(tag)
+    found = exiftool(encode_file(picture, format), tmp_path).get(tag)
     assert (found == value) == (field in TRAITS[format].carries)
 
 
 @pytest.mark.parametrize("format", [name for name in TRAITS if "dpi" in TRAITS[name].carries])
 def test_another_program_finds_the_resolution(format, metadata, tmp_path):
-    found = exiftool(encode_picture(replace(smooth(), metadata=metadata("dpi")), format), tmp_path)
+    found = exiftool(encode_file(replace(smooth(), metadata=metadata("dpi")), format), tmp_path)
     metres = {"png": "PixelsPerUnitX", "bmp": "PixelsPerMeterX"}
     if format in metres:
         assert found[metres[format]] == round(200 / 0.0254)
@@ -143,7 +142,7 @@ def test_another_program_finds_the_resolution(format, metadata, tmp_path):
 @pytest.mark.parametrize("format", TRAITS)
 def test_the_depth_of_the_table_is_what_comes_back(format, dtype):
     picture, traits = smooth(dtype), TRAITS[format]
-    back = read_picture(encode_picture(picture, format, Encoding(lossless=traits.lossless or None)))
+    back = read_picture(encode_file(picture, format, Encoding(lossless=traits.lossless or None)))
     assert back.bits == min(picture.bits, traits.depth)
     assert bool(losses(picture, format)) == (picture.bits > traits.depth or format == "gif")
     scale = {"uint8": 255, "uint16": 65535, "float32": 1}
@@ -161,7 +160,7 @@ def test_grey_stays_one_channel_or_three_equal_ones(format, alpha):
     if alpha and TRAITS[format].alpha == "none":
         pytest.skip("has no transparency")
     picture = smooth(channels=1, alpha=alpha)
-    back = read_picture(encode_picture(picture, format))
+    back = read_picture(encode_file(picture, format))
     if TRAITS[format].grey:
         assert back.pixels.shape[2] == 1
     spread = back.pixels.astype(int).max(axis=2) - back.pixels.astype(int).min(axis=2)
@@ -174,9 +173,9 @@ def test_transparency_is_that_of_the_table(format):
     picture, kind = smooth(alpha=True), TRAITS[format].alpha
     if kind == "none":
         with pytest.raises(OutputError, match="transparency"):
-            encode_picture(picture, format)
+            encode_file(picture, format)
         return
-    back = read_picture(encode_picture(picture, format)).alpha
+    back = read_picture(encode_file(picture, format)).alpha
     if kind == "binary":
         assert np.array_equal(back, np.where(picture.alpha >= 128, 255, 0))
     else:
@@ -186,7 +185,7 @@ def test_transparency_is_that_of_the_table(format):
 @pytest.mark.parametrize("format", [name for name in TRAITS if TRAITS[name].lossless])
 def test_lossless_is_exact(format, noise):
     picture = noise(alpha=TRAITS[format].alpha == "full")
-    back = read_picture(encode_picture(picture, format, Encoding(lossless=True)))
+    back = read_picture(encode_file(picture, format, Encoding(lossless=True)))
     assert np.array_equal(back.pixels, picture.pixels)
     assert picture.alpha is None or np.array_equal(back.alpha, picture.alpha)
 
@@ -194,12 +193,12 @@ def test_lossless_is_exact(format, noise):
 @pytest.mark.parametrize("format", [name for name in TRAITS if not TRAITS[name].lossless])
 def test_lossless_is_refused_where_it_cannot_be(format):
     with pytest.raises(OutputError, match="lossless"):
-        encode_picture(smooth(), format, Encoding(lossless=True))
+        encode_file(smooth(), format, Encoding(lossless=True))
 
 
 @pytest.mark.parametrize("format", [name for name in TRAITS if TRAITS[name].lossy])
 def test_quality_matters(format, noise):
-    sizes = [len(encode_picture(noise(), format, Encoding(quality))) for quality in (20, 60, 98)]
+    sizes = [len(encode_file(noise(), format, Encoding(quality))) for quality in (20, 60, 98)]
     assert sizes[0] < sizes[1] < sizes[2]
 
 
@@ -213,9 +212,9 @@ def test_several_pictures_are_kept_where_the_table_says_so(format, animated):
     sequence = Sequence(lambda: iter(frames), 2, 3, animated, format)
     if TRAITS[format].frames != ("animation" if animated else "pages"):
         with pytest.raises(OutputError):
-            encode_sequence(sequence, format)
+            encode_file(sequence, format)
         return
-    back = read_file(encode_sequence(sequence, format))
+    back = read_file(encode_file(sequence, format))
     assert isinstance(back, Sequence)
     assert (back.count, back.animated) == (2, animated)
     assert not animated or back.plays == 3
@@ -230,19 +229,19 @@ def test_the_quality_of_a_jpeg_is_found_and_kept_where_it_is_higher(quality, pil
     image = Image.fromarray(smooth().pixels)
     picture = read_picture(pillow_bytes(image, "JPEG", quality=quality))
     assert picture.origin.quality == quality
-    again = read_picture(encode_picture(picture, "jpeg"))
+    again = read_picture(encode_file(picture, "jpeg"))
     assert again.origin.quality == max(95, quality)
-    asked = read_picture(encode_picture(picture, "jpeg", Encoding(80)))
+    asked = read_picture(encode_file(picture, "jpeg", Encoding(80)))
     assert asked.origin.quality == 80
 
 
 def test_what_was_stored_without_loss_is_so_again(noise):
-    stored = encode_picture(noise(), "webp", Encoding(lossless=True))
+    stored = encode_file(noise(), "webp", Encoding(lossless=True))
     picture = read_picture(stored)
     assert picture.origin.lossless
-    assert read_picture(encode_picture(picture, "webp")).origin.lossless
-    assert not read_picture(encode_picture(picture, "webp", Encoding(90))).origin.lossless
-    assert not read_picture(encode_picture(noise(), "webp")).origin.lossless
+    assert read_picture(encode_file(picture, "webp")).origin.lossless
+    assert not read_picture(encode_file(picture, "webp", Encoding(90))).origin.lossless
+    assert not read_picture(encode_file(noise(), "webp")).origin.lossless
 
 
 def test_dimensions_and_thumbnail_follow_the_picture(tmp_path):
@@ -250,7 +249,7 @@ def test_dimensions_and_thumbnail_follow_the_picture(tmp_path):
     if shutil.which("exiftool") is None:
         pytest.skip("exiftool is not installed")
     small, path = smooth(), tmp_path / "a.jpg"
-    write_picture(small, path, format="jpeg")
+    write_file(small, path, format="jpeg")
     (tmp_path / "thumb.jpg").write_bytes(path.read_bytes())
     arguments = ["-Make=Maker", "-DateTimeOriginal=2020:01:02 03:04:05", "-GPSLatitude=48.1",
                  "-GPSLatitudeRef=N", "-ExifImageWidth=40", "-ExifImageHeight=32",
@@ -261,7 +260,7 @@ def test_dimensions_and_thumbnail_follow_the_picture(tmp_path):
     grown = cv2.resize(read.pixels, (400, 320), interpolation=cv2.INTER_NEAREST)
     large = replace(read, pixels=255 - grown)
     for format in ("jpeg", "png", "webp"):
-        written = encode_picture(large, format)
+        written = encode_file(large, format)
         found = exiftool(written, tmp_path)
         assert (found["ExifImageWidth"], found["ExifImageHeight"]) == (400, 320)
         assert found["DateTimeOriginal"] == "2020:01:02 03:04:05"

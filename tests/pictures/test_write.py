@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from upscale.errors import OutputError
-from upscale.pictures import read_picture, write, write_picture
+from upscale.pictures import read_picture, write, write_file
 
 NAMES = ["photo.png", "with space.png", "Grüße 图片 🐺.png", "two\nlines.png", "n" * 240 + ".png"]
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
@@ -18,7 +18,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 
 def refusal(picture, target, **options):
     with pytest.raises(OutputError) as caught:
-        write_picture(picture, target, **{"format": "png", **options})
+        write_file(picture, target, **{"format": "png", **options})
     assert str(caught.value).isprintable()
     return str(caught.value)
 
@@ -26,7 +26,7 @@ def refusal(picture, target, **options):
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_works_and_nothing_else_is_left(noise, tmp_path, name):
     picture, target = noise(), tmp_path / name
-    write_picture(picture, target, format="png")
+    write_file(picture, target, format="png")
     assert np.array_equal(read_picture(target).pixels, picture.pixels)
     assert list(tmp_path.iterdir()) == [target]
     assert "exists already" in refusal(picture, target)
@@ -34,14 +34,14 @@ def test_any_name_works_and_nothing_else_is_left(noise, tmp_path, name):
 
 def test_missing_folders_are_made(noise, tmp_path):
     target = tmp_path / "a" / "b" / "c.png"
-    write_picture(noise(), target, format="png")
+    write_file(noise(), target, format="png")
     assert read_picture(target).width == 53
 
 
 def test_relative_targets_work(noise, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_picture(noise(), Path("plain.png"), format="png")
-    write_picture(noise(), Path("plain.png"), format="bmp", overwrite=True)
+    write_file(noise(), Path("plain.png"), format="png")
+    write_file(noise(), Path("plain.png"), format="bmp", overwrite=True)
     assert read_picture(tmp_path / "plain.png").origin.format == "bmp"
 
 
@@ -50,7 +50,7 @@ def test_an_existing_file_is_kept_without_overwrite(noise, tmp_path):
     target.write_bytes(b"precious")
     assert "--overwrite" in refusal(noise(), target)
     assert target.read_bytes() == b"precious" and list(tmp_path.iterdir()) == [target]
-    write_picture(noise(), target, format="png", overwrite=True)
+    write_file(noise(), target, format="png", overwrite=True)
     assert read_picture(target).width == 53 and list(tmp_path.iterdir()) == [target]
 
 
@@ -77,7 +77,7 @@ def test_a_file_that_appears_meanwhile_is_kept(noise, tmp_path, monkeypatch, lin
 def test_filesystems_without_hard_links_work(noise, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", no_links)
     target = tmp_path / "a.png"
-    write_picture(noise(), target, format="png")
+    write_file(noise(), target, format="png")
     assert read_picture(target).width == 53 and list(tmp_path.iterdir()) == [target]
 
 
@@ -101,7 +101,7 @@ def test_a_failure_leaves_things_as_they_were(
         monkeypatch.setattr(Path, "replace", fail)
     expected = KeyboardInterrupt if isinstance(failure, KeyboardInterrupt) else OutputError
     with pytest.raises(expected) as caught:
-        write_picture(noise(), target, format="png", overwrite=overwrite)
+        write_file(noise(), target, format="png", overwrite=overwrite)
     if expected is OutputError:
         assert "No space left" in str(caught.value) and str(caught.value).isprintable()
     assert list(tmp_path.iterdir()) == ([target] if overwrite else [])
@@ -138,7 +138,7 @@ def test_targets_that_cannot_be_are_refused(noise, tmp_path):
 def test_permissions_follow_the_umask(noise, tmp_path, umask):
     old = os.umask(umask)
     try:
-        write_picture(noise(), tmp_path / "a.png", format="png")
+        write_file(noise(), tmp_path / "a.png", format="png")
         (tmp_path / "plain").touch()
     finally:
         os.umask(old)
@@ -153,7 +153,7 @@ def test_overwriting_a_link_changes_what_it_points_to(noise, tmp_path):
     real.write_bytes(b"old")
     link.symlink_to(real)
     refusal(noise(), link)
-    write_picture(noise(), link, format="png", overwrite=True)
+    write_file(noise(), link, format="png", overwrite=True)
     assert link.is_symlink() and read_picture(real).width == 53
 
 

@@ -172,14 +172,14 @@ def _trial(session: Session) -> Iterator[Finding]:
 
     from upscale import Upscaler
     from upscale.checkpoints import catalog, is_present
-    from upscale.pictures import Picture, encode_picture, read_picture
+    from upscale.pictures import Picture, encode_file, read_picture
 
     if is_present(catalog()[DEFAULT_MODEL]) == "absent":
         return
     began = perf_counter()
     pixels = np.full((TRIAL_SIDE, TRIAL_SIDE, 3), 128, np.uint8)
     picture = Picture(pixels)
-    picture = read_picture(encode_picture(picture, "png"))
+    picture = read_picture(encode_file(picture, "png"))
     result = Upscaler(DEFAULT_MODEL).run(picture.pixels)
     height, width = result.pixels.shape[:2]
     where = f"{result.report.device} in {result.report.precision}"

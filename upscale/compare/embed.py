@@ -8,7 +8,7 @@ from pathlib import Path
 
 from upscale.compare.page import Version
 from upscale.errors import PictureError
-from upscale.pictures import Metadata, Picture, encode_picture, read_picture, read_size
+from upscale.pictures import Metadata, Picture, encode_file, read_picture, read_size
 from upscale.pictures.depth import in_depth
 from upscale.pictures.formats import SNIFF_BYTES, Format, sniff
 from upscale.pictures.names import shown
@@ -48,5 +48,5 @@ def version_of_picture(picture: Picture, label: str, note: str = "") -> Version:
         alpha=None if picture.alpha is None else in_depth(picture.alpha, 8),
         metadata=Metadata(icc=picture.metadata.icc, cicp=picture.metadata.cicp),
     )
-    content = encode_picture(plain, "png")
+    content = encode_file(plain, "png")
     return Version(label, content, "image/png", (picture.width, picture.height), note)

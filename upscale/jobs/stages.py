@@ -19,13 +19,11 @@ from upscale.pictures import (
     Sequence,
     can_hold,
     check_encoding,
-    encode_picture,
-    encode_sequence,
+    encode_file,
     losses,
     read_file,
     stripped,
-    write_picture,
-    write_sequence,
+    write_file,
 )
 
 if TYPE_CHECKING:
@@ -117,16 +115,8 @@ def store(
         content = _stripped(content)
     if job.target is None:
         _send(content, job, settings, stdout)
-    elif isinstance(content, Picture):
-        write_picture(
-            content,
-            job.target,
-            format=job.format,
-            encoding=settings.encoding,
-            overwrite=settings.overwrite,
-        )
     else:
-        write_sequence(
+        write_file(
             content,
             job.target,
             format=job.format,
@@ -143,10 +133,7 @@ def _send(
     """Write to standard output."""
     if stdout is None:
         raise OutputError("standard output is not available")
-    if isinstance(content, Picture):
-        data = encode_picture(content, job.format, settings.encoding)
-    else:
-        data = encode_sequence(content, job.format, settings.encoding)
+    data = encode_file(content, job.format, settings.encoding)
     try:
         stdout.write(data)
         stdout.flush()

@@ -32,10 +32,8 @@ from upscale.pictures.picture import (
 from upscale.pictures.read import read_file, read_picture, read_size
 from upscale.pictures.write import (
     check_encoding,
-    encode_picture,
-    encode_sequence,
-    write_picture,
-    write_sequence,
+    encode_file,
+    write_file,
 )
 
 __all__ = [
@@ -51,8 +49,7 @@ __all__ = [
     "can_hold",
     "can_write",
     "check_encoding",
-    "encode_picture",
-    "encode_sequence",
+    "encode_file",
     "extend_colour",
     "format_named",
     "format_of",
@@ -68,6 +65,5 @@ __all__ = [
     "sniff",
     "stripped",
     "suffix_of",
-    "write_picture",
-    "write_sequence",
+    "write_file",
 ]

@@ -35,68 +35,49 @@ from upscale.pictures.thumbnail import thumbnail
 _DEFAULT = Encoding()
 
 
-def encode_picture(picture: Picture, format: str, encoding: Encoding = _DEFAULT) -> bytes:
-    """Encode a picture; samples deeper than the format holds are rounded.
+def encode_file(content: Picture | Sequence, format: str, encoding: Encoding = _DEFAULT) -> bytes:
+    """Encode a picture, an animation or pages; samples deeper than the format holds are rounded.
 
     Raises:
-        OutputError: The format cannot hold the picture, or the encoding is impossible.
+        OutputError: The format cannot hold them, or the encoding is impossible.
     """
     target = io.BytesIO()
-    _encode(picture, format, encoding, target)
+    _encode(content, format, encoding, target)
     return target.getvalue()
 
 
-def write_picture(
-    picture: Picture,
+def write_file(
+    content: Picture | Sequence,
     target: Path,
     *,
     format: str,
     encoding: Encoding = _DEFAULT,
     overwrite: bool = False,
 ) -> None:
-    """Encode a picture and let it appear under its name, whole. Missing folders are made.
+    """Encode what `read_file` reads, and let it appear under its name, whole.
+
+    Missing folders are made. Of a sequence few frames are in memory at any time; their times,
+    number and plays are kept.
 
     Args:
-        picture: What to write.
+        content: What to write.
         target: The file; its suffix does not matter.
         format: A format that can be written.
         encoding: See `Encoding`.
         overwrite: Replace an existing file. Without it, one that appears meanwhile is kept too.
 
     Raises:
-        OutputError: See `encode_picture`; or the file exists, or cannot be written.
+        OutputError: See `encode_file`; or the file exists, or cannot be written.
+        PictureError: What walking the frames of a sequence raises.
     """
-    _write(lambda file: _encode(picture, format, encoding, file), target, overwrite)
 
+    def write(file: BinaryIO) -> None:
+        try:
+            _encode(content, format, encoding, file)
+        except OutputError as error:
+            raise OutputError(f"{shown(target)}: {error}") from error
 
-def encode_sequence(sequence: Sequence, format: str, encoding: Encoding = _DEFAULT) -> bytes:
-    """Encode an animation or several pages; see `write_sequence`.
-
-    Raises:
-        OutputError: The format cannot hold them.
-    """
-    target = io.BytesIO()
-    _encode_sequence(sequence, format, encoding, target)
-    return target.getvalue()
-
-
-def write_sequence(
-    sequence: Sequence,
-    target: Path,
-    *,
-    format: str,
-    encoding: Encoding = _DEFAULT,
-    overwrite: bool = False,
-) -> None:
-    """Encode an animation or several pages, of which few are in memory at any time.
-
-    Frame times, their number and the number of plays are kept.
-
-    Raises:
-        OutputError: The format cannot hold them; or see `write_picture`.
-        PictureError: What walking the frames raises.
-    """
-    _write(lambda file: _encode_sequence(sequence, format, encoding, file), target, overwrite)
+    publish(target, write, overwrite=overwrite)
 
 
 def check_encoding(format: str, encoding: Encoding) -> None:
@@ -112,43 +93,34 @@ def check_encoding(format: str, encoding: Encoding) -> None:
         raise OutputError(f"{traits.label} cannot be lossless; choose another format")
 
 
-def _write(encode: Callable[[BinaryIO], None], target: Path, overwrite: bool) -> None:
-    """Publish what an encoder writes; its errors then name the file."""
-
-    def named(file: BinaryIO) -> None:
-        try:
-            encode(file)
-        except OutputError as error:
-            raise OutputError(f"{shown(target)}: {error}") from error
-
-    publish(target, named, overwrite=overwrite)
-
-
-def _encode(picture: Picture, format: str, encoding: Encoding, target: BinaryIO) -> None:
-    """Encode a picture whose metadata has been brought up to date."""
+def _encode(content: Picture | Sequence, format: str, encoding: Encoding, target: BinaryIO) -> None:
+    """Encode into an open file."""
     name = format_of(format)
     check_encoding(name, encoding)
-    _check(picture, name)
     with _one_line_errors(name):
-        _ENCODERS[name](_prepared(picture, name), target, encoding.for_picture(picture, name))
+        if isinstance(content, Picture):
+            prepared = _prepared(content, name)
+            _ENCODERS[name](prepared, target, encoding.for_picture(content, name))
+        else:
+            _sequence_encoder(content, name)(_each_prepared(content, name), target, encoding)
 
 
-def _encode_sequence(sequence: Sequence, format: str, encoding: Encoding, target: BinaryIO) -> None:
-    """Encode frame after frame."""
-    name = format_of(format)
-    check_encoding(name, encoding)
+def _sequence_encoder(sequence: Sequence, name: Format) -> _SequenceEncoder:
     encode, traits = _SEQUENCE_ENCODERS.get(name), traits_of(name)
     if encode is None or traits.frames != ("animation" if sequence.animated else "pages"):
         held = "an animation" if sequence.animated else "several pages"
         raise OutputError(f"{traits.label} cannot hold {held}; choose another format")
+    return encode
+
+
+def _each_prepared(sequence: Sequence, name: Format) -> Sequence:
+    """The same frames, each prepared when its turn comes."""
 
     def frames() -> Iterator[Frame]:
         for frame in sequence.frames():
-            _check(frame.picture, name)
             yield replace(frame, picture=_prepared(frame.picture, name))
 
-    with _one_line_errors(name):
-        encode(replace(sequence, frames=frames), target, encoding)
+    return replace(sequence, frames=frames)
 
 
 def _check(picture: Picture, name: Format) -> None:
@@ -181,6 +153,7 @@ def _one_line_errors(name: Format) -> Generator[None]:
 
 def _prepared(picture: Picture, name: Format) -> Picture:
     """The picture in a depth and colours that the format has, its metadata true to its size."""
+    _check(picture, name)
     if "icc" not in traits_of(name).carries:
         picture = in_srgb(picture)
     depth = next(size for size in (8, 16, 32) if size >= traits_of(name).depth)
