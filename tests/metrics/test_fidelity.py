@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import scipy.signal
+
+from upscale.metrics import UnfitError, psnr, ssim
+
+BOTH = [psnr, ssim]
+
+
+def noisy(pixels, sigma, seed=0):
+    noise = np.random.default_rng(seed).normal(0, sigma, pixels.shape)
+    return np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8)
+
+
+def jpeg(pixels, quality):
+    return cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1)
+
+
+def blurred(pixels, sigma):
+    return cv2.GaussianBlur(pixels, (0, 0), sigma)
+
+
+def luma(pixels):
+    """Y of rgb2ycbcr as its documentation prints it, for samples in [0, 1]."""
+    red, green, blue = np.moveaxis(pixels.astype(np.float64) / 255, -1, 0)
+    return 16 + 65.481 * red + 128.553 * green + 24.966 * blue
+
+
+def slow_ssim(x, y):
+    """The paper's definition: weighted moments of every window of 11x11, written out."""
+    steps = np.arange(11) - 5
+    weights = np.exp(-(steps[:, None] ** 2 + steps**2) / (2 * 1.5**2))
+    weights /= weights.sum()
+
+    def mean(plane):
+        return scipy.signal.correlate2d(plane, weights, mode="valid")
+
+    centre_x, centre_y = mean(x), mean(y)
+    spread_x, spread_y = mean(x * x) - centre_x**2, mean(y * y) - centre_y**2
+    shared = mean(x * y) - centre_x * centre_y
+    light = (2 * centre_x * centre_y + 6.5025) / (centre_x**2 + centre_y**2 + 6.5025)
+    return float((light * (2 * shared + 58.5225) / (spread_x + spread_y + 58.5225)).mean())
+
+
+def test_psnr_of_known_errors():
+    dark = np.zeros((20, 30, 3), np.uint8)
+    assert psnr(dark, dark + 1) == pytest.approx(20 * math.log10(255))
+    assert psnr(dark, np.full_like(dark, 255)) == pytest.approx(0)
+    one = dark.copy()
+    one[0, 0, 0] = 255
+    assert psnr(dark, one) == pytest.approx(10 * math.log10(dark.size))
+
+
+def test_psnr_is_the_mean_squared_error_of_all_channels(photo):
+    bad = jpeg(photo, 30)
+    error = np.mean((photo.astype(np.int64) - bad.astype(np.int64)) ** 2)
+    assert psnr(photo, bad) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-9)
+    error = np.mean((luma(photo) - luma(bad)) ** 2)
+    assert psnr(photo, bad, luma=True) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-9)
+
+
+def test_ssim_is_the_papers_definition(photo):
+    small, bad = photo[100:190, 200:270], jpeg(photo, 20)[100:190, 200:270]
+    wanted = np.mean([slow_ssim(*np.float64([small[..., c], bad[..., c]])) for c in range(3)])
+    assert ssim(small, bad) == pytest.approx(wanted, abs=1e-10)
+    assert ssim(small, bad, luma=True) == pytest.approx(
+        slow_ssim(luma(small), luma(bad)), abs=1e-10
+    )
+
+
+@pytest.mark.parametrize("border", [0, 4])
+@pytest.mark.parametrize("y", [False, True])
+def test_agreement_with_basicsr(official, photos, border, y):
+    for pixels in photos.values():
+        bad = jpeg(blurred(pixels, 1), 40)
+        one, other = pixels[..., ::-1], bad[..., ::-1]
+        wanted = official.calculate_psnr(one, other, border, test_y_channel=y)
+        assert psnr(pixels, bad, border=border, luma=y) == pytest.approx(wanted, abs=1e-4)
+        wanted = official.calculate_ssim(one, other, border, test_y_channel=y)
+        assert ssim(pixels, bad, border=border, luma=y) == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", BOTH)
+@pytest.mark.parametrize("y", [False, True])
+def test_a_picture_equals_itself(photo, metric, y):
+    assert metric(photo, photo.copy(), luma=y) == (math.inf if metric is psnr else 1)
+
+
+@pytest.mark.parametrize("metric", BOTH)
+@pytest.mark.parametrize(
+    "worse",
+    [
+        lambda pixels, step: noisy(pixels, 4 * step),
+        lambda pixels, step: blurred(pixels, 0.6 * step),
+        lambda pixels, step: jpeg(pixels, 100 - 22 * step),
+    ],
+    ids=["noise", "blur", "jpeg"],
+)
+def test_more_damage_is_worse(photos, metric, worse):
+    for pixels in photos.values():
+        found = [metric(worse(pixels, step), pixels) for step in (1, 2, 3, 4)]
+        assert found == sorted(found, reverse=True) and len(set(found)) == 4
+
+
+@pytest.mark.parametrize("metric", BOTH)
+def test_order_does_not_matter(photo, metric):
+    bad = noisy(photo, 10)
+    assert metric(photo, bad) == pytest.approx(metric(bad, photo), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", BOTH)
+@pytest.mark.parametrize("y", [False, True])
+def test_depths_are_comparable(photo, metric, y):
+    bad = noisy(photo, 10)
+    wanted = metric(photo, bad, luma=y)
+    assert metric(photo, bad.astype(np.uint16) * 257, luma=y) == pytest.approx(wanted, abs=1e-9)
+    assert metric(photo.astype(np.float32) / 255, bad, luma=y) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_sixteen_bits_are_not_rounded_to_eight():
+    dark = np.full((16, 16), 1000, np.uint16)
+    assert psnr(dark, dark + 1) == pytest.approx(20 * math.log10(65535))
+
+
+@pytest.mark.parametrize("metric", BOTH)
+@pytest.mark.parametrize("y", [False, True])
+def test_grey_counts_alike_however_it_is_stored(photo, metric, y):
+    grey, bad = photo[..., 1], noisy(photo[..., 1], 12)
+    wanted = metric(np.dstack([grey] * 3), np.dstack([bad] * 3), luma=y)
+    for one, other in [
+        (grey, bad),
+        (grey[..., None], bad[..., None]),
+        (grey, np.dstack([bad] * 3)),
+    ]:
+        assert metric(one, other, luma=y) == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", BOTH)
+def test_a_border_does_not_count(photo, metric):
+    framed = photo.copy()
+    framed[:5], framed[-5:], framed[:, :5], framed[:, -5:] = 0, 0, 0, 0
+    assert metric(framed, photo, border=4) < (60 if metric is psnr else 1)
+    assert metric(framed, photo, border=5) == metric(photo, photo)
+
+
+@pytest.mark.parametrize("height", [255, 256, 257, 266, 267, 522])
+def test_any_height_is_measured_whole(photo, height):
+    one, other = photo[:height, :40], noisy(photo[:height, :40], 9)
+    by_hand = np.mean([slow_ssim(*np.float64([one[..., c], other[..., c]])) for c in range(3)])
+    assert ssim(one, other) == pytest.approx(by_hand, abs=1e-10)
+    error = np.mean((np.float64(one) - other) ** 2)
+    assert psnr(one, other) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-9)
+
+
+def test_small_pictures():
+    tiny = np.zeros((1, 1, 3), np.uint8)
+    assert psnr(tiny, tiny + 255) == pytest.approx(0)
+    with pytest.raises(UnfitError, match="1x1 is less than SSIM's window of 11x11"):
+        ssim(tiny, tiny)
+    eleven = np.zeros((11, 11), np.uint8)
+    assert ssim(eleven, eleven) == 1
+    with pytest.raises(UnfitError, match="9x9"):
+        ssim(eleven, eleven, border=1)
+    with pytest.raises(UnfitError, match="11x11 is nothing without a border of 6"):
+        psnr(eleven, eleven, border=6)
+
+
+@pytest.mark.parametrize("metric", BOTH)
+def test_what_cannot_be_compared_is_refused(photo, metric):
+    with pytest.raises(UnfitError, match="576x576 and 575x576 cannot be compared"):
+        metric(photo, photo[:, :-1])
+    with pytest.raises(ValueError, match="not \\(576, 576, 4\\)"):
+        metric(np.dstack([photo, photo[..., 0]]), photo)
+    with pytest.raises(ValueError, match="not int64"):
+        metric(photo.astype(np.int64), photo)
+    with pytest.raises(ValueError, match="border"):
+        metric(photo, photo, border=-1)

@@ -1,0 +1,8 @@
+"""How good a picture is: pure functions of arrays. No torch, unless a perceptual one is called."""
+
+from __future__ import annotations
+
+from upscale.metrics.fidelity import psnr, ssim
+from upscale.metrics.samples import UnfitError
+
+__all__ = ["UnfitError", "psnr", "ssim"]
