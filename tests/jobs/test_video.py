@@ -44,7 +44,11 @@ def upscale(source, output, *upscalers, settings=None, identity=None, steps=None
     steps = [] if steps is None else steps
     upscalers = upscalers or (Doubling(),)
     return run_film(
-        job, upscalers, identity or {"model": "doubling"}, lambda *step: steps.append(step)
+        job,
+        upscalers,
+        identity or {"model": "doubling"},
+        lambda *step: steps.append(step),
+        [].append,
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from upscale.jobs.video import FilmJob, FilmReport, FilmSettings, FrameProgress
 
 _CODECS = "x264, x265, svt-av1, vp9, prores, ffv1, h264_nvenc, hevc_nvenc or av1_nvenc"
-_LOST_SHOWN = 5
+_TIMES_SHOWN = 5
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -173,9 +173,14 @@ def upscale_film(
     if not options.report.quiet:
         _announce(session, job)
     upscalers, identity = _upscalers(session, options)
+
+    def tell(line: str) -> None:
+        if not options.report.quiet:
+            session.say(f"note: {line}")
+
     try:
         with _shown(session, options) as progress:
-            report = run_film(job, upscalers, identity, progress)
+            report = run_film(job, upscalers, identity, progress, tell)
     except KeyboardInterrupt:
         session.say(f"{output}: the same command goes on from what is done")
         raise
@@ -241,16 +246,27 @@ def _shown(session: Session, options: Options) -> Generator[FrameProgress]:
         return
     from upscale.cli.bars import Bars
 
-    bars = Bars(session.stderr, 1, ("film",))
-    bars.start_picture("film", "frames")
+    bars: Bars | None = None
 
     def advance(done: int, total: int) -> None:
+        nonlocal bars
+        if bars is None:  # not before all notes are said
+            bars = Bars(session.stderr, 1, ("film",))
+            bars.start_picture("film", "frames")
         bars.advance("film", done, total)
 
     try:
         yield advance
     finally:
-        bars.stop()
+        if bars is not None:
+            bars.stop()
+
+
+def _frames(times: tuple[float, ...]) -> str:
+    """How many frames, and when."""
+    listed = ", ".join(f"{time:.3f} s" for time in times[:_TIMES_SHOWN])
+    more = " and more" if len(times) > _TIMES_SHOWN else ""
+    return f"{len(times)} frame{'s' * (len(times) > 1)} at {listed}{more}"
 
 
 def _conclude(session: Session, job: FilmJob, report: FilmReport, options: Options) -> None:
@@ -261,12 +277,13 @@ def _conclude(session: Session, job: FilmJob, report: FilmReport, options: Optio
         session.out(str(job.output))
     if options.report.quiet:
         return
-    for note in report.notes[len(job.notes) :]:
-        session.say(f"note: {note}")
-    if report.lost:
-        times = ", ".join(f"{time:.3f} s" for time in report.lost[:_LOST_SHOWN])
-        more = " and more" if len(report.lost) > _LOST_SHOWN else ""
-        session.say(f"note: {len(report.lost)} frames could not be decoded, at {times}{more}")
+    for what, times in (
+        ("could not be decoded", report.lost),
+        ("are damaged in part", report.damaged),
+        ("had another size or format than the film", report.resized),
+    ):
+        if times:
+            session.say(f"note: {_frames(times)} {what}")
     rate = (report.frames - report.resumed) / max(report.seconds, 1e-9)
     session.say(
         f"{report.frames} frames in {report.seconds:.1f} s, {rate:.2f} a second; "

@@ -79,8 +79,7 @@ def read_ahead(
 class WriteBehind(Generic[T]):
     """Hands items to a thread that works on them in order, `depth` of them at most on the way.
 
-    As a context manager it waits for all of them at the end; when the block fails, what has not
-    begun is left out.
+    As a context manager it waits for all of them at the end, also when the block fails.
 
     Args:
         work: What is done with each.
@@ -95,7 +94,6 @@ class WriteBehind(Generic[T]):
         self._queue: Queue[T | _End] = Queue(depth)
         self._waiting = waiting or Waiting()
         self._error: BaseException | None = None
-        self._dropping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upscale-write")
 
     def __enter__(self) -> WriteBehind[T]:
@@ -103,8 +101,6 @@ class WriteBehind(Generic[T]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._dropping.set()
         self._queue.put(_End())
         self._thread.join()
         if kind is None and self._error is not None:
@@ -124,7 +120,7 @@ class WriteBehind(Generic[T]):
 
     def _run(self) -> None:
         while not isinstance(item := self._queue.get(), _End):
-            if self._dropping.is_set() or self._error is not None:
+            if self._error is not None:
                 continue
             try:
                 self._work(item)

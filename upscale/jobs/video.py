@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 
 from upscale.errors import OutputError, VideoError
-from upscale.jobs.frames import FrameEnlarger
 from upscale.jobs.image import PictureUpscaler
-from upscale.jobs.pipeline import Waiting, WriteBehind, read_ahead
+from upscale.jobs.segments import Segments
 from upscale.pictures.names import shown
 from upscale.pictures.publish import refuse_existing
 from upscale.video.encoding import Encoder, Encoding, encoder_for
-from upscale.video.film import Film, VideoFrame
+from upscale.video.film import Film
 from upscale.video.join import join
 from upscale.video.output import Span, whole
 from upscale.video.probe import probe
-from upscale.video.reader import read_frames
-from upscale.video.segments import Segment, Work, identity_of_encoder, identity_of_source
+from upscale.video.segments import Work, identity_of_encoder, identity_of_source
 from upscale.video.streams import plan_streams
-from upscale.video.writer import SegmentWriter
 
-_FRAMES_AHEAD, _FRAMES_BEHIND = 3, 3
 _PQ, _HLG = 16, 18
 
 FrameProgress = Callable[[int, int], None]
@@ -81,6 +74,8 @@ class FilmReport:
         resumed: Of those, done by an earlier run.
         computed: Sent through the network in this run; the others repeat the one before.
         lost: Times in seconds of frames that could not be decoded.
+        damaged: Times in seconds of frames that the decoder could only guess in part.
+        resized: Times in seconds of frames that had another size or pixel format than the film.
         notes: What the output does not hold of the source, a line each.
         waited_for_reading: Seconds that the network waited for frames.
         waited_for_writing: Seconds that it waited for the encoder.
@@ -91,6 +86,8 @@ class FilmReport:
     resumed: int = 0
     computed: int = 0
     lost: tuple[float, ...] = ()
+    damaged: tuple[float, ...] = ()
+    resized: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     waited_for_reading: float = 0.0
     waited_for_writing: float = 0.0
@@ -135,6 +132,7 @@ def run_film(
     upscalers: Sequence[PictureUpscaler],
     identity: Mapping[str, str],
     progress: FrameProgress,
+    tell: Callable[[str], None],
 ) -> FilmReport:
     """Do a film, or what an earlier run has left of it.
 
@@ -146,6 +144,7 @@ def run_film(
         upscalers: One for each device.
         identity: All on which the frames depend beside source and encoder, by name.
         progress: Told of every frame.
+        tell: Told what cannot be carried, a line each, before any frame is computed.
 
     Raises:
         VideoError: The source cannot be read (any more).
@@ -159,9 +158,10 @@ def run_film(
         streams = plan_streams(
             job.film, job.encoder, job.output, work.folder, strict=job.settings.strict
         )
+        for line in streams.lost:
+            tell(line)
         report.notes += streams.lost
-        report.resumed = len(job.times) - sum(len(each.times) for each in work.to_do)
-        _Segments(job, work, report, progress).run(upscalers)
+        _enlarge(job, work, upscalers, report, progress)
         joined = join(
             job.output,
             job.film,
@@ -171,87 +171,50 @@ def run_film(
             span=job.span,
             overwrite=job.settings.overwrite,
         )
-        lost = sorted({*work.lost, *(job.film.lost if job.span is None else ())})
-        report.lost = tuple(float(time * job.film.time_base) for time in lost)
+        _note_flaws(job, work, report)
         work.remove()
     report.frames = joined.frames
     report.seconds = perf_counter() - began
     return report
 
 
-class _Segments:
-    """The segments that are to be done, shared by the devices."""
+def _enlarge(
+    job: FilmJob,
+    work: Work,
+    upscalers: Sequence[PictureUpscaler],
+    report: FilmReport,
+    progress: FrameProgress,
+) -> None:
+    """Do the segments that are to do."""
+    total = len(job.times)
+    done = report.resumed = total - sum(len(each.times) for each in work.to_do)
+    progress(done, total)
 
-    def __init__(
-        self, job: FilmJob, work: Work, report: FilmReport, progress: FrameProgress
-    ) -> None:
-        self._job = job
-        self._work = work
-        self._report = report
-        self._progress = progress
-        self._left = deque(work.to_do)
-        self._done = report.resumed
-        self._lock = threading.Lock()
-        self._stopping = threading.Event()
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
 
-    def run(self, upscalers: Sequence[PictureUpscaler]) -> None:
-        """Do all segments; the first failure ends the others at their next frame."""
-        self._progress(self._done, len(self._job.times))
-        with ThreadPoolExecutor(len(upscalers), "upscale-film") as pool:
-            running = [pool.submit(self._take, upscaler) for upscaler in upscalers]
-            try:
-                for each in running:
-                    each.result()
-            finally:
-                self._stopping.set()
+    deinterlace = job.settings.deinterlace
+    segments = Segments(job.film, job.encoder, work, deinterlace=deinterlace, advance=advance)
+    effort = segments.run(upscalers)
+    report.computed = effort.computed
+    report.waited_for_reading = effort.waiting.for_input
+    report.waited_for_writing = effort.waiting.for_output
 
-    def _take(self, upscaler: PictureUpscaler) -> None:
-        try:
-            while (segment := self._next()) is not None:
-                self._one(segment, upscaler)
-        except BaseException:
-            self._stopping.set()
-            raise
 
-    def _next(self) -> Segment | None:
-        with self._lock:
-            return None if self._stopping.is_set() or not self._left else self._left.popleft()
+def _note_flaws(job: FilmJob, work: Work, report: FilmReport) -> None:
+    """Say what is wrong with frames, by all runs together."""
 
-    def _one(self, segment: Segment, upscaler: PictureUpscaler) -> None:
-        job, waiting = self._job, Waiting()
-        enlarger = FrameEnlarger(job.film, job.encoder, upscaler)
-        reader = read_frames(
-            job.film,
-            start_pts=segment.times[0],
-            stop_pts=segment.times[-1] + 1,
-            deinterlace=job.settings.deinterlace,
-        )
-        with (
-            SegmentWriter(self._work.path_for(segment), job.encoder) as file,
-            read_ahead(self._while_wanted(reader), _FRAMES_AHEAD, waiting) as frames,
-            WriteBehind(file.write, _FRAMES_BEHIND, waiting) as writer,
-        ):
-            for frame in frames:
-                writer.put(enlarger.enlarge(frame))
-                self._count()
-        if self._stopping.is_set():
-            return
-        with self._lock:
-            self._work.finish(segment, file.times)
-            self._report.computed += enlarger.computed
-            self._report.waited_for_reading += waiting.for_input
-            self._report.waited_for_writing += waiting.for_output
+    def seconds(times: Iterable[int]) -> tuple[float, ...]:
+        return tuple(float(time * job.film.time_base) for time in sorted(set(times)))
 
-    def _while_wanted(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        for frame in frames:
-            if self._stopping.is_set():
-                return
-            yield frame
-
-    def _count(self) -> None:
-        with self._lock:
-            self._done += 1
-            self._progress(self._done, len(self._job.times))
+    ends = job.times[0], job.times[-1]
+    never_there = job.film.lost
+    if job.span is not None:
+        never_there = (time for time in job.film.lost if ends[0] <= time <= ends[1])
+    report.lost = seconds((*work.lost, *never_there))
+    report.damaged, report.resized = seconds(work.flaws.damaged), seconds(work.flaws.resized)
 
 
 def _wanted(film: Film, settings: FilmSettings) -> Iterator[int]:

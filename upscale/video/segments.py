@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +53,30 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Flaws:
+    """What was wrong with frames that a segment has nevertheless.
+
+    Attributes:
+        damaged: Times of those that the decoder could only guess in part.
+        resized: Times of those of another size or pixel format, brought to the film's.
+    """
+
+    damaged: tuple[int, ...] = ()
+    resized: tuple[int, ...] = ()
+
+
+_NO_FLAWS = Flaws()
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What the journal says of a finished segment.
 
     Attributes:
         segment: Its number.
         lost: Times of frames that should be in it and could not be decoded.
+        damaged: As in `Flaws`.
+        resized: As in `Flaws`.
         delay: By how many frames decoding has to run ahead of presentation.
         frames: How many it has.
         first: Time of its first frame; None where it has none.
@@ -68,6 +86,8 @@ class Entry:
 
     segment: int
     lost: tuple[int, ...]
+    damaged: tuple[int, ...]
+    resized: tuple[int, ...]
     delay: int
     frames: int
     first: int | None
@@ -190,14 +210,21 @@ class Work:
     @property
     def lost(self) -> tuple[int, ...]:
         """Times of frames that could not be decoded, in finished segments."""
-        entries = (self._entries.get(each.number) for each in self.segments)
-        return tuple(time for entry in entries if entry for time in entry.lost)
+        return tuple(time for entry in self._finished() for time in entry.lost)
+
+    @property
+    def flaws(self) -> Flaws:
+        """What is wrong with frames of finished segments."""
+        return Flaws(
+            tuple(time for entry in self._finished() for time in entry.damaged),
+            tuple(time for entry in self._finished() for time in entry.resized),
+        )
 
     def path_for(self, segment: Segment) -> Path:
         """Where a segment is to be written before it is finished."""
         return self.folder / f"seg-{segment.number:06d}.part"
 
-    def finish(self, segment: Segment, times: Sequence[int]) -> None:
+    def finish(self, segment: Segment, times: Sequence[int], flaws: Flaws = _NO_FLAWS) -> None:
         """Enter a segment into the journal, once its file is written and closed.
 
         Segments may be finished in any order, but by one thread at a time.
@@ -205,6 +232,7 @@ class Work:
         Args:
             segment: One of `to_do`; `path_for` it lies its file.
             times: Of the frames in it: all that it should have, except those that are lost.
+            flaws: What is wrong with them.
 
         Raises:
             OutputError: The file cannot be kept, or does not hold these frames.
@@ -224,6 +252,8 @@ class Work:
             entry = Entry(
                 segment=segment.number,
                 lost=tuple(lost),
+                damaged=flaws.damaged,
+                resized=flaws.resized,
                 delay=delay,
                 frames=len(times),
                 first=times[0] if times else None,
@@ -244,6 +274,10 @@ class Work:
             self._lock.release()
             (self.folder / _LOCK).unlink(missing_ok=True)
             self.folder.rmdir()
+
+    def _finished(self) -> Iterator[Entry]:
+        """Entries of finished segments, in the film's order."""
+        return (self._entries[number] for number in sorted(self._entries))
 
     def _part(self, segment: Segment, entry: Entry) -> Part:
         lost = set(entry.lost)
@@ -381,6 +415,7 @@ def _entry(line: bytes) -> Entry | None:
         fields: dict[str, Any] = json.loads(line)
         if type(fields["segment"]) is not int:
             return None
-        return Entry(**{**fields, "lost": tuple(fields["lost"])})  # pyright: ignore[reportArgumentType]
+        times = {name: tuple(fields[name]) for name in ("lost", "damaged", "resized")}
+        return Entry(**{**fields, **times})  # pyright: ignore[reportArgumentType]
     except (ValueError, TypeError, KeyError):
         return None

@@ -117,6 +117,13 @@ class SegmentWriter:
             )
         return self._packets
 
+    def abandon(self) -> None:
+        """Close the file as it is, if it is open: it may lack frames."""
+        if self._open:
+            self._open = False
+            with suppress(FFmpegError, OSError):
+                self._container.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -128,10 +135,8 @@ class SegmentWriter:
     ) -> None:
         if kind is None:
             self.close()
-        elif self._open:
-            self._open = False
-            with suppress(FFmpegError, OSError):
-                self._container.close()
+        else:
+            self.abandon()
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         try:
