@@ -110,6 +110,26 @@ def test_a_run_that_was_ended_goes_on_where_it_was(error, tmp_path, monkeypatch)
     assert not folder_for(output).exists()
 
 
+def test_a_source_that_vanishes_leaves_work_that_can_be_taken_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.segments.__defaults__", (8,))
+    source, away = make_kind("vfr", tmp_path), tmp_path / "away.mp4"
+
+    class Vanishing(Doubling):
+        def run(self, *arguments, **more):
+            if self.runs == 20:
+                source.rename(away)
+            return super().run(*arguments, **more)
+
+    whole, output = tmp_path / "whole.mkv", tmp_path / "out.mkv"
+    upscale(source, whole)
+    with pytest.raises(VideoError, match=source.name):
+        upscale(source, output, Vanishing())
+    assert not output.exists()
+    away.rename(source)
+    assert upscale(source, output).resumed >= 16
+    assert decoded(output) == decoded(whole)
+
+
 def decoded(path):
     film = probe(path)
     return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(film)]
