@@ -24,13 +24,16 @@ def source(tmp_path) -> Path:
     return rich(tmp_path)
 
 
-def plan_for(source: Film, name: str, folder: Path, **asked) -> StreamPlan:
-    return plan_streams(source, settle(source, name), Path(name), folder, **asked)
+def plan_for(
+    source: Film, name: str, folder: Path, codec: str | None = None, **asked
+) -> StreamPlan:
+    encoder = settle(source, name, codec=codec)
+    return plan_streams(source, encoder, Path(name), folder, **asked)
 
 
-def upscaled(source: Film, name: str, folder: Path) -> Path:
+def upscaled(source: Film, name: str, folder: Path, **asked) -> Path:
     """The whole way, with frames made by hand."""
-    encoder = settle(source, name)
+    encoder = settle(source, name, **asked)
     plan = plan_streams(source, encoder, Path(name), folder)
     join(folder / name, source, encoder, plan, segment_files(folder, encoder, source.plan))
     return folder / name
@@ -201,19 +204,44 @@ def test_matroska_keeps_turns_and_says_what_else_is_lost(tmp_path):
     assert probe(upscaled(turned, "out.mkv", tmp_path)).rotation == turned.rotation
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv"])
-def test_the_shape_of_pixels_is_kept(name, tmp_path):
-    clip = Clip(even(5), sample_aspect=Fraction(16, 11))
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [
+        ("x264", "out.mp4"),
+        ("x264", "out.mov"),
+        ("x264", "out.mkv"),
+        ("vp9", "out.mp4"),
+        ("vp9", "out.webm"),
+        ("svt-av1", "out.webm"),
+        ("ffv1", "out.mkv"),
+        ("prores", "out.mov"),
+        ("prores", "out.mkv"),
+    ],
+)
+@pytest.mark.parametrize("shape", [Fraction(16, 11), Fraction(9, 20)])
+def test_the_shape_of_pixels_is_kept(codec, name, shape, tmp_path):
+    clip = Clip(even(5), sample_aspect=shape)
     found = probe(make(clip, tmp_path / "clip.mp4"))
-    assert plan_for(found, name, tmp_path).lost == ()
-    assert probe(upscaled(found, name, tmp_path)).sample_aspect == Fraction(16, 11)
+    assert plan_for(found, name, tmp_path, codec=codec).lost == ()
+    made = upscaled(found, name, tmp_path, codec=codec)
+    assert probe(made).sample_aspect == shape
+    with av.open(str(made)) as container:
+        assert "stereo_mode" not in container.streams.video[0].metadata
+        assert len(list(container.decode(video=0))) == 5
 
 
 def test_where_the_shape_of_pixels_cannot_be_kept_it_is_said(tmp_path):
-    clip = Clip(even(5), sample_aspect=Fraction(16, 11))
-    found = probe(make(clip, tmp_path / "clip.mp4"))
-    (said,) = plan_for(found, "out.webm", tmp_path).lost
-    assert said == "vp9 in webm cannot hold the pixels' shape, 16/11"
+    """A header has no room for two things at once."""
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
+        stream.metadata["stereo_mode"] = "anaglyph_cyan_red"
+        container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode(None))
+    (said,) = plan_for(probe(path), "out.mkv", tmp_path, codec="ffv1").lost
+    assert said == "ffv1 in matroska cannot hold the pixels' shape, 16/11"
 
 
 def test_a_film_without_anything_beside_needs_no_streams(tmp_path):

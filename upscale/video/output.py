@@ -24,6 +24,8 @@ from av.video.stream import VideoStream
 
 from upscale.video.encoding import Encoder, tag_picture
 from upscale.video.film import Film
+from upscale.video.matroska import CONTAINERS as MATROSKA
+from upscale.video.matroska import NO_CHECKSUMS, PLACEHOLDER, set_pixel_shape
 from upscale.video.opening import opened
 
 if TYPE_CHECKING:
@@ -121,11 +123,14 @@ class Output:
         span: Span | None = None,
         steady: bool = True,
     ) -> None:
+        self._path = path
         self._film = film
         self._span = span or whole(film)
+        self._encoder = encoder
         self._kind = encoder.container
         with ExitStack() as stack:
             self._source = stack.enter_context(opened(film.path))
+            self._shape = _shape_to_add(film, encoder, self._source)
             template = stack.enter_context(av.open(f"file:{segment}")).streams.video[0]
             options = _container_options(film, encoder, plan, self._source)
             self._container = stack.enter_context(
@@ -147,6 +152,9 @@ class Output:
         trace: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+        if kind is None and self._shape is not None:
+            size = self._encoder.width, self._encoder.height
+            set_pixel_shape(self._path, size, self._shape)
 
     def mux(self, packet: Packet[Any]) -> None:
         """Write a packet of the picture, or one of `packets`."""
@@ -186,6 +194,8 @@ class Output:
         stream.metadata.update(_stream_tags(origin))
         if film.timecode is not None:
             stream.metadata["timecode"] = film.timecode
+        if self._shape is not None:
+            stream.metadata.update(PLACEHOLDER)
         stream.disposition = origin.disposition
         return stream
 
@@ -297,7 +307,9 @@ def _container_options(
 ) -> dict[str, str]:
     if encoder.container not in ("mp4", "mov"):
         # Sound may start before time zero; else everything would be moved on for its sake.
-        return {"avoid_negative_ts": "disabled"}
+        options = {"avoid_negative_ts": "disabled"}
+        # A header that is changed afterwards can have no checksum.
+        return options if _shape_to_add(film, encoder, source) is None else options | NO_CHECKSUMS
     flags = "+faststart+use_metadata_tags" if plan.any_tag else "+faststart"
     # Delays of streams are counted in this unit, 1 ms if nothing is said.
     picture = film.time_base.denominator
@@ -305,6 +317,15 @@ def _container_options(
     scale = math.lcm(1000, picture, *filter(None, sounds))
     scale = scale if scale <= _LARGEST_TIMESCALE else picture
     return {"movflags": flags, "movie_timescale": str(min(scale, 2**31 - 1))}
+
+
+def _shape_to_add(film: Film, encoder: Encoder, source: InputContainer) -> Fraction | None:
+    """The shape of pixels where it has to be added to a complete file."""
+    if encoder.container not in MATROSKA or encoder.sample_aspect in (None, 1):
+        return None
+    # There is no room in a film that is made of two pictures side by side.
+    taken = PLACEHOLDER.keys() & source.streams[film.stream].metadata.keys()
+    return None if taken else encoder.sample_aspect
 
 
 def _enlarged(matrix: Sequence[int], ratio: float) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Self, cast
 
@@ -41,6 +42,7 @@ _PHONE_TAG = "com."
 """How the tags of telephones begin, such as com.apple.quicktime.make."""
 
 _TRIED_PACKETS = 2000
+_SHAPE_TOLERANCE = Fraction(1, 250)
 
 
 def plan_streams(
@@ -199,7 +201,7 @@ def _forgotten(
     if source.chapters() and not result.chapters():
         yield f"{place} cannot hold chapters"
     picture = result.streams.video[0]
-    if film.sample_aspect not in (None, 1, picture.sample_aspect_ratio):
+    if _differ(film.sample_aspect, picture.sample_aspect_ratio):
         yield f"{encoder.codec} in {place} cannot hold the pixels' shape, {film.sample_aspect}"
     if _turn(film.display_matrix) != _turn(_display_matrix(result)):
         yield f"{place} cannot hold that the picture is turned or mirrored"
@@ -207,6 +209,11 @@ def _forgotten(
         stream = source.streams[carried.index]
         if not _is_in_header(stream):
             yield from _changes(stream, copy, place)
+
+
+def _differ(one: Fraction | None, other: Fraction | None) -> bool:
+    """Whether shapes of pixels are others by more than the rounding of a header."""
+    return abs((one or 1) / (other or Fraction(1)) - 1) > _SHAPE_TOLERANCE
 
 
 def _changes(stream: Stream, copy: Stream, place: str) -> Iterator[str]:
