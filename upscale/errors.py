@@ -60,3 +60,7 @@ class DeviceError(UpscaleError):
 
 class MemoryExhaustedError(UpscaleError):
     """The smallest tile still does not fit memory."""
+
+
+class TrainingError(UpscaleError):
+    """A recipe, data set or training run cannot be used."""
