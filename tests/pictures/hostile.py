@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.damage import damaged
 from upscale.errors import PictureError
 from upscale.pictures import (
     Frame,
@@ -90,21 +91,6 @@ def foreign(pixels: np.ndarray, format: str) -> bytes:
     target = io.BytesIO()
     Image.fromarray(flat).save(target, format)
     return target.getvalue()
-
-
-def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
-    """A few bytes changed, or some cut out, or an end missing."""
-    data = bytearray(whole)
-    kind = rng.integers(4)
-    if kind == 0:
-        return bytes(data[: rng.integers(1, len(data))])
-    if kind == 1:
-        start = rng.integers(len(data))
-        del data[start : start + rng.integers(1, 40)]
-        return bytes(data)
-    for place in rng.integers(0, len(data), rng.integers(1, 9)):
-        data[place] = rng.integers(256) if kind == 2 else data[place] ^ (1 << rng.integers(8))
-    return bytes(data)
 
 
 def fuzz(format: str, cases: int, seed: int) -> None:

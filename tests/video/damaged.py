@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.damage import damaged
 from tests.video import clips
 from upscale.errors import VideoError
 from upscale.video import Film, probe, read_frames
@@ -22,6 +23,7 @@ FRAMES = 24
 # Fewer that are missing at the end may be taken for the rounding of headers.
 TOLERATED = 3
 MOST_FRAMES = 400
+LONGEST_CUT = 2000
 LOSSY = {"g": "8", "bf": "2"}
 KINDS = {
     "mp4": ("libx264", "mp4", {"x264-params": "keyint=8:open-gop=1:qp=0"}, {}),
@@ -52,21 +54,6 @@ def good(kind: str, folder: Path) -> Path:
         container_options=container_options,
     )
     return clips.make(clip, folder / f"good.{container}")
-
-
-def damage(whole: bytes, rng: np.random.Generator) -> bytes:
-    """A few bytes changed, or some cut out, or an end missing."""
-    data = bytearray(whole)
-    kind = rng.integers(4)
-    if kind == 0:
-        return bytes(data[: rng.integers(1, len(data))])
-    if kind == 1:
-        start = rng.integers(len(data))
-        del data[start : start + rng.integers(1, 2000)]
-        return bytes(data)
-    for place in rng.integers(0, len(data), rng.integers(1, 9)):
-        data[place] = rng.integers(256) if kind == 2 else data[place] ^ (1 << rng.integers(8))
-    return bytes(data)
 
 
 def outcome(path: Path) -> str:
@@ -103,7 +90,7 @@ def main(folder: Path, kind: str, cases: int, seed: int) -> None:
     whole = path.read_bytes()
     bad = folder / f"bad{path.suffix}"
     for number in range(cases):
-        bad.write_bytes(damage(whole, rng))
+        bad.write_bytes(damaged(whole, rng, LONGEST_CUT))
         print(f"{number}", end=" ", flush=True)
         print(outcome(bad), flush=True)
 

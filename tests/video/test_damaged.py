@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.damage import run_limited
 from tests.video.damaged import KINDS
 
 PROGRAM = Path(__file__).with_name("damaged.py")
 MEMORY = 4 * 1024**3
-SECONDS_OF_WORK = 300
 CASES = 120
 # Nothing in these says how much there ought to be.
 UNTOLD = {"ts", "gif", "raw"}
@@ -21,25 +19,10 @@ UNTOLD = {"ts", "gif", "raw"}
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 
 
-def limited():
-    """Bounds memory, and work rather than time: a hang burns its share and is killed."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_OF_WORK, SECONDS_OF_WORK))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_films_end_in_frames_or_one_line(kind, tmp_path):
     """Longer runs are made by hand: `python tests/video/damaged.py FOLDER mkv 10000 7`."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), str(tmp_path), kind, str(CASES), "3"],
-        capture_output=True,
-        text=True,
-        preexec_fn=limited,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[2])},
-    )
+    done = run_limited(PROGRAM, tmp_path, kind, CASES, 3, memory=MEMORY)
     assert done.returncode == 0, (done.stdout[-40:], done.stderr[-2000:])
     assert "Traceback" not in done.stderr
     said = done.stdout.split()[1::2]
