@@ -40,6 +40,7 @@ from upscale.pictures.formats import (
 )
 from upscale.pictures.names import shown
 from upscale.pictures.picture import DEFAULT_MAX_PIXELS, Frame, Origin, Picture, Sequence
+from upscale.pictures.refusals import refusals
 
 _T = TypeVar("_T")
 
@@ -172,23 +173,11 @@ def _opened(source: Path | bytes) -> Generator[tuple[str, BinaryIO]]:
         yield "the picture", io.BytesIO(source)
         return
     name = shown(source)
-    try:
-        with source.open("rb") as file:
-            mode = source.stat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-                raise PictureError(f"{name}: is not a file; give a picture file")
-            yield name, file if stat.S_ISREG(mode) else io.BytesIO(file.read())
-    except FileNotFoundError:
-        raise PictureError(f"{name}: does not exist; check the name") from None
-    except IsADirectoryError:
-        raise PictureError(f"{name}: is a folder; give a picture file") from None
-    except PermissionError:
-        raise PictureError(f"{name}: cannot be opened; you lack the permission") from None
-    except MemoryError:
-        raise PictureError(f"{name}: needs more memory than there is") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PictureError(f"{name}: cannot be read ({reason}); check the file") from error
+    with refusals(source, PictureError, "a picture file"), source.open("rb") as file:
+        mode = source.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise PictureError(f"{name}: is not a file; give a picture file")
+        yield name, file if stat.S_ISREG(mode) else io.BytesIO(file.read())
 
 
 def _format(name: str, file: BinaryIO, source: Path | bytes) -> Format:

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 
 from upscale.errors import VideoError
 from upscale.pictures.names import shown
+from upscale.pictures.refusals import refusals
 
 DEFAULT_MAX_PIXELS = 1 << 27
 # Lists of other files, which a film from elsewhere could name at will, and text shown as pictures.
@@ -45,27 +46,6 @@ _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition
 
 
 @contextmanager
-def refusals(path: Path) -> Generator[None]:
-    """Turn what the operating system and FFmpeg say of a file into one line."""
-    name = shown(path)
-    try:
-        yield
-    except FileNotFoundError:
-        raise VideoError(f"{name}: does not exist; check the name") from None
-    except IsADirectoryError:
-        raise VideoError(f"{name}: is a folder; give a film") from None
-    except PermissionError:
-        raise VideoError(f"{name}: cannot be opened; you lack the permission") from None
-    except MemoryError:
-        raise VideoError(f"{name}: needs more memory than there is") from None
-    except (FFmpegError, OSError) as error:
-        reason = error.strerror or type(error).__name__
-        raise VideoError(
-            f"{name}: is no film, or its header is damaged ({reason}); check the file"
-        ) from error
-
-
-@contextmanager
 def opened(path: Path) -> Generator[InputContainer]:
     """A film's file, opened for reading and closed at the end.
 
@@ -81,7 +61,8 @@ def opened(path: Path) -> Generator[InputContainer]:
         "fflags": "+genpts",
         "max_pixels": str(DEFAULT_MAX_PIXELS),
     }
-    with refusals(path):
+    told = "is no film, or its header is damaged"
+    with refusals(path, VideoError, "a film", others=(FFmpegError, OSError), told=told):
         container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     with container:
         yield container
