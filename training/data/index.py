@@ -1,0 +1,109 @@
+"""Lists of pictures: a folder's, and those in text files as BasicSR and Real-ESRGAN write them.
+
+A line is `name (height,width,channels)`, a plain `name`, or for pairs `good name, bad name`; names
+are relative to the folder of the data set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from upscale.errors import TrainingError
+from upscale.pictures import is_picture_name
+from upscale.pictures.names import shown
+from upscale.pictures.publish import one_line, publish
+
+_SHAPE = re.compile(r"(?P<name>.+?) \((?P<height>\d+), ?(?P<width>\d+)(?:, ?\d+)?\)(?: \d+)?")
+_BETWEEN = ", "
+_ENCODING = "utf-8"
+_ERRORS = "surrogateescape"
+"""Names that are not UTF-8 go through unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A picture of an index.
+
+    Attributes:
+        name: Relative to the folder of the data set.
+        size: (width, height), where the index says it.
+        low: The name of its bad partner, relative to the folder of those.
+    """
+
+    name: str
+    size: tuple[int, int] | None = None
+    low: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Line:
+        """Read a line without its end."""
+        match = _SHAPE.fullmatch(text)
+        if match:
+            return cls(match["name"], (int(match["width"]), int(match["height"])))
+        name, _, low = text.partition(_BETWEEN)
+        return cls(name, low=low) if low else cls(text)
+
+    def __str__(self) -> str:
+        if self.low is not None:
+            return f"{self.name}{_BETWEEN}{self.low}"
+        return self.name if self.size is None else f"{self.name} ({self.size[1]},{self.size[0]},3)"
+
+
+def read_index(path: Path) -> tuple[Line, ...]:
+    """Read an index, ours or an official `meta_info` file.
+
+    Raises:
+        TrainingError: It cannot be read, or names nothing.
+    """
+    try:
+        text = path.read_text(_ENCODING, _ERRORS)
+    except OSError as error:
+        raise TrainingError(f"{shown(path)}: cannot be read ({one_line(error)})") from error
+    lines = tuple(Line.parse(line.strip()) for line in text.split("\n") if line.strip())
+    if not lines:
+        raise TrainingError(f"{shown(path)}: names no pictures; give an index, a name a line")
+    return lines
+
+
+def write_index(path: Path, lines: Iterable[Line], *, overwrite: bool = False) -> None:
+    """Write an index, whole.
+
+    Raises:
+        OutputError: It exists, or cannot be written.
+    """
+    content = "".join(f"{line}\n" for line in lines).encode(_ENCODING, _ERRORS)
+
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    publish(path, write, overwrite=overwrite)
+
+
+def pictures_below(folder: Path) -> list[str]:
+    """The pictures in a folder and the folders in it, as relative names with `/`, sorted.
+
+    What has the suffix of no picture format, and what starts with a dot, is passed over.
+
+    Raises:
+        TrainingError: It is no folder, or a folder in it cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        name = shown(Path(error.filename))
+        raise TrainingError(f"{name}: cannot be read ({one_line(error)})") from error
+
+    found: list[str] = []
+    for here, below, names in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        relative = Path(here).relative_to(folder)
+        found += [
+            (relative / name).as_posix()
+            for name in names
+            if not name.startswith(".") and is_picture_name(Path(name))
+        ]
+    return sorted(found)

@@ -1,0 +1,185 @@
+"""Training samples: patches cut from pictures at random, each a function of seed and number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from training.data.numbers import Share, Visits, crop_generator
+from training.data.pixels import Pixels
+from training.data.sources import entries
+from upscale.errors import TrainingError, UpscaleError
+
+if TYPE_CHECKING:
+    from training.recipe.settings import DataSettings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A training sample.
+
+    Attributes:
+        number: Which it is, over the whole run.
+        high: (3, P, P), uint8, RGB: a patch of a good picture.
+        low: (3, P / scale, P / scale), uint8, RGB: the same place of its bad partner; None where
+            the source has only good pictures.
+        damaged: What was wrong with the pictures that it should have been cut from, a line each.
+    """
+
+    number: int
+    high: Tensor
+    low: Tensor | None
+    damaged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Samples together.
+
+    Attributes:
+        numbers: Of the N samples.
+        high: (N, 3, P, P), uint8, RGB.
+        low: (N, 3, P / scale, P / scale), uint8, RGB, or None.
+        damaged: All of theirs.
+    """
+
+    numbers: tuple[int, ...]
+    high: Tensor
+    low: Tensor | None
+    damaged: tuple[str, ...] = ()
+
+    def pin_memory(self) -> Batch:
+        """The same in memory that a GPU can fetch from by itself."""
+        low = None if self.low is None else self.low.pin_memory()
+        return replace(self, high=self.high.pin_memory(), low=low)
+
+
+class PatchDataset(Dataset[Sample]):
+    """Cuts one patch from each picture in each epoch.
+
+    A picture smaller than the patch is continued at the right and at the bottom by its mirror
+    image, edge included, so that a pair stays aligned. In place of a picture that cannot be read
+    the next one of the epoch is taken, and the sample says so.
+    """
+
+    def __init__(self, settings: DataSettings, seed: int, scale: int) -> None:
+        """List the pictures; none is opened.
+
+        Args:
+            settings: The sources, and how patches are cut; of pairs, the patch must divide by
+                the scale.
+            seed: Of all that is random, at least 0.
+            scale: How many times a good picture is as large as a bad one.
+
+        Raises:
+            TrainingError: A source has no pictures, or a picture of a source of pairs no partner.
+        """
+        sources = [entries(source, scale) for source in settings.sources]
+        self._entries = [entry for source in sources for entry in source]
+        weights = [source.weight for source in settings.sources]
+        self._visits = Visits([len(source) for source in sources], weights, seed)
+        self._settings, self._seed, self._scale = settings, seed, scale
+
+    def __len__(self) -> int:
+        """Samples of an epoch; there is a sample of every number from 0."""
+        return len(self._visits)
+
+    def __getitem__(self, number: int) -> Sample:
+        """Cut sample `number`.
+
+        Raises:
+            TrainingError: No picture of the epoch can be read.
+        """
+        damaged: list[str] = []
+        for further in range(len(self)):
+            entry = self._entries[self._visits.picture(number, further)]
+            try:
+                high, low = entry.read(self._scale)
+            except UpscaleError as error:
+                damaged.append(str(error))
+                continue
+            return Sample(number, *self._cut(number, high, low), tuple(damaged))
+        raise TrainingError(f"none of {len(damaged)} pictures can be read; first: {damaged[0]}")
+
+    def _cut(self, number: int, high: Pixels, low: Pixels | None) -> tuple[Tensor, Tensor | None]:
+        """Cut the same place from both, turned alike."""
+        settings, random = self._settings, crop_generator(self._seed, number)
+        step = 1 if low is None else self._scale
+        rows, columns = (max(side, settings.patch) for side in high.shape[:2])
+        top = int(random.integers((rows - settings.patch) // step + 1))
+        left = int(random.integers((columns - settings.patch) // step + 1))
+        flip = settings.flips and bool(random.integers(2))
+        quarters = int(random.integers(4)) if settings.rotations else 0
+
+        def cut(picture: Pixels, scale: int) -> Tensor:
+            side = settings.patch // scale
+            patch = _patch(picture, top * step // scale, left * step // scale, side)
+            patch = np.rot90(patch[:, ::-1] if flip else patch, quarters)
+            return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))
+
+        return cut(high, 1), None if low is None else cut(low, self._scale)
+
+
+def batches(
+    dataset: PatchDataset,
+    *,
+    batch: int,
+    first: int,
+    rank: int = 0,
+    world: int = 1,
+    accumulate: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Yield batches without an end, `accumulate` of them an iteration.
+
+    Args:
+        dataset: What samples are taken from.
+        batch: Samples of a batch of this process.
+        first: Iteration to start from.
+        rank: Of this process.
+        world: Processes in all.
+        accumulate: Batches of one iteration.
+        workers: Processes that read ahead; 0 reads in this one.
+
+    Raises:
+        TrainingError: While walking: no picture can be read.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_sampler=Share(batch, first, rank, world, accumulate),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_use_one_thread,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # the loader's own draws leave the run's alone
+    )
+    return iter(loader)
+
+
+def _patch(picture: Pixels, top: int, left: int, side: int) -> Pixels:
+    """A square of a picture, which is mirrored where it is too small."""
+    missing = [max(0, side - length) for length in picture.shape[:2]]
+    if any(missing):
+        picture = np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)), "symmetric")
+    return picture[top : top + side, left : left + side]
+
+
+def _collate(samples: Sequence[Sample]) -> Batch:
+    lows = [sample.low for sample in samples if sample.low is not None]
+    return Batch(
+        tuple(sample.number for sample in samples),
+        torch.stack([sample.high for sample in samples]),
+        torch.stack(lows) if lows else None,
+        tuple(line for sample in samples for line in sample.damaged),
+    )
+
+
+def _use_one_thread(_: int) -> None:
+    cv2.setNumThreads(1)

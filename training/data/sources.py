@@ -1,0 +1,146 @@
+"""Where pictures for training come from: folders, indices, LMDBs, and pairs of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from training.data.index import Line, pictures_below, read_index
+from training.data.lmdb import is_lmdb, read_keys, read_value
+from training.data.pixels import Pixels, read_rgb
+from upscale.errors import PictureError, TrainingError
+from upscale.pictures.names import shown
+
+if TYPE_CHECKING:
+    from training.recipe.settings import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A picture in a file, or in an LMDB under a key."""
+
+    path: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return shown(Path(self.path if self.key is None else f"{self.path}/{self.key}"))
+
+    def read(self) -> Pixels:
+        """Read it.
+
+        Raises:
+            PictureError: It is not there, damaged or no picture.
+            DependencyError: Its format needs a package that is not installed.
+        """
+        if self.key is None:
+            return read_rgb(Path(self.path))
+        try:
+            return read_rgb(read_value(Path(self.path), self.key))
+        except PictureError as error:
+            reason = str(error).removeprefix("the picture: ")
+            raise PictureError(f"{self}: {reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A good picture, and its bad partner in a source of pairs."""
+
+    high: Stored
+    low: Stored | None = None
+
+    def read(self, scale: int) -> tuple[Pixels, Pixels | None]:
+        """Read both.
+
+        Raises:
+            PictureError: One is not there, damaged or no picture, or the good one is not `scale`
+                times as large.
+            DependencyError: A format needs a package that is not installed.
+        """
+        high = self.high.read()
+        if self.low is None:
+            return high, None
+        low = self.low.read()
+        height, width = low.shape[:2]
+        if high.shape[:2] != (height * scale, width * scale):
+            raise PictureError(
+                f"{self.high}: is {high.shape[1]}x{high.shape[0]}, not {scale} times its partner "
+                f"of {width}x{height}; take the pair out"
+            )
+        return high, low
+
+
+def entries(source: Source, scale: int) -> tuple[Entry, ...]:
+    """List the pictures of a source; none is opened.
+
+    Raises:
+        TrainingError: There are none, or a picture of a source of pairs has no partner.
+    """
+    found = _from_lmdb(source) if is_lmdb(source.path) else _from_folder(source, scale)
+    if not found:
+        raise TrainingError(f"{shown(source.path)}: holds no pictures; give a folder or an LMDB")
+    return found
+
+
+def _from_lmdb(source: Source) -> tuple[Entry, ...]:
+    keys = read_keys(source.path)
+    if source.low is None:
+        return tuple(Entry(Stored(str(source.path), key)) for key in keys)
+    if not is_lmdb(source.low):
+        raise TrainingError(f"{shown(source.low)}: is no LMDB, as {shown(source.path)} is")
+    alone = set(keys) ^ set(read_keys(source.low))
+    if alone:
+        raise TrainingError(f"{shown(source.low)}: {_without_partner(sorted(alone))}")
+    high, low = str(source.path), str(source.low)
+    return tuple(Entry(Stored(high, key), Stored(low, key)) for key in keys)
+
+
+def _from_folder(source: Source, scale: int) -> tuple[Entry, ...]:
+    if not source.path.is_dir():
+        raise TrainingError(
+            f"{shown(source.path)}: is no folder; give one, and a list of its pictures as index"
+        )
+    if source.index is None:
+        lines = [Line(name) for name in pictures_below(source.path)]
+    else:
+        lines = list(read_index(source.index))
+    if source.low is None:
+        return tuple(Entry(Stored(str(source.path / line.name))) for line in lines)
+    partners = _partners(source.low, [line.name for line in lines if line.low is None], scale)
+    return tuple(
+        Entry(
+            Stored(str(source.path / line.name)),
+            Stored(str(source.low / (line.low or partners[line.name]))),
+        )
+        for line in lines
+    )
+
+
+def _partners(folder: Path, names: Sequence[str], scale: int) -> dict[str, str]:
+    """The bad partner of each good picture: the same name but for the suffix.
+
+    DIV2K's `0001x4.png` and crops of it (`0001x4_s001.png`) are partners of `0001.png`, too.
+    """
+    if not names:
+        return {}
+    sign = re.compile(rf"x{scale}(?=(_s\d+)?$)")
+    found: dict[str, str] = {}
+    for name in pictures_below(folder):
+        stem = _stem(name)
+        found.setdefault(sign.sub("", stem), name)
+        found[stem] = name
+    alone = [name for name in names if _stem(name) not in found]
+    if alone:
+        raise TrainingError(f"{shown(folder)}: {_without_partner(alone)}")
+    return {name: found[_stem(name)] for name in names}
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _without_partner(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more have" if len(names) > 1 else " has"
+    return f"{names[0]}{more} no partner; give an index with a line `good name, bad name` a pair"
