@@ -31,6 +31,9 @@ ChainName = Literal["real-esrgan", "classical", "generic", "none"]
 Chain = ChainName | tuple[Step, ...]
 """A chain of degradations by its name, or its steps."""
 
+Checkpoint = str | Path
+"""A model's name, as `upscale -n` takes it, or a file."""
+
 _SMALLEST_PATCH = {"unet": 8, "patch": 24}
 _VGG_PATCHES = (128, 256)
 
@@ -104,6 +107,9 @@ class SRVGGSettings:
 
 
 NetworkSettings = RRDBNetSettings | SRVGGSettings
+
+NETWORKS: dict[str, type[NetworkSettings]] = {"rrdbnet": RRDBNetSettings, "srvgg": SRVGGSettings}
+"""Networks by their architecture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +263,7 @@ class PixelSettings:
         kind: `l1` or `charbonnier`.
         weight: above 0.
         epsilon: half-width of Charbonnier's smooth part, in units of a picture in [0, 1].
-        sharpen: compare with the sharpened picture (section 3.5).
+        sharpen: compare with the sharpened picture (section 4.1).
     """
 
     kind: PixelKind = "l1"
@@ -283,7 +289,7 @@ class PerceptualSettings:
         relative: divide by the size of the true picture's features, for backbones whose features
             are not of VGG19's size.
         normalise: give the backbone pictures as its own training did.
-        sharpen: compare with the sharpened picture (section 3.5).
+        sharpen: compare with the sharpened picture (section 4.1).
     """
 
     backbone: Path
@@ -333,7 +339,7 @@ class GanSettings:
         kind: of the loss.
         relativistic: compare real and fake with the mean of the other (ESRGAN, section 3.2).
         weight: of the generator's term, above 0; the discriminator's terms have none.
-        sharpen: show the discriminator sharpened pictures as real (section 3.5: no).
+        sharpen: show the discriminator sharpened pictures as real (section 4.1: no).
         discriminator: the network that judges.
         optimiser: of the discriminator; none: as the generator's.
     """
@@ -514,7 +520,8 @@ class Recipe:
         stages: one after the other, at least one.
         degradation: what makes bad pictures.
         seed: of everything random, at least 0.
-        start: a checkpoint to begin with; x2 and x1 networks can begin with one of x4.
+        start: weights to begin with: a model's name, or a file (with its suffix); x2 and x1
+            networks can begin with those of x4. `upscale.checkpoints.resolve` takes either.
         validation: how it is judged, or none.
         logging: what is written down.
         saving: what is kept.
@@ -529,7 +536,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     degradation: DegradationRecipe = field(default_factory=DegradationRecipe)
     seed: int = 0
-    start: Path | None = None
+    start: Checkpoint | None = None
     validation: ValidationSettings | None = None
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     saving: SavingSettings = field(default_factory=SavingSettings)
