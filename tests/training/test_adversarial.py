@@ -93,6 +93,17 @@ def test_relativistic_terms_are_equations_1_and_2_halved():
     torch.testing.assert_close(relativistic_generator_term(real, fake), equation_2 / 2)
 
 
+def test_relativistic_least_squares_have_labels_around_zero():
+    # RaLSGAN: differences to the other side's mean, towards 1 and -1.
+    real, fake = logits(0) + 3, logits(1)
+    more_real, more_fake = real - fake.mean(), fake - real.mean()
+    discriminator = (more_real - 1).square().mean() + (more_fake + 1).square().mean()
+    generator = (more_real + 1).square().mean() + (more_fake - 1).square().mean()
+    terms = relativistic_discriminator_terms(real, fake, "lsgan")
+    torch.testing.assert_close(terms.total, discriminator / 2)
+    torch.testing.assert_close(relativistic_generator_term(real, fake, "lsgan"), generator / 2)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_relativistic_generator_has_a_gradient_with_every_loss(kind):
     fake = logits(1).requires_grad_()

@@ -22,7 +22,7 @@ from training.degradation.operations import (
     PoissonNoise,
     Resize,
 )
-from training.degradation.precision import full_precision
+from training.degradation.precision import as_single, full_precision
 
 _Run = Callable[[Tensor, Sequence[Any]], Tensor]
 
@@ -46,20 +46,21 @@ def apply(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
     """Degrade each picture as its description says.
 
     Args:
-        images: (N, 3, H, W), red, green and blue in [0, 1], on any device.
+        images: (N, 3, H, W), red, green and blue in [0, 1], floats, on any device.
         degradations: N descriptions.
 
     Returns:
         (N, 3, h, w) in [0, 1], rounded to 8 bits, float32, contiguous.
 
     Raises:
-        ValueError: there are not N descriptions, or their results differ in size.
+        ValueError: there are not N descriptions, their results differ in size, or the pictures
+            are not floats.
     """
     if len(images) != len(degradations):
         raise ValueError(f"{len(degradations)} degradations for {len(images)} pictures")
     whole = (images.shape[-2], images.shape[-1])
     with torch.no_grad(), full_precision(images.device):
-        samples = list(images.float().contiguous().split(1))
+        samples = list(as_single(images).contiguous().split(1))
         for operations in zip_longest(*(each.operations for each in degradations)):
             steps = [
                 _Step(operation, each.mode, whole)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.degradation.kernels import kernel
 from training.degradation.operations import Blur
-from training.degradation.precision import full_precision
+from training.degradation.precision import as_single, full_precision
 
 SPECTRUM_STEP = 16
 """Sides of spectra are multiples of this: quick to transform, and few different ones."""
@@ -75,10 +75,17 @@ def sharpen(images: Tensor, weight: float = 0.5, threshold: float = 10) -> Tenso
     What a wide Gaussian removes is added where it exceeds a threshold, through a soft mask.
 
     Args:
-        images: (N, C, H, W) in [0, 1].
+        images: (N, C, H, W) in [0, 1], floats.
         weight: of what is added.
         threshold: in levels of 255.
+
+    Returns:
+        (N, C, H, W) in [0, 1], float32.
+
+    Raises:
+        ValueError: the pictures are not floats.
     """
+    images = as_single(images)
     with torch.no_grad(), full_precision(images.device):
         residual = images - _wide_blur(images)
         soft = _wide_blur((residual.abs() * 255 > threshold).to(images.dtype))

@@ -29,8 +29,11 @@ TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
 def resize(images: Tensor, size: tuple[int, int], operation: Resize) -> Tensor:
-    """Without antialiasing; the first resize steps by 1 / factor, not by the ratio of sizes."""
-    if operation.scale is None:
+    """Without antialiasing; the first resize steps by 1 / factor, not by the ratio of sizes.
+
+    Where that would leave no pixel, as it does in basicsr, one is left.
+    """
+    if operation.scale is None and min(images.shape[2:]) * operation.factor >= 1:
         return F.interpolate(images, scale_factor=operation.factor, mode=operation.kind)
     return F.interpolate(images, size=size, mode=operation.kind)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from upscale.errors import UsageError
 
@@ -25,6 +25,8 @@ Family = Literal[
 
 Kind = Literal["nearest", "area", "bilinear", "bicubic", "lanczos"]
 """Ways to resize."""
+
+_SEEDS = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,22 @@ class Blur:
     beta: float = 1.0
     cutoff: float = math.pi
 
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.size % 2 == 0:
+            raise UsageError(f"the size of a kernel is odd, not {self.size}")
+        for name in ("sigma_x", "sigma_y", "beta"):
+            _check_within(name, getattr(self, name), math.ulp(0), math.inf)
+        _check_within("rotation", self.rotation, -math.inf, math.inf)
+        _check_within("cutoff", self.cutoff, math.ulp(0), math.pi)
+
     def __str__(self) -> str:
-        """One short line."""
+        """A few words."""
         if self.family == "sinc":
-            return f"sinc {self.size} cutoff {self.cutoff / math.pi:.2f} pi"
-        line = f"{self.family.replace('_', ' ')} {self.size} sigma {self.sigma_x:.2f}"
+            return f"sinc {self.size} {self.cutoff / math.pi:.2f} pi"
+        line = f"blur {self.family.replace('_', ' ')} {self.size} {self.sigma_x:.1f}"
         if self.family.endswith("aniso"):
-            line += f"x{self.sigma_y:.2f} at {math.degrees(self.rotation):.0f} degrees"
-        return line if self.family in ("iso", "aniso") else f"{line} beta {self.beta:.2f}"
+            line += f"/{self.sigma_y:.1f} {math.degrees(self.rotation):.0f}°"
+        return line if self.family in ("iso", "aniso") else f"{line} beta {self.beta:.1f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,11 @@ class Resize:
     factor: float
     scale: int | None = None
 
+    def __post_init__(self) -> None:
+        _check_within("factor", self.factor, math.ulp(0), math.inf)
+        if self.scale is not None:
+            _check_within("scale", self.scale, 1, math.inf)
+
     def size(self, present: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int]:
         """The new height and width, at least 1, from the present ones and the whole picture's."""
         sides = present if self.scale is None else [side / self.scale for side in picture]
@@ -80,8 +95,13 @@ class Resize:
         return height, width
 
     def __str__(self) -> str:
-        """One short line."""
-        return f"{self.kind} x{self.factor:.2f}" + ("" if self.scale is None else " of the result")
+        """A few words."""
+        factor = "" if self.factor == 1 else f"{self.factor:.2f} "
+        if self.scale is not None:
+            return f"to {factor}result {self.kind}"
+        if not factor:
+            return "keep size"
+        return f"{'up' if self.factor > 1 else 'down'} {factor}{self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +118,13 @@ class GaussianNoise:
     grey: bool
     seed: int
 
+    def __post_init__(self) -> None:
+        _check_within("sigma", self.sigma, 0, math.inf)
+        _check_within("seed", self.seed, 0, _SEEDS)
+
     def __str__(self) -> str:
-        """One short line."""
-        return f"{'grey ' if self.grey else ''}Gaussian noise {self.sigma:.1f}"
+        """A few words."""
+        return f"{'grey ' if self.grey else ''}gauss {self.sigma:.1f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +144,16 @@ class PoissonNoise:
     seed: int
     peak: float | None = None
 
+    def __post_init__(self) -> None:
+        _check_within("scale", self.scale, 0, math.inf)
+        _check_within("seed", self.seed, 0, _SEEDS)
+        if self.peak is not None:
+            _check_within("peak", self.peak, math.ulp(0), math.inf)
+
     def __str__(self) -> str:
-        """One short line."""
+        """A few words."""
         peak = "" if self.peak is None else f" peak {self.peak:.0f}"
-        return f"{'grey ' if self.grey else ''}Poisson noise {self.scale:.2f}{peak}"
+        return f"{'grey ' if self.grey else ''}poisson {self.scale:.2f}{peak}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +166,12 @@ class Jpeg:
 
     quality: float
 
+    def __post_init__(self) -> None:
+        _check_within("quality", self.quality, 1, 100)
+
     def __str__(self) -> str:
-        """One short line."""
-        return f"JPEG {self.quality:.0f}"
+        """A few words."""
+        return f"jpeg {self.quality:.0f}"
 
 
 Operation = Blur | Resize | GaussianNoise | PoissonNoise | Jpeg
@@ -159,11 +192,20 @@ _NAME_OF = {kind: name for name, kind in NAMES.items()}
 class Degradation:
     """What happens to one picture, in order; it ends with clamping and rounding to 8 bits.
 
-    The same description gives the same pixels again, on the same kind of device.
+    The same description gives the same pixels again, on the same kind of device. In the official
+    mode that is true of a whole batch: its noise is one stream.
+
+    Raises:
+        UsageError: an operation that the mode does not have.
     """
 
     operations: tuple[Operation, ...]
     mode: Mode = "corrected"
+
+    def __post_init__(self) -> None:
+        if self.mode == "official":
+            for operation in self.operations:
+                check_official(operation)
 
     def __str__(self) -> str:
         """One operation a line."""
@@ -176,27 +218,59 @@ class Degradation:
 
     @staticmethod
     def from_json(text: str) -> Degradation:
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote; other keys beside its own are passed over.
 
         Raises:
             UsageError: it is not JSON, or not of a degradation.
         """
         try:
             found = json.loads(text)
-            mode, operations = (
-                found["mode"],
-                tuple(_operation(each) for each in found["operations"]),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"not the description of a degradation: {error!r}") from error
+            mode, listed = found["mode"], [_operation(each) for each in found["operations"]]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise UsageError(f"not the description of a degradation: {reason}") from error
         if mode not in ("corrected", "official"):
             raise UsageError(f"a degradation's mode is corrected or official, not {mode!r}")
-        return Degradation(operations, mode)
+        return Degradation(tuple(listed), mode)
+
+
+def check_official(operation: Operation) -> None:
+    """Refuse what basicsr cannot do.
+
+    Raises:
+        UsageError: it would ignore a number, fail, or give no numbers.
+    """
+    reason = None
+    if isinstance(operation, Resize) and operation.kind in ("nearest", "lanczos"):
+        reason = f"resize by {operation.kind}"
+    elif isinstance(operation, PoissonNoise) and operation.peak is not None:
+        reason = "choose the peak of Poisson noise"
+    elif isinstance(operation, Jpeg) and operation.quality == 100:
+        reason = "compress at quality 100"
+    if reason:
+        raise UsageError(f"basicsr cannot {reason}: use mode corrected")
 
 
 def _operation(found: dict[str, Any]) -> Operation:
+    if found["do"] not in NAMES:
+        raise ValueError(f"no operation is called {found['do']!r}")
     kind = NAMES[found["do"]]
-    known = {field.name for field in fields(kind)} | {"do"}
-    if unknown := set(found) - known:
-        raise ValueError(f"{found['do']} knows no {sorted(unknown)[0]}")
-    return kind(**{key: value for key, value in found.items() if key != "do"})
+    hints = get_type_hints(kind)
+    values = {key: value for key, value in found.items() if key != "do"}
+    for key, value in values.items():
+        if key not in hints or not _fits(value, hints[key]):
+            raise ValueError(f"{found['do']} has no {key} of {value!r}")
+    return kind(**values)
+
+
+def _fits(value: object, hint: object) -> bool:
+    """Whether a value read from JSON is what a field takes."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    kinds = get_args(hint) or (hint,)
+    return type(value) in kinds or (type(value) is int and float in kinds)
+
+
+def _check_within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high or math.isinf(value):
+        raise UsageError(f"{name}: {value} is out of its range")

@@ -17,6 +17,8 @@ class PairPool:
     In the corrected mode each pair is handed out once: nothing comes back until the pool is full,
     and the batch need not divide its size. In the official mode pairs that fill the pool are
     handed out at once, and again later, and the whole pool is shuffled at each exchange.
+
+    Batches are kept as they are given, on their own device; one that was restored moves there.
     """
 
     def __init__(self, size: int, seed: int, mode: Mode = "corrected") -> None:
@@ -54,6 +56,7 @@ class PairPool:
         """
         if self._size == 0:
             return low, high
+        self._move(low.device)
         if self._held is None and self.held < self._size:
             self._filling.append((low, high))
             return (low, high) if self._mode == "official" else None
@@ -61,6 +64,11 @@ class PairPool:
             self._held = _joined(self._filling)
             self._filling = []
         return self._swapped(self._held, (low, high))
+
+    def _move(self, device: torch.device) -> None:
+        self._filling = [(low.to(device), high.to(device)) for low, high in self._filling]
+        if self._held:
+            self._held = self._held[0].to(device), self._held[1].to(device)
 
     def _swapped(
         self, held: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor]

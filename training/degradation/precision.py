@@ -1,4 +1,4 @@
-"""Full precision, whatever training computes in."""
+"""Single precision, whatever training computes in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
+
+
+def as_single(images: Tensor) -> Tensor:
+    """Pictures in [0, 1] as float32.
+
+    Raises:
+        ValueError: they are no floats, so that they hold levels.
+    """
+    if not images.is_floating_point():
+        raise ValueError(f"pictures are floats in [0, 1], not {images.dtype}")
+    return images.float()
 
 
 @contextmanager

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import pi
 
 import numpy as np
 
-from training.degradation.operations import Degradation, Mode
+from training.degradation.operations import (
+    Degradation,
+    Jpeg,
+    Mode,
+    Operation,
+    PoissonNoise,
+    Resize,
+    check_official,
+)
 from training.degradation.randomness import NumpyRandomness, Randomness
 from training.degradation.steps import (
     BlurStep,
@@ -40,20 +49,25 @@ class DegradationSettings:
     def __post_init__(self) -> None:
         if self.scale < 1:
             raise UsageError(f"scale is at least 1, not {self.scale}")
-        resizes = [step for step in _flat(self.steps) if isinstance(step, ResizeStep)]
-        last = resizes[-1] if resizes else None
-        exact = last is not None and last.of == "result" and last.up == last.down == 0
-        if not exact and (resizes or self.scale > 1):
+        last = _last_resizes(self.steps)
+        exact = all(step.of == "result" and step.up == step.down == 0 for step in last)
+        if not exact or (self.scale > 1 and not last):
             raise UsageError("the last resize of a degradation must keep the size of the result")
-        kinds = {kind for step in resizes for kind in step.kinds}
-        if self.mode == "official" and (beyond := kinds - {"area", "bilinear", "bicubic"}):
-            raise UsageError(f"basicsr cannot resize by {min(beyond)}: use mode corrected")
+        if self.mode == "official":
+            for operation in _telling(self.steps):
+                check_official(operation)
 
 
 def draw(
     settings: DegradationSettings, count: int, generator: np.random.Generator
 ) -> tuple[Degradation, ...]:
-    """Draw what happens to each picture of a batch."""
+    """Draw what happens to each picture of a batch.
+
+    Args:
+        settings: what is drawn from.
+        count: of the pictures.
+        generator: where all draws come from, the seeds of noises too.
+    """
     seed = int(generator.integers(1 << 63))
     own = NumpyRandomness(generator)
     found: list[Degradation] = []
@@ -69,7 +83,7 @@ def draw(
 def real_esrgan(scale: int = 4, mode: Mode = "corrected") -> DegradationSettings:
     """The second-order process of Real-ESRGAN (section 3.2 and figure 2; ranges of section 4.1)."""
     resize_back = ResizeStep(up=0, down=0, keep=1, of="result")
-    final_sinc = BlurStep(probability=0.8, sinc=1, large_cutoff=(pi / 3, pi))
+    final_sinc = BlurStep(probability=0.8, sinc=1, large_cutoff=(pi / 3, pi), skip_together=False)
     return DegradationSettings(
         steps=(
             BlurStep(),
@@ -108,9 +122,26 @@ def generic(scale: int = 4) -> DegradationSettings:
     )
 
 
-def _flat(steps: tuple[Step, ...]) -> list[Step]:
-    found: list[Step] = []
+def _last_resizes(steps: tuple[Step, ...]) -> list[ResizeStep]:
+    """Those that can come last; none where nothing is resized."""
+    for step in reversed(steps):
+        if isinstance(step, ResizeStep):
+            return [step]
+        if isinstance(step, EitherOrder):
+            one, other = _last_resizes(step.one), _last_resizes(step.other)
+            if one or other:
+                return one + other
+    return []
+
+
+def _telling(steps: tuple[Step, ...]) -> Iterator[Operation]:
+    """Operations that steps can draw, for each thing that not every mode can do."""
     for step in steps:
-        inner = step.one + step.other if isinstance(step, EitherOrder) else (step,)
-        found += inner if inner == (step,) else _flat(inner)
-    return found
+        if isinstance(step, EitherOrder):
+            yield from _telling(step.one + step.other)
+        elif isinstance(step, ResizeStep):
+            yield from (Resize(kind, 1) for kind in step.kinds)
+        elif isinstance(step, NoiseStep) and step.peak:
+            yield PoissonNoise(1, False, 0, step.peak[0])
+        elif isinstance(step, JpegStep):
+            yield Jpeg(step.quality[0])

@@ -65,6 +65,8 @@ class BlurStep:
         plateau_beta: shape of plateaus; below and above 1 likewise.
         small_cutoff: of sinc filters smaller than 13 pixels, in radians.
         large_cutoff: of the others.
+        skip_together: whether the official mode decides once a batch if there is blur at all;
+            basicsr does for its second blur, and not for its final sinc filter.
     """
 
     probability: float = 1.0
@@ -77,6 +79,7 @@ class BlurStep:
     plateau_beta: Range = (1.0, 2.0)
     small_cutoff: Range = (math.pi / 3, math.pi)
     large_cutoff: Range = (math.pi / 5, math.pi)
+    skip_together: bool = True
 
     def __post_init__(self) -> None:
         _check_probability("probability", self.probability)
@@ -84,13 +87,18 @@ class BlurStep:
         _check_range("sizes", self.sizes, 1)
         if not all(size % 2 for size in self.sizes):
             raise UsageError(f"sizes of kernels are odd, not {list(self.sizes)}")
-        for name in ("sigma", "generalised_beta", "plateau_beta", "small_cutoff", "large_cutoff"):
+        for name in ("sigma", "generalised_beta", "plateau_beta"):
             _check_range(name, getattr(self, name), 1e-3)
+        for name in ("small_cutoff", "large_cutoff"):
+            _check_range(name, getattr(self, name), 1e-3, math.pi)
+        for name in ("generalised_beta", "plateau_beta"):
+            _check_holds_one(name, getattr(self, name))
         _check_range("rotation", self.rotation, -math.inf)
 
     def draw(self, own: Randomness, shared: Randomness, scale: int) -> Drawn:
         """One kernel, or nothing."""
-        return (self.draw_kernel(own),) if shared.chance(self.probability) else ()
+        decides = shared if self.skip_together else own
+        return (self.draw_kernel(own),) if decides.chance(self.probability) else ()
 
     def draw_kernel(self, own: Randomness) -> Blur:
         """One kernel; draws come in basicsr's order."""
@@ -139,8 +147,7 @@ class ResizeStep:
     def __post_init__(self) -> None:
         _check_weights("up, down and keep", self._weights())
         _check_range("factors", self.factors, 1e-3)
-        if not self.factors[0] <= 1 <= self.factors[1]:
-            raise UsageError(f"1 must lie between the factors {list(self.factors)}")
+        _check_holds_one("factors", self.factors)
         if not self.kinds:
             raise UsageError("kinds: a resize needs one at least")
 
@@ -283,3 +290,8 @@ def _check_range(name: str, values: Range, least: float, most: float = math.inf)
     if not least <= low <= high <= most:
         limits = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
         raise UsageError(f"{name} is a rising pair, {limits}, not {list(values)}")
+
+
+def _check_holds_one(name: str, values: Range) -> None:
+    if not values[0] <= 1 <= values[1]:
+        raise UsageError(f"{name}: 1 must lie within {list(values)}")

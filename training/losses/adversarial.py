@@ -76,7 +76,8 @@ def relativistic_generator_term(
     """Return what the generator minimises against a relativistic average discriminator.
 
     ESRGAN (arXiv 1809.00219), equation 2, halved as the official code does. For the other kinds
-    see Jolicoeur-Martineau (arXiv 1807.00734): the discriminator's loss with its labels swapped.
+    see Jolicoeur-Martineau (arXiv 1807.00734): the discriminator's loss with its labels swapped,
+    which are 1 and -1 for `lsgan` (basicsr keeps 1 and 0).
 
     Args:
         real: predictions for the true pictures.
@@ -86,8 +87,8 @@ def relativistic_generator_term(
             averages over them.
     """
     real, fake = widened(real), widened(fake)
-    less_real = _towards(real - mean(fake), False, kind)
-    more_real = _towards(fake - mean(real), True, kind)
+    less_real = _towards(real - mean(fake), False, kind, least=-1)
+    more_real = _towards(fake - mean(real), True, kind, least=-1)
     return (less_real + more_real) / 2
 
 
@@ -107,17 +108,20 @@ def relativistic_discriminator_terms(
         mean: as for `relativistic_generator_term`.
     """
     real, fake = widened(real), widened(fake)
-    more_real = _towards(real - mean(fake), True, kind)
-    less_real = _towards(fake - mean(real), False, kind)
+    more_real = _towards(real - mean(fake), True, kind, least=-1)
+    less_real = _towards(fake - mean(real), False, kind, least=-1)
     return DiscriminatorTerms(more_real / 2, less_real / 2)
 
 
-def _towards(predictions: Tensor, real: bool, kind: GanKind) -> Tensor:
-    """Return a loss that falls as predictions come to look real, or fake."""
+def _towards(predictions: Tensor, real: bool, kind: GanKind, least: float = 0) -> Tensor:
+    """Return a loss that falls as predictions come to look real, or fake; `least` is lsgan's fake.
+
+    Differences of predictions lie around 0, so that their labels do, too.
+    """
     predictions = widened(predictions)
     signed = predictions if real else -predictions
     if kind == "lsgan":
-        return (predictions - float(real)).square().mean()
+        return (predictions - (1 if real else least)).square().mean()
     if kind == "wgan":
         return -signed.mean()
     if kind == "hinge":

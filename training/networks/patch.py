@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 SLOPE = 0.2
-RECEPTIVE_FIELD = 70
-"""Side in pixels of the patch that one judgement sees."""
 
 
 class PatchDiscriminator(nn.Module):

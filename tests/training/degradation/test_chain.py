@@ -54,14 +54,40 @@ def test_degradations_differ_between_pictures_of_a_batch(photographs):
         assert (found[0] - found[place]).abs().mean() > 1 / 255
 
 
-@pytest.mark.parametrize("height, width", [(4, 4), (17, 13), (33, 70), (101, 47)])
 @pytest.mark.parametrize("mode", ["corrected", "official"])
-def test_odd_and_small_pictures(smooth, height, width, mode):
-    settings = real_esrgan(4, mode)
-    for seed in range(5):
+@pytest.mark.parametrize("height", range(1, 41))
+def test_odd_and_small_pictures(smooth, height, mode):
+    settings, width = real_esrgan(4, mode), 41 - height
+    for seed in range(6):
         found = apply(smooth(2, height, width), draw(settings, 2, np.random.default_rng(seed)))
-        assert found.shape == (2, 3, height // 4, width // 4)
+        assert found.shape == (2, 3, max(height // 4, 1), max(width // 4, 1))
         assert found.isfinite().all()
+
+
+def test_kernels_of_one_pixel_and_the_ends_of_quality(photographs):
+    only = [Blur("iso", 1), Blur("sinc", 1), Jpeg(100)]
+    kept = apply(photographs, [Degradation(tuple(only))] * 4)
+    assert (kept - photographs).abs().mean() * 255 < 1.5  # but for JPEG's halved chroma
+    worst = apply(photographs, [Degradation((Jpeg(1),))] * 4)
+    assert (worst - photographs).abs().mean() * 255 > 10
+    assert worst.isfinite().all()
+
+
+def test_no_pictures_are_no_error(photographs):
+    assert len(apply(photographs[:0], draw(real_esrgan(), 0, np.random.default_rng(0)))) == 0
+
+
+def test_levels_are_not_taken_for_pictures_in_0_to_1(photographs):
+    for work in (sharpen, lambda images: apply(images, [Degradation(())] * 4)):
+        with pytest.raises(ValueError, match="not torch"):
+            work((photographs * 255).byte())
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16])
+def test_other_floats_are_taken_as_single_precision(photographs, kind):
+    degradations = draw(real_esrgan(), 4, np.random.default_rng(9))
+    found = apply(photographs.to(kind), degradations)
+    assert torch.equal(found, apply(photographs.to(kind).float(), degradations))
 
 
 def test_the_callers_pictures_and_layout_are_left_alone(photographs):
@@ -71,6 +97,8 @@ def test_the_callers_pictures_and_layout_are_left_alone(photographs):
     assert torch.equal(given, photographs)
     last = photographs.contiguous(memory_format=torch.channels_last)
     assert torch.equal(apply(last, degradations), expected)
+    turned = photographs.transpose(2, 3).contiguous().transpose(2, 3)
+    assert torch.equal(apply(turned, degradations), expected)
 
 
 def test_gradients_and_autocast_stay_out(photographs):

@@ -48,6 +48,22 @@ def test_sharpening_is_the_official_one(basicsr, photographs):
     assert (sharpen(photographs) - photographs).abs().max() > 0.05
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_sharpening_is_single_precision_whatever_it_gets(photographs, kind):
+    given = photographs.to(kind)
+    found = sharpen(given)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, sharpen(given.float()))
+    assert torch.equal(given, photographs.to(kind))
+
+
+def test_sharpening_takes_channels_last_and_odd_sizes(smooth):
+    images = smooth(2, 37, 61)
+    last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(sharpen(last), sharpen(images), atol=1e-6)
+    assert torch.allclose(sharpen(images[..., ::2]), sharpen(images[..., ::2].clone()), atol=1e-6)
+
+
 def test_sharpening_takes_pictures_smaller_than_its_filter():
     flat = torch.full((2, 3, 9, 5), 0.3)
     assert torch.allclose(sharpen(flat), flat, atol=1e-6)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from training.degradation import Degradation, draw, generic, real_esrgan
+from training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
 from upscale.errors import UsageError
 
 
@@ -20,9 +21,28 @@ def test_descriptions_survive_json_exactly(settings):
 
 
 def test_a_description_can_be_read_by_people():
-    lines = str(draw(real_esrgan(), 1, np.random.default_rng(1))[0]).splitlines()
-    assert lines[2:4] == ["grey Poisson noise 1.64", "JPEG 50"]
-    assert all(len(line) < 60 for line in lines)
+    operations = (
+        Blur("aniso", 21, 2.31, 0.94, 0.7),
+        Resize("area", 0.43),
+        PoissonNoise(1.64, True, 1),
+        Jpeg(49.7),
+        Blur("generalised_iso", 7, 0.51, beta=2.2),
+        Resize("bicubic", 0.7, 4),
+        GaussianNoise(12.04, False, 2),
+        Resize("bilinear", 1, 4),
+        Blur("sinc", 13, cutoff=2),
+    )
+    assert str(Degradation(operations)).splitlines() == [
+        "blur aniso 21 2.3/0.9 40°",
+        "down 0.43 area",
+        "grey poisson 1.64",
+        "jpeg 50",
+        "blur generalised iso 7 0.5 beta 2.2",
+        "to 0.70 result bicubic",
+        "gauss 12.0",
+        "to result bilinear",
+        "sinc 13 0.64 pi",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -35,12 +55,44 @@ def test_a_description_can_be_read_by_people():
         '{"mode": "corrected", "operations": [{"do": "jpeg"}]}',
         '{"mode": "corrected", "operations": [{"do": "jpeg", "quality": 9, "depth": 8}]}',
         '{"mode": "approximate", "operations": []}',
+        '{"mode": "corrected", "operations": [{"quality": 9}]}',
+        '{"mode": "corrected", "operations": [[]]}',
+        *map(
+            '{{"mode": "corrected", "operations": [{}]}}'.format,
+            [
+                '{"do": "jpeg", "quality": "9"}',
+                '{"do": "jpeg", "quality": null}',
+                '{"do": "jpeg", "quality": 0}',
+                '{"do": "jpeg", "quality": NaN}',
+                '{"do": "blur", "family": "box", "size": 7}',
+                '{"do": "blur", "family": ["iso"], "size": 7}',
+                '{"do": "blur", "family": "iso", "size": 8}',
+                '{"do": "blur", "family": "iso", "size": 7.0}',
+                '{"do": "blur", "family": "iso", "size": 7, "sigma_x": 0}',
+                '{"do": "blur", "family": "sinc", "size": 7, "cutoff": 3.2}',
+                '{"do": "resize", "kind": "area", "factor": 0}',
+                '{"do": "resize", "kind": "area", "factor": Infinity}',
+                '{"do": "resize", "kind": "area", "factor": 1, "scale": 0}',
+                '{"do": "gaussian", "sigma": -1, "grey": true, "seed": 1}',
+                '{"do": "gaussian", "sigma": 1, "grey": 1, "seed": 1}',
+                '{"do": "gaussian", "sigma": 1, "grey": true, "seed": -1}',
+                '{"do": "poisson", "scale": 1, "grey": true, "seed": 1, "peak": 0}',
+            ],
+        ),
+        '{"mode": "official", "operations": [{"do": "jpeg", "quality": 100}]}',
+        '{"mode": "official", "operations": [{"do": "resize", "kind": "lanczos", "factor": 1}]}',
     ],
 )
 def test_what_is_no_description_is_refused_in_one_line(text):
     with pytest.raises(UsageError) as refused:
         Degradation.from_json(text)
     assert "\n" not in str(refused.value)
+
+
+def test_what_others_add_to_a_description_is_passed_over():
+    [degradation] = draw(real_esrgan(), 1, np.random.default_rng(4))
+    added = {"input": "photo.png"} | json.loads(degradation.to_json())
+    assert Degradation.from_json(json.dumps(added)) == degradation
 
 
 def test_an_empty_degradation_is_one(smooth):

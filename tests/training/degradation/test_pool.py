@@ -79,6 +79,18 @@ def test_a_restored_pool_goes_on_as_the_first_would(mode, after):
     assert start + run(second, [5] * (15 - after), start=5 * after) == whole
 
 
+@pytest.mark.parametrize("after", [2, 5])
+def test_a_restored_pool_moves_to_the_device_of_what_it_is_given(after):
+    pool = PairPool(20, seed=3)
+    run(pool, [5] * after)
+    pool.load_state_dict(pool.state_dict())
+    for _ in range(3):
+        taken = pool.exchange(*(each.to("meta") for each in pairs(0, 5)))
+    held = pool.state_dict()
+    assert all(held[part].device.type == "meta" for part in ("low", "high"))
+    assert after == 2 or taken[0].device.type == "meta"
+
+
 def test_official_mode_is_basicsrs(basicsr, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
     theirs = SimpleNamespace(queue_size=20)
