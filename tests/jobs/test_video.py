@@ -207,6 +207,20 @@ def test_what_is_no_film_is_refused(content, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ([] if content is None else ["in.mp4"])
 
 
+def test_an_end_that_is_missing_or_cannot_be_seen_is_told_before_any_frame(tmp_path):
+    def notes(path):
+        return plan_film(path, tmp_path / "out.mkv", doubled, FilmSettings()).notes
+
+    whole, stream = tmp_path / "in.mkv", tmp_path / "in.ts"
+    make(KINDS["cfr"], whole)
+    make(KINDS["cfr"], stream)
+    assert not [note for note in notes(whole) if "end" in note]
+    assert [note for note in notes(stream) if "would not be seen" in note]
+    for path in (whole, stream):
+        path.write_bytes(path.read_bytes()[:-100])
+        assert "its end is missing" in notes(path)
+
+
 def test_odd_sizes_fit_the_planes(tmp_path):
     source = make_kind("cfr", tmp_path)
     job = plan_film(source, Path(tmp_path / "o.mkv"), lambda _: (101, 75), FilmSettings())

@@ -2,8 +2,9 @@
 
     python damaged.py FOLDER KIND CASES SEED
 
-Prints for each case `sound`, `damaged` or `refused`, or `silent` where many fewer frames came than
-the film had and nothing was said; anything else is a fault.
+Prints for each case `sound`, `damaged` or `refused`; or, where many fewer frames came than the film
+had and nothing was said, `unsure` if its container could not tell, and else `silent`; anything else
+is a fault.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from upscale.errors import VideoError
 from upscale.video import Film, probe, read_frames
 
 FRAMES = 24
-# Fewer that are missing at the end may be taken for the rounding of headers.
-TOLERATED = 3
+# One that is missing at the end may be taken for the rounding of headers.
+TOLERATED = 1
 MOST_FRAMES = 400
 LONGEST_CUT = 2000
 LOSSY = {"g": "8", "bf": "2"}
@@ -80,7 +81,9 @@ def read_all(film: Film) -> str:
     assert sorted([*times, *report.lost]) == sorted([*film.plan, *film.lost])
     if film.doubts or report.refused or not report.complete:
         return "damaged"
-    return "sound" if len(times) >= FRAMES - TOLERATED else "silent"
+    if len(times) >= FRAMES - TOLERATED:
+        return "sound"
+    return "unsure" if film.open_end else "silent"
 
 
 def main(folder: Path, kind: str, cases: int, seed: int) -> None:

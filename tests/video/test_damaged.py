@@ -13,8 +13,6 @@ from tests.video.damaged import KINDS
 PROGRAM = Path(__file__).with_name("damaged.py")
 MEMORY = 4 * 1024**3
 CASES = 120
-# Nothing in these says how much there ought to be.
-UNTOLD = {"ts", "gif", "raw"}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 
@@ -28,5 +26,5 @@ def test_damaged_films_end_in_frames_or_one_line(kind, tmp_path):
     said = done.stdout.split()[1::2]
     assert len(said) == CASES
     assert said.count("damaged") + said.count("refused") > (5 if kind == "gif" else CASES // 4)
-    if kind not in UNTOLD:
-        assert said.count("silent") <= 1
+    # What is cut out of a GIF may take frames along without a trace.
+    assert said.count("silent") <= (CASES // 10 if kind == "gif" else 0)

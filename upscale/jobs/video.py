@@ -254,6 +254,8 @@ def _fitting(film: Film, size: tuple[int, int]) -> tuple[int, int]:
 
 def _notes(film: Film, settings: FilmSettings) -> Iterator[str]:
     yield from film.doubts
+    if film.open_end:
+        yield "its container does not tell whether it is whole; a missing end would not be seen"
     if film.colour.guessed and film.planes.kind == "yuv":
         yield f"its colours are not tagged; taken for {film.colour.matrix}"
     if film.colour.transfer in (_PQ, _HLG):

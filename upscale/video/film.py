@@ -115,6 +115,8 @@ class Film:
         sequential: Whether frames are told by their number as they come, not by their time.
         lost: Times, some of them about, of frames known to be missing, which are not in the plan.
         doubts: What is wrong with the file, a line each; none for a sound one.
+        open_end: Whether its container does not say where it ends, so that a missing end would not
+            be seen.
     """
 
     path: Path
@@ -141,6 +143,7 @@ class Film:
     sequential: bool = False
     lost: tuple[int, ...] = ()
     doubts: tuple[str, ...] = ()
+    open_end: bool = False
 
 
 @dataclass(frozen=True, eq=False)

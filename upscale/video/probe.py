@@ -18,6 +18,8 @@ from av.video.stream import VideoStream
 
 from upscale.errors import VideoError
 from upscale.pictures.names import shown
+from upscale.pictures.refusals import refusals
+from upscale.video.ending import Ending, ending
 from upscale.video.film import (
     Colour,
     Film,
@@ -111,6 +113,8 @@ def _timed(film: Film) -> Film:
     refuse_still(film.path, film.container, len(plan))
     rate = _rate(film.rate, plan, film.time_base)
     last = Fraction(timing.last) or 1 / (rate * film.time_base)
+    end = _ending(film)
+    missing = ("its end is missing",) if end is Ending.MISSING else ()
     return replace(
         film,
         plan=plan,
@@ -119,7 +123,8 @@ def _timed(film: Film) -> Film:
         keys=() if film.source_format == "pal8" else timing.keys,
         sequential=timing.sequential,
         lost=timing.lost,
-        doubts=timing.doubts,
+        doubts=(*missing, *timing.doubts),
+        open_end=end is Ending.UNKNOWN,
         duration=(plan[-1] - plan[0] + last) * film.time_base,
     )
 
@@ -141,16 +146,23 @@ def _timing(film: Film) -> Timing:
     return replace(timing, doubts=tuple(doubts))
 
 
+def _ending(film: Film) -> Ending:
+    with refusals(film.path, VideoError, "a film"), film.path.open("rb") as file:
+        return ending(film.container, file)
+
+
 def _plan(film: Film) -> Timing:
     with opened(film.path) as container:
         stream = video_stream(container, film.path, film.stream)
         apart = fields_apart(container, stream, film.interlaced)
-        timing = None if apart else demuxed(container, stream)
-    if timing is not None:
-        return timing
+        told, reliable = demuxed(container, stream)
+    if reliable and not apart:
+        return told
     with opened(film.path) as container:
         stream = video_stream(container, film.path, film.stream)
-        return decoded(container, stream, film.rate, fields_apart=apart)
+        timing = decoded(container, stream, film.rate, fields_apart=apart)
+    lost = tuple(sorted((*timing.lost, *told.lost)))
+    return replace(timing, lost=lost, doubts=(*told.doubts, *timing.doubts))
 
 
 def _describe(

@@ -31,7 +31,7 @@ _FIELDS_APART = {"mpegts", "h264", "mpeg", "avi"}
 # Some of these know but one time for each packet.
 _STORED = {"avi", "asf"}
 # Their headers say how long the film is, for all streams together.
-_TIMED = {"matroska,webm", "flv"}
+_TIMED = {"matroska,webm", "flv", "asf", "mxf", "ivf"}
 _UNLISTED = {"matroska,webm", "flv", "mpegts", "mpeg"}
 _LEAST_STEPS = 10
 _TOLERATED_SECONDS = Fraction(1, 10)
@@ -58,8 +58,10 @@ class Timing:
     last: int = 0
 
 
-def demuxed(container: InputContainer, stream: VideoStream) -> Timing | None:
-    """The plan as the packets tell it; None where they cannot be relied on.
+def demuxed(container: InputContainer, stream: VideoStream) -> tuple[Timing, bool]:
+    """The plan as the packets tell it, and whether they can be relied on.
+
+    If they cannot, what they say is lost and wrong still holds.
 
     Args:
         container: The open file, at its beginning.
@@ -72,14 +74,14 @@ def demuxed(container: InputContainer, stream: VideoStream) -> Timing | None:
         if packet.stream_index == stream.index and packet.size:
             found.note(packet, stream)
     plan = sorted(time for time in found.times if time is not None)
-    doubts = (*promised.broken(found.count), *found.doubts(), *_gaps(container, stream, plan))
+    broken, lost = promised.broken(found.count), promised.missing(found.count)
     if not _reliable(found.times, plan) or _only_stored(container, stream, found.times):
-        return None
+        return Timing((), lost=lost, doubts=broken), False
+    doubts = (*broken, *found.doubts(), *_gaps(container, stream, plan))
     # A file that flags every packet as key says nothing.
     honest = len(found.keys) < found.count or stream.codec_context.codec.intra_only
     keys = sorted(found.keys) if honest else []
-    lost = promised.missing(found.count)
-    return Timing(tuple(plan), tuple(keys), lost=lost, doubts=doubts, last=found.last)
+    return Timing(tuple(plan), tuple(keys), lost=lost, doubts=doubts, last=found.last), True
 
 
 @dataclass
