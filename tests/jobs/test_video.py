@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.video.clips import KINDS, make, make_kind, number_in
+from tests.video.clips import KINDS, Clip, even, make, make_kind, number_in
 from upscale.errors import OutputError, VideoError
 from upscale.jobs.video import FilmSettings, plan_film, run_film
 from upscale.video.encoding import Encoding
@@ -165,6 +165,16 @@ def test_a_part_of_a_film_starts_at_zero(tmp_path):
     assert times[0] == 0
     with pytest.raises(VideoError, match="no frame"):
         upscale(source, tmp_path / "b.mkv", settings=FilmSettings(LOSSLESS, start=Fraction(9)))
+
+
+def test_a_part_that_starts_later_has_no_timecode_that_would_be_wrong(tmp_path):
+    tags = {"timecode": "10:00:00:00"}
+    source = make(Clip(even(25), container="mkv", tags=tags), tmp_path / "in.mkv")
+    for start, kept, notes in ((0, "10:00:00:00", 0), (Fraction(1, 2), None, 1)):
+        output = tmp_path / f"out-{notes}.mkv"
+        report = upscale(source, output, settings=FilmSettings(LOSSLESS, start=start, frames=5))
+        assert probe(output).timecode == kept
+        assert len([note for note in report.notes if "timecode" in note]) == notes
 
 
 def test_frames_that_repeat_are_computed_once(tmp_path):

@@ -41,6 +41,8 @@ class Clip:
     mirrored: bool = False
     interlaced: bool = False
     sound: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
+    """Of the picture's stream."""
 
 
 def even(count: int, rate: int = 25, start: int = 0) -> tuple[int, ...]:
@@ -126,6 +128,7 @@ def _stream(container, clip):
     stream = container.add_stream(clip.codec, rate=25, time_base=clip.time_base, options=options)
     stream.width, stream.height = clip.size
     stream.pix_fmt = clip.format
+    stream.metadata.update(clip.tags)
     context = stream.codec_context
     context.time_base, context.thread_count = clip.time_base, 1
     context.color_primaries, context.color_trc = clip.colour[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_a_second_picture_track_is_named(tmp_path):
                 own.is_keyframe, own.stream = packet.is_keyframe, copy
                 target.mux(own)
     assert plan_for(probe(two), "out.mkv", tmp_path).lost == (
-        "stream 1 (video h264) cannot go into .mkv",
+        "stream 1 (video h264) is left out; only the film's first or default picture is enlarged",
     )
 
 
@@ -186,6 +187,20 @@ def test_timecode_is_kept(tmp_path):
         with av.open(str(upscaled(found, name, tmp_path))) as container:
             tags = {key.lower(): value for key, value in container.streams[0].metadata.items()}
         assert tags["timecode"] == "01:02:03:04"
+
+
+@pytest.mark.parametrize("name", ["timecode", "TIMECODE", "TimeCode"])
+def test_a_timecode_in_a_tag_of_matroska_is_kept(name, tmp_path):
+    clip = Clip(even(3), container="mkv", tags={name: "01:02:03:04"})
+    found = probe(make(clip, tmp_path / "clip.mkv"))
+    for output in ("out.mov", "out.mp4", "out.mkv", "out.webm"):
+        assert plan_for(found, output, tmp_path).lost == ()
+        assert probe(upscaled(found, output, tmp_path)).timecode == "01:02:03:04"
+
+
+def test_a_timecode_that_is_none_is_not_lost_without_a_word(tmp_path):
+    found = replace(probe(make(Clip(even(5)), tmp_path / "clip.mp4")), timecode="noon")
+    assert plan_for(found, "out.mp4", tmp_path).lost == ("mp4 cannot hold the timecode noon",)
 
 
 @pytest.mark.parametrize("clip", [Clip(even(5), rotation=90), Clip(even(5), mirrored=True)])
@@ -232,14 +247,9 @@ def test_the_shape_of_pixels_is_kept(codec, name, shape, tmp_path):
 
 def test_where_the_shape_of_pixels_cannot_be_kept_it_is_said(tmp_path):
     """A header has no room for two things at once."""
-    path = tmp_path / "clip.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
-        stream.metadata["stereo_mode"] = "anaglyph_cyan_red"
-        container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
-        container.mux(stream.encode(None))
+    tags = {"stereo_mode": "anaglyph_cyan_red"}
+    clip = Clip(even(3), container="mkv", sample_aspect=Fraction(16, 11), tags=tags)
+    path = make(clip, tmp_path / "clip.mkv")
     (said,) = plan_for(probe(path), "out.mkv", tmp_path, codec="ffv1").lost
     assert said == "ffv1 in matroska cannot hold the pixels' shape, 16/11"
 

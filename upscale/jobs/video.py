@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -124,6 +124,9 @@ def plan_film(
     encoder = encoder_for(film, settings.encoding, output, size)
     span = _span(film, times)
     notes = (*_notes(film, settings), *encoder.notes)
+    if film.timecode is not None and times[0] != film.plan[0]:
+        film = replace(film, timecode=None)
+        notes = (*notes, "the timecode is left out, since it is that of the film's first frame")
     return FilmJob(film, output, encoder, times, span, settings, notes)
 
 

@@ -34,11 +34,14 @@ if TYPE_CHECKING:
 TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
 """The kind of text that a container's subtitles are."""
 
-OWN_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
-"""Tags of a whole file that a muxer writes itself."""
+OWN_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "timecode"}
+"""Tags of a whole file that a muxer writes itself, or that are written with the picture."""
 
-_STALE_TAGS = ("_statistics", "bps", "duration", "number_of_", "encoder", "vendor_id", "rotate")
-"""How tags of a stream begin that do not hold for the new one."""
+_STALE_TAGS = (
+    *("_statistics", "bps", "duration", "number_of_", "encoder", "vendor_id", "rotate"),
+    "timecode",
+)
+"""How tags of a stream begin that do not hold for the new one, or are written for themselves."""
 
 _NO_TEXT = b"\0\0"
 _PICTURE_TYPES = {"mjpeg": "jpeg", "png": "png", "bmp": "bmp"}

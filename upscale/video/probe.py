@@ -190,7 +190,7 @@ def _describe(
         interlaced=frame.interlaced_frame or order > _PROGRESSIVE,
         top_first=order <= _PROGRESSIVE or order in _TOP_SHOWN_FIRST,
         hdr=_hdr(sides),
-        timecode=_timecode(container, stream),
+        timecode=timecode_of(container, stream),
         codec=stream.codec_context.codec.canonical_name,
         container=container.format.name,
     )
@@ -273,7 +273,8 @@ def _mastering(data: bytes) -> Mastering | None:
     return Mastering(points if primaries_said else None, luminance if luminance_said else None)
 
 
-def _timecode(container: InputContainer, stream: VideoStream) -> str | None:
+def timecode_of(container: InputContainer, stream: VideoStream) -> str | None:
+    """The timecode of a film's first frame, wherever its file says it."""
     tracks = [other.metadata for other in container.streams if other.type == "data"]
     for tags in (stream.metadata, container.metadata, *tracks):
         for name, value in tags.items():

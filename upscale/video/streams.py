@@ -32,6 +32,7 @@ from upscale.video.output import (
     Output,
     StreamPlan,
 )
+from upscale.video.probe import timecode_of
 from upscale.video.writer import SegmentWriter, plane_shapes
 
 _REFUSALS = (FFmpegError, OSError, ValueError, RuntimeError)
@@ -71,7 +72,7 @@ def plan_streams(
             ways = _ways(stream, encoder)
             way = next((each for each in ways if trial.holds(each, _kind(stream))), None)
             if way is None:
-                lost.append(f"{_name(stream)} cannot go into {output.suffix}")
+                lost.append(_refusal(stream, output))
                 continue
             carried.append(way)
             if way.how == "convert" and _codec(stream) in ("ass", "ssa"):
@@ -189,6 +190,13 @@ def _name(stream: Stream) -> str:
     return f"stream {stream.index} ({' '.join(filter(None, parts))})"
 
 
+def _refusal(stream: Stream, output: Path) -> str:
+    """Why a stream is not carried."""
+    if isinstance(stream, VideoStream) and not _is_in_header(stream):
+        return f"{_name(stream)} is left out; only the film's first or default picture is enlarged"
+    return f"{_name(stream)} cannot go into {output.suffix}"
+
+
 def _forgotten(
     source: InputContainer, result: InputContainer, film: Film, encoder: Encoder, plan: StreamPlan
 ) -> Iterator[str]:
@@ -203,6 +211,8 @@ def _forgotten(
     picture = result.streams.video[0]
     if _differ(film.sample_aspect, picture.sample_aspect_ratio):
         yield f"{encoder.codec} in {place} cannot hold the pixels' shape, {film.sample_aspect}"
+    if film.timecode not in (None, timecode_of(result, picture)):
+        yield f"{place} cannot hold the timecode {film.timecode}"
     if _turn(film.display_matrix) != _turn(_display_matrix(result)):
         yield f"{place} cannot hold that the picture is turned or mirrored"
     for carried, copy in zip(plan.carried, list(result.streams)[1:], strict=False):
