@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from upscale.errors import TrainingError
+from upscale.errors import PictureError, TrainingError
 from upscale.pictures import is_picture_name
 from upscale.pictures.names import shown
 from upscale.pictures.publish import one_line, publish
@@ -76,10 +76,28 @@ def write_index(path: Path, lines: Iterable[Line], *, overwrite: bool = False) -
     Raises:
         OutputError: It exists, or cannot be written.
     """
-    content = "".join(f"{line}\n" for line in lines).encode(_ENCODING, _ERRORS)
+    publish_text(path, "".join(f"{line}\n" for line in lines), overwrite=overwrite)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no index could hold, such as one with a line break.
+
+    Raises:
+        PictureError: It would be read as something else.
+    """
+    if Line.parse(name) != Line(name) or "\n" in name or name != name.strip():
+        raise PictureError(f"{shown(Path(name))}: cannot stand in an index; rename it")
+
+
+def publish_text(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write a text file, whole; names that are not UTF-8 go through unchanged.
+
+    Raises:
+        OutputError: It exists, or cannot be written.
+    """
 
     def write(file: BinaryIO) -> None:
-        file.write(content)
+        file.write(text.encode(_ENCODING, _ERRORS))
 
     publish(path, write, overwrite=overwrite)
 
@@ -107,3 +125,8 @@ def pictures_below(folder: Path) -> list[str]:
             if not name.startswith(".") and is_picture_name(Path(name))
         ]
     return sorted(found)
+
+
+def stem_of(name: str) -> str:
+    """A relative name without its last suffix."""
+    return str(PurePosixPath(name).with_suffix(""))

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import importlib
+import struct
+from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from training.data.index import read_index
-from upscale.errors import DependencyError, PictureError
+from training.data.index import Line, publish_text, read_index, stem_of
+from training.data.pixels import png_of, read_rgb
+from training.data.work import CLAIM, claim, each, without_clashes
+from upscale.errors import DependencyError, OutputError, PictureError, TrainingError
 from upscale.pictures.names import shown
 
 _DATA = "data.mdb"
 _INDEX = "meta_info.txt"
 _SUFFIX = ".png"
 """Of every name in the index, whatever the picture's name was; the key has none."""
+
+_PNG_SIZE = slice(16, 24)
+"""Where width and height stand in a PNG file."""
+
+_LEVEL = 4
+"""Third on a line of the index: how strongly PNG files are packed. No reader needs it."""
+
+_COMMIT_BYTES = 64 * 1024 * 1024
+_FIRST_MAP_BYTES = 1024 * 1024 * 1024
 
 
 def is_lmdb(path: Path) -> bool:
@@ -52,6 +67,121 @@ def read_value(path: Path, key: str) -> bytes:
     if value is None:
         raise PictureError(f"{shown(path)}: holds no {key}; make it again")
     return value
+
+
+def key_of(name: str) -> str:
+    """The key of a picture: its name without suffix, in the characters that BasicSR's reader takes.
+
+    That reader takes ASCII, up to the first dot and space; others become `%` and their number.
+    """
+    return quote(stem_of(name), errors="surrogateescape").replace(".", "%2E")
+
+
+def build_lmdb(
+    source: Path, names: Sequence[str], target: Path, jobs: int
+) -> Generator[tuple[str, bool | Exception]]:
+    """Write an LMDB of pictures, and yield whether each was added now (or by an earlier run).
+
+    The pictures are kept as training takes them: 8-bit RGB. Until all are in, the LMDB has another
+    name, which starts with a dot and ends in `.upscale`; a run that was ended is repeated to go on.
+
+    Args:
+        source: A folder.
+        names: Of pictures in it.
+        target: A new folder, whose name ends in `.lmdb`, as BasicSR wants it.
+        jobs: Processes.
+
+    Raises:
+        OutputError: The target exists or has another name, or cannot be written.
+        TrainingError: No picture could be read.
+        DependencyError: The package lmdb is not installed.
+    """
+    if target.suffix != ".lmdb":
+        raise OutputError(f"{shown(target)}: must end in .lmdb, or BasicSR would not read it")
+    if target.exists():
+        raise OutputError(f"{shown(target)}: exists already; remove it, or give another name")
+    lmdb = _library()
+    unfinished = target.with_name(f".{target.name}.upscale")
+    claim(unfinished, source, {"made": "lmdb"})
+    own, clashes = without_clashes(names)
+    yield from clashes.items()
+    try:
+        with _Writer(lmdb, unfinished) as writer:
+            present = writer.keys()
+            yield from ((name, False) for name in own if key_of(name) in present)
+            missing = [name for name in own if key_of(name) not in present]
+            for name, result in each(partial(_encode, source), missing, jobs):
+                if not isinstance(result, Exception):
+                    writer.put(key_of(name), result)
+                    yield name, True
+                else:
+                    yield name, result
+            writer.commit()
+            lines = writer.index()
+    except lmdb.Error as error:
+        raise OutputError(f"{shown(target)}: cannot be written ({error})") from error
+    if not lines:
+        raise TrainingError(f"{shown(source)}: no picture could be read, so there is no LMDB")
+    publish_text(unfinished / _INDEX, lines, overwrite=True)
+    (unfinished / CLAIM).unlink()
+    unfinished.rename(target)
+
+
+class _Writer:
+    """An LMDB that grows as it must, and what waits to be written to it."""
+
+    def __init__(self, lmdb: Any, path: Path) -> None:  # noqa: ANN401
+        self._lmdb = lmdb
+        self._environment = lmdb.open(str(path), map_size=_FIRST_MAP_BYTES)
+        self._waiting: dict[str, bytes] = {}
+        self._bytes = 0
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Keep also what an interrupt left waiting."""
+        try:
+            self.commit()
+        finally:
+            self._environment.close()
+
+    def keys(self) -> set[str]:
+        """What is in already."""
+        with self._environment.begin() as transaction:
+            return {key.decode() for key in transaction.cursor().iternext(values=False)}
+
+    def put(self, key: str, value: bytes) -> None:
+        """Add a picture; many are written together, because each time waits for the drive."""
+        self._waiting[key] = value
+        self._bytes += len(value)
+        if self._bytes >= _COMMIT_BYTES:
+            self.commit()
+
+    def commit(self) -> None:
+        """Write what waits."""
+        while self._waiting:
+            try:
+                with self._environment.begin(write=True) as transaction:
+                    for key, value in self._waiting.items():
+                        transaction.put(key.encode(), value)
+            except self._lmdb.MapFullError:
+                self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+            else:
+                self._waiting, self._bytes = {}, 0
+
+    def index(self) -> str:
+        """The lines of `meta_info.txt`."""
+        with self._environment.begin(buffers=True) as transaction:
+            return "".join(
+                f"{Line(bytes(key).decode() + _SUFFIX, struct.unpack('>II', value[_PNG_SIZE]))} "
+                f"{_LEVEL}\n"
+                for key, value in transaction.cursor()
+            )
+
+
+def _encode(source: Path, name: str) -> bytes:
+    return png_of(read_rgb(source / name))
 
 
 def _library() -> Any:  # noqa: ANN401 -- it has no types

@@ -152,15 +152,44 @@ def batches(
         TrainingError: While walking: no picture can be read.
     """
     loader = DataLoader(
-        dataset,
-        batch_sampler=Share(batch, first, rank, world, accumulate),
+        _Batches(dataset),
+        sampler=Share(batch, first, rank, world, accumulate),
+        batch_size=None,
         num_workers=workers,
-        collate_fn=_collate,
         worker_init_fn=_use_one_thread,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader's own draws leave the run's alone
     )
-    return iter(loader)
+    return map(_or_raise, loader)
+
+
+class _Batches(Dataset[Batch | TrainingError]):
+    """Batches by the numbers of their samples.
+
+    An error is returned: one that a worker raises would reach the user with its traceback as text.
+    """
+
+    def __init__(self, samples: PatchDataset) -> None:
+        self._samples = samples
+
+    def __getitem__(self, numbers: Sequence[int]) -> Batch | TrainingError:
+        try:
+            samples = [self._samples[number] for number in numbers]
+        except TrainingError as error:
+            return error
+        lows = [sample.low for sample in samples if sample.low is not None]
+        return Batch(
+            tuple(numbers),
+            torch.stack([sample.high for sample in samples]),
+            torch.stack(lows) if lows else None,
+            tuple(line for sample in samples for line in sample.damaged),
+        )
+
+
+def _or_raise(loaded: Batch | TrainingError) -> Batch:
+    if isinstance(loaded, TrainingError):
+        raise loaded
+    return loaded
 
 
 def _patch(picture: Pixels, top: int, left: int, side: int) -> Pixels:
@@ -169,16 +198,6 @@ def _patch(picture: Pixels, top: int, left: int, side: int) -> Pixels:
     if any(missing):
         picture = np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)), "symmetric")
     return picture[top : top + side, left : left + side]
-
-
-def _collate(samples: Sequence[Sample]) -> Batch:
-    lows = [sample.low for sample in samples if sample.low is not None]
-    return Batch(
-        tuple(sample.number for sample in samples),
-        torch.stack([sample.high for sample in samples]),
-        torch.stack(lows) if lows else None,
-        tuple(line for sample in samples for line in sample.damaged),
-    )
 
 
 def _use_one_thread(_: int) -> None:

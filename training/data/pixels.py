@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from upscale.pictures import Picture, extend_colour, read_picture
+from upscale.pictures import Picture, encode_file, extend_colour, read_picture, write_file
 from upscale.pictures.colour import finite, tone_curve
 from upscale.pictures.depth import in_depth
 from upscale.pictures.profiles import in_srgb
@@ -41,3 +41,17 @@ def as_rgb(picture: Picture) -> Pixels:
         pixels = curve.to_network(pixels)
     pixels = in_depth(pixels, 8)
     return pixels if pixels.shape[2] == 3 else pixels.repeat(3, axis=2)
+
+
+def write_png(pixels: Pixels, target: Path) -> None:
+    """Write a picture, whole; missing folders are made.
+
+    Raises:
+        OutputError: It exists, or cannot be written.
+    """
+    write_file(Picture(pixels), target, format="png")
+
+
+def png_of(pixels: Pixels) -> bytes:
+    """A picture as a PNG file."""
+    return encode_file(Picture(pixels), "png")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.data.index import Line, pictures_below, read_index
+from training.data.index import Line, pictures_below, read_index, stem_of
 from training.data.lmdb import is_lmdb, read_keys, read_value
 from training.data.pixels import Pixels, read_rgb
 from upscale.errors import PictureError, TrainingError
@@ -63,13 +63,21 @@ class Entry:
         if self.low is None:
             return high, None
         low = self.low.read()
-        height, width = low.shape[:2]
-        if high.shape[:2] != (height * scale, width * scale):
-            raise PictureError(
-                f"{self.high}: is {high.shape[1]}x{high.shape[0]}, not {scale} times its partner "
-                f"of {width}x{height}; take the pair out"
-            )
+        check_pair(str(self.high), high.shape[1::-1], low.shape[1::-1], scale)
         return high, low
+
+
+def check_pair(label: str, high: tuple[int, ...], low: tuple[int, ...], scale: int) -> None:
+    """Refuse a pair whose sizes (width, height) do not fit.
+
+    Raises:
+        PictureError: The good picture is not `scale` times as large as the bad one.
+    """
+    if high != (low[0] * scale, low[1] * scale):
+        raise PictureError(
+            f"{label}: is {high[0]}x{high[1]}, not {scale} times its partner of "
+            f"{low[0]}x{low[1]}; take the pair out"
+        )
 
 
 def entries(source: Source, scale: int) -> tuple[Entry, ...]:
@@ -108,37 +116,35 @@ def _from_folder(source: Source, scale: int) -> tuple[Entry, ...]:
         lines = list(read_index(source.index))
     if source.low is None:
         return tuple(Entry(Stored(str(source.path / line.name))) for line in lines)
-    partners = _partners(source.low, [line.name for line in lines if line.low is None], scale)
+    unsettled = [line.name for line in lines if line.low is None]
+    found = partners(source.low, unsettled, scale) if unsettled else {}
+    alone = [name for name in unsettled if name not in found]
+    if alone:
+        raise TrainingError(f"{shown(source.low)}: {_without_partner(alone)}")
     return tuple(
         Entry(
             Stored(str(source.path / line.name)),
-            Stored(str(source.low / (line.low or partners[line.name]))),
+            Stored(str(source.low / (line.low or found[line.name]))),
         )
         for line in lines
     )
 
 
-def _partners(folder: Path, names: Sequence[str], scale: int) -> dict[str, str]:
-    """The bad partner of each good picture: the same name but for the suffix.
+def partners(folder: Path, names: Sequence[str], scale: int) -> dict[str, str]:
+    """The bad partners of good pictures, of those that have one: the same name but for the suffix.
 
     DIV2K's `0001x4.png` and crops of it (`0001x4_s001.png`) are partners of `0001.png`, too.
+
+    Raises:
+        TrainingError: The folder cannot be read.
     """
-    if not names:
-        return {}
     sign = re.compile(rf"x{scale}(?=(_s\d+)?$)")
     found: dict[str, str] = {}
     for name in pictures_below(folder):
-        stem = _stem(name)
+        stem = stem_of(name)
         found.setdefault(sign.sub("", stem), name)
         found[stem] = name
-    alone = [name for name in names if _stem(name) not in found]
-    if alone:
-        raise TrainingError(f"{shown(folder)}: {_without_partner(alone)}")
-    return {name: found[_stem(name)] for name in names}
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
+    return {name: found[stem_of(name)] for name in names if stem_of(name) in found}
 
 
 def _without_partner(names: Sequence[str]) -> str:
