@@ -40,9 +40,23 @@ def _video() -> typer.Typer:
     return app
 
 
+def _bench() -> typer.Typer:
+    from upscale.cli.bench import app
+
+    return app
+
+
+def _dataset() -> typer.Typer:
+    from upscale.cli.dataset import app
+
+    return app
+
+
 COMMANDS: Mapping[str, Command] = {
     "video": Command("Upscale a film, frame for frame.", _video),
     "compare": Command("Write a page that shows pictures over each other.", _compare),
+    "dataset": Command("Prepare pictures for training.", _dataset),
     "models": Command("List, fetch, import and blend networks.", _models),
+    "bench": Command("Time networks on this machine, and say what would be faster.", _bench),
     "doctor": Command("Show what works here, and what to do about the rest.", _doctor),
 }
