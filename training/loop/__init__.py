@@ -1,0 +1,31 @@
+"""The training loop: stages and their iterations, states, validation, and what is told of them."""
+
+from __future__ import annotations
+
+from training.loop.events import (
+    Baseline,
+    Event,
+    Exported,
+    Listener,
+    Logged,
+    Note,
+    Saved,
+    StageStarted,
+    Stepped,
+    Validated,
+)
+from training.loop.trainer import train
+
+__all__ = [
+    "Baseline",
+    "Event",
+    "Exported",
+    "Listener",
+    "Logged",
+    "Note",
+    "Saved",
+    "StageStarted",
+    "Stepped",
+    "Validated",
+    "train",
+]

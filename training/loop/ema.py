@@ -1,0 +1,43 @@
+"""The moving average of the generator's weights, which is validated and exported."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+N = TypeVar("N", bound=nn.Module)
+
+
+class MovingAverage(Generic[N]):
+    """An exponential moving average of a network's parameters, which starts from them.
+
+    After each step: average = decay * average + (1 - decay) * weights. Basicsr's `params_ema`.
+
+    Args:
+        network: what is averaged; it is copied.
+        decay: 0 to 1; 0.999 in Real-ESRGAN.
+
+    Attributes:
+        network: the copy that holds the average, in evaluation mode.
+    """
+
+    def __init__(self, network: N, decay: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self._blend = get_ema_multi_avg_fn(decay)
+
+    def update(self, network: nn.Module) -> None:
+        """Take in the weights that a step has left."""
+        ours = tuple(self.network.parameters())
+        self._blend(ours, tuple(parameter.detach() for parameter in network.parameters()), 0)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights."""
+        return self.network.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from averaged weights."""
+        self.network.load_state_dict(dict(state))

@@ -1,0 +1,43 @@
+"""A wish to end, kept until a step is whole."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Self
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class Interrupts:
+    """Notes the first signal that would raise KeyboardInterrupt; a second one raises it.
+
+    In other threads than the main one, which alone is interrupted, nothing is noted.
+
+    Attributes:
+        asked: whether there was one.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._held: list[int] = []
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+            self._held = [
+                each for each in numbers if signal.getsignal(each) is signal.default_int_handler
+            ]
+        for number in self._held:
+            signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._held:
+            signal.signal(number, signal.default_int_handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

@@ -1,0 +1,214 @@
+"""How good the averaged weights are on pictures that were held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.data.sources import Entry, entries
+from training.degradation import apply, draw
+from training.degradation.resizing import resize
+from training.loop.events import Figures
+from training.loop.measures import measures
+from training.loop.pictures import Shown, middle
+from training.loop.processes import Processes
+from training.recipe import Recipe, Source, ValidationSet
+from training.recipe.settings import chain_settings
+from upscale.engine.loading import Model
+from upscale.engine.upscaler import Upscaler
+from upscale.errors import PictureError, TrainingError
+from upscale.metrics import UnfitError
+from upscale.models import RRDBNet, SRVGGNetCompact
+
+Pixels = NDArray[np.uint8]
+"""(H, W, 3), RGB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """A picture that was held out.
+
+    Attributes:
+        name: its number in the set, and that of its file.
+        low: the bad picture.
+        high: the good one, scale times as large.
+    """
+
+    name: str
+    low: Pixels
+    high: Pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """What a validation found.
+
+    Attributes:
+        figures: means over the pictures.
+        shown: of each set, as many pictures as the recipe shows, in order.
+    """
+
+    figures: Figures
+    shown: list[Shown]
+
+
+class Validation:
+    """The validation sets of a recipe, whose pictures several processes share.
+
+    Args:
+        recipe: with a validation.
+        processes: of the run.
+
+    Attributes:
+        damaged: why pictures of this process were left out, a line each.
+
+    Raises:
+        TrainingError: a set has no pictures.
+    """
+
+    def __init__(self, recipe: Recipe, processes: Processes) -> None:
+        assert recipe.validation is not None
+        self._recipe, self._settings = recipe, recipe.validation
+        self._scale, self._processes = recipe.network.scale, processes
+        border = self._settings.border
+        self._border = self._scale if border is None else border
+        self._measures = measures(self._settings.metrics)
+        self._entries = [
+            (each, entries(Source(each.high, each.low), self._scale))
+            for each in self._settings.sets
+        ]
+        self.damaged: dict[str, None] = {}
+
+    @property
+    def pictures(self) -> dict[str, int]:
+        """How many pictures each set has."""
+        return {place.name: len(found) for place, found in self._entries}
+
+    def measures(self, figures: Figures | None) -> bool:
+        """Whether figures are of these sets and metrics."""
+        known = {place: set(found) for place, found in (figures or {}).items()}
+        return known == {place.name: set(self._measures) for place, _ in self._entries}
+
+    def baseline(self) -> Figures:
+        """What bicubic interpolation gets: MATLAB's, as papers give it."""
+        found = self._judge(lambda low: enlarged(low, self._scale), lambda: False)
+        assert found is not None
+        return found.figures
+
+    def judge(
+        self, network: RRDBNet | SRVGGNetCompact, stop: Callable[[], bool]
+    ) -> Judgement | None:
+        """Measure what a network makes of whole pictures, through the tile engine, in fp32.
+
+        Args:
+            network: in evaluation mode.
+            stop: asked after each picture.
+
+        Returns:
+            None where any process was stopped.
+        """
+        spec = network.spec
+        model = Model("ema", network, network.scale, spec.in_channels, True, spec.describe())
+        upscaler = Upscaler(model, device=str(self._processes.device), precision="fp32")
+        return self._judge(upscaler.upscale, stop)
+
+    def _judge(
+        self, make: Callable[[Pixels], Pixels], stop: Callable[[], bool]
+    ) -> Judgement | None:
+        figures: list[tuple[str, int, dict[str, float]]] = []
+        shown: list[tuple[int, Shown]] = []
+        for place, number, held in self._held():
+            if stop():
+                break
+            result = make(held.low)
+            measured = self._measured(result, held)
+            figures.append((place.name, number, measured))
+            if number < self._settings.pictures:
+                shown.append((number, self._shown(place.name, held, result, measured)))
+        if self._processes.any(stop()):
+            return None
+        together = [found for share in self._processes.gather(figures) for found in share]
+        pictures = [found for share in self._processes.gather(shown) for found in share]
+        pictures.sort(key=lambda found: found[0])
+        return Judgement(self._means(together), [picture for _, picture in pictures])
+
+    def _held(self) -> Iterator[tuple[ValidationSet, int, Held]]:
+        """This process's pictures, with their sets and their numbers there."""
+        for place, found in self._entries:
+            for number in range(self._processes.rank, len(found), self._processes.world):
+                try:
+                    held = self._read(place, found[number], number)
+                except PictureError as error:
+                    self.damaged[str(error)] = None
+                else:
+                    yield place, number, held
+
+    def _read(self, place: ValidationSet, entry: Entry, number: int) -> Held:
+        high, low = entry.read(self._scale)
+        if low is None:
+            height, width = (side - side % self._scale for side in high.shape[:2])
+            high = np.ascontiguousarray(high[:height, :width])
+            low = self._degraded(high, place, number)
+        name = str(entry.high).replace("\\", "/").rpartition("/")[2].partition(".")[0]
+        return Held(f"{number:03d}-{name}", low, high)
+
+    def _degraded(self, high: Pixels, place: ValidationSet, number: int) -> Pixels:
+        """A bad picture, which is the same each time."""
+        recipe = self._recipe.degradation
+        chain = recipe.chain if place.chain is None else place.chain
+        settings = chain_settings(chain, self._scale, recipe.mode)
+        assert settings is not None, "a recipe without degradations has no such set"
+        drawn = draw(settings, 1, np.random.default_rng((place.seed, number)))
+        return as_pixels(apply(as_tensor(high).to(self._processes.device), drawn))
+
+    def _measured(self, result: Pixels, held: Held) -> dict[str, float]:
+        try:
+            return {
+                name: measure(result, held.high, self._border)
+                for name, measure in self._measures.items()
+            }
+        except UnfitError as error:
+            self.damaged[f"{held.name}: {error}"] = None
+            return {}
+
+    def _shown(self, place: str, held: Held, result: Pixels, measured: dict[str, float]) -> Shown:
+        scale = self._scale
+        large = (enlarged(held.low, scale), result, held.high)
+        bicubic, ours, truth = (middle(each, scale, scale) for each in large)
+        words = [f"{name} {value:.4g}" for name, value in measured.items()]
+        return Shown(place, held.name, middle(held.low, 1, scale), bicubic, ours, truth, words)
+
+    def _means(self, found: list[tuple[str, int, dict[str, float]]]) -> Figures:
+        """Means in the order of the pictures, so that processes make no difference."""
+        ordered = sorted(found, key=lambda one: one[1])
+        means: dict[str, dict[str, float]] = {}
+        for place, _ in self._entries:
+            own = [measured for name, _, measured in ordered if name == place.name and measured]
+            if not own:
+                raise TrainingError(f"{place.high}: no picture of it can be used in validation")
+            means[place.name] = {
+                metric: sum(each[metric] for each in own) / len(own) for metric in own[0]
+            }
+        return means
+
+
+def enlarged(low: Pixels, scale: int) -> Pixels:
+    """Bicubic interpolation, MATLAB's."""
+    height, width = low.shape[:2]
+    return as_pixels(resize(as_tensor(low), (height * scale, width * scale), "bicubic"))
+
+
+def as_tensor(pixels: Pixels) -> Tensor:
+    """(H, W, 3) in levels as (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float() / 255
+
+
+def as_pixels(picture: Tensor) -> Pixels:
+    """(1, 3, H, W) in [0, 1], clipped, as (H, W, 3) in levels."""
+    levels = (picture[0] * 255).round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())
