@@ -1,6 +1,7 @@
 """Reads damaged films; run as a program of its own, which they may bring down.
 
-    python damaged.py FOLDER KIND CASES SEED
+    python damaged.py fuzz FOLDER KIND CASES SEED   random damage to a good film
+    python damaged.py look FILE...                  films that were damaged on purpose
 
 Prints for each case `sound`, `damaged` or `refused`; or, where many fewer frames came than the film
 had and nothing was said, `unsure` if its container could not tell, and else `silent`; anything else
@@ -86,7 +87,7 @@ def read_all(film: Film) -> str:
     return "unsure" if film.open_end else "silent"
 
 
-def main(folder: Path, kind: str, cases: int, seed: int) -> None:
+def fuzz(folder: Path, kind: str, cases: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     path = good(kind, folder)
     assert outcome(path) == "sound"
@@ -99,4 +100,8 @@ def main(folder: Path, kind: str, cases: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    if sys.argv[1] == "look":
+        for name in sys.argv[2:]:
+            print(outcome(Path(name)), flush=True)
+    else:
+        fuzz(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 from tests.damage import run_limited
+from tests.video.clips import Clip, even, make
 from tests.video.damaged import KINDS
+from upscale.errors import VideoError
+from upscale.video import probe, read_frames
 
 PROGRAM = Path(__file__).with_name("damaged.py")
 MEMORY = 4 * 1024**3
 CASES = 120
+LITTLE_MEMORY = 2 * 1024**3
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_films_end_in_frames_or_one_line(kind, tmp_path):
-    """Longer runs are made by hand: `python tests/video/damaged.py FOLDER mkv 10000 7`."""
-    done = run_limited(PROGRAM, tmp_path, kind, CASES, 3, memory=MEMORY)
+    """Longer runs are made by hand: `python tests/video/damaged.py fuzz FOLDER mkv 9999 7`."""
+    done = run_limited(PROGRAM, "fuzz", tmp_path, kind, CASES, 3, memory=MEMORY)
     assert done.returncode == 0, (done.stdout[-40:], done.stderr[-2000:])
     assert "Traceback" not in done.stderr
     said = done.stdout.split()[1::2]
@@ -28,3 +35,70 @@ def test_damaged_films_end_in_frames_or_one_line(kind, tmp_path):
     assert said.count("damaged") + said.count("refused") > (5 if kind == "gif" else CASES // 4)
     # What is cut out of a GIF may take frames along without a trace.
     assert said.count("silent") <= (CASES // 10 if kind == "gif" else 0)
+
+
+SIZE = (300, 260)
+
+
+@pytest.mark.parametrize(
+    ("clip", "told", "instead"),
+    [
+        (
+            Clip(even(3), codec="ffv1", container="mkv", size=SIZE),
+            b"\xb0\x82\x01\x2c\xba\x82\x01\x04",
+            b"\xb0\x82\xff\xff\xba\x82\xff\xff",
+        ),
+        (
+            Clip(even(3), codec="vp8", container="webm", size=SIZE),
+            b"\x9d\x01\x2a\x2c\x01\x04\x01",
+            b"\x9d\x01\x2a\xff\x3f\xff\x3f",
+        ),
+        (
+            Clip((0, 1, 2), Fraction(1, 25), codec="rawvideo", container="avi", size=SIZE),
+            struct.pack("<III", 40, *SIZE),
+            struct.pack("<III", 40, 65535, 65535),
+        ),
+        (
+            Clip(
+                (0, 1, 2), Fraction(1, 25), codec="gif", container="gif", format="gray", size=SIZE
+            ),
+            struct.pack("<HH", *SIZE),
+            struct.pack("<HH", 65535, 65535),
+        ),
+        (
+            Clip(even(3), codec="rawvideo", container="y4m", size=SIZE),
+            b"W300 H260",
+            b"W65535 H65535",
+        ),
+    ],
+    ids=["ffv1", "vp8", "raw", "gif", "y4m"],
+)
+def test_sizes_that_a_hostile_header_claims_take_no_memory(clip, told, instead, tmp_path):
+    path = make(clip, tmp_path / f"huge.{clip.container}")
+    content = path.read_bytes()
+    assert told in content
+    path.write_bytes(content.replace(told, instead))
+    done = run_limited(PROGRAM, "look", path, memory=LITTLE_MEMORY)
+    assert (done.returncode, done.stdout.strip()) in ((0, "refused"), (0, "damaged")), done.stderr
+
+
+def test_the_limit_of_pixels_can_be_raised(tmp_path):
+    path = make(Clip(even(3)), tmp_path / "clip.mp4")
+    with pytest.raises(VideoError, match=r"64x48 is more than the limit of 3071.*--max-pixels"):
+        probe(path, max_pixels=64 * 48 - 1)
+    film = probe(path, max_pixels=64 * 48)
+    assert len(list(read_frames(film))) == 3
+
+
+def test_a_raised_limit_holds_for_the_decoder_too(tmp_path):
+    path, size = tmp_path / "huge.mkv", (16384, 8200)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p"
+        container.mux(stream.encode(av.VideoFrame(*size, "yuvj420p")))
+        container.mux(stream.encode(None))
+    with pytest.raises(VideoError, match="--max-pixels"):
+        probe(path)
+    (frame,) = read_frames(probe(path, max_pixels=1 << 28))
+    assert frame.planes[0].shape == size[::-1]

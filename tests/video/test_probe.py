@@ -264,7 +264,7 @@ def playlist(path):
         ("f.mp4", lambda path: sound(path, cover=True), "holds no film.*a cover picture"),
         ("a.mp4", cut_header, "is no film, or its header is damaged"),
         ("b.mp4", unknown_codec, "cannot decode its film; convert it"),
-        ("c.mp4", no_frames, "holds no film|holds no frames|header is damaged"),
+        ("c.mp4", no_frames, "holds no film|holds no frame|header is damaged"),
         ("a.txt", text, "is no film"),
         ("a.m3u8", playlist, "is no film"),
         ("a.mkv", lambda path: path.write_bytes(b""), "is no film, or its header is damaged"),

@@ -121,6 +121,15 @@ def video(
     restart: Annotated[
         bool, switch("--restart", panel=_RUN, help="Throw unfinished work away.")
     ] = False,
+    max_pixels: Annotated[
+        str | None,
+        text(
+            "--max-pixels",
+            metavar="N",
+            panel=_RUN,
+            help="Refuse larger frames, as a guard against hostile files.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool | None,
         switch("--overwrite", panel=_RUN, help="Replace the output if it exists."),
@@ -155,6 +164,7 @@ def video(
             strict=strict,
             restart=restart,
             overwrite=options.output.overwrite,
+            max_pixels=options.run.max_pixels,
         )
         return upscale_film(session, source, target, settings, options)
 

@@ -14,7 +14,7 @@ from upscale.jobs.segments import Segments
 from upscale.pictures.names import shown
 from upscale.pictures.publish import refuse_existing
 from upscale.video.encoding import Encoder, Encoding, encoder_for
-from upscale.video.film import Film
+from upscale.video.film import DEFAULT_MAX_PIXELS, Film
 from upscale.video.join import join
 from upscale.video.output import Span, whole
 from upscale.video.probe import probe
@@ -40,6 +40,7 @@ class FilmSettings:
         strict: Refuse to lose any stream.
         restart: Throw unfinished work away.
         overwrite: Replace the output.
+        max_pixels: The most that a frame of the source may have; None for the usual limit.
     """
 
     encoding: Encoding = field(default_factory=Encoding)
@@ -50,6 +51,7 @@ class FilmSettings:
     strict: bool = False
     restart: bool = False
     overwrite: bool = False
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def plan_film(
     if output.exists() and source.exists() and output.samefile(source):
         raise OutputError(f"{shown(output)}: is the input itself; give another output")
     refuse_existing(output, overwrite=settings.overwrite)
-    film = probe(source)
+    film = probe(source, max_pixels=settings.max_pixels or DEFAULT_MAX_PIXELS)
     times = tuple(_wanted(film, settings))
     if not times:
         raise VideoError(f"{shown(source)}: has no frame between --start and --end")

@@ -14,6 +14,9 @@ Plane = np.ndarray[tuple[int, int], np.dtype[np.uint8 | np.uint16]]
 
 UNSPECIFIED = 2
 
+DEFAULT_MAX_PIXELS = 1 << 27
+"""Width times height of frames above which a film is refused before any is decoded."""
+
 
 @dataclass(frozen=True)
 class Colour:
@@ -117,6 +120,7 @@ class Film:
         doubts: What is wrong with the file, a line each; none for a sound one.
         open_end: Whether its container does not say where it ends, so that a missing end would not
             be seen.
+        max_pixels: The most that width times height of a frame may be.
     """
 
     path: Path
@@ -144,6 +148,7 @@ class Film:
     lost: tuple[int, ...] = ()
     doubts: tuple[str, ...] = ()
     open_end: bool = False
+    max_pixels: int = DEFAULT_MAX_PIXELS
 
 
 @dataclass(frozen=True, eq=False)

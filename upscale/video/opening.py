@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from av.video.stream import VideoStream
 from upscale.errors import VideoError
 from upscale.pictures.names import shown
 from upscale.pictures.refusals import refusals
+from upscale.video.film import DEFAULT_MAX_PIXELS
 
-DEFAULT_MAX_PIXELS = 1 << 27
 # Lists of other files, which a film from elsewhere could name at will, and text shown as pictures.
 _REFUSED = {
     "hls",
@@ -42,12 +43,18 @@ _PICTURES = {"image2", "ico", "webp"}
 _ANIMATIONS = {"gif", "apng", "jpegxl_anim", "webp_anim"}
 _PICTURE_BRANDS = {"avif", "heic", "heix", "mif1"}
 _MOST_COMPLAINTS = 3
+_MAX_PIXELS = "max_pixels"
+_TOO_LARGE = re.compile(r"size (\d+x\d+) exceeds specified max pixel count")
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
 @contextmanager
-def opened(path: Path) -> Generator[InputContainer]:
+def opened(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Generator[InputContainer]:
     """A film's file, opened for reading and closed at the end.
+
+    Args:
+        path: The file.
+        max_pixels: The most that width times height of a frame may be, for all decoders.
 
     Raises:
         VideoError: It does not exist, cannot be opened, or is nothing that FFmpeg knows.
@@ -59,7 +66,7 @@ def opened(path: Path) -> Generator[InputContainer]:
         "protocol_whitelist": "file",
         # Packets without a time get one where their neighbours tell it.
         "fflags": "+genpts",
-        "max_pixels": str(DEFAULT_MAX_PIXELS),
+        _MAX_PIXELS: str(max_pixels),
     }
     told = "is no film, or its header is damaged"
     with refusals(path, VideoError, "a film", others=(FFmpegError, OSError), told=told):
@@ -99,7 +106,8 @@ def video_stream(container: InputContainer, path: Path, index: int | None = None
     # Threads that share a frame; those that take a frame each hide damage, lose frames around
     # it, and give other pictures there with each run.
     stream.thread_type = "SLICE"
-    context.options = {"max_pixels": str(DEFAULT_MAX_PIXELS), **_extra(context.codec.name)}
+    limit = container.options[_MAX_PIXELS]
+    context.options = {_MAX_PIXELS: limit, **_extra(context.codec.name)}
     return stream
 
 
@@ -167,6 +175,11 @@ class Complaints:
         """What was said of a container of that name: each thing once, a line each, not many."""
         said = (" ".join(text.split()) for _, name, text in self._said if name == container)
         return tuple(islice(dict.fromkeys(said), _MOST_COMPLAINTS))
+
+    def too_large(self) -> str | None:
+        """The size of frames that were refused for it, as 100x100; None if that was no matter."""
+        sizes = (_TOO_LARGE.search(text) for _, _, text in self._said)
+        return next((size[1] for size in sizes if size), None)
 
 
 def _extra(decoder: str) -> dict[str, str]:

@@ -132,7 +132,7 @@ class Output:
         self._encoder = encoder
         self._kind = encoder.container
         with ExitStack() as stack:
-            self._source = stack.enter_context(opened(film.path))
+            self._source = stack.enter_context(opened(film.path, film.max_pixels))
             self._shape = _shape_to_add(film, encoder, self._source)
             template = stack.enter_context(av.open(f"file:{segment}")).streams.video[0]
             options = _container_options(film, encoder, plan, self._source)
@@ -338,7 +338,7 @@ def _enlarged(matrix: Sequence[int], ratio: float) -> list[int]:
 
 def _attachment(film: Film, index: int) -> tuple[str, str, bytes]:
     """Name, type and content of a picture that comes as a stream with one packet."""
-    with opened(film.path) as source:
+    with opened(film.path, film.max_pixels) as source:
         stream = source.streams[index]
         data = next(bytes(packet) for packet in source.demux(stream) if packet.size)
         kind = _PICTURE_TYPES.get(stream.codec_context.name, "jpeg")

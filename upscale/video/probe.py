@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from contextlib import suppress
@@ -21,6 +22,7 @@ from upscale.pictures.names import shown
 from upscale.pictures.refusals import refusals
 from upscale.video.ending import Ending, ending
 from upscale.video.film import (
+    DEFAULT_MAX_PIXELS,
     Colour,
     Film,
     HdrMetadata,
@@ -29,7 +31,6 @@ from upscale.video.film import (
     PlaneFormat,
 )
 from upscale.video.opening import (
-    DEFAULT_MAX_PIXELS,
     Complaints,
     decode,
     only,
@@ -65,43 +66,41 @@ _SLOWEST, _FASTEST = Fraction(1, 1001), Fraction(1000)
 _RATE_TOLERANCE = Fraction(1, 50)
 
 
-def probe(path: Path) -> Film:
+def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Film:
     """Find out all about a film; frames are decoded only as far as needed.
 
     Args:
         path: The file.
+        max_pixels: The most that width times height of a frame may be, here and when it is read.
 
     Raises:
-        VideoError: It is no film, its codec is not supported, or no frame of it can be decoded.
+        VideoError: It is no film, its codec is not supported, it has too many pixels, or no frame
+            of it can be decoded.
     """
-    with opened(path) as container:
+    with opened(path, max_pixels) as container:
         stream = video_stream(container, path)
-        _check_size(path, stream)
-        frame = _first_frame(path, container, stream)
+        _check_size(path, f"{stream.width}x{stream.height}", max_pixels)
+        with Complaints() as complaints:
+            frame = _first_frame(container, stream)
+        if frame is None:
+            _check_size(path, complaints.too_large(), max_pixels)
+            raise VideoError(f"{shown(path)}: holds no frame that can be decoded; check the file")
         film = _describe(path, container, stream, frame)
-    return _timed(film)
+    return _timed(replace(film, max_pixels=max_pixels))
 
 
-def _check_size(path: Path, stream: VideoStream) -> None:
-    if stream.width * stream.height > DEFAULT_MAX_PIXELS:
+def _check_size(path: Path, size: str | None, limit: int) -> None:
+    if size is not None and math.prod(map(int, size.split("x"))) > limit:
         raise VideoError(
-            f"{shown(path)}: has frames of {stream.width} by {stream.height} pixels, more than"
-            f" {DEFAULT_MAX_PIXELS:,}; scale it down first"
+            f"{shown(path)}: {size} is more than the limit of {limit} pixels: give a higher"
+            " --max-pixels if you trust the file"
         )
 
 
-def _first_frame(path: Path, container: InputContainer, stream: VideoStream) -> VideoFrame:
+def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
     only(container, stream)
-    packets = 0
-    for part in decode(stream, packets_of(container, stream)):
-        packets += part.packet is not None
-        if part.frames:
-            return part.frames[0]
-    if not packets:
-        raise VideoError(f"{shown(path)}: holds no frames; check the file")
-    raise VideoError(
-        f"{shown(path)}: no frame can be decoded of {packets} in it; use an undamaged copy"
-    )
+    parts = decode(stream, packets_of(container, stream))
+    return next((part.frames[0] for part in parts if part.frames), None)
 
 
 def _timed(film: Film) -> Film:
@@ -152,13 +151,13 @@ def _ending(film: Film) -> Ending:
 
 
 def _plan(film: Film) -> Timing:
-    with opened(film.path) as container:
+    with opened(film.path, film.max_pixels) as container:
         stream = video_stream(container, film.path, film.stream)
         apart = fields_apart(container, stream, film.interlaced)
         told, reliable = demuxed(container, stream)
     if reliable and not apart:
         return told
-    with opened(film.path) as container:
+    with opened(film.path, film.max_pixels) as container:
         stream = video_stream(container, film.path, film.stream)
         timing = decoded(container, stream, film.rate, fields_apart=apart)
     lost = tuple(sorted((*timing.lost, *told.lost)))

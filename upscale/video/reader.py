@@ -175,7 +175,7 @@ class FrameReader:
         """Decode, from an anchor or the beginning, a part of the plan."""
         film = self._film
         low, high = film.plan[first], film.plan[end - 1]
-        with opened(film.path) as container:
+        with opened(film.path, film.max_pixels) as container:
             stream = video_stream(container, film.path, film.stream)
             only(container, stream)
             for pts, frame, sound in self._timed(stream, _packets(container, stream, anchor)):

@@ -65,7 +65,7 @@ def plan_streams(
     trial = _Trial(film, encoder, folder)
     carried: list[Carried] = []
     lost: list[str] = []
-    with opened(film.path) as source, trial:
+    with opened(film.path, film.max_pixels) as source, trial:
         for stream in source.streams:
             if stream.index == film.stream or _is_made_anew(stream, source):
                 continue
@@ -144,7 +144,10 @@ class _Trial:
 
     def forgotten(self, plan: StreamPlan) -> list[str]:
         """What the container took and does not hold, by reading the last trial's result."""
-        with opened(self._film.path) as source, av.open(f"file:{self._result}") as result:
+        with (
+            opened(self._film.path, self._film.max_pixels) as source,
+            av.open(f"file:{self._result}") as result,
+        ):
             return list(_forgotten(source, result, self._film, self._encoder, plan))
 
 
