@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from upscale.errors import DependencyError, TrainingError, UsageError
+from upscale.pictures.names import shown
 
 try:
     import yaml
+    from yaml.representer import SafeRepresenter
 except ImportError as error:
     raise DependencyError('recipes need PyYAML; run: pip install "upscale[train]"') from error
 
@@ -80,6 +83,11 @@ class Place:
     def is_list(self) -> bool:
         """Whether it is a list."""
         return isinstance(self.node, yaml.SequenceNode)
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it is null."""
+        return isinstance(self.node, yaml.ScalarNode) and self.node.tag == f"{_TAG}null"
 
     def refuse(self, what: str) -> NoReturn:
         """Raise an error that names the file and line, or the override, and the key.
@@ -160,6 +168,21 @@ class Place:
         return f"{self.key}.{name}" if self.key else name
 
 
+def compose_file(path: Path) -> Place:
+    """Read a YAML file of one mapping.
+
+    Raises:
+        TrainingError: it cannot be read, or is something else.
+    """
+    try:
+        root = compose(path.read_bytes(), shown(path))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise TrainingError(f"{shown(path)}: cannot be read ({reason}); give a recipe") from error
+    root.entries()
+    return root
+
+
 def compose(text: bytes | str, name: str) -> Place:
     """Read one YAML document.
 
@@ -186,6 +209,33 @@ def compose(text: bytes | str, name: str) -> Place:
     return Place(node, "", node.start_mark)
 
 
+def place_of(value: Any, mark: yaml.Mark) -> Place:  # noqa: ANN401  # nested as in YAML
+    """Make a place of places and plain values in dictionaries and lists; what is None is left out.
+
+    Args:
+        value: whatever `Place.plain` returns, with places in it.
+        mark: where it stands, but for what has a place of its own.
+    """
+    if isinstance(value, Place):
+        return value
+    if isinstance(value, dict):
+        children = [
+            (str(key), place_of(each, mark)) for key, each in value.items() if each is not None
+        ]
+        pairs = [
+            (yaml.ScalarNode(f"{_TAG}str", key, each.mark), each.node) for key, each in children
+        ]
+        first = children[0][1].mark if children else mark
+        return Place(yaml.MappingNode(f"{_TAG}map", pairs, first), "", first)
+    if isinstance(value, list):
+        items = [place_of(each, mark) for each in value]
+        nodes = [each.node for each in items]
+        return Place(yaml.SequenceNode(f"{_TAG}seq", nodes, mark), "", mark)
+    node = SafeRepresenter().represent_data(value)
+    node.start_mark = mark
+    return Place(node, "", mark)
+
+
 def override(root: Place, text: str) -> None:
     """Change a value below, or put one in.
 
@@ -210,7 +260,7 @@ def override(root: Place, text: str) -> None:
         raise UsageError(str(error)) from error
     place = root
     for name in above:
-        if name not in _children(place) or _is_null(_children(place)[name].node):
+        if name not in _children(place) or _children(place)[name].is_null:
             _put(place, name, yaml.MappingNode(f"{_TAG}map", [], mark, mark), mark)
         place = _children(place)[name]
     _put(place, last, node, mark)
@@ -243,7 +293,3 @@ def _children(place: Place) -> Mapping[str, Place]:
     if isinstance(place.node, yaml.SequenceNode):
         return {str(number): item for number, item in enumerate(place.items())}
     return {}
-
-
-def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}null"

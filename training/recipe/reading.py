@@ -15,10 +15,9 @@ from types import NoneType, UnionType
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from training.degradation.steps import STEPS
-from training.recipe.nodes import Place, compose, override, shortened
+from training.recipe.nodes import Place, compose_file, override, shortened
 from training.recipe.settings import NETWORKS, Recipe
-from upscale.errors import DependencyError, TrainingError, UsageError
-from upscale.pictures.names import shown
+from upscale.errors import DependencyError, UsageError
 
 try:
     import pydantic
@@ -56,15 +55,24 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             impossible.
         UsageError: the same of an override.
     """
-    try:
-        root = compose(path.read_bytes(), shown(path))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise TrainingError(f"{shown(path)}: cannot be read ({reason}); give a recipe") from error
-    root.entries()
+    root = compose_file(path)
     for text in overrides:
         override(root, text)
-    return _Builder(path.parent).build(root, Recipe)
+    return recipe_at(root, path.parent)
+
+
+def recipe_at(root: Place, folder: Path | None) -> Recipe:
+    """Make a recipe of composed YAML.
+
+    Args:
+        root: a mapping.
+        folder: that paths are relative to; None to leave them as they are.
+
+    Raises:
+        TrainingError: something in it is unknown, of a wrong type or impossible.
+        UsageError: the same of an override.
+    """
+    return _Builder(folder).build(root, Recipe)
 
 
 def keys(kind: type, above: str = "") -> Iterator[str]:
@@ -83,10 +91,10 @@ class _Builder:
     """Makes settings from places.
 
     Attributes:
-        folder: that paths of the file are relative to.
+        folder: that paths of the file are relative to; None to leave them as they are.
     """
 
-    folder: Path
+    folder: Path | None
 
     def build(self, place: Place, hint: Any) -> Any:  # noqa: ANN401  # what the hint says
         """Make what a type hint says."""
@@ -123,7 +131,7 @@ class _Builder:
             place.refuse(f"must be a {'list' if _item(hint) else 'mapping of keys'}")
         if isinstance(plain, bool) and bool not in simple:  # Python takes true for 1
             place.refuse(f"cannot be {str(plain).lower()}")
-        value = _checked(place, plain, [each for each in simple if each is not Path] or [Path])
+        value = _checked(place, plain, [str if each is Path else each for each in simple])
         if Path in simple and value is not None:
             return self._path(place, str(plain), may_be_name=str in simple)
         return value
@@ -134,6 +142,8 @@ class _Builder:
             place.refuse("is empty")
         if may_be_name and not re.search(r"[/\\.~]", text):
             return text
+        if self.folder is None:
+            return Path(text)
         folder = Path() if place.is_override else self.folder
         return Path(os.path.abspath(folder / os.path.expanduser(text)))  # noqa: PTH100, PTH111
 
@@ -160,7 +170,7 @@ def _chosen(place: Place, entries: Mapping[str, Place], kinds: Sequence[type]) -
     if sign not in entries:
         place.refuse(f"lacks {sign}: {' or '.join(names)}")
     name = entries[sign].plain()
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         entries[sign].refuse(f"must be {' or '.join(names)}, not {name!r}{_near(name, names)}")
     return names[name]
 

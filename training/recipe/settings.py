@@ -11,7 +11,7 @@ object that is made, as in `data.patch: ...`: `read_recipe` finds its line by th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,6 +30,8 @@ ChainName = Literal["real-esrgan", "classical", "generic", "none"]
 
 Chain = ChainName | tuple[Step, ...]
 """A chain of degradations by its name, or its steps."""
+
+Metric = Literal["psnr", "ssim"]
 
 Checkpoint = str | Path
 """A model's name, as `upscale -n` takes it, or a file."""
@@ -121,7 +123,7 @@ class Source:
         low: of the bad pictures with the same names, smaller by the network's scale; none: they
             are made by the degradation.
         index: a file that names the pictures to use: ours, or one of BasicSR's `meta_info`.
-        weight: how often each of its pictures comes, compared with those of other sources; above 0.
+        weight: how often each of its pictures comes in an epoch, above 0; 0.5 is every other one.
     """
 
     path: Path
@@ -141,7 +143,8 @@ class DataSettings:
         sources: one at least; either all of them are pairs, or none is.
         patch: side of the good patches in pixels (256 in section 4.1).
         flips: mirror half of them.
-        rotations: turn half of them by 90 degrees (the official files: no; ESRGAN: yes).
+        rotations: turn them by 0, 90, 180 or 270 degrees, each equally often (official files: no;
+            ESRGAN: yes).
         workers: processes that read for each training process; 0: it reads by itself.
     """
 
@@ -429,14 +432,14 @@ class ValidationSettings:
     Attributes:
         sets: of held-out pictures, one at least.
         every: iterations from one validation to the next.
-        metrics: their names; those whose files are not present are left out.
+        metrics: what is measured of each picture.
         border: pixels of the result that no metric looks at, on each side; none: the scale.
         pictures: of each set, that are shown.
     """
 
     sets: tuple[ValidationSet, ...]
     every: int = 5000
-    metrics: tuple[str, ...] = ("psnr", "ssim")
+    metrics: tuple[Metric, ...] = ("psnr", "ssim")
     border: int | None = None
     pictures: int = 4
 
@@ -446,7 +449,7 @@ class ValidationSettings:
         _check_distinct("sets", [one.name for one in self.sets])
         if not self.metrics:
             raise UsageError("metrics: name one at least, as psnr")
-        _check_distinct("metrics", list(self.metrics))
+        _check_distinct("metrics", self.metrics)
         _check("every", self.every, least=1)
         _check("pictures", self.pictures, least=0)
         if self.border is not None:
@@ -483,7 +486,7 @@ class SavingSettings:
     every: int = 5000
     keep_last: int = 2
     keep_best: int = 1
-    best_metric: str = "psnr"
+    best_metric: Metric = "psnr"
 
     def __post_init__(self) -> None:
         _check("every", self.every, least=1)
@@ -639,7 +642,7 @@ def _check_name(name: str) -> None:
         raise UsageError(f"name: becomes a file's name, which {name!r} cannot")
 
 
-def _check_distinct(key: str, names: list[str]) -> None:
+def _check_distinct(key: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{key}: {name} is there twice")
