@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from upscale.engine.resize import resize
+from upscale.engine.resize import resize, resize_tensor
 
 
 @pytest.mark.parametrize("dtype, level", [(np.uint8, 77), (np.uint16, 40001), (np.float32, 0.3)])
@@ -35,3 +38,23 @@ def test_sixteen_bits_are_not_squeezed_through_eight():
     ramp = np.linspace(30000, 30200, 64).astype(np.uint16)
     picture = np.broadcast_to(ramp[None, :, None], (16, 64, 3))
     assert len(np.unique(resize(picture, 256, 16))) > 150
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sides=st.tuples(*[st.integers(1, 700)] * 2),
+    wanted=st.tuples(*[st.integers(1, 700)] * 2),
+    channels=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_tensors_are_resized_as_arrays_are(sides, wanted, channels, seed):
+    picture = np.random.default_rng(seed).random((*sides, channels), np.float32)
+    expected = resize(picture, *wanted)
+    result = resize_tensor(torch.from_numpy(picture).permute(2, 0, 1)[None], *wanted)
+    assert result.shape == (1, channels, wanted[1], wanted[0])
+    assert np.abs(result[0].permute(1, 2, 0).numpy() - expected).max() < 4e-6
+
+
+def test_a_tensor_of_the_size_wanted_is_itself():
+    picture = torch.rand(1, 3, 4, 5)
+    assert resize_tensor(picture, 5, 4) is picture

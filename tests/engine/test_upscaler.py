@@ -287,3 +287,82 @@ def test_a_grey_model_takes_grey_pictures_only(random_model):
     assert upscaler.upscale(random_picture(9, 9, 1)).shape == (36, 36, 1)
     with pytest.raises(UsageError, match="grey"):
         upscaler.upscale(random_picture(9, 9, 3))
+
+
+def as_tensor(picture):
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("tile", [0, 16])
+@pytest.mark.parametrize("spec", [X4, X2, X1, SRVGGSpec(3, features=8, convolutions=5)], ids=str)
+def test_a_tensor_gives_bit_for_bit_what_an_array_gives(random_model, spec, tile, channels):
+    upscaler = Upscaler(random_model(spec), device="cpu", tile=tile)
+    picture = random_picture(37, 51, channels, np.float32)
+    result = upscaler.run_tensor(as_tensor(picture))
+    assert torch.equal(result, as_tensor(upscaler.upscale(picture)))
+
+
+def test_a_tensor_is_resized_and_averaged_as_an_array_is(random_model):
+    picture = random_picture(20, 31, dtype=np.float32)
+    for tta, size in ((False, (55, 49)), (True, None), (True, (31, 80))):
+        upscaler = Upscaler(random_model(X4), device="cpu", tta=tta)
+        result = upscaler.run_tensor(as_tensor(picture), size=size)
+        expected = as_tensor(upscaler.upscale(picture, size=size)).clamp(0, 1)
+        assert (result - expected).abs().max() < 2e-6
+
+
+def test_a_tensor_is_rescued_from_half_precision_as_an_array_is(random_model):
+    model, picture = random_model(X4), random_picture(30, 30, dtype=np.float32)
+    model.network.conv_last = BreaksInHalf(model.network.conv_last)
+    upscaler = Upscaler(model, device="cpu", precision="bf16")
+    assert torch.equal(
+        upscaler.run_tensor(as_tensor(picture)), as_tensor(upscaler.upscale(picture))
+    )
+    model.network.conv_first.weight.data *= 1e7
+    upscaler = Upscaler(model, device="cpu", precision="fp16")
+    assert torch.equal(
+        upscaler.run_tensor(as_tensor(picture)), as_tensor(upscaler.upscale(picture))
+    )
+
+
+def test_a_tensor_is_computed_in_smaller_tiles_where_memory_runs_out(random_model, monkeypatch):
+    model, picture = random_model(X4), as_tensor(random_picture(100, 60, dtype=np.float32))
+    whole = Upscaler(model, device="cpu").run_tensor(picture)
+    allocate, failures = Planes.allocate, []
+
+    def scarce(self, rows, width, channels):
+        if rows > 30 and self.home == "host":
+            failures.append(rows)
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return allocate(self, rows, width, channels)
+
+    monkeypatch.setattr(Planes, "allocate", scarce)
+    result = Upscaler(model, device="cpu", tile=64).run_tensor(picture)
+    assert failures and (result - whole).abs().max() < 1e-4
+
+
+def test_a_tensor_goes_through_a_model_without_stages():
+    class Nearest(torch.nn.Module):
+        def forward(self, x):
+            return F.interpolate(x, scale_factor=2)
+
+    upscaler = Upscaler(Model("nearest", Nearest(), 2, 3, False, "nearest"), device="cpu", tile=80)
+    picture = as_tensor(random_picture(150, 170, dtype=np.float32))
+    expected = picture.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert (upscaler.run_tensor(picture) - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (2, 3, 4, 4), (1, 4, 4, 4), (1, 2, 4, 4)])
+def test_what_is_no_tensor_of_a_picture_is_refused(random_model, shape):
+    with pytest.raises(UsageError):
+        Upscaler(random_model(X4), device="cpu").run_tensor(torch.zeros(shape))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_tensor_stays_where_it_lies(random_model):
+    upscaler = Upscaler(random_model(X4), device="cuda", precision="fp32")
+    picture = as_tensor(random_picture(37, 51, dtype=np.float32))
+    here, there = upscaler.run_tensor(picture), upscaler.run_tensor(picture.cuda())
+    assert not here.is_cuda and there.is_cuda
+    assert torch.equal(here, there.cpu())

@@ -2,12 +2,18 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from upscale.engine import yuv
+from upscale.engine.loading import Model
+from upscale.engine.upscaler import Upscaler
+from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_rgb
+from upscale.errors import MemoryExhaustedError
 from upscale.jobs.frames import FrameEnlarger
+from upscale.models import SRVGGSpec
 from upscale.video.encoding import Encoder, plane_format
 from upscale.video.film import Colour, Film, VideoFrame
 
@@ -17,13 +23,15 @@ COLOUR = Colour("bt709", full_range=False, primaries=1, transfer=1, space=1)
 class Doubling:
     """Repeats pixels, and keeps what it was shown."""
 
+    device = torch.device("cpu")
+
     def __init__(self):
         self.seen = []
 
-    def run(self, array, *, scale=None, size=None, progress=None):
-        self.seen.append(array)
-        assert array.dtype == np.float32 and array.min() >= 0 and array.max() <= 1
-        return SimpleNamespace(pixels=array.repeat(2, 0).repeat(2, 1), report=None)
+    def run_tensor(self, picture, *, size=None):
+        self.seen.append(picture)
+        assert picture.dtype == torch.float32 and picture.min() >= 0 and picture.max() <= 1
+        return picture.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
 def film(name, colour=COLOUR, size=(16, 12)):
@@ -42,6 +50,10 @@ def encoder(name, colour=COLOUR, size=(32, 24)):
         planes=plane_format(name), pixel_format=name, colour=colour, options=(), tag=None,
         time_base=Fraction(1, 25), rate=Fraction(25), sample_aspect=None,
     )  # fmt: skip
+
+
+def enlarged(enlarger, frame):
+    return enlarger.enlarge(enlarger.load(frame)).frame()
 
 
 def flat(name, codes, pts=0, repeats=False, size=(16, 12)):
@@ -73,7 +85,7 @@ def flat(name, codes, pts=0, repeats=False, size=(16, 12)):
 )
 def test_flat_colours_come_back_within_a_level(name, codes):
     enlarger = FrameEnlarger(film(name), encoder(name), Doubling())
-    large = enlarger.enlarge(flat(name, codes, pts=7))
+    large = enlarged(enlarger, flat(name, codes, pts=7))
     assert large.pts == 7
     for plane, code, small in zip(large.planes, codes, flat(name, codes).planes, strict=True):
         assert plane.shape == (small.shape[0] * 2, small.shape[1] * 2)
@@ -83,7 +95,7 @@ def test_flat_colours_come_back_within_a_level(name, codes):
 
 def test_more_bits_and_another_chroma_keep_the_colour():
     enlarger = FrameEnlarger(film("yuv420p"), encoder("yuv444p10le"), Doubling())
-    large = enlarger.enlarge(flat("yuv420p", (120, 100, 150)))
+    large = enlarged(enlarger, flat("yuv420p", (120, 100, 150)))
     for plane, code in zip(large.planes, (480, 400, 600), strict=True):
         assert plane.shape == (24, 32)
         assert np.abs(plane.astype(int) - code).max() <= 2
@@ -92,8 +104,8 @@ def test_more_bits_and_another_chroma_keep_the_colour():
 def test_a_grey_film_becomes_neutral_colour_where_the_codec_has_no_grey():
     network = Doubling()
     enlarger = FrameEnlarger(film("gray", Colour("bt709", True)), encoder("yuv420p"), network)
-    large = enlarger.enlarge(flat("gray", (128,)))
-    assert network.seen[0].shape == (12, 16, 1)
+    large = enlarged(enlarger, flat("gray", (128,)))
+    assert network.seen[0].shape == (1, 1, 12, 16)
     assert np.abs(large.planes[0].astype(int) - (16 + 219 * 128 / 255)).max() <= 1
     assert all((plane == 128).all() for plane in large.planes[1:])
 
@@ -101,17 +113,119 @@ def test_a_grey_film_becomes_neutral_colour_where_the_codec_has_no_grey():
 def test_a_frame_that_repeats_is_computed_once_and_has_its_own_time():
     network = Doubling()
     enlarger = FrameEnlarger(film("yuv420p"), encoder("yuv420p"), network)
-    first = enlarger.enlarge(flat("yuv420p", (99, 128, 128), pts=3))
-    second = enlarger.enlarge(flat("yuv420p", (99, 128, 128), pts=5, repeats=True))
-    third = enlarger.enlarge(flat("yuv420p", (98, 128, 128), pts=6))
+    first = enlarged(enlarger, flat("yuv420p", (99, 128, 128), pts=3))
+    second = enlarged(enlarger, flat("yuv420p", (99, 128, 128), pts=5, repeats=True))
+    third = enlarged(enlarger, flat("yuv420p", (98, 128, 128), pts=6))
     assert len(network.seen) == enlarger.computed == 2
     assert [frame.pts for frame in (first, second, third)] == [3, 5, 6]
-    assert second.planes is first.planes
+    assert second.repeats and np.shares_memory(second.planes[0], first.planes[0])
     assert third.planes[0][0, 0] == 98
 
 
 def test_a_first_frame_that_claims_to_repeat_is_computed():
     network = Doubling()
     enlarger = FrameEnlarger(film("yuv420p"), encoder("yuv420p"), network)
-    enlarger.enlarge(flat("yuv420p", (99, 128, 128), repeats=True))
+    enlarged(enlarger, flat("yuv420p", (99, 128, 128), repeats=True))
     assert len(network.seen) == 1
+
+
+def noise(name, seed, size=(36, 26), pts=0):
+    planes = plane_format(name)
+    random = np.random.default_rng(seed)
+    shapes = [plane.shape for plane in flat(name, (0, 0, 0), size=size).planes]
+    kind = np.uint8 if planes.depth == 8 else np.uint16
+    return VideoFrame(
+        pts, tuple(random.integers(0, 1 << planes.depth, shape).astype(kind) for shape in shapes)
+    )
+
+
+@pytest.fixture
+def upscaler(random_network):
+    spec = SRVGGSpec(2, features=8, convolutions=3)
+    network = random_network(spec)
+    return Upscaler(Model("random", network, 2, 3, True, spec.describe()), device="cpu", tile=16)
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le"])
+def test_frames_are_what_the_engine_makes_of_arrays(name, upscaler):
+    """Written without tensors between the steps: colours, array, engine, array, colours."""
+    frame, colour = noise(name, 1), COLOUR
+    form = Layout(
+        plane_format(name).depth, 1, plane_format(name).chroma_down, "yuv", colour.matrix, False
+    )
+    rgb = to_rgb(frame.planes, form)
+    seen = rgb[0].clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
+    large = torch.from_numpy(upscaler.upscale(seen)).permute(2, 0, 1)[None].contiguous()
+    expected = from_rgb(restore(large, beyond(rgb)), form)
+    made = enlarged(
+        FrameEnlarger(film(name, size=(36, 26)), encoder(name, size=(72, 52)), upscaler), frame
+    )
+    for plane, same in zip(made.planes, expected, strict=True):
+        assert np.array_equal(plane, same)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryExhaustedError("tile")]
+)
+def test_colours_go_to_the_host_where_the_device_has_no_memory_for_them(
+    error, upscaler, monkeypatch
+):
+    name, frame = "yuv420p", noise("yuv420p", 2)
+    shapes = film(name, size=(36, 26)), encoder(name, size=(72, 52))
+    expected = enlarged(FrameEnlarger(*shapes, upscaler), frame)
+    tried, real = [], yuv.to_rgb
+
+    def scarce(planes, form, device):
+        tried.append(torch.device(device).type)
+        if tried[-1] != "cpu":
+            raise error
+        return real(planes, form, device)
+
+    monkeypatch.setattr(yuv, "to_rgb", scarce)
+    enlarger = FrameEnlarger(*shapes, upscaler)
+    enlarger._place = torch.device("meta")
+    for _ in range(2):
+        made = enlarged(enlarger, frame)
+        assert all(map(np.array_equal, made.planes, expected.planes))
+    assert tried == ["meta", "cpu", "cpu"]
+
+
+def test_other_failures_are_not_hidden(upscaler, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr(yuv, "to_rgb", broken)
+    enlarger = FrameEnlarger(film("yuv420p"), encoder("yuv420p"), upscaler)
+    enlarger._place = torch.device("meta")
+    with pytest.raises(RuntimeError, match="illegal"):
+        enlarged(enlarger, flat("yuv420p", (16, 128, 128)))
+
+
+def test_frames_that_are_loaded_ahead_of_the_network_keep_their_order():
+    enlarger = FrameEnlarger(film("yuv420p"), encoder("yuv420p"), Doubling())
+    codes = [(30, 128, 128), (30, 128, 128), (90, 128, 128), (150, 128, 128), (150, 128, 128)]
+    loaded = [
+        enlarger.load(flat("yuv420p", code, number, repeats=number in (1, 4)))
+        for number, code in enumerate(codes)
+    ]
+    large = [enlarger.enlarge(each) for each in loaded]
+    made = [each.frame() for each in large]
+    assert [(frame.pts, frame.planes[0][0, 0]) for frame in made] == [
+        (number, code[0]) for number, code in enumerate(codes)
+    ]
+    assert enlarger.computed == 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_makes_the_same_frames_as_the_host(random_network):
+    spec = SRVGGSpec(2, features=8, convolutions=3)
+    model = Model("random", random_network(spec), 2, 3, True, spec.describe())
+    shapes = film("yuv420p", size=(36, 26)), encoder("yuv420p", size=(72, 52))
+    sequences = []
+    for device in ("cpu", "cuda"):
+        enlarger = FrameEnlarger(*shapes, Upscaler(model, device=device, precision="fp32"))
+        loaded = [enlarger.load(noise("yuv420p", seed, pts=seed)) for seed in range(9)]
+        sequences.append([each.frame() for each in [enlarger.enlarge(frame) for frame in loaded]])
+    for here, there in zip(*sequences, strict=True):
+        for plane, same in zip(here.planes, there.planes, strict=True):
+            assert np.abs(plane.astype(int) - same).max() <= 1

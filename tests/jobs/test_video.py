@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+import torch
 
 from tests.video.clips import KINDS, Clip, even, make, make_kind, number_in
 from upscale.errors import OutputError, VideoError
@@ -22,16 +22,17 @@ LOSSLESS = Encoding("ffv1")
 class Doubling:
     """Repeats pixels; fails at a frame where it is told to."""
 
+    device = torch.device("cpu")
+
     def __init__(self, fail_at: int | None = None, error: BaseException | None = None):
         self.runs = 0
         self._fail_at, self._error = fail_at, error
 
-    def run(self, array, *, scale=None, size=None, progress=None):
+    def run_tensor(self, picture, *, size=None):
         if self._error is not None and self.runs == self._fail_at:
             raise self._error
         self.runs += 1
-        pixels = array.repeat(2, 0).repeat(2, 1)[: size[1], : size[0]]
-        return SimpleNamespace(pixels=pixels, report=None)
+        return picture.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : size[1], : size[0]]
 
 
 def doubled(size):
@@ -115,10 +116,10 @@ def test_a_source_that_vanishes_leaves_work_that_can_be_taken_up(tmp_path, monke
     source, away = make_kind("vfr", tmp_path), tmp_path / "away.mp4"
 
     class Vanishing(Doubling):
-        def run(self, *arguments, **more):
+        def run_tensor(self, picture, *, size=None):
             if self.runs == 20:
                 source.rename(away)
-            return super().run(*arguments, **more)
+            return super().run_tensor(picture, size=size)
 
     whole, output = tmp_path / "whole.mkv", tmp_path / "out.mkv"
     upscale(source, whole)

@@ -1,8 +1,14 @@
-"""Between arrays of a picture's own depth and tensors in [0, 1]: the numpy-tensor border."""
+"""Between a picture and the tiles of it that are computed.
+
+A picture is an array of its own depth in the host's memory, or a tensor in [0, 1] that lies on the
+computing device, or elsewhere.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +30,9 @@ DEPTHS: dict[np.dtype[Any], int] = {
 WRITES_IN_FLIGHT = 2
 
 
+PICTURE_CHANNELS = frozenset({1, 3})
+
+
 def as_picture(array: NDArray[Any]) -> NDArray[Any]:
     """View an array as (H, W, C) after checking its shape and depth.
 
@@ -31,7 +40,7 @@ def as_picture(array: NDArray[Any]) -> NDArray[Any]:
         UsageError: it is no uint8, uint16 or float32 picture with 1 or 3 channels.
     """
     picture = array[:, :, None] if array.ndim == 2 else array
-    if picture.ndim != 3 or picture.shape[2] not in {1, 3} or picture.size == 0:
+    if picture.ndim != 3 or picture.shape[2] not in PICTURE_CHANNELS or picture.size == 0:
         raise UsageError(f"an array of shape {array.shape} is no (H, W), (H, W, 1) or (H, W, 3)")
     if picture.dtype not in DEPTHS:
         raise UsageError(f"an array of {array.dtype} is no picture: use uint8, uint16 or float32")
@@ -40,19 +49,100 @@ def as_picture(array: NDArray[Any]) -> NDArray[Any]:
     return picture
 
 
-class ArrayCanvas:
-    """Reads tiles of one array and writes their results to another.
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """How tiles are computed.
 
-    Args:
-        source: (H, W, C), C = 1 or 3.
-        target: (H * scale, W * scale, C) of the source's depth, or of float32 for sums.
-        device: where tiles are computed.
+    Attributes:
+        device: where.
         dtype: in which precision.
         scale: output pixels per source pixel and axis.
         channels: what the network reads and writes; grey is copied to all of them and averaged
             back, so that it cannot gain colour.
         unshuffle: source pixels per plane pixel and axis. Sides that it does not divide are
             extended by reflection, and the extension is cut off again.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    scale: int
+    channels: int = 3
+    unshuffle: int = 1
+
+
+class PictureCanvas(ABC):
+    """What canvases share: where tiles lie in a picture, and what networks take and give.
+
+    Args:
+        height: rows of the picture that is read.
+        width: its columns.
+        computing: how tiles are computed.
+    """
+
+    def __init__(self, height: int, width: int, computing: Computing) -> None:
+        self._size = height, width
+        self._computing = computing
+
+    @property
+    def height(self) -> int:
+        """Rows of a plane."""
+        return -(-self._size[0] // self._computing.unshuffle)
+
+    @property
+    def width(self) -> int:
+        """Columns of a plane."""
+        return -(-self._size[1] // self._computing.unshuffle)
+
+    @abstractmethod
+    def read(self, rect: Rect) -> Tensor:
+        """The source under `rect`: (1, channels * unshuffle**2, h, w) in [0, 1]."""
+
+    @abstractmethod
+    def write(self, rect: Rect, tile: Tensor) -> None:
+        """Put a (1, channels, h * scale, w * scale) result in its place.
+
+        Raises:
+            CheckpointError: an fp32 result is not finite (half precision is the caller's care).
+        """
+
+    def _under(self, rect: Rect) -> tuple[slice | NDArray[np.intp], slice | NDArray[np.intp]]:
+        """The rows and the columns of the picture under a part of a plane."""
+        side, (height, width) = self._computing.unshuffle, self._size
+        rows = _reflected(rect.top * side, rect.bottom * side, height)
+        return rows, _reflected(rect.left * side, rect.right * side, width)
+
+    def _as_input(self, tile: Tensor) -> Tensor:
+        """(1, C, h, w) on the computing device, as the network takes it."""
+        computing = self._computing
+        tile = tile.expand(-1, computing.channels, -1, -1).to(computing.dtype)
+        if computing.unshuffle > 1:
+            tile = F.pixel_unshuffle(tile, computing.unshuffle)
+        return tile.contiguous(memory_format=torch.channels_last)
+
+    def _as_output(self, rect: Rect, tile: Tensor, channels: int) -> tuple[Rect, Tensor]:
+        """Where in the target a result belongs, and it: (channels, h, w) float32.
+
+        Raises:
+            CheckpointError: an fp32 result is not finite (half precision is the caller's care).
+        """
+        computing = self._computing
+        if computing.dtype == torch.float32 and not bool(torch.isfinite(tile).all()):
+            raise CheckpointError(
+                "the network's output is not finite even in fp32: its checkpoint is damaged"
+            )
+        height, width = (side * computing.scale for side in self._size)
+        place = rect.times(computing.unshuffle * computing.scale).clip(height, width)
+        pixels = tile[0, :, : place.height, : place.width].float()
+        return place, pixels.mean(0, keepdim=True) if channels == 1 else pixels
+
+
+class ArrayCanvas(PictureCanvas):
+    """Reads tiles of one array and writes their results to another.
+
+    Args:
+        source: (H, W, C), C = 1 or 3.
+        target: (H * scale, W * scale, C) of the source's depth, or of float32 for sums.
+        computing: how tiles are computed.
         weight: add `weight` times each tile to the target, unclamped, instead of replacing.
     """
 
@@ -60,52 +150,25 @@ class ArrayCanvas:
         self,
         source: NDArray[Any],
         target: NDArray[Any],
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        scale: int,
-        channels: int = 3,
-        unshuffle: int = 1,
+        computing: Computing,
         weight: float | None = None,
     ) -> None:
+        super().__init__(source.shape[0], source.shape[1], computing)
         self._source = source
         self._target = target
-        self._device = device
-        self._dtype = dtype
-        self._scale = scale
-        self._channels = channels
-        self._unshuffle = unshuffle
+        self._device = computing.device
         self._weight = weight
         self._in_flight: deque[tuple[Rect, Tensor, torch.cuda.Event]] = deque()
 
-    @property
-    def height(self) -> int:
-        """Rows of a plane."""
-        return -(-self._source.shape[0] // self._unshuffle)
-
-    @property
-    def width(self) -> int:
-        """Columns of a plane."""
-        return -(-self._source.shape[1] // self._unshuffle)
-
     def read(self, rect: Rect) -> Tensor:
         """The source under `rect`: (1, channels * unshuffle**2, h, w) in [0, 1]."""
-        rows, columns = (
-            _reflected(start * self._unshuffle, stop * self._unshuffle, length)
-            for start, stop, length in (
-                (rect.top, rect.bottom, self._source.shape[0]),
-                (rect.left, rect.right, self._source.shape[1]),
-            )
-        )
+        rows, columns = self._under(rect)
         pixels = np.ascontiguousarray(self._source[rows][:, columns])
         tile = self._upload(
             torch.from_numpy(pixels.astype(_tensor_depth(pixels.dtype), copy=False))
         )
-        tile = (tile.float() / DEPTHS[self._source.dtype]).clamp_(0, 1).permute(2, 0, 1)[None]
-        tile = tile.expand(-1, self._channels, -1, -1).to(self._dtype)
-        if self._unshuffle > 1:
-            tile = F.pixel_unshuffle(tile, self._unshuffle)
-        return tile.contiguous(memory_format=torch.channels_last)
+        tile = (tile.float() / DEPTHS[self._source.dtype]).clamp_(0, 1)
+        return self._as_input(tile.permute(2, 0, 1)[None])
 
     def write(self, rect: Rect, tile: Tensor) -> None:
         """Put a (1, channels, h * scale, w * scale) result in its place, in the target's depth.
@@ -113,19 +176,7 @@ class ArrayCanvas:
         Raises:
             CheckpointError: an fp32 result is not finite (half precision is the caller's care).
         """
-        if self._dtype == torch.float32 and not bool(torch.isfinite(tile).all()):
-            raise CheckpointError(
-                "the network's output is not finite even in fp32: its checkpoint is damaged"
-            )
-        place = rect.times(self._unshuffle * self._scale)
-        bottom, right = (
-            min(place.bottom, len(self._target)),
-            min(place.right, self._target.shape[1]),
-        )
-        place = Rect(place.top, bottom, place.left, right)
-        pixels = tile[0, :, : place.height, : place.width].float()
-        if self._target.shape[2] == 1:
-            pixels = pixels.mean(0, keepdim=True)
+        place, pixels = self._as_output(rect, tile, self._target.shape[2])
         pixels = self._encode(pixels).permute(1, 2, 0)
         if self._device.type != "cuda":
             self._store(place, pixels.cpu())
@@ -172,6 +223,35 @@ class ArrayCanvas:
             target[...] = pixels.numpy()
         else:
             target += pixels.numpy()
+
+
+class TensorCanvas(PictureCanvas):
+    """Reads tiles of one tensor and writes their results to another, wherever the two lie.
+
+    Args:
+        source: (1, C, H, W) float32 in [0, 1], C = 1 or 3.
+        target: (1, C, H * scale, W * scale) float32; values are not clamped.
+        computing: how tiles are computed.
+    """
+
+    def __init__(self, source: Tensor, target: Tensor, computing: Computing) -> None:
+        super().__init__(source.shape[2], source.shape[3], computing)
+        self._source = source
+        self._target = target
+
+    def read(self, rect: Rect) -> Tensor:
+        """The source under `rect`: (1, channels * unshuffle**2, h, w) in [0, 1]."""
+        rows, columns = self._under(rect)
+        return self._as_input(self._source[:, :, rows][..., columns].to(self._computing.device))
+
+    def write(self, rect: Rect, tile: Tensor) -> None:
+        """Put a (1, channels, h * scale, w * scale) result in its place.
+
+        Raises:
+            CheckpointError: an fp32 result is not finite (half precision is the caller's care).
+        """
+        place, pixels = self._as_output(rect, tile, self._target.shape[1])
+        self._target[0, :, place.top : place.bottom, place.left : place.right] = pixels
 
 
 def _reflected(start: int, stop: int, length: int) -> slice | NDArray[np.intp]:

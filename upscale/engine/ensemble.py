@@ -6,11 +6,13 @@ section 3.5 (enhanced prediction, later called self-ensemble).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 TRANSFORMS = 8
 
@@ -23,6 +25,20 @@ def transformed(
         for flip in (False, True):
             views = [np.rot90(array, turns) for array in (source, target)]
             yield (views[0][:, ::-1], views[1][:, ::-1]) if flip else (views[0], views[1])
+
+
+def tensor_transforms() -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
+    """Eight pairs of functions of (N, C, H, W): one that transforms, and one that undoes it."""
+    for turns in range(4):
+        for axes in ((), (3,)):
+            yield (
+                lambda picture, turns=turns, axes=axes: torch.rot90(picture, turns, (2, 3)).flip(
+                    axes
+                ),
+                lambda picture, turns=turns, axes=axes: torch.rot90(
+                    picture.flip(axes), -turns, (2, 3)
+                ),
+            )
 
 
 def average_to(total: NDArray[np.float32], picture: NDArray[Any], highest: int) -> None:

@@ -6,25 +6,35 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from upscale.engine.canvas import DEPTHS, ArrayCanvas, as_picture
+from upscale.engine.canvas import (
+    DEPTHS,
+    PICTURE_CHANNELS,
+    ArrayCanvas,
+    Computing,
+    PictureCanvas,
+    TensorCanvas,
+    as_picture,
+)
 from upscale.engine.device import computing_on, pick_device, pick_precision, precision_name
-from upscale.engine.ensemble import TRANSFORMS, average_to, transformed
+from upscale.engine.ensemble import TRANSFORMS, average_to, tensor_transforms, transformed
 from upscale.engine.loading import Model, load_model
 from upscale.engine.memory import Planes, automatic_tile, available_memory, picture_array
-from upscale.engine.resize import resize
+from upscale.engine.resize import resize, resize_tensor
 from upscale.errors import UsageError
 from upscale.models import Stage, StagedModel
 from upscale.tiling.interfaces import PrecisionLossError, Tally
 from upscale.tiling.overlap import BlendedRun
 from upscale.tiling.schedule import plan
 from upscale.tiling.staged import SMALLEST_TILE, StagedRun
+
+T = TypeVar("T")
 
 OVERLAP = 32
 """Pixels that neighbouring tiles share where exact tiling is impossible."""
@@ -168,6 +178,11 @@ class Upscaler:
         return self._model.scale
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._device
+
+    @property
     def device_name(self) -> str:
         """The device, as `--device` spells it."""
         return str(self._device)
@@ -215,17 +230,44 @@ class Upscaler:
         """
         started = time.perf_counter()
         picture = as_picture(array)
-        if self._model.channels == 1 and picture.shape[2] != 1:
-            raise UsageError(f"{self.model_name} takes grey pictures only")
+        self._check_channels(picture.shape[2])
         height, width = picture.shape[:2]
         wanted = output_size(width, height, scale or self.model_scale, size)
-        pixels, run = self._enlarge(picture, progress)
+        pixels, run = self._enlarge(lambda run: self._passes(picture, run), progress)
         resized = None
         if wanted != (width * self.model_scale, height * self.model_scale):
             pixels = resize(pixels, *wanted)
             resized = f"x{self.model_scale} to {wanted[0]}x{wanted[1]}, Lanczos"
         pixels = pixels[:, :, 0] if array.ndim == 2 else pixels
         return Result(pixels, self._report(run, resized, time.perf_counter() - started))
+
+    def run_tensor(self, picture: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Upscale a picture that is a tensor, on the device or elsewhere, and leave it there.
+
+        Args:
+            picture: (1, C, H, W) float32 in [0, 1], C = 1 or 3, all of it finite.
+            size: (width, height) of the result; the model's own scale by default.
+
+        Returns:
+            (1, C, H', W') float32 in [0, 1], where `picture` is; what `run` would give.
+
+        Raises:
+            UsageError, MemoryExhaustedError, CheckpointError: as `run`.
+        """
+        if picture.ndim != 4 or len(picture) != 1 or picture.shape[1] not in PICTURE_CHANNELS:
+            raise UsageError(f"a tensor of shape {tuple(picture.shape)} is no (1, C, H, W) picture")
+        self._check_channels(picture.shape[1])
+        height, width = picture.shape[2:]
+        wanted = output_size(width, height, self.model_scale, size)
+        result, _ = self._enlarge(lambda run: self._tensor_passes(picture, run), None)
+        if wanted == (width * self.model_scale, height * self.model_scale):
+            return result
+        with computing_on(self._device):
+            return resize_tensor(result, *wanted).clamp_(0, 1)
+
+    def _check_channels(self, channels: int) -> None:
+        if self._model.channels == 1 and channels != 1:
+            raise UsageError(f"{self.model_name} takes grey pictures only")
 
     def _report(self, run: _Run, resized: str | None, seconds: float) -> Report:
         return Report(
@@ -244,14 +286,14 @@ class Upscaler:
         )
 
     def _enlarge(
-        self, picture: NDArray[Any], progress: ProgressCallback | None
-    ) -> tuple[NDArray[Any], _Run]:
-        """The picture at the model's own scale, in fp32 where half precision cannot hold it."""
+        self, passes: Callable[[_Run], T], progress: ProgressCallback | None
+    ) -> tuple[T, _Run]:
+        """A picture at the model's own scale, in fp32 where half precision cannot hold it."""
         with computing_on(self._device):
             for dtype in self._precisions():
                 run = _Run(dtype, TRANSFORMS if self._tta else 1, progress)
                 try:
-                    return self._passes(picture, run), run
+                    return passes(run), run
                 except PrecisionLossError:
                     continue
         raise AssertionError("fp32 cannot lose precision")
@@ -266,42 +308,59 @@ class Upscaler:
         shape = (height * self.model_scale, width * self.model_scale, channels)
         result = picture_array(shape, picture.dtype)
         if not self._tta:
-            self._pass(self._canvas(picture, result, run), run)
+            self._array_pass(picture, result, run)
             return result
         total = cast(NDArray[np.float32], picture_array(shape, np.float32))
         total.fill(0)
         for source, target in transformed(picture, total):
-            self._pass(self._canvas(source, target, run, weight=1 / TRANSFORMS), run)
+            self._array_pass(source, target, run, weight=1 / TRANSFORMS)
         average_to(total, result, DEPTHS[picture.dtype])
         return result
 
-    def _canvas(
+    def _array_pass(
         self,
         source: NDArray[Any],
         target: NDArray[Any],
         run: _Run,
         weight: float | None = None,
-    ) -> ArrayCanvas:
-        return ArrayCanvas(
-            source,
-            target,
+    ) -> None:
+        canvas = ArrayCanvas(source, target, self._computing(run), weight)
+        self._pass(canvas, run)
+        canvas.flush()
+
+    def _tensor_passes(self, picture: Tensor, run: _Run) -> Tensor:
+        if not self._tta:
+            return self._tensor_pass(picture, run).clamp_(0, 1)
+        total: Tensor | None = None
+        for transform, back in tensor_transforms():
+            part = back(self._tensor_pass(transform(picture), run))
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return total.div_(TRANSFORMS).clamp_(0, 1)
+
+    def _tensor_pass(self, picture: Tensor, run: _Run) -> Tensor:
+        height, width = (side * self.model_scale for side in picture.shape[2:])
+        target = picture.new_empty((1, picture.shape[1], height, width))
+        self._pass(TensorCanvas(picture, target, self._computing(run)), run)
+        return target
+
+    def _computing(self, run: _Run) -> Computing:
+        return Computing(
             device=self._device,
             dtype=run.dtype,
             scale=self.model_scale,
             channels=self._model.channels,
             unshuffle=self._model.unshuffle,
-            weight=weight,
         )
 
-    def _pass(self, canvas: ArrayCanvas, run: _Run) -> None:
+    def _pass(self, canvas: PictureCanvas, run: _Run) -> None:
         """Send one picture through the network."""
         if self._model.staged:
             self._staged_pass(canvas, run)
         else:
             self._blended_pass(canvas, run)
-        canvas.flush()
 
-    def _staged_pass(self, canvas: ArrayCanvas, run: _Run) -> None:
+    def _staged_pass(self, canvas: PictureCanvas, run: _Run) -> None:
         stages = self._stages(run.dtype)
         tile = self._plane_tile(stages, canvas, run)
         planes = Planes(self._device, run.dtype, self._home(stages, canvas, tile, run.dtype))
@@ -323,7 +382,7 @@ class Upscaler:
         run.planes = planes.home
         run.add(staged.tally)
 
-    def _blended_pass(self, canvas: ArrayCanvas, run: _Run) -> None:
+    def _blended_pass(self, canvas: PictureCanvas, run: _Run) -> None:
         side = BLENDED_TILE if self._tile is None else self._tile
         blended = BlendedRun(
             self._rescued_network(run),
@@ -365,7 +424,7 @@ class Upscaler:
         """
         return cast(StagedModel, self._network(dtype)).stages(fine=self._device.type == "cpu")
 
-    def _plane_tile(self, stages: Sequence[Stage], canvas: ArrayCanvas, run: _Run) -> int:
+    def _plane_tile(self, stages: Sequence[Stage], canvas: PictureCanvas, run: _Run) -> int:
         """The tile in plane pixels."""
         if self._tile is None:
             return automatic_tile(
@@ -376,7 +435,7 @@ class Upscaler:
         return max(self._tile // self._model.unshuffle, 1)
 
     def _home(
-        self, stages: Sequence[Stage], canvas: ArrayCanvas, tile: int, dtype: torch.dtype
+        self, stages: Sequence[Stage], canvas: PictureCanvas, tile: int, dtype: torch.dtype
     ) -> str:
         """Where the planes start: in a file if neither the device nor the host can hold them."""
         planes = plan(stages, canvas.height, canvas.width, tile).planes * dtype.itemsize

@@ -106,7 +106,8 @@ def to_rgb(
 
     Args:
         planes: (H, W) uint8 or uint16 each, in the order of `layout.kind`, without alpha; chroma
-            planes are (ceil(H / 2**chroma_down), ceil(W / 2**chroma_across)).
+            planes are (ceil(H / 2**chroma_down), ceil(W / 2**chroma_across)). Tensors are as
+            `plane_tensor` makes them.
         layout: what they mean.
         device: where to compute.
 
@@ -124,6 +125,11 @@ def to_rgb(
 
 
 def from_rgb(rgb: Tensor, layout: Layout) -> list[NDArray[Any]]:
+    """The planes of a frame as arrays; see `to_planes`."""
+    return [plane_array(plane.cpu()) for plane in to_planes(rgb, layout)]
+
+
+def to_planes(rgb: Tensor, layout: Layout) -> list[Tensor]:
     """The planes of a frame, rounded to the nearest code, clipped where codes end.
 
     Args:
@@ -131,7 +137,7 @@ def from_rgb(rgb: Tensor, layout: Layout) -> list[NDArray[Any]]:
         layout: of the planes.
 
     Returns:
-        (H, W) uint8 or uint16 each, contiguous, as `to_rgb` takes them.
+        (H, W) each, contiguous, where `rgb` is, as `to_rgb` and `plane_array` take them.
     """
     if layout.kind != "yuv":
         return [_plane(values * layout.luma_span, layout.black, layout) for values in rgb[0]]
@@ -173,23 +179,34 @@ def restore(enlarged: Tensor, rest: Tensor | None) -> Tensor:
     return enlarged.add_(F.interpolate(rest, size, mode="bilinear", align_corners=False))
 
 
+def plane_tensor(plane: NDArray[Any]) -> Tensor:
+    """A plane as a tensor with the same memory: uint8; or int16 with the bits of uint16.
+
+    Not every device knows uint16.
+    """
+    return torch.from_numpy(plane if plane.dtype == np.uint8 else plane.view(np.int16))
+
+
+def plane_array(plane: Tensor) -> NDArray[Any]:
+    """The reverse of `plane_tensor`, of a tensor in the host's memory."""
+    array = plane.numpy()
+    return array if array.dtype == np.uint8 else array.view(np.uint16)
+
+
 def _codes(plane: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
     """A plane as float32 on the device, uploaded in its own depth."""
-    if isinstance(plane, Tensor):
-        return plane.to(device).float()
-    if plane.dtype == np.uint8:
-        return torch.from_numpy(plane).to(device).float()
-    # As int16, because not every device knows uint16; the mask undoes the sign.
-    signed = torch.from_numpy(plane.view(np.int16)).to(device)
-    return signed.int().bitwise_and_(0xFFFF).float()
+    codes = (plane if isinstance(plane, Tensor) else plane_tensor(plane)).to(device)
+    if codes.dtype == torch.uint8:
+        return codes.float()
+    return codes.int().bitwise_and_(0xFFFF).float()  # undoes the sign
 
 
-def _plane(values: Tensor, offset: int, layout: Layout) -> NDArray[Any]:
+def _plane(values: Tensor, offset: int, layout: Layout) -> Tensor:
     """Codes that lie `offset` above (H, W) values, which are changed."""
     codes = values.add_(offset).round_().clamp_(0, layout.highest)
     if layout.depth == 8:
-        return codes.to(torch.uint8).contiguous().cpu().numpy()
-    return codes.int().short().contiguous().cpu().numpy().view(np.uint16)
+        return codes.to(torch.uint8).contiguous()
+    return codes.int().short().contiguous()
 
 
 def _of_luma_and_chroma(luma: Tensor, chroma: Tensor, layout: Layout) -> Tensor:

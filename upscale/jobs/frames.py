@@ -1,24 +1,64 @@
-"""Frames of a film: from native planes through the network to the planes that an encoder takes."""
+"""Frames of a film: from native planes through the network to the planes that an encoder takes.
+
+Only planes travel between the host and a GPU; colours are converted where the network computes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from upscale.jobs.image import PictureUpscaler
+from upscale.errors import MemoryExhaustedError
 from upscale.video.encoding import Encoder
 from upscale.video.film import Colour, Film, PlaneFormat, VideoFrame
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
+    from upscale.engine.transfer import Downloaded, Uploaded
     from upscale.engine.yuv import Layout
+
+
+class FrameUpscaler(Protocol):
+    """What frames need of `upscale.Upscaler`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def run_tensor(self, picture: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Enlarge (1, C, H, W) to `size` = (width, height); see `Upscaler.run_tensor`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedFrame:
+    """A frame on its way to the device; one that repeats the frame before has no planes."""
+
+    pts: int
+    planes: Uploaded | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnlargedFrame:
+    """A frame on its way from the device."""
+
+    pts: int
+    repeats: bool
+    planes: Downloaded
+
+    def frame(self) -> VideoFrame:
+        """Wait for the frame, which is of the encoder's size and planes."""
+        return VideoFrame(self.pts, tuple(self.planes.arrays()), self.repeats)
 
 
 class FrameEnlarger:
     """Enlarges frames one after another; one that repeats the frame before costs nothing.
+
+    Each frame goes through `load`, `enlarge` and `EnlargedFrame.frame`, each of which may have a
+    thread of its own.
 
     A film keeps its own transfer function, so that PQ and HLG reach the network as they are coded.
     What the network cannot see, values beyond black and white, is interpolated and added again.
@@ -27,54 +67,93 @@ class FrameEnlarger:
         film: Where the frames come from.
         encoder: What takes them.
         upscaler: The network.
+
+    Attributes:
+        computed: How many frames were sent through the network.
     """
 
-    def __init__(self, film: Film, encoder: Encoder, upscaler: PictureUpscaler) -> None:
+    def __init__(self, film: Film, encoder: Encoder, upscaler: FrameUpscaler) -> None:
+        from upscale.engine.transfer import Transfer
+
         self._source, self._target = film.planes, encoder.planes
         self._layout_in = _layout(film.planes, film.colour)
         self._layout_out = _layout(encoder.planes, encoder.colour)
         self._size = encoder.width, encoder.height
         self._upscaler = upscaler
-        self._last: VideoFrame | None = None
+        self._place = _place_of_colours(upscaler.device)
+        self._transfer = Transfer(self._place)
+        self._any_loaded = False
+        self._last: EnlargedFrame | None = None
         self.computed = 0
 
-    def enlarge(self, frame: VideoFrame) -> VideoFrame:
-        """Return a frame of the encoder's size and planes, of the same time."""
-        if frame.repeats and self._last is not None:
+    def load(self, frame: VideoFrame) -> LoadedFrame:
+        """Start a frame on its way to the device."""
+        if frame.repeats and self._any_loaded:
+            return LoadedFrame(frame.pts, None)
+        self._any_loaded = True
+        return LoadedFrame(frame.pts, self._transfer.upload(frame.planes))
+
+    def enlarge(self, frame: LoadedFrame) -> EnlargedFrame:
+        """Compute a frame, of the same time, and start it on its way back.
+
+        Raises:
+            MemoryExhaustedError, CheckpointError: See `Upscaler.run_tensor`.
+        """
+        from upscale.engine.device import computing_on
+
+        if frame.planes is None:
+            assert self._last is not None
             self._last = replace(self._last, pts=frame.pts, repeats=True)
             return self._last
-        import torch
-
-        with torch.inference_mode():
-            planes = self._planes(frame)
+        with computing_on(self._upscaler.device):
+            planes = self._transfer.download(self._computed(frame.planes.planes()))
         self.computed += 1
-        self._last = VideoFrame(frame.pts, tuple(planes))
+        self._last = EnlargedFrame(frame.pts, False, planes)
         return self._last
 
-    def _planes(self, frame: VideoFrame) -> list[np.ndarray]:
-        from upscale.engine.yuv import from_rgb, opacity, to_rgb
-
-        colours = frame.planes[:-1] if self._source.alpha else frame.planes
-        large = self._enlarged(to_rgb(colours, self._layout_in))
-        if self._target.kind != "grey" and large.shape[1] == 1:
-            large = large.expand(1, 3, *large.shape[2:])
-        planes = from_rgb(large, self._layout_out)
-        if self._target.alpha:
-            alpha = to_rgb(frame.planes[-1:], opacity(self._source.depth))
-            planes += from_rgb(self._enlarged(alpha), opacity(self._target.depth))
-        return planes
-
-    def _enlarged(self, rgb: torch.Tensor) -> torch.Tensor:
-        """Send (1, C, H, W) through the network, and what lies beyond [0, 1] around it."""
+    def _computed(self, planes: list[Tensor]) -> list[Tensor]:
+        """The planes of an enlarged frame, whose colours go to the host if memory runs out."""
         import torch
 
+        from upscale.tiling.interfaces import is_out_of_memory
+
+        try:
+            return self._planes(planes)
+        except (RuntimeError, MemoryError, MemoryExhaustedError) as error:
+            full = isinstance(error, MemoryExhaustedError) or is_out_of_memory(error)
+            if not full or self._place.type == "cpu":
+                raise
+        # Outside the handler, which keeps the failed tensors alive.
+        self._place = torch.device("cpu")
+        torch.cuda.empty_cache()
+        return self._planes(planes)
+
+    def _planes(self, planes: list[Tensor]) -> list[Tensor]:
+        from upscale.engine.yuv import opacity, to_planes, to_rgb
+
+        colours = planes[:-1] if self._source.alpha else planes
+        large = self._enlarged(to_rgb(colours, self._layout_in, self._place))
+        if self._target.kind != "grey" and large.shape[1] == 1:
+            large = large.expand(1, 3, *large.shape[2:])
+        result = to_planes(large, self._layout_out)
+        if self._target.alpha:
+            alpha = to_rgb(planes[-1:], opacity(self._source.depth), self._place)
+            result += to_planes(self._enlarged(alpha), opacity(self._target.depth))
+        return result
+
+    def _enlarged(self, rgb: Tensor) -> Tensor:
+        """Send (1, C, H, W) through the network, and what lies beyond [0, 1] around it."""
         from upscale.engine.yuv import beyond, restore
 
         rest = beyond(rgb)
-        seen = rgb[0].clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
-        # A last resize overshoots at edges, which is no part of the film's headroom.
-        large = torch.from_numpy(self._upscaler.run(seen, size=self._size).pixels).clamp(0, 1)
-        return restore(large.permute(2, 0, 1)[None].contiguous(), rest)
+        return restore(self._upscaler.run_tensor(rgb.clamp(0, 1), size=self._size), rest)
+
+
+def _place_of_colours(device: torch.device) -> torch.device:
+    """Where colours are converted: on the device itself where that was tried."""
+    import torch
+
+    return device if device.type == "cuda" else torch.device("cpu")
 
 
 def _layout(planes: PlaneFormat, colour: Colour) -> Layout:

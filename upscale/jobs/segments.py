@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
-from upscale.jobs.frames import FrameEnlarger
-from upscale.jobs.image import PictureUpscaler
+from upscale.jobs.frames import EnlargedFrame, FrameEnlarger, FrameUpscaler, LoadedFrame
 from upscale.jobs.pipeline import Waiting, WriteBehind, read_ahead
 from upscale.video.encoding import Encoder
 from upscale.video.film import Film, VideoFrame
@@ -38,10 +37,10 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What goes through the pipeline: a frame; or what is known of a segment that ends."""
+    """What goes through the pipeline: a frame; or what is wrong with a segment that ends."""
 
     segment: Segment
-    content: VideoFrame | Flaws
+    content: LoadedFrame | EnlargedFrame | Flaws
 
 
 class Segments:
@@ -73,7 +72,7 @@ class Segments:
         self._counting, self._keeping = threading.Lock(), threading.Lock()
         self._stopping = threading.Event()
 
-    def run(self, upscalers: Sequence[PictureUpscaler]) -> Effort:
+    def run(self, upscalers: Sequence[FrameUpscaler]) -> Effort:
         """Do them, one upscaler for each device.
 
         The first failure ends the other devices at their next frame; whatever was whole by then
@@ -99,17 +98,19 @@ class Segments:
         )
         return Effort(sum(each.computed for each in efforts), waiting)
 
-    def _device(self, shares: Shares, number: int, upscaler: PictureUpscaler) -> Effort:
+    def _device(self, shares: Shares, number: int, upscaler: FrameUpscaler) -> Effort:
         """Everything that one device does."""
         waiting, enlarger = Waiting(), FrameEnlarger(self._film, self._encoder, upscaler)
         try:
             with (
                 _Files(self._work, self._encoder, self._finish) as files,
-                read_ahead(self._pieces(shares, number), _FRAMES_AHEAD, waiting) as pieces,
+                read_ahead(
+                    self._pieces(shares, number, enlarger), _FRAMES_AHEAD, waiting
+                ) as pieces,
                 WriteBehind(files.take, _FRAMES_BEHIND, waiting) as writer,
             ):
                 for piece in pieces:
-                    if isinstance(piece.content, Flaws):
+                    if not isinstance(piece.content, LoadedFrame):
                         writer.put(piece)
                         continue
                     writer.put(_Piece(piece.segment, enlarger.enlarge(piece.content)))
@@ -120,7 +121,7 @@ class Segments:
             raise
         return Effort(enlarger.computed, waiting)
 
-    def _pieces(self, shares: Shares, number: int) -> Iterator[_Piece]:
+    def _pieces(self, shares: Shares, number: int, enlarger: FrameEnlarger) -> Iterator[_Piece]:
         """Frames of a device's segments, each followed by the ends of their segments."""
         reading: _Reading | None = None
         while (segment := shares.take(number)) is not None:
@@ -129,7 +130,7 @@ class Segments:
             for frame in reading.frames(segment):
                 if self._stopping.is_set():
                     return
-                yield _Piece(segment, frame)
+                yield _Piece(segment, enlarger.load(frame))
             yield _Piece(segment, reading.flaws(segment))
 
     def _finish(self, segment: Segment, times: Sequence[int], flaws: Flaws) -> None:
@@ -205,6 +206,9 @@ def _within(times: Sequence[int], segment: Segment) -> tuple[int, ...]:
 class _Files:
     """Writes frames into the files of their segments; one that is not ended is left behind.
 
+    Encoders keep frames back: the end of a segment takes as long as dozens of frames. So segments
+    are finished one after another in a thread of their own, while the next is begun.
+
     Use it as a context manager.
     """
 
@@ -216,20 +220,29 @@ class _Files:
     ) -> None:
         self._work, self._encoder, self._finish = work, encoder, finish
         self._file: SegmentWriter | None = None
+        self._finisher = ThreadPoolExecutor(1, "upscale-finish")
+        self._ending: Future[None] | None = None
 
     def take(self, piece: _Piece) -> None:
-        """Write a frame; or close a segment and enter it into the journal."""
-        if isinstance(piece.content, VideoFrame):
+        """Write a frame; or see to it that a segment is closed and entered into the journal."""
+        if isinstance(piece.content, EnlargedFrame):
             if self._file is None:
                 self._file = SegmentWriter(self._work.path_for(piece.segment), self._encoder)
-            self._file.write(piece.content)
-            return
-        times: tuple[int, ...] = ()
-        if self._file is not None:
-            self._file.close()
-            times = self._file.times
-        self._file = None
-        self._finish(piece.segment, times, piece.content)
+            self._file.write(piece.content.frame())
+        elif isinstance(piece.content, Flaws):
+            self._wait()
+            file, self._file = self._file, None
+            self._ending = self._finisher.submit(self._end, piece.segment, file, piece.content)
+
+    def _end(self, segment: Segment, file: SegmentWriter | None, flaws: Flaws) -> None:
+        if file is not None:
+            file.close()
+        self._finish(segment, file.times if file is not None else (), flaws)
+
+    def _wait(self) -> None:
+        """Wait for the segment that is being finished, so that there is one at most."""
+        if self._ending is not None:
+            self._ending.result()
 
     def __enter__(self) -> Self:
         return self
@@ -240,5 +253,8 @@ class _Files:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._finisher.shutdown()
         if self._file is not None:
             self._file.abandon()
+        if kind is None:
+            self._wait()

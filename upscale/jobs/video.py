@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 
 from upscale.errors import OutputError, VideoError
-from upscale.jobs.image import PictureUpscaler
+from upscale.jobs.frames import FrameUpscaler
 from upscale.jobs.segments import Segments
 from upscale.pictures.names import shown
 from upscale.pictures.publish import refuse_existing
@@ -134,7 +134,7 @@ def plan_film(
 
 def run_film(
     job: FilmJob,
-    upscalers: Sequence[PictureUpscaler],
+    upscalers: Sequence[FrameUpscaler],
     identity: Mapping[str, str],
     progress: FrameProgress,
     tell: Callable[[str], None],
@@ -186,7 +186,7 @@ def run_film(
 def _enlarge(
     job: FilmJob,
     work: Work,
-    upscalers: Sequence[PictureUpscaler],
+    upscalers: Sequence[FrameUpscaler],
     report: FilmReport,
     progress: FrameProgress,
 ) -> None:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from upscale.engine.transfer import Transfer
+from upscale.engine.yuv import Layout, plane_array, plane_tensor, to_planes, to_rgb
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
+
+
+def planes_of(seed, kind, size=(64, 48)):
+    random = np.random.default_rng(seed)
+    highest = np.iinfo(kind).max
+    return [random.integers(0, highest, size, kind, endpoint=True) for _ in range(3)]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("device", DEVICES)
+def test_planes_come_back_as_they_went(device, kind):
+    transfer = Transfer(torch.device(device))
+    sent = planes_of(1, kind)
+    there = transfer.upload(sent).planes()
+    assert {plane.device.type for plane in there} == {device}
+    for plane, same in zip(transfer.download(there).arrays(), sent, strict=True):
+        assert plane.dtype == kind and np.array_equal(plane, same)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_many_frames_on_the_way_at_once_are_not_mixed_up(device):
+    """Each is uploaded before the one before it is computed, and fetched after the next one is."""
+    transfer, form = Transfer(torch.device(device)), Layout(8, 0, 0, "rgb", "rgb", True)
+    frames = [planes_of(seed, np.uint8, (700, 900)) for seed in range(12)]
+    uploaded = [transfer.upload(planes) for planes in frames]
+    downloaded = []
+    for each in uploaded:
+        inverted = 1 - to_rgb(each.planes(), form, device)
+        downloaded.append(transfer.download(to_planes(inverted, form)))
+        del each, inverted
+    for planes, result in zip(frames, downloaded, strict=True):
+        for plane, inverse in zip(planes, result.arrays(), strict=True):
+            assert np.array_equal(255 - plane, inverse)
+
+
+def test_nothing_is_copied_in_the_memory_of_the_host():
+    transfer = Transfer(torch.device("cpu"))
+    [plane, *_] = sent = planes_of(2, np.uint16)
+    there = transfer.upload(sent).planes()
+    assert np.shares_memory(there[0].numpy(), plane)
+    assert np.shares_memory(transfer.download(there).arrays()[0], plane)
+
+
+def test_all_sixteen_bits_survive_as_a_tensor():
+    plane = np.array([[0, 1, 32767, 32768, 65535]], np.uint16)
+    assert np.array_equal(plane_array(plane_tensor(plane)), plane)
+    values = to_rgb([plane_tensor(plane)], Layout(16, 0, 0, "grey", "rgb", True))
+    assert torch.allclose(values[0, 0, 0], torch.tensor([0, 1, 32767, 32768, 65535]) / 65535)
