@@ -20,13 +20,41 @@ def official():
 
 
 @pytest.fixture(scope="session")
-def photos(data) -> dict[str, np.ndarray]:
-    """Real photographs, (576, 576, 3) RGB uint8, by name."""
-    names = ("baby", "city", "grass", "night")
-    found = {name: cv2.imread(str(data / f"eval/photos/{name}-lossless.png")) for name in names}
-    return {name: np.ascontiguousarray(pixels[..., ::-1]) for name, pixels in found.items()}
+def eval_photo(data):
+    """Read a real photograph of the evaluation set, (576, 576, 3) RGB uint8."""
+
+    def eval_photo(name: str) -> np.ndarray:
+        pixels = cv2.imread(str(data / f"eval/photos/{name}-lossless.png"))
+        return np.ascontiguousarray(pixels[..., ::-1])
+
+    return eval_photo
+
+
+@pytest.fixture(scope="session")
+def photos(eval_photo) -> dict[str, np.ndarray]:
+    return {name: eval_photo(name) for name in ("city", "night")}
 
 
 @pytest.fixture(scope="session")
 def photo(photos) -> np.ndarray:
     return photos["city"]
+
+
+@pytest.fixture(scope="session")
+def damages():
+    """Ways to damage an 8-bit picture, each in steps 1 to 4 that grow."""
+    return {"noise": _noisy, "blur": _blurred, "jpeg": _jpeg}
+
+
+def _noisy(pixels, step):
+    noise = np.random.default_rng(0).normal(0, 6 * step, pixels.shape)
+    return np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8)
+
+
+def _blurred(pixels, step):
+    return cv2.GaussianBlur(pixels, (0, 0), 0.7 * step)
+
+
+def _jpeg(pixels, step):
+    quality = (80, 50, 25, 8)[step - 1]
+    return cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1)

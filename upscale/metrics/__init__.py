@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from upscale.metrics.brisque import brisque
 from upscale.metrics.fidelity import psnr, ssim
+from upscale.metrics.niqe import niqe
+from upscale.metrics.piqe import piqe
 from upscale.metrics.samples import UnfitError
 
-__all__ = ["UnfitError", "psnr", "ssim"]
+__all__ = ["UnfitError", "brisque", "niqe", "piqe", "psnr", "ssim"]

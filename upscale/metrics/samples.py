@@ -18,6 +18,7 @@ Levels = NDArray[np.float64]
 
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255
 _LUMA_OFFSET = 16.0
+_GREY = np.array([0.299, 0.587, 0.114])
 _BAND_ROWS = 256
 
 
@@ -81,6 +82,12 @@ def luma_levels(pixels: Pixels) -> Levels:
     if found.shape[2] == 1:
         return found * _LUMA.sum() + _LUMA_OFFSET
     return (found @ _LUMA)[..., None] + _LUMA_OFFSET
+
+
+def grey_levels(pixels: Pixels) -> Levels:
+    """Return (H, W, 1), the BT.601 grey in levels of 0 to 255, not rounded."""
+    found = levels(pixels)
+    return found if found.shape[2] == 1 else (found @ _GREY)[..., None]
 
 
 def bands(height: int, overlap: int = 0) -> Iterator[slice]:
