@@ -36,13 +36,13 @@ def is_lmdb(path: Path) -> bool:
     return (path / _DATA).is_file()
 
 
-def read_keys(path: Path) -> list[str]:
-    """The keys of all pictures.
+def read_keys(path: Path, index: Path | None = None) -> list[str]:
+    """The keys of all pictures, or of those in an index.
 
     Raises:
-        TrainingError: `meta_info.txt` is not there, or names nothing.
+        TrainingError: The index, by default its own `meta_info.txt`, cannot be read.
     """
-    return [line.name.removesuffix(_SUFFIX) for line in read_index(path / _INDEX)]
+    return [line.name.removesuffix(_SUFFIX) for line in read_index(index or path / _INDEX)]
 
 
 def read_value(path: Path, key: str) -> bytes:

@@ -27,7 +27,7 @@ def read_rgb(source: Path | bytes) -> Pixels:
 
 
 def as_rgb(picture: Picture) -> Pixels:
-    """The pixels that a network should see, as `upscale` shows them to it, in 8 bits.
+    """The pixels of a picture of any kind.
 
     Colours are converted to sRGB, light gets sRGB's curve, deeper samples are rounded, grey becomes
     three equal channels. Transparency is dropped, after colour was spread under it.

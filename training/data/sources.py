@@ -93,15 +93,13 @@ def entries(source: Source, scale: int) -> tuple[Entry, ...]:
 
 
 def _from_lmdb(source: Source) -> tuple[Entry, ...]:
-    keys = read_keys(source.path)
+    high, keys = str(source.path), read_keys(source.path, source.index)
     if source.low is None:
-        return tuple(Entry(Stored(str(source.path), key)) for key in keys)
+        return tuple(Entry(Stored(high, key)) for key in keys)
     if not is_lmdb(source.low):
         raise TrainingError(f"{shown(source.low)}: is no LMDB, as {shown(source.path)} is")
-    alone = set(keys) ^ set(read_keys(source.low))
-    if alone:
-        raise TrainingError(f"{shown(source.low)}: {_without_partner(sorted(alone))}")
-    high, low = str(source.path), str(source.low)
+    low, partners = str(source.low), set(read_keys(source.low))
+    _refuse_alone(source.low, [key for key in keys if key not in partners])
     return tuple(Entry(Stored(high, key), Stored(low, key)) for key in keys)
 
 
@@ -118,9 +116,7 @@ def _from_folder(source: Source, scale: int) -> tuple[Entry, ...]:
         return tuple(Entry(Stored(str(source.path / line.name))) for line in lines)
     unsettled = [line.name for line in lines if line.low is None]
     found = partners(source.low, unsettled, scale) if unsettled else {}
-    alone = [name for name in unsettled if name not in found]
-    if alone:
-        raise TrainingError(f"{shown(source.low)}: {_without_partner(alone)}")
+    _refuse_alone(source.low, [name for name in unsettled if name not in found])
     return tuple(
         Entry(
             Stored(str(source.path / line.name)),
@@ -147,6 +143,10 @@ def partners(folder: Path, names: Sequence[str], scale: int) -> dict[str, str]:
     return {name: found[stem_of(name)] for name in names if stem_of(name) in found}
 
 
-def _without_partner(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 1} more have" if len(names) > 1 else " has"
-    return f"{names[0]}{more} no partner; give an index with a line `good name, bad name` a pair"
+def _refuse_alone(folder: Path, names: Sequence[str]) -> None:
+    if names:
+        have = f"and {len(names) - 1} more have" if len(names) > 1 else "has"
+        raise TrainingError(
+            f"{shown(folder)}: {names[0]} {have} no partner in it; give an index with a line "
+            "`good name, bad name` a pair"
+        )

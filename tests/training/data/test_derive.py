@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.training.data.files import write
+from training.data.crop import Pieces
+from training.data.derive import Made, derive
+from training.data.index import pictures_below
+from training.data.multiscale import Copies
+from training.data.pixels import read_rgb
+from training.data.work import CLAIM
+from upscale.errors import OutputError, PictureError, UsageError
+
+
+def make(maker, source: Path, target: Path, jobs: int = 1):
+    return dict(derive(maker, source, pictures_below(source), target, jobs))
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """What a folder holds; a file that was written again has another time."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in files
+    }
+
+
+def test_copies_are_those_of_the_official_script(data, tmp_path):
+    source = data / "photos"
+    assert set(make(Copies(), source, tmp_path / "out", jobs=2).values()) == {Made(4, 0)}
+    for name in pictures_below(source):
+        image = Image.fromarray(read_rgb(source / name))
+        width, height = image.size
+        assert width > height
+        sizes = [(int(width * factor), int(height * factor)) for factor in (0.75, 0.5, 1 / 3)]
+        sizes.append((int(400 * (width / height)), 400))
+        for number, size in enumerate(sizes):
+            expected = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+            copy = cv2.imread(str(tmp_path / "out" / f"{Path(name).stem}T{number}.png"))
+            assert (copy[..., ::-1] == expected).all()
+
+
+def test_the_shorter_side_of_an_upright_copy_is_400():
+    assert Copies().outputs(1001, 2003)["T3"] == (400, 800)
+
+
+def test_no_copy_is_larger_than_its_picture():
+    assert Copies().outputs(600, 500) == {"T0": (450, 375), "T1": (300, 250), "T2": (200, 166),
+                                         "T3": (480, 400)}  # fmt: skip
+    assert list(Copies().outputs(500, 400)) == ["T0", "T1", "T2"]
+    assert list(Copies().outputs(2, 2)) == ["T0", "T1"]
+    assert Copies().outputs(1, 1) == {}
+
+
+def official_starts(length: int, size: int, step: int, threshold: int) -> list[int]:
+    """Of Real-ESRGAN's extract_subimages.py, which needs a picture of at least the size."""
+    starts = np.arange(0, length - size + 1, step)
+    if length - (starts[-1] + size) > threshold:
+        starts = np.append(starts, length - size)
+    return starts.tolist()
+
+
+@pytest.mark.parametrize("settings", [(480, 240, 0), (480, 240, 48), (100, 130, 0), (7, 3, 2)])
+def test_pieces_lie_where_the_official_script_cuts_them(settings):
+    pieces = Pieces(*settings)
+    for width in range(settings[0], settings[0] + 400, 7):
+        height = 2 * settings[0] + width % 50
+        expected = [
+            (top, left)
+            for top in official_starts(height, *settings)
+            for left in official_starts(width, *settings)
+        ]
+        assert list(pieces.outputs(width, height).values()) == expected
+
+
+def test_pieces_hold_what_is_there(tmp_path, data):
+    source = data / "eval" / "photos"
+    names = pictures_below(source)[:2]
+    found = dict(derive(Pieces(), source, names, tmp_path / "out", 1))
+    assert set(found.values()) == {Made(4, 0)}
+    for name in names:
+        whole = read_rgb(source / name)
+        corners = [(0, 0), (0, 96), (96, 0), (96, 96)]
+        for number, (top, left) in enumerate(corners, 1):
+            piece = read_rgb(tmp_path / "out" / f"{Path(name).stem}_s00{number}.png")
+            assert (piece == whole[top : top + 480, left : left + 480]).all()
+
+
+def test_a_picture_smaller_than_a_piece_is_taken_whole(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 900, 3), np.uint8)
+    write(tmp_path / "in" / "a.png", pixels)
+    assert make(Pieces(), tmp_path / "in", tmp_path / "out") == {"a.png": Made(3, 0)}
+    for number, left in enumerate((0, 240, 420), 1):
+        piece = read_rgb(tmp_path / "out" / f"a_s00{number}.png")
+        assert (piece == pixels[:, left : left + 480]).all()
+
+
+def test_outputs_lie_in_folders_as_their_pictures(numbered, tmp_path):
+    numbered("in", 1)
+    (tmp_path / "in" / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "in" / "000.png").rename(tmp_path / "in" / "deep" / "er" / "a.b.png")
+    make(Pieces(), tmp_path / "in", tmp_path / "new" / "out")
+    assert pictures_below(tmp_path / "new" / "out") == ["deep/er/a.b_s001.png"]
+
+
+def test_finished_outputs_are_kept_and_missing_ones_made(numbered, tmp_path):
+    source, target = numbered("in", 4), tmp_path / "out"
+    make(Pieces(24, 8), source, target)
+    before = state(target)
+    assert set(make(Pieces(24, 8), source, target, jobs=2).values()) == {Made(0, 15)}
+    assert state(target) == before
+    gone = ["000_s001.png", "002_s015.png"]
+    for name in gone:
+        (target / name).unlink()
+    again = make(Pieces(24, 8), source, target)
+    assert [made.written for made in again.values()] == [1, 0, 1, 0]
+    after = state(target)
+    assert {name: content for name, (_, content) in after.items()} == {
+        name: content for name, (_, content) in before.items()
+    }
+    assert {name for name in after if after[name] != before[name]} == set(gone)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(numbered, tmp_path):
+    source, target = numbered("in", 1), tmp_path / "out"
+    make(Pieces(), source, target)
+    part = target / ".upscale-0123456789abcdef.part"
+    part.write_bytes(b"half")
+    make(Pieces(), source, target)
+    assert not part.exists()
+
+
+def test_a_folder_of_something_else_is_refused(numbered, tmp_path):
+    source, target = numbered("in", 1), tmp_path / "out"
+    make(Pieces(), source, target)
+    before = state(target)
+    with pytest.raises(OutputError, match="was begun from or with something else"):
+        make(Pieces(step=120), source, target)
+    with pytest.raises(OutputError, match="was begun from or with something else"):
+        make(Copies(), source, target)
+    with pytest.raises(OutputError, match="was begun from or with something else"):
+        make(Pieces(), numbered("other", 1), target)
+    (target / CLAIM).unlink()
+    with pytest.raises(OutputError, match="holds other files"):
+        make(Pieces(), source, target)
+    assert {**state(target), CLAIM: before[CLAIM]} == before
+
+
+def test_outputs_among_the_inputs_are_refused(numbered, tmp_path, monkeypatch):
+    source = numbered("in", 1)
+    for target in (source, source / "out", Path("in/../in/out")):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match="give a folder beside it"):
+            make(Pieces(), source, target)
+    assert os.listdir(source) == ["000.png"]  # noqa: PTH208
+
+
+def test_pictures_of_one_name_are_told(numbered, tmp_path):
+    source = numbered("in", 2)
+    (source / "001.png").rename(source / "000.webp")
+    found = make(Pieces(), source, tmp_path / "out")
+    assert found["000.png"] == Made(1, 0)
+    assert "same outputs as 000.png" in str(found["000.webp"])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_damaged_pictures_do_not_stop_the_others(numbered, tmp_path, jobs):
+    source = numbered("in", 5)
+    whole = (source / "001.png").read_bytes()
+    (source / "001.png").write_bytes(whole[:99])
+    (source / "003.png").write_bytes(b"")
+    found = make(Copies(), source, tmp_path / "out", jobs)
+    assert [isinstance(found[name], PictureError) for name in sorted(found)] == [
+        False, True, False, True, False
+    ]  # fmt: skip
+    assert not [
+        name for name in pictures_below(tmp_path / "out") if name.startswith(("001", "003"))
+    ]
