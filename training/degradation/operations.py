@@ -65,7 +65,7 @@ class Blur:
             return f"sinc {self.size} {self.cutoff / math.pi:.2f} pi"
         line = f"blur {self.family.replace('_', ' ')} {self.size} {self.sigma_x:.1f}"
         if self.family.endswith("aniso"):
-            line += f"/{self.sigma_y:.1f} {math.degrees(self.rotation):.0f}°"
+            line += f"/{self.sigma_y:.1f} {math.degrees(self.rotation) % 180:.0f}°"
         return line if self.family in ("iso", "aniso") else f"{line} beta {self.beta:.1f}"
 
 
@@ -98,7 +98,7 @@ class Resize:
         """A few words."""
         factor = "" if self.factor == 1 else f"{self.factor:.2f} "
         if self.scale is not None:
-            return f"to {factor}result {self.kind}"
+            return f"to {factor}{'of ' if factor else ''}result {self.kind}"
         if not factor:
             return "keep size"
         return f"{'up' if self.factor > 1 else 'down'} {factor}{self.kind}"
@@ -207,31 +207,53 @@ class Degradation:
             for operation in self.operations:
                 check_official(operation)
 
+    @property
+    def scale(self) -> int:
+        """What the sides of a picture are divided by; 1 where the operations do not say."""
+        scales = [each.scale for each in self.operations if isinstance(each, Resize)]
+        return next((scale for scale in reversed(scales) if scale is not None), 1)
+
     def __str__(self) -> str:
         """One operation a line."""
         return "\n".join(str(operation) for operation in self.operations)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that `from_dict` reads."""
+        found = [{"do": _NAME_OF[type(each)], **asdict(each)} for each in self.operations]
+        return {"mode": self.mode, "operations": found}
+
+    @staticmethod
+    def from_dict(found: Any) -> Degradation:  # noqa: ANN401 -- whatever JSON held
+        """Read what `as_dict` gave; other keys beside its own are passed over.
+
+        Raises:
+            UsageError: it describes no degradation.
+        """
+        try:
+            mode, listed = found["mode"], tuple(_operation(each) for each in found["operations"])
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise UsageError(f"not the description of a degradation: {reason}") from error
+        if mode not in ("corrected", "official"):
+            raise UsageError(f"a degradation's mode is corrected or official, not {mode!r}")
+        return Degradation(listed, mode)
+
     def to_json(self) -> str:
         """One line of JSON that `from_json` reads."""
-        found = [{"do": _NAME_OF[type(each)], **asdict(each)} for each in self.operations]
-        return json.dumps({"mode": self.mode, "operations": found})
+        return json.dumps(self.as_dict())
 
     @staticmethod
     def from_json(text: str) -> Degradation:
         """Read what `to_json` wrote; other keys beside its own are passed over.
 
         Raises:
-            UsageError: it is not JSON, or not of a degradation.
+            UsageError: it is not JSON, or describes no degradation.
         """
         try:
             found = json.loads(text)
-            mode, listed = found["mode"], [_operation(each) for each in found["operations"]]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise UsageError(f"not the description of a degradation: {reason}") from error
-        if mode not in ("corrected", "official"):
-            raise UsageError(f"a degradation's mode is corrected or official, not {mode!r}")
-        return Degradation(tuple(listed), mode)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"not the description of a degradation: {error}") from error
+        return Degradation.from_dict(found)
 
 
 def check_official(operation: Operation) -> None:

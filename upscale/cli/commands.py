@@ -52,10 +52,17 @@ def _dataset() -> typer.Typer:
     return app
 
 
+def _degrade() -> typer.Typer:
+    from upscale.cli.degrade import app
+
+    return app
+
+
 COMMANDS: Mapping[str, Command] = {
     "video": Command("Upscale a film, frame for frame.", _video),
     "compare": Command("Write a page that shows pictures over each other.", _compare),
     "dataset": Command("Prepare pictures for training.", _dataset),
+    "degrade": Command("Show what training does to a picture, or make a test set.", _degrade),
     "models": Command("List, fetch, import and blend networks.", _models),
     "bench": Command("Time networks on this machine, and say what would be faster.", _bench),
     "doctor": Command("Show what works here, and what to do about the rest.", _doctor),

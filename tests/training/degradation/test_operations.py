@@ -38,7 +38,7 @@ def test_a_description_can_be_read_by_people():
         "grey poisson 1.64",
         "jpeg 50",
         "blur generalised iso 7 0.5 beta 2.2",
-        "to 0.70 result bicubic",
+        "to 0.70 of result bicubic",
         "gauss 12.0",
         "to result bilinear",
         "sinc 13 0.64 pi",
@@ -87,6 +87,13 @@ def test_what_is_no_description_is_refused_in_one_line(text):
     with pytest.raises(UsageError) as refused:
         Degradation.from_json(text)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_a_degradation_knows_its_scale(scale):
+    [degradation] = draw(real_esrgan(scale), 1, np.random.default_rng(4))
+    assert degradation.scale == scale
+    assert Degradation((Jpeg(50), Resize("area", 0.5))).scale == 1
 
 
 def test_what_others_add_to_a_description_is_passed_over():

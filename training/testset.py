@@ -1,0 +1,159 @@
+"""Test sets: good pictures beside bad ones made of them, the same from the same seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.data.index import pictures_below, publish_text, stem_of
+from training.data.pixels import read_rgb
+from training.treatment import Draws, Treatment, divisible
+from upscale.errors import OutputError, PictureError, UpscaleError, UsageError
+from upscale.pictures import Picture, remove_leftovers, write_file
+from upscale.pictures.names import shown
+from upscale.pictures.publish import one_line
+
+GOOD, BAD, DESCRIPTIONS = "gt", "lq", "descriptions.jsonl"
+"""What a set holds, under the names that the field uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A pair that is in a set.
+
+    Attributes:
+        line: its description, as in the set's file of them.
+        kept: whether an earlier run had made it.
+    """
+
+    line: str
+    kept: bool
+
+
+def find_pictures(inputs: Sequence[Path], folder: Path) -> dict[str, Path]:
+    """Find the pictures of a set: files, and all that folders hold.
+
+    Args:
+        inputs: Files and folders.
+        folder: Of the set.
+
+    Returns:
+        Files by the names of their pairs: their own, relative to their folders, without suffixes.
+
+    Raises:
+        UsageError: There is none, two pairs would have one name, or the set's folder lies in one
+            of the inputs, where the next run took its pictures for some.
+        TrainingError: A folder cannot be read.
+    """
+    found: dict[str, Path] = {}
+    for given in inputs:
+        if folder.resolve().is_relative_to(given.resolve()):
+            raise UsageError(f"{shown(folder)}: lies in {shown(given)}; give a folder beside it")
+        inside = pictures_below(given) if given.is_dir() else []
+        files = {name: given / name for name in inside} if given.is_dir() else {given.name: given}
+        for name, path in files.items():
+            rival = found.setdefault(stem_of(name), path)
+            if rival != path:
+                raise UsageError(
+                    f"{shown(path)}: its pair would have the name of that of {shown(rival)}; "
+                    "rename it"
+                )
+    if not found:
+        raise UsageError(f"{shown(inputs[0])}: holds no pictures; name a folder that does")
+    return found
+
+
+def write_set(
+    folder: Path, pictures: Mapping[str, Path], draws: Draws
+) -> Iterator[tuple[Path, Pair | UpscaleError]]:
+    """Make the pairs of a set and yield what each picture gave.
+
+    `gt` gets the good pictures, 8-bit RGB cut to a multiple of the scale, `lq` the bad ones, and
+    `descriptions.jsonl` what was done to each. What a pair is depends on its picture, its name,
+    what is drawn from. Pairs that are there already are kept, so that a run that was ended is
+    repeated to go on, and a set can grow.
+
+    Args:
+        folder: A new one, or one that such a run has begun.
+        pictures: Files by the names of their pairs.
+        draws: What is done to them is drawn from.
+
+    Raises:
+        OutputError: The folder holds something else, or a file cannot be written.
+    """
+    treatments = {name: draws.treatment(name) for name in sorted(pictures)}
+    lines = {name: _line(name, draws, treatment) for name, treatment in treatments.items()}
+    known = _begin(folder, draws)
+    if any(known.get(name, line) != line for name, line in lines.items()):
+        raise _begun_otherwise(folder)
+    with (folder / DESCRIPTIONS).open("a", encoding="ascii") as journal:
+        for name, line in lines.items():
+            files = [folder / part / f"{name}.png" for part in (GOOD, BAD)]
+            kept = name in known and all(file.exists() for file in files)
+            try:
+                if not kept:
+                    _write_pair(pictures[name], treatments[name], draws.scale, files)
+            except PictureError as error:
+                yield pictures[name], error
+                continue
+            if name not in known:
+                journal.write(f"{line}\n")
+                journal.flush()
+                known[name] = line
+            yield pictures[name], Pair(line, kept)
+    _publish_descriptions(folder, known)
+
+
+def _write_pair(source: Path, treatment: Treatment, scale: int, files: Sequence[Path]) -> None:
+    good = divisible(read_rgb(source), scale, shown(source))
+    for pixels, file in zip((good, treatment.make(good)), files, strict=True):
+        # What lies there is of a run that was ended between two files, for the folder is ours.
+        write_file(Picture(pixels), file, format="png", overwrite=True)
+
+
+def _line(name: str, draws: Draws, treatment: Treatment) -> str:
+    return json.dumps({"name": name} | _origin(draws) | treatment.as_dict())
+
+
+def _origin(draws: Draws) -> dict[str, object]:
+    """What all pairs of a set have in common."""
+    chain = draws.recipe.chain
+    named = chain if isinstance(chain, str) else "steps of a recipe"
+    return {"chain": named, "scale": draws.scale, "seed": draws.seed}
+
+
+def _begin(folder: Path, draws: Draws) -> dict[str, str]:
+    """Begin a set, or take up one: the lines of what it holds by their names."""
+    journal = folder / DESCRIPTIONS
+    try:
+        if not journal.exists() and folder.exists() and any(folder.iterdir()):
+            raise OutputError(f"{shown(folder)}: holds other files; give a new folder")
+        text = journal.read_text("ascii") if journal.exists() else ""
+        # What follows the last line break was being written when a run was ended.
+        held = {line: json.loads(line) for line in text.split("\n")[:-1]}
+        known = {facts["name"]: line for line, facts in held.items()}
+    except OSError as error:
+        raise OutputError(f"{shown(folder)}: cannot be read ({one_line(error)})") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise OutputError(f"{shown(journal)}: is damaged; give a new folder") from error
+    for key, value in _origin(draws).items():
+        if any(facts.get(key) != value for facts in held.values()):
+            raise _begun_otherwise(folder)
+    _publish_descriptions(folder, known)
+    for place in (folder, folder / GOOD, folder / BAD):
+        remove_leftovers(place)
+    return known
+
+
+def _begun_otherwise(folder: Path) -> OutputError:
+    return OutputError(
+        f"{shown(folder)}: was begun with another chain, scale or seed ({DESCRIPTIONS} in it says "
+        "which); give another folder"
+    )
+
+
+def _publish_descriptions(folder: Path, lines: Mapping[str, str]) -> None:
+    text = "".join(f"{lines[name]}\n" for name in sorted(lines))
+    publish_text(folder / DESCRIPTIONS, text, overwrite=True)
