@@ -36,8 +36,8 @@ class Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  # as in PyYAML
         """Refuse what stands for another node: an override would change both."""
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem="found an alias: write it out", problem_mark=mark)
+            line = self.peek_event().start_mark.line + 1
+            raise TrainingError(f"{self.name}:{line}: has an alias (*); write out what it means")
         return super().compose_node(parent, index)
 
 
@@ -198,7 +198,8 @@ def compose(text: bytes | str, name: str) -> Place:
         loader.name = name
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        mark = error.problem_mark
+        line = f":{mark.line + 1}" if mark and not name.startswith(_OVERRIDE) else ""
         raise TrainingError(f"{name}{line}: is not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise TrainingError(f"{name}: is not YAML: {str(error).splitlines()[0]}") from error

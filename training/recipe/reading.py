@@ -36,6 +36,9 @@ _WORDS = {
 }
 """Pydantic's errors in words of YAML."""
 
+_ALIKE = 0.8
+"""How alike keys of other places must be, to be named; 1 is equal."""
+
 _STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
 
 
@@ -176,12 +179,14 @@ def _chosen(place: Place, entries: Mapping[str, Place], kinds: Sequence[type]) -
 
 
 def _refuse_unknown(place: Place, name: str, kind: type) -> NoReturn:
+    """Refuse a key, and name the nearest: beside it, else below, else anywhere."""
     own = [field.name for field in fields(kind)]
-    elsewhere = [*keys(kind), *keys(Recipe)]
     near = _near(name, own)
     if not near:
+        same = re.sub(r"\.\d+\.", ".0.", place.key)
+        elsewhere = [key for key in (*keys(kind), *keys(Recipe)) if key != same]
         last = {key.rpartition(".")[2]: key for key in reversed(elsewhere)}
-        found = difflib.get_close_matches(name, last, n=1, cutoff=0.8)
+        found = difflib.get_close_matches(name, last, n=1, cutoff=_ALIKE)
         near = f"; did you mean {last[found[0]]}?" if found else f"; there are {', '.join(own)}"
     place.refuse(f"there is no such key{near}")
 
