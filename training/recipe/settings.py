@@ -45,6 +45,7 @@ class RRDBNetSettings:
     """The network of ESRGAN and Real-ESRGAN (section 3.4, figure 4).
 
     Attributes:
+        architecture: says that it is this one.
         scale: output pixels per picture pixel and axis.
         features: channels between the blocks, at least 1.
         blocks: residual-in-residual dense blocks, at least 1.
@@ -82,6 +83,7 @@ class SRVGGSettings:
     """The compact network of Real-ESRGAN's releases (v0.2.5; not in the paper).
 
     Attributes:
+        architecture: says that it is this one.
         scale: output pixels per picture pixel and axis.
         features: channels between the convolutions, at least 1.
         convolutions: those between the first and the last, at least 1: 32 in realesr-general-x4v3,
