@@ -79,10 +79,18 @@ def test_crop_cuts_and_counts(call, folder):
     found = records(ended.out)
     assert ended.code == 3
     assert found["0.png"] | {"input": ""} == {
-        "input": "", "status": "done", "written": 6, "kept": 0
+        "input": "", "status": "done", "error": None, "written": 6, "kept": 0
     }  # fmt: skip
     assert (found["bad.png"]["status"], "bad.png" in found["bad.png"]["error"]) == ("failed", True)
     assert len(pictures_below(Path("out"))) == 18
+
+
+def test_pictures_can_be_chosen_by_what_a_scan_listed(call, folder):
+    call("dataset", "scan", folder, "-o", "good.txt", "-j", "1")
+    for command, target in (("crop", "out"), ("multiscale", "small"), ("lmdb", "set.lmdb")):
+        ended = call("dataset", command, folder, "-o", target, "--index", "good.txt", "-j", "1")
+        assert (ended.code, ended.out) == (0, f"{target}\n")
+    assert read_keys(Path("set.lmdb")) == ["0", "1", "2"]
 
 
 def test_index_lists_sizes(call, folder):

@@ -38,6 +38,10 @@ NewFolder = Annotated[
     Path,
     typer.Option("-o", "--output", metavar="FOLDER", help="A new one, or one of such a run."),
 ]
+Only = Annotated[
+    Path | None,
+    typer.Option("--index", metavar="INDEX", help="Only these pictures, as scan lists them."),
+]
 Jobs = Annotated[
     int,
     typer.Option("-j", "--jobs", metavar="N", min=1, envvar="UPSCALE_JOBS", show_envvar=False,
@@ -122,6 +126,7 @@ def multiscale(
     folder: Folder,
     *,
     output: NewFolder,
+    only: Only = None,
     jobs: Jobs = _CORES,
     json: Json = False,
     quiet: Quiet = False,
@@ -132,7 +137,7 @@ def multiscale(
     def action(session: Session) -> int:
         from training.data.multiscale import Copies
 
-        return _derive(_Run(session, folder, json, quiet), Copies(), output, jobs)
+        return _derive(_Run(session, folder, json, quiet, only), Copies(), output, jobs)
 
     return action
 
@@ -154,6 +159,7 @@ def crop(
             "--threshold", metavar="PIXELS", min=0, help="At the edge, leave out up to so many."
         ),
     ] = 0,
+    only: Only = None,
     jobs: Jobs = _CORES,
     json: Json = False,
     quiet: Quiet = False,
@@ -165,7 +171,7 @@ def crop(
         from training.data.crop import Pieces
 
         pieces = Pieces(size, step, threshold)
-        return _derive(_Run(session, folder, json, quiet), pieces, output, jobs)
+        return _derive(_Run(session, folder, json, quiet, only), pieces, output, jobs)
 
     return action
 
@@ -204,13 +210,14 @@ def lmdb(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="NAME.lmdb", help="A new folder.")
     ],
+    only: Only = None,
     jobs: Jobs = _CORES,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = None,
 ) -> Action:
     """Pack pictures into an LMDB, as BasicSR reads it."""
-    return lambda session: _lmdb(_Run(session, folder, json, quiet), output, jobs)
+    return lambda session: _lmdb(_Run(session, folder, json, quiet, only), output, jobs)
 
 
 @dataclass(slots=True)
@@ -221,14 +228,18 @@ class _Run:
     folder: Path
     json: bool
     quiet: bool
+    only: Path | None = None
     names: list[str] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
     began: float = field(default_factory=perf_counter)
 
     def __post_init__(self) -> None:
-        from training.data.index import pictures_below
+        from training.data.index import pictures_below, read_index
 
-        self.names = pictures_below(self.folder)
+        if self.only is None:
+            self.names = pictures_below(self.folder)
+        else:
+            self.names = list(dict.fromkeys(line.name for line in read_index(self.only)))
         if not self.names:
             raise TrainingError(f"{self.folder}: holds no pictures; name a folder that does")
 
@@ -258,7 +269,8 @@ class _Run:
         if isinstance(result, Exception):
             result = {"status": "failed", "error": error_text(result)}
         if self.json:
-            self.session.out(json.dumps({"input": str(self.folder / name), **result}))
+            shown = {"input": str(self.folder / name), "error": None, **result}
+            self.session.out(json.dumps(shown))
 
     def end(self, result: Path | None, summary: str) -> int:
         """Print the summary and what failed, and return the exit code."""

@@ -11,6 +11,8 @@ import torch
 
 from benchmarks.peers import PeerMissingError, load_basicsr
 from tests.training.data.files import write
+from training.data.index import pictures_below
+from training.data.lmdb import build_lmdb
 from training.data.patches import PatchDataset, batches
 from training.data.pixels import read_rgb
 from training.recipe import DataSettings, Source
@@ -103,6 +105,15 @@ def test_any_number_of_workers_gives_the_same_batches(photos, workers, start_met
     found = PatchDataset(photos, 1, 4)
     expected = taken(found, 6, batch=5, first=3)
     assert equal(taken(found, 6, batch=5, first=3, workers=workers), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_lmdb_gives_the_patches_of_its_folder(numbered, tmp_path, workers):
+    folder = numbered("in", 7)
+    list(build_lmdb(folder, pictures_below(folder), tmp_path / "in.lmdb", 1))
+    expected = taken(dataset(folder, patch=16), 5, batch=3, first=0)
+    packed = dataset(tmp_path / "in.lmdb", patch=16)
+    assert equal(taken(packed, 5, batch=3, first=0, workers=workers), expected)
 
 
 def test_a_run_that_starts_in_the_middle_goes_on_as_if_it_had_not_stopped(photos):
