@@ -9,7 +9,6 @@ from math import isqrt
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint_sequential
@@ -18,6 +17,7 @@ from training.backbones import load_backbone
 from training.loop.ema import MovingAverage
 from training.loop.learner import Learner
 from training.loop.processes import Processes
+from training.loop.randomness import seed_all
 from training.loop.starting import fresh_generator, fresh_judge, start_generator, start_judge
 from training.losses import FeatureLoss
 from training.recipe import OptimiserSettings, PerceptualSettings, Recipe
@@ -93,7 +93,7 @@ def make_networks(
     """
     stage, computing, notes = recipe.stages[place], recipe.computing, list[str]()
     # Of the seed alone, so that all processes begin alike.
-    torch.manual_seed(int(np.random.default_rng((recipe.seed, _WEIGHTS, place)).integers(1 << 62)))
+    seed_all(recipe.seed, _WEIGHTS, place)
     network = fresh_generator(recipe.network.spec)
     if start is not None:
         notes.append(start_generator(network, start))

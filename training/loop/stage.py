@@ -17,16 +17,15 @@ from training.loop.networks import Networks
 from training.loop.pairs import Pairs
 from training.loop.pictures import write_picture
 from training.loop.processes import Processes
+from training.loop.randomness import random_state, set_random_state
 from training.loop.records import Records
 from training.loop.schedule import rate_factor
 from training.loop.state import (
     Facts,
     SavedState,
     is_among_best,
-    random_state,
     remove_states,
     saved_states,
-    set_random_state,
     superfluous,
     write_state,
 )

@@ -15,14 +15,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import random
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from training.loop.events import Figures
@@ -204,28 +202,6 @@ def _badness(facts: Facts, settings: SavingSettings) -> float:
     if figure is None:
         return math.inf
     return figure if lower_is_better(settings.best_metric) else -figure
-
-
-def random_state() -> dict[str, Any]:
-    """Every random state of this process, as plain values and tensors."""
-    version, numbers, gauss = random.getstate()
-    legacy: Any = np.random.get_state(legacy=True)
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": (legacy[0], legacy[1].tolist(), *legacy[2:]),
-        "python": (version, numbers, gauss),
-    }
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Continue where `random_state` was taken."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.array(keys, np.uint32), *rest))
-    random.setstate(state["python"])
 
 
 def _commit(draft: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ from training.loop.networks import make_networks
 from training.loop.processes import Processes
 from training.loop.records import BOARDS, Records
 from training.loop.stage import PICTURES, STATES, Run, StageRun
-from training.loop.state import Facts, SavedState, remove_states, saved_states, sweep
+from training.loop.state import Facts, SavedState, remove_states, saved_states, superfluous, sweep
 from training.loop.validation import Validation
 from training.recipe import Recipe
 from training.recipe.writing import to_yaml
@@ -194,8 +194,9 @@ def _newest(folder: Path, stage: str) -> SavedState | None:
 
 def _tidy(recipe: Recipe, folder: Path, first: int, resume: bool) -> None:
     """Remove what killed runs have left; if nothing is gone on with, also what was reached."""
-    for stage in recipe.stages:
-        sweep(_states(folder, stage.name))
+    for states in (_states(folder, stage.name) for stage in recipe.stages):
+        sweep(states)
+        remove_states(superfluous(saved_states(states), recipe.saving))
     for stage in () if resume else reversed(recipe.stages[first:]):  # none without its start
         remove_states(saved_states(_states(folder, stage.name)))
         for kind in (BOARDS, PICTURES):

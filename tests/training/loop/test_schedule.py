@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from training.loop.schedule import rate_factor
+from training.recipe import ScheduleSettings
+
+
+def test_milestones_are_those_of_torch_and_the_last_one_counts():
+    settings = ScheduleSettings(milestones=(3, 5), gamma=0.5)
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimiser, [3, 5], 0.5)
+    for done in range(8):
+        assert rate_factor(settings, done) == optimiser.param_groups[0]["lr"]
+        optimiser.step()
+        scheduler.step()
+
+
+def test_the_warmup_rises_evenly_and_never_starts_at_nothing():
+    settings = ScheduleSettings(warmup=4)
+    factors = [rate_factor(settings, done) for done in range(6)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
