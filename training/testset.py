@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.data.index import pictures_below, publish_text, stem_of
@@ -71,7 +71,8 @@ def write_set(
     """Make the pairs of a set and yield what each picture gave.
 
     `gt` gets the good pictures, 8-bit RGB cut to a multiple of the scale, `lq` the bad ones, and
-    `descriptions.jsonl` what was done to each. What a pair is depends on its picture, its name,
+    `descriptions.jsonl` what was done to each. The good ones are not sharpened first, for they are
+    the truth, as in a training's validation. What a pair is depends on its picture, its name,
     what is drawn from. Pairs that are there already are kept, so that a run that was ended is
     repeated to go on, and a set can grow.
 
@@ -83,7 +84,8 @@ def write_set(
     Raises:
         OutputError: The folder holds something else, or a file cannot be written.
     """
-    treatments = {name: draws.treatment(name) for name in sorted(pictures)}
+    plain = replace(draws, recipe=replace(draws.recipe, sharpen=False))
+    treatments = {name: plain.treatment(name) for name in sorted(pictures)}
     lines = {name: _line(name, draws, treatment) for name, treatment in treatments.items()}
     known = _begin(folder, draws)
     if any(known.get(name, line) != line for name, line in lines.items()):

@@ -55,6 +55,7 @@ def test_bad_pictures_are_what_their_descriptions_make_of_the_good_ones(photos, 
     assert [result.line for result in results.values()] == lines
     for line in lines:
         name = json.loads(line)["name"]
+        assert json.loads(line)["sharpen"] is False
         good = levels(tmp_path / "set" / "gt" / f"{name}.png")
         bad = levels(tmp_path / "set" / "lq" / f"{name}.png")
         assert good.shape == (48, 60, 3) and bad.shape == (12, 15, 3)

@@ -10,6 +10,7 @@ import torch
 
 from training.degradation import apply, draw, real_esrgan, sharpen
 from training.degradation.operations import Jpeg
+from training.loop.pairs import drawn
 from training.recipe.settings import DegradationRecipe
 from training.treatment import (
     CHAINS,
@@ -57,6 +58,15 @@ def test_samples_are_drawn_by_their_number_and_the_seed(chain):
     if chain != "classical":
         assert draws.treatment(0) != draws.treatment(1)
         assert draws.treatment(0) != find_draws(chain, seed=6).treatment(0)
+
+
+@pytest.mark.parametrize("mode", ["corrected", "official"])
+def test_samples_are_those_of_training(mode):
+    draws = find_draws("real-esrgan", mode=mode, seed=7)
+    settings = real_esrgan(4, mode)
+    in_training = drawn(settings, 7, [3]) if mode == "official" else drawn(settings, 7, range(5))
+    expected = in_training[0 if mode == "official" else 3]
+    assert draws.treatment(3) == Treatment(expected, sharpen=True)
 
 
 def test_names_draw_as_numbers_do():
