@@ -48,6 +48,12 @@ class Dumper(yaml.SafeDumper):
         """Write out what comes twice."""
         return True
 
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Escape all that is not printable: some line breaks would not survive without."""
+        return self.represent_scalar(f"{_TAG}str", text, None if text.isprintable() else '"')
+
+
+Dumper.add_representer(str, Dumper.represent_text)
 
 for _class in (Loader, Dumper):
     _class.yaml_implicit_resolvers = {}

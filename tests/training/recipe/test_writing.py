@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.recipe.reading import read_recipe
@@ -56,9 +56,14 @@ def test_everything_is_written_the_defaults_too(recipe):
     assert found["stages"][0]["gan"] is None
 
 
+relaxed = settings(deadline=None, max_examples=50)
+
+
 # Texts that YAML may take for something else, or that need quotes and escapes.
+@relaxed
 @given(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
-    ["1e-4", "no", "1:30", "0x10", "null", "~", "", "true", ".5", "1_0", "2001-01-01", "- a", "#"]
+    ["1e-4", "no", "1:30", "0x10", "null", "~", "", "true", ".5", "1_0", "2001-01-01", "- a", "#",
+     "a\x85b", "a\u2028b", "a\n\nb", " a ", "é", "\t", "\ufeff"]
 ))  # fmt: skip
 def test_any_text_survives(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "text.yaml"
@@ -68,6 +73,7 @@ def test_any_text_survives(tmp_path_factory, text):
     assert read_recipe(path) == before
 
 
+@relaxed
 @given(st.floats(1e-300, 1e300))
 def test_any_number_survives(tmp_path_factory, number):
     path = tmp_path_factory.getbasetemp() / "number.yaml"
