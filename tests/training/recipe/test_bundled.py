@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -63,7 +64,9 @@ def test_real_esrgans_two_stages_have_the_papers_numbers(recipes, name):
     assert (recipe.data.patch, recipe.degradation.pool) == (256, 180)
     assert recipe.data.flips and not recipe.data.rotations
     assert recipe.degradation.sharpen and recipe.degradation.mode == "corrected"
-    assert recipe.seed == 0
+    assert (recipe.seed, recipe.data.workers) == (0, 5)
+    assert (recipe.logging.every, recipe.saving.every) == (100, 5000)
+    assert recipe.logging.tensorboard
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -152,7 +155,11 @@ def test_esrgan_has_its_papers_numbers(recipes):
     assert recipe.degradation.settings(4) == classical(4)
     assert not recipe.degradation.sharpen and recipe.degradation.pool == 0
     assert recipe.data.patch == 128 and recipe.data.flips and recipe.data.rotations
+    assert (recipe.seed, recipe.data.workers) == (0, 6)
+    assert [stage.iterations for stage in recipe.stages] == [1_000_000, 400_000]
     assert [stage.batch for stage in recipe.stages] == [16, 16]
+    assert [stage.ema for stage in recipe.stages] == [0, 0]
+    assert [stage.optimiser.kind for stage in recipe.stages] == ["adam", "adam"]
     assert [stage.optimiser.learning_rate for stage in recipe.stages] == [2e-4, 1e-4]
     assert [stage.optimiser.betas for stage in recipe.stages] == [(0.9, 0.999)] * 2
     assert psnr.schedule.milestones == (200_000, 400_000, 600_000, 800_000)
@@ -161,7 +168,8 @@ def test_esrgan_has_its_papers_numbers(recipes):
     assert psnr.pixel and psnr.pixel.weight == 1 and psnr.perceptual is None and psnr.gan is None
     assert gan.pixel and gan.pixel.weight == 1e-2
     assert gan.perceptual and gan.perceptual.layers == {"conv5_4": 1}
-    assert gan.perceptual.weight == 1
+    assert (gan.perceptual.weight, gan.perceptual.distance) == (1, "l1")
+    assert psnr.pixel.kind == gan.pixel.kind == "l1"
     assert gan.gan and gan.gan.relativistic
     assert (gan.gan.kind, gan.gan.weight) == ("vanilla", 5e-3)
     assert (gan.gan.discriminator.kind, gan.gan.discriminator.features) == ("vgg", 64)
@@ -169,8 +177,15 @@ def test_esrgan_has_its_papers_numbers(recipes):
     assert not any(loss.sharpen for loss in losses)
 
 
-def test_the_generic_recipe_is_samsungs_chain(recipes):
-    recipe = recipes["generic-x4"]
+def test_the_generic_recipe_is_samsungs_chain_and_else_esrgan(recipes):
+    recipe, esrgan = recipes["generic-x4"], recipes["esrgan-classical"]
+    assert (recipe.network, recipe.seed) == (esrgan.network, esrgan.seed)
+    assert replace(recipe.data, sources=esrgan.data.sources) == esrgan.data
+    for stage, its in zip(recipe.stages, esrgan.stages, strict=True):
+        assert stage.ema == 0.999
+        assert replace(stage, name=its.name, ema=its.ema) == its
+    assert not recipe.degradation.sharpen
+    assert recipe.degradation.pool == 0
     chain = recipe.degradation.chain
     assert recipe.degradation.settings(4) == generic(4)
     assert not isinstance(chain, str)
