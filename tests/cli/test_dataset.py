@@ -128,6 +128,7 @@ def test_lmdb_packs_pictures(call, folder):
         (("crop", "in", "-o", "in/out"), 2, "lies in in; give a folder beside it"),
         (("crop", "in", "-o", "out", "--size", "0"), 2, "--size"),
         (("index", "in", "-o", "x.txt", "--low", "in"), 2, "--low and --scale belong together"),
+        (("lmdb", "in", "-o", "in/x.lmdb"), 2, "in/x.lmdb: lies in in; give a folder beside it"),
         (("scan", "nowhere"), 1, "nowhere: cannot be read"),
         (("scan", "empty"), 1, "empty: holds no pictures"),
         (("lmdb", "in", "-o", "x"), 1, "must end in .lmdb"),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from training.data.index import stem_of
 from training.data.pixels import Pixels, read_rgb, write_png
-from training.data.work import claim, each, without_clashes
+from training.data.work import check_apart, claim, each, without_clashes
 from upscale.pictures import read_size
 
 Output = TypeVar("Output")
@@ -56,6 +56,7 @@ def derive(
         UsageError: The target is in the source.
         OutputError: The target holds something else, or cannot be made.
     """
+    check_apart(source, target)
     claim(target, source, {"made": type(maker).__name__, **asdict(maker)})
     own, clashes = without_clashes(names)
     yield from clashes.items()

@@ -105,7 +105,8 @@ def publish_text(path: Path, text: str, *, overwrite: bool = False) -> None:
 def pictures_below(folder: Path) -> list[str]:
     """The pictures in a folder and the folders in it, as relative names with `/`, sorted.
 
-    What has the suffix of no picture format, and what starts with a dot, is passed over.
+    What has the suffix of no picture format, and what starts with a dot, is passed over. Links to
+    folders are followed, but no folder is entered twice.
 
     Raises:
         TrainingError: It is no folder, or a folder in it cannot be read.
@@ -116,8 +117,14 @@ def pictures_below(folder: Path) -> list[str]:
         raise TrainingError(f"{name}: cannot be read ({one_line(error)})") from error
 
     found: list[str] = []
-    for here, below, names in os.walk(folder, onerror=refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
+    entered: set[str] = set()
+    for here, below, names in os.walk(folder, onerror=refuse, followlinks=True):
+        place = os.path.realpath(here)
+        if place in entered:
+            below.clear()
+            continue
+        entered.add(place)
+        below[:] = sorted(name for name in below if not name.startswith("."))
         relative = Path(here).relative_to(folder)
         found += [
             (relative / name).as_posix()

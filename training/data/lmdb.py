@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from training.data.index import Line, publish_text, read_index, stem_of
 from training.data.pixels import png_of, read_rgb
-from training.data.work import CLAIM, claim, each, without_clashes
+from training.data.work import CLAIM, check_apart, claim, each, without_clashes
 from upscale.errors import DependencyError, OutputError, PictureError, TrainingError
 from upscale.pictures.names import shown
 
@@ -92,6 +92,7 @@ def build_lmdb(
         jobs: Processes.
 
     Raises:
+        UsageError: The target is in the source.
         OutputError: The target exists or has another name, or cannot be written.
         TrainingError: No picture could be read.
         DependencyError: The package lmdb is not installed.
@@ -100,6 +101,7 @@ def build_lmdb(
         raise OutputError(f"{shown(target)}: must end in .lmdb, or BasicSR would not read it")
     if target.exists():
         raise OutputError(f"{shown(target)}: exists already; remove it, or give another name")
+    check_apart(source, target)
     lmdb = _library()
     unfinished = target.with_name(f".{target.name}.upscale")
     claim(unfinished, source, {"made": "lmdb"})
@@ -123,8 +125,8 @@ def build_lmdb(
     if not lines:
         raise TrainingError(f"{shown(source)}: no picture could be read, so there is no LMDB")
     publish_text(unfinished / _INDEX, lines, overwrite=True)
-    (unfinished / CLAIM).unlink()
     unfinished.rename(target)
+    (target / CLAIM).unlink()
 
 
 class _Writer:

@@ -24,6 +24,9 @@ from upscale.pictures.publish import one_line
 LOOK_SIDE = 8
 """A look has the square of this in bits."""
 
+_MEDIUM_SIDE = 256
+"""On the way to a look; as floats a large picture would fill the memory."""
+
 _BLOCK = 64
 """Looks that are compared with all others at a time; bounds the memory."""
 
@@ -141,7 +144,8 @@ def look_of(pixels: Pixels) -> int:
     The signs of its lowest frequencies against their median (the perceptual hash "pHash"): they
     survive resizing and compression, and differ between different pictures in about half the bits.
     """
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    medium = cv2.resize(pixels, (_MEDIUM_SIDE, _MEDIUM_SIDE), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(medium, cv2.COLOR_RGB2GRAY).astype(np.float32)
     small = cv2.resize(grey, (4 * LOOK_SIDE, 4 * LOOK_SIDE), interpolation=cv2.INTER_AREA)
     low = np.asarray(cv2.dct(small))[:LOOK_SIDE, :LOOK_SIDE].flatten()
     signs = low > np.median(low[1:])  # the first is the brightness

@@ -37,8 +37,9 @@ class Stored:
         """
         if self.key is None:
             return read_rgb(Path(self.path))
+        content = read_value(Path(self.path), self.key)
         try:
-            return read_rgb(read_value(Path(self.path), self.key))
+            return read_rgb(content)
         except PictureError as error:
             reason = str(error).removeprefix("the picture: ")
             raise PictureError(f"{self}: {reason}") from error

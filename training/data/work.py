@@ -31,6 +31,9 @@ R = TypeVar("R")
 CLAIM = ".upscale-dataset.json"
 """In a folder of ours: what it was made from, and how."""
 
+_MOST_PROCESSES = 61
+"""That Windows can wait for."""
+
 _IGNORED = ("SIGINT", "SIGHUP")
 """They reach all processes of a terminal; the first one lets the others finish their pictures."""
 
@@ -64,6 +67,7 @@ def each(
             try:
                 result = future.result()
             except BrokenProcessPool:
+                pool.shutdown()
                 result = _alone(run, item)
                 pool = _pool(jobs)
                 running = deque((other, _submitted(pool, run, other)) for other, _ in running)
@@ -83,6 +87,16 @@ def without_clashes(names: Sequence[str]) -> tuple[list[str], dict[str, PictureE
     return list(taken.values()), clashes
 
 
+def check_apart(source: Path, target: Path) -> None:
+    """Refuse outputs among the inputs, where the next run would take them for some.
+
+    Raises:
+        UsageError: The target is the source, or in it.
+    """
+    if target.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"-o {shown(target)}: lies in {shown(source)}; give a folder beside it")
+
+
 def claim(folder: Path, source: Path, settings: Mapping[str, object]) -> None:
     """Make a folder for outputs, or take up one that was begun from the same with the same.
 
@@ -92,11 +106,8 @@ def claim(folder: Path, source: Path, settings: Mapping[str, object]) -> None:
         settings: What the outputs depend on, beside the inputs; plain values.
 
     Raises:
-        UsageError: The outputs would be among the inputs, where the next run took them for some.
         OutputError: The folder holds something else, or cannot be made.
     """
-    if folder.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"-o {shown(folder)}: lies in {shown(source)}; give a folder beside it")
     text = json.dumps({"source": str(source.resolve()), **settings}, indent=1)
     for place, _, _ in os.walk(folder):
         remove_leftovers(Path(place))
@@ -145,7 +156,7 @@ def _submitted(
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # A fork would copy locks that threads of this process (progress bars, OpenCV) may hold.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
+    return ProcessPoolExecutor(min(jobs, _MOST_PROCESSES), mp_context=context, initializer=_begin)
 
 
 def _begin() -> None:

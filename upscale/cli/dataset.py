@@ -67,8 +67,8 @@ _CORES = os.cpu_count() or 1
 def dataset() -> None:
     """Prepare pictures for training.
 
-    A picture that cannot be read is named at the end and passed over. A run that was ended, in
-    whatever way, goes on when the same command is given again.
+    A picture that cannot be read is named at the end and passed over.
+    A run that was ended goes on when the same command is given again.
     """
 
 
@@ -90,7 +90,7 @@ def scan(
     ] = None,
     smallest: Annotated[
         int,
-        typer.Option("--smallest", metavar="PIXELS", min=1, help="The shorter side must have."),
+        typer.Option("--smallest", metavar="PIXELS", min=1, help="The least of the shorter side."),
     ] = 1,
     near: Annotated[
         int,
@@ -342,7 +342,7 @@ def _print_verdicts(run: _Run, verdicts: Sequence[Verdict]) -> None:
         run.print(facts.name, {"status": status, **verdict.record()})
         if facts.error is not None:
             run.failures[facts.name] = PictureError(facts.error)
-        elif verdict.remark is not None and not run.json:
+        elif verdict.remark is not None and not run.json and not run.quiet:
             run.session.out(f"{facts.name}: {verdict.remark}")
 
 

@@ -19,6 +19,14 @@ def test_a_folder_is_searched_to_its_depths_in_the_order_of_names(tmp_path):
     assert pictures_below(tmp_path) == ["a/b/c.webp", "a/z.JPG", "b.png"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_links_to_folders_are_followed_and_never_in_circles(numbered, tmp_path):
+    folder = numbered("in", 1)
+    (folder / "more").symlink_to(numbered("elsewhere", 2))
+    (tmp_path / "elsewhere" / "back").symlink_to(folder)
+    assert pictures_below(folder) == ["000.png", "more/000.png", "more/001.png"]
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(TrainingError, match=r"nowhere: cannot be read"):
         pictures_below(tmp_path / "nowhere")
