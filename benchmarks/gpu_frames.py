@@ -1,0 +1,295 @@
+"""The part of `benchmarks.gpu` that is about films: frames from planes to larger planes.
+
+Frames are made here, so that neither a decoder nor an encoder is measured, but what lies between.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from benchmarks.gpu_bench import MEBIBYTE, MISSING, MODEL, Bench, photograph, random_model
+from upscale.engine.loading import Model
+from upscale.engine.transfer import Transfer
+from upscale.engine.upscaler import Upscaler
+from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_planes, to_rgb
+from upscale.jobs import frames as module
+from upscale.jobs.frames import FrameEnlarger
+from upscale.jobs.pipeline import WriteBehind, read_ahead
+from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.video.encoding import Encoder, plane_format
+from upscale.video.film import Colour, Film, VideoFrame
+
+COLOUR = Colour("bt709", full_range=False, primaries=1, transfer=1, space=1)
+LAYOUT = Layout(8, 1, 1, "yuv", "bt709", full_range=False)
+FORMAT = "yuv420p"
+AHEAD = BEHIND = 3
+"""As many frames as films have on the way (`upscale.jobs.segments`)."""
+
+
+def film_of(width: int, height: int) -> Film:
+    """A film of 8 bits that is nowhere."""
+    return Film(
+        path=Path("none"), stream=0, width=width, height=height, planes=plane_format(FORMAT),
+        source_format=FORMAT, colour=COLOUR, time_base=Fraction(1, 25), plan=(), rate=Fraction(25),
+        duration=None, sample_aspect=None, display_matrix=None, rotation=0, interlaced=False,
+        top_first=False, hdr=None, timecode=None, codec="none", container="none",
+    )  # fmt: skip
+
+
+def encoder_of(width: int, height: int, codec: str = "x264", name: str = "libx264") -> Encoder:
+    """An encoder of 8 bits."""
+    options = (("crf", "17"), ("preset", "medium"), ("threads", "8")) if codec == "x264" else ()
+    return Encoder(
+        codec=codec, encoder=name, container="matroska", width=width, height=height,
+        planes=plane_format(FORMAT), pixel_format=FORMAT, colour=COLOUR, options=options, tag=None,
+        time_base=Fraction(1, 25), rate=Fraction(25), sample_aspect=None,
+    )  # fmt: skip
+
+
+def made_frames(width: int, height: int, count: int = 4) -> list[VideoFrame]:
+    """Frames of a photograph that moves."""
+    picture = photograph(width, height)
+    shifted = (np.roll(picture, 16 * number, axis=1) for number in range(count))
+    rgb = (torch.from_numpy(one.astype(np.float32) / 255).permute(2, 0, 1)[None] for one in shifted)
+    return [VideoFrame(number, tuple(from_rgb(one, LAYOUT))) for number, one in enumerate(rgb)]
+
+
+def enlarger_of(upscaler: Upscaler, frame: VideoFrame, scale: int) -> FrameEnlarger:
+    """What enlarges such frames."""
+    height, width = frame.planes[0].shape
+    return FrameEnlarger(
+        film_of(width, height), encoder_of(width * scale, height * scale), upscaler
+    )
+
+
+def on_the_host() -> object:
+    """Within it, colours are converted on the host, and frames travel as fp32 pictures."""
+    return patch.object(module, "_place_of_colours", lambda _: torch.device("cpu"))
+
+
+def path_seconds(
+    enlarger: FrameEnlarger, frames: list[VideoFrame], count: int, taken: list | None = None
+) -> float:
+    """Seconds a frame of the whole path, with threads that load and fetch, after a warm-up."""
+
+    def take(frame: module.EnlargedFrame) -> None:
+        made = frame.frame()
+        if taken is not None:
+            taken.append(made)
+
+    def run(number: int) -> None:
+        loaded = map(enlarger.load, islice(cycle(frames), number))
+        with read_ahead(loaded, AHEAD) as ahead, WriteBehind(take, BEHIND) as writer:
+            for frame in ahead:
+                writer.put(enlarger.enlarge(frame))
+
+    run(2)
+    if taken is not None:
+        taken.clear()
+    began = time.perf_counter()
+    run(count)
+    return (time.perf_counter() - began) / count
+
+
+# Checks
+
+
+def check_places(bench: Bench) -> bool:
+    """Frames whose colours are converted on the device equal those converted on the host."""
+    frames, good = made_frames(*((64, 48) if bench.small else (400, 300))), True
+    for precision in ("fp32", "fp16") if bench.is_cuda else ("fp32",):
+        upscaler, made = bench.upscaler(precision, "auto"), [[], []]
+        path_seconds(enlarger_of(upscaler, frames[0], 4), frames, 4, made[0])
+        with on_the_host():
+            path_seconds(enlarger_of(upscaler, frames[0], 4), frames, 4, made[1])
+        levels = np.concatenate([
+            np.abs(one.astype(int) - other).ravel()
+            for here, there in zip(*made, strict=True)
+            for one, other in zip(here.planes, there.planes, strict=True)
+        ])  # fmt: skip
+        print(
+            f"frames, {precision}: colours on the device and on the host differ on "
+            f"{(levels > 0).mean():.4%} of codes, by {levels.max()} at most"
+        )
+        good &= bool(levels.max() <= 1 and (levels > 0).mean() < 0.01)
+    return good
+
+
+def check_frames_out_of_memory(bench: Bench) -> bool:
+    """With a cap on device memory the colours of large frames go to the host, and stay right."""
+    if not bench.is_cuda:
+        print("frames out of memory: not run (needs CUDA)")
+        return True
+    frames, upscaler = made_frames(1920, 1080, 1), bench.upscaler("fp16", 128)
+    enlarger = enlarger_of(upscaler, frames[0], 4)
+    [free] = [enlarger.enlarge(enlarger.load(frames[0])).frame()]
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 900 * MEBIBYTE / total))
+    try:
+        enlarger = enlarger_of(upscaler, frames[0], 4)
+        capped = enlarger.enlarge(enlarger.load(frames[0])).frame()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    levels = max(
+        np.abs(one.astype(int) - other).max()
+        for one, other in zip(free.planes, capped.planes, strict=True)
+    )
+    print(f"frames out of memory: colours on {enlarger._place}, at most {levels} codes apart")
+    return enlarger._place.type == "cpu" and levels <= 1
+
+
+# Tables
+
+
+def networks(bench: Bench) -> Iterator[tuple[str, Model, int]]:
+    """Name, network and scale of the frames."""
+    yield "x2, 23 blocks, random weights", random_model(RRDBSpec(unshuffle=2)), 2
+    yield f"x4, 23 blocks, {bench.model.name}", bench.model, 4
+    compact = random_model(SRVGGSpec())
+    yield "x4, compact, random weights", compact, 4
+    yield "x4, then to x2, compact, random weights", compact, 2
+
+
+def print_frames(bench: Bench) -> None:
+    """Frames a second of the path, beside the network alone and colours on the host; its stages."""
+    width, height = (64, 48) if bench.small else (1920, 1080)
+    frames = made_frames(width, height)
+    print(f"\nframes of {width}x{height}, 8 bits, 4:2:0; without decoder and encoder")
+    print("| network | network alone | the path | network busy | colours on the host |", end="")
+    print(" upload | colours in | network, last resize | colours out | download |")
+    print(f"|---{'|---' * 9}|")
+    for name, model, scale in networks(bench):
+        if not bench.has_time(name):
+            continue
+        upscaler = Upscaler(model, device=bench.device)
+        alone, path, host = in_turn(bench, upscaler, frames, scale)
+        busy = statistics.median(one / other for one, other in zip(alone, path, strict=True))
+        rates = [f"{1 / statistics.median(found):.2f} fps" for found in (alone, path, host)]
+        stages = stage_seconds(bench, upscaler, frames[0], scale)
+        print(
+            f"| {name} | {rates[0]} | {rates[1]} | {busy:.1%} | {rates[2]} "
+            f"| {' | '.join(f'{seconds * 1e3:.2f} ms' for seconds in stages)} |",
+            flush=True,
+        )
+
+
+def in_turn(
+    bench: Bench, upscaler: Upscaler, frames: list[VideoFrame], scale: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Seconds a frame of the network alone, of the path, and of the path with colours on the host.
+
+    Each is timed for so many frames as the network computes in about two seconds.
+    """
+    found: tuple[list[float], list[float], list[float]] = ([], [], [])
+    count = int(2 / network_seconds(bench, upscaler, frames[0], scale, 1))
+    count = 3 if bench.small else min(max(count, 3), 60)
+    for _ in range(bench.rounds):
+        found[0].append(network_seconds(bench, upscaler, frames[0], scale, count))
+        found[1].append(path_seconds(enlarger_of(upscaler, frames[0], scale), frames, count))
+        with on_the_host():
+            found[2].append(path_seconds(enlarger_of(upscaler, frames[0], scale), frames, count))
+    return found
+
+
+def network_seconds(
+    bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: int, count: int
+) -> float:
+    """Seconds a frame of the network on a picture that lies on the device."""
+    height, width = frame.planes[0].shape
+    rgb = to_rgb(frame.planes, LAYOUT, bench.device).clamp(0, 1)
+
+    def run(number: int) -> None:
+        for _ in range(number):
+            upscaler.run_tensor(rgb, size=(width * scale, height * scale))
+        bench.wait()
+
+    run(2)
+    began = time.perf_counter()
+    run(count)
+    return (time.perf_counter() - began) / count
+
+
+def stage_seconds(bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: int) -> list[float]:
+    """Seconds of upload, colours in, network, colours out and download, waited for one by one."""
+    height, width = frame.planes[0].shape
+    size, transfer = (width * scale, height * scale), Transfer(upscaler.device)
+    times: list[list[float]] = []
+
+    def timed(work: Callable) -> object:
+        bench.wait()
+        began = time.perf_counter()
+        result = work()
+        bench.wait()
+        times[-1].append(time.perf_counter() - began)
+        return result
+
+    with torch.inference_mode():
+        for _ in range(2 if bench.small else 5):
+            times.append([])
+            planes = timed(lambda: transfer.upload(frame.planes).planes())
+            rgb = timed(lambda planes=planes: to_rgb(planes, LAYOUT, bench.device))
+            rest = beyond(rgb)
+            seen = rgb.clamp(0, 1)
+            large = timed(lambda seen=seen: upscaler.run_tensor(seen, size=size))
+            out = timed(lambda large=large, rest=rest: to_planes(restore(large, rest), LAYOUT))
+            timed(lambda out=out: transfer.download(out).arrays())
+    return [statistics.median(column) for column in zip(*times[1:], strict=True)]
+
+
+def print_devices(bench: Bench) -> None:
+    """All devices at once beside one."""
+    count = torch.cuda.device_count() if bench.is_cuda else 1
+    if count < 2:
+        print("\nseveral devices: not run (there is one)")
+        return
+    if not bench.has_time("several devices"):
+        return
+    frames = made_frames(1920, 1080)
+    upscalers = [Upscaler(bench.model, device=f"cuda:{number}") for number in range(count)]
+    enlargers = [enlarger_of(each, frames[0], 4) for each in upscalers]
+    one = path_seconds(enlargers[0], frames, 8)
+    threads = [Thread(target=path_seconds, args=(each, frames, 8)) for each in enlargers]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    together = (time.perf_counter() - began) / (10 * count)  # two of ten warm up
+    print(f"\n{count} devices: {1 / together:.2f} frames a second, one {1 / one:.2f}, {MODEL}")
+
+
+def print_encoders(bench: Bench) -> None:
+    """What the encoders of this machine keep up with."""
+    if "av" in MISSING:
+        print("encoders: not run (PyAV is not installed)")
+        return
+    from upscale.video.writer import SegmentWriter
+
+    width, height = (256, 192) if bench.small else (3840, 2160)
+    frames = made_frames(width, height, 8)
+    for codec, name in (("x264", "libx264"), ("h264_nvenc", "h264_nvenc")):
+        if not bench.has_time(codec):
+            continue
+        encoder = encoder_of(width, height, codec, name)
+        with TemporaryDirectory() as folder:
+            try:
+                began = time.perf_counter()
+                with SegmentWriter(Path(folder, "film"), encoder) as writer:
+                    for number, frame in enumerate(islice(cycle(frames), 64)):
+                        writer.write(VideoFrame(number, frame.planes))
+                rate = 64 / (time.perf_counter() - began)
+                print(f"{codec}, {width}x{height}: {rate:.1f} frames a second")
+            except Exception as error:  # whatever it is, this machine has no such encoder
+                print(f"{codec}: not run ({error})")

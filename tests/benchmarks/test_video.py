@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.video import (
+    CONTENDERS,
+    OFFICIAL,
+    OURS,
+    SCALE,
+    STAGES,
+    lengthened,
+    official_picture,
+    print_shares,
+    print_speed,
+    work,
+)
+from tests.video.clips import Clip, even, make
+from upscale.video.probe import probe
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make(Clip(even(6)), tmp_path / "in.mp4")
+
+
+def test_contenders_do_all_frames_and_tables_have_all_columns(clip, capsys):
+    contenders = [each for each in CONTENDERS if each != OFFICIAL or shutil.which("ffmpeg")]
+    runs = {each: [work(each, clip, 6, "repeated")] for each in contenders}
+    ours = runs[OURS][0]
+    assert 0 < sum(ours[stage] for stage in STAGES) < ours["seconds"]
+    print_speed("repeated", 6, runs)
+    print_shares("repeated", runs)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(contenders) + 1
+    assert {line.count("|") for line in lines} == {8}
+
+
+def test_the_official_loop_turns_channels_and_rounds_as_the_official_program(clip):
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (6, 8, 3), np.uint8)
+    shown = []
+
+    def enlarge(rgb):
+        shown.append(rgb)
+        return torch.nn.functional.interpolate(rgb, scale_factor=SCALE)
+
+    large = official_picture(picture, enlarge)
+    size = (8 * SCALE, 6 * SCALE)
+    assert np.array_equal(large, cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST))
+    assert torch.equal(shown[0][0, 0], torch.from_numpy(picture[:, :, 2] / np.float32(255)))
+
+
+def test_a_film_is_lengthened_by_its_own_frames(clip, tmp_path):
+    assert len(probe(lengthened(clip, tmp_path / "long.mp4", 20)).plan) == 20
