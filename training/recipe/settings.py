@@ -31,7 +31,20 @@ ChainName = Literal["real-esrgan", "classical", "generic", "none"]
 Chain = ChainName | tuple[Step, ...]
 """A chain of degradations by its name, or its steps."""
 
-Metric = Literal["psnr", "ssim"]
+Metric = Literal[
+    "psnr",
+    "psnr-y",
+    "ssim",
+    "ssim-y",
+    "lpips",
+    "lpips-vgg",
+    "dists",
+    "st-lpips",
+    "niqe",
+    "brisque",
+    "piqe",
+]
+"""Those of `upscale.metrics.catalogue`."""
 
 Checkpoint = str | Path
 """A model's name, as `upscale -n` takes it, or a file."""
@@ -434,7 +447,7 @@ class ValidationSettings:
     Attributes:
         sets: of held-out pictures, one at least.
         every: iterations from one validation to the next.
-        metrics: what is measured of each picture.
+        metrics: what is measured of each picture; those whose files are not there are left out.
         border: pixels of the result that no metric looks at, on each side; none: the scale.
         pictures: of each set, that are shown.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -12,6 +13,7 @@ from training.recipe.reading import read_recipe
 from training.recipe.settings import (
     DegradationRecipe,
     GanSettings,
+    Metric,
     OptimiserSettings,
     PixelSettings,
     Recipe,
@@ -20,6 +22,7 @@ from training.recipe.settings import (
     Stage,
 )
 from upscale.errors import TrainingError, UsageError
+from upscale.metrics.catalogue import metrics
 
 LINES = """\
 name: small
@@ -298,7 +301,8 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
     ("a best that is not measured", {36: "    - high: held-out\n  metrics: [ssim]"},
      "small.yaml:1: saving.best_metric: psnr is not among the validation's metrics (ssim)"),
     ("a metric with a slip", {36: "    - high: held-out\n  metrics: [psrn]"},
-     "small.yaml:37: validation.metrics.0: must be 'psnr' or 'ssim', not \"psrn\"; did you mean "
+     "small.yaml:37: validation.metrics.0: must be 'psnr', 'psnr-y', 'ssim', 'ssim-y', 'lpips', "
+     "'lpips-vgg', 'dists', 'st-lpips', 'niqe', 'brisque' or 'piqe', not \"psrn\"; did you mean "
      "psnr?"),
     ("a validation set made and given", {36: "    - {high: a, low: b, chain: classical}"},
      "small.yaml:36: validation.sets.0.chain: makes the bad pictures, and low has them already; "
@@ -409,6 +413,10 @@ def test_a_long_override_is_cut_in_the_message(write):
     with pytest.raises(UsageError) as caught:
         read_recipe(write(), ["network.blocks=" + "9" * 5000])
     assert len(str(caught.value)) < 200
+
+
+def test_metrics_are_those_of_the_catalogue():
+    assert set(get_args(Metric)) == set(metrics())
 
 
 def test_every_bad_recipe_above_is_good_without_its_change(write):

@@ -273,6 +273,15 @@ def test_validation_is_carried(official):
     assert recipe.saving.best_metric == "ssim"
 
 
+def test_metrics_of_luma_and_without_reference_are_carried(write):
+    recipe, _ = translate(write(
+        val__metrics__ssim__test_y_channel=True,
+        val__metrics__niqe={"type": "calculate_niqe", "crop_border": 3, "better": "lower"},
+    ))  # fmt: skip
+    assert recipe.validation and recipe.validation.metrics == ("ssim-y", "niqe")
+    assert recipe.saving.best_metric == "ssim-y"
+
+
 def test_only_what_differs_is_noted(official):
     _, notes = translate(official)
     assert [note.partition(":")[0] for note in notes] == ["degradation.mode", "data.patch"]
@@ -438,10 +447,8 @@ def test_silence_means_what_it_means_to_basicsr(write):
         ({"datasets__train__filename_tmpl": "{}_lq"},
          "datasets.train.filename_tmpl: is {}_lq; the bad picture is the one with the good one's "
          "name"),
-        ({"val__metrics__niqe": {"type": "calculate_niqe", "crop_border": 4}},
-         "val.metrics.niqe: is calculate_niqe and is left out"),
-        ({"val__metrics__ssim__test_y_channel": True},
-         "val.metrics.ssim.test_y_channel: is True; all colours are measured"),
+        ({"val__metrics__fid": {"type": "calculate_fid"}},
+         "val.metrics.fid: is calculate_fid and is left out"),
         ({"datasets__val_2": {"type": "SingleImageDataset", "dataroot_lq": "x"}},
          "datasets.val_2: is SingleImageDataset and is left out"),
         ({"train__ldl_opt": {"type": "L1Loss"}},
