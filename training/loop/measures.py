@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from upscale.errors import UsageError
-from upscale.metrics import psnr, ssim
-
-Pixels = NDArray[np.uint8]
-Measure = Callable[[Pixels, Pixels, int], float]
-"""Of a result, the truth and a border that does not count."""
-
-_MEASURES: dict[str, Measure] = {
-    "psnr": lambda result, high, border: psnr(result, high, border=border),
-    "ssim": lambda result, high, border: ssim(result, high, border=border),
-}
+from upscale.errors import DependencyError, TrainingError
+from upscale.metrics.catalogue import Measure, Resources, metrics
 
 
-def measures(names: Sequence[str]) -> dict[str, Measure]:
-    """The metrics of these names."""
+def ready_measures(names: Sequence[str], device: str) -> tuple[dict[str, Measure], list[str]]:
+    """Get metrics ready.
+
+    Args:
+        names: as a recipe has them.
+        device: where perceptual ones run.
+
+    Returns:
+        Those that are ready, and why others are left out, a line each.
+
+    Raises:
+        TrainingError: there is no metric of a name.
+        CheckpointError: a metric's file is not what it should be.
+    """
+    known = metrics()
+    found: dict[str, Measure] = {}
+    missing: list[str] = []
     for name in names:
-        if name not in _MEASURES:
-            raise UsageError(f"validation.metrics: {name} is none of {', '.join(_MEASURES)}")
-    return {name: _MEASURES[name] for name in names}
+        if name not in known:
+            raise TrainingError(f"validation.metrics: {name} is none of {', '.join(known)}")
+        try:
+            found[name] = known[name].load(Resources(device=device))
+        except DependencyError as error:
+            missing.append(f"validation goes without {name}: {error}")
+    return found, missing
 
 
 def lower_is_better(name: str) -> bool:
     """Whether a metric falls as pictures become better."""
-    return False
+    return metrics()[name].better == "less"

@@ -156,7 +156,9 @@ class _Trainer:
     def _make_run(self) -> Run:
         recipe, processes = self._recipe, self._processes
         dataset = PatchDataset(recipe.data, recipe.seed, recipe.network.scale)
-        validation = Validation(recipe, processes) if recipe.validation else None
+        validation = None
+        if recipe.validation is not None:
+            validation = Validation(recipe, processes, lambda line: self._tell(Note(line)))
         return Run(
             recipe, self._folder, processes, dataset, validation, self._records, self._interrupts
         )

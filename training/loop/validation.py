@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from training.data.sources import Entry, entries
 from training.degradation import apply, draw
 from training.degradation.resizing import resize
 from training.loop.events import Figures
-from training.loop.measures import measures
+from training.loop.measures import ready_measures
 from training.loop.pictures import Shown, middle
 from training.loop.processes import Processes
 from training.recipe import Recipe, Source, ValidationSet
@@ -63,26 +63,30 @@ class Validation:
     Args:
         recipe: with a validation.
         processes: of the run.
-
-    Attributes:
-        damaged: why pictures of this process were left out, a line each.
+        tell: is given, once each, why metrics and pictures are left out.
 
     Raises:
-        TrainingError: a set has no pictures.
+        TrainingError: a set has no pictures, a metric is unknown, or the one that decides what is
+            best is not ready.
+        CheckpointError: a metric's file is not what it should be.
     """
 
-    def __init__(self, recipe: Recipe, processes: Processes) -> None:
+    def __init__(self, recipe: Recipe, processes: Processes, tell: Callable[[str], None]) -> None:
         assert recipe.validation is not None
         self._recipe, self._settings = recipe, recipe.validation
         self._scale, self._processes = recipe.network.scale, processes
         border = self._settings.border
         self._border = self._scale if border is None else border
-        self._measures = measures(self._settings.metrics)
+        self._measures, missing = ready_measures(self._settings.metrics, str(processes.device))
+        self._tell, self._told = tell, set[str]()
+        self._explain(missing)
+        best = recipe.saving.best_metric
+        if recipe.saving.keep_best and best not in self._measures:
+            raise TrainingError(f"saving.best_metric: {best} is not ready: {missing[0]}")
         self._entries = [
             (each, entries(Source(each.high, each.low), self._scale))
             for each in self._settings.sets
         ]
-        self.damaged: dict[str, None] = {}
 
     @property
     def pictures(self) -> dict[str, int]:
@@ -121,6 +125,7 @@ class Validation:
         self, make: Callable[[Pixels], Pixels], stop: Callable[[], bool]
     ) -> Judgement | None:
         figures: list[tuple[str, int, dict[str, float]]] = []
+        self._damaged: list[str] = []
         shown: list[tuple[int, Shown]] = []
         for place, number, held in self._held():
             if stop():
@@ -132,6 +137,7 @@ class Validation:
                 shown.append((number, self._shown(place.name, held, result, measured)))
         if self._processes.any(stop()):
             return None
+        self._explain(line for share in self._processes.gather(self._damaged) for line in share)
         together = [found for share in self._processes.gather(figures) for found in share]
         pictures = [found for share in self._processes.gather(shown) for found in share]
         pictures.sort(key=lambda found: found[0])
@@ -144,7 +150,7 @@ class Validation:
                 try:
                     held = self._read(place, found[number], number)
                 except PictureError as error:
-                    self.damaged[str(error)] = None
+                    self._damaged.append(str(error))
                 else:
                     yield place, number, held
 
@@ -173,7 +179,7 @@ class Validation:
                 for name, measure in self._measures.items()
             }
         except UnfitError as error:
-            self.damaged[f"{held.name}: {error}"] = None
+            self._damaged.append(f"{held.name}: {error}")
             return {}
 
     def _shown(self, place: str, held: Held, result: Pixels, measured: dict[str, float]) -> Shown:
@@ -182,6 +188,12 @@ class Validation:
         bicubic, ours, truth = (middle(each, scale, scale) for each in large)
         words = [f"{name} {value:.4g}" for name, value in measured.items()]
         return Shown(place, held.name, middle(held.low, 1, scale), bicubic, ours, truth, words)
+
+    def _explain(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            if line not in self._told:
+                self._tell(line)
+                self._told.add(line)
 
     def _means(self, found: list[tuple[str, int, dict[str, float]]]) -> Figures:
         """Means in the order of the pictures, so that processes make no difference."""

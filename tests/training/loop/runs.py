@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from training.data.pixels import write_png
 from training.loop import Event, Stepped, train
@@ -128,6 +129,22 @@ def finish(process) -> str:
     out, err = process.communicate()
     assert process.returncode == 0, err
     return out
+
+
+def check_same(one, other) -> None:
+    """Nested values are equal, tensors bit for bit."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            check_same(value, other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for value, counterpart in zip(one, other, strict=True):
+            check_same(value, counterpart)
+    else:
+        assert one == other
 
 
 def main() -> None:

@@ -8,9 +8,8 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.training.loop.runs import finish, one_stage, start, tiny
+from tests.training.loop.runs import check_same, finish, one_stage, start, tiny
 from training.loop.state import saved_states
 from training.recipe import Recipe
 from upscale.checkpoints import read_state_dict
@@ -35,21 +34,6 @@ def check_equal(one: Path, other: Path, recipe: Recipe) -> None:
         for mine, theirs in zip(*states, strict=True):
             check_same(mine.common(), theirs.common())
             check_same(mine.own(0), theirs.own(0))
-
-
-def check_same(one, other) -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key, value in one.items():
-            check_same(value, other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for value, counterpart in zip(one, other, strict=True):
-            check_same(value, counterpart)
-    else:
-        assert one == other
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,313 @@
+"""Whole runs in one process: how they compute, what they tell, and how they end early."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.training.loop.runs import check_same, collected, longer, one_stage, tiny
+from training.data.patches import PatchDataset
+from training.data.pixels import read_rgb
+from training.loop import Exported, Logged, Note, Saved, Stepped, train
+from training.loop import stage as stage_module
+from training.loop.pairs import Pairs
+from training.loop.processes import Processes
+from training.loop.state import saved_states
+from training.loop.timing import Stopwatch
+from training.recipe import (
+    ComputingSettings,
+    DataSettings,
+    DegradationRecipe,
+    DiscriminatorSettings,
+    GanSettings,
+    OptimiserSettings,
+    PixelSettings,
+    RRDBNetSettings,
+    Source,
+    SRVGGSettings,
+    Stage,
+)
+from upscale.checkpoints import read_metadata, read_state_dict
+from upscale.errors import TrainingError, UsageError
+
+ADAM = OptimiserSettings(1e-3)
+
+
+def gan(**settings) -> Stage:
+    judge = GanSettings(discriminator=DiscriminatorSettings(features=4))
+    return Stage("gan", 3, ADAM, batch=2, ema=0.9, gan=judge, **settings)
+
+
+def weights(folder, name: str) -> dict:
+    return read_state_dict(folder / f"tiny-{name}.safetensors")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_gives_nearly_the_weights_of_full(pictures, tmp_path, precision):
+    for name in ("fp32", precision):
+        computing = ComputingSettings(precision=name)
+        recipe = one_stage(pictures, gan(), computing=computing)
+        told = collected(recipe, tmp_path / name)
+        losses = [event.losses for event in told if isinstance(event, Logged)]
+        assert all(math.isfinite(value) for found in losses for value in found.values())
+    exact, rounded = weights(tmp_path / "fp32", "gan"), weights(tmp_path / precision, "gan")
+    for key, value in exact.items():
+        assert rounded[key].dtype == torch.float32
+        torch.testing.assert_close(rounded[key], value, rtol=0, atol=3e-3)
+    assert any(not torch.equal(rounded[key], value) for key, value in exact.items())
+    scale = saved_states(tmp_path / precision / "states" / "gan")[-1].common()["judge"]["scaler"]
+    assert bool(scale) == (precision == "fp16")
+
+
+@pytest.mark.parametrize(
+    "network",
+    [RRDBNetSettings(features=4, blocks=2, growth=2), SRVGGSettings(features=4, convolutions=5)],
+)
+def test_computing_activations_again_changes_no_weight(pictures, tmp_path, network):
+    for again in (False, True):
+        computing = ComputingSettings(checkpoint_activations=again)
+        recipe = one_stage(pictures, computing=computing, network=network)
+        train(recipe, tmp_path / str(again), device="cpu")
+    check_same(weights(tmp_path / "True", "psnr"), weights(tmp_path / "False", "psnr"))
+
+
+def test_memory_layouts_give_nearly_the_same_weights(pictures, tmp_path):
+    for last in (False, True):
+        computing = ComputingSettings(channels_last=last)
+        train(one_stage(pictures, gan(), computing=computing), tmp_path / str(last), device="cpu")
+    one, other = (weights(tmp_path / name, "gan") for name in ("True", "False"))
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_nearly_the_same_weights_under_the_same_names(pictures, tmp_path):
+    for compiled in (False, True):
+        computing = ComputingSettings(compile=compiled)
+        network = SRVGGSettings(features=4, convolutions=1)
+        recipe = one_stage(pictures, computing=computing, network=network)
+        train(recipe, tmp_path / str(compiled), device="cpu")
+    one, other = (weights(tmp_path / name, "psnr") for name in ("True", "False"))
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value, rtol=0, atol=2e-4)
+
+
+def test_pairs_of_files_are_neither_degraded_nor_pooled(pictures, tmp_path):
+    low = tmp_path / "low"
+    from training.data.pixels import write_png
+
+    for file in pictures.iterdir():
+        write_png(read_rgb(file)[::4, ::4].copy(), low / file.name)
+    recipe = one_stage(
+        pictures,
+        data=DataSettings((Source(pictures, low),), patch=16, workers=0, flips=False),
+        degradation=DegradationRecipe(chain="none", pool=7),
+    )
+    processes = Processes("cpu", "fp32")
+    dataset = PatchDataset(recipe.data, 0, 4)
+    pair = Pairs(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device)).take()
+    torch.testing.assert_close(pair.low, pair.high[:, :, ::4, ::4])
+
+
+def test_the_truth_is_sharpened_for_those_losses_that_want_it_and_the_pool_holds_it_as_it_is(
+    pictures,
+):
+    from training.degradation import sharpen
+
+    processes = Processes("cpu", "fp32")
+    recipe = one_stage(pictures, degradation=DegradationRecipe(pool=3))
+    plain = replace(recipe.stages[0], pixel=PixelSettings(sharpen=False))
+    dataset = PatchDataset(recipe.data, 0, 4)
+    watch = Stopwatch(processes.device)
+    pair = Pairs(recipe, recipe.stages[0], dataset, processes, watch).take()
+    torch.testing.assert_close(pair.truth(True), sharpen(pair.high))
+    assert pair.truth(False) is pair.high
+    levels = pair.high * 255
+    torch.testing.assert_close(levels, levels.round())
+    assert Pairs(recipe, plain, dataset, processes, watch).take().sharp is None
+
+
+def test_the_pool_is_warmed_up_before_the_first_iteration(pictures):
+    processes = Processes("cpu", "fp32")
+    recipe = one_stage(pictures, degradation=DegradationRecipe(pool=5))
+    dataset = PatchDataset(recipe.data, 0, 4)
+    pairs = Pairs(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
+    pairs.take()
+    assert pairs.state_dict()["taken"] == 4, "three batches of two fill it, the fourth is exchanged"
+
+
+def test_workers_that_read_ahead_change_nothing(pictures, tmp_path):
+    for workers in (0, 2):
+        recipe = one_stage(pictures)
+        recipe = replace(recipe, data=replace(recipe.data, workers=workers))
+        train(recipe, tmp_path / str(workers), device="cpu")
+    check_same(weights(tmp_path / "0", "psnr"), weights(tmp_path / "2", "psnr"))
+
+
+def test_the_log_has_a_line_for_each_interval_with_where_the_time_went(pictures, tmp_path):
+    recipe = tiny(pictures)
+    collected(recipe, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    told = [(line["event"], line.get("stage"), line.get("step")) for line in lines]
+    assert told == [
+        ("baseline", None, None),
+        *(("step", "psnr", 2), ("step", "psnr", 4), ("validation", "psnr", 4)),
+        *(("step", "psnr", 6), ("validation", "psnr", 6)),
+        *(("step", "gan", 2), ("step", "gan", 4), ("validation", "gan", 4)),
+        *(("step", "gan", 5), ("validation", "gan", 5)),
+    ]
+    last = lines[-2]
+    assert set(last["losses"]) == {"pixel", "gan", "real", "fake"}
+    assert set(last["shares"]) >= {"data", "degradation", "generator", "discriminator"}
+    assert 0 < sum(last["shares"].values()) <= 1
+    assert last["seconds_left"] == 0
+    assert last["learning_rate"] == 1e-3
+
+
+def test_an_exported_file_says_what_it_is_and_where_from_without_folders(pictures, tmp_path):
+    recipe = replace(tiny(pictures), licence="CC0-1.0", notes="for a test")
+    told = collected(recipe, tmp_path / "run")
+    exported = [event.path for event in told if isinstance(event, Exported)]
+    assert exported == [tmp_path / "run" / f"tiny-{name}.safetensors" for name in ("psnr", "gan")]
+    metadata = read_metadata(exported[1])
+    assert metadata["name"] == "tiny-gan"
+    assert metadata["licence"] == "CC0-1.0"
+    assert metadata["notes"] == "for a test"
+    assert metadata["scale"] == "4"
+    assert metadata["steps"] == "5"
+    assert metadata["stage"] == "gan"
+    assert metadata["architecture"].startswith("RRDBNet x4, 2 blocks")
+    assert "name: tiny" in metadata["recipe"]
+    assert str(pictures) not in metadata["recipe"]
+    figures = json.loads(metadata["figures"])["validation"]
+    assert figures.keys() == {"psnr", "ssim"}
+    assert json.loads(metadata["figures of bicubic"])["validation"]["psnr"] > figures["psnr"]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_saves_a_state_from_which_the_run_goes_on_exactly(pictures, tmp_path, name):
+    recipe = one_stage(pictures, gan(), degradation=DegradationRecipe(pool=3))
+    recipe = longer(recipe, 0, 5)
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+
+    def interrupt(event) -> None:
+        if isinstance(event, Stepped) and event.step == 2:
+            os.kill(os.getpid(), number)
+
+    signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run", device="cpu", events=interrupt)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert [state.facts.step for state in saved_states(tmp_path / "run" / "states" / "gan")] == [2]
+    train(recipe, tmp_path / "run", device="cpu")
+    train(recipe, tmp_path / "at once", device="cpu")
+    check_same(weights(tmp_path / "run", "gan"), weights(tmp_path / "at once", "gan"))
+
+
+def test_an_interrupt_in_a_validation_does_it_after_resuming(pictures, tmp_path, monkeypatch):
+    recipe = tiny(pictures)
+    judge = stage_module.Validation.judge
+
+    def interrupted(self, network, stop):
+        os.kill(os.getpid(), signal.SIGINT)
+        return judge(self, network, stop)
+
+    monkeypatch.setattr(stage_module.Validation, "judge", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    train(recipe, tmp_path / "run", device="cpu")
+    train(recipe, tmp_path / "at once", device="cpu")
+
+    def lines(name: str) -> list:
+        text = (tmp_path / name / "log.jsonl").read_text()
+        found = [json.loads(line) for line in text.splitlines()]
+        return [(line["event"], line.get("step"), line.get("losses")) for line in found]
+
+    assert lines("run") == lines("at once")
+
+
+def test_it_runs_outside_the_main_thread(pictures, tmp_path):
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            train(one_stage(pictures), tmp_path / "run", device="cpu")
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not errors
+
+
+def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_state(
+    pictures, tmp_path, monkeypatch
+):
+    iterate = stage_module.StageRun._iterate
+
+    def poison(self) -> None:
+        iterate(self)
+        if self._done == 2:
+            next(self._networks.generator.network.parameters()).data[0] = float("nan")
+
+    recipe = longer(one_stage(pictures), 0, 6)
+    recipe = replace(recipe, saving=replace(recipe.saving, every=1))
+    monkeypatch.setattr(stage_module.StageRun, "_iterate", poison)
+    with pytest.raises(TrainingError, match="psnr: weights are not finite at iteration 2") as told:
+        train(recipe, tmp_path / "run", device="cpu")
+    assert "learning_rate" in str(told.value)
+    assert "00000001/ema.safetensors as start" in str(told.value).replace("\\", "/")
+    assert "\n" not in str(told.value)
+    assert [s.facts.step for s in saved_states(tmp_path / "run" / "states" / "psnr")] == [1]
+
+
+def test_exploding_losses_end_the_run(pictures, tmp_path):
+    stage = Stage("psnr", 40, OptimiserSettings(1e3), batch=1)
+    with pytest.raises(TrainingError, match=r"the pixel loss is .* at iteration"):
+        train(one_stage(pictures, stage), tmp_path / "run", device="cpu")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_running_out_of_memory_is_one_line_that_names_what_to_lower(
+    pictures, tmp_path, monkeypatch
+):
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore lines")
+
+    monkeypatch.setattr(stage_module.StageRun, "_iterate", exhausted)
+    with pytest.raises(TrainingError) as told:
+        train(one_stage(pictures), tmp_path / "run", device="cpu")
+    for word in ("batch 2", "patch 16", "accumulate", "checkpoint_activations"):
+        assert word in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_damaged_training_picture_is_named_and_replaced(pictures, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for file in pictures.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    recipe = longer(one_stage(folder), 0, 5)
+    told = collected(recipe, tmp_path / "run")
+    assert any("1.png" in event.text for event in told if isinstance(event, Note))
+    assert any(isinstance(event, Saved) for event in told)
+
+
+def test_a_stage_that_is_not_there_is_refused(pictures, tmp_path):
+    with pytest.raises(UsageError, match="--stage nonsense: the recipe has psnr, gan"):
+        train(tiny(pictures), tmp_path / "run", device="cpu", stage="nonsense")

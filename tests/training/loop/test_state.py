@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.loop.runs import ROOT, check_same, collected, longer, one_stage, tiny
+from training.loop import Note, Saved, StageStarted, Stepped, Validated, train
+from training.loop import state as state_module
+from training.loop.state import Facts, SavedState, saved_states, superfluous
+from training.recipe import (
+    DegradationRecipe,
+    LoggingSettings,
+    SavingSettings,
+    ValidationSet,
+    ValidationSettings,
+)
+from upscale.checkpoints import read_state_dict
+from upscale.errors import OutputError, TrainingError
+
+
+def steps(folder: Path, stage: str = "psnr") -> list[int]:
+    return [state.facts.step for state in saved_states(folder / "states" / stage)]
+
+
+def judged(step: int, figure: float | None) -> SavedState:
+    figures = None if figure is None else {"a": {"psnr": figure - 1}, "b": {"psnr": figure + 1}}
+    facts = Facts("psnr", step, 1, "", 0, None, figures, None if figure is None else step)
+    return SavedState(Path(str(step)), facts)
+
+
+def test_the_newest_and_the_best_are_kept():
+    states = [judged(1, 20), judged(2, 22), judged(3, None), judged(4, 22), judged(5, 21)]
+
+    def gone(**settings) -> list[int]:
+        return [each.facts.step for each in superfluous(states, SavingSettings(**settings))]
+
+    assert gone(keep_last=1, keep_best=0) == [1, 2, 3, 4]
+    assert gone(keep_last=1, keep_best=1) == [1, 3, 4], "of equals, the older"
+    assert gone(keep_last=2, keep_best=2) == [1, 3]
+    assert gone(keep_last=1, keep_best=5) == [3], "what was not judged is not among the best"
+    figures = {"a": {"niqe": 3.0}}
+    lower = [
+        SavedState(each.path, replace(each.facts, figures=figures, judged=each.facts.step))
+        for each in states[:2]
+    ]
+    lower[0] = SavedState(lower[0].path, replace(lower[0].facts, figures={"a": {"niqe": 2.0}}))
+    settings = SavingSettings(keep_last=1, keep_best=1, best_metric="niqe")
+    assert superfluous(lower, settings) == []
+
+
+def test_old_states_go_only_after_new_ones_are_there(pictures, tmp_path):
+    recipe = one_stage(pictures, saving=SavingSettings(every=1, keep_last=2))
+    folder, found = tmp_path / "run", []
+
+    def look(event) -> None:
+        if isinstance(event, Saved):
+            found.append(steps(folder))
+
+    train(recipe, folder, device="cpu", events=look)
+    assert found == [[1], [1, 2], [2, 3]]
+
+
+def test_a_state_is_saved_for_every_validation_that_is_among_the_best(pictures, tmp_path):
+    # Weights that become better with each step, and a save only at the end.
+    recipe = one_stage(
+        pictures,
+        validation=ValidationSettings((ValidationSet(pictures),), every=1, metrics=("psnr",)),
+        saving=SavingSettings(every=100, keep_last=1, keep_best=1),
+    )
+    told = collected(recipe, tmp_path / "run")
+    best = max(
+        saved_states(tmp_path / "run" / "states" / "psnr"),
+        key=lambda each: each.facts.figure("psnr") or 0,
+    )
+    figures = [
+        event.figures["validation"]["psnr"] for event in told if isinstance(event, Validated)
+    ]
+    assert len(figures) == 3
+    assert best.facts.figure("psnr") == max(figures)
+
+
+def test_states_are_read_as_tensors_and_plain_values_only(pictures, tmp_path):
+    train(
+        one_stage(pictures, degradation=DegradationRecipe(pool=4)), tmp_path / "run", device="cpu"
+    )
+    state = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
+    files = list(state.path.glob("*.pt"))
+    assert {file.name for file in files} == {"common.pt", "process-0.pt"}
+    for file in files:
+        assert torch.load(file, weights_only=True)
+    pool = state.own(0)["pairs"]["pool"]
+    assert pool["high"].dtype == torch.uint8, "levels, a quarter of the size of floats"
+
+
+def test_the_averaged_weights_of_a_state_are_a_network_of_their_own(pictures, tmp_path):
+    from training.data.pixels import read_rgb
+    from upscale import Upscaler
+
+    train(one_stage(pictures), tmp_path / "run", device="cpu")
+    weights = saved_states(tmp_path / "run" / "states" / "psnr")[-1].weights
+    assert Upscaler(weights).upscale(read_rgb(pictures / "0.png")).shape == (192, 192, 3)
+
+
+def test_a_longer_stage_goes_on_as_if_it_had_been_so_long_from_the_start(pictures, tmp_path):
+    recipe = one_stage(pictures)
+    train(longer(recipe, 0, 2), tmp_path / "two", device="cpu")
+    told = collected(recipe, tmp_path / "two")
+    assert StageStarted("psnr", 2, 3) in told
+    train(recipe, tmp_path / "one", device="cpu")
+    weights = [
+        read_state_dict(tmp_path / name / "tiny-psnr.safetensors") for name in ("one", "two")
+    ]
+    for key, value in weights[0].items():
+        assert torch.equal(weights[1][key], value)
+
+
+def test_a_finished_run_is_not_trained_again(pictures, tmp_path):
+    train(tiny(pictures), tmp_path / "run", device="cpu")
+    told = collected(tiny(pictures), tmp_path / "run")
+    assert not any(isinstance(event, Stepped) for event in told)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"degradation": DegradationRecipe(pool=4)}, "degradation.pool was 0 and is 4"),
+    ],
+)
+def test_a_recipe_that_would_have_given_other_weights_is_refused_by_key(
+    pictures, tmp_path, changes, message
+):
+    train(one_stage(pictures), tmp_path / "run", device="cpu")
+    with pytest.raises(TrainingError, match=message) as caught:
+        train(one_stage(pictures, **changes), tmp_path / "run", device="cpu")
+    assert "\n" not in str(caught.value)
+    assert steps(tmp_path / "run") == [3]
+
+
+def test_what_changes_no_weights_may_change(pictures, tmp_path):
+    recipe = one_stage(pictures)
+    train(recipe, tmp_path / "run", device="cpu")
+    other = one_stage(
+        pictures,
+        logging=LoggingSettings(every=3, tensorboard=False),
+        saving=SavingSettings(every=1, keep_last=5),
+        validation=ValidationSettings((ValidationSet(pictures),), every=2),
+        data=replace(recipe.data, workers=1),
+        licence="CC0",
+    )
+    train(longer(other, 0, 5), tmp_path / "run", device="cpu")
+    assert steps(tmp_path / "run") == [3, 4, 5]
+
+
+def test_fewer_iterations_than_are_done_are_refused(pictures, tmp_path):
+    recipe = one_stage(pictures)
+    train(recipe, tmp_path / "run", device="cpu")
+    with pytest.raises(TrainingError, match=r"3 iterations are done, more than the 2 of stages\.0"):
+        train(longer(recipe, 0, 2), tmp_path / "run", device="cpu")
+
+
+def test_a_stage_is_not_prolonged_under_the_next_one(pictures, tmp_path):
+    recipe = tiny(pictures)
+    train(recipe, tmp_path / "run", device="cpu")
+    with pytest.raises(TrainingError, match="gan has begun with what psnr reached after 6"):
+        train(longer(recipe, 0, 9), tmp_path / "run", device="cpu")
+
+
+def test_the_second_stage_alone_needs_the_end_of_the_first(pictures, tmp_path):
+    recipe = tiny(pictures, validation=None)
+    with pytest.raises(TrainingError, match="gan begins with what psnr ends with"):
+        train(recipe, tmp_path / "run", device="cpu", stage="gan")
+    train(recipe, tmp_path / "run", device="cpu", stage="psnr")
+    told = collected(recipe, tmp_path / "run", stage="gan")
+    start = tmp_path / "run" / "states" / "psnr" / "00000006" / "ema.safetensors"
+    assert Note(f"starts from {start}") in told
+    train(recipe, tmp_path / "at once", device="cpu")
+    one, other = (
+        read_state_dict(tmp_path / name / "tiny-gan.safetensors") for name in ("run", "at once")
+    )
+    check_same(one, other)
+
+
+def test_beginning_anew_leaves_nothing_of_before(pictures, tmp_path):
+    folder = tmp_path / "run"
+    train(tiny(pictures), folder, device="cpu")
+    before = (folder / "log.jsonl").read_text().count("\n")
+    train(tiny(pictures, seed=3), folder, device="cpu", resume=False)
+    assert (folder / "log.jsonl").read_text().count("\n") == before
+
+
+def test_a_damaged_state_is_named_with_what_to_do(pictures, tmp_path):
+    recipe = one_stage(pictures, saving=SavingSettings(every=1))
+    train(recipe, tmp_path / "run", device="cpu")
+    newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1].path
+    (newest / "common.pt").write_bytes(b"nothing")
+    with pytest.raises(TrainingError, match=r"common\.pt: damaged.*remove the folder 00000003"):
+        train(longer(recipe, 0, 4), tmp_path / "run", device="cpu")
+    for file in newest.iterdir():
+        file.unlink()
+    newest.rmdir()
+    assert StageStarted("psnr", 2, 4) in collected(longer(recipe, 0, 4), tmp_path / "run")
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_older_states_are_whole(
+    pictures, tmp_path, monkeypatch
+):
+    recipe = one_stage(pictures, saving=SavingSettings(every=1))
+    train(longer(recipe, 0, 2), tmp_path / "run", device="cpu")
+
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(state_module.torch, "save", full)
+    with pytest.raises(OutputError, match=r"00000003: cannot be saved \(No space left"):
+        train(recipe, tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    assert steps(tmp_path / "run") == [1, 2]
+    assert not list((tmp_path / "run" / "states" / "psnr").glob(".*"))
+    train(recipe, tmp_path / "run", device="cpu")
+
+
+def test_a_second_run_in_the_same_folder_is_refused(pictures, tmp_path):
+    refused = []
+
+    def begin_another(event) -> None:
+        if isinstance(event, StageStarted):
+            script = (
+                "import sys, filelock\n"
+                "try: filelock.FileLock(sys.argv[1], timeout=0).acquire()\n"
+                "except filelock.Timeout: print('locked')\n"
+            )
+            command = [sys.executable, "-c", script, str(tmp_path / "run" / ".lock")]
+            refused.append(subprocess.check_output(command, text=True, cwd=ROOT))
+
+    train(one_stage(pictures), tmp_path / "run", device="cpu", events=begin_another)
+    assert refused == ["locked\n"]

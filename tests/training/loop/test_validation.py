@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.training.loop.runs import collected, one_stage
+from training.data.pixels import read_rgb, write_png
+from training.loop import Baseline, Note, Validated
+from training.loop.processes import Processes
+from training.loop.validation import Validation, enlarged
+from training.recipe import (
+    DegradationRecipe,
+    LoggingSettings,
+    SavingSettings,
+    ValidationSet,
+    ValidationSettings,
+)
+from upscale.errors import TrainingError
+from upscale.metrics import psnr, ssim
+
+
+@pytest.fixture(scope="module")
+def processes() -> Processes:
+    return Processes("cpu", "fp32")
+
+
+@pytest.fixture
+def pairs(tmp_path, pictures) -> tuple[Path, Path]:
+    """A folder of good pictures, and one of them shrunk by another program."""
+    for file in pictures.iterdir():
+        high = read_rgb(file)
+        low = cv2.resize(high, (12, 12), interpolation=cv2.INTER_AREA)
+        write_png(high, tmp_path / "high" / file.name)
+        write_png(low, tmp_path / "low" / file.name)
+    return tmp_path / "high", tmp_path / "low"
+
+
+def judged(*sets: ValidationSet, **settings) -> ValidationSettings:
+    return ValidationSettings(sets, every=2, **settings)
+
+
+def test_the_baseline_is_bicubic_interpolation_measured_over_the_pairs(pictures, pairs, processes):
+    high, low = pairs
+    recipe = one_stage(pictures, validation=judged(ValidationSet(high, "pairs", low)))
+    found = Validation(recipe, processes, print).baseline()["pairs"]
+    results = [
+        (enlarged(read_rgb(low / file.name), 4), read_rgb(file)) for file in sorted(high.iterdir())
+    ]
+    assert found["psnr"] == pytest.approx(np.mean([psnr(*pair, border=4) for pair in results]))
+    assert found["ssim"] == pytest.approx(np.mean([ssim(*pair, border=4) for pair in results]))
+    assert 15 < found["psnr"] < 50
+
+
+def test_made_pictures_are_the_same_each_time_and_others_with_another_seed(pictures, processes):
+    def baseline(**changes) -> dict:
+        recipe = one_stage(pictures, validation=judged(ValidationSet(pictures, **changes)))
+        validation = Validation(recipe, processes, print)
+        first = validation.baseline()
+        torch.rand(3)
+        assert validation.baseline() == first
+        return first["validation"]
+
+    real = baseline()
+    assert baseline() == real
+    assert baseline(seed=1) != real
+    assert baseline(chain="classical")["psnr"] > real["psnr"] + 2
+
+
+def test_the_averaged_weights_are_what_is_measured_on_whole_pictures(pictures, processes, tmp_path):
+    from training.loop.state import saved_states
+    from upscale import Upscaler
+
+    recipe = one_stage(pictures, validation=judged(ValidationSet(pictures, chain="classical")))
+    told = collected(recipe, tmp_path / "run")
+    last = [event for event in told if isinstance(event, Validated)][-1]
+    state = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
+    upscaler = Upscaler(state.weights, device="cpu")
+    found = Validation(recipe, processes, print)._judge(upscaler.upscale, lambda: False)
+    assert last.step == 3
+    assert found.figures == last.figures
+
+
+def test_the_baseline_is_told_once(pictures, tmp_path):
+    recipe = one_stage(pictures, validation=judged(ValidationSet(pictures)))
+    told = collected(recipe, tmp_path / "run")
+    assert len([event for event in told if isinstance(event, Baseline)]) == 1
+    stages = (replace(recipe.stages[0], iterations=4),)
+    again = collected(replace(recipe, stages=stages), tmp_path / "run")
+    assert not any(isinstance(event, Baseline) for event in again)
+    assert (tmp_path / "run" / "log.jsonl").read_text().count('"baseline"') == 1
+
+
+def test_pictures_are_shown_beside_bicubic_and_the_truth(pictures, tmp_path):
+    recipe = one_stage(
+        pictures,
+        validation=judged(ValidationSet(pictures, "held"), pictures=2),
+        logging=LoggingSettings(every=1, tensorboard=True),
+    )
+    collected(recipe, tmp_path / "run")
+    folder = tmp_path / "run" / "pictures" / "psnr" / "00000003"
+    assert {path.name for path in folder.iterdir()} == {"held-000-0.png", "held-001-1.png"}
+    grid = read_rgb(folder / "held-000-0.png")
+    assert grid.shape[0] > 48
+    assert grid.shape[1] > 4 * 48
+    boards = list((tmp_path / "run" / "tensorboard" / "psnr").iterdir())
+    assert boards
+    assert sum(path.stat().st_size for path in boards) > 10_000
+
+
+def test_a_damaged_picture_is_left_out_and_named_once(pictures, tmp_path):
+    for file in pictures.iterdir():
+        (tmp_path / "held").mkdir(exist_ok=True)
+        (tmp_path / "held" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "held" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    recipe = one_stage(pictures, validation=judged(ValidationSet(tmp_path / "held")))
+    told = collected(recipe, tmp_path / "run")
+    notes = [event.text for event in told if isinstance(event, Note)]
+    assert len([text for text in notes if "0.png" in text]) == 1
+
+
+def test_a_set_without_any_usable_picture_is_refused(pictures, processes, tmp_path):
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "0.png").write_bytes(b"nothing")
+    recipe = one_stage(pictures, validation=judged(ValidationSet(tmp_path / "held")))
+    with pytest.raises(TrainingError, match="no picture of it can be used"):
+        Validation(recipe, processes, lambda _: None).baseline()
+
+
+def test_metrics_are_those_of_upscale_eval_and_missing_ones_are_left_out(pictures, processes):
+    names = ("psnr-y", "niqe", "lpips-vgg")
+    told: list[str] = []
+    recipe = one_stage(
+        pictures,
+        degradation=DegradationRecipe(pool=0),
+        validation=judged(ValidationSet(pictures), metrics=names),
+        saving=SavingSettings(best_metric="psnr-y"),
+    )
+    validation = Validation(recipe, processes, told.append)
+    found = validation._measures
+    assert {"psnr-y", "niqe"} <= found.keys()
+    if "lpips-vgg" not in found:
+        assert len(told) == 1
+        assert told[0].startswith("validation goes without lpips-vgg: needs ")
+    with pytest.raises(TrainingError, match=r"validation\.metrics: psmr is none of psnr"):
+        Validation(
+            replace(
+                recipe,
+                validation=judged(ValidationSet(pictures), metrics=("psmr", "psnr-y")),
+            ),
+            processes,
+            told.append,
+        )
