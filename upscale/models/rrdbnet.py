@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale.models.stages import IMAGE, Stage, StageRun
+from upscale.models.layers import Layer, LayerMaker, join, torch_layer
+from upscale.models.stages import IMAGE, LayerStep, Stage
 
 RESIDUAL_SCALE = 0.2
 NEGATIVE_SLOPE = 0.2
@@ -80,20 +81,6 @@ def _add_scaled(residual: Tensor, x: Tensor) -> Tensor:
     return torch.add(x, residual, alpha=RESIDUAL_SCALE)
 
 
-def _join(maps: Sequence[Tensor]) -> Tensor:
-    """Concatenate the channels of (N, C, h, w) maps.
-
-    Of channels-last maps, `torch.cat` over axis 1 is six times slower on a CPU (measured, torch
-    2.13) than over the last axis of the same memory seen as (N, h, w, C), and of strided views it
-    gives up the layout.
-    """
-    if len(maps) == 1:
-        return maps[0]
-    if any(tensor.stride(1) != 1 for tensor in maps):
-        return torch.cat(list(maps), 1)
-    return torch.cat([tensor.permute(0, 2, 3, 1) for tensor in maps], 3).permute(0, 3, 1, 2)
-
-
 class DenseBlock(nn.Module):
     """Five convolutions, each reading all that came before it: (N, features, h, w) to the same."""
 
@@ -109,8 +96,8 @@ class DenseBlock(nn.Module):
         """Map (N, features, h, w) to (N, features, h, w)."""
         maps = [x]
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
-            maps.append(_activate(convolution(_join(maps))))
-        return _add_scaled(self.conv5(_join(maps)), x)
+            maps.append(_activate(convolution(join(maps))))
+        return _add_scaled(self.conv5(join(maps)), x)
 
 
 class RRDB(nn.Module):
@@ -161,17 +148,9 @@ class RRDBNet(nn.Module):
         if self.unshuffle > 1:
             x = F.pixel_unshuffle(x, self.unshuffle)
         shallow = self.conv_first(x)
-        return self._tail(self.body(shallow), shallow)
+        return _Tail(self, torch_layer).enlarge(self.body(shallow), shallow)
 
-    def _tail(self, deep: Tensor, shallow: Tensor) -> Tensor:
-        """From the features after the body and before it to the picture."""
-        x = shallow + self.conv_body(deep)
-        for number in range(1, self.spec.upsamples + 1):
-            convolution = cast(nn.Conv2d, self.get_submodule(f"conv_up{number}"))
-            x = _activate(convolution(F.interpolate(x, scale_factor=2, mode="nearest")))
-        return self.conv_last(_activate(self.conv_hr(x)))
-
-    def stages(self, *, fine: bool = False) -> tuple[Stage, ...]:
+    def stages(self, *, fine: bool = False, make: LayerMaker = torch_layer) -> tuple[Stage, ...]:
         """The first convolution, every dense block (or each of its convolutions), the tail.
 
         The tail computes the first convolution again from the image instead of reading a plane
@@ -184,22 +163,50 @@ class RRDBNet(nn.Module):
             entry = len(stages) - 1
             for part, dense in enumerate((block.rdb1, block.rdb2, block.rdb3), start=1):
                 shortcut = entry if part == 3 else None
-                cut = _convolution_stages if fine else _block_stage
-                stages += cut(f"block {number}.{part}", dense, len(stages) - 1, shortcut)
+                name, source = f"block {number}.{part}", len(stages) - 1
+                if fine:
+                    stages += _convolution_stages(name, dense, source, shortcut, make)
+                else:
+                    stages += _block_stage(name, dense, source, shortcut)
         tail_scale = self.spec.tail_scale
         # an enlarged map and its convolution, or a convolution's input and output
         tail_workspace = (2 * width + self.spec.out_channels) * tail_scale**2 + 2 * width
         stages.append(
             Stage("tail", (len(stages) - 1, IMAGE), _tail_halo(self.spec.upsamples), tail_scale,
-                  self.spec.out_channels, tail_workspace, self._run_tail)
+                  self.spec.out_channels, tail_workspace, _Tail(self, make).run)
         )  # fmt: skip
         return tuple(stages)
 
     def _run_first(self, planes: Sequence[Tensor]) -> Tensor:
         return self.conv_first(planes[0])
 
-    def _run_tail(self, planes: Sequence[Tensor]) -> Tensor:
-        return self._tail(planes[0], self.conv_first(planes[1]))
+
+class _Tail:
+    """From the features after the body, and before it, to the picture."""
+
+    def __init__(self, network: RRDBNet, make: LayerMaker) -> None:
+        doublings = [
+            cast(nn.Conv2d, network.get_submodule(f"conv_up{number}"))
+            for number in range(1, network.spec.upsamples + 1)
+        ]
+        self._first = make(Layer(network.conv_first, padding=1))
+        self._body = make(Layer(network.conv_body, padding=1))
+        self._later = [
+            *(make(Layer(up, padding=1, enlarge=2, slope=NEGATIVE_SLOPE)) for up in doublings),
+            make(Layer(network.conv_hr, padding=1, slope=NEGATIVE_SLOPE)),
+            make(Layer(network.conv_last, padding=1)),
+        ]
+
+    def enlarge(self, deep: Tensor, shallow: Tensor) -> Tensor:
+        """From (N, features, h, w) maps to (N, out_channels, h * tail_scale, w * tail_scale)."""
+        x = self._body([deep], [shallow])
+        for layer in self._later:
+            x = layer([x])
+        return x
+
+    def run(self, planes: Sequence[Tensor]) -> Tensor:
+        """The same from the features after the body and the network's input."""
+        return self.enlarge(planes[0], self._first([planes[1]]))
 
 
 def _block_stage(name: str, block: DenseBlock, entry: int, shortcut: int | None) -> list[Stage]:
@@ -217,38 +224,26 @@ def _block_stage(name: str, block: DenseBlock, entry: int, shortcut: int | None)
 
 
 def _convolution_stages(
-    name: str, block: DenseBlock, entry: int, shortcut: int | None
+    name: str, block: DenseBlock, entry: int, shortcut: int | None, make: LayerMaker
 ) -> list[Stage]:
     """A dense block as one stage a convolution."""
     width, growth = block.conv1.in_channels, block.conv1.out_channels
     maps = [entry, *(entry + i for i in range(1, 5))]
-    stages = [
-        Stage(f"{name}.{i + 1}", tuple(maps[: i + 1]), 1, 1, growth,
-              width + (i + 1) * growth, _inner_run(convolution), valid=True)
-        for i, convolution in enumerate((block.conv1, block.conv2, block.conv3, block.conv4))
-    ]  # fmt: skip
+    stages: list[Stage] = []
+    for i, convolution in enumerate((block.conv1, block.conv2, block.conv3, block.conv4)):
+        step = LayerStep(make(Layer(convolution, padding=0, slope=NEGATIVE_SLOPE)), i + 1)
+        workspace = width + (i + 1) * growth
+        stages.append(
+            Stage(f"{name}.{i + 1}", tuple(maps[: i + 1]), 1, 1, growth, workspace, step.run,
+                  valid=True, fill=step.fill)
+        )  # fmt: skip
+    step = LayerStep(make(Layer(block.conv5, padding=0, scale=RESIDUAL_SCALE)), 5, added=(0, 5))
     sources = (*maps, *(() if shortcut is None else (shortcut,)))
     workspace = 3 * width + 4 * growth + (width if shortcut is not None else 0)
-    last = Stage(f"{name}.5", sources, 1, 1, width, workspace, _last_run(block.conv5), valid=True)
-    return [*stages, last]
-
-
-def _inner_run(convolution: nn.Conv2d) -> StageRun:
-    def run(planes: Sequence[Tensor]) -> Tensor:
-        return _activate(F.conv2d(_join(planes), convolution.weight, convolution.bias))
-
-    return run
-
-
-def _last_run(convolution: nn.Conv2d) -> StageRun:
-    """The fifth convolution, the block's residual, and the RRDB's where a sixth plane is read."""
-
-    def run(planes: Sequence[Tensor]) -> Tensor:
-        result = F.conv2d(_join(planes[:5]), convolution.weight, convolution.bias)
-        result = _add_scaled(result, planes[0][:, :, 1:-1, 1:-1])
-        return result if len(planes) == 5 else _add_scaled(result, planes[5][:, :, 1:-1, 1:-1])
-
-    return run
+    stages.append(
+        Stage(f"{name}.5", sources, 1, 1, width, workspace, step.run, valid=True, fill=step.fill)
+    )
+    return stages
 
 
 def _tail_halo(upsamples: int) -> int:

@@ -6,7 +6,6 @@ PReLU at input resolution, one pixel-shuffle, and the enlarged input as a shortc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -14,7 +13,8 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale.models.stages import IMAGE, Stage, StageRun
+from upscale.models.layers import Layer, LayerMaker, torch_layer
+from upscale.models.stages import IMAGE, LayerStep, Stage, StageRun
 
 LAYERS_PER_STAGE = 4
 
@@ -76,7 +76,7 @@ class SRVGGNetCompact(nn.Module):
         enlarged = F.interpolate(image, scale_factor=self.scale, mode="nearest")
         return F.pixel_shuffle(features, self.scale) + enlarged
 
-    def stages(self, *, fine: bool = False) -> tuple[Stage, ...]:
+    def stages(self, *, fine: bool = False, make: LayerMaker = torch_layer) -> tuple[Stage, ...]:
         """The hidden layers, one or a few a stage; the last convolution and the pixel-shuffle."""
         spec = self.spec
         hidden = spec.convolutions + 1
@@ -84,6 +84,7 @@ class SRVGGNetCompact(nn.Module):
         stages: list[Stage] = []
         for start, stop in pairwise(cuts):
             layers = cast(nn.Sequential, self.body[2 * start : 2 * stop])
+            step = _step(layers, make) if fine else None
             stages.append(
                 Stage(
                     name=f"layers {start}-{stop - 1}",
@@ -92,8 +93,9 @@ class SRVGGNetCompact(nn.Module):
                     scale=1,
                     channels=spec.features,
                     workspace=3 * spec.features,
-                    run=_valid_run(layers) if fine else _runner(layers),
+                    run=_runner(layers) if step is None else step.run,
                     valid=fine,
+                    fill=None if step is None else step.fill,
                 )
             )
         stages.append(
@@ -104,20 +106,21 @@ class SRVGGNetCompact(nn.Module):
                 scale=spec.scale,
                 channels=spec.out_channels,
                 workspace=spec.features + 4 * spec.out_channels * spec.scale**2,
-                run=self._run_tail,
+                run=self._tail(make),
             )
         )
         return tuple(stages)
 
-    def _run_tail(self, planes: Sequence[Tensor]) -> Tensor:
-        return self._shuffle(self.body[-1](planes[0]), planes[1])
+    def _tail(self, make: LayerMaker) -> StageRun:
+        last = make(Layer(cast(nn.Conv2d, self.body[-1]), padding=1))
+        return lambda planes: self._shuffle(last([planes[0]]), planes[1])
 
 
 def _runner(layers: nn.Module) -> StageRun:
     return lambda planes: layers(planes[0])
 
 
-def _valid_run(layers: nn.Sequential) -> StageRun:
+def _step(layers: nn.Sequential, make: LayerMaker) -> LayerStep:
     """One convolution, without its padding, and its PReLU."""
     convolution, activation = cast(tuple[nn.Conv2d, nn.PReLU], tuple(layers))
-    return lambda planes: activation(F.conv2d(planes[0], convolution.weight, convolution.bias))
+    return LayerStep(make(Layer(convolution, padding=0, slope=activation.weight)))

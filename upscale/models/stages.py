@@ -13,10 +13,13 @@ from typing import Protocol
 
 from torch import Tensor
 
+from upscale.models.layers import LayerMaker, LayerRun, torch_layer
+
 IMAGE = -1
 """The plane number of the network's input."""
 
 StageRun = Callable[[Sequence[Tensor]], Tensor]
+StageFill = Callable[[Sequence[Tensor], Tensor], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Stage:
         valid: a single convolution (halo 1) without padding of its own: its inputs reach one pixel
             beyond the picture, where they are zero. The inputs of other stages end where the
             picture does, so that the padding inside them falls where it does without tiles.
+        fill: of a `valid` stage: does what `run` does and puts the result into the tensor given.
     """
 
     name: str
@@ -47,6 +51,33 @@ class Stage:
     workspace: int
     run: StageRun
     valid: bool = False
+    fill: StageFill | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStep:
+    """A layer without padding as a `valid` stage.
+
+    Attributes:
+        layer: reads the first `inputs` planes.
+        inputs: how many.
+        added: planes whose inner part is added to the result, as far as they are there.
+    """
+
+    layer: LayerRun
+    inputs: int = 1
+    added: tuple[int, ...] = ()
+
+    def run(self, planes: Sequence[Tensor]) -> Tensor:
+        """The stage's `run`."""
+        return self.layer(planes[: self.inputs], self._residuals(planes))
+
+    def fill(self, planes: Sequence[Tensor], target: Tensor) -> None:
+        """The stage's `fill`."""
+        self.layer(planes[: self.inputs], self._residuals(planes), target)
+
+    def _residuals(self, planes: Sequence[Tensor]) -> list[Tensor]:
+        return [planes[i][:, :, 1:-1, 1:-1] for i in self.added if i < len(planes)]
 
 
 class StagedModel(Protocol):
@@ -62,11 +93,12 @@ class StagedModel(Protocol):
         """Picture pixels per plane pixel and axis."""
         ...
 
-    def stages(self, *, fine: bool = False) -> tuple[Stage, ...]:
+    def stages(self, *, fine: bool = False, make: LayerMaker = torch_layer) -> tuple[Stage, ...]:
         """The network as stages that read (N, C * unshuffle**2, h, w); the last gives the picture.
 
         The last stage's scale is `scale * unshuffle`. Coarse stages hold several convolutions:
         few, large steps, and some work done twice in the halos. Fine stages are one convolution
-        each: nothing is done twice, at the price of more steps.
+        each: nothing is done twice, at the price of more steps. `make` computes the layers of fine
+        stages and of the last one.
         """
         ...

@@ -34,6 +34,8 @@ class StageLike(Protocol):
     def valid(self) -> bool: ...  # noqa: D102
     @property
     def run(self) -> Callable[[Sequence[Tensor]], Tensor]: ...  # noqa: D102
+    @property
+    def fill(self) -> Callable[[Sequence[Tensor], Tensor], None] | None: ...  # noqa: D102
 
 
 class Canvas(Protocol):

@@ -194,6 +194,10 @@ class StagedRun:
         stage = self.stages[index]
         outers = [self._outer(index, rect) for rect in group]
         inputs = [self._gather(source, outers) for source in stage.sources]
+        target = self._target(index, group, inputs[0].device)
+        if target is not None and stage.fill is not None:
+            stage.fill(inputs, target)
+            return target
         result = stage.run(inputs)
         if self._precise is None or bool(torch.isfinite(result).all()):
             return result
@@ -203,6 +207,13 @@ class StagedRun:
             raise PrecisionLossError(f"stage {stage.name} exceeds {result.dtype}")
         self.tally.fp32_tiles += len(group)
         return result
+
+    def _target(self, index: int, group: Sequence[Rect], device: torch.device) -> Tensor | None:
+        """Where a tile may be written to at once: its place in a plane that is computed on."""
+        if index == len(self.stages) - 1 or len(group) > 1 or self._precise is not None:
+            return None
+        place = self._planes[index].view(group[0])
+        return place.permute(2, 0, 1)[None] if place.device == device else None
 
     def _gather(self, source: int, rects: Sequence[Rect]) -> Tensor:
         """A plane under rectangles of one shape, channels-last: (N, C, h, w)."""
@@ -236,8 +247,8 @@ class StagedRun:
                 centre = tile[:, inner.top : inner.bottom, inner.left : inner.right]
             if index == len(self.stages) - 1:
                 self._canvas.write(rect, centre[None])
-            else:
-                self._planes[index].view(rect).copy_(centre.permute(1, 2, 0))
+            elif (place := self._planes[index].view(rect)).data_ptr() != centre.data_ptr():
+                place.copy_(centre.permute(1, 2, 0))
             self.tally.done += 1
             if self._on_tile is not None:
                 self._on_tile(self.tally)
