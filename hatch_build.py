@@ -1,0 +1,82 @@
+"""Builds the compiled kernels with the package where a C compiler is at hand.
+
+Run by the build of a wheel or of an editable installation; `python hatch_build.py` builds them in a
+checkout. Without a compiler, or on processors that the kernels are not made for, the package is
+complete and torch computes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+KERNELS = Path("upscale/kernels")
+SOURCE = KERNELS / "winograd.c"
+TARGETS = {
+    "winograd-avx2.so": ("-DLANES=8", "-mavx2", "-mfma"),
+    "winograd-avx512.so": (
+        *("-DLANES=16", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+        "-mprefer-vector-width=512",
+    ),
+}
+FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared")
+
+
+class KernelHook(BuildHookInterface[Any]):
+    """Adds the kernels to the package, and names the wheel for the platform if there are any."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, if possible, and tell hatchling what has come of it."""
+        if self.target_name != "wheel" or not build_kernels(Path(self.root)):
+            return
+        build_data["artifacts"] += [f"/{KERNELS / name}" for name in TARGETS]
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{_platform_tag()}"
+
+
+def build_kernels(root: Path) -> bool:
+    """Compile all kernels in place; False, with a line that says why, where that is impossible."""
+    compiler = _compiler()
+    if platform.machine().lower() not in {"x86_64", "amd64"} or os.name != "posix":
+        return _without(f"they are not made for {platform.machine()} on {sys.platform}")
+    if compiler is None:
+        return _without("there is no C compiler")
+    for name, flags in TARGETS.items():
+        partial = root / KERNELS / f"{name}.partial"
+        command = [*compiler, *FLAGS, *flags, str(root / SOURCE), "-o", str(partial)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return _without(f"{compiler[0]} failed: {done.stderr.strip()[-500:]}")
+        partial.replace(root / KERNELS / name)  # a running program keeps the one it has loaded
+    return True
+
+
+def _compiler() -> list[str] | None:
+    """The command that `CC` names, or the system's compiler."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
+        if shutil.which(command[0]):
+            return command
+    return None
+
+
+def _platform_tag() -> str:
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
+def _without(reason: str) -> bool:
+    sys.stderr.write(f"upscale is built without its compiled kernels: {reason}\n")
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(not build_kernels(Path(__file__).parent))

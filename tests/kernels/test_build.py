@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hatchling")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def hook():
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def source(hook, tmp_path):
+    (tmp_path / hook.KERNELS).mkdir(parents=True)
+    shutil.copy(ROOT / hook.SOURCE, tmp_path / hook.SOURCE)
+    return tmp_path
+
+
+def data(hook, root):
+    found = {"artifacts": [], "pure_python": True}
+    hook.KernelHook(str(root), {}, None, None, "", "wheel").initialize("standard", found)
+    return found
+
+
+def test_a_compiler_gives_kernels_and_a_wheel_for_this_platform(hook, source):
+    if hook._compiler() is None or not hook.build_kernels(source):
+        pytest.skip("the kernels cannot be compiled here")
+    found = data(hook, source)
+    assert found["artifacts"] == [f"/{hook.KERNELS / name}" for name in hook.TARGETS]
+    assert all((source / path[1:]).is_file() for path in found["artifacts"])
+    assert found["tag"].startswith("py3-none-") and not found["tag"].endswith("any")
+    assert not list(source.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_working_compiler_the_wheel_is_pure(hook, source, monkeypatch, capsys, compiler):
+    monkeypatch.setenv("CC", compiler)
+    assert data(hook, source) == {"artifacts": [], "pure_python": True}
+    assert "without its compiled kernels" in capsys.readouterr().err
+
+
+def test_other_processors_get_a_pure_wheel(hook, source, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert data(hook, source) == {"artifacts": [], "pure_python": True}

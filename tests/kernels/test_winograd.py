@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.kernels.libraries import LIBRARIES
+from upscale.kernels import winograd
+from upscale.kernels.winograd import KernelMissingError, Library, winograd_layer
+from upscale.models.layers import Layer, torch_layer
+
+
+def random_layer(generator, inputs, outputs, slope="none", **options):
+    convolution = torch.nn.Conv2d(inputs, outputs, 3, padding=1).requires_grad_(False)
+    for parameter in convolution.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) / (9 * inputs) ** 0.5)
+    slopes = {"none": 1.0, "one": 0.2, "each": torch.rand(outputs, generator=generator)}
+    return Layer(convolution, slope=slopes[slope], **options)
+
+
+def in_double(layer):
+    slope = layer.slope.double() if isinstance(layer.slope, torch.Tensor) else layer.slope
+    convolution = copy.deepcopy(layer.convolution).double()
+    return torch_layer(replace(layer, convolution=convolution, slope=slope))
+
+
+def within_nan(tensor, margin=3):
+    """The same values amid a larger plane of NaN, channels-last."""
+    _, channels, height, width = tensor.shape
+    plane = torch.full((height + 2 * margin, width + 2 * margin, channels + 16), torch.nan)
+    view = plane[margin : margin + height, margin : margin + width, :channels]
+    view.copy_(tensor[0].permute(1, 2, 0))
+    return plane, view.permute(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@settings(deadline=None, max_examples=150)
+@given(
+    channels=st.lists(st.sampled_from([16, 32, 48, 64, 80]), min_size=1, max_size=5),
+    outputs=st.integers(1, 70),
+    height=st.integers(1, 33),
+    width=st.integers(1, 90),
+    padding=st.integers(0, 1),
+    enlarge=st.integers(1, 2),
+    slope=st.sampled_from(["none", "one", "each"]),
+    residuals=st.integers(0, 2),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+def test_any_layer_agrees_with_torch_in_double_precision_and_touches_nothing_else(
+    library, channels, outputs, height, width, padding, enlarge, slope, residuals, threads, seed
+):
+    generator = torch.Generator().manual_seed(seed)
+    height, width = (max(side, 3) if padding == 0 else side for side in (height, width))
+    layer = random_layer(
+        generator, sum(channels), outputs, slope, padding=padding, enlarge=enlarge, scale=0.3
+    )
+    maps = [torch.randn(1, c, height, width, generator=generator) for c in channels]
+    edge = 2 * padding - 2
+    extent = (1, outputs, height * enlarge + edge, width * enlarge + edge)
+    added = [torch.randn(extent, generator=generator) for _ in range(residuals)]
+    wanted = in_double(layer)(
+        [tensor.double() for tensor in maps], [tensor.double() for tensor in added]
+    )
+    target, place = within_nan(torch.zeros(extent))
+    before, count = target.clone(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        run = winograd_layer(library, layer)
+        run([within_nan(tensor)[1] for tensor in maps], [within_nan(x)[1] for x in added], place)
+    finally:
+        torch.set_num_threads(count)
+    assert (place - wanted).abs().max() < 3e-5 * max(1, wanted.abs().max())
+    place.copy_(torch.zeros(extent))
+    assert torch.equal(target.nan_to_num(7), before.nan_to_num(7))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_number_of_threads_and_who_starts_them_change_nothing(library):
+    generator = torch.Generator().manual_seed(0)
+    layer = random_layer(generator, 96, 64, "one", padding=1)
+    x = torch.randn(1, 96, 70, 90, generator=generator).contiguous(
+        memory_format=torch.channels_last
+    )
+    count, results = torch.get_num_threads(), []
+    alone = Library(library.functions, library.panel, team=None)
+    try:
+        for threads, each in ((1, library), (2, library), (5, library), (3, alone)):
+            torch.set_num_threads(threads)
+            results.append(winograd_layer(each, layer)([x]))
+    finally:
+        torch.set_num_threads(count)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    ("channels", "layout", "dtype", "batch"),
+    [
+        (24, torch.channels_last, torch.float32, 1),
+        (3, torch.channels_last, torch.float32, 1),
+        (32, torch.contiguous_format, torch.float32, 1),
+        (32, torch.channels_last, torch.float32, 2),
+        (32, torch.channels_last, torch.bfloat16, 1),
+    ],
+)
+def test_what_the_kernel_does_not_take_torch_computes(library, channels, layout, dtype, batch):
+    generator = torch.Generator().manual_seed(0)
+    layer = random_layer(generator, channels, 32, "one", padding=1)
+    layer.convolution.to(dtype)
+    x = torch.randn(batch, channels, 9, 11, generator=generator).to(dtype)
+    x = x.contiguous(memory_format=layout)
+    wanted = F.leaky_relu(layer.convolution(x), 0.2)
+    result = winograd_layer(library, layer)([x])
+    assert result.dtype == dtype
+    assert (result.float() - wanted.float()).abs().max() < (1e-5 if dtype == torch.float32 else 0.1)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_networks_own_weights_keep_their_values(library):
+    layer = random_layer(torch.Generator().manual_seed(0), 64, 64, padding=1)
+    before = layer.convolution.weight.clone()
+    winograd_layer(library, layer)
+    assert torch.equal(layer.convolution.weight, before)
+
+
+def test_a_library_from_other_sources_is_refused(monkeypatch):
+    [library] = [each.values[0] for each in LIBRARIES[-1:]]
+    if library is None:
+        pytest.skip("no library is here")
+    monkeypatch.setattr(winograd, "_Job", winograd._Map)
+    with pytest.raises(KernelMissingError, match="install again"):
+        Library.load(torch.backends.cpu.get_cpu_capability())

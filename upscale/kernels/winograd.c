@@ -1,0 +1,294 @@
+/* 3x3 convolution of channels-last maps by Winograd's F(4x4, 3x3).
+
+   Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3.
+   A tile of 4x4 outputs depends on 6x6 inputs. Transformed, the convolution is 36 small matrix
+   products, with a quarter of the multiplications. The output is cut into strips of tiles whose
+   transforms stay in the second-level cache; any number of threads take strips until none is left.
+
+   Written with the vectors of GCC and Clang and compiled once for each width (LANES). Nothing is
+   allocated here, and nothing is checked: `winograd.py` does both. */
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef LANES
+#error "LANES is the number of floats in a vector register"
+#endif
+
+typedef float vector __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef int32_t mask __attribute__((vector_size(LANES * 4), aligned(4)));
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum {
+    POINTS = 36,             /* 6x6 values of a transformed tile */
+    STRIP = 36,              /* tiles whose transforms are held at once */
+    CHUNK = 64,              /* input channels transformed at once */
+    PANEL = 2 * LANES,       /* output channels of one register block */
+    BLOCK = LANES == 16 ? 12 : 6, /* tiles of one register block; divides STRIP */
+    PADDING = 16,            /* keeps the 36 points of a tile off the same cache set */
+    MOST_INPUTS = 5,
+    MOST_RESIDUALS = 2,
+};
+
+/* Distances between rows and pixels in floats; the channels of a pixel lie side by side. */
+struct map {
+    const float *data;
+    int64_t row, pixel, channels;
+};
+
+struct job {
+    struct map inputs[MOST_INPUTS];
+    struct map residuals[MOST_RESIDUALS];
+    int64_t input_count, residual_count;
+    int64_t height, width;    /* of the inputs, enlarged */
+    int64_t doublings;        /* an input pixel stands for 2^doublings pixels squared */
+    int64_t padding;          /* zeros around the inputs */
+    int64_t channels;         /* of all inputs together */
+    int64_t outputs, panels;  /* output channels, and panels that hold them */
+    const float *weights;     /* (3, 3, channels, panels * PANEL) */
+    const float *bias, *slope; /* (panels * PANEL); the slope is applied below zero */
+    float scale;              /* of what is added to a residual */
+    float *output;
+    int64_t output_row, output_pixel, rows, columns;
+    float *transformed;       /* weights: [chunk][point][panel][channel][PANEL] */
+    float *workspace;         /* workspace_size floats for each thread */
+    int64_t workspace_size;
+    _Atomic int64_t next_channel, next_strip, next_worker;
+};
+
+INLINE vector load(const float *from) { return *(const vector *)from; }
+INLINE void store(float *to, vector value) { *(vector *)to = value; }
+INLINE int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
+
+int64_t job_size(void) { return sizeof(struct job); }
+int64_t panel_size(void) { return PANEL; }
+
+int64_t workspace_size(int64_t panels) {
+    return POINTS * (STRIP * (CHUNK + panels * PANEL) + 2 * PADDING);
+}
+
+/* --- weights ---------------------------------------------------------------------------------- */
+
+/* G w, for one column of a 3x3 kernel. */
+INLINE void kernel_points(const vector in[3], vector out[6]) {
+    vector even = (in[0] + in[2]) * (1 / 6.f), odd = in[1] * (1 / 6.f);
+    vector far = in[0] * (1 / 24.f) + in[2] * (1 / 6.f), near = in[1] * (1 / 12.f);
+    out[0] = in[0] * 0.25f;
+    out[1] = -even - odd;
+    out[2] = odd - even;
+    out[3] = far + near;
+    out[4] = far - near;
+    out[5] = in[2];
+}
+
+static void transform_kernels(const struct job *job, int64_t channel) {
+    int64_t width = job->panels * PANEL, first = channel / CHUNK * CHUNK;
+    int64_t depth = smaller(job->channels - first, CHUNK);
+    float *to = job->transformed + POINTS * first * width + (channel - first) * PANEL;
+    for (int64_t n = 0; n < width; n += LANES) {
+        float *place = to + n / PANEL * depth * PANEL + n % PANEL;
+        vector half[18], in[3], out[6];
+        for (int column = 0; column < 3; column++) {
+            UNROLL for (int row = 0; row < 3; row++)
+                in[row] = load(job->weights + ((row * 3 + column) * job->channels + channel) * width + n);
+            kernel_points(in, out);
+            UNROLL for (int row = 0; row < 6; row++) half[row * 3 + column] = out[row];
+        }
+        for (int row = 0; row < 6; row++) {
+            kernel_points(half + row * 3, out);
+            UNROLL for (int column = 0; column < 6; column++)
+                store(place + (row * 6 + column) * depth * width, out[column]);
+        }
+    }
+}
+
+/* Fills `transformed`; to be run by any number of threads before `convolve`. */
+void transform_weights(struct job *job) {
+    int64_t channel;
+    while ((channel = atomic_fetch_add(&job->next_channel, 1)) < job->channels)
+        transform_kernels(job, channel);
+}
+
+/* --- inputs ----------------------------------------------------------------------------------- */
+
+/* B^T d, for one row of a 6x6 tile. */
+INLINE void input_points(const vector in[6], vector out[6]) {
+    vector even = in[4] - 4.f * in[2], odd = in[3] - 4.f * in[1];
+    vector far = in[4] - in[2], near = 2.f * (in[3] - in[1]);
+    out[0] = 4.f * in[0] - 5.f * in[2] + in[4];
+    out[1] = even + odd;
+    out[2] = even - odd;
+    out[3] = far + near;
+    out[4] = far - near;
+    out[5] = 4.f * in[1] - 5.f * in[3] + in[5];
+}
+
+/* Where the 6x6 pixels of a tile lie; `beyond` stands for those outside the map. */
+INLINE void find_pixels(const struct job *job, const struct map *map, int64_t top, int64_t left,
+                        const float *beyond, const float *pixels[POINTS]) {
+    for (int i = 0; i < 6; i++)
+        for (int j = 0; j < 6; j++) {
+            int64_t y = top + i, x = left + j;
+            int inside = y >= 0 && y < job->height && x >= 0 && x < job->width;
+            y >>= job->doublings, x >>= job->doublings;
+            pixels[i * 6 + j] = inside ? map->data + y * map->row + x * map->pixel : beyond;
+        }
+}
+
+/* Transform `channels` channels of one tile to 36 rows that lie `distance` floats apart. */
+INLINE void transform_tile(const float *const pixels[POINTS], int64_t channels, float *to,
+                           int64_t distance) {
+    for (int64_t c = 0; c < channels; c += LANES) {
+        vector half[POINTS], in[6], out[6];
+        for (int j = 0; j < 6; j++) {
+            UNROLL for (int i = 0; i < 6; i++) in[i] = load(pixels[i * 6 + j] + c);
+            input_points(in, out);
+            UNROLL for (int i = 0; i < 6; i++) half[i * 6 + j] = out[i];
+        }
+        for (int i = 0; i < 6; i++) {
+            input_points(half + i * 6, out);
+            UNROLL for (int j = 0; j < 6; j++) store(to + (i * 6 + j) * distance + c, out[j]);
+        }
+    }
+}
+
+/* Transform input channels [first, first + depth) of tiles to [point][tile][depth].
+
+   Tiles beyond the last one fill up a register block; what they read does not matter. */
+static void transform_inputs(const struct job *job, int64_t tile, int64_t count, int64_t first,
+                             int64_t depth, float *to) {
+    static const float beyond[CHUNK];
+    int64_t across = (job->columns + 3) / 4, filled = (count + BLOCK - 1) / BLOCK * BLOCK;
+    for (int64_t t = 0; t < filled; t++) {
+        int64_t top = (tile + t) / across * 4 - job->padding;
+        int64_t left = (tile + t) % across * 4 - job->padding;
+        int64_t start = 0; /* the first channel of this input among those of all inputs */
+        for (int64_t i = 0; i < job->input_count; start += job->inputs[i++].channels) {
+            const struct map *map = &job->inputs[i];
+            int64_t from = first > start ? first - start : 0;
+            int64_t until = smaller(first + depth - start, map->channels);
+            if (from >= until) continue;
+            struct map part = {map->data + from, map->row, map->pixel, until - from};
+            const float *pixels[POINTS];
+            find_pixels(job, &part, top, left, beyond, pixels);
+            transform_tile(pixels, part.channels, to + t * depth + start + from - first,
+                           STRIP * depth + PADDING);
+        }
+    }
+}
+
+/* --- products --------------------------------------------------------------------------------- */
+
+/* products (BLOCK x PANEL, rows `width` apart) = or += tiles (BLOCK x depth) weights (depth x PANEL) */
+INLINE void multiply(const float *tiles, const float *weights, int64_t depth, float *products,
+                     int64_t width, int add) {
+    vector sums[BLOCK][2];
+    UNROLL for (int t = 0; t < BLOCK; t++) {
+        sums[t][0] = add ? load(products + t * width) : (vector){0};
+        sums[t][1] = add ? load(products + t * width + LANES) : (vector){0};
+    }
+    for (int64_t k = 0; k < depth; k++) {
+        vector left = load(weights + k * PANEL), right = load(weights + k * PANEL + LANES);
+        UNROLL for (int t = 0; t < BLOCK; t++) {
+            sums[t][0] += tiles[t * depth + k] * left;
+            sums[t][1] += tiles[t * depth + k] * right;
+        }
+    }
+    UNROLL for (int t = 0; t < BLOCK; t++) {
+        store(products + t * width, sums[t][0]);
+        store(products + t * width + LANES, sums[t][1]);
+    }
+}
+
+/* The 36 products of a strip, each tiles x depth times depth x width. */
+static void multiply_points(const struct job *job, const float *tiles, int64_t count,
+                            int64_t first, int64_t depth, float *products) {
+    int64_t width = job->panels * PANEL;
+    const float *weights = job->transformed + POINTS * first * width;
+    for (int point = 0; point < POINTS; point++) {
+        for (int64_t n = 0; n < width; n += PANEL, weights += depth * PANEL)
+            for (int64_t t = 0; t < count; t += BLOCK)
+                multiply(tiles + t * depth, weights, depth, products + t * width + n, width, first > 0);
+        tiles += STRIP * depth + PADDING;
+        products += STRIP * width + PADDING;
+    }
+}
+
+/* --- outputs ---------------------------------------------------------------------------------- */
+
+/* A^T m, for one row of 6 points. */
+INLINE void output_values(const vector in[6], vector out[4]) {
+    vector even = in[1] + in[2], odd = in[1] - in[2], far = in[3] + in[4], near = in[3] - in[4];
+    out[0] = in[0] + even + far;
+    out[1] = odd + 2.f * near;
+    out[2] = even + 4.f * far;
+    out[3] = odd + 8.f * near + in[5];
+}
+
+INLINE vector load_some(const float *from, int64_t count) {
+    if (count >= LANES) return load(from);
+    vector value = {0};
+    for (int i = 0; i < count; i++) value[i] = from[i];
+    return value;
+}
+
+INLINE void store_some(float *to, vector value, int64_t count) {
+    if (count >= LANES) store(to, value);
+    else
+        for (int i = 0; i < count; i++) to[i] = value[i];
+}
+
+/* Bias, activation and residuals of one vector of channels, from `n` on, of one pixel. */
+INLINE void finish(const struct job *job, vector value, int64_t y, int64_t x, int64_t n) {
+    int64_t count = job->outputs - n;
+    value += load(job->bias + n);
+    vector above = (vector)((mask)value & (value > 0.f));
+    value = above + load(job->slope + n) * (value - above);
+    for (int64_t i = 0; i < job->residual_count; i++) {
+        const struct map *map = &job->residuals[i];
+        value = job->scale * value + load_some(map->data + y * map->row + x * map->pixel + n, count);
+    }
+    store_some(job->output + y * job->output_row + x * job->output_pixel + n, value, count);
+}
+
+static void transform_outputs(const struct job *job, int64_t tile, int64_t count,
+                              const float *products) {
+    int64_t across = (job->columns + 3) / 4, width = job->panels * PANEL;
+    for (int64_t t = 0; t < count; t++) {
+        int64_t top = (tile + t) / across * 4, left = (tile + t) % across * 4;
+        int64_t rows = smaller(job->rows - top, 4), columns = smaller(job->columns - left, 4);
+        for (int64_t n = 0; n < job->outputs; n += LANES) {
+            const float *from = products + t * width + n;
+            vector half[24], in[6], out[4];
+            for (int j = 0; j < 6; j++) {
+                UNROLL for (int i = 0; i < 6; i++)
+                    in[i] = load(from + (i * 6 + j) * (STRIP * width + PADDING));
+                output_values(in, out);
+                UNROLL for (int i = 0; i < 4; i++) half[i * 6 + j] = out[i];
+            }
+            for (int i = 0; i < rows; i++) {
+                output_values(half + i * 6, out);
+                for (int j = 0; j < columns; j++) finish(job, out[j], top + i, left + j, n);
+            }
+        }
+    }
+}
+
+/* Computes `output`; to be run by any number of threads, each once. */
+void convolve(struct job *job) {
+    int64_t tiles = (job->rows + 3) / 4 * ((job->columns + 3) / 4), strip;
+    float *inputs = job->workspace + atomic_fetch_add(&job->next_worker, 1) * job->workspace_size;
+    float *products = inputs + POINTS * (STRIP * CHUNK + PADDING);
+    while ((strip = atomic_fetch_add(&job->next_strip, 1) * STRIP) < tiles) {
+        int64_t count = smaller(tiles - strip, STRIP);
+        for (int64_t first = 0; first < job->channels; first += CHUNK) {
+            int64_t depth = smaller(job->channels - first, CHUNK);
+            transform_inputs(job, strip, count, first, depth, inputs);
+            multiply_points(job, inputs, count, first, depth, products);
+        }
+        transform_outputs(job, strip, count, products);
+    }
+}
