@@ -92,7 +92,8 @@ class SizeOptions:
 class EngineOptions:
     """What the network runs on and how.
 
-    `tile` is a side in input pixels, 0 for no tiles; `device` is one, or several with commas.
+    `tile` is a side in input pixels, 0 for no tiles; `device` is one, or several with commas;
+    `kernels` lets compiled kernels take over from torch.
     """
 
     model: str = DEFAULT_MODEL
@@ -101,6 +102,7 @@ class EngineOptions:
     precision: str = "auto"
     tta: bool = False
     denoise: float | None = None
+    kernels: bool = True
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -450,5 +452,6 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "quiet": _switch,
     "verbose": _switch,
     "denoise": _fraction,
+    "kernels": _switch,
     "max_pixels": _between(1),
 }

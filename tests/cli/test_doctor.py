@@ -58,3 +58,11 @@ def test_little_memory_is_a_hint_only(call, monkeypatch):
     ended = call("doctor", "--quick")
     assert "hint:          memory" in ended.out
     assert "problem:       memory" not in ended.out
+
+
+def test_missing_kernels_are_a_hint_only(call, monkeypatch):
+    monkeypatch.setattr("upscale.kernels.winograd.LIBRARIES", {})
+    ended = call("doctor", "--quick")
+    assert "kernels:       none: made for CPUs with" in ended.out
+    assert "hint:          kernels: a CPU is slower without" in ended.out
+    assert "problem:       kernels" not in ended.out

@@ -35,6 +35,7 @@ GOOD_VALUES = {
     "models": ("a, b", ("compare", "models"), ("a", "b")),
     "crop": ("auto", ("compare", "crop"), "auto"),
     "denoise": ("0.25", ("engine", "denoise"), 0.25),
+    "kernels": ("false", ("engine", "kernels"), False),
     "max_pixels": ("1000", ("run", "max_pixels"), 1000),
 }
 

@@ -110,6 +110,7 @@ def _devices(session: Session) -> Iterator[Finding]:
     threads = torch.get_num_threads()
     cores = "core" if threads == 1 else "cores"
     yield Finding("device", f"cpu: {_processor()}, {threads} {cores} used")
+    yield _kernels()
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         facts = torch.cuda.get_device_properties(index)
         memory = f"{facts.total_memory / GIB:.1f} GiB"
@@ -119,6 +120,20 @@ def _devices(session: Session) -> Iterator[Finding]:
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         text = f"none that torch {torch.__version__} can use"
         yield Finding("GPU", text, "it is much faster; with an NVIDIA card, install a CUDA torch")
+
+
+def _kernels() -> Finding:
+    """Whether the convolution for CPUs was compiled, and for this one."""
+    import torch
+
+    from upscale.kernels.winograd import KernelMissingError, layer_maker
+
+    try:
+        layer_maker()
+    except KernelMissingError as error:
+        advice = "a CPU is slower without: install a C compiler, then upscale again"
+        return Finding("kernels", f"none: {error}", advice)
+    return Finding("kernels", f"compiled, {torch.backends.cpu.get_cpu_capability()}")
 
 
 def _processor() -> str:

@@ -118,4 +118,5 @@ def make_upscaler(engine: EngineOptions, view: BatchView) -> Upscaler:
         tile=engine.tile,
         tta=engine.tta,
         denoise=engine.denoise,
+        kernels=engine.kernels,
     )

@@ -28,7 +28,9 @@ from upscale.engine.loading import Model, load_model
 from upscale.engine.memory import Planes, automatic_tile, available_memory, picture_array
 from upscale.engine.resize import resize, resize_tensor
 from upscale.errors import UsageError
+from upscale.kernels.winograd import KernelMissingError, layer_maker
 from upscale.models import Stage, StagedModel
+from upscale.models.layers import LayerMaker, torch_layer
 from upscale.tiling.interfaces import PrecisionLossError, Tally
 from upscale.tiling.overlap import BlendedRun
 from upscale.tiling.schedule import plan
@@ -131,6 +133,8 @@ class Upscaler:
             It changes memory and time, never the picture.
         tta: average the eight flips and quarter turns; eight times the work.
         denoise: strength for models with a denoising partner, 0 to 1.
+        kernels: use the compiled convolution on a CPU where it is there; the picture is the same
+            up to rounding.
 
     Raises:
         UsageError: an option has no meaning.
@@ -156,6 +160,7 @@ class Upscaler:
         tile: int | Literal["auto"] = "auto",
         tta: bool = False,
         denoise: float | None = None,
+        kernels: bool = True,
     ) -> None:
         if isinstance(tile, int) and tile != 0 and tile < SMALLEST_TILE:
             raise UsageError(f"a tile of {tile} is too small: use auto, 0 or {SMALLEST_TILE} up")
@@ -165,7 +170,9 @@ class Upscaler:
         self._tta = tta
         loaded = model if isinstance(model, Model) else load_model(model, denoise=denoise)
         self._model = loaded
+        self._kernels = kernels
         self._networks: dict[torch.dtype, nn.Module] = {}
+        self._stage_lists: dict[torch.dtype, tuple[Stage, ...]] = {}
 
     @property
     def model_name(self) -> str:
@@ -422,7 +429,20 @@ class Upscaler:
         Measured: on a CPU fine stages make a tile of 128 as fast as the whole picture. A GPU waits
         for the steps of small stages instead of computing.
         """
-        return cast(StagedModel, self._network(dtype)).stages(fine=self._device.type == "cpu")
+        if dtype not in self._stage_lists:
+            network = cast(StagedModel, self._network(dtype))
+            fine = self._device.type == "cpu"
+            self._stage_lists[dtype] = network.stages(fine=fine, make=self._layer_maker())
+        return self._stage_lists[dtype]
+
+    def _layer_maker(self) -> LayerMaker:
+        """What computes the layers of stages: the compiled convolution, or torch."""
+        if self._kernels and self._device.type == "cpu":
+            try:
+                return layer_maker()
+            except KernelMissingError:
+                pass  # `upscale doctor` says why
+        return torch_layer
 
     def _plane_tile(self, stages: Sequence[Stage], canvas: PictureCanvas, run: _Run) -> int:
         """The tile in plane pixels."""

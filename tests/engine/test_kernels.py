@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from tests.kernels.libraries import LIBRARIES
+from upscale import Upscaler
+from upscale.checkpoints import catalog, is_present
+from upscale.kernels import winograd
+from upscale.kernels.winograd import winograd_layer
+from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.pictures import read_picture
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Makes engines use one library."""
+
+    def use(library):
+        monkeypatch.setattr(
+            "upscale.engine.upscaler.layer_maker", lambda: partial(winograd_layer, library)
+        )
+
+    return use
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        RRDBSpec(blocks=2),
+        RRDBSpec(blocks=2, unshuffle=2, features=32, growth=16),
+        RRDBSpec(blocks=1, upsamples=1),
+        SRVGGSpec(convolutions=5),
+        SRVGGSpec(convolutions=3, scale=2, features=48),
+    ],
+    ids=lambda spec: spec.describe(),
+)
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (37, 41)])
+@pytest.mark.parametrize("tile", [0, 16])
+def test_networks_give_the_same_picture_whatever_the_tile(
+    library, only, random_model, spec, size, tile
+):
+    only(library)
+    model = random_model(spec)
+    picture = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
+    picture = np.clip(picture, 0.2, 0.8)
+    whole = Upscaler(model, device="cpu", tile=0, kernels=False).upscale(picture)
+    result = Upscaler(model, device="cpu", tile=tile).upscale(picture)
+    assert np.abs(result - whole).max() < 1e-5
+
+
+def test_without_a_library_torch_computes(random_model, monkeypatch):
+    monkeypatch.setattr(winograd, "LIBRARIES", {})
+    model, picture = random_model(RRDBSpec(blocks=1)), np.full((5, 6, 3), 99, np.uint8)
+    plain = Upscaler(model, device="cpu", kernels=False).upscale(picture)
+    assert np.array_equal(Upscaler(model, device="cpu").upscale(picture), plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    "name", ["realesrgan-x4plus", "realesrgan-x4plus-anime", "realesr-animevideov3"]
+)
+def test_photographs_come_out_within_one_level(library, only, data, name):
+    if is_present(catalog()[name]) == "absent":
+        pytest.skip(f"{name} is not here")
+    only(library)
+    photo = read_picture(sorted((data / "photos").glob("*.webp"))[0]).pixels[:90, :110, :3]
+    whole = Upscaler(name, device="cpu", tile=0, kernels=False).upscale(photo)
+    result = Upscaler(name, device="cpu", tile=48).upscale(photo)
+    levels = np.abs(result.astype(int) - whole)
+    assert levels.max() <= 1
+    assert (levels > 0).mean() < 1e-3
