@@ -13,6 +13,7 @@ from training.loop.events import (
     StageStarted,
     Stepped,
     Validated,
+    as_record,
 )
 from training.loop.trainer import train
 
@@ -27,5 +28,6 @@ __all__ = [
     "StageStarted",
     "Stepped",
     "Validated",
+    "as_record",
     "train",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 Figures = Mapping[str, Mapping[str, float]]
 """Means over the pictures of each validation set, by metric."""
@@ -104,3 +105,23 @@ class Note:
 
 Event = StageStarted | Stepped | Logged | Baseline | Validated | Saved | Exported | Note
 Listener = Callable[[Event], None]
+
+_NAMES: Mapping[type[Event], str] = {
+    StageStarted: "stage",
+    Stepped: "iteration",
+    Logged: "step",
+    Baseline: "baseline",
+    Validated: "validation",
+    Saved: "saved",
+    Exported: "exported",
+    Note: "note",
+}
+
+
+def as_record(event: Event) -> dict[str, Any]:
+    """An event as plain values, for JSON; `event` says which it is."""
+    values = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(event).items()
+    }
+    return {"event": _NAMES[type(event)], **values}

@@ -29,7 +29,7 @@ def ready_measures(names: Sequence[str], device: str) -> tuple[dict[str, Measure
         if name not in known:
             raise TrainingError(f"validation.metrics: {name} is none of {', '.join(known)}")
         try:
-            found[name] = known[name].load(Resources(device=device))
+            found[name] = known[name].load(Resources(device=lambda: device))
         except DependencyError as error:
             missing.append(f"validation goes without {name}: {error}")
     return found, missing

@@ -13,15 +13,21 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.plugins.precision import Precision
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from upscale.engine.device import PRECISIONS, pick_device
-from upscale.errors import DeviceError
+from upscale.errors import DependencyError, DeviceError
+
+try:
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.plugins.precision import Precision
+    from lightning_fabric.strategies.ddp import DDPStrategy
+except ImportError as error:
+    raise DependencyError(
+        'training needs Lightning Fabric; run: pip install "upscale[train]"'
+    ) from error
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 

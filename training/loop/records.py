@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.loop.events import Baseline, Event, Listener, Logged, Validated
+from training.loop.events import Baseline, Event, Listener, Logged, Validated, as_record
 from upscale.errors import DependencyError, TrainingError
 from upscale.pictures.names import shown
 
 LOG = "log.jsonl"
 BOARDS = "tensorboard"
-
-_NAMES: Mapping[type[Event], str] = {
-    Logged: "step",
-    Baseline: "baseline",
-    Validated: "validation",
-}
 
 
 class Records:
@@ -57,9 +49,8 @@ class Records:
 
     def tell(self, event: Event) -> None:
         """Write down what lasts, and pass it on."""
-        if type(event) in _NAMES:
-            line = json.dumps({"event": _NAMES[type(event)], **asdict(event)})
-            self._stream.write(line.encode() + b"\n")
+        if isinstance(event, Logged | Baseline | Validated):
+            self._stream.write(json.dumps(as_record(event)).encode() + b"\n")
             self._stream.flush()
         if self._board is not None and isinstance(event, Logged | Validated):
             self._board.write(event)

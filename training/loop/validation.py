@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from training.data.index import stem_of
 from training.data.sources import Entry, entries
-from training.degradation import apply, draw
 from training.degradation.resizing import resize
 from training.loop.events import Figures
 from training.loop.measures import ready_measures
 from training.loop.pictures import Shown, middle
 from training.loop.processes import Processes
 from training.recipe import Recipe, Source, ValidationSet
-from training.recipe.settings import chain_settings
+from training.treatment import Draws, divisible
 from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
 from upscale.errors import PictureError, TrainingError
@@ -155,22 +155,19 @@ class Validation:
                     yield place, number, held
 
     def _read(self, place: ValidationSet, entry: Entry, number: int) -> Held:
+        name = entry.high.key or stem_of(Path(entry.high.path).relative_to(place.high).as_posix())
         high, low = entry.read(self._scale)
         if low is None:
-            height, width = (side - side % self._scale for side in high.shape[:2])
-            high = np.ascontiguousarray(high[:height, :width])
-            low = self._degraded(high, place, number)
-        name = str(entry.high).replace("\\", "/").rpartition("/")[2].partition(".")[0]
-        return Held(f"{number:03d}-{name}", low, high)
+            high = divisible(high, self._scale, str(entry.high))
+            low = self._draws(place).treatment(name).make(high)
+        return Held(f"{number:03d}-{PurePosixPath(name).name}", low, high)
 
-    def _degraded(self, high: Pixels, place: ValidationSet, number: int) -> Pixels:
-        """A bad picture, which is the same each time."""
+    def _draws(self, place: ValidationSet) -> Draws:
+        """What bad pictures come from: the same as `upscale degrade --dataset` makes."""
         recipe = self._recipe.degradation
         chain = recipe.chain if place.chain is None else place.chain
-        settings = chain_settings(chain, self._scale, recipe.mode)
-        assert settings is not None, "a recipe without degradations has no such set"
-        drawn = draw(settings, 1, np.random.default_rng((place.seed, number)))
-        return as_pixels(apply(as_tensor(high).to(self._processes.device), drawn))
+        # Not sharpened first, for the good pictures are the truth.
+        return Draws(replace(recipe, chain=chain, sharpen=False), self._scale, place.seed)
 
     def _measured(self, result: Pixels, held: Held) -> dict[str, float]:
         try:
@@ -212,15 +209,7 @@ class Validation:
 def enlarged(low: Pixels, scale: int) -> Pixels:
     """Bicubic interpolation, MATLAB's."""
     height, width = low.shape[:2]
-    return as_pixels(resize(as_tensor(low), (height * scale, width * scale), "bicubic"))
-
-
-def as_tensor(pixels: Pixels) -> Tensor:
-    """(H, W, 3) in levels as (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float() / 255
-
-
-def as_pixels(picture: Tensor) -> Pixels:
-    """(1, 3, H, W) in [0, 1], clipped, as (H, W, 3) in levels."""
-    levels = (picture[0] * 255).round().clamp(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())
+    picture = torch.from_numpy(low.transpose(2, 0, 1).copy())[None].float()
+    large = resize(picture, (height * scale, width * scale), "bicubic")[0]
+    levels = large.round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())

@@ -89,15 +89,18 @@ def test_a_compact_network_for_x4_gives_the_repeated_pixels_of_that_for_x2(saved
 )
 def test_the_official_x4_weights_make_an_x2_network_that_enlarges_before_any_training(data):
     from training.data.pixels import read_rgb
-    from training.loop.validation import as_pixels, as_tensor
     from upscale.metrics import psnr
+
+    def as_pixels(x: torch.Tensor):
+        return (x[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
     network = RRDBNet(RRDBSpec(unshuffle=2)).requires_grad_(False)
     note = start_generator(network, "realesrgan-x4plus")
     assert note == "starts from realesrgan-x4plus, whose x4 is made x2"
     x4 = RRDBNet(RRDBSpec()).requires_grad_(False)
     start_generator(x4, "realesrgan-x4plus")
-    picture = as_tensor(read_rgb(data / "eval" / "photos" / "dog-lossless.png")[200:296, 200:296])
+    crop = read_rgb(data / "eval" / "photos" / "dog-lossless.png")[200:296, 200:296]
+    picture = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 255
     ours, theirs = as_pixels(network(picture)), as_pixels(shrunk(x4(picture), 2))
     assert ours.shape == (192, 192, 3)
     assert psnr(ours, theirs) > 25

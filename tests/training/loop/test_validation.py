@@ -71,6 +71,21 @@ def test_made_pictures_are_the_same_each_time_and_others_with_another_seed(pictu
     assert baseline(chain="classical")["psnr"] > real["psnr"] + 2
 
 
+def test_made_pairs_are_those_of_a_test_set_that_upscale_degrade_writes(
+    pictures, processes, tmp_path
+):
+    from training.testset import find_pictures, write_set
+    from training.treatment import Draws
+
+    folder = tmp_path / "set"
+    recipe = one_stage(pictures, validation=judged(ValidationSet(pictures, seed=5)))
+    draws = Draws(recipe.degradation, 4, 5)
+    assert len(list(write_set(folder, find_pictures([pictures], folder), draws))) == 5
+    written = replace(recipe, validation=judged(ValidationSet(folder / "gt", low=folder / "lq")))
+    made = Validation(recipe, processes, print).baseline()
+    assert Validation(written, processes, print).baseline() == made
+
+
 def test_the_averaged_weights_are_what_is_measured_on_whole_pictures(pictures, processes, tmp_path):
     from training.loop.state import saved_states
     from upscale import Upscaler
