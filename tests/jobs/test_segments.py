@@ -56,7 +56,7 @@ def test_neighbours_are_read_in_one_go(tmp_path, monkeypatch):
     source = make_kind("cfr", tmp_path)
     opened = []
     monkeypatch.setattr(
-        reader, "opened", lambda path, real=reader.opened: opened.append(path) or real(path)
+        reader, "opened", lambda *film, real=reader.opened: opened.append(film) or real(*film)
     )
     assert upscale(source, tmp_path / "out.mkv").computed > 20
     assert len(opened) == 1

@@ -15,6 +15,7 @@ import numpy as np
 WIDTH, HEIGHT = 64, 48
 BITS = 8
 DARK, LIGHT = 48, 208
+SOUND = {"webm": "libopus", "avi": "mp2", "mpegts": "mp2"}
 EXACT = {
     "libx264": {"qp": "0"},
     "libx265": {"x265-params": "lossless=1:log-level=none"},
@@ -141,13 +142,17 @@ def _stream(container, clip):
 
 
 def _sound(container):
-    return container.add_stream("aac", rate=48000, layout="mono")
+    codec = SOUND.get(container.format.name, "aac")
+    return container.add_stream(codec, rate=48000, layout="mono")
 
 
 def _fill(container, stream, seconds: float) -> None:
     count = max(1024, int(seconds * 48000))
     wave = np.sin(np.arange(count) * 0.05).astype(np.float32)[None] / 4
-    frame = av.AudioFrame.from_ndarray(wave, "fltp", "mono")
+    kind = stream.codec_context.format.name
+    if kind == "s16":
+        wave = (wave * 32767).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(wave, kind, "mono")
     frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
     container.mux(stream.encode(frame))
     container.mux(stream.encode(None))

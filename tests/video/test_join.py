@@ -183,7 +183,7 @@ def test_frames_that_were_lost_leave_a_gap_in_time(tmp_path, silent):
     kept = tuple(time for number, time in enumerate(times) if number not in (3, 4, 50))
     parts = [*segment_files(tmp_path, encoder, kept, 20), Part(None, (), 0)]
     joined = join(tmp_path / "out.mp4", silent, encoder, StreamPlan(), parts)
-    assert joined == Joined(57, 0)
+    assert joined == Joined(57)
     found = [time * 12800 for time, _ in packets(tmp_path / "out.mp4")[0]]
     assert tuple(found) == kept
 
@@ -272,3 +272,72 @@ def test_a_film_without_frames_is_refused(tmp_path, silent):
 def test_names_with_colons_and_signs_are_files(tmp_path, silent):
     upscaled(silent, "a:b %d ä.mkv", tmp_path)
     assert len(packets(tmp_path / "a:b %d ä.mkv")[0]) == 3
+
+
+def with_sound(folder: Path, container: str) -> Path:
+    clip = Clip(tuple(range(50)), Fraction(1, 25), container=container, sound=True)
+    return make(clip, folder / f"clip.{container}")
+
+
+def joined_from(path: Path, folder: Path) -> tuple[Joined, dict[bytes, list[Fraction]]]:
+    """A film joined with frames made by hand, and the times of its packets of sound."""
+    film = probe(path)
+    encoder = settle(film, "out.mkv")
+    plan = plan_streams(film, encoder, folder / "out.mkv", folder)
+    parts = segment_files(folder, encoder, film.plan)
+    joined = join(folder / "out.mkv", film, encoder, plan, parts)
+    return joined, times_of_sound(folder / "out.mkv")
+
+
+def times_of_sound(path: Path) -> dict[bytes, list[Fraction]]:
+    found: dict[bytes, list[Fraction]] = {}
+    with av.open(str(path)) as container:
+        for packet in container.demux(audio=0):
+            if packet.size:
+                found.setdefault(bytes(packet), []).append(packet.pts * packet.time_base)
+    return found
+
+
+def test_sound_that_is_stored_in_a_wrong_place_takes_no_other_out_of_step(tmp_path):
+    """Two blocks of a file changed places, so that times jump ahead, go back, and jump again."""
+    path = with_sound(tmp_path, "mkv")
+    right = times_of_sound(path)
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        places = [packet.pos - 3 for packet in container.demux(audio=0) if packet.size]
+    # Simple blocks in a cluster are self-contained: each has its own time.
+    assert {content[place] for place in places} == {0xA3}
+    one, other = ((places[at], places[at + 6]) for at in (10, 60))
+    first, middle, second = content[slice(*one)], content[one[1] : other[0]], content[slice(*other)]
+    content[one[0] : other[1]] = second + middle + first
+    path.write_bytes(content)
+    joined, made = joined_from(path, tmp_path)
+    assert any("have times that fit none" in note for note in joined.notes)
+    assert sum(map(len, made.values())) >= sum(map(len, right.values())) - 20
+    for packet, times in made.items():
+        for time in times:
+            assert any(abs(time - wanted) <= Fraction(1, 500) for wanted in right[packet])
+
+
+def test_sound_that_cannot_be_read_is_told_and_what_follows_is_kept(tmp_path):
+    path = with_sound(tmp_path, "mp4")
+    content = bytearray(path.read_bytes())
+    table = content.index(b"stco", content.index(b"soun"))
+    entry = table + 8 + 4 * 8
+    content[entry : entry + 4] = b"\x7f\xff\xff\xff"
+    right = times_of_sound(path)
+    path.write_bytes(content)
+    joined, made = joined_from(path, tmp_path)
+    assert any("2 packets of stream 1 cannot be read" in note for note in joined.notes)
+    assert max(max(times) for times in made.values()) == pytest.approx(
+        max(max(times) for times in right.values()), abs=0.01
+    )
+    assert len(packets(tmp_path / "out.mkv")[0]) == 50
+
+
+def test_sound_of_an_unknown_kind_is_named(tmp_path):
+    path = with_sound(tmp_path, "mp4")
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"free"))
+    film = probe(path)
+    (lost,) = plan_streams(film, settle(film, "out.mp4"), Path("out.mp4"), tmp_path).lost
+    assert "stream 1 (audio" in lost and "cannot go into .mp4" in lost

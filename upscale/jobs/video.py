@@ -176,6 +176,9 @@ def run_film(
             span=job.span,
             overwrite=job.settings.overwrite,
         )
+        for line in joined.notes:
+            tell(line)
+        report.notes += joined.notes
         _note_flaws(job, work, report)
         work.remove()
     report.frames = joined.frames
@@ -212,7 +215,7 @@ def _note_flaws(job: FilmJob, work: Work, report: FilmReport) -> None:
     """Say what is wrong with frames, by all runs together."""
 
     def seconds(times: Iterable[int]) -> tuple[float, ...]:
-        return tuple(float(time * job.film.time_base) for time in sorted(set(times)))
+        return tuple(float(time * job.film.time_base) for time in sorted(times))
 
     ends = job.times[0], job.times[-1]
     never_there = job.film.lost

@@ -22,7 +22,7 @@ from upscale.pictures.parts import remove_leftovers
 from upscale.pictures.publish import one_line, publish
 from upscale.video.encoding import Encoder
 from upscale.video.film import Film
-from upscale.video.output import Output, Span, StreamPlan, Target, whole
+from upscale.video.output import Output, Span, Strays, StreamPlan, Target, strays, whole
 
 _STEADY = Fraction(1, 1000)
 """Seconds by which frames of a constant rate may be off, since Matroska counts milliseconds."""
@@ -49,11 +49,11 @@ class Joined:
 
     Attributes:
         frames: Number of frames.
-        moved: How many packets of other streams had to be moved in time, since theirs did not grow.
+        notes: What of other streams is missing, a line each.
     """
 
     frames: int
-    moved: int
+    notes: tuple[str, ...] = ()
 
 
 def join(
@@ -88,27 +88,45 @@ def join(
     header = next((part.path for part in parts if part.path is not None), None)
     if header is None:
         raise OutputError(f"{shown(output)}: there is no frame to write")
-    moved = 0
+    notes: list[str] = []
 
     def write(file: BinaryIO) -> None:
         # FFmpeg opens the file itself, since it reads again what it wrote to put its index first.
-        nonlocal moved
         path = Path(file.name)
+        made = copy(path, {})
+        found = strays(film, plan) if any(each.disordered for each in made.written) else {}
+        if found:
+            made = copy(path, found)
+        check(path, output, times, film.time_base, made.written)
+        notes.extend(_said(made, found))
+
+    def copy(path: Path, found: Strays) -> Output:
         steady = _is_steady(times, film)
-        with Output(path, film, encoder, plan, header, span=span, steady=steady) as made:
+        with Output(
+            path, film, encoder, plan, header, span=span, steady=steady, strays=found
+        ) as made:
             picture = _picture(parts, times, film, made)
             for packet in merge(picture, made.packets(), key=_decoding_time):
                 made.mux(packet)
-            targets = [target for target in made.targets.values() if target is not None]
-        moved = sum(target.moved for target in targets)
-        check(path, output, times, film.time_base, targets)
+        return made
 
     remove_leftovers(output.parent)
     try:
         publish(output, write, overwrite=overwrite)
     except (FFmpegError, ValueError) as error:
         raise OutputError(f"{shown(output)}: cannot be written ({one_line(error)})") from error
-    return Joined(len(times), moved)
+    return Joined(len(times), tuple(notes))
+
+
+def _said(made: Output, found: Strays) -> Iterator[str]:
+    """What of other streams is missing, a line each."""
+    for index, numbers in found.items():
+        if numbers:
+            yield (
+                f"{len(numbers)} packets of stream {index} have times that fit none of the others,"
+                " and are left out"
+            )
+    yield from made.unread
 
 
 def check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -43,6 +43,8 @@ _PICTURES = {"image2", "ico", "webp"}
 _ANIMATIONS = {"gif", "apng", "jpegxl_anim", "webp_anim"}
 _PICTURE_BRANDS = {"avif", "heic", "heix", "mif1"}
 _MOST_COMPLAINTS = 3
+# So many failures in a row are an end.
+_MOST_FAILURES = 100
 _MAX_PIXELS = "max_pixels"
 _TOO_LARGE = re.compile(r"size (\d+x\d+) exceeds specified max pixel count")
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -116,11 +118,37 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
     return (packet for packet in demux(container, stream) if packet.size)
 
 
-def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
-    """Packets as they are stored; a damaged end is an end."""
-    # At the end the library stumbles over streams that came to light on the way.
-    with suppress(FFmpegError, IndexError):
-        yield from container.demux(*streams)
+def demux(
+    container: InputContainer, *streams: Stream, refused: list[str] | None = None
+) -> Iterator[Packet[Any]]:
+    """Packets as they are stored; what cannot be read is passed over.
+
+    Args:
+        container: An open file, which is read on from where it is.
+        streams: The only ones that are wanted; all if none is named.
+        refused: Gets a line for each failure.
+    """
+    failures = 0
+    while failures < _MOST_FAILURES:
+        try:
+            for packet in container.demux(*streams):
+                failures = failures if packet.size == 0 else 0
+                yield packet
+            if not lists_packets(container):
+                return
+        except IndexError:
+            # At the end the library stumbles over streams that came to light on the way.
+            return
+        except FFmpegError as error:
+            if refused is not None:
+                refused.append(str(error))
+        # Of a packet that is said to lie behind the file's end, nothing but that end is told.
+        failures += 1
+
+
+def lists_packets(container: InputContainer) -> bool:
+    """Whether a file has a list of all its packets, the entries of the streams' indices."""
+    return container.format.name.startswith("mov,")
 
 
 @dataclass(frozen=True)

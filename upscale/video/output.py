@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,9 +27,11 @@ from upscale.video.encoding import Encoder, tag_picture
 from upscale.video.film import Film
 from upscale.video.matroska import CONTAINERS as MATROSKA
 from upscale.video.matroska import NO_CHECKSUMS, PLACEHOLDER, set_pixel_shape
-from upscale.video.opening import opened
+from upscale.video.opening import demux, lists_packets, opened
+from upscale.video.timing import rising
 
 if TYPE_CHECKING:
+    from av.audio.codeccontext import AudioCodecContext
     from av.container.core import Chapter
 
 TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
@@ -48,6 +51,12 @@ _PICTURE_TYPES = {"mjpeg": "jpeg", "png": "png", "bmp": "bmp"}
 _LARGEST_TIMESCALE = 10_000_000
 _MARGIN = 5
 """Seconds by which streams may be apart in a file."""
+
+_LATE_PACKETS = 1000
+"""So many packets that come after the end, one after another, show that nothing more is wanted."""
+
+_DISORDER = Fraction(1, 10)
+"""Seconds by which the times of sound may go back without being heard to be out of step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +106,19 @@ class StreamPlan:
     any_tag: bool = False
 
 
+Strays = Mapping[int, frozenset[int]]
+"""By stream of the source, the numbers of packets, from 0, whose times fit none of the others."""
+
+
 class Output:
     """A container that is being written: the picture, and what is carried beside it.
 
     Use it as a context manager; at a good end the file is complete.
+
+    Attributes:
+        picture: The stream of the picture.
+        targets: Those of what is carried, by stream of the source; None if complete already.
+        unread: What of the source could not be read, a line each, once all packets are.
 
     Args:
         path: The file, which is replaced.
@@ -110,6 +128,7 @@ class Output:
         segment: A file of `SegmentWriter`'s, from which the picture's header is taken.
         span: The part of the film that is written; None for all of it.
         steady: Whether frames come at a constant rate, which the header may then say.
+        strays: Packets that are left out.
 
     Raises:
         Whatever PyAV raises where the container does not take something.
@@ -125,8 +144,11 @@ class Output:
         *,
         span: Span | None = None,
         steady: bool = True,
+        strays: Strays | None = None,
     ) -> None:
         self._path = path
+        self._strays = strays or {}
+        self.unread: list[str] = []
         self._film = film
         self._span = span or whole(film)
         self._encoder = encoder
@@ -159,6 +181,11 @@ class Output:
             size = self._encoder.width, self._encoder.height
             set_pixel_shape(self._path, size, self._shape)
 
+    @property
+    def written(self) -> list[Target]:
+        """The streams beside the picture that packets are written to."""
+        return [target for target in self.targets.values() if target is not None]
+
     def mux(self, packet: Packet[Any]) -> None:
         """Write a packet of the picture, or one of `packets`."""
         self._container.mux_one(packet)
@@ -169,16 +196,27 @@ class Output:
         Args:
             most: How many packets of the source are looked at.
         """
-        for packet in islice(self._source.demux(), most):
-            target = self.targets.get(packet.stream.index)
-            if target is None or (packet.size == 0 and packet.dts is None):
+        late, refused = 0, list[str]()
+        seen: Counter[int] = Counter()
+        for number, packet in islice(_numbered(self._source, seen, refused), most):
+            late = late + 1 if self._is_late(packet) else 0
+            if late > _LATE_PACKETS:
+                return
+            index = packet.stream.index
+            target = self.targets.get(index)
+            if target is None or number in self._strays.get(index, ()):
                 continue
-            time = _seconds(packet)
-            if self._span.end is not None and time >= self._span.end:
-                if time > self._span.end + _MARGIN:
-                    return
-            elif self._span.start is None or time >= self._span.start:
+            if self._is_wanted(_seconds(packet)):
                 yield from target.take(packet)
+        self.unread += _unread(self._source, self.targets, seen, refused)
+
+    def _is_late(self, packet: Packet[Any]) -> bool:
+        end = self._span.end
+        return end is not None and _seconds(packet) > end + _MARGIN
+
+    def _is_wanted(self, time: Fraction) -> bool:
+        start, end = self._span.start, self._span.end
+        return (start is None or time >= start) and (end is None or time < end)
 
     def _add_picture(
         self, template: VideoStream, film: Film, encoder: Encoder, *, steady: bool
@@ -242,7 +280,7 @@ class Target:
         type: Of the stream: "audio", "subtitle", "data"; or "cover" for a picture of the film.
         unit: Seconds in a unit of `times`.
         times: Presentation times of what was taken.
-        moved: How many packets were moved in time, since decoding times have to grow.
+        disordered: Whether times went back so far that packets are out of step.
     """
 
     def __init__(self, source: Stream, stream: Stream, span: Span, *, converts: bool) -> None:
@@ -251,7 +289,7 @@ class Target:
         self.type = "cover" if is_cover else stream.type
         self.unit = source.time_base or Fraction(1, 1000)
         self.times = array("q")
-        self.moved = 0
+        self.disordered = False
         self._stream = stream
         self._source = source
         self._start = span.start or Fraction(0)
@@ -286,7 +324,8 @@ class Target:
         decoded = dts if dts is not None else pts
         least = None if self._last is None else self._last + 1
         placed = least or 0 if decoded is None else round((decoded * unit - self._start) / own)
-        self.moved += least is not None and placed < least
+        if least is not None and (least - placed) * own > _DISORDER:
+            self.disordered = True
         self._last = placed if least is None else max(placed, least)
         shown_at = self._last if pts is None else round((pts * unit - self._start) / own)
         packet.time_base = own
@@ -294,6 +333,52 @@ class Target:
         # QuickTime drops a last packet of data that takes no time.
         packet.duration = max(self.type == "data", round(duration * unit / own))
         self.times.append(packet.pts)
+
+
+def strays(film: Film, plan: StreamPlan) -> Strays:
+    """Find the packets whose times go back or jump ahead, by looking at all of a film.
+
+    Raises:
+        VideoError: The source cannot be read.
+    """
+    times: dict[int, list[int | None]] = {each.index: [] for each in plan.carried}
+    with opened(film.path, film.max_pixels) as source:
+        for _, packet in _numbered(source, Counter()):
+            index = packet.stream.index
+            if index in times:
+                times[index].append(packet.dts if packet.dts is not None else packet.pts)
+    return {
+        index: frozenset(number for number, time in enumerate(each) if time is not None)
+        - frozenset(rising(each))
+        for index, each in times.items()
+    }
+
+
+def _numbered(
+    source: InputContainer, seen: Counter[int], refused: list[str] | None = None
+) -> Iterator[tuple[int, Packet[Any]]]:
+    """All packets as they are stored, each with its number in its stream; `seen` counts them."""
+    for packet in demux(source, refused=refused):
+        if packet.size or packet.dts is not None:
+            index = packet.stream.index
+            seen[index] += 1
+            yield seen[index] - 1, packet
+
+
+def _unread(
+    source: InputContainer, carried: Iterable[int], seen: Counter[int], refused: Sequence[str]
+) -> Iterator[str]:
+    """What could not be read beside the picture, a line each."""
+    if lists_packets(source):
+        for index in carried:
+            missing = len(source.streams[index].index_entries) - seen[index]
+            if missing > 0:
+                yield f"{missing} packets of stream {index} cannot be read"
+    elif refused and carried:
+        yield (
+            f"the file cannot be read in {len(refused)} places ({refused[0]}), where sound or"
+            " subtitles may be missing"
+        )
 
 
 def _stream_tags(stream: Stream) -> dict[str, str]:
@@ -316,7 +401,11 @@ def _container_options(
     flags = "+faststart+use_metadata_tags" if plan.any_tag else "+faststart"
     # Delays of streams are counted in this unit, 1 ms if nothing is said.
     picture = film.time_base.denominator
-    sounds = [stream.codec_context.sample_rate for stream in source.streams.audio]
+    # What cannot be decoded has no context.
+    contexts = [
+        cast("AudioCodecContext | None", each.codec_context) for each in source.streams.audio
+    ]
+    sounds = [context.sample_rate for context in contexts if context is not None]
     scale = math.lcm(1000, picture, *filter(None, sounds))
     scale = scale if scale <= _LARGEST_TIMESCALE else picture
     return {"movflags": flags, "movie_timescale": str(min(scale, 2**31 - 1))}

@@ -185,7 +185,8 @@ def _ways(stream: Stream, encoder: Encoder) -> Iterable[Carried]:
 def _codec(stream: Stream) -> str:
     # PyAV has no codec context for codecs that it cannot decode.
     context = cast("CodecContext | None", stream.codec_context)
-    return (context.name if context is not None else stream.name) or ""
+    # Streams of an unknown kind have no name at all.
+    return (context.name if context is not None else getattr(stream, "name", None)) or ""
 
 
 def _name(stream: Stream) -> str:

@@ -22,7 +22,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from upscale.video.opening import decode, demux, only, packets_of
+from upscale.video.opening import decode, demux, lists_packets, only, packets_of
 
 # No codec keeps frames back for longer than this many.
 _MOST_REORDERED = 32
@@ -74,7 +74,8 @@ def demuxed(container: InputContainer, stream: VideoStream) -> tuple[Timing, boo
         if packet.stream_index == stream.index and packet.size:
             found.note(packet, stream)
     plan = sorted(time for time in found.times if time is not None)
-    broken, lost = promised.broken(found.count), promised.missing(found.count)
+    broken = promised.broken(found.count)
+    lost = promised.missing(found.count, plan[-1] if plan else 0)
     if not _reliable(found.times, plan) or _only_stored(container, stream, found.times):
         return Timing((), lost=lost, doubts=broken), False
     doubts = (*broken, *found.doubts(), *_gaps(container, stream, plan))
@@ -122,6 +123,7 @@ class _Promise:
         format = container.format.name
         self._seconds, self._end = Fraction(0), Fraction(0)
         self._index: list[int] = []
+        self._tolerated = _TOLERATED_SECONDS
         self.streams: tuple[Stream, ...] = (stream,)
         if format in _TIMED:
             self._seconds = Fraction(container.duration or 0, av.time_base)
@@ -129,8 +131,10 @@ class _Promise:
             return
         only(container, stream)
         if format == "avi":
+            # Counted in frames, it is exact.
+            self._tolerated = Fraction(0)
             self._seconds = stream.frames * (stream.time_base or Fraction(0))
-        if format.startswith("mov,"):
+        if lists_packets(container):
             self._index = [entry.timestamp for entry in stream.index_entries]
 
     def note(self, packet: Packet[Any]) -> None:
@@ -142,14 +146,16 @@ class _Promise:
     def broken(self, packets: int) -> tuple[str, ...]:
         """What the film ought to have and has not."""
         short = self._seconds - self._end
-        if short > _TOLERATED_SECONDS:
-            return (f"the file ends {float(short):.1f} s before its header says",)
+        if short > self._tolerated:
+            return (f"the file ends {float(short):.2f} s before its header says",)
         missing = len(self._index) - packets
         return (f"{missing} packets are missing",) if self._index and missing > 0 else ()
 
-    def missing(self, packets: int) -> tuple[int, ...]:
-        """About when the packets would come that the file does not hold."""
-        return tuple(sorted(self._index[packets:]))
+    def missing(self, packets: int, last: int) -> tuple[int, ...]:
+        """About when the packets would come that the file does not hold, the last of which is."""
+        # The index tells when they would be decoded, which is some frames earlier.
+        later = last - self._index[packets - 1] if 0 < packets <= len(self._index) else 0
+        return tuple(sorted(time + later for time in self._index[packets:]))
 
 
 def decoded(
@@ -262,7 +268,8 @@ def in_order(times: Sequence[int | None], step: int) -> list[int]:
     known = sorted(time for time in times if time is not None)
     if _reliable(times, known):
         return known
-    kept = _fitting(times)
+    # A unit at least for each frame between.
+    kept = rising(None if time is None else time - index for index, time in enumerate(times))
     if not kept:
         return [number * step for number in range(len(times))]
     first, last = kept[0], kept[-1]
@@ -274,16 +281,16 @@ def in_order(times: Sequence[int | None], step: int) -> list[int]:
     return plan + [fixed[last] + step * part for part in range(len(times) - last)]
 
 
-def _fitting(times: Iterable[int | None]) -> list[int]:
-    """Indices of the most times that increase, with a unit at least for each frame between."""
+def rising(times: Iterable[int | None]) -> list[int]:
+    """Indices of the most times that do not fall; those that are not known are left out."""
     ends: list[int] = []
     holders: list[int] = []
     before: dict[int, int] = {}
     for index, time in enumerate(times):
         if time is None:
             continue
-        place = bisect_right(ends, time - index)
-        ends[place : place + 1] = [time - index]
+        place = bisect_right(ends, time)
+        ends[place : place + 1] = [time]
         holders[place : place + 1] = [index]
         before[index] = holders[place - 1] if place else -1
     chain: list[int] = []

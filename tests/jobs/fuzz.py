@@ -1,0 +1,202 @@
+"""Sends damaged films through the whole program; run as one of its own, which they may bring down.
+
+    python fuzz.py FOLDER KIND[,KIND...] CASES SEED
+
+Prints for each case `refused`; or `done` and whether anything was told; or FAULT and what is wrong:
+the output is held against what another reading of the same damaged film gives.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.stream import Discard
+
+from tests.damage import damaged
+from tests.jobs.test_video import Doubling, doubled
+from tests.video import clips
+from upscale.errors import UpscaleError
+from upscale.jobs.video import FilmReport, FilmSettings, plan_film, run_film
+from upscale.video import Film, segments
+from upscale.video.encoding import Encoding
+from upscale.video.segments import folder_for
+
+FRAMES = 40
+SEGMENT = 8
+LONGEST_CUT = 2000
+# One that is missing at the end may be taken for the rounding of headers.
+TOLERATED = 1
+ALWAYS_SAID = ("its colours", "its container does not tell")
+IN_STEP = Fraction(1, 10)
+SAME_PICTURE = 8
+"""Mean levels of luma; neighbours differ by more than 10."""
+OPTIONS = {"fflags": "+genpts"}
+X264 = {"x264-params": "keyint=10:bframes=2:qp=0"}
+KINDS = {
+    "mp4-x264": ("libx264", "mp4", X264),
+    "mkv-x264": ("libx264", "mkv", X264),
+    "mkv-ffv1": ("ffv1", "mkv", {}),
+    "webm-vp9": ("libvpx-vp9", "webm", {"g": "10"}),
+    "ts-x264": ("libx264", "ts", X264),
+    "avi-mpeg4": ("mpeg4", "avi", {"g": "10", "q": "2"}),
+    "mp4-mpeg4": ("mpeg4", "mp4", {"g": "10", "bf": "2"}),
+    "ts-mpeg2": ("mpeg2video", "ts", {"g": "10", "bf": "2"}),
+}
+
+
+def good(kind: str, folder: Path) -> Path:
+    codec, container, options = KINDS[kind]
+    clip = clips.Clip(
+        tuple(range(FRAMES)), Fraction(1, 25), codec, container=container, options=options,
+        sound=True,
+    )  # fmt: skip
+    return clips.make(clip, folder / f"good.{container}")
+
+
+def outcome(source: Path, output: Path) -> str:
+    """What came of a film, or a fault."""
+    told: list[str] = []
+    try:
+        encoding = Encoding("ffv1") if output.suffix == ".mkv" else Encoding("x264", crf=0)
+        job = plan_film(source, output, doubled, FilmSettings(encoding))
+        report = run_film(job, [Doubling()], {"model": "none"}, lambda *_: None, told.append)
+    except UpscaleError as error:
+        assert str(error).isprintable() and len(str(error)) < 600, str(error)
+        assert not output.exists()
+        return "refused"
+    assert not folder_for(output).exists()
+    notes = [note for note in report.notes if not note.startswith(ALWAYS_SAID)]
+    said = bool(notes or report.lost or report.damaged or job.film.open_end)
+    faults = [*picture_faults(job.film, output, report), *sound_faults(job.film, output, report)]
+    if report.frames < FRAMES - TOLERATED and not said:
+        faults.append(f"only {report.frames} frames, without a word")
+    return "FAULT " + "; ".join(faults) if faults else f"done {'told' if said else 'quietly'}"
+
+
+def picture_faults(film: Film, output: Path, report: FilmReport):
+    """Frames of the output that no decoder gave, or at another time."""
+    given = pictures(film.path)
+    made = pictures(output)
+    if len(made) != report.frames:
+        yield f"{len(made)} frames, {report.frames} reported"
+    # Of frames that are not in the plan, times are known about.
+    unplanned = Counter(float(time * film.time_base) for time in film.lost)
+    lost = Counter(report.lost) - unplanned
+    times = [time for time in film.plan if float(time * film.time_base) not in lost]
+    if len(times) != len(made):
+        yield f"{len(made)} frames of {len(times)} that are not lost"
+    start = min(0, film.plan[0])
+    by_time = dict(given)
+    place = 0
+    for number, ((time, large), due) in enumerate(zip(made, times, strict=False)):
+        if abs(time - (due - start) * film.time_base) > Fraction(1, 2000):
+            yield f"frame {number} at {float(time):.4f}, not {float(due * film.time_base):.4f}"
+        luma = large[::2, ::2]
+        if not film.sequential:
+            wanted = by_time.get(due * film.time_base)
+            if wanted is None or not same(luma, wanted):
+                yield f"frame {number} is another picture"
+            continue
+        # In the order in which the decoder gives them.
+        while place < len(given) and not same(luma, given[place][1]):
+            place += 1
+        if place == len(given):
+            yield f"frame {number} is no picture of the film"
+        place += 1
+
+
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.shape != other.shape:
+        return True  # brought to the film's size
+    return float(np.abs(one.astype(int) - other).mean()) < SAME_PICTURE
+
+
+def pictures(path: Path) -> list[tuple[Fraction | None, np.ndarray]]:
+    """Times and luma of all that can be decoded, in order of decoding."""
+    found = []
+    with av.open(str(path), options=OPTIONS, metadata_errors="replace") as container:
+        stream = container.streams.video[0]
+        # What a decoder makes of damage depends on its threads.
+        stream.thread_type = "SLICE"
+        for packet in [*packets(container, stream), None]:
+            with suppress(FFmpegError):
+                for frame in stream.decode(packet):
+                    plane = frame.planes[0]
+                    luma = np.frombuffer(memoryview(plane), np.uint8)
+                    luma = luma.reshape(plane.height, -1)[:, : plane.width].copy()
+                    unit = frame.time_base or stream.time_base
+                    found.append((None if frame.pts is None else frame.pts * unit, luma))
+    return found
+
+
+def packets(container, *streams):
+    for other in container.streams:
+        if other not in streams:
+            other.discard = Discard.all
+    failures = 0
+    while failures < 100:
+        try:
+            for packet in container.demux(*streams):
+                failures = 0
+                if packet.size:
+                    yield packet
+            return
+        except IndexError:
+            return
+        except FFmpegError:
+            failures += 1
+
+
+def sound_faults(film: Film, output: Path, report: FilmReport):
+    """Packets of sound that the source does not have, or at another time; and those not there."""
+    source, made = sounds(film.path), sounds(output)
+    start = min(0, film.plan[0]) * film.time_base
+    known = defaultdict(list)
+    for time, content in source:
+        known[content].append(None if time is None else time - start)
+    for time, content in made:
+        near = [at is None or abs(at - time) <= IN_STEP for at in known[content]]
+        if not near:
+            yield "a packet of sound that the film does not have"
+        elif not any(near):
+            yield f"sound at {float(time):.3f} s, not {float(known[content][0] or -1):.3f}"
+    if len(made) < len(source) and not report.notes:
+        yield f"{len(made)} of {len(source)} packets of sound"
+
+
+def sounds(path: Path) -> list[tuple[Fraction | None, bytes]]:
+    with av.open(str(path), options=OPTIONS, metadata_errors="replace") as container:
+        streams = container.streams.audio
+        return [
+            (None if packet.pts is None else packet.pts * packet.time_base, bytes(packet))
+            for packet in (packets(container, *streams) if streams else ())
+        ]
+
+
+def fuzz(folder: Path, kind: str, cases: int, seed: int) -> None:
+    folder = folder / kind
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    path = good(kind, folder)
+    assert outcome(path, folder / "out.mkv").startswith("done"), kind
+    whole = path.read_bytes()
+    bad = folder / f"bad{path.suffix}"
+    for number in range(cases):
+        bad.write_bytes(damaged(whole, rng, LONGEST_CUT))
+        output = folder / f"{number}{'.mkv' if number % 2 else '.mp4'}"
+        print(f"{kind}-{number}", end=" ", flush=True)
+        print(outcome(bad, output), flush=True)
+        output.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    segments.segments.__defaults__ = (SEGMENT,)
+    for each in sys.argv[2].split(","):
+        fuzz(Path(sys.argv[1]), each, int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,27 @@
+"""Damaged films through the whole program end in an honest output or in one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.damage import run_limited
+from tests.jobs.fuzz import KINDS
+
+PROGRAM = Path(__file__).with_name("fuzz.py")
+MEMORY = 8 * 1024**3
+CASES = 10
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
+
+
+def test_damaged_films_end_in_an_honest_output_or_in_one_line(tmp_path):
+    """Longer runs are made by hand: `python tests/jobs/fuzz.py FOLDER mkv-x264,ts-x264 999 7`."""
+    done = run_limited(PROGRAM, tmp_path, ",".join(KINDS), CASES, 3, memory=MEMORY)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout[-400:]
+    said = [line.partition(" ")[2] for line in done.stdout.splitlines()]
+    assert len(said) == CASES * len(KINDS)
+    assert not [line for line in said if line.startswith("FAULT")]
+    assert said.count("refused") > 5 and said.count("done told") > CASES * len(KINDS) // 4
