@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from upscale.compare import Box, choose_crop
+from upscale.compare import Box, choose_crop, choose_difference
 from upscale.compare.crop import CROP_HEIGHT, CROP_WIDTH
 from upscale.pictures import read_picture
 
@@ -131,3 +131,43 @@ def test_the_face_of_a_real_kitten_is_chosen(data):
 def test_a_margin_ends_at_the_pictures_edges():
     assert Box(10, 80, 50, 40).grown(30, (100, 140)) == Box(0, 50, 90, 90)
     assert Box(0, 0, 100, 140).grown(64, (100, 140)) == Box(0, 0, 100, 140)
+
+
+# --- differences -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (800, 100), (960, 720), (333, 555)])
+def test_the_largest_difference_is_found_and_not_the_most_detail(dtype, x, y):
+    original = flat_with(leaves(200, 280), 460, 350, dtype)
+    changed = original.copy()
+    changed[y : y + 40, x : x + 60] = 0
+    box = choose_difference(original, [changed])
+    assert (box.width, box.height) == (CROP_WIDTH, CROP_HEIGHT) and box.lies_in((WIDTH, HEIGHT))
+    assert overlap(box, x, y, 60, 40) > 0.9
+
+
+def test_equal_pictures_show_their_middle():
+    original = flat_with(leaves(200, 280), 0, 0)
+    box = choose_difference(original, [original])
+    assert abs(box.x + box.width / 2 - WIDTH / 2) <= 8
+    assert abs(box.y + box.height / 2 - HEIGHT / 2) <= 8
+
+
+def test_all_versions_count():
+    original = flat_with(leaves(1, 1), 0, 0)
+    left, right = original.copy(), original.copy()
+    left[400:500, 100:200] += 30
+    right[400:500, 900:1000] += 20
+    assert choose_difference(original, [left, right]).x < 200
+    assert choose_difference(original, [left, right, right, right]).x > 600
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 300), (900, 5), (192, 288), (400, 288)])
+def test_a_difference_in_a_small_picture_lies_in_it(height, width):
+    original = np.zeros((height, width, 1), np.uint8)
+    changed = original.copy()
+    changed[-1, -1] = 255
+    box = choose_difference(original, [changed])
+    assert box.lies_in((width, height))
+    assert (box.width, box.height) == (min(width, CROP_WIDTH), min(height, CROP_HEIGHT))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from upscale.compare.crop import Box, choose_crop
+from upscale.compare.crop import Box, choose_crop, choose_difference
 from upscale.compare.embed import version_of_file, version_of_picture
 from upscale.compare.page import PictureSet, Version, page_parts
+from upscale.compare.report import Table, report_parts
 
 __all__ = [
     "Box",
     "PictureSet",
+    "Table",
     "Version",
     "choose_crop",
+    "choose_difference",
     "page_parts",
+    "report_parts",
     "version_of_file",
     "version_of_picture",
 ]

@@ -1,7 +1,8 @@
-"""Which part of a picture tells most about a network: the one with the most fine detail."""
+"""Which part of a picture tells most: that with the most fine detail, or the most difference."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,8 +53,34 @@ def choose_crop(pixels: NDArray[Any], alpha: NDArray[Any] | None = None) -> Box:
     height, width = pixels.shape[:2]
     if width * height <= 2 * CROP_WIDTH * CROP_HEIGHT:
         return Box(0, 0, width, height)
+    return _window(_detail(pixels, alpha), width, height)
+
+
+def choose_difference(pixels: NDArray[Any], versions: Sequence[NDArray[Any]]) -> Box:
+    """Return the window of 288x192 pixels where versions differ most; all of what is smaller.
+
+    The squared difference of the brightness, averaged over 2x2 pixels first, is summed over the
+    versions. Among equals the window nearest to the centre is taken.
+
+    Args:
+        pixels: (H, W, 1 or 3), uint8, uint16, or float32 in [0, 1].
+        versions: Others of that height and width.
+    """
+    height, width = pixels.shape[:2]
+    rows, columns = (max(1, side // _CELL) for side in pixels.shape[:2])
+    cells = np.zeros((rows, columns))
+    for first in range(0, rows, _BAND_CELLS):
+        last = min(rows, first + _BAND_CELLS)
+        band = slice(first * _CELL, last * _CELL)
+        original = _halved(pixels[band])
+        for version in versions:
+            cells[first:last] += _cell_sums(np.square(_halved(version[band]) - original), columns)
+    return _window(cells, width, height)
+
+
+def _window(cells: NDArray[np.float64], width: int, height: int) -> Box:
+    """The window with the largest sum of cells."""
     wide, high = min(width, CROP_WIDTH), min(height, CROP_HEIGHT)
-    cells = _detail(pixels, alpha)
     sums = _window_sums(cells, max(1, wide // _CELL), max(1, high // _CELL))
     row, column = _best(sums)
     return Box(min(column * _CELL, width - wide), min(row * _CELL, height - high), wide, high)

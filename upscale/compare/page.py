@@ -45,8 +45,8 @@ def page_parts(title: str, sets: Iterable[PictureSet]) -> Iterator[bytes]:
     its Content-Security-Policy names the two by their hashes, so that no name of a file, whatever
     it holds, can become code.
     """
-    style, script = _resource("page.css"), _resource("page.js")
-    frame = Template(_resource("page.html")).substitute(
+    style, script = resource("page.css"), resource("page.js")
+    frame = Template(resource("page.html")).substitute(
         policy=escape(_policy(style, script)),
         title=escape(title),
         style=style,
@@ -55,37 +55,39 @@ def page_parts(title: str, sets: Iterable[PictureSet]) -> Iterator[bytes]:
     )
     # The title is escaped, so that only the frame itself can hold the mark.
     before, _, after = frame.partition(_PLACE)
-    yield _encoded(before)
+    yield encoded(before)
     for one in sets:
         yield from _set_parts(one)
-    yield _encoded(after)
+    yield encoded(after)
 
 
 _PLACE = "<!-- sets -->"
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """Return a text that lies beside this module."""
     return files("upscale.compare").joinpath(name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:
     """A Content-Security-Policy that allows this style, this script and embedded pictures."""
     return (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {source_hash(style)}; "
+        f"script-src {source_hash(script)}; base-uri 'none'; form-action 'none'"
     )
 
 
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(_encoded(text)).digest()
+def source_hash(text: str) -> str:
+    """Return what a Content-Security-Policy names a style or a script by."""
+    digest = hashlib.sha256(encoded(text)).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def _set_parts(one: PictureSet) -> Iterator[bytes]:
-    yield _encoded(f'<section data-name="{escape(one.name)}">\n')
+    yield encoded(f'<section data-name="{escape(one.name)}">\n')
     for version in one.versions:
         width, height = version.size
-        yield _encoded(
+        yield encoded(
             f'<img alt="{escape(version.label)}" data-note="{escape(version.note)}" '
             f'width="{width}" height="{height}" src="data:{escape(version.media_type)};base64,'
         )
@@ -94,6 +96,6 @@ def _set_parts(one: PictureSet) -> Iterator[bytes]:
     yield b"</section>\n"
 
 
-def _encoded(text: str) -> bytes:
+def encoded(text: str) -> bytes:
     """UTF-8; halves of characters, which names of files can hold, become question marks."""
     return text.encode("utf-8", "replace")

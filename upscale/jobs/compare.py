@@ -146,7 +146,7 @@ def _match_folders(folders: Sequence[Path]) -> Matched:
     inputs = {os.path.realpath(folder) for folder in folders}
     left = [_pictures_in(folder, inputs) for folder in folders]
     sets: list[FileSet] = []
-    for shorten in (str, _without_our_suffix):
+    for shorten in (str, without_our_suffix):
         groups = [_grouped(paths, shorten) for paths in left]
         common = [key for key in groups[0] if all(key in group for group in groups)]
         sets += [FileSet(key, tuple(p for group in groups for p in group[key])) for key in common]
@@ -157,7 +157,8 @@ def _match_folders(folders: Sequence[Path]) -> Matched:
     )
 
 
-def _without_our_suffix(key: str) -> str:
+def without_our_suffix(key: str) -> str:
+    """Return a name without what our default names add: `photo` of `photo_x4`."""
     return _ADDED_BY_US.sub("", key)
 
 

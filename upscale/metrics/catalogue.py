@@ -38,11 +38,11 @@ class Resources:
 
     Attributes:
         folder: Of files that the user has got, or None.
-        device: Where they run, as `cpu` or `cuda:0`.
+        device: Gives where they run, as `cpu` or `cuda:0`; asked once their files are found.
     """
 
     folder: Path | None = None
-    device: str = "cpu"
+    device: Callable[[], str] = lambda: "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Metric:
         title: What tables call it.
         paired: Whether it needs a reference.
         better: What is better of two figures.
+        digits: After the point, that tables show.
         implementation: Which one this is.
         load: Makes it ready; raises DependencyError where something is missing, and
             CheckpointError where a file is not what it should be.
@@ -63,6 +64,7 @@ class Metric:
     title: str
     paired: bool
     better: Literal["more", "less"]
+    digits: int
     implementation: str
     load: Callable[[Resources], Measure]
 
@@ -170,7 +172,7 @@ def _lpips(
         files = trunk.find(resources), weights.find(resources)
         from upscale.metrics.perceptual import load_lpips
 
-        return _of_pair(load_lpips(network, *files, resources.device))
+        return _of_pair(load_lpips(network, *files, resources.device()))
 
     return load
 
@@ -179,14 +181,14 @@ def _dists(resources: Resources) -> Measure:
     files = _VGG16.find(resources), _DISTS.find(resources)
     from upscale.metrics.perceptual import load_dists
 
-    return _of_pair(load_dists(*files, resources.device))
+    return _of_pair(load_dists(*files, resources.device()))
 
 
 def _st_lpips(resources: Resources) -> Measure:
     file = _ST_LPIPS.find(resources)
     from upscale.metrics.perceptual import load_st_lpips
 
-    return _of_pair(load_st_lpips(file, resources.device))
+    return _of_pair(load_st_lpips(file, resources.device()))
 
 
 _METRICS = (
@@ -195,6 +197,7 @@ _METRICS = (
         title="PSNR",
         paired=True,
         better="more",
+        digits=2,
         implementation="own; all channels, in dB",
         load=lambda resources: _of_pair(psnr),
     ),
@@ -203,6 +206,7 @@ _METRICS = (
         title="PSNR-Y",
         paired=True,
         better="more",
+        digits=2,
         implementation="own; BT.601 luma of 16 to 235, as MATLAB's rgb2ycbcr, in dB",
         load=lambda resources: _of_pair(_luma(psnr)),
     ),
@@ -211,6 +215,7 @@ _METRICS = (
         title="SSIM",
         paired=True,
         better="more",
+        digits=4,
         implementation="own; Wang 2004, 11x11 Gaussian of 1.5, whole windows, mean of channels",
         load=lambda resources: _of_pair(ssim),
     ),
@@ -219,6 +224,7 @@ _METRICS = (
         title="SSIM-Y",
         paired=True,
         better="more",
+        digits=4,
         implementation="own; the same on BT.601 luma",
         load=lambda resources: _of_pair(_luma(ssim)),
     ),
@@ -227,6 +233,7 @@ _METRICS = (
         title="LPIPS",
         paired=True,
         better="less",
+        digits=4,
         implementation="own code, weights of lpips 0.1, AlexNet",
         load=_lpips("alexnet", _ALEXNET, _LPIPS_ALEXNET),
     ),
@@ -235,6 +242,7 @@ _METRICS = (
         title="LPIPS-VGG",
         paired=True,
         better="less",
+        digits=4,
         implementation="own code, weights of lpips 0.1, VGG16",
         load=_lpips("vgg16", _VGG16, _LPIPS_VGG16),
     ),
@@ -243,6 +251,7 @@ _METRICS = (
         title="DISTS",
         paired=True,
         better="less",
+        digits=4,
         implementation="own code, weights of DISTS-pytorch, VGG16; pictures are not shrunk first",
         load=_dists,
     ),
@@ -251,6 +260,7 @@ _METRICS = (
         title="ST-LPIPS",
         paired=True,
         better="less",
+        digits=4,
         implementation="own code, weights of stlpips-pytorch 0.0.2, AlexNet; this is not LPIPS",
         load=_st_lpips,
     ),
@@ -259,6 +269,7 @@ _METRICS = (
         title="NIQE",
         paired=False,
         better="less",
+        digits=3,
         implementation="own; on luma as basicsr's, with the parameters of the release",
         load=_of_one(niqe),
     ),
@@ -267,6 +278,7 @@ _METRICS = (
         title="BRISQUE",
         paired=False,
         better="less",
+        digits=2,
         implementation="own; as the release in C++, with its model of the LIVE database",
         load=_of_one(brisque),
     ),
@@ -275,6 +287,7 @@ _METRICS = (
         title="PIQE",
         paired=False,
         better="less",
+        digits=2,
         implementation="own; as MATLAB's piqe",
         load=_of_one(piqe),
     ),

@@ -1,0 +1,443 @@
+"""`upscale eval`: how good pictures are, and which network makes the best ones."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from upscale.cli.parameters import Verbose
+from upscale.cli.session import Action, Session
+from upscale.errors import ExitCode, PictureError, UpscaleError, UsageError
+
+if TYPE_CHECKING:
+    from training.treatment import Draws
+    from upscale.cli.figures import Outputs
+    from upscale.jobs import JobResult, ModelFacts
+    from upscale.jobs.evaluate import Ready
+    from upscale.jobs.subjects import Subject
+
+DEFAULT_CHAIN = "classical"
+_BICUBIC = "bicubic"
+_RECIPES = (".yaml", ".yml")
+_MEASURED, _SHOWN = "What is measured", "What is shown"
+
+
+class _FilesFirst(TyperGroup):
+    """A group whose first argument, where it is no command, is an input of `files`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["files", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", cls=_FilesFirst)
+
+Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", metavar="A,B,C", rich_help_panel=_MEASURED, show_default=False,
+                 help="As psnr-y,niqe; see upscale eval metrics. Default: all that there are."),
+]  # fmt: skip
+Border = Annotated[
+    int,
+    typer.Option("--border", metavar="N", min=0, rich_help_panel=_MEASURED,
+                 help="Pixels on every side that do not count; papers take the scale."),
+]  # fmt: skip
+MetricFiles = Annotated[
+    Path | None,
+    typer.Option("--metric-files", metavar="FOLDER", envvar="UPSCALE_METRIC_FILES",
+                 show_envvar=False, rich_help_panel=_MEASURED, show_default=False,
+                 help="Where the networks of LPIPS and DISTS are; they are not downloaded."),
+]  # fmt: skip
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="DEVICE", envvar="UPSCALE_DEVICE", show_envvar=False,
+                 rich_help_panel=_MEASURED, help="For networks: auto, cpu, cuda, cuda:N or mps."),
+]  # fmt: skip
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="TABLE", rich_help_panel=_SHOWN, show_default=False,
+                 help="A table as .csv, too."),
+]  # fmt: skip
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="PAGE", rich_help_panel=_SHOWN, show_default=False,
+                 help="A page, too, with crops side by side where pictures differ most."),
+]  # fmt: skip
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", metavar="", rich_help_panel=_SHOWN,
+                 help="Replace the table and the page."),
+]  # fmt: skip
+Json = Annotated[
+    bool,
+    typer.Option("--json", metavar="", envvar="UPSCALE_JSON", show_envvar=False,
+                 rich_help_panel=_SHOWN, help="Print one JSON object a picture."),
+]  # fmt: skip
+
+
+@app.callback()
+def evaluate() -> None:
+    """Measure how good pictures are: upscale eval INPUT... --reference ORIGINALS.
+
+    Files and folders are measured by `files`, which need not be named. A folder that is called
+    like a command is reached with ./
+    """
+
+
+@app.command()
+def files(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT", help="Pictures, or folders, each a version of its own."),
+    ],
+    *,
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", metavar="DIR|FILE", rich_help_panel=_MEASURED,
+                     show_default=False,
+                     help="The originals, found by name (photo.png for photo_x4.png, too)."),
+    ] = None,
+    recursive: Annotated[
+        bool,
+        typer.Option("-r", "--recursive", metavar="", rich_help_panel=_MEASURED,
+                     help="Look into folders of folders."),
+    ] = False,
+    metrics: Metrics = None,
+    border: Border = 0,
+    metric_files: MetricFiles = None,
+    device: Device = "auto",
+    output: Output = None,
+    html: Html = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    verbose: Verbose = None,
+) -> Action:  # fmt: skip
+    """Measure files and folders, beside their originals or alone."""
+
+    def action(session: Session) -> int:
+        from upscale.cli.figures import Outputs, show_evaluation
+        from upscale.jobs.subjects import find_subjects
+
+        title = f"{', '.join(inputs[:3])}{' and others' if len(inputs) > 3 else ''}"
+        outputs = Outputs(as_json, output, html, title, overwrite)
+        found = find_subjects(inputs, reference, recursive=recursive)
+        folder = metric_files
+        ready = _prepare(
+            metrics, reference is not None, border=border, folder=folder, device=device
+        )
+        return show_evaluation(session, found, ready, outputs)
+
+    return action
+
+
+@app.command()
+def models(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Networks: names, or files.")
+    ],
+    *,
+    on: Annotated[
+        list[Path],
+        typer.Option("--on", metavar="DIR|FILE", rich_help_panel=_MEASURED, show_default=False,
+                     help="Good pictures; may be given several times."),
+    ],
+    degrade: Annotated[
+        str,
+        typer.Option("--degrade", metavar="CHAIN|RECIPE", rich_help_panel=_MEASURED,
+                     help="How they become small: real-esrgan, classical (bicubic), generic, or a "
+                     "recipe's .yaml."),
+    ] = DEFAULT_CHAIN,
+    scale: Annotated[
+        int | None,
+        typer.Option("-s", "--scale", metavar="N", min=1, rich_help_panel=_MEASURED,
+                     show_default=False,
+                     help="How much smaller; default: the networks' largest, or the recipe's."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", min=0, rich_help_panel=_MEASURED, show_default=False,
+                     help="Of all that is drawn; default: 0, or the recipe's."),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="FOLDER", rich_help_panel=_SHOWN, show_default=False,
+                     help="Keep all pictures there; the same command then goes on with them."),
+    ] = None,
+    metrics: Metrics = None,
+    border: Border = 0,
+    metric_files: MetricFiles = None,
+    device: Device = "auto",
+    output: Output = None,
+    html: Html = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    verbose: Verbose = None,
+) -> Action:  # fmt: skip
+    """Make good pictures small, enlarge them with networks and bicubic, and compare.
+
+    What is drawn for a picture depends on the seed and its name, so that every network gets the
+    same small pictures.
+    """
+
+    def action(session: Session) -> int:
+        from upscale.cli.figures import Outputs
+
+        title = f"{', '.join(names)} and bicubic on {', '.join(map(str, on))}"
+        outputs = Outputs(as_json, output, html, title, overwrite, kept=keep is not None)
+        outputs.check([])
+        ready = _prepare(metrics, True, border=border, folder=metric_files, device=device)
+        trial = _plan_trial(names, on, degrade, scale=scale, seed=seed, device=_first(device))
+        with _folder(keep) as folder:
+            return _compare(session, trial, folder, ready, outputs)
+
+    return action
+
+
+@app.command("metrics")
+def metrics_(
+    metric_files: MetricFiles = None, as_json: Json = False, verbose: Verbose = None
+) -> Action:
+    """List the metrics: what is better, which implementation it is, what is missing."""
+    return lambda session: _list_metrics(session, metric_files, as_json=as_json)
+
+
+def _first(devices: str) -> str:
+    """One device; UPSCALE_DEVICE may name several, which batches share."""
+    return devices.partition(",")[0]
+
+
+# --- metrics ---------------------------------------------------------------------------------
+
+
+def _prepare(
+    names: str | None, paired: bool, *, border: int = 0, folder: Path | None, device: str
+) -> Ready:
+    from upscale.jobs.evaluate import prepare
+    from upscale.metrics.catalogue import Resources
+
+    def pick() -> str:
+        from upscale.engine.device import pick_device
+
+        return str(pick_device(_first(device)))
+
+    wanted = [] if names is None else [name.strip() for name in names.split(",")]
+    return prepare(wanted, paired=paired, border=border, resources=Resources(folder, pick))
+
+
+def _list_metrics(session: Session, folder: Path | None, *, as_json: bool) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from upscale.metrics.catalogue import metrics
+
+    missing = _prepare(None, True, folder=folder, device="cpu").missing
+    table = Table("metric", "better", "of", "implementation", "here", box=None, pad_edge=False)
+    for metric in metrics().values():
+        reason = missing.get(metric.name)
+        if as_json:
+            facts = {"name": metric.name, "better": metric.better, "paired": metric.paired}
+            session.out(
+                json.dumps(facts | {"implementation": metric.implementation, "missing": reason})
+            )
+            continue
+        what = "a pair" if metric.paired else "one"
+        table.add_row(metric.name, metric.better, what, metric.implementation, reason or "yes")
+    if not as_json:
+        width = None if session.stdout.isatty() else 1000
+        console = Console(file=session.stdout, width=width, highlight=False, markup=False)
+        console.print(table)
+    return ExitCode.DONE
+
+
+# --- networks --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What is compared, found out before any work.
+
+    Attributes:
+        models: Networks as they were named, and what is known of them.
+        pictures: Good ones.
+        draws: What makes them small.
+        device: For the networks.
+    """
+
+    models: tuple[tuple[str, ModelFacts], ...]
+    pictures: tuple[Path, ...]
+    draws: Draws
+    device: str
+
+
+def _plan_trial(
+    names: Sequence[str],
+    pictures: Sequence[Path],
+    chain: str,
+    *,
+    scale: int | None,
+    seed: int | None,
+    device: str,
+) -> _Trial:
+    from training.treatment import find_draws
+    from upscale.jobs import model_facts
+
+    found = tuple((name, model_facts(name, True)) for name in dict.fromkeys(names))
+    labels = [facts.name for _, facts in found]
+    if len({*labels, _BICUBIC}) <= len(labels):
+        raise UsageError("two of the networks have one name: rename a file")
+    if scale is None and Path(chain).suffix.lower() not in _RECIPES:
+        scale = int(max(facts.scale for _, facts in found))
+    return _Trial(found, tuple(pictures), find_draws(chain, scale=scale, seed=seed), device)
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Generator[Path]:
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="upscale-eval-") as folder:
+        yield Path(folder)
+
+
+def _compare(session: Session, trial: _Trial, folder: Path, ready: Ready, outputs: Outputs) -> int:
+    from training.testset import BAD, GOOD
+    from upscale.cli.figures import show_evaluation
+    from upscale.jobs.subjects import Found, find_subjects
+
+    pictures, problems = _make_set(session, trial, folder / "set", as_json=outputs.as_json)
+    low, high = folder / "set" / BAD, folder / "set" / GOOD
+    versions = {_BICUBIC: folder / _BICUBIC}
+    _enlarge_plainly(session, low, versions[_BICUBIC], trial.draws.scale)
+    for name, facts in trial.models:
+        target = versions[facts.name] = folder / _folder_name(name, facts, kept=outputs.kept)
+        results = _enlarge(session, trial, name, low, target)
+        _tell_pace(session, facts.name, results, as_json=outputs.as_json)
+        problems += _failures(results, facts.name)
+    subjects: list[Subject] = []
+    for label, made in versions.items():
+        if made.is_dir():
+            found = find_subjects([str(made)], high, recursive=True).subjects
+            # a folder that was kept can hold pictures of other runs
+            subjects += [replace(one, version=label) for one in found if one.picture in pictures]
+    return show_evaluation(session, Found(tuple(subjects), tuple(problems)), ready, outputs)
+
+
+def _make_set(
+    session: Session, trial: _Trial, folder: Path, *, as_json: bool
+) -> tuple[set[str], list[PictureError]]:
+    """Write the good pictures and the small ones; return their names, and what has failed."""
+    from training.testset import find_pictures, write_set
+    from upscale.cli.figures import progress
+
+    draws = trial.draws
+    chain = draws.recipe.chain if isinstance(draws.recipe.chain, str) else "the recipe's steps"
+    pictures = find_pictures(trial.pictures, folder)
+    facts = {"chain": chain, "scale": draws.scale, "seed": draws.seed, "pictures": len(pictures)}
+    if as_json:
+        session.out(json.dumps({"kind": "set"} | facts))
+    else:
+        count = "1 picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
+        session.say(f"{count}, made {draws.scale} times smaller by {chain}, seed {draws.seed}")
+    problems: list[PictureError] = []
+    with progress(session, "making small", len(pictures)) as advance:
+        for _, made in write_set(folder, pictures, draws):
+            if isinstance(made, UpscaleError):
+                problems.append(PictureError(str(made)))
+            advance()
+    return set(pictures), problems
+
+
+def _enlarge_plainly(session: Session, low: Path, target: Path, scale: int) -> None:
+    from upscale.cli.figures import progress
+    from upscale.jobs.bicubic import enlarge_bicubic
+
+    sources = sorted(low.rglob("*.png"))
+    with progress(session, _BICUBIC, len(sources)) as advance:
+        for source in sources:
+            made = target / source.relative_to(low)
+            if not made.exists():
+                enlarge_bicubic(source, made, scale)
+            advance()
+
+
+def _enlarge(
+    session: Session, trial: _Trial, name: str, low: Path, target: Path
+) -> list[JobResult]:
+    """Enlarge the small pictures with a network, as far as that is not done."""
+    from upscale.cli import pictures
+    from upscale.cli.figures import progress
+    from upscale.cli.view import BatchView
+    from upscale.jobs import BatchSettings, Event, Finished, make_plan, run_batch
+    from upscale.options import (
+        EngineOptions,
+        Options,
+        OutputOptions,
+        ReportOptions,
+        RunOptions,
+        SizeOptions,
+    )
+
+    engine = EngineOptions(model=name, device=trial.device)
+    facts = dict(trial.models)[name]
+    options = Options(
+        size=SizeOptions(scale=trial.draws.scale),
+        engine=engine,
+        output=OutputOptions(output=f"{target}/", format="png", skip_existing=True),
+        run=RunOptions(recursive=True),
+    )
+    plan = make_plan([str(low)], options, facts, bytes)
+    make = partial(pictures.make_upscaler, engine, BatchView(session, ReportOptions()))
+    with progress(session, facts.name, len(plan.items)) as advance:
+
+        def listen(event: Event) -> None:
+            if isinstance(event, Finished):
+                advance()
+
+        devices = {trial.device: make}
+        return run_batch(plan, BatchSettings(), devices, listen, session.stdout.buffer)
+
+
+def _tell_pace(
+    session: Session, label: str, results: Sequence[JobResult], *, as_json: bool
+) -> None:
+    """Say how long a network took for the pictures of this run."""
+    done = [result for result in results if result.seconds is not None]
+    if not done:
+        return
+    facts = {
+        "pictures": len(done),
+        "seconds": round(sum(result.seconds or 0 for result in done), 3),
+        "device": done[0].device,
+        "precision": done[0].precision,
+    }
+    if as_json:
+        session.out(json.dumps({"kind": "network", "version": label} | facts))
+    else:
+        session.say(
+            "{}: {pictures} done in {seconds:.1f} s, {device} {precision}".format(label, **facts)
+        )
+
+
+def _failures(results: Sequence[JobResult], label: str) -> list[PictureError]:
+    """What failed, once each: a network that cannot be loaded fails for every picture."""
+    told = dict.fromkeys(result.error for result in results if result.error is not None)
+    return [PictureError(f"{label}: {error}") for error in told]
+
+
+def _folder_name(name: str, facts: ModelFacts, *, kept: bool) -> str:
+    """A folder's name that other weights of the same name do not get."""
+    from upscale.jobs.model import model_digest
+    from upscale.jobs.naming import model_label
+
+    label = model_label(facts.name)
+    return f"{label}-{model_digest(name)[:8]}" if kept else label

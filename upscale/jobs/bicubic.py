@@ -1,0 +1,26 @@
+"""The plainest enlargement, to compare networks with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from upscale.pictures import read_picture, write_file
+
+
+def enlarge_bicubic(source: Path, target: Path, scale: int) -> None:
+    """Write an 8-bit picture, its sides `scale` times as long by Pillow's bicubic filter, as PNG.
+
+    Raises:
+        PictureError: It cannot be read.
+        OutputError: The target exists, or cannot be written.
+    """
+    picture = read_picture(source)
+    size = picture.width * scale, picture.height * scale
+    image = Image.fromarray(picture.pixels.squeeze())
+    large = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    pixels = large.reshape(size[1], size[0], picture.pixels.shape[2])
+    write_file(replace(picture, pixels=pixels, alpha=None), target, format="png")
