@@ -11,6 +11,7 @@ from upscale.checkpoints import catalog, is_present
 from upscale.kernels import winograd
 from upscale.kernels.winograd import winograd_layer
 from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.models.layers import torch_layer
 from upscale.pictures import read_picture
 
 
@@ -50,6 +51,24 @@ def test_networks_give_the_same_picture_whatever_the_tile(
     whole = Upscaler(model, device="cpu", tile=0, kernels=False).upscale(picture)
     result = Upscaler(model, device="cpu", tile=tile).upscale(picture)
     assert np.abs(result - whole).max() < 1e-5
+
+
+@pytest.mark.parametrize("library", LIBRARIES[-1:])
+@pytest.mark.parametrize("spec", [RRDBSpec(blocks=1), SRVGGSpec(convolutions=2)], ids=str)
+def test_torch_computes_the_first_convolution_only(library, only, random_model, spec, monkeypatch):
+    computed = []
+
+    def recorded(layer):
+        def run(maps, residuals=(), target=None):
+            computed.append(layer.convolution.in_channels)
+            return torch_layer(layer)(maps, residuals, target)
+
+        return run
+
+    only(library)
+    monkeypatch.setattr(winograd, "torch_layer", recorded)
+    Upscaler(random_model(spec), device="cpu").upscale(np.zeros((9, 9, 3), np.uint8))
+    assert set(computed) == {3}
 
 
 def test_without_a_library_torch_computes(random_model, monkeypatch):

@@ -11,7 +11,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from ctypes import c_float, c_int64, c_void_p
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -77,6 +77,7 @@ class Library:
     functions: ctypes.CDLL
     panel: int
     team: Callable[..., object] | None
+    _scratch: threading.local = field(default_factory=threading.local)
 
     @staticmethod
     def load(capability: str) -> Library:
@@ -99,6 +100,13 @@ class Library:
         if size != ctypes.sizeof(_Job):
             raise KernelMissingError(f"{path.name} was built from other sources: install again")
         return Library(functions, functions.panel_size(), _torch_team())
+
+    def scratch(self, size: int) -> Tensor:
+        """Memory for one job of the calling thread, kept because new memory costs time."""
+        kept = getattr(self._scratch, "memory", None)
+        if kept is None or len(kept) < size:
+            kept = self._scratch.memory = torch.empty(size)
+        return kept
 
     def run(self, job: _Job, threads: int) -> None:
         """Let threads do a job, without Python's lock."""
@@ -141,13 +149,14 @@ def winograd_layer(library: Library, layer: Layer) -> LayerRun:
     """
     reference = torch_layer(layer)
     weight = layer.convolution.weight
-    if weight.dtype != torch.float32 or weight.device.type != "cpu":
+    if weight.dtype != torch.float32 or weight.device.type != "cpu" or weight.shape[1] % MULTIPLE:
         return reference
     kernel = _Kernel(library, layer)
 
     def run(
         maps: Sequence[Tensor], residuals: Sequence[Tensor] = (), target: Tensor | None = None
     ) -> Tensor:
+        maps, residuals = ([_channels_last(x) for x in each] for each in (maps, residuals))
         compute = kernel.compute if kernel.takes(maps, residuals, target) else reference
         return compute(maps, residuals, target)
 
@@ -206,10 +215,11 @@ class _Kernel:
             target = torch.empty(1, rows, columns, self._outputs).permute(0, 3, 1, 2)
         strips = -(-rows // 4) * -(-columns // 4) // STRIP + 1
         threads = min(torch.get_num_threads(), strips)
-        transformed = torch.empty(POINTS * self._weights[0, 0].numel())
-        workspace = torch.empty(threads * self._workspace_size)
+        transformed = POINTS * self._weights[0, 0].numel()
+        scratch = self._library.scratch(transformed + threads * self._workspace_size)
         job = self._job(maps, residuals, target)
-        job.transformed, job.workspace = transformed.data_ptr(), workspace.data_ptr()
+        job.transformed = scratch.data_ptr()
+        job.workspace = job.transformed + transformed * scratch.itemsize
         self._library.run(job, threads)
         return target
 
@@ -244,6 +254,12 @@ class _Kernel:
         """Rows and columns of the output."""
         enlarge, edge = self._layer.enlarge, 2 * self._layer.padding - 2
         return source.shape[2] * enlarge + edge, source.shape[3] * enlarge + edge
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    if tensor.stride(1) == 1:
+        return tensor
+    return tensor.contiguous(memory_format=torch.channels_last)
 
 
 def _map(tensor: Tensor) -> _Map:
