@@ -144,14 +144,15 @@ def packets(container, *streams):
     while failures < 100:
         try:
             for packet in container.demux(*streams):
-                failures = 0
                 if packet.size:
+                    failures = 0
                     yield packet
-            return
         except IndexError:
             return
         except FFmpegError:
-            failures += 1
+            pass
+        # A packet that lies behind the end looks like the end of the file.
+        failures += 1 if container.format.name.startswith("mov,") else 100
 
 
 def sound_faults(film: Film, output: Path, report: FilmReport):

@@ -292,3 +292,18 @@ def test_a_film_that_shrank_meanwhile_is_not_complete(tmp_path):
     reading = read_frames(film)
     count = len(list(reading))
     assert not reading.report.complete and count + len(reading.report.lost) == 50
+
+
+def test_a_packet_that_lies_behind_the_end_is_missed_where_it_should_be(tmp_path):
+    """All others come, though the file seems to end there."""
+    clip = Clip(even(40), options={"x264-params": "keyint=10:qp=0:bframes=2"}, sound=True)
+    path = make(clip, tmp_path / "clip.mp4")
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"stco", content.index(b"vide")) + 12 + 4 * 30
+    content[entry : entry + 4] = b"\x7f\xff\xff\xff"
+    path.write_bytes(content)
+    film = probe(path)
+    assert film.doubts == ("1 packets are missing",)
+    (lost,) = film.lost
+    assert abs(lost - 30 * 512) <= 2 * 512
+    assert len(list(read_frames(film))) >= 37

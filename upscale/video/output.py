@@ -422,7 +422,8 @@ def _shape_to_add(film: Film, encoder: Encoder, source: InputContainer) -> Fract
 
 def _enlarged(matrix: Sequence[int], ratio: float) -> list[int]:
     """A display matrix whose shift, in pixels, fits an enlarged picture."""
-    return [*matrix[:6], round(matrix[6] * ratio), round(matrix[7] * ratio), matrix[8]]
+    across, down = (max(-(2**31), min(round(shift * ratio), 2**31 - 1)) for shift in matrix[6:8])
+    return [*matrix[:6], across, down, matrix[8]]
 
 
 def _attachment(film: Film, index: int) -> tuple[str, str, bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -75,7 +75,7 @@ def demuxed(container: InputContainer, stream: VideoStream) -> tuple[Timing, boo
             found.note(packet, stream)
     plan = sorted(time for time in found.times if time is not None)
     broken = promised.broken(found.count)
-    lost = promised.missing(found.count, plan[-1] if plan else 0)
+    lost = promised.missing(found.stored, plan[0] if plan else 0)
     if not _reliable(found.times, plan) or _only_stored(container, stream, found.times):
         return Timing((), lost=lost, doubts=broken), False
     doubts = (*broken, *found.doubts(), *_gaps(container, stream, plan))
@@ -90,6 +90,7 @@ class _Packets:
     """What the packets of a film say."""
 
     times: list[int | None] = field(default_factory=list[int | None])
+    stored: set[int | None] = field(default_factory=set[int | None])
     keys: list[int] = field(default_factory=list[int])
     count: int = 0
     corrupt: int = 0
@@ -99,6 +100,7 @@ class _Packets:
     def note(self, packet: Packet[Any], stream: VideoStream) -> None:
         """Take in a packet of the film."""
         self.count += 1
+        self.stored.add(packet.dts)
         self.corrupt += packet.is_corrupt
         codec = stream.codec_context.codec.canonical_name
         if packet.is_discard or not shows_frame(codec, packet):
@@ -151,11 +153,16 @@ class _Promise:
         missing = len(self._index) - packets
         return (f"{missing} packets are missing",) if self._index and missing > 0 else ()
 
-    def missing(self, packets: int, last: int) -> tuple[int, ...]:
-        """About when the packets would come that the file does not hold, the last of which is."""
-        # The index tells when they would be decoded, which is some frames earlier.
-        later = last - self._index[packets - 1] if 0 < packets <= len(self._index) else 0
-        return tuple(sorted(time + later for time in self._index[packets:]))
+    def missing(self, stored: Container[int | None], first: int) -> tuple[int, ...]:
+        """About when the frames would come whose packets the file does not hold.
+
+        Args:
+            stored: When the packets that it holds are decoded, which the index tells of all.
+            first: When the first frame comes.
+        """
+        return tuple(
+            sorted(time + first - self._index[0] for time in self._index if time not in stored)
+        )
 
 
 def decoded(
