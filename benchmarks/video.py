@@ -80,6 +80,10 @@ class Repeater:
         time.sleep(self._sleep)
         return F.interpolate(picture, scale_factor=SCALE)
 
+    def settle_tile(self, width: int, height: int, tile: int | None = None) -> int:
+        """There are no tiles."""
+        return 0
+
 
 def upscaler_of(network: str) -> FrameUpscaler:
     """The engine, or what stands in for it, warm."""
@@ -169,6 +173,10 @@ class TimedNetwork:
         result = self._inner.run_tensor(picture, size=size)
         self._stages.left = time.perf_counter()
         return result
+
+    def settle_tile(self, width: int, height: int, tile: int | None = None) -> int:
+        """As the engine's."""
+        return self._inner.settle_tile(width, height, tile)
 
 
 def timed_enlarger(stages: Stages) -> type[FrameEnlarger]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from upscale.engine import memory
 from upscale.engine import upscaler as module
 from upscale.engine.loading import Model
 from upscale.engine.memory import Planes
@@ -362,3 +363,18 @@ def test_a_tensor_stays_where_it_lies(random_model):
     here, there = upscaler.run_tensor(picture), upscaler.run_tensor(picture.cuda())
     assert not here.is_cuda and there.is_cuda
     assert torch.equal(here, there.cpu())
+
+
+def test_a_settled_tile_stays_whatever_the_memory_says(monkeypatch):
+    upscaler = Upscaler("realesr-animevideov3", device="cpu")
+    tile = upscaler.settle_tile(300, 200)
+    assert tile >= 32
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1 << 20)
+    assert upscaler.settle_tile(300, 200) == tile
+    assert upscaler.run(np.zeros((40, 48, 3), np.uint8)).report.tile == tile
+
+
+@pytest.mark.parametrize(("asked", "settled"), [("auto", 96), (64, 64), (0, 0)])
+def test_only_an_automatic_tile_is_settled_by_others(asked, settled):
+    upscaler = Upscaler("realesr-animevideov3", device="cpu", tile=asked)
+    assert upscaler.settle_tile(300, 200, 96) == settled

@@ -24,8 +24,11 @@ class Doubling:
 
     device = torch.device("cpu")
 
-    def __init__(self, fail_at: int | None = None, error: BaseException | None = None):
+    def __init__(
+        self, fail_at: int | None = None, error: BaseException | None = None, tile: int = 256
+    ):
         self.runs = 0
+        self.tile = tile
         self._fail_at, self._error = fail_at, error
 
     def run_tensor(self, picture, *, size=None):
@@ -33,6 +36,10 @@ class Doubling:
             raise self._error
         self.runs += 1
         return picture.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : size[1], : size[0]]
+
+    def settle_tile(self, width, height, tile=None):
+        self.tile = self.tile if tile is None else tile
+        return self.tile
 
 
 def doubled(size):
@@ -134,6 +141,15 @@ def test_a_source_that_vanishes_leaves_work_that_can_be_taken_up(tmp_path, monke
 def decoded(path):
     film = probe(path)
     return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(film)]
+
+
+def test_a_run_that_goes_on_has_the_tile_of_the_one_before(tmp_path):
+    source, output = make_kind("vfr", tmp_path), tmp_path / "out.mkv"
+    with pytest.raises(MemoryError):
+        upscale(source, output, Doubling(20, MemoryError(), tile=192))
+    others = Doubling(tile=256), Doubling(tile=64)
+    upscale(source, output, *others)
+    assert [each.tile for each in others] == [192, 192]
 
 
 def test_two_devices_share_the_segments(tmp_path, monkeypatch):

@@ -190,6 +190,28 @@ def test_another_choice_of_frames_is_another_work(output):
         pass
 
 
+def test_what_was_settled_stays_until_it_is_settled_anew(output):
+    with Work(output, TIMES, IDENTITY) as work:
+        assert work.settle("tile", lambda known: 256 if known is None else 1) == 256
+    with Work(output, TIMES, IDENTITY) as work:
+        assert work.settle("tile", lambda known: known) == 256
+        assert work.settle("tile", lambda known: 64) == 64
+    with Work(output, TIMES, IDENTITY) as work:
+        assert work.settle("tile", lambda known: known) == 64
+    with Work(output, TIMES, IDENTITY, restart=True) as work:
+        assert work.settle("tile", lambda known: known or 0) == 0
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"identity": 1}', '{"a": "b"}'])
+def test_a_manifest_that_says_nothing_is_begun_anew(content, output):
+    with Work(output, TIMES, IDENTITY) as work:
+        do(work)
+        manifest = work.folder / "manifest.json"
+    manifest.write_text(content)
+    with Work(output, TIMES, IDENTITY) as work:
+        assert len(work.to_do) == len(work.segments)
+
+
 def test_two_runs_do_not_share_a_folder(output):
     with (
         Work(output, TIMES, IDENTITY),
@@ -298,7 +320,7 @@ def test_killed_work_that_is_taken_up_again_has_the_same_frames(codec, tmp_path)
         assert len(ours) == len(LONG)
         assert ours == theirs
         manifest = json.loads((second.folder / "manifest.json").read_text())
-        assert manifest["model"] == "animevideov3"
+        assert manifest["identity"]["model"] == "animevideov3"
 
 
 LIMITED = """

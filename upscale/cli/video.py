@@ -226,6 +226,7 @@ def _upscalers(session: Session, options: Options) -> tuple[list[Upscaler], dict
         "model": model_digest(engine.model),
         "precision": ", ".join(sorted({one.precision_name for one in made})),
         "kind of device": ", ".join(sorted({one.device_name.partition(":")[0] for one in made})),
+        "kernels": ", ".join(sorted({one.kernels_name for one in made})),
         "options of the network": f"tta {engine.tta}, denoise {engine.denoise}",
     }
     return made, identity

@@ -195,6 +195,13 @@ class Upscaler:
         return str(self._device)
 
     @property
+    def kernels_name(self) -> str:
+        """What computes convolutions: `torch`, or the compiled kernels and for which CPUs."""
+        if self._layer_maker() is torch_layer:
+            return "torch"
+        return f"compiled, {torch.backends.cpu.get_cpu_capability()}"
+
+    @property
     def precision_name(self) -> str:
         """The precision, as `--precision` spells it."""
         return precision_name(self._dtype)
@@ -271,6 +278,33 @@ class Upscaler:
             return result
         with computing_on(self._device):
             return resize_tensor(result, *wanted).clamp_(0, 1)
+
+    def settle_tile(self, width: int, height: int, tile: int | None = None) -> int:
+        """Compute pictures of one size with one tile from now on; `auto` asks the memory each time.
+
+        Sums of different tiles may be rounded differently, by a few units of the last place. A
+        film that is gone on with on another day is to have the same bits.
+
+        Args:
+            width: of the pictures.
+            height: the same.
+            tile: what `auto` shall stand for; None asks the memory now.
+
+        Returns:
+            The tile in picture pixels, 0 for none: one that was asked for by number stays.
+        """
+        if self._tile is None:
+            self._tile = self._automatic_tile(width, height) if tile is None else tile
+        return self._tile
+
+    def _automatic_tile(self, width: int, height: int) -> int:
+        if not self._model.staged:
+            return BLENDED_TILE
+        side = self._model.unshuffle
+        dtype = self._precisions()[0]
+        rows, columns = -(-height // side), -(-width // side)
+        stages = self._stages(dtype)
+        return side * automatic_tile(stages, rows, columns, dtype.itemsize, self._device)
 
     def _check_channels(self, channels: int) -> None:
         if self._model.channels == 1 and channels != 1:

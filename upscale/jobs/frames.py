@@ -32,6 +32,10 @@ class FrameUpscaler(Protocol):
         """Enlarge (1, C, H, W) to `size` = (width, height); see `Upscaler.run_tensor`."""
         ...
 
+    def settle_tile(self, width: int, height: int, tile: int | None = None) -> int:
+        """Compute all frames with one tile; see `Upscaler.settle_tile`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedFrame:

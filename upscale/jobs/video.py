@@ -166,6 +166,7 @@ def run_film(
         for line in streams.lost:
             tell(line)
         report.notes += streams.lost
+        _settle_tile(job.film, work, upscalers)
         _enlarge(job, work, upscalers, report, progress)
         joined = join(
             job.output,
@@ -184,6 +185,14 @@ def run_film(
     report.frames = joined.frames
     report.seconds = perf_counter() - began
     return report
+
+
+def _settle_tile(film: Film, work: Work, upscalers: Sequence[FrameUpscaler]) -> None:
+    """Have all frames computed with one tile, in this run and in those that go on from it."""
+    first, *others = upscalers
+    tile = work.settle("tile", lambda tile: first.settle_tile(film.width, film.height, tile))
+    for other in others:
+        other.settle_tile(film.width, film.height, tile)
 
 
 def _enlarge(

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +176,7 @@ class Work:
         self._identity = {**identity, "choice of frames": plan}
         self._restart = restart
         self._entries: dict[int, Entry] = {}
+        self._settled: dict[str, int] = {}
         self._lock = FileLock(self.folder / _LOCK)
 
     def __enter__(self) -> Self:
@@ -219,6 +220,23 @@ class Work:
             tuple(time for entry in self._finished() for time in entry.damaged),
             tuple(time for entry in self._finished() for time in entry.resized),
         )
+
+    def settle(self, name: str, choose: Callable[[int | None], int]) -> int:
+        """Settle something on which bits depend, for this run and those that go on from it.
+
+        Args:
+            name: Of it.
+            choose: Is given what was settled before, or None, and returns what holds from now on.
+
+        Raises:
+            OutputError: It cannot be written down.
+        """
+        value = choose(self._settled.get(name))
+        if value != self._settled.get(name):
+            self._settled[name] = value
+            with self._failures():
+                self._write_manifest()
+        return value
 
     def path_for(self, segment: Segment) -> Path:
         """Where a segment is to be written before it is finished."""
@@ -289,10 +307,10 @@ class Work:
         if self._restart:
             self._clear()
         manifest = self.folder / _MANIFEST
-        known = _manifest(manifest)
+        known, self._settled = _manifest(manifest)
         if known is None:
             self._clear()
-            _write_whole(manifest, json.dumps(self._identity, indent=1))
+            self._write_manifest()
         elif known != self._identity:
             changed = [
                 name
@@ -308,6 +326,10 @@ class Work:
             for entry in _journal(self.folder / _JOURNAL)
             if self._is_whole(entry)
         }
+
+    def _write_manifest(self) -> None:
+        content = {"identity": self._identity, "settled": self._settled}
+        _write_whole(self.folder / _MANIFEST, json.dumps(content, indent=1))
 
     def _is_whole(self, entry: Entry) -> bool:
         """Whether a segment is what the journal says."""
@@ -383,11 +405,13 @@ def _write_whole(path: Path, text: str) -> None:
     _sync_folder(path.parent)
 
 
-def _manifest(path: Path) -> dict[str, str] | None:
+def _manifest(path: Path) -> tuple[dict[str, str] | None, dict[str, int]]:
+    """What a folder's work depends on and what was settled for it; None where nothing is known."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content["identity"]), dict(content["settled"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None, {}
 
 
 def _append(path: Path, entry: Entry) -> None:
