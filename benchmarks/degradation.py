@@ -108,8 +108,8 @@ class Official:
         )
         return np.pad(found, (21 - size) // 2)
 
-    def whole(self, images: Tensor, *, sharpening: bool = True) -> Tensor:
-        """Kernels and `feed_data`, without the pool."""
+    def whole(self, images: Tensor, *, sharpening: bool = True) -> SimpleNamespace:
+        """Kernels and `feed_data`, without the pool: `lq`, `gt` and `gt_usm`."""
         first, second = BlurStep(), BlurStep(sigma=(0.2, 1.5))
         final = BlurStep(sinc=1, large_cutoff=first.small_cutoff)
         feeding = SimpleNamespace(
@@ -124,7 +124,7 @@ class Official:
         kernels = [self.kernels(len(images), step) for step in (first, second, final)]
         data = {"gt": images, **dict(zip(names, kernels, strict=True))}
         self.model.RealESRGANModel.feed_data(feeding, data)
-        return feeding.lq
+        return feeding
 
 
 def ours_whole(settings: DegradationSettings, images: Tensor, rng: np.random.Generator) -> None:
