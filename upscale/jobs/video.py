@@ -115,17 +115,13 @@ def plan_film(
         OutputError: The output exists, or cannot hold what is wanted.
         UsageError: An option of the encoder is wrong.
     """
-    if output.exists() and source.exists() and output.samefile(source):
-        raise OutputError(f"{shown(output)}: is the input itself; give another output")
-    refuse_existing(output, overwrite=settings.overwrite)
+    refuse_target(source, output, overwrite=settings.overwrite)
     film = probe(source, max_pixels=settings.max_pixels or DEFAULT_MAX_PIXELS)
-    times = tuple(_wanted(film, settings))
-    if not times:
-        raise VideoError(f"{shown(source)}: has no frame between --start and --end")
-    size = _fitting(film, size_of((film.width, film.height)))
+    times = wanted_times(film, settings)
+    size = fitting_size(film, size_of((film.width, film.height)))
     encoder = encoder_for(film, settings.encoding, output, size)
     span = _span(film, times)
-    notes = (*_notes(film, settings), *encoder.notes)
+    notes = (*notes_on(film, settings), *encoder.notes)
     if film.timecode is not None and times[0] != film.plan[0]:
         film = replace(film, timecode=None)
         notes = (*notes, "the timecode is left out, since it is that of the film's first frame")
@@ -234,8 +230,30 @@ def _note_flaws(job: FilmJob, work: Work, report: FilmReport) -> None:
     report.damaged, report.resized = seconds(work.flaws.damaged), seconds(work.flaws.resized)
 
 
+def refuse_target(source: Path, output: Path, *, overwrite: bool) -> None:
+    """Refuse an output that is the source, or must not be written.
+
+    Raises:
+        OutputError: It is one of these.
+    """
+    if output.exists() and source.exists() and output.samefile(source):
+        raise OutputError(f"{shown(output)}: is the input itself; give another output")
+    refuse_existing(output, overwrite=overwrite)
+
+
+def wanted_times(film: Film, settings: FilmSettings) -> tuple[int, ...]:
+    """Times of the frames that are asked for.
+
+    Raises:
+        VideoError: There is none.
+    """
+    times = tuple(_wanted(film, settings))
+    if not times:
+        raise VideoError(f"{shown(film.path)}: has no frame between --start and --end")
+    return times
+
+
 def _wanted(film: Film, settings: FilmSettings) -> Iterator[int]:
-    """Times of the frames that are asked for."""
     count = 0
     for time in film.plan:
         seconds = time * film.time_base
@@ -260,7 +278,7 @@ def _span(film: Film, times: tuple[int, ...]) -> Span | None:
     return Span(times[0] * film.time_base, end)
 
 
-def _fitting(film: Film, size: tuple[int, int]) -> tuple[int, int]:
+def fitting_size(film: Film, size: tuple[int, int]) -> tuple[int, int]:
     """A size whose halves are whole where chroma is stored in halves."""
     steps = 1 << film.planes.chroma_across, 1 << film.planes.chroma_down
     width, height = (
@@ -269,7 +287,8 @@ def _fitting(film: Film, size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def _notes(film: Film, settings: FilmSettings) -> Iterator[str]:
+def notes_on(film: Film, settings: FilmSettings) -> Iterator[str]:
+    """What is to be known of a film before work on it, a line each."""
     yield from film.doubts
     if film.open_end:
         yield "its container does not tell whether it is whole; a missing end would not be seen"
