@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -94,6 +96,41 @@ def test_few_frames_are_in_memory_however_slow_the_encoder(tmp_path, monkeypatch
     monkeypatch.setattr(work_on, "SegmentWriter", Slow)
     upscale(make_kind("bframes", tmp_path), tmp_path / "out.mkv", enlarged)
     assert len(most) == 50 and max(most) <= work_on._FRAMES_BEHIND + 2
+
+
+@pytest.mark.parametrize("count", [40, 160])
+def test_frames_alive_at_once_do_not_grow_with_the_film(count, tmp_path, monkeypatch):
+    """Small ones and large ones, while the encoder lags as far behind as it can."""
+    enlarged, frames, alive = Doubling(), [], []
+    lagging = work_on._FRAMES_BEHIND + 1  # the end of a segment takes a place, too
+
+    class Watched(work_on.FrameEnlarger):
+        def load(self, frame):
+            frames.append(weakref.ref(frame.planes[0]))
+            return super().load(frame)
+
+        def enlarge(self, frame):
+            made = super().enlarge(frame)
+            frames.append(weakref.ref(made.planes._planes[0]))
+            return made
+
+    class Lagging(work_on.SegmentWriter):
+        written = 0
+
+        def write(self, frame):
+            for _ in range(60_000):
+                if enlarged.runs >= min(Lagging.written + lagging, count):
+                    break
+                time.sleep(0.001)
+            alive.append(sum(each() is not None for each in frames))
+            super().write(frame)
+            Lagging.written += 1
+
+    monkeypatch.setattr(work_on, "FrameEnlarger", Watched)
+    monkeypatch.setattr(work_on, "SegmentWriter", Lagging)
+    upscale(make(Clip(even(count)), tmp_path / "in.mp4"), tmp_path / "out.mkv", enlarged)
+    assert len(alive) == count and len(frames) == 2 * count
+    assert lagging <= max(alive) <= work_on._FRAMES_AHEAD + work_on._FRAMES_BEHIND + 6
 
 
 def test_damaged_frames_are_reported_also_by_a_run_that_goes_on(tmp_path):
