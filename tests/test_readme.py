@@ -87,6 +87,17 @@ def test_every_film_example_runs(desk):
     assert [len(probe(desk / name).plan) for name in ("large.mp4", "trial.mkv")] == [12, 5]
 
 
+def test_every_example_of_measuring_runs(desk):
+    for folder in ("big", "originals", "photos"):
+        (desk / folder).mkdir()
+        shutil.copy(desk / "photo.jpg", desk / folder / "one.jpg")
+    for line in block("measuring").splitlines():
+        done = run(line, desk)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert "PSNR" in done.stdout and "one" in done.stdout
+    assert (desk / "page.html").is_file() and (desk / "table.csv").is_file()
+
+
 def test_the_library_example_runs(desk):
     code = block("library").replace('"realesrgan-x4plus"', f'"{SMALL_MODEL}"')
     command = [sys.executable, "-c", code]
