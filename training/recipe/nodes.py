@@ -216,6 +216,14 @@ def compose(text: bytes | str, name: str) -> Place:
     return Place(node, "", node.start_mark)
 
 
+def dump(value: Any) -> str:  # noqa: ANN401  # nested as in YAML
+    """Write what `Place.plain` returns, as `compose` reads it."""
+    return yaml.dump(
+        value, Dumper=Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True,
+        width=100,
+    )  # fmt: skip
+
+
 def place_of(value: Any, mark: yaml.Mark) -> Place:  # noqa: ANN401  # nested as in YAML
     """Make a place of places and plain values in dictionaries and lists; what is None is left out.
 

@@ -7,10 +7,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from training.degradation.steps import STEPS
-from training.recipe.nodes import Dumper
+from training.recipe.nodes import dump
 from training.recipe.settings import Recipe
 
 _NAME_OF: dict[type, str] = {kind: name for name, kind in STEPS.items()}
@@ -23,10 +21,7 @@ def to_yaml(recipe: Recipe, *, bare: bool = False) -> str:
         recipe: with absolute paths, if it shall mean the same wherever the text is put.
         bare: write paths without their folders, for text that is given away.
     """
-    return yaml.dump(
-        _plain(recipe, bare), Dumper=Dumper, sort_keys=False, default_flow_style=None,
-        allow_unicode=True, width=100,
-    )  # fmt: skip
+    return dump(_plain(recipe, bare))
 
 
 def _plain(value: Any, bare: bool) -> Any:  # noqa: ANN401  # whatever settings hold

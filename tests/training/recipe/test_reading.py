@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -21,7 +23,7 @@ from training.recipe.settings import (
     SRVGGSettings,
     Stage,
 )
-from upscale.errors import TrainingError, UsageError
+from upscale.errors import DependencyError, TrainingError, UsageError
 from upscale.metrics.catalogue import metrics
 
 LINES = """\
@@ -413,6 +415,14 @@ def test_a_long_override_is_cut_in_the_message(write):
     with pytest.raises(UsageError) as caught:
         read_recipe(write(), ["network.blocks=" + "9" * 5000])
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(("library", "module"), [("yaml", "nodes"), ("pydantic", "reading")])
+def test_a_missing_library_is_named_with_what_installs_it(monkeypatch, library, module):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"training.recipe.{module}")
+    with pytest.raises(DependencyError, match=r'pip install "upscale\[train\]"'):
+        importlib.import_module(f"training.recipe.{module}")
 
 
 def test_metrics_are_those_of_the_catalogue():
