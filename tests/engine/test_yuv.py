@@ -356,6 +356,15 @@ def test_nothing_lies_beyond_black_white_and_the_colours_of_a_display():
         assert beyond(to_rgb([luma, neutral, neutral], form)) is None
 
 
+@pytest.mark.parametrize("size", [(14, 9), (28, 18), (56, 27), (7, 36), (20, 31)])
+def test_what_lies_beyond_is_interpolated_bilinearly(size):
+    generator = torch.Generator().manual_seed(1)
+    enlarged = torch.rand((1, 3, *size), generator=generator)
+    rest = torch.rand((1, 3, 7, 9), generator=generator) - 0.5
+    expected = enlarged + torch.nn.functional.interpolate(rest, size, mode="bilinear")
+    assert torch.allclose(restore(enlarged, rest), expected, atol=3e-7)
+
+
 def test_what_lies_beyond_is_told_and_given_back():
     form = grey()
     plane = np.array([[0, 16, 126, 235, 254]], np.uint8).repeat(4, 0)

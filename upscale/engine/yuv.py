@@ -14,7 +14,7 @@ would gain 0.4 dB more (`python -m benchmarks.yuv`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -175,8 +175,31 @@ def restore(enlarged: Tensor, rest: Tensor | None) -> Tensor:
     """
     if rest is None:
         return enlarged
-    size = (enlarged.shape[2], enlarged.shape[3])
-    return enlarged.add_(F.interpolate(rest, size, mode="bilinear", align_corners=False))
+    height, width = enlarged.shape[2:]
+    down, across = height // rest.shape[2], width // rest.shape[3]
+    whole = (down * rest.shape[2], across * rest.shape[3]) == (height, width)
+    if not whole or enlarged.device.type != "cpu":
+        return enlarged.add_(
+            F.interpolate(rest, (height, width), mode="bilinear", align_corners=False)
+        )
+    # A CPU does the same by whole rows and columns in a quarter of the time.
+    wide = rest.new_empty((*rest.shape[1:3], width))
+    for part, taps in _phases(wide, 2, across):
+        part.copy_(_filtered(rest[0], 2, taps, 1, part.shape[2]))
+    for part, taps in _phases(enlarged[0], 1, down):
+        part.add_(_filtered(wide, 1, taps, 1, part.shape[1]))
+    return enlarged
+
+
+def _phases(large: Tensor, axis: int, group: int) -> Iterator[tuple[Tensor, dict[int, float]]]:
+    """Every `group`th sample of an axis, from each start, and its weights for the bilinear one."""
+    for phase in range(group):
+        position = (phase + 0.5) / group - 0.5
+        before = math.floor(position)
+        yield (
+            _cut(large, axis, phase, None, group),
+            {before: before + 1 - position, before + 1: position - before},
+        )
 
 
 def plane_tensor(plane: NDArray[Any]) -> Tensor:
