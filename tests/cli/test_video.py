@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import cv2
 import pytest
 
 from tests.video.clips import Clip, even, make
@@ -48,6 +49,13 @@ def test_a_film_is_enlarged_by_the_real_program(program, tmp_path):
         (("in.mp4", "out.mp4", "--encoder-option", "nonsense"), 2, "KEY=VALUE"),
         (("in.mp4", "out.mp4", "--crf", "99"), 2, "crf"),
         (("in.mp4", "out.mp4", "--start", "9"), 1, "--start"),
+        (("in.mp4", "out.mp4", "--start", "1:xx"), 2, "--start 1:xx: is no time"),
+        (("in.mp4", "out.mp4", "--end", "-1"), 2, "--end"),
+        (("in.mp4", "out.mp4", "--at", "0"), 2, "--preview"),
+        (("in.mp4", "--preview", "--at", "0,,1"), 2, "--at : is no time"),
+        (("in.mp4", "--preview", "--at", "1:00"), 2, "ends at 0:00.080"),
+        (("in.mp4", "out.txt", "--preview"), 1, "out.txt"),
+        (("gone.mp4", "--preview"), 1, "gone.mp4"),
         (("in.mp4",), 2, "OUT"),
     ],
 )
@@ -57,6 +65,20 @@ def test_impossible_requests_end_in_one_line_before_any_work(arguments, code, sa
     assert ended.code == code, ended.err
     assert said in ended.err and len(ended.err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_preview_is_a_picture_and_leaves_nothing_else(program, tmp_path):
+    make(Clip(even(6), sound=True), tmp_path / "in.mp4")
+    ended = program("video", "in.mp4", "--preview", "-n", QUICK, "-s", "2", "--at", "0,0:00.2")
+    assert (ended.code, ended.out) == (0, "in_preview.png\n"), ended.err
+    sheet = cv2.imread(str(tmp_path / "in_preview.png"))
+    assert sheet.shape[1] == 2 * 128 + 3 * 8
+    ended = program("video", "in.mp4", "out.mkv", "--preview", "-n", QUICK, "--at", "0.1", "--json")
+    line = json.loads(ended.out)
+    assert (line["output"], line["times"], line["size"]) == ("out_preview.png", [0.08], [256, 192])
+    assert cv2.imread(str(tmp_path / "out_preview.png")).shape == (192, 256, 3)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"in.mp4", "in_preview.png", "out_preview.png"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, overload
 
 import typer
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _CODECS = "x264, x265, svt-av1, vp9, prores, ffv1, h264_nvenc, hevc_nvenc or av1_nvenc"
 _TIMES_SHOWN = 5
+_CLOCK = re.compile(r"(\d+:){0,2}\d+(\.\d*)?")
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -34,7 +36,14 @@ def video(
     context: typer.Context,
     *,
     source: Annotated[Path, typer.Argument(metavar="IN", help="A film.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="mp4, m4v, mov, mkv or webm.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="OUT",
+            help="mp4, m4v, mov, mkv or webm; or a picture, with --preview.",
+            show_default=False,
+        ),
+    ] = None,
     scale: Annotated[
         str | None,
         text("-s", "--scale", metavar="N", panel=_NET, help="Default: the network's own."),
@@ -93,12 +102,12 @@ def video(
         ),
     ] = None,
     start: Annotated[
-        float | None,
-        text("--start", metavar="SECONDS", panel=_PART, help="Leave out before."),
+        str | None,
+        text("--start", metavar="TIME", panel=_PART, help="Leave out before: 12.5 or 1:02:03."),
     ] = None,
     end: Annotated[
-        float | None,
-        text("--end", metavar="SECONDS", panel=_PART, help="Leave out from there."),
+        str | None,
+        text("--end", metavar="TIME", panel=_PART, help="Leave out from there."),
     ] = None,
     frames: Annotated[
         int | None,
@@ -109,6 +118,24 @@ def video(
             rich_help_panel=_PART,
             show_default=False,
             help="So many frames at most, for a trial.",
+        ),
+    ] = None,
+    preview: Annotated[
+        bool,
+        switch(
+            "--preview",
+            panel=_PART,
+            help="Write a picture instead of a film: the most detailed part of three frames, "
+            "before and after. It is OUT, or named after the film, as IN_preview.png.",
+        ),
+    ] = False,
+    at: Annotated[
+        str | None,
+        text(
+            "--at",
+            metavar="TIME,...",
+            panel=_PART,
+            help="Show these frames instead, as 0:05,1:30; a single one whole, and only after.",
         ),
     ] = None,
     deinterlace: Annotated[
@@ -157,8 +184,8 @@ def video(
         session.verbose = options.report.verbose
         settings = FilmSettings(
             Encoding(codec, crf, preset, pixel_format, _pairs(encoder_option or [])),
-            start=_seconds(start),
-            end=_seconds(end),
+            start=_seconds("--start", start),
+            end=_seconds("--end", end),
             frames=frames,
             deinterlace=deinterlace,
             strict=strict,
@@ -166,6 +193,13 @@ def video(
             overwrite=options.output.overwrite,
             max_pixels=options.run.max_pixels,
         )
+        times = tuple(_seconds("--at", time) for time in at.split(",")) if at else ()
+        if preview:
+            return preview_film(session, source, target, settings, options, times=times)
+        if times:
+            raise UsageError("--at is for a preview: give --preview, too")
+        if target is None:
+            raise UsageError("OUT is missing: name the film to write, or give --preview")
         return upscale_film(session, source, target, settings, options)
 
     return action
@@ -198,6 +232,40 @@ def upscale_film(
     return int(ExitCode.DONE)
 
 
+def preview_film(
+    session: Session,
+    source: Path,
+    output: Path | None,
+    settings: FilmSettings,
+    options: Options,
+    *,
+    times: tuple[Fraction, ...],
+) -> int:
+    """Write a picture of what a film would become, and return the exit code."""
+    from upscale.jobs import model_facts
+    from upscale.jobs.preview import plan_preview, preview_name, run_preview
+
+    facts = model_facts(options.engine.model, options.size.needs_model_scale)
+    job = plan_preview(
+        source,
+        preview_name(source, output),
+        lambda size: options.size.resolve(size, facts.scale),
+        settings,
+        times,
+    )
+    if not options.report.quiet:
+        for note in job.notes:
+            session.say(f"note: {note}")
+    upscalers, _ = _upscalers(session, options)
+    with _shown(session, options) as progress:
+        shown = run_preview(job, upscalers[0], progress)
+    if options.report.json:
+        session.out(json.dumps({"input": str(source), "output": str(job.output), **asdict(shown)}))
+    elif not options.report.quiet:
+        session.out(str(job.output))
+    return int(ExitCode.DONE)
+
+
 def _pairs(options: list[str]) -> tuple[tuple[str, str], ...]:
     pairs = [option.partition("=") for option in options]
     for option, (key, sign, _) in zip(options, pairs, strict=True):
@@ -206,8 +274,18 @@ def _pairs(options: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple((key, value) for key, _, value in pairs)
 
 
-def _seconds(value: float | None) -> Fraction | None:
-    return None if value is None else Fraction(str(value))
+@overload
+def _seconds(label: str, value: str) -> Fraction: ...
+@overload
+def _seconds(label: str, value: None) -> None: ...
+def _seconds(label: str, value: str | None) -> Fraction | None:
+    """Seconds of a time as 5, 0:05, 1:30.25 or 1:02:03."""
+    if value is None:
+        return None
+    if not _CLOCK.fullmatch(value):
+        raise UsageError(f"{label} {value}: is no time, as 12.5 or 1:02:03")
+    parts = [Fraction(part) for part in reversed(value.split(":"))]
+    return sum((part * 60**power for power, part in enumerate(parts)), Fraction(0))
 
 
 def _upscalers(session: Session, options: Options) -> tuple[list[Upscaler], dict[str, str]]:
