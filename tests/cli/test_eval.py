@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from upscale.checkpoints import catalog, is_present
 from upscale.cli import pictures as work
 from upscale.errors import CheckpointError
 from upscale.metrics import niqe, psnr, ssim
@@ -331,6 +332,18 @@ def test_a_network_that_fails_does_not_stop_the_others(call, pair, monkeypatch):
     assert ended.code == 3
     assert ended.err.count("error: ") == 1
     assert f"error: {ANIME}: the file is damaged" in ended.err
+    assert {row[1] for row in rows(ended.out)[2:6]} == {"bicubic", QUICK}
+
+
+def test_a_network_that_cannot_be_got_does_not_stop_the_others(call, pair, monkeypatch):
+    monkeypatch.setenv("UPSCALE_OFFLINE", "1")
+    absent = "realesrnet-x4plus"
+    if is_present(catalog()[absent]) != "absent":
+        pytest.skip(f"{absent} is here")
+    arguments = ("eval", "models", absent, QUICK, "--on", "ref", *FAST, "--keep", "kept")
+    ended = call(*arguments)
+    assert ended.code == 3 and ended.err.count("error: ") == 1
+    assert f"error: {absent}: " in ended.err
     assert {row[1] for row in rows(ended.out)[2:6]} == {"bicubic", QUICK}
 
 

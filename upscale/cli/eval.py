@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,12 +20,11 @@ from upscale.errors import ExitCode, PictureError, UpscaleError, UsageError
 if TYPE_CHECKING:
     from training.treatment import Draws
     from upscale.cli.figures import Outputs
-    from upscale.jobs import JobResult, ModelFacts
+    from upscale.jobs import ModelFacts
     from upscale.jobs.evaluate import Ready
     from upscale.jobs.subjects import Subject
 
 DEFAULT_CHAIN = "classical"
-_BICUBIC = "bicubic"
 _RECIPES = (".yaml", ".yml")
 _MEASURED, _SHOWN = "What is measured", "What is shown"
 
@@ -131,10 +129,8 @@ def files(
         title = f"{', '.join(inputs[:3])}{' and others' if len(inputs) > 3 else ''}"
         outputs = Outputs(as_json, output, html, title, overwrite)
         found = find_subjects(inputs, reference, recursive=recursive)
-        folder = metric_files
-        ready = _prepare(
-            metrics, reference is not None, border=border, folder=folder, device=device
-        )
+        paired = reference is not None
+        ready = _prepare(metrics, paired, border=border, folder=metric_files, device=device)
         return show_evaluation(session, found, ready, outputs)
 
     return action
@@ -293,7 +289,7 @@ def _plan_trial(
 
     found = tuple((name, model_facts(name, True)) for name in dict.fromkeys(names))
     labels = [facts.name for _, facts in found]
-    if len({*labels, _BICUBIC}) <= len(labels):
+    if len({*labels, "bicubic"}) <= len(labels):
         raise UsageError("two of the networks have one name: rename a file")
     if scale is None and Path(chain).suffix.lower() not in _RECIPES:
         scale = int(max(facts.scale for _, facts in found))
@@ -312,17 +308,31 @@ def _folder(keep: Path | None) -> Generator[Path]:
 def _compare(session: Session, trial: _Trial, folder: Path, ready: Ready, outputs: Outputs) -> int:
     from training.testset import BAD, GOOD
     from upscale.cli.figures import show_evaluation
+    from upscale.cli.networks import (
+        BICUBIC,
+        enlarge,
+        enlarge_plainly,
+        failures,
+        folder_name,
+        tell_pace,
+    )
     from upscale.jobs.subjects import Found, find_subjects
 
+    scale, device = trial.draws.scale, trial.device
     pictures, problems = _make_set(session, trial, folder / "set", as_json=outputs.as_json)
     low, high = folder / "set" / BAD, folder / "set" / GOOD
-    versions = {_BICUBIC: folder / _BICUBIC}
-    _enlarge_plainly(session, low, versions[_BICUBIC], trial.draws.scale)
+    versions = {BICUBIC: folder / BICUBIC}
+    enlarge_plainly(session, low, versions[BICUBIC], scale)
     for name, facts in trial.models:
-        target = versions[facts.name] = folder / _folder_name(name, facts, kept=outputs.kept)
-        results = _enlarge(session, trial, name, low, target)
-        _tell_pace(session, facts.name, results, as_json=outputs.as_json)
-        problems += _failures(results, facts.name)
+        try:
+            target = folder / folder_name(name, facts, kept=outputs.kept)
+        except UpscaleError as error:
+            problems.append(PictureError(f"{facts.name}: {error}"))
+            continue
+        versions[facts.name] = target
+        results = enlarge(session, name, facts, low, target, scale=scale, device=device)
+        tell_pace(session, facts.name, results, as_json=outputs.as_json)
+        problems += failures(results, facts.name)
     subjects: list[Subject] = []
     for label, made in versions.items():
         if made.is_dir():
@@ -355,89 +365,3 @@ def _make_set(
                 problems.append(PictureError(str(made)))
             advance()
     return set(pictures), problems
-
-
-def _enlarge_plainly(session: Session, low: Path, target: Path, scale: int) -> None:
-    from upscale.cli.figures import progress
-    from upscale.jobs.bicubic import enlarge_bicubic
-
-    sources = sorted(low.rglob("*.png"))
-    with progress(session, _BICUBIC, len(sources)) as advance:
-        for source in sources:
-            made = target / source.relative_to(low)
-            if not made.exists():
-                enlarge_bicubic(source, made, scale)
-            advance()
-
-
-def _enlarge(
-    session: Session, trial: _Trial, name: str, low: Path, target: Path
-) -> list[JobResult]:
-    """Enlarge the small pictures with a network, as far as that is not done."""
-    from upscale.cli import pictures
-    from upscale.cli.figures import progress
-    from upscale.cli.view import BatchView
-    from upscale.jobs import BatchSettings, Event, Finished, make_plan, run_batch
-    from upscale.options import (
-        EngineOptions,
-        Options,
-        OutputOptions,
-        ReportOptions,
-        RunOptions,
-        SizeOptions,
-    )
-
-    engine = EngineOptions(model=name, device=trial.device)
-    facts = dict(trial.models)[name]
-    options = Options(
-        size=SizeOptions(scale=trial.draws.scale),
-        engine=engine,
-        output=OutputOptions(output=f"{target}/", format="png", skip_existing=True),
-        run=RunOptions(recursive=True),
-    )
-    plan = make_plan([str(low)], options, facts, bytes)
-    make = partial(pictures.make_upscaler, engine, BatchView(session, ReportOptions()))
-    with progress(session, facts.name, len(plan.items)) as advance:
-
-        def listen(event: Event) -> None:
-            if isinstance(event, Finished):
-                advance()
-
-        devices = {trial.device: make}
-        return run_batch(plan, BatchSettings(), devices, listen, session.stdout.buffer)
-
-
-def _tell_pace(
-    session: Session, label: str, results: Sequence[JobResult], *, as_json: bool
-) -> None:
-    """Say how long a network took for the pictures of this run."""
-    done = [result for result in results if result.seconds is not None]
-    if not done:
-        return
-    facts = {
-        "pictures": len(done),
-        "seconds": round(sum(result.seconds or 0 for result in done), 3),
-        "device": done[0].device,
-        "precision": done[0].precision,
-    }
-    if as_json:
-        session.out(json.dumps({"kind": "network", "version": label} | facts))
-    else:
-        session.say(
-            "{}: {pictures} done in {seconds:.1f} s, {device} {precision}".format(label, **facts)
-        )
-
-
-def _failures(results: Sequence[JobResult], label: str) -> list[PictureError]:
-    """What failed, once each: a network that cannot be loaded fails for every picture."""
-    told = dict.fromkeys(result.error for result in results if result.error is not None)
-    return [PictureError(f"{label}: {error}") for error in told]
-
-
-def _folder_name(name: str, facts: ModelFacts, *, kept: bool) -> str:
-    """A folder's name that other weights of the same name do not get."""
-    from upscale.jobs.model import model_digest
-    from upscale.jobs.naming import model_label
-
-    label = model_label(facts.name)
-    return f"{label}-{model_digest(name)[:8]}" if kept else label

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from upscale.cli.session import Session
@@ -98,7 +97,10 @@ def show_evaluation(session: Session, found: Found, ready: Ready, outputs: Outpu
 
 @contextmanager
 def progress(session: Session, what: str, total: int) -> Generator[Callable[[], None]]:
-    """Show a bar on a terminal; yields what is to be called for each step."""
+    """Show a bar on a terminal; yields what is to be called after each step.
+
+    It appears after the first step, which may have to show a download of its own.
+    """
     if not session.stderr.isatty():
         yield lambda: None
         return
@@ -111,9 +113,16 @@ def progress(session: Session, what: str, total: int) -> Generator[Callable[[], 
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    with bars:
-        task = bars.add_task(what, total=total)
-        yield partial(bars.advance, task)
+    task = bars.add_task(what, total=total)
+
+    def advance() -> None:
+        bars.start()
+        bars.advance(task)
+
+    try:
+        yield advance
+    finally:
+        bars.stop()
 
 
 def _record(one: Measurement, *, kept: bool) -> dict[str, object]:
