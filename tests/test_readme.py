@@ -85,6 +85,8 @@ def test_every_film_example_runs(desk):
         done = run(line, desk)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert [len(probe(desk / name).plan) for name in ("large.mp4", "trial.mkv")] == [12, 5]
+    assert cv2.imread(str(desk / "clip_preview.png")).shape[1] == 2 * 64 * 4 + 3 * 8
+    assert cv2.imread(str(desk / "frame.png")).shape == (48 * 4, 64 * 4, 3)
 
 
 def test_every_example_of_measuring_runs(desk):
