@@ -179,7 +179,7 @@ def recipe_of(arguments: argparse.Namespace, folder: Path) -> Recipe:
         RRDBNetSettings(
             features=arguments.features, blocks=arguments.blocks, growth=arguments.growth
         ),
-        DataSettings((Source(data),), patch=arguments.patch, workers=arguments.workers),
+        DataSettings((Source(data),), patch=arguments.patch, margin=0, workers=arguments.workers),
         (
             Stage(
                 "real-esrgan",

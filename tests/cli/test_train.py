@@ -20,6 +20,7 @@ network: {architecture: rrdbnet, scale: 4, features: 4, blocks: 1, growth: 2}
 data:
   sources: [{path: photos}]
   patch: 16
+  margin: 4
   workers: 0
 degradation: {pool: 4}
 stages:

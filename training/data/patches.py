@@ -27,7 +27,8 @@ class Sample:
 
     Attributes:
         number: Which it is, over the whole run.
-        high: (3, P, P), uint8, RGB: a patch of a good picture.
+        high: (3, P, P), uint8, RGB: a patch of a good picture; where it will be degraded, with
+            its margin.
         low: (3, P / scale, P / scale), uint8, RGB: the same place of its bad partner; None where
             the source has only good pictures.
         damaged: What was wrong with the pictures that it should have been cut from, a line each.
@@ -112,14 +113,14 @@ class PatchDataset(Dataset[Sample]):
         """Cut the same place from both, turned alike."""
         settings, random = self._settings, crop_generator(self._seed, number)
         step = 1 if low is None else self._scale
-        rows, columns = (max(side, settings.patch) for side in high.shape[:2])
-        top = int(random.integers((rows - settings.patch) // step + 1))
-        left = int(random.integers((columns - settings.patch) // step + 1))
+        rows, columns = (max(side, settings.side) for side in high.shape[:2])
+        top = int(random.integers((rows - settings.side) // step + 1))
+        left = int(random.integers((columns - settings.side) // step + 1))
         flip = settings.flips and bool(random.integers(2))
         quarters = int(random.integers(4)) if settings.rotations else 0
 
         def cut(picture: Pixels, scale: int) -> Tensor:
-            side = settings.patch // scale
+            side = settings.side // scale
             patch = _patch(picture, top * step // scale, left * step // scale, side)
             patch = np.rot90(patch[:, ::-1] if flip else patch, quarters)
             return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))
@@ -157,6 +158,8 @@ def batches(
         batch_size=None,
         num_workers=workers,
         worker_init_fn=_use_one_thread,
+        # A forked process hangs in OpenCV where this one has used its threads.
+        multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader's own draws leave the run's alone
     )

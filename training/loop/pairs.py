@@ -17,7 +17,7 @@ from training.loop.processes import Processes
 from training.loop.timing import Stopwatch
 from training.recipe import Recipe, Stage
 
-_DEGRADATIONS, _POOL = 1, 4
+_DEGRADATIONS, _POOL, _PARTS = 1, 4, 6
 """Streams of random numbers beside those of `training.data.numbers`."""
 
 
@@ -65,6 +65,7 @@ class Pairs:
         self._dataset, self._processes, self._watch = dataset, processes, watch
         self._batch, self._workers, self._seed = stage.batch, recipe.data.workers, recipe.seed
         self._settings = recipe.degradation.settings(recipe.network.scale)
+        self._scale, self._patch = recipe.network.scale, recipe.data.patch
         self._sharpen_first = recipe.degradation.sharpen
         self._sharpen = any(
             loss is not None and loss.sharpen for loss in (stage.pixel, stage.perceptual, stage.gan)
@@ -130,8 +131,23 @@ class Pairs:
         if self._sharpen_first:
             pictures = sharpen(pictures)
         low = apply(pictures, drawn(self._settings, self._seed, batch.numbers))
-        exchanged = self._pool.exchange((low * 255).round().to(torch.uint8), high)
+        low, high = self._parts((low * 255).round().to(torch.uint8), high, batch.numbers)
+        exchanged = self._pool.exchange(low, high)
         return None if exchanged is None else self._pair(*exchanged)
+
+    def _parts(self, low: Tensor, high: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Patches without their margins, each from a place that its number tells."""
+        side, scale = self._patch // self._scale, self._scale
+        room = low.shape[-1] - side + 1
+        lows: list[Tensor] = []
+        highs: list[Tensor] = []
+        for place, number in enumerate(numbers):
+            generator = np.random.default_rng((self._seed, _PARTS, number))
+            top, left = (int(start) for start in generator.integers(room, size=2))
+            lows.append(low[place, :, top : top + side, left : left + side])
+            top, left = top * scale, left * scale
+            highs.append(high[place, :, top : top + self._patch, left : left + self._patch])
+        return torch.stack(lows), torch.stack(highs)
 
     def _pair(self, low: Tensor, high: Tensor) -> Pair:
         low, high = (

@@ -157,6 +157,9 @@ class DataSettings:
     Attributes:
         sources: one at least; either all of them are pairs, or none is.
         patch: side of the good patches in pixels (256 in section 4.1).
+        margin: pixels around a patch that are degraded with it and cut off afterwards, on two
+            opposite sides together twice as many (the official code degrades 400 for 256), so
+            that blocks of JPEG lie anywhere and edges stay out. Pairs have none.
         flips: mirror half of them.
         rotations: turn them by 0, 90, 180 or 270 degrees, each equally often (official files: no;
             ESRGAN: yes).
@@ -165,6 +168,7 @@ class DataSettings:
 
     sources: tuple[Source, ...]
     patch: int = 256
+    margin: int = 72
     flips: bool = True
     rotations: bool = False
     workers: int = 5
@@ -175,12 +179,18 @@ class DataSettings:
         if len({source.low is None for source in self.sources}) > 1:
             raise UsageError("sources: either all have low pictures, or none has")
         _check("patch", self.patch, least=1)
+        _check("margin", self.margin, least=0)
         _check("workers", self.workers, least=0)
 
     @property
     def paired(self) -> bool:
         """Whether the bad pictures are there, too."""
         return self.sources[0].low is not None
+
+    @property
+    def side(self) -> int:
+        """Side of what is cut from pictures: a patch, with the margin that it is degraded in."""
+        return self.patch if self.paired else self.patch + 2 * self.margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,6 +590,11 @@ class Recipe:
             raise UsageError(
                 f"data.patch: {self.data.patch} does not divide by {multiple}, which this network "
                 "needs"
+            )
+        if self.data.side % multiple:
+            raise UsageError(
+                f"data.margin: twice {self.data.margin} does not divide by {multiple}, which this "
+                "network needs"
             )
 
     def _check_degradation(self) -> None:

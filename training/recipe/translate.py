@@ -23,6 +23,8 @@ Given = dict[str, Any]
 """A part of a recipe: values of the option file, and plain ones; None is left out."""
 
 _TRAIN = "datasets.train"
+_DEGRADED = 400
+"""Side of what the official data set cuts from pictures."""
 _GAN_MODELS = ("RealESRGANModel", "ESRGANModel", "SRGANModel")
 _MODELS = ("RealESRNetModel", "SRModel", *_GAN_MODELS)
 _DATASETS = ("RealESRGANDataset", "RealESRGANPairedDataset", "PairedImageDataset")
@@ -119,9 +121,12 @@ def _data(options: Options) -> Given:
         "index": None if in_database else index,
     }
     whole = options.get("gt_size")
+    patch = options.plain(f"{_TRAIN}.gt_size", options.plain("gt_size"))
+    degraded = _is_synthetic(options) and isinstance(patch, int)
     return {
         "sources": [source],
         "patch": options.get_or(f"{_TRAIN}.gt_size", whole),
+        "margin": max(_DEGRADED - patch, 0) // 2 if degraded else None,
         "flips": options.get(f"{_TRAIN}.use_hflip"),
         "rotations": options.get(f"{_TRAIN}.use_rot"),
         "workers": options.get(f"{_TRAIN}.num_worker_per_gpu"),
@@ -138,8 +143,6 @@ def _degradation(options: Options, model: str) -> Given:
         return {"chain": "none", "sharpen": False}
     options.notes += [
         "degradation.mode: is corrected; official does what the official code does",
-        "data.patch: patches are degraded as they are; the official code cuts patches of 400, "
-        "degrades them, and cuts again",
     ]
     for key in ("blur_kernel_size", "blur_kernel_size2"):
         options.expect(

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import multiprocessing
 import random
 from itertools import islice, product
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -21,7 +21,7 @@ from upscale.errors import TrainingError
 
 def dataset(*sources: Path | Source, scale: int = 4, seed: int = 7, **settings) -> PatchDataset:
     named = [source if isinstance(source, Source) else Source(source) for source in sources]
-    return PatchDataset(DataSettings(tuple(named), **settings), seed, scale)
+    return PatchDataset(DataSettings(tuple(named), **({"margin": 0} | settings)), seed, scale)
 
 
 def taken(found: PatchDataset, count: int, **settings) -> list[torch.Tensor]:
@@ -38,19 +38,9 @@ def photos(data) -> DataSettings:
     return DataSettings(
         (Source(data / "train" / "photos"), Source(data / "train" / "graphics", weight=0.5)),
         patch=128,
+        margin=0,
         rotations=True,
     )
-
-
-@pytest.fixture(params=["fork", "spawn"])
-def start_method(request):
-    """Workers that are copies of this process, and workers that begin anew."""
-    if request.param not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"no {request.param} here")
-    before = multiprocessing.get_start_method(allow_none=True)
-    multiprocessing.set_start_method(request.param, force=True)
-    yield
-    multiprocessing.set_start_method(before, force=True)
 
 
 def test_a_patch_is_a_square_of_its_picture(numbered):
@@ -101,7 +91,7 @@ def test_a_picture_is_cut_otherwise_in_each_epoch(numbered):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_any_number_of_workers_gives_the_same_batches(photos, workers, start_method):
+def test_any_number_of_workers_gives_the_same_batches(photos, workers):
     found = PatchDataset(photos, 1, 4)
     expected = taken(found, 6, batch=5, first=3)
     assert equal(taken(found, 6, batch=5, first=3, workers=workers), expected)
@@ -235,3 +225,21 @@ def test_a_pair_whose_sizes_do_not_fit_is_passed_over(pairs):
     told = [line for number in range(6) for line in found[number].damaged]
     assert len(told) == 1
     assert "3.png" in told[0] and "4 times" in told[0] and "9x9" in told[0]
+
+
+def test_patches_that_will_be_degraded_come_with_their_margin(numbered):
+    found = dataset(numbered("in", 2, 40, 56), patch=16, margin=6)
+    assert found[0].high.shape == (3, 28, 28)
+
+
+def test_pairs_come_without_a_margin(numbered):
+    folder = numbered("in", 2, 40, 56)
+    found = dataset(Source(folder, low=folder), scale=1, patch=16, margin=6)
+    assert found[0].high.shape == (3, 16, 16) and found[0].low.shape == (3, 16, 16)
+
+
+def test_workers_read_though_this_process_has_used_opencvs_threads(numbered):
+    """A process that is forked now would wait for ever."""
+    cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (512, 512))
+    found = dataset(numbered("in", 2, 40, 56), patch=16)
+    assert len(taken(found, 2, batch=2, first=0, workers=1)) == 2

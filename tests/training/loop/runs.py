@@ -70,7 +70,7 @@ def tiny(pictures: Path, **changes) -> Recipe:
     settings = {
         "name": "tiny",
         "network": RRDBNetSettings(features=4, blocks=2, growth=2),
-        "data": DataSettings((Source(pictures),), patch=16, workers=0),
+        "data": DataSettings((Source(pictures),), patch=16, margin=4, workers=0),
         "degradation": DegradationRecipe(pool=6),
         "stages": (
             Stage("psnr", 6, adam, batch=2, ema=0.9),

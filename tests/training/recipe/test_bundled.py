@@ -61,7 +61,7 @@ def test_real_esrgans_two_stages_have_the_papers_numbers(recipes, name):
         assert stage.pixel and (stage.pixel.kind, stage.pixel.weight) == ("l1", 1)
         assert stage.pixel.sharpen
     assert net.perceptual is None and net.gan is None
-    assert (recipe.data.patch, recipe.degradation.pool) == (256, 180)
+    assert (recipe.data.patch, recipe.data.side, recipe.degradation.pool) == (256, 400, 180)
     assert recipe.data.flips and not recipe.data.rotations
     assert recipe.degradation.sharpen and recipe.degradation.mode == "corrected"
     assert (recipe.seed, recipe.data.workers) == (0, 5)

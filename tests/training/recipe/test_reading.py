@@ -277,6 +277,8 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
     ("a discriminator of other patches", {33: "        kind: vgg"},
      "small.yaml:33: stages.1.gan.discriminator.kind: a vgg discriminator takes patches of 128 or "
      "256, and data.patch is 64"),
+    ("a margin that does not divide", {9: "  patch: 64\n  margin: 5"},
+     "small.yaml:10: data.margin: twice 5 does not divide by 4, which this network needs"),
     ("a patch too small for the discriminator", {9: "  patch: 20", 33: "        kind: patch"},
      "small.yaml:33: stages.1.gan.discriminator.kind: a patch discriminator takes patches of 24 "
      "at least, and data.patch is 20"),

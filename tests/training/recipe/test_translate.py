@@ -284,7 +284,13 @@ def test_metrics_of_luma_and_without_reference_are_carried(write):
 
 def test_only_what_differs_is_noted(official):
     _, notes = translate(official)
-    assert [note.partition(":")[0] for note in notes] == ["degradation.mode", "data.patch"]
+    assert [note.partition(":")[0] for note in notes] == ["degradation.mode"]
+
+
+@pytest.mark.parametrize(("patch", "margin"), [(256, 72), (128, 136), (400, 0), (512, 0)])
+def test_as_much_is_degraded_as_in_the_official_code(patch, margin, write):
+    recipe, _ = translate(write(gt_size=patch, datasets__train__gt_size=patch))
+    assert (recipe.data.patch, recipe.data.margin) == (patch, margin)
 
 
 def test_a_translation_is_a_recipe_that_can_be_read(official, tmp_path):

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d
+
+from tests.training.loop.runs import make_pictures, one_stage
+from training.data.patches import PatchDataset
+from training.loop.pairs import Pairs
+from training.loop.processes import Processes
+from training.loop.timing import Stopwatch
+from training.recipe import DegradationRecipe
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    found = one_stage(make_pictures(tmp_path), degradation=DegradationRecipe("classical", pool=0))
+    return replace(found, data=replace(found.data, margin=8))
+
+
+def pairs(recipe) -> Pairs:
+    processes = Processes("cpu", "fp32")
+    dataset = PatchDataset(recipe.data, recipe.seed, recipe.network.scale)
+    return Pairs(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
+
+
+def test_both_of_a_pair_show_the_same_place_without_its_margin(recipe):
+    found = pairs(recipe)
+    for _ in range(6):
+        pair = found.take()
+        assert pair.high.shape[1:] == (3, 16, 16) and pair.low.shape[1:] == (3, 4, 4)
+        small = avg_pool2d(pair.high, 4)
+        own = (pair.low - small).abs().mean()
+        others = (pair.low - small.roll(1, 3)).abs().mean(), (pair.low - small.flip(2)).abs().mean()
+        assert own < 0.08 and own < min(others)
+
+
+def test_margins_are_cut_alike_after_a_pause(recipe):
+    whole, paused = pairs(recipe), pairs(recipe)
+    first = [whole.take() for _ in range(4)]
+    paused.take()
+    again = pairs(recipe)
+    again.load_state_dict(paused.state_dict())
+    for pair in first[1:]:
+        assert torch.equal(again.take().low, pair.low)
+
+
+def test_blocks_of_jpeg_lie_anywhere(recipe):
+    """Else networks learn where in a patch they end."""
+    found = pairs(recipe)
+    size = recipe.data.side // 4
+    whole = torch.arange(size * size).reshape(1, 1, size, size).expand(1, 3, -1, -1)
+    high = whole.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    corners = {int(found._parts(whole, high, [number])[0][0, 0, 0, 0]) for number in range(200)}
+    assert len(corners) == 25
