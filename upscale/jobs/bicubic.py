@@ -20,7 +20,6 @@ def enlarge_bicubic(source: Path, target: Path, scale: int) -> None:
     """
     picture = read_picture(source)
     size = picture.width * scale, picture.height * scale
-    image = Image.fromarray(picture.pixels.squeeze())
-    large = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-    pixels = large.reshape(size[1], size[0], picture.pixels.shape[2])
-    write_file(replace(picture, pixels=pixels, alpha=None), target, format="png")
+    planes = [Image.fromarray(plane) for plane in np.moveaxis(picture.pixels, -1, 0)]
+    large = [np.asarray(plane.resize(size, Image.Resampling.BICUBIC)) for plane in planes]
+    write_file(replace(picture, pixels=np.dstack(large), alpha=None), target, format="png")
