@@ -7,11 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.video.clips import Clip, even, make
+from upscale.cli import video as films
 from upscale.errors import ExitCode
 from upscale.jobs import JobRecord, Status
+from upscale.jobs.preview import PreviewRecord
+from upscale.jobs.video import FilmRecord
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+WHOLE = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+DOCUMENT, _, FILMS = WHOLE.partition("\n# `upscale video --json`")
 
 
 def is_integer(value) -> bool:
@@ -24,24 +30,35 @@ KINDS = {
     "integer": is_integer,
     "two integers": lambda value: len(value) == 2 and all(map(is_integer, value)),
     "list of strings": lambda value: all(isinstance(text, str) for text in value),
+    "list of numbers": lambda value: all(type(each) in (int, float) for each in value),
 }
 
 
-def rows(heading: str) -> list[list[str]]:
+def rows(heading: str, document: str = DOCUMENT) -> list[list[str]]:
     """The cells of the table below a heading."""
-    table = DOCUMENT.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    table = document.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-FIELDS = {cells[0].strip("`"): cells for cells in rows("Fields")}
-EXAMPLES = [json.loads(text) for text in re.findall(r"```json\n(.*)\n```", DOCUMENT)]
+def fields(heading: str, document: str = DOCUMENT) -> dict[str, list[str]]:
+    return {cells[0].strip("`"): cells for cells in rows(heading, document)}
 
 
-def check(record: dict) -> None:
+def examples(document: str) -> list[dict]:
+    return [json.loads(text) for text in re.findall(r"```json\n(.*)\n```", document)]
+
+
+FIELDS = fields("Fields")
+FILM_FIELDS = fields("Fields of a film", FILMS)
+PREVIEW_FIELDS = fields("Fields of a preview", FILMS)
+EXAMPLES = examples(DOCUMENT)
+
+
+def check(record: dict, documented: dict[str, list[str]] = FIELDS) -> None:
     """A line holds to the document: fields, their order and types, and when they are null."""
-    assert list(record) == list(FIELDS)
-    for name, (_, kind, _, null) in FIELDS.items():
+    assert list(record) == list(documented)
+    for name, (_, kind, _, null) in documented.items():
         value = record[name]
         if value is None:
             assert kind.endswith(" or null"), name
@@ -55,7 +72,8 @@ def check(record: dict) -> None:
 
 def test_the_documented_fields_are_those_of_a_record_in_order():
     assert list(FIELDS) == list(JobRecord.__annotations__)
-    assert set(KINDS) == {cells[1].removesuffix(" or null") for cells in FIELDS.values()}
+    tables = FIELDS | FILM_FIELDS | PREVIEW_FIELDS
+    assert set(KINDS) == {cells[1].removesuffix(" or null") for cells in tables.values()}
 
 
 def test_there_is_a_valid_example_of_every_status():
@@ -114,3 +132,77 @@ def test_lines_are_ascii_and_nothing_else_is_on_standard_output(call, photo):
         "é.png",
         "gone\udcff.png",
     ]
+
+
+# --- films -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("documented", "record"), [(FILM_FIELDS, FilmRecord), (PREVIEW_FIELDS, PreviewRecord)]
+)
+def test_the_documented_fields_of_films_are_those_of_records_in_order(documented, record):
+    assert list(documented) == list(record.__annotations__)
+
+
+def test_examples_of_films_are_valid():
+    done, failed, preview = examples(FILMS)
+    check(done, FILM_FIELDS)
+    check(failed, FILM_FIELDS)
+    check(preview, PREVIEW_FIELDS)
+    assert [each["status"] for each in (done, failed, preview)] == ["done", "failed", "done"]
+
+
+def test_the_documented_exit_codes_of_films_are_among_those_of_the_program():
+    codes = [int(cells[0]) for cells in rows("Exit codes of films", FILMS)]
+    assert codes == [code.value for code in ExitCode if code is not ExitCode.SOME_FAILED]
+
+
+@pytest.fixture
+def film(monkeypatch, tmp_path):
+    """A film whose end is missing, and a program with a stand-in for the engine."""
+    upscalers = [Tripling()], {"model": "tripling"}
+    monkeypatch.setattr(films, "_upscalers", lambda session, options: upscalers)
+    path = make(Clip(even(25), container="mkv", sound=True), tmp_path / "in.mkv")
+    path.write_bytes(path.read_bytes()[:-200])
+    return path
+
+
+class Tripling:
+    device = torch.device("cpu")
+
+    def settle_tile(self, width, height, tile=None):
+        return tile or 0
+
+    def run_tensor(self, picture, *, size=None):
+        return torch.nn.functional.interpolate(picture, size[::-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "documented"),
+    [
+        (("in.mkv", "out.mkv", "-s", "3"), "done", FILM_FIELDS),
+        (("in.mkv", "taken.mkv", "-s", "3"), "failed", FILM_FIELDS),
+        (("gone.mkv", "out.mkv"), "failed", FILM_FIELDS),
+        (("in.mkv", "out.mkv", "--strict", "--frames", "2"), "done", FILM_FIELDS),
+        (("in.mkv", "--preview", "-s", "3"), "done", PREVIEW_FIELDS),
+        (("in.mkv", "taken.png", "--preview"), "failed", PREVIEW_FIELDS),
+        (("gone.mkv", "--preview"), "failed", PREVIEW_FIELDS),
+    ],
+)
+def test_lines_of_films_hold_to_the_document(arguments, status, documented, film, call, tmp_path):
+    for name in ("taken.mkv", "taken.png"):
+        (tmp_path / name).write_bytes(b"precious")
+    ended = call("video", *arguments, "--json", "--quiet")
+    (line,) = map(json.loads, ended.out.splitlines())
+    check(line, documented)
+    assert (line["status"], line["input"]) == (status, arguments[0]), line["error"]
+    assert ended.code == (ExitCode.DONE if status == "done" else ExitCode.FAILED)
+    if status == "done":
+        assert any("its end is missing" in note for note in line["notes"])
+    else:
+        assert line["error"] in ended.err
+
+
+def test_an_impossible_request_for_a_film_prints_no_line(film, call):
+    ended = call("video", "in.mkv", "out.mkv", "--crf", "99", "--json")
+    assert (ended.out, ended.code) == ("", ExitCode.USAGE)

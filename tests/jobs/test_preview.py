@@ -116,12 +116,13 @@ def flat(path, format, tags, codes):
 @pytest.mark.parametrize("transfer", [16, 18])
 def test_hdr_keeps_its_codes_in_16_bits_and_says_what_they_mean(transfer, tmp_path):
     source = flat(tmp_path / "hdr.mkv", "yuv420p10le", (9, transfer, 9, 1), (502, 512, 512))
-    picture, report = preview(source, tmp_path / "out.png", 0)
+    picture, _ = preview(source, tmp_path / "out.png", 0)
     assert picture.metadata.cicp == (9, transfer)
     assert picture.depth == 16
     grey = (502 - 64) / 876 * 65535
     assert np.abs(picture.pixels - grey).max() <= 2
-    assert any("the network sees it as it is coded" in note for note in report.notes)
+    job = plan_preview(source, tmp_path / "again.png", doubled, FilmSettings())
+    assert any("the network sees it as it is coded" in note for note in job.notes)
     with pytest.raises(OutputError, match="JPEG"):
         preview(source, tmp_path / "out.jpg", 0)
     assert not (tmp_path / "out.jpg").exists()

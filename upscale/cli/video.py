@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, overload
 
@@ -20,7 +21,14 @@ from upscale.options import Options, load_options, option_names
 
 if TYPE_CHECKING:
     from upscale import Upscaler
-    from upscale.jobs.video import FilmJob, FilmReport, FilmSettings, FrameProgress
+    from upscale.jobs.preview import PreviewRecord
+    from upscale.jobs.video import (
+        FilmJob,
+        FilmRecord,
+        FilmReport,
+        FilmSettings,
+        FrameProgress,
+    )
 
 _CODECS = "x264, x265, svt-av1, vp9, prores, ffv1, h264_nvenc, hevc_nvenc or av1_nvenc"
 _TIMES_SHOWN = 5
@@ -162,7 +170,8 @@ def video(
         switch("--overwrite", panel=_RUN, help="Replace the output if it exists."),
     ] = None,
     json: Annotated[
-        bool | None, switch("--json", panel=_RUN, help="Print one JSON object at the end.")
+        bool | None,
+        switch("--json", panel=_RUN, help="Print one JSON object at the end, whatever came of it."),
     ] = None,
     quiet: Annotated[
         bool | None, switch("--quiet", panel=_RUN, help="Print nothing but errors.")
@@ -210,25 +219,32 @@ def upscale_film(
 ) -> int:
     """Do one film and return the exit code."""
     from upscale.jobs import model_facts
-    from upscale.jobs.video import plan_film, run_film
+    from upscale.jobs.video import film_record, plan_film, run_film
 
     facts = model_facts(options.engine.model, options.size.needs_model_scale)
-    job = plan_film(source, output, lambda size: options.size.resolve(size, facts.scale), settings)
-    if not options.report.quiet:
-        _announce(session, job)
-    upscalers, identity = _upscalers(session, options)
+    job: FilmJob | None = None
 
     def tell(line: str) -> None:
         if not options.report.quiet:
             session.say(f"note: {line}")
 
-    try:
-        with _shown(session, options) as progress:
-            report = run_film(job, upscalers, identity, progress, tell)
-    except KeyboardInterrupt:
-        session.say(f"{output}: the same command goes on from what is done")
-        raise
-    _conclude(session, job, report, options)
+    with _failures(
+        session, options, lambda error: film_record(source, output, facts.name, job, error=error)
+    ):
+        size_of = partial(options.size.resolve, model_scale=facts.scale)
+        job = plan_film(source, output, size_of, settings)
+        if not options.report.quiet:
+            _announce(session, job)
+        upscalers, identity = _upscalers(session, options)
+        try:
+            with _shown(session, options) as progress:
+                report = run_film(job, upscalers, identity, progress, tell)
+        except KeyboardInterrupt:
+            session.say(f"{output}: the same command goes on from what is done")
+            raise
+    _print(session, options, film_record(source, output, facts.name, job, report))
+    if not options.report.quiet:
+        _conclude(session, report)
     return int(ExitCode.DONE)
 
 
@@ -243,27 +259,49 @@ def preview_film(
 ) -> int:
     """Write a picture of what a film would become, and return the exit code."""
     from upscale.jobs import model_facts
-    from upscale.jobs.preview import plan_preview, preview_name, run_preview
+    from upscale.jobs.preview import plan_preview, preview_name, preview_record, run_preview
 
     facts = model_facts(options.engine.model, options.size.needs_model_scale)
-    job = plan_preview(
-        source,
-        preview_name(source, output),
-        lambda size: options.size.resolve(size, facts.scale),
-        settings,
-        times,
-    )
-    if not options.report.quiet:
-        for note in job.notes:
-            session.say(f"note: {note}")
-    upscalers, _ = _upscalers(session, options)
-    with _shown(session, options) as progress:
-        shown = run_preview(job, upscalers[0], progress)
-    if options.report.json:
-        session.out(json.dumps({"input": str(source), "output": str(job.output), **asdict(shown)}))
-    elif not options.report.quiet:
-        session.out(str(job.output))
+    target, job = preview_name(source, output), None
+
+    with _failures(
+        session, options, lambda error: preview_record(source, target, facts.name, job, error=error)
+    ):
+        size_of = partial(options.size.resolve, model_scale=facts.scale)
+        job = plan_preview(source, target, size_of, settings, times)
+        if not options.report.quiet:
+            for note in job.notes:
+                session.say(f"note: {note}")
+        upscalers, _ = _upscalers(session, options)
+        with _shown(session, options) as progress:
+            report = run_preview(job, upscalers[0], progress)
+    _print(session, options, preview_record(source, target, facts.name, job, report))
     return int(ExitCode.DONE)
+
+
+@contextmanager
+def _failures(
+    session: Session, options: Options, record: Callable[[str], FilmRecord | PreviewRecord]
+) -> Generator[None]:
+    """Print a line of JSON, where that is wanted, for a film that failed, too."""
+    from upscale.jobs.events import error_text
+
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        if options.report.json:
+            session.out(json.dumps(record(error_text(error))))
+        raise
+
+
+def _print(session: Session, options: Options, record: FilmRecord | PreviewRecord) -> None:
+    """Print the result."""
+    if options.report.json:
+        session.out(json.dumps(record))
+    elif not options.report.quiet:
+        session.out(record["output"])
 
 
 def _pairs(options: list[str]) -> tuple[tuple[str, str], ...]:
@@ -358,14 +396,8 @@ def _frames(times: tuple[float, ...]) -> str:
     return f"{len(times)} frame{'s' * (len(times) > 1)} at {listed}{more}"
 
 
-def _conclude(session: Session, job: FilmJob, report: FilmReport, options: Options) -> None:
-    if options.report.json:
-        session.out(json.dumps({"input": str(job.film.path), "output": str(job.output),
-                                **asdict(report)}))  # fmt: skip
-    elif not options.report.quiet:
-        session.out(str(job.output))
-    if options.report.quiet:
-        return
+def _conclude(session: Session, report: FilmReport) -> None:
+    """Say what is wrong with frames, and how fast it was."""
     for what, times in (
         ("could not be decoded", report.lost),
         ("are damaged in part", report.damaged),

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from upscale.compare import choose_crop
 from upscale.errors import UsageError, VideoError
+from upscale.jobs.events import Status
 from upscale.jobs.frames import FrameEnlarger, FrameUpscaler
 from upscale.jobs.video import (
     FilmSettings,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TIMES = 3
+_DIGITS = 3
 _GAP, _LABEL_HEIGHT, _FONT_SIZE = 8, 28, 18
 _LABEL_LEVEL = 0.6
 """Of the highest code: light grey, and not blinding where codes mean up to 10,000 cd/m²."""
@@ -117,12 +119,45 @@ class PreviewReport:
     Attributes:
         times: Of the frames that are shown, in seconds.
         size: Width and height of the picture in pixels.
-        notes: What is to be known of the film, a line each.
     """
 
     times: tuple[float, ...]
     size: tuple[int, int]
-    notes: tuple[str, ...]
+
+
+class PreviewRecord(TypedDict):
+    """The line of `upscale video --preview --json`, which docs/json.md describes."""
+
+    input: str
+    output: str
+    status: str
+    model: str
+    times: list[float] | None
+    size: list[int] | None
+    notes: list[str]
+    error: str | None
+
+
+def preview_record(
+    source: Path,
+    output: Path,
+    model: str,
+    job: PreviewJob | None,
+    report: PreviewReport | None = None,
+    *,
+    error: str | None = None,
+) -> PreviewRecord:
+    """What is printed of a preview that was written, or has failed; see `film_record`."""
+    return {
+        "input": str(source),
+        "output": str(output),
+        "status": str(Status.DONE if report else Status.FAILED),
+        "model": model,
+        "times": [round(time, _DIGITS) for time in report.times] if report else None,
+        "size": list(report.size) if report else None,
+        "notes": list(job.notes) if job else [],
+        "error": error,
+    }
 
 
 def run_preview(job: PreviewJob, upscaler: FrameUpscaler, progress: FrameProgress) -> PreviewReport:
@@ -146,7 +181,7 @@ def run_preview(job: PreviewJob, upscaler: FrameUpscaler, progress: FrameProgres
     picture = Picture(pixels, None, Metadata(cicp=_numbers(film.colour)))
     write_file(picture, job.output, format=job.output.suffix, overwrite=job.settings.overwrite)
     times = tuple(float(row.time) for row in rows)
-    return PreviewReport(times, (picture.width, picture.height), job.notes)
+    return PreviewReport(times, (picture.width, picture.height))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
+from typing import TypedDict
 
 from upscale.errors import OutputError, VideoError
+from upscale.jobs.events import Status
 from upscale.jobs.frames import FrameUpscaler
 from upscale.jobs.segments import Segments
 from upscale.pictures.names import shown
@@ -22,6 +24,7 @@ from upscale.video.segments import Work, identity_of_encoder, identity_of_source
 from upscale.video.streams import plan_streams
 
 _PQ, _HLG = 16, 18
+_DIGITS = 3
 
 FrameProgress = Callable[[int, int], None]
 """Called with (frames done, frames in all); from several threads, one at a time."""
@@ -94,6 +97,74 @@ class FilmReport:
     waited_for_reading: float = 0.0
     waited_for_writing: float = 0.0
     seconds: float = 0.0
+
+
+class FilmRecord(TypedDict):
+    """The line of `upscale video --json`, an interface that docs/json.md describes."""
+
+    input: str
+    output: str
+    status: str
+    model: str
+    size_in: list[int] | None
+    size_out: list[int] | None
+    codec: str | None
+    frames: int | None
+    resumed: int | None
+    computed: int | None
+    lost: list[float] | None
+    damaged: list[float] | None
+    resized: list[float] | None
+    waited_for_reading: float | None
+    waited_for_writing: float | None
+    seconds: float | None
+    notes: list[str]
+    error: str | None
+
+
+def film_record(
+    source: Path,
+    output: Path,
+    model: str,
+    job: FilmJob | None,
+    report: FilmReport | None = None,
+    *,
+    error: str | None = None,
+) -> FilmRecord:
+    """What is printed of a film that was done, or has failed.
+
+    Args:
+        source: The film.
+        output: The film that was or should have been written.
+        model: The network's name.
+        job: None if it failed before it was planned.
+        report: What came of it; None if it failed.
+        error: Why it failed, in one line.
+    """
+
+    def rounded(times: Sequence[float]) -> list[float]:
+        return [round(time, _DIGITS) for time in times]
+
+    return {
+        "input": str(source),
+        "output": str(output),
+        "status": str(Status.DONE if report else Status.FAILED),
+        "model": model,
+        "size_in": [job.film.width, job.film.height] if job else None,
+        "size_out": [job.encoder.width, job.encoder.height] if job else None,
+        "codec": job.encoder.codec if job else None,
+        "frames": report and report.frames,
+        "resumed": report and report.resumed,
+        "computed": report and report.computed,
+        "lost": report and rounded(report.lost),
+        "damaged": report and rounded(report.damaged),
+        "resized": report and rounded(report.resized),
+        "waited_for_reading": report and round(report.waited_for_reading, _DIGITS),
+        "waited_for_writing": report and round(report.waited_for_writing, _DIGITS),
+        "seconds": report and round(report.seconds, _DIGITS),
+        "notes": list(report.notes if report else job.notes if job else ()),
+        "error": error,
+    }
 
 
 def plan_film(
