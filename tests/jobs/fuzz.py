@@ -93,7 +93,7 @@ def picture_faults(film: Film, output: Path, report: FilmReport):
     if len(times) != len(made):
         yield f"{len(made)} frames of {len(times)} that are not lost"
     start = min(0, film.plan[0])
-    by_time = dict(given)
+    by_time = dict(reversed(given))  # of two with one time, the first
     place = 0
     for number, ((time, large), due) in enumerate(zip(made, times, strict=False)):
         if abs(time - (due - start) * film.time_base) > Fraction(1, 2000):
