@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from upscale.metrics import UnfitError
-from upscale.metrics.niqe import _blocks, _features, _halved, _pristine, niqe
+from upscale.metrics.natural import in_blocks, normalised
+from upscale.metrics.niqe import _features, _halved, _pristine, niqe
 
 TEXTURED = ["dog", "flowers", "nyc", "path", "sand", "waves"]
 """Photographs without exactly flat parts, where rounding errors would count."""
@@ -49,9 +50,7 @@ def test_the_parameters_are_whole():
 
 def test_features_of_a_block_are_those_of_basicsr(official):
     plane = np.random.default_rng(0).normal(128, 30, (192, 96))
-    from upscale.metrics.natural import normalised
-
-    wanted = [official.compute_feature(block) for block in _blocks(normalised(plane), 96)]
+    wanted = [official.compute_feature(block) for block in in_blocks(normalised(plane), 96)]
     np.testing.assert_allclose(_features(plane, 96), wanted, atol=1e-9)
 
 

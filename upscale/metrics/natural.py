@@ -52,6 +52,13 @@ def normalised(plane: Levels, steadier: float = 1.0) -> Levels:
     return (plane - mean) / (deviation + steadier)
 
 
+def in_blocks(plane: Levels, side: int) -> Levels:
+    """Cut (H, W), whose sides are multiples of `side`, into (N, side, side)."""
+    rows, columns = plane.shape[0] // side, plane.shape[1] // side
+    cut = plane.reshape(rows, side, columns, side).swapaxes(1, 2)
+    return cut.reshape(rows * columns, side, side)
+
+
 def fit(samples: Levels) -> Asymmetric:
     """Fit an asymmetric generalised Gaussian to each row of (N, count) by matching moments.
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from upscale.metrics.natural import fit, normalised
+from upscale.metrics.natural import fit, in_blocks, normalised
 from upscale.metrics.samples import Levels, Pixels, UnfitError, checked, luma_levels
 
 BLOCK = 96
@@ -66,7 +66,7 @@ def _pristine() -> _Pristine:
 
 def _features(plane: Levels, side: int) -> Levels:
     """18 numbers for each block, (N, 18); NaN where a block is flat."""
-    blocks = _blocks(normalised(plane), side)
+    blocks = in_blocks(normalised(plane), side)
     own = fit(blocks.reshape(len(blocks), -1))
     found = [own.shape, (own.left + own.right) * own.spread / 2]
     for shift in _SHIFTS:
@@ -74,13 +74,6 @@ def _features(plane: Levels, side: int) -> Levels:
         pair = fit(products.reshape(len(blocks), -1))
         found += [pair.shape, pair.mean, pair.left * pair.spread, pair.right * pair.spread]
     return np.stack(found, axis=1)
-
-
-def _blocks(plane: Levels, side: int) -> Levels:
-    """Cut (H, W), whose sides are multiples of `side`, into (N, side, side)."""
-    rows, columns = plane.shape[0] // side, plane.shape[1] // side
-    cut = plane.reshape(rows, side, columns, side).swapaxes(1, 2)
-    return cut.reshape(rows * columns, side, side)
 
 
 def _halved(plane: Levels) -> Levels:

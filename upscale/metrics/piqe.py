@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from upscale.metrics.natural import normalised
+from upscale.metrics.natural import in_blocks, normalised
 from upscale.metrics.samples import Levels, Pixels, checked, grey_levels
 
 _BLOCK = 16
@@ -37,18 +37,11 @@ def piqe(pixels: Pixels, *, border: int = 0) -> float:
     grey = np.rint(grey_levels(checked(pixels, border))[..., 0])
     below, beside = (-side % _BLOCK for side in grey.shape)
     grey = cv2.copyMakeBorder(grey, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-    blocks = _blocks(normalised(np.asarray(grey, np.float64)))
+    blocks = in_blocks(normalised(np.asarray(grey, np.float64)), _BLOCK)
     variances = blocks.var(axis=(1, 2), ddof=1)
     blocks, variances = blocks[variances > _ACTIVE], variances[variances > _ACTIVE]
     distortion = _is_impaired(blocks) * (1 - variances) + _is_noisy(blocks, variances) * variances
     return float(100 * (distortion.sum() + 1) / (len(blocks) + 1))
-
-
-def _blocks(plane: Levels) -> Levels:
-    """Cut (H, W) into (N, 16, 16)."""
-    rows, columns = plane.shape[0] // _BLOCK, plane.shape[1] // _BLOCK
-    cut = plane.reshape(rows, _BLOCK, columns, _BLOCK).swapaxes(1, 2)
-    return cut.reshape(-1, _BLOCK, _BLOCK)
 
 
 def _is_impaired(blocks: Levels) -> NDArray[np.bool_]:
