@@ -21,7 +21,7 @@ from av.stream import Discard
 
 from tests.damage import damaged
 from tests.jobs.test_video import Doubling, doubled
-from tests.video import clips
+from tests.video import clips, films
 from upscale.errors import UpscaleError
 from upscale.jobs.video import FilmReport, FilmSettings, plan_film, run_film
 from upscale.video import Film, segments
@@ -34,6 +34,7 @@ LONGEST_CUT = 2000
 # One that is missing at the end may be taken for the rounding of headers.
 TOLERATED = 1
 ALWAYS_SAID = ("its colours", "its container does not tell")
+RICH = "mkv-rich"
 IN_STEP = Fraction(1, 10)
 SAME_PICTURE = 8
 """Mean levels of luma; neighbours differ by more than 10."""
@@ -52,6 +53,9 @@ KINDS = {
 
 
 def good(kind: str, folder: Path) -> Path:
+    if kind == RICH:
+        # With subtitles, which become others in MP4, two tracks of sound, chapters and a font.
+        return films.rich(folder, clips.even(FRAMES))
     codec, container, options = KINDS[kind]
     clip = clips.Clip(
         tuple(range(FRAMES)), Fraction(1, 25), codec, container=container, options=options,

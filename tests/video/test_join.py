@@ -24,9 +24,10 @@ from tests.video.films import (
 from upscale.errors import OutputError, VideoError
 from upscale.video.film import Film
 from upscale.video.join import Joined, Part, check, join
-from upscale.video.output import Span, StreamPlan
+from upscale.video.output import StreamPlan
 from upscale.video.probe import probe
 from upscale.video.streams import plan_streams
+from upscale.video.target import Span
 
 NAMES = {
     "x264": ("out.mp4", "out.mov", "out.mkv"),
@@ -279,14 +280,16 @@ def with_sound(folder: Path, container: str) -> Path:
     return make(clip, folder / f"clip.{container}")
 
 
-def joined_from(path: Path, folder: Path) -> tuple[Joined, dict[bytes, list[Fraction]]]:
+def joined_from(
+    path: Path, folder: Path, name: str = "out.mkv"
+) -> tuple[Joined, dict[bytes, list[Fraction]]]:
     """A film joined with frames made by hand, and the times of its packets of sound."""
     film = probe(path)
-    encoder = settle(film, "out.mkv")
-    plan = plan_streams(film, encoder, folder / "out.mkv", folder)
+    encoder = settle(film, name)
+    plan = plan_streams(film, encoder, folder / name, folder)
     parts = segment_files(folder, encoder, film.plan)
-    joined = join(folder / "out.mkv", film, encoder, plan, parts)
-    return joined, times_of_sound(folder / "out.mkv")
+    joined = join(folder / name, film, encoder, plan, parts)
+    return joined, times_of_sound(folder / name)
 
 
 def times_of_sound(path: Path) -> dict[bytes, list[Fraction]]:
@@ -341,3 +344,26 @@ def test_sound_of_an_unknown_kind_is_named(tmp_path):
     film = probe(path)
     (lost,) = plan_streams(film, settle(film, "out.mp4"), Path("out.mp4"), tmp_path).lost
     assert "stream 1 (audio" in lost and "cannot go into .mp4" in lost
+
+
+def test_subtitles_in_an_old_encoding_are_read_as_such_and_told(tmp_path):
+    path = rich(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"Two\nlines", b"Tw\xf6\nlines"))
+    joined, _ = joined_from(path, tmp_path, "out.mp4")
+    assert joined.notes == ("1 texts of stream 3 are not in UTF-8; taken for Windows-1252",)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        texts = [bytes(packet) for packet in container.demux(subtitles=0) if packet.size > 2]
+    assert len(texts) == 3 and "Tw\xf6\nlines".encode() in texts[1]
+
+
+def test_a_subtitle_that_cannot_be_converted_is_left_out_and_told(tmp_path):
+    source = rich(tmp_path)
+    joined_from(source, tmp_path, "out.mp4")
+    path = tmp_path / "in.mp4"
+    content = (tmp_path / "out.mp4").read_bytes()
+    path.write_bytes(content.replace(b"Two\nlines", b"Tw\xf6\nlines"))
+    joined, _ = joined_from(path, tmp_path, "out.mkv")
+    assert joined.notes == ("1 texts of stream 3 cannot be converted, and are left out",)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        texts = [bytes(packet) for packet in container.demux(subtitles=0) if packet.size]
+    assert [text[:3] for text in texts] == [b"Hel", b"<i>"]

@@ -18,10 +18,11 @@ from upscale.pictures.publish import refuse_existing
 from upscale.video.encoding import Encoder, Encoding, encoder_for
 from upscale.video.film import DEFAULT_MAX_PIXELS, Film
 from upscale.video.join import join
-from upscale.video.output import Span, whole
+from upscale.video.output import whole
 from upscale.video.probe import probe
 from upscale.video.segments import Work, identity_of_encoder, identity_of_source
 from upscale.video.streams import plan_streams
+from upscale.video.target import Span
 
 _PQ, _HLG = 16, 18
 _DIGITS = 3

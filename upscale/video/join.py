@@ -22,7 +22,8 @@ from upscale.pictures.parts import remove_leftovers
 from upscale.pictures.publish import one_line, publish
 from upscale.video.encoding import Encoder
 from upscale.video.film import Film
-from upscale.video.output import Output, Span, Strays, StreamPlan, Target, strays, whole
+from upscale.video.output import Output, Strays, StreamPlan, strays, whole
+from upscale.video.target import Span, Target
 
 _STEADY = Fraction(1, 1000)
 """Seconds by which frames of a constant rate may be off, since Matroska counts milliseconds."""

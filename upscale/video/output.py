@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,10 +14,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import av
-from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import AttachmentStream, Disposition, Stream
+from av.stream import AttachmentStream, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
@@ -28,6 +26,7 @@ from upscale.video.film import Film
 from upscale.video.matroska import CONTAINERS as MATROSKA
 from upscale.video.matroska import NO_CHECKSUMS, PLACEHOLDER, set_pixel_shape
 from upscale.video.opening import demux, lists_packets, opened
+from upscale.video.target import Span, Target
 from upscale.video.timing import rising
 
 if TYPE_CHECKING:
@@ -46,7 +45,6 @@ _STALE_TAGS = (
 )
 """How tags of a stream begin that do not hold for the new one, or are written for themselves."""
 
-_NO_TEXT = b"\0\0"
 _PICTURE_TYPES = {"mjpeg": "jpeg", "png": "png", "bmp": "bmp"}
 _LARGEST_TIMESCALE = 10_000_000
 _MARGIN = 5
@@ -54,22 +52,6 @@ _MARGIN = 5
 
 _LATE_PACKETS = 1000
 """So many packets that come after the end, one after another, show that nothing more is wanted."""
-
-_DISORDER = Fraction(1, 10)
-"""Seconds by which the times of sound may go back without being heard to be out of step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A part of a film, whose start becomes the output's: all of it by default.
-
-    Attributes:
-        start: In seconds on the source's clock; None leaves that clock as it is.
-        end: In seconds on the source's clock, itself no more in it; None for the film's own.
-    """
-
-    start: Fraction | None = None
-    end: Fraction | None = None
 
 
 def whole(film: Film) -> Span:
@@ -209,6 +191,8 @@ class Output:
             if self._is_wanted(_seconds(packet)):
                 yield from target.take(packet)
         self.unread += _unread(self._source, self.targets, seen, refused)
+        for index, target in self.targets.items():
+            self.unread += _said(index, target)
 
     def _is_late(self, packet: Packet[Any]) -> bool:
         end = self._span.end
@@ -272,69 +256,6 @@ class Output:
         self._container.set_chapters(list(_chapters(self._source, self._span)))
 
 
-class Target:
-    """A stream of the output that takes packets of one of the source.
-
-    Attributes:
-        index: In the output.
-        type: Of the stream: "audio", "subtitle", "data"; or "cover" for a picture of the film.
-        unit: Seconds in a unit of `times`.
-        times: Presentation times of what was taken.
-        disordered: Whether times went back so far that packets are out of step.
-    """
-
-    def __init__(self, source: Stream, stream: Stream, span: Span, *, converts: bool) -> None:
-        self.index = stream.index
-        is_cover = source.disposition & Disposition.attached_pic
-        self.type = "cover" if is_cover else stream.type
-        self.unit = source.time_base or Fraction(1, 1000)
-        self.times = array("q")
-        self.disordered = False
-        self._stream = stream
-        self._source = source
-        self._start = span.start or Fraction(0)
-        self._converts = converts
-        # Between subtitles, MP4 has empty ones, which its muxer makes by itself.
-        context = cast("CodecContext | None", source.codec_context)
-        self._is_text = context is not None and context.name == "mov_text"
-        self._last: int | None = None
-
-    def take(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """The packet for the output, if the one of the source has anything in it."""
-        if self._is_text and packet.size <= len(_NO_TEXT):
-            return
-        pts, dts, duration = packet.pts, packet.dts, packet.duration or 0
-        unit = packet.time_base
-        if self._converts:
-            subtitle = cast("SubtitleStream", self._source).codec_context.decode2(packet)
-            if subtitle is None:
-                return
-            context = cast("SubtitleCodecContext", self._stream.codec_context)
-            packet = context.encode_subtitle(subtitle)
-        self._set_times(packet, pts, dts, duration, unit)
-        packet.stream = self._stream
-        yield packet
-
-    def _set_times(
-        self, packet: Packet[Any], pts: int | None, dts: int | None, duration: int, unit: Fraction
-    ) -> None:
-        """Put times on the output's clock, where decoding times have to grow."""
-        # The muxer chose it when it wrote the header.
-        own = self.unit = self._stream.time_base or self.unit
-        decoded = dts if dts is not None else pts
-        least = None if self._last is None else self._last + 1
-        placed = least or 0 if decoded is None else round((decoded * unit - self._start) / own)
-        if least is not None and (least - placed) * own > _DISORDER:
-            self.disordered = True
-        self._last = placed if least is None else max(placed, least)
-        shown_at = self._last if pts is None else round((pts * unit - self._start) / own)
-        packet.time_base = own
-        packet.dts, packet.pts = self._last, max(shown_at, self._last)
-        # QuickTime drops a last packet of data that takes no time.
-        packet.duration = max(self.type == "data", round(duration * unit / own))
-        self.times.append(packet.pts)
-
-
 def strays(film: Film, plan: StreamPlan) -> Strays:
     """Find the packets whose times go back or jump ahead, by looking at all of a film.
 
@@ -379,6 +300,14 @@ def _unread(
             f"the file cannot be read in {len(refused)} places ({refused[0]}), where sound or"
             " subtitles may be missing"
         )
+
+
+def _said(index: int, target: Target | None) -> Iterator[str]:
+    """What was not right with subtitles, a line each."""
+    if target is not None and target.guessed:
+        yield f"{target.guessed} texts of stream {index} are not in UTF-8; taken for Windows-1252"
+    if target is not None and target.refused:
+        yield f"{target.refused} texts of stream {index} cannot be converted, and are left out"
 
 
 def _stream_tags(stream: Stream) -> dict[str, str]:
