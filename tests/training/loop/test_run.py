@@ -216,6 +216,15 @@ def test_an_interrupt_saves_a_state_from_which_the_run_goes_on_exactly(pictures,
     check_same(weights(tmp_path / "run", "gan"), weights(tmp_path / "at once", "gan"))
 
 
+@pytest.fixture
+def heeding_interrupts():
+    """Processes that were started in the background ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_interrupts")
 def test_an_interrupt_in_a_validation_does_it_after_resuming(pictures, tmp_path, monkeypatch):
     recipe = tiny(pictures)
     judge = stage_module.Validation.judge
