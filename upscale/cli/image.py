@@ -141,6 +141,11 @@ Precision = Annotated[
     text("--precision", metavar="PRECISION", panel=_NET,
           help="auto, fp32, fp16 or bf16. Default: auto."),
 ]  # fmt: skip
+Kernels = Annotated[
+    bool | None,
+    switch("--kernels/--no-kernels", panel=_NET,
+           help="On a CPU: the compiled convolution, or torch's. Default: compiled."),
+]  # fmt: skip
 Tta = Annotated[
     bool | None,
     switch("-x", "--tta", panel=_NET, help="Average the eight flips and turns: 8 times slower."),
@@ -225,6 +230,7 @@ def image(
     tile: Tile = None,
     device: Device = None,
     precision: Precision = None,
+    kernels: Kernels = None,
     tta: Tta = None,
     denoise: Denoise = None,
     models: Models = None,

@@ -85,6 +85,10 @@ def video(
         str | None,
         text("--precision", metavar="PRECISION", panel=_NET, help="auto, fp32, fp16 or bf16."),
     ] = None,
+    kernels: Annotated[
+        bool | None,
+        switch("--kernels/--no-kernels", panel=_NET, help="As for pictures."),
+    ] = None,
     codec: Annotated[
         str | None, text("--codec", metavar="CODEC", panel=_CODE, help=f"{_CODECS}.")
     ] = None,
