@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from training.loop.networks import layout
 from training.loop.processes import Processes
 from training.loop.timing import Stopwatch
 from training.recipe import Recipe, Stage
+from upscale.checkpoints.files import one_line
+from upscale.errors import TrainingError
 
 _DEGRADATIONS, _POOL, _PARTS = 1, 4, 6
 """Streams of random numbers beside those of `training.data.numbers`."""
@@ -74,7 +76,7 @@ class Pairs:
         size = 0 if recipe.data.paired else recipe.degradation.pool
         seed = np.random.default_rng((recipe.seed, _POOL, processes.rank)).integers(1 << 62)
         self._pool = PairPool(size, int(seed), recipe.degradation.mode)
-        self._source = None
+        self._source: Iterator[Batch] | None = None
         self._taken = 0
         self.damaged: list[str] = []
 
@@ -82,7 +84,7 @@ class Pairs:
         """The next pairs.
 
         Raises:
-            TrainingError: no picture can be read.
+            TrainingError: no picture can be read, or the processes that read them end.
         """
         while True:
             with self._watch.phase("data", waiting=True):
@@ -105,6 +107,27 @@ class Pairs:
         self._pool.load_state_dict(pool)
 
     def _next(self) -> Batch:
+        try:
+            batch = next(self._batches())
+        except RuntimeError:
+            # Processes that read have ended, for example by a signal that was meant for this one.
+            self._source = None
+            batch = self._next_after_loss()
+        self._taken += 1
+        self.damaged += batch.damaged
+        return batch
+
+    def _next_after_loss(self) -> Batch:
+        try:
+            return next(self._batches())
+        except RuntimeError as error:
+            raise TrainingError(
+                f"processes that read pictures ended twice ({one_line(error)}); lower "
+                "data.workers, or free memory"
+            ) from error
+
+    def _batches(self) -> Iterator[Batch]:
+        """Those from the present place on."""
         if self._source is None:
             self._source = batches(
                 self._dataset,
@@ -114,10 +137,7 @@ class Pairs:
                 world=self._processes.world,
                 workers=self._workers,
             )
-        self._taken += 1
-        batch = next(self._source)
-        self.damaged += batch.damaged
-        return batch
+        return self._source
 
     @torch.no_grad()
     def _exchanged(self, batch: Batch) -> Pair | None:

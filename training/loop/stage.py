@@ -121,7 +121,8 @@ class StageRun:
             TrainingError: losses are not finite, or have exploded; the last state is kept.
             OutputError: a state cannot be saved.
         """
-        self._judge_if_due()
+        if self._judge_if_due() or self._judged == self._stage.iterations:
+            self._save()
         while self._done < self._stage.iterations:
             self._iterate()
             ended = self._done == self._stage.iterations
@@ -140,14 +141,15 @@ class StageRun:
         self._learn([self._pairs.take() for _ in range(self._stage.accumulate)])
         self._done += 1
         self._run.tell(Stepped(self._stage.name, self._done, self._stage.iterations))
-        for line in self._pairs.damaged:
-            self._run.tell(Note(line))
-        self._pairs.damaged.clear()
 
     def _log(self) -> None:
         """Tell of the iterations since the last time."""
         losses = self._sound_losses()
         self._meter.clear()
+        damaged = self._run.processes.gather(list(self._pairs.damaged))
+        for line in dict.fromkeys(line for share in damaged for line in share):
+            self._run.tell(Note(line))
+        self._pairs.damaged.clear()
         passed, shares = self._watch.read()
         steps = self._done - self._logged
         self._logged = self._done
@@ -249,6 +251,7 @@ class StageRun:
         if self._run.processes.first:
             kept = self._run.recipe.saving
             remove_states(superfluous(saved_states(self._states), kept))
+        self._run.processes.wait()
         self._run.tell(Saved(self._stage.name, self._done, saved.path))
 
     def _facts(self, log_bytes: int) -> Facts:

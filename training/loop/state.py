@@ -27,7 +27,7 @@ from training.loop.events import Figures
 from training.loop.measures import lower_is_better
 from training.loop.processes import Processes
 from training.recipe import SavingSettings
-from upscale.checkpoints.files import one_line
+from upscale.checkpoints.files import one_line, replacing
 from upscale.errors import CheckpointError, OutputError, TrainingError
 
 VERSION = 1
@@ -117,6 +117,9 @@ def write_state(
 ) -> SavedState:
     """Save a state; all processes call this together.
 
+    If there is one of this step already (after an interrupt, or after resuming), only what is known
+    of it is renewed.
+
     Args:
         folder: of the stage's states.
         facts: of this one.
@@ -130,9 +133,14 @@ def write_state(
     """
     target, draft = folder / f"{facts.step:08d}", folder / f".{facts.step:08d}.part"
     saved = SavedState(target, facts)
-    if processes.any(target.exists()):  # after an interrupt at once after resuming
-        return saved
+    there = processes.any(target.exists())
     try:
+        if there:
+            if processes.first:
+                with replacing(target / _FACTS) as path:
+                    _write_facts(path, facts)
+            processes.wait()
+            return saved
         if processes.first:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)

@@ -29,6 +29,9 @@ from upscale.models import build
 from upscale.pictures.names import shown
 from upscale.tiling.interfaces import is_out_of_memory
 
+LOCK = ".lock"
+"""What the folder of a run has from its first moment on."""
+
 
 def ignore(event: Event) -> None:
     """Listen to nothing."""
@@ -248,9 +251,14 @@ def _alone(folder: Path, processes: Processes) -> Generator[None]:
     if not processes.first:
         yield
         return
+    lock = folder / LOCK
     try:
+        if folder.exists() and not lock.exists() and any(folder.iterdir()):
+            raise TrainingError(
+                f"{shown(folder)}: holds files that are not of a training; take another folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock", timeout=0):
+        with filelock.FileLock(lock, timeout=0):
             yield
     except filelock.Timeout as error:
         raise TrainingError(

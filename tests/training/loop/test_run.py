@@ -8,19 +8,24 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from tests.training.loop.runs import check_same, collected, longer, one_stage, tiny
+from training.backbones import load_backbone
 from training.data.patches import PatchDataset
 from training.data.pixels import read_rgb
 from training.loop import Exported, Logged, Note, Saved, Stepped, train
 from training.loop import stage as stage_module
+from training.loop.networks import make_networks
 from training.loop.pairs import Pairs
 from training.loop.processes import Processes
 from training.loop.state import saved_states
 from training.loop.timing import Stopwatch
+from training.networks.backbone import vgg_layers
 from training.recipe import (
     ComputingSettings,
     DataSettings,
@@ -28,6 +33,7 @@ from training.recipe import (
     DiscriminatorSettings,
     GanSettings,
     OptimiserSettings,
+    PerceptualSettings,
     PixelSettings,
     RRDBNetSettings,
     Source,
@@ -152,6 +158,62 @@ def test_workers_that_read_ahead_change_nothing(pictures, tmp_path):
     check_same(weights(tmp_path / "0", "psnr"), weights(tmp_path / "2", "psnr"))
 
 
+@pytest.mark.slow
+def test_readers_that_are_killed_are_begun_anew_and_change_nothing(pictures, tmp_path):
+    plain = longer(one_stage(pictures), 0, 12)
+    recipe = replace(plain, data=replace(plain.data, workers=2))
+    killed: list[int] = []
+
+    def kill_readers(event) -> None:
+        if isinstance(event, Stepped) and event.step == 2:
+            for child in psutil.Process().children():
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed.append(child.pid)
+
+    train(recipe, tmp_path / "disturbed", device="cpu", events=kill_readers)
+    assert len(killed) == 2
+    train(plain, tmp_path / "plain", device="cpu")
+    check_same(weights(tmp_path / "disturbed", "psnr"), weights(tmp_path / "plain", "psnr"))
+
+
+def test_perceptual_and_style_terms_are_those_of_the_backbone_that_the_recipe_names(
+    pictures, tmp_path
+):
+    backbone, settings = small_backbone(tmp_path / "vgg.pth"), {"conv1_2": 0.5, "relu2_1": 2.0}
+    perceptual = PerceptualSettings(backbone, settings, weight=3.0, style=0.25, sharpen=False)
+    stage = Stage("features", 1, ADAM, batch=2, pixel=None, perceptual=perceptual)
+    recipe = one_stage(pictures, stage)
+    told = collected(recipe, tmp_path / "run")
+    losses = next(event.losses for event in told if isinstance(event, Logged))
+    assert losses.keys() == {"perceptual", "style"}
+    processes = Processes("cpu", "fp32")
+    networks, _ = make_networks(recipe, 0, processes, None)
+    dataset = PatchDataset(recipe.data, 0, 4)
+    pair = Pairs(recipe, stage, dataset, processes, Stopwatch(processes.device)).take()
+    with torch.no_grad():
+        result = networks.average.network(pair.low)
+        ours, theirs = (load_backbone(backbone, settings)(each) for each in (result, pair.high))
+        expected = sum(w * (ours[key] - theirs[key]).abs().mean() for key, w in settings.items())
+    assert losses["perceptual"] == pytest.approx(3.0 * expected.item(), rel=1e-4)
+    assert 0 < losses["style"] < losses["perceptual"]
+
+
+def small_backbone(path: Path) -> Path:
+    """A file with random weights as torchvision's VGG19 has them; deep layers are only named."""
+    torch.manual_seed(0)
+    state = {}
+    inputs = 3
+    for place, layer in enumerate(vgg_layers("vgg19")):
+        if layer.startswith("conv"):
+            width = {"1": 64, "2": 128}.get(layer[4], 1)
+            state[f"features.{place}.weight"] = torch.randn(width, inputs, 3, 3) * 0.05
+            state[f"features.{place}.bias"] = torch.randn(width) * 0.05
+            inputs = width
+    torch.save(state, path)
+    return path
+
+
 def test_the_log_has_a_line_for_each_interval_with_where_the_time_went(pictures, tmp_path):
     recipe = tiny(pictures)
     collected(recipe, tmp_path / "run")
@@ -246,6 +308,44 @@ def test_an_interrupt_in_a_validation_does_it_after_resuming(pictures, tmp_path,
         return [(line["event"], line.get("step"), line.get("losses")) for line in found]
 
     assert lines("run") == lines("at once")
+
+
+def test_an_interrupt_in_the_last_validation_does_it_after_resuming_and_exports_its_figures(
+    pictures, tmp_path, monkeypatch
+):
+    recipe = tiny(pictures)
+    recipe = replace(recipe, stages=recipe.stages[:1])
+    judge = stage_module.Validation.judge
+
+    def interrupted(self, network, stop):
+        if len(saved_states(tmp_path / "run" / "states" / "psnr")) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return judge(self, network, stop)
+
+    monkeypatch.setattr(stage_module.Validation, "judge", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
+    assert (newest.facts.step, newest.facts.judged) == (6, 4)
+    train(recipe, tmp_path / "run", device="cpu")
+    newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
+    assert (newest.facts.step, newest.facts.judged) == (6, 6)
+    train(recipe, tmp_path / "at once", device="cpu")
+    one, other = (
+        read_metadata(tmp_path / name / "tiny-psnr.safetensors") for name in ("run", "at once")
+    )
+    assert one == other
+    check_same(weights(tmp_path / "run", "psnr"), weights(tmp_path / "at once", "psnr"))
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(pictures, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_text("mine")
+    with pytest.raises(TrainingError, match="holds files that are not of a training"):
+        train(one_stage(pictures), tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "log.jsonl").read_text() == "mine"
+    assert len(list((tmp_path / "run").iterdir())) == 1
 
 
 def test_it_runs_outside_the_main_thread(pictures, tmp_path):
