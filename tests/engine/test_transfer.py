@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -57,3 +59,77 @@ def test_all_sixteen_bits_survive_as_a_tensor():
     assert np.array_equal(plane_array(plane_tensor(plane)), plane)
     values = to_rgb([plane_tensor(plane)], Layout(16, 0, 0, "grey", "rgb", True))
     assert torch.allclose(values[0, 0, 0], torch.tensor([0, 1, 32767, 32768, 65535]) / 65535)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What CUDA's streams are told, in order; tensors stay where they are.
+
+    It shows who waits for whom, not that copies overlap.
+    """
+    told, current = [], ["computing"]
+
+    class Stream:
+        def __init__(self, device):
+            self.name = "up" if not told else "down"
+            told.append(f"{self.name} is made")
+
+        def wait_event(self, event):
+            told.append(f"{self.name} waits for {event.name}")
+
+    class Event:
+        def record(self, stream):
+            self.name = f"all so far of {stream.name}"
+
+        def synchronize(self):
+            told.append(f"host waits for {self.name}")
+
+    @contextmanager
+    def stream(chosen):
+        current.append(chosen.name)
+        yield
+        current.pop()
+
+    def copied(self, *_, non_blocking):
+        told.append(f"{current[-1]} copies")
+        return self
+
+    def unpinned(shape, *, dtype, pin_memory):
+        return empty(shape, dtype=dtype)
+
+    def kept(self, stream):
+        told.append(f"{stream.name} keeps")
+
+    computing, empty = object.__new__(Stream), torch.empty
+    computing.name = "computing"
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: computing)
+    monkeypatch.setattr(torch, "empty", unpinned)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.Tensor, "to", copied)
+    monkeypatch.setattr(torch.Tensor, "copy_", copied)
+    monkeypatch.setattr(torch.Tensor, "record_stream", kept)
+    return told
+
+
+def test_streams_wait_for_each_other_and_the_host_waits_only_for_what_it_reads(told):
+    transfer = Transfer(torch.device("cuda"))
+    [plane, *_] = planes_of(3, np.uint16)
+    there = transfer.upload([plane]).planes()
+    here = transfer.download(there)
+    assert "host" not in " ".join(told)
+    assert here.arrays()[0].shape == plane.shape
+    assert told == [
+        "up is made",
+        "down is made",
+        "up copies",
+        "computing waits for all so far of up",
+        "computing keeps",
+        "down waits for all so far of computing",
+        "down copies",
+        "down keeps",
+        "host waits for all so far of down",
+    ]
