@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.damage import run_limited
-from tests.jobs.fuzz import KINDS
+from tests.jobs.fuzz import KINDS, RICH
 
 PROGRAM = Path(__file__).with_name("fuzz.py")
+ALL = [*KINDS, RICH]
 MEMORY = 8 * 1024**3
 CASES = 10
 
@@ -19,9 +20,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are 
 
 def test_damaged_films_end_in_an_honest_output_or_in_one_line(tmp_path):
     """Longer runs are made by hand: `python tests/jobs/fuzz.py FOLDER mkv-x264,ts-x264 999 7`."""
-    done = run_limited(PROGRAM, tmp_path, ",".join(KINDS), CASES, 3, memory=MEMORY)
+    done = run_limited(PROGRAM, tmp_path, ",".join(ALL), CASES, 3, memory=MEMORY)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[-400:]
     said = [line.partition(" ")[2] for line in done.stdout.splitlines()]
-    assert len(said) == CASES * len(KINDS)
+    assert len(said) == CASES * len(ALL)
     assert not [line for line in said if line.startswith("FAULT")]
-    assert said.count("refused") > 5 and said.count("done told") > CASES * len(KINDS) // 4
+    assert said.count("refused") > 5 and said.count("done told") > CASES * len(ALL) // 4
