@@ -100,6 +100,18 @@ def test_every_example_of_measuring_runs(desk):
     assert (desk / "page.html").is_file() and (desk / "table.csv").is_file()
 
 
+def test_every_training_example_runs(desk):
+    (desk / "photos").mkdir()
+    whole = cv2.imread(str(ROOT / "examples" / "kitten.jpg"))
+    for number in range(3):
+        cv2.imwrite(str(desk / "photos" / f"{number}.png"), whole[number : number + 100, :100])
+    for line in block("training").splitlines():
+        done = run(line, desk)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert len((desk / "usable.txt").read_text().splitlines()) == 3
+    assert cv2.imread(str(desk / "trained.png")).shape == (160, 208, 3)
+
+
 def test_the_library_example_runs(desk):
     code = block("library").replace('"realesrgan-x4plus"', f'"{SMALL_MODEL}"')
     command = [sys.executable, "-c", code]
