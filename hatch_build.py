@@ -28,7 +28,7 @@ TARGETS = {
         "-mprefer-vector-width=512",
     ),
 }
-FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared")
+FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread")
 
 
 class KernelHook(BuildHookInterface[Any]):

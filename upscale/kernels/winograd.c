@@ -8,6 +8,8 @@
    Written with the vectors of GCC and Clang and compiled once for each width (LANES). Nothing is
    allocated here, and nothing is checked: `winograd.py` does both. */
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,6 +33,7 @@ enum {
     PADDING = 16,            /* keeps the 36 points of a tile off the same cache set */
     MOST_INPUTS = 5,
     MOST_RESIDUALS = 2,
+    MOST_THREADS = 256,
 };
 
 /* Distances between rows and pixels in floats; the channels of a pixel lie side by side. */
@@ -56,7 +59,7 @@ struct job {
     float *transformed;       /* weights: [chunk][point][panel][channel][PANEL] */
     float *workspace;         /* workspace_size floats for each thread */
     int64_t workspace_size;
-    _Atomic int64_t next_channel, next_strip, next_worker;
+    _Atomic int64_t next_channel, ready_channels, next_strip, next_worker;
 };
 
 INLINE vector load(const float *from) { return *(const vector *)from; }
@@ -105,11 +108,14 @@ static void transform_kernels(const struct job *job, int64_t channel) {
     }
 }
 
-/* Fills `transformed`; to be run by any number of threads before `convolve`. */
-void transform_weights(struct job *job) {
+/* Fills `transformed` together with the other threads, and waits for them. */
+static void transform_weights(struct job *job) {
     int64_t channel;
-    while ((channel = atomic_fetch_add(&job->next_channel, 1)) < job->channels)
+    while ((channel = atomic_fetch_add(&job->next_channel, 1)) < job->channels) {
         transform_kernels(job, channel);
+        atomic_fetch_add(&job->ready_channels, 1);
+    }
+    while (atomic_load(&job->ready_channels) < job->channels) sched_yield();
 }
 
 /* --- inputs ----------------------------------------------------------------------------------- */
@@ -277,8 +283,7 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
     }
 }
 
-/* Computes `output`; to be run by any number of threads, each once. */
-void convolve(struct job *job) {
+static void convolve(struct job *job) {
     int64_t tiles = (job->rows + 3) / 4 * ((job->columns + 3) / 4), strip;
     float *inputs = job->workspace + atomic_fetch_add(&job->next_worker, 1) * job->workspace_size;
     float *products = inputs + POINTS * (STRIP * CHUNK + PADDING);
@@ -291,4 +296,22 @@ void convolve(struct job *job) {
         }
         transform_outputs(job, strip, count, products);
     }
+}
+
+static void *work(void *job) {
+    transform_weights(job);
+    convolve(job);
+    return NULL;
+}
+
+/* Computes `output` with this thread and others, which live only as long: waiting threads of a pool
+   would have to spin or to be woken, and torch's spin, which starves whatever shares the cores. */
+void run(struct job *job, int64_t threads) {
+    pthread_t helpers[MOST_THREADS];
+    int started = 0;
+    while (started < smaller(threads, MOST_THREADS) - 1 &&
+           !pthread_create(&helpers[started], NULL, work, job))
+        started++;
+    work(job);
+    while (started) pthread_join(helpers[--started], NULL);
 }

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ctypes import c_float, c_int64, c_void_p
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +31,9 @@ MOST_INPUTS = 5
 MOST_RESIDUALS = 2
 POINTS = 36
 STRIP = 36
+
+STRIPS_EACH = 2
+"""Strips that make it worth while to start a thread."""
 
 
 class _Map(ctypes.Structure):
@@ -55,7 +56,7 @@ class _Job(ctypes.Structure):
         *((name, c_int64) for name in ("output_row", "output_pixel", "rows", "columns")),
         ("transformed", c_void_p),
         ("workspace", c_void_p),
-        *((name, c_int64) for name in ("workspace_size", "channel", "strip", "worker")),
+        *((name, c_int64) for name in ("workspace_size", "channel", "ready", "strip", "worker")),
     )
 
 
@@ -70,13 +71,10 @@ class Library:
     Attributes:
         functions: `winograd.c`, loaded.
         panel: output channels that it computes together.
-        team: starts torch's own OpenMP threads, where torch has them; threads of our own would
-            share the cores with torch's, which spin for a while after their work.
     """
 
     functions: ctypes.CDLL
     panel: int
-    team: Callable[..., object] | None
     _scratch: threading.local = field(default_factory=threading.local)
 
     @staticmethod
@@ -99,7 +97,7 @@ class Library:
             raise KernelMissingError(f"{path.name} cannot be loaded: {error}") from error
         if size != ctypes.sizeof(_Job):
             raise KernelMissingError(f"{path.name} was built from other sources: install again")
-        return Library(functions, functions.panel_size(), _torch_team())
+        return Library(functions, functions.panel_size())
 
     def scratch(self, size: int) -> Tensor:
         """Memory for one job of the calling thread, kept because new memory costs time."""
@@ -107,30 +105,6 @@ class Library:
         if kept is None or len(kept) < size:
             kept = self._scratch.memory = torch.empty(size)
         return kept
-
-    def run(self, job: _Job, threads: int) -> None:
-        """Let threads do a job, without Python's lock."""
-        self._run(self.functions.transform_weights, job, threads)
-        self._run(self.functions.convolve, job, threads)
-
-    def _run(self, function: Callable[..., object], job: _Job, threads: int) -> None:
-        place = ctypes.byref(job)
-        if threads > 1 and self.team is not None:
-            self.team(ctypes.cast(cast(Any, function), c_void_p), place, threads, 0)
-            return
-        helpers = [threading.Thread(target=function, args=(place,)) for _ in range(threads - 1)]
-        for helper in helpers:
-            helper.start()
-        function(place)
-        for helper in helpers:
-            helper.join()
-
-
-def _torch_team() -> Callable[..., object] | None:
-    try:
-        return ctypes.CDLL(str(import_module("torch._C").__file__)).GOMP_parallel
-    except (OSError, AttributeError):
-        return None
 
 
 def layer_maker() -> LayerMaker:
@@ -213,14 +187,14 @@ class _Kernel:
         rows, columns = self._extent(maps[0])
         if target is None:
             target = torch.empty(1, rows, columns, self._outputs).permute(0, 3, 1, 2)
-        strips = -(-rows // 4) * -(-columns // 4) // STRIP + 1
-        threads = min(torch.get_num_threads(), strips)
+        strips = -(-rows // 4) * -(-columns // 4) // STRIP
+        threads = max(min(torch.get_num_threads(), strips // STRIPS_EACH), 1)
         transformed = POINTS * self._weights[0, 0].numel()
         scratch = self._library.scratch(transformed + threads * self._workspace_size)
         job = self._job(maps, residuals, target)
         job.transformed = scratch.data_ptr()
         job.workspace = job.transformed + transformed * scratch.itemsize
-        self._library.run(job, threads)
+        self._library.functions.run(ctypes.byref(job), c_int64(threads))
         return target
 
     def _job(self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor) -> _Job:
