@@ -1,11 +1,13 @@
-"""Us, the official padded-tile loop and spandrel's network on the same pictures, in turn.
+"""Us and the peers on the same pictures and cores, in turn.
 
     python -m benchmarks.images                                  # the bundled example
     python -m benchmarks.images photo.png other.png --tile 128 --rounds 5
 
-Each run is a process of its own, warmed up on a small picture; the contenders alternate, so that a
-machine that slows down slows all of them. Seam error is the largest difference, in levels of 255,
-to the same network on the whole picture.
+Each run is a process of its own, which computes the picture once to warm up; the contenders
+alternate, so that a machine that slows down slows all of them. The machine's own ceiling is
+measured first. Operations are counted as direct convolution does them, so that an algorithm that
+does fewer can exceed the ceiling. The error is the largest difference, in levels of 255, to the
+whole picture in torch.
 """
 
 from __future__ import annotations
@@ -26,34 +28,43 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers import (
+    Network,
     PeerMissingError,
+    ncnn_network,
     official_network,
+    onnxruntime_network,
+    openvino_network,
     padded_tiles,
     spandrel_network,
     to_levels,
 )
 from upscale import Upscaler
 from upscale.engine.loading import load_model
+from upscale.jobs.bench import Ceiling, ceiling
 
 ROOT = Path(__file__).parents[1]
-CONTENDERS = ("ours", "official", "spandrel", "spandrel-nchw")
+REFERENCE = "torch"
+PEERS = (REFERENCE, "official", "spandrel", "ncnn", "openvino", "onnxruntime")
+"""Those that compute in fp32."""
+
+CONTENDERS = ("ours", "ours-plain", "ours-bf16", *PEERS, "openvino-bf16")
+"""`ours-plain` goes without compiled kernels."""
+
 MODEL = "realesrgan-x4plus"
 
 
-def contender(name: str, tile: int) -> Callable[[np.ndarray], np.ndarray]:
-    """The way from an (H, W, 3) uint8 picture to a four times larger one."""
-    model = load_model(MODEL)
-    if name == "ours":
-        return Upscaler(model, device="cpu", precision="fp32", tile=tile).upscale
-    state = model.network.state_dict()
-    layout = torch.contiguous_format if name == "spandrel-nchw" else torch.channels_last
-    if name == "official":
-        official, layout = official_network(state, blocks=23), torch.contiguous_format
-        network = lambda x: padded_tiles(official, x, tile)  # noqa: E731
-    else:
-        network = spandrel_network(state).to(memory_format=layout)
+def contender(name: str, tile: int, height: int, width: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The way from a (height, width, 3) uint8 picture to a four times larger one."""
+    if name.startswith("ours"):
+        precision = "bf16" if name == "ours-bf16" else "fp32"
+        kernels = name != "ours-plain"
+        ours = Upscaler(MODEL, device="cpu", precision=precision, tile=tile, kernels=kernels)
+        return ours.upscale
+    network = peer(name, tile, height, width)
+    layout = torch.channels_last if name in {REFERENCE, "spandrel"} else torch.contiguous_format
 
     def run(picture: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -63,15 +74,31 @@ def contender(name: str, tile: int) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
+def peer(name: str, tile: int, height: int, width: int) -> Network:
+    """Somebody else's network, or ours without the tile engine, for pictures of one size."""
+    if name == "ncnn":
+        return ncnn_network()
+    plain = load_model(MODEL).network
+    if name.startswith("openvino"):
+        return openvino_network(plain, height, width, "f32" if name in PEERS else "bf16")
+    if name == "onnxruntime":
+        return onnxruntime_network(plain, height, width)
+    if name == "official":
+        official = official_network(plain.state_dict(), blocks=23)
+        return lambda picture: padded_tiles(official, picture, tile)
+    eager = plain if name == REFERENCE else spandrel_network(plain.state_dict())
+    return eager.to(memory_format=torch.channels_last)
+
+
 def work(name: str, picture: Path, tile: int, result: Path) -> None:
     """One measured run in this process."""
+    pixels = cv2.imread(str(picture))[:, :, ::-1].copy()
     try:
-        upscale = contender(name, tile)
+        upscale = contender(name, tile, *pixels.shape[:2])
     except PeerMissingError as error:
         print(json.dumps({"missing": str(error)}))
         return
-    pixels = cv2.imread(str(picture))[:, :, ::-1].copy()
-    upscale(pixels[:32, :32].copy())
+    upscale(pixels)
     started = time.perf_counter()
     large = upscale(pixels)
     seconds = time.perf_counter() - started
@@ -89,48 +116,42 @@ def measure(picture: Path, tile: int, rounds: int, folder: Path) -> dict[str, li
             command = [sys.executable, "-m", "benchmarks.images", str(picture)]
             command += ["--worker", name, "--tile", str(tile), "--result", str(folder / name)]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
-            runs[name].append(json.loads(output))
+            runs[name].append(json.loads(output.splitlines()[-1]))
     return runs
 
 
-def report(picture: Path, tile: int, runs: dict[str, list[dict]], folder: Path) -> None:
+def report(picture: Path, runs: dict[str, list[dict]], folder: Path, top: Ceiling) -> None:
     """Print one picture's table."""
-    whole = next(
-        (
-            np.load(folder / f"{name}.npy")
-            for name in ("spandrel", "spandrel-nchw")
-            if (folder / f"{name}.npy").exists()
-        ),
-        None,
-    )
-    whole = whole_picture(picture) if whole is None else whole
-    fastest = min(
-        (
-            statistics.median(run["seconds"] for run in found)
-            for name, found in runs.items()
-            if name != "ours" and "missing" not in found[0]
-        ),
-        default=float("nan"),
-    )
-    print(f"\n{picture.name}, tile {tile}, {len(runs['ours'])} rounds")
-    print("| contender | s / output Mpx | min-max | peak MiB | seam error | fastest peer / it |")
-    print("|---|---|---|---|---|---|")
-    for name, found in runs.items():
-        if "missing" in found[0]:
-            print(f"| {name} | not run: {found[0]['missing']} | | | | |")
+    whole = np.load(folder / f"{REFERENCE}.npy").astype(int)
+    ran = {name: found for name, found in runs.items() if "missing" not in found[0]}
+    medians = {name: statistics.median(run["seconds"] for run in ran[name]) for name in ran}
+    fastest = min(medians[name] for name in PEERS if name in medians)
+    operations = operations_each_megapixel()
+    print(f"\n{picture.name}, {operations / 1e9:.0f} GFLOP an output megapixel")
+    print("| contender | s / output Mpx | min-max | GFLOP/s | of the ceiling | peak MiB | error "
+          "| fastest peer / it |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|")
+    for name in runs:
+        if name not in ran:
+            print(f"| {name} | not run: {runs[name][0]['missing']} | | | | | | |")
             continue
-        seconds = [run["seconds"] for run in found]
-        median, peak = statistics.median(seconds), max(run["peak"] for run in found)
-        levels = np.abs(np.load(folder / f"{name}.npy").astype(int) - whole)
+        seconds = [run["seconds"] for run in ran[name]]
+        levels = np.abs(np.load(folder / f"{name}.npy") - whole)
+        rate = operations / medians[name]
         print(
-            f"| {name} | {median:.2f} | {min(seconds):.2f}-{max(seconds):.2f} | {peak:.0f} "
-            f"| {levels.max()} ({(levels > 0).mean():.4%} differ) | {fastest / median:.2f} |"
+            f"| {name} | {medians[name]:.2f} | {min(seconds):.2f}-{max(seconds):.2f} "
+            f"| {rate / 1e9:.0f} | {rate / top.products['fp32']:.0%} "
+            f"| {max(run['peak'] for run in ran[name]):.0f} "
+            f"| {levels.max()} ({(levels > 0).mean():.4%} differ) | {fastest / medians[name]:.2f} |"
         )
 
 
-def whole_picture(picture: Path) -> np.ndarray:
-    """Our network without tiles, where spandrel's is not at hand."""
-    return contender("ours", 0)(cv2.imread(str(picture))[:, :, ::-1].copy())
+def operations_each_megapixel() -> float:
+    """Multiplications and additions of direct convolution for a megapixel of output."""
+    side = 16
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        large = load_model(MODEL).network(torch.zeros(1, 3, side, side))
+    return counter.get_total_flops() / (large.shape[2] * large.shape[3]) * 1e6
 
 
 def main() -> None:
@@ -145,14 +166,17 @@ def main() -> None:
     if arguments.worker:
         work(arguments.worker, arguments.pictures[0], arguments.tile, arguments.result)
         return
+    top = ceiling("cpu")
     print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"torch {torch.__version__}, {MODEL}, fp32"
+        f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
+        f"{torch.get_num_threads()} of {os.cpu_count()} cores, torch {torch.__version__}, {MODEL}, "
+        f"fp32 but where named, tile {arguments.tile}, {arguments.rounds} rounds; ceiling: "
+        f"{top.products['fp32'] / 1e9:.0f} GFLOP/s, {top.copied / 1e9:.0f} GB/s"
     )
     for picture in arguments.pictures:
         with tempfile.TemporaryDirectory() as folder:
             runs = measure(picture.resolve(), arguments.tile, arguments.rounds, Path(folder))
-            report(picture, arguments.tile, runs, Path(folder))
+            report(picture, runs, Path(folder), top)
 
 
 if __name__ == "__main__":

