@@ -124,7 +124,12 @@ def test_an_ended_run_has_saved_and_goes_on(recipe, program, program_environment
             signal.signal(each, signal.SIG_DFL)
 
     def command(iterations: int) -> list[str]:
-        changes = (f"stages.0.iterations={iterations}", "logging.every=1", "validation=null")
+        changes = (
+            f"stages.0.iterations={iterations}",
+            "logging.every=1",
+            "validation=null",
+            "data.workers=1",
+        )
         sets = [word for change in changes for word in ("--set", change)]
         return ["train", "mine.yaml", "-o", "run", "--json", "--stage", "psnr", *sets]
 
@@ -135,13 +140,14 @@ def test_an_ended_run_has_saved_and_goes_on(recipe, program, program_environment
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         preexec_fn=heed_signals,  # noqa: PLW1509
     )
     assert process.stdout is not None
     for line in process.stdout:
         if '"event": "step"' in line:
             break
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal and torchrun do, readers and all
     out, err = process.communicate()
     assert process.returncode == 130, err
     assert "the same command goes on from where this ended" in err

@@ -10,6 +10,17 @@ from typing import Self
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
+def leave_readers_to_their_queue() -> None:
+    """Have a reading process that ends be noticed where its batch is waited for.
+
+    Torch would raise an error wherever this process is, in the middle of a step or a save. Call it
+    after the first batch.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 class Interrupts:
     """Notes the first signal that would raise KeyboardInterrupt; a second one raises it.
 

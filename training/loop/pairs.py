@@ -12,6 +12,7 @@ from torch import Tensor
 
 from training.data.patches import Batch, PatchDataset, batches
 from training.degradation import Degradation, DegradationSettings, PairPool, apply, draw, sharpen
+from training.loop.interrupts import leave_readers_to_their_queue
 from training.loop.networks import layout
 from training.loop.processes import Processes
 from training.loop.timing import Stopwatch
@@ -21,6 +22,9 @@ from upscale.errors import TrainingError
 
 _DEGRADATIONS, _POOL, _PARTS = 1, 4, 6
 """Streams of random numbers beside those of `training.data.numbers`."""
+
+_LOST = (RuntimeError, OSError, EOFError)
+"""What is met where processes that read have ended, as by a signal that was meant for this one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,10 +113,13 @@ class Pairs:
     def _next(self) -> Batch:
         try:
             batch = next(self._batches())
-        except RuntimeError:
-            # Processes that read have ended, for example by a signal that was meant for this one.
+        except _LOST:
+            if not self._workers:
+                raise
             self._source = None
             batch = self._next_after_loss()
+        if self._workers:
+            leave_readers_to_their_queue()
         self._taken += 1
         self.damaged += batch.damaged
         return batch
@@ -120,7 +127,7 @@ class Pairs:
     def _next_after_loss(self) -> Batch:
         try:
             return next(self._batches())
-        except RuntimeError as error:
+        except _LOST as error:
             raise TrainingError(
                 f"processes that read pictures ended twice ({one_line(error)}); lower "
                 "data.workers, or free memory"

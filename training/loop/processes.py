@@ -6,6 +6,7 @@ averaging of gradients, and has no model class or hub client.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from contextlib import AbstractContextManager
@@ -32,6 +33,12 @@ except ImportError as error:
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 
 T = TypeVar("T")
+
+_NAMES = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+_NO_BROADCAST: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
+}
+"""The name is that of torch 2.13, or of older ones."""
 
 
 class Autocast(Precision):
@@ -201,6 +208,6 @@ def _fabric(found: torch.device, asked: str, dtype: torch.dtype) -> Fabric:
         num_nodes=world // local,
         # Spectral norms take the same steps everywhere; a broadcast between two forward passes
         # would change what the backward pass needs.
-        strategy=DDPStrategy(broadcast_buffers=False),
+        strategy=DDPStrategy(**_NO_BROADCAST),
         plugins=[TorchElasticEnvironment(), precision],
     )
