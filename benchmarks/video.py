@@ -8,7 +8,7 @@ computing, as if it were on a device of its own, for what does not overlap with 
 the network alone, on the same frames, which lie ready; `run_film`, also with the official script's
 quality; and the official script's loop, written after `inference_realesrgan_video.py`: ffmpeg
 decodes into a pipe of BGR, frames are enlarged one by one, ffmpeg encodes from a pipe. Each run is
-a process of its own, and contenders take turns.
+a process of its own, and contenders take turns. "Other work" is how many processors it kept busy.
 
 The second table says how the time of the thread that has the network was spent: waiting for decoded
 frames, converting, computing, or waiting for the encoder. The third is peak memory by length.
@@ -36,6 +36,7 @@ from unittest.mock import patch
 import av
 import cv2
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -97,19 +98,29 @@ def upscaler_of(network: str) -> FrameUpscaler:
 
 
 class Clock:
-    """Seconds on the wall and of all processors, of this process and of children that ended."""
+    """What a run takes.
+
+    Seconds on the wall; of all processors, by this process and by children that ended; and how many
+    processors other processes kept busy meanwhile, which is the noise.
+    """
 
     def __init__(self) -> None:
         self._began = self._now()
 
     def read(self) -> dict[str, float]:
         """What has passed."""
-        return {name: now - self._began[name] for name, now in self._now().items()}
+        seconds, own, all_busy = (
+            now - before for now, before in zip(self._now(), self._began, strict=True)
+        )
+        return {"seconds": seconds, "cpu": own, "noise": max(all_busy - own, 0) / seconds}
 
-    def _now(self) -> dict[str, float]:
+    def _now(self) -> tuple[float, float, float]:
         usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        cpu = sum(usage.ru_utime + usage.ru_stime for usage in usages)
-        return {"seconds": time.perf_counter(), "cpu": cpu}
+        own = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+        machine = psutil.cpu_times()
+        idle = machine.idle + getattr(machine, "iowait", 0)
+        guests = getattr(machine, "guest", 0) + getattr(machine, "guest_nice", 0)  # counted twice
+        return time.perf_counter(), own, sum(machine) - idle - guests
 
 
 # Contenders
@@ -322,10 +333,11 @@ def print_speed(network: str, frames: int, runs: Runs) -> None:
     for contender, found in runs.items():
         rates = [frames / run["seconds"] for run in found]
         cpu = median(run["cpu"] / frames * 1e3 for run in found)
+        noise = median(run["noise"] for run in found)
         ratios = paired(runs, contender, ALONE), paired(runs, OFFICIAL, contender)
         print(
             f"| {network} | {contender} | {median(rates):.2f} | {min(rates):.2f}-{max(rates):.2f} "
-            f"| {cpu:.0f} | {' | '.join(ratios)} |",
+            f"| {cpu:.0f} | {' | '.join(ratios)} | {noise:.2f} |",
             flush=True,
         )
 
@@ -392,7 +404,8 @@ def main() -> None:
         f"{clip.name}, {film.width}x{film.height}, {frames} frames, x{SCALE}, x264\n"
     )
     print("| network | contender | frames a second | min-max | ms of processors a frame ", end="")
-    print("| time / network alone | official loop / it |\n|---|---|---|---|---|---|---|")
+    print("| time / network alone | official loop / it | other work |")
+    print(f"|---{'|---' * 7}|")
     found = {}
     for network in arguments.networks:
         count = round(frames * MODELS.get(network, 1.0))
