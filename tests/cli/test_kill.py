@@ -30,7 +30,7 @@ pytestmark = [
 def folder(photo, tmp_path) -> Path:
     """Six pictures; the later ones take long enough to be met by a signal."""
     for number, name in enumerate(NAMES):
-        side = 24 if number < 2 else 200
+        side = 24 if number < 2 else 360
         small = cv2.imread(str(photo(f"in/{name}", 24, 24)))
         cv2.imwrite(str(tmp_path / "in" / name), cv2.resize(small, (side, side)))
     return tmp_path / "in"
