@@ -110,11 +110,8 @@ class StageRun:
         self._figures, self._judged = facts.figures, facts.judged
         self._done = self._first = self._logged = facts.step
 
-    def train(self) -> Facts:
+    def train(self) -> None:
         """Do the iterations that are left.
-
-        Returns:
-            What is known of the end.
 
         Raises:
             KeyboardInterrupt: this process, or another one, was to end; a state is saved.
@@ -123,6 +120,7 @@ class StageRun:
         """
         if self._judge_if_due() or self._judged == self._stage.iterations:
             self._save()
+        self._heed_interrupts()
         while self._done < self._stage.iterations:
             self._iterate()
             ended = self._done == self._stage.iterations
@@ -133,7 +131,6 @@ class StageRun:
                 with self._watch.phase("saving", waiting=True):
                     self._save()
             self._heed_interrupts()
-        return self._facts(0)
 
     def _iterate(self) -> None:
         factor = rate_factor(self._stage.schedule, self._done)

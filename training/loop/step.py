@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +16,14 @@ from training.loop.networks import Networks
 from training.loop.pairs import Pair
 from training.loop.processes import Processes
 from training.loop.timing import Stopwatch
-from training.losses import AdversarialLoss, PixelLoss
-from training.recipe import Stage
+from training.losses import AdversarialLoss, FeatureLoss, PixelLoss
+from training.recipe import GanSettings, PerceptualSettings, PixelSettings, Stage
+
+Losses = dict[str, Tensor]
+Terms = Callable[[Tensor, Pair], Losses]
+"""Weighted losses, by name, of what the generator made of a pair."""
+
+Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 class Step:
@@ -37,71 +45,107 @@ class Step:
         meter: Meter,
         watch: Stopwatch,
     ) -> None:
-        self._stage, self._meter, self._watch = stage, meter, watch
-        self._generator, self._judge = networks.generator, networks.judge
-        self._features, self._average = networks.features, networks.average
-        self._fabric = processes.fabric
-        pixel, gan = stage.pixel, stage.gan
-        self._pixel = PixelLoss(pixel.kind, pixel.weight, pixel.epsilon) if pixel else None
-        self._gan = (
-            AdversarialLoss(gan.kind, gan.relativistic, gan.weight, processes.mean) if gan else None
-        )
+        self._generator, self._average = networks.generator, networks.average
+        self._meter, self._watch = meter, watch
+        autocast: Autocast = processes.fabric.autocast
+        self._terms: list[Terms] = []
+        if stage.pixel is not None:
+            self._terms.append(_pixel_terms(stage.pixel))
+        if stage.perceptual is not None and networks.features is not None:
+            self._terms.append(_feature_terms(stage.perceptual, networks.features, autocast))
+        self._contest: _Contest | None = None
+        if stage.gan is not None and networks.judge is not None:
+            gan = stage.gan
+            loss = AdversarialLoss(gan.kind, gan.relativistic, gan.weight, processes.mean)
+            self._contest = _Contest(gan, loss, networks.judge, autocast)
 
     def __call__(self, pairs: Sequence[Pair]) -> None:
         """Learn from the batches of one iteration."""
-        results: list[Tensor] = []
         with self._watch.phase("generator"):
-            self._improve_generator(pairs, results)
-        if self._judge is not None:
+            results = self._improve_generator(pairs)
+        if self._contest is not None:
             with self._watch.phase("discriminator"):
-                self._improve_judge(self._judge, pairs, results)
+                self._contest.improve_judge(pairs, results, self._meter)
         self._average.update(self._generator.network)
 
-    def _improve_generator(self, pairs: Sequence[Pair], results: list[Tensor]) -> None:
-        if self._judge is None:
-            self._generator.improve(pairs, partial(self._generator_loss, results=results))
-            return
-        vectors = self._judge.vectors()
-        # Not `no_grad`: the gradient goes through the discriminator, but not to it.
-        self._judge.network.requires_grad_(False)
-        loss = partial(self._generator_loss, results=results, vectors=vectors)
+    def _improve_generator(self, pairs: Sequence[Pair]) -> list[Tensor]:
+        """Take a step; what the generator made before it."""
+        if self._contest is None:
+            return self._descend(pairs, self._terms)
+        with self._contest.judging() as terms:
+            return self._descend(pairs, [*self._terms, terms])
+
+    def _descend(self, pairs: Sequence[Pair], terms: Sequence[Terms]) -> list[Tensor]:
+        results: list[Tensor] = []
+
+        def loss(pair: Pair) -> Tensor:
+            result = self._generator.run(pair.low)
+            results.append(result.detach())
+            losses: Losses = {}
+            for each in terms:
+                losses |= each(result, pair)
+            self._meter.add(losses)
+            return torch.stack(list(losses.values())).sum()
+
         self._generator.improve(pairs, loss)
-        self._judge.network.requires_grad_(True)
+        return results
 
-    def _generator_loss(
-        self, pair: Pair, results: list[Tensor], vectors: Sequence[Tensor] = ()
-    ) -> Tensor:
-        """The generator's losses for one batch; its result goes to `results`."""
-        result = self._generator.run(pair.low)
-        results.append(result.detach())
-        losses: dict[str, Tensor] = {}
-        if self._stage.pixel is not None and self._pixel is not None:
-            losses["pixel"] = self._pixel(result, pair.truth(self._stage.pixel.sharpen))
-        if self._stage.perceptual is not None and self._features is not None:
-            with self._fabric.autocast():
-                terms = self._features(result, pair.truth(self._stage.perceptual.sharpen))
-            if terms.perceptual is not None:
-                losses["perceptual"] = terms.perceptual
-            if terms.style is not None:
-                losses["style"] = terms.style
-        if self._stage.gan is not None and self._gan is not None and self._judge is not None:
-            self._judge.set_vectors(vectors)  # alike for all batches of the iteration
-            truth = pair.truth(self._stage.gan.sharpen)
-            with self._fabric.autocast():
-                losses["gan"] = self._gan.generator(self._judge.network, result, truth)
-        self._meter.add(losses)
-        return torch.stack(list(losses.values())).sum()
 
-    def _improve_judge(self, judge: Learner, pairs: Sequence[Pair], results: list[Tensor]) -> None:
-        vectors = judge.vectors()
+@dataclass(frozen=True, slots=True, eq=False)
+class _Contest:
+    """The generator and the discriminator against each other."""
+
+    settings: GanSettings
+    loss: AdversarialLoss
+    judge: Learner
+    autocast: Autocast
+
+    @contextmanager
+    def judging(self) -> Generator[Terms]:
+        """Give the generator's term, while the discriminator takes no gradients.
+
+        Not by `no_grad`: the gradient goes through the discriminator. Spectral norms take the same
+        step for every batch of the iteration, as for one large batch.
+        """
+        vectors = self.judge.vectors()
+
+        def terms(result: Tensor, pair: Pair) -> Losses:
+            self.judge.set_vectors(vectors)
+            truth = pair.truth(self.settings.sharpen)
+            with self.autocast():
+                return {"gan": self.loss.generator(self.judge.network, result, truth)}
+
+        self.judge.network.requires_grad_(False)
+        yield terms
+        self.judge.network.requires_grad_(True)
+
+    def improve_judge(self, pairs: Sequence[Pair], results: Sequence[Tensor], meter: Meter) -> None:
+        """Take a step of the discriminator against what the generator made."""
+        vectors = self.judge.vectors()
 
         def loss(batch: tuple[Pair, Tensor]) -> Tensor:
             pair, result = batch
-            judge.set_vectors(vectors)
-            assert self._gan is not None and self._stage.gan is not None
-            truth = pair.truth(self._stage.gan.sharpen)
-            terms = self._gan.discriminator(judge.run, truth, result)
-            self._meter.add({"real": terms.real, "fake": terms.fake})
+            self.judge.set_vectors(vectors)
+            truth = pair.truth(self.settings.sharpen)
+            terms = self.loss.discriminator(self.judge.run, truth, result)
+            meter.add({"real": terms.real, "fake": terms.fake})
             return terms.total
 
-        judge.improve(list(zip(pairs, results, strict=True)), loss)
+        self.judge.improve(list(zip(pairs, results, strict=True)), loss)
+
+
+def _pixel_terms(settings: PixelSettings) -> Terms:
+    loss = PixelLoss(settings.kind, settings.weight, settings.epsilon)
+    return lambda result, pair: {"pixel": loss(result, pair.truth(settings.sharpen))}
+
+
+def _feature_terms(
+    settings: PerceptualSettings, features: FeatureLoss, autocast: Autocast
+) -> Terms:
+    def terms(result: Tensor, pair: Pair) -> Losses:
+        with autocast():
+            found = features(result, pair.truth(settings.sharpen))
+        named = {"perceptual": found.perceptual, "style": found.style}
+        return {name: term for name, term in named.items() if term is not None}
+
+    return terms
