@@ -24,6 +24,7 @@ from training.recipe import Recipe
 from training.recipe.writing import to_yaml
 from upscale.checkpoints import read_state_dict
 from upscale.checkpoints.files import replacing
+from upscale.engine.device import PRECISIONS
 from upscale.errors import TrainingError, UsageError
 from upscale.models import build
 from upscale.pictures.names import shown
@@ -115,7 +116,8 @@ class _Trainer:
         path = self._folder / f"{self._recipe.name}-{stage.name}.safetensors"
         if self._processes.first:
             network = build(self._recipe.network.spec, read_state_dict(saved.weights))
-            export(network, path, self._recipe, saved.facts)
+            dtype = PRECISIONS[self._recipe.saving.export]
+            export(network.to(dtype), path, self._recipe, saved.facts)
         self._processes.wait()
         self._tell(Exported(stage.name, path))
         return path

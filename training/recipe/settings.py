@@ -499,19 +499,21 @@ class LoggingSettings:
 
 @dataclass(frozen=True, slots=True)
 class SavingSettings:
-    """What is kept to resume from.
+    """What is kept to resume from, and exported.
 
     Attributes:
         every: iterations from one saved state to the next.
         keep_last: newest states that are kept, at least 1.
         keep_best: states with the best validations that are kept.
         best_metric: what is best; the mean over the validation's sets.
+        export: precision of the exported file; states are kept in fp32.
     """
 
     every: int = 5000
     keep_last: int = 2
     keep_best: int = 1
     best_metric: Metric = "psnr"
+    export: Literal["fp32", "fp16"] = "fp32"
 
     def __post_init__(self) -> None:
         _check("every", self.every, least=1)

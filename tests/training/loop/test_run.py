@@ -36,10 +36,12 @@ from training.recipe import (
     PerceptualSettings,
     PixelSettings,
     RRDBNetSettings,
+    SavingSettings,
     Source,
     SRVGGSettings,
     Stage,
 )
+from upscale import Upscaler
 from upscale.checkpoints import read_metadata, read_state_dict
 from upscale.errors import TrainingError, UsageError
 
@@ -252,6 +254,27 @@ def test_an_exported_file_says_what_it_is_and_where_from_without_folders(picture
     figures = json.loads(metadata["figures"])["validation"]
     assert figures.keys() == {"psnr", "ssim"}
     assert json.loads(metadata["figures of bicubic"])["validation"]["psnr"] > figures["psnr"]
+
+
+def test_the_exported_file_has_the_precision_of_the_recipe_and_states_have_all_bits(
+    pictures, tmp_path
+):
+    recipe = one_stage(pictures, saving=SavingSettings(export="fp16"))
+    train(recipe, tmp_path / "run", device="cpu")
+    exported = weights(tmp_path / "run", "psnr")
+    kept = read_state_dict(saved_states(tmp_path / "run" / "states" / "psnr")[-1].weights)
+    for key, value in kept.items():
+        assert value.dtype == torch.float32
+        assert torch.equal(exported[key], value.half())
+    full = replace(recipe, saving=SavingSettings(export="fp32"))
+    train(full, tmp_path / "run", device="cpu")
+    check_same(weights(tmp_path / "run", "psnr"), kept)
+    small = read_rgb(pictures / "0.png")
+    assert Upscaler(tmp_path / "run" / "tiny-psnr.safetensors").upscale(small).shape == (
+        192,
+        192,
+        3,
+    )
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
