@@ -247,17 +247,26 @@ INLINE void store_some(float *to, vector value, int64_t count) {
         for (int i = 0; i < count; i++) to[i] = value[i];
 }
 
-/* Bias, activation and residuals of one vector of channels, from `n` on, of one pixel. */
-INLINE void finish(const struct job *job, vector value, int64_t y, int64_t x, int64_t n) {
-    int64_t count = job->outputs - n;
-    value += load(job->bias + n);
-    vector above = (vector)((mask)value & (value > 0.f));
-    value = above + load(job->slope + n) * (value - above);
-    for (int64_t i = 0; i < job->residual_count; i++) {
-        const struct map *map = &job->residuals[i];
-        value = job->scale * value + load_some(map->data + y * map->row + x * map->pixel + n, count);
+/* Bias, activation and residuals of one vector of channels, from `n` on, of a tile's outputs. */
+INLINE void finish(const struct job *job, const vector half[24], int64_t top, int64_t left,
+                   int64_t rows, int64_t columns, int64_t n, int64_t count) {
+    vector bias = load(job->bias + n), slope = load(job->slope + n);
+    UNROLL for (int i = 0; i < rows; i++) {
+        vector out[4];
+        output_values(half + i * 6, out);
+        UNROLL for (int j = 0; j < columns; j++) {
+            vector value = out[j] + bias;
+            vector above = (vector)((mask)value & (value > 0.f));
+            value = above + slope * (value - above);
+            for (int64_t r = 0; r < job->residual_count; r++) {
+                const struct map *map = &job->residuals[r];
+                int64_t place = (top + i) * map->row + (left + j) * map->pixel + n;
+                value = job->scale * value + load_some(map->data + place, count);
+            }
+            int64_t place = (top + i) * job->output_row + (left + j) * job->output_pixel + n;
+            store_some(job->output + place, value, count);
+        }
     }
-    store_some(job->output + y * job->output_row + x * job->output_pixel + n, value, count);
 }
 
 static void transform_outputs(const struct job *job, int64_t tile, int64_t count,
@@ -268,6 +277,7 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
         int64_t rows = smaller(job->rows - top, 4), columns = smaller(job->columns - left, 4);
         for (int64_t n = 0; n < job->outputs; n += LANES) {
             const float *from = products + t * width + n;
+            int64_t outputs = job->outputs - n;
             vector half[24], in[6], out[4];
             for (int j = 0; j < 6; j++) {
                 UNROLL for (int i = 0; i < 6; i++)
@@ -275,10 +285,10 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
                 output_values(in, out);
                 UNROLL for (int i = 0; i < 4; i++) half[i * 6 + j] = out[i];
             }
-            for (int i = 0; i < rows; i++) {
-                output_values(half + i * 6, out);
-                for (int j = 0; j < columns; j++) finish(job, out[j], top + i, left + j, n);
-            }
+            if (rows == 4 && columns == 4 && outputs >= LANES) /* so that loops are unrolled */
+                finish(job, half, top, left, 4, 4, n, LANES);
+            else
+                finish(job, half, top, left, rows, columns, n, outputs);
         }
     }
 }
