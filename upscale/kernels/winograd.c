@@ -95,8 +95,10 @@ static void transform_kernels(const struct job *job, int64_t channel) {
         float *place = to + n / PANEL * depth * PANEL + n % PANEL;
         vector half[18], in[3], out[6];
         for (int column = 0; column < 3; column++) {
-            UNROLL for (int row = 0; row < 3; row++)
-                in[row] = load(job->weights + ((row * 3 + column) * job->channels + channel) * width + n);
+            UNROLL for (int row = 0; row < 3; row++) {
+                int64_t tap = (row * 3 + column) * job->channels;
+                in[row] = load(job->weights + (tap + channel) * width + n);
+            }
             kernel_points(in, out);
             UNROLL for (int row = 0; row < 6; row++) half[row * 3 + column] = out[row];
         }
@@ -188,7 +190,8 @@ static void transform_inputs(const struct job *job, int64_t tile, int64_t count,
 
 /* --- products --------------------------------------------------------------------------------- */
 
-/* products (BLOCK x PANEL, rows `width` apart) = or += tiles (BLOCK x depth) weights (depth x PANEL) */
+/* tiles (BLOCK x depth) weights (depth x PANEL), put into or added to products (BLOCK x PANEL, whose
+   rows are `width` apart) */
 INLINE void multiply(const float *tiles, const float *weights, int64_t depth, float *products,
                      int64_t width, int add) {
     vector sums[BLOCK][2];
@@ -214,10 +217,11 @@ static void multiply_points(const struct job *job, const float *tiles, int64_t c
                             int64_t first, int64_t depth, float *products) {
     int64_t width = job->panels * PANEL;
     const float *weights = job->transformed + POINTS * first * width;
+    int add = first > 0;
     for (int point = 0; point < POINTS; point++) {
         for (int64_t n = 0; n < width; n += PANEL, weights += depth * PANEL)
             for (int64_t t = 0; t < count; t += BLOCK)
-                multiply(tiles + t * depth, weights, depth, products + t * width + n, width, first > 0);
+                multiply(tiles + t * depth, weights, depth, products + t * width + n, width, add);
         tiles += STRIP * depth + PADDING;
         products += STRIP * width + PADDING;
     }
