@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from tests.cli.test_program import rest_of
 from upscale.checkpoints import catalog, is_present
 from upscale.pictures.parts import part_file
 
@@ -82,7 +83,7 @@ def test_a_killed_batch_leaves_whole_outputs_and_its_repetition_does_only_the_re
 ):
     process, first = start()
     os.killpg(process.pid, signal.SIGKILL)
-    reported = records(first + process.communicate()[0])
+    reported = records(first + rest_of(process)[0])
     assert process.returncode == -signal.SIGKILL
     finished = check_whole(tmp_path, size_of)
     assert set(reported) <= finished < set(NAMES), "an output that was reported is there"
@@ -106,7 +107,7 @@ def test_an_ended_batch_reports_every_output_that_is_there_and_leaves_nothing_el
 ):
     process, first = start()
     os.killpg(process.pid, number)
-    out, err = process.communicate()
+    out, err = rest_of(process)
     assert process.returncode == 130, err
     assert err.splitlines()[-1].startswith("interrupted")
     assert "Traceback" not in err

@@ -76,6 +76,13 @@ def test_a_filter_between_two_pipes(program, photo, tmp_path):
     assert decoded.shape == (64, 96, 3)
 
 
+def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process prints to its end; `communicate` loses what `readline` has read ahead."""
+    assert process.stdout is not None and process.stderr is not None
+    with process:
+        return process.stdout.read(), process.stderr.read()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of process groups are of another kind there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_finished_outputs_whole_and_nothing_else(
@@ -100,7 +107,7 @@ def test_an_interrupt_leaves_finished_outputs_whole_and_nothing_else(
     # One output may still wait for its turn to be reported while the next is computed.
     first = process.stdout.readline()
     os.killpg(process.pid, number)
-    out, err = process.communicate()
+    out, err = rest_of(process)
     assert process.returncode == 130, err
     assert err.splitlines()[-1].startswith("interrupted")
     assert "Traceback" not in err

@@ -333,6 +333,7 @@ def test_an_interrupt_in_a_validation_does_it_after_resuming(pictures, tmp_path,
     assert lines("run") == lines("at once")
 
 
+@pytest.mark.usefixtures("heeding_interrupts")
 def test_an_interrupt_in_the_last_validation_does_it_after_resuming_and_exports_its_figures(
     pictures, tmp_path, monkeypatch
 ):
