@@ -59,6 +59,20 @@ def test_two_processes_train_as_one_with_the_doubled_batch(pictures, tmp_path, j
 
 
 @pytest.mark.slow
+def test_a_vgg_discriminator_judges_by_the_statistics_of_both_processes(pictures, tmp_path):
+    gan = GanSettings(discriminator=DiscriminatorSettings("vgg", features=4))
+    # A low rate: Adam makes full steps of gradients that are 0 but for rounding, and of those this
+    # discriminator has many.
+    stage = Stage("gan", 4, OptimiserSettings(1e-5), batch=4, ema=0.9, gan=gan)
+    alone = one_stage(pictures, stage, data=replace(tiny(pictures).data, patch=128))
+    together = replace(alone, stages=(replace(stage, batch=2),))
+    train(alone, tmp_path / "alone", device="cpu")
+    finish(start(together, tmp_path / "together", processes=2))
+    for mine, theirs in zip(losses(tmp_path / "alone"), losses(tmp_path / "together"), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+
+
+@pytest.mark.slow
 def test_two_processes_resume_exactly_and_refuse_another_number(pictures, tmp_path):
     whole = one_stage(pictures, degradation=DegradationRecipe(pool=5))
     half = longer(whole, 0, 2)
