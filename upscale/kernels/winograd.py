@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from upscale.kernels import KernelMissingError
 from upscale.models.layers import Layer, LayerMaker, LayerRun, torch_layer
 
 LIBRARIES = {"AVX2": "winograd-avx2.so", "AVX512": "winograd-avx512.so"}
@@ -58,10 +59,6 @@ class _Job(ctypes.Structure):
         ("workspace", c_void_p),
         *((name, c_int64) for name in ("workspace_size", "channel", "ready", "strip", "worker")),
     )
-
-
-class KernelMissingError(Exception):
-    """The compiled convolution cannot be used here; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -158,7 +158,8 @@ class RRDBNet(nn.Module):
         """
         width = self.spec.features
         unshuffled = self.spec.in_channels * self.unshuffle**2
-        stages = [Stage("first", (IMAGE,), 1, 1, width, unshuffled + 2 * width, self._run_first)]
+        first = make(Layer(self.conv_first, padding=1))
+        stages = [Stage("first", (IMAGE,), 1, 1, width, unshuffled + 2 * width, first)]
         for number, block in enumerate(cast(Sequence[RRDB], list(self.body))):
             entry = len(stages) - 1
             for part, dense in enumerate((block.rdb1, block.rdb2, block.rdb3), start=1):
@@ -167,7 +168,7 @@ class RRDBNet(nn.Module):
                 if fine:
                     stages += _convolution_stages(name, dense, source, shortcut, make)
                 else:
-                    stages += _block_stage(name, dense, source, shortcut)
+                    stages += _block_stage(name, dense, source, shortcut, make)
         tail_scale = self.spec.tail_scale
         # an enlarged map and its convolution, or a convolution's input and output
         tail_workspace = (2 * width + self.spec.out_channels) * tail_scale**2 + 2 * width
@@ -176,9 +177,6 @@ class RRDBNet(nn.Module):
                   self.spec.out_channels, tail_workspace, _Tail(self, make).run)
         )  # fmt: skip
         return tuple(stages)
-
-    def _run_first(self, planes: Sequence[Tensor]) -> Tensor:
-        return self.conv_first(planes[0])
 
 
 class _Tail:
@@ -209,17 +207,40 @@ class _Tail:
         return self.enlarge(planes[0], self._first([planes[1]]))
 
 
-def _block_stage(name: str, block: DenseBlock, entry: int, shortcut: int | None) -> list[Stage]:
+class _Block:
+    """A dense block, and what the last one of an RRDB adds, in one go.
+
+    The maps that it grows are written beside each other into one tensor, so that later layers can
+    read them where they lie.
+    """
+
+    def __init__(self, block: DenseBlock, make: LayerMaker) -> None:
+        growing = (block.conv1, block.conv2, block.conv3, block.conv4)
+        self._growth = block.conv1.out_channels
+        self._growing = [make(Layer(each, padding=1, slope=NEGATIVE_SLOPE)) for each in growing]
+        self._last = make(Layer(block.conv5, padding=1, scale=RESIDUAL_SCALE))
+
+    def run(self, planes: Sequence[Tensor]) -> Tensor:
+        """From the block's input, and the plane to be added, to (N, features, h, w)."""
+        x = planes[0]
+        count, _, height, width = x.shape
+        growth, channels = self._growth, self._growth * len(self._growing)
+        grown = x.new_empty(count, height, width, channels).permute(0, 3, 1, 2)
+        for start, layer in zip(range(0, channels, growth), self._growing, strict=True):
+            maps = [x, grown[:, :start]] if start else [x]
+            layer(maps, target=grown[:, start : start + growth])
+        return self._last([x, grown], planes)
+
+
+def _block_stage(
+    name: str, block: DenseBlock, entry: int, shortcut: int | None, make: LayerMaker
+) -> list[Stage]:
     """A dense block as one stage; `shortcut` is the plane that the last block of an RRDB adds."""
     width, growth = block.conv1.in_channels, block.conv1.out_channels
-
-    def run(planes: Sequence[Tensor]) -> Tensor:
-        result = block(planes[0])
-        return result if shortcut is None else _add_scaled(result, planes[1])
-
     sources = (entry,) if shortcut is None else (entry, shortcut)
     # input, four maps, their concatenation and the output
     workspace = (2 + len(sources)) * width + 8 * growth
+    run = _Block(block, make).run
     return [Stage(name, sources, BLOCK_HALO, 1, width, workspace, run)]
 
 

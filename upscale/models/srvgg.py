@@ -6,6 +6,7 @@ PReLU at input resolution, one pixel-shuffle, and the enlarged input as a shortc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -13,7 +14,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale.models.layers import Layer, LayerMaker, torch_layer
+from upscale.models.layers import Layer, LayerMaker, LayerRun, torch_layer
 from upscale.models.stages import IMAGE, LayerStep, Stage, StageRun
 
 LAYERS_PER_STAGE = 4
@@ -93,7 +94,7 @@ class SRVGGNetCompact(nn.Module):
                     scale=1,
                     channels=spec.features,
                     workspace=3 * spec.features,
-                    run=_runner(layers) if step is None else step.run,
+                    run=_runner(layers, make) if step is None else step.run,
                     valid=fine,
                     fill=None if step is None else step.fill,
                 )
@@ -116,11 +117,25 @@ class SRVGGNetCompact(nn.Module):
         return lambda planes: self._shuffle(last([planes[0]]), planes[1])
 
 
-def _runner(layers: nn.Module) -> StageRun:
-    return lambda planes: layers(planes[0])
+def _runner(layers: nn.Sequential, make: LayerMaker) -> StageRun:
+    """A few convolutions and their PReLUs."""
+    pairs = (cast(nn.Sequential, layers[i : i + 2]) for i in range(0, len(layers), 2))
+    steps = [_layer(pair, make, padding=1) for pair in pairs]
+
+    def run(planes: Sequence[Tensor]) -> Tensor:
+        x = planes[0]
+        for step in steps:
+            x = step([x])
+        return x
+
+    return run
 
 
 def _step(layers: nn.Sequential, make: LayerMaker) -> LayerStep:
     """One convolution, without its padding, and its PReLU."""
+    return LayerStep(_layer(layers, make, padding=0))
+
+
+def _layer(layers: nn.Sequential, make: LayerMaker, padding: int) -> LayerRun:
     convolution, activation = cast(tuple[nn.Conv2d, nn.PReLU], tuple(layers))
-    return LayerStep(make(Layer(convolution, padding=0, slope=activation.weight)))
+    return make(Layer(convolution, padding=padding, slope=activation.weight))

@@ -98,7 +98,6 @@ class StagedModel(Protocol):
 
         The last stage's scale is `scale * unshuffle`. Coarse stages hold several convolutions:
         few, large steps, and some work done twice in the halos. Fine stages are one convolution
-        each: nothing is done twice, at the price of more steps. `make` computes the layers of fine
-        stages and of the last one.
+        each: nothing is done twice, at the price of more steps. `make` computes the layers.
         """
         ...

@@ -1,0 +1,307 @@
+"""The convolution for NVIDIA GPUs, as Triton's interpreter computes it on a CPU."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.kernels.layers import in_double, random_layer, within_nan
+from upscale.kernels import KernelMissingError, triton_conv
+from upscale.kernels.trial import agree
+from upscale.kernels.triton_conv import CUTS, Conductor, Cut, triton_layer
+from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.models.layers import torch_layer
+
+KERNEL = "upscale.kernels.triton_kernel"
+NARROW, WIDE = Cut(16, 16, 1), Cut(64, 32, 1)
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    pytest.importorskip("triton", reason="Triton, which is made for Linux, is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        sys.modules.pop(KERNEL, None)
+        yield importlib.import_module(KERNEL)
+    sys.modules.pop(KERNEL, None)
+
+
+def conductor(kernel, *cuts):
+    """One that takes the first cut that is right."""
+    order = iter(range(1000))
+    return Conductor(kernel, seconds=lambda work: next(order), side=5, cuts=cuts or (WIDE,))
+
+
+def in_half(layer):
+    slope = layer.slope.half() if isinstance(layer.slope, torch.Tensor) else layer.slope
+    return replace(layer, convolution=layer.convolution.half(), slope=slope)
+
+
+def check(kernel, cut, layer, maps, added):
+    """Whether a layer's half-precision result, amid a plane of NaN, is the best one possible."""
+    find = conductor(kernel, cut)
+    run = triton_layer(find, layer)
+    wanted = in_double(layer)([x.double() for x in maps], [x.double() for x in added])
+    target, place = within_nan(torch.zeros(wanted.shape))
+    target = target.half()
+    place = target.as_strided(place.shape, place.stride(), place.storage_offset())
+    before = target.clone()
+    run(maps, added, place)
+    torch.testing.assert_close(place.double(), wanted, rtol=6e-4, atol=1e-4)
+    assert list(find._found.values()) == [cut]
+    place.copy_(torch.zeros(wanted.shape))
+    assert torch.equal(target.nan_to_num(7), before.nan_to_num(7))
+
+
+@settings(deadline=None, max_examples=40, phases=[Phase.generate])
+@given(
+    channels=st.one_of(
+        st.sampled_from([(3,), (12,), (48,), (64,), (64, 32), (64, 64), (64, 128), (32, 16, 16)]),
+        st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    ),
+    outputs=st.sampled_from([1, 3, 16, 32, 48, 64, 70, 130]),
+    height=st.integers(1, 9),
+    width=st.integers(1, 40),
+    padding=st.integers(0, 1),
+    enlarge=st.integers(1, 2),
+    slope=st.sampled_from(["none", "one", "each"]),
+    residuals=st.integers(0, 2),
+    cut=st.sampled_from([NARROW, WIDE]),
+    seed=st.integers(0, 1000),
+)
+def test_any_layer_gives_what_doubles_give_rounded_once_and_touches_nothing_else(
+    kernel, channels, outputs, height, width, padding, enlarge, slope, residuals, cut, seed
+):
+    generator = torch.Generator().manual_seed(seed)
+    height, width = (max(side, 3) if padding == 0 else side for side in (height, width))
+    layer = in_half(
+        random_layer(
+            generator, sum(channels), outputs, slope, padding=padding, enlarge=enlarge, scale=0.25
+        )
+    )
+    maps = [torch.randn(1, c, height, width, generator=generator) for c in channels]
+    edge = 2 * padding - 2
+    extent = (1, outputs, height * enlarge + edge, width * enlarge + edge)
+    added = [torch.randn(extent, generator=generator) for _ in range(residuals)]
+    maps, added = (
+        [within_nan(x)[0].half()[3 : 3 + x.shape[2], 3 : 3 + x.shape[3], : x.shape[1]]
+         .permute(2, 0, 1)[None] for x in each]
+        for each in (maps, added)
+    )  # fmt: skip
+    check(kernel, cut, layer, maps, added)
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+@pytest.mark.parametrize("channels", [(64,), (64, 32), (64, 96)])
+def test_every_cut_that_is_tried_is_right(kernel, cut, channels):
+    generator = torch.Generator().manual_seed(0)
+    layer = in_half(random_layer(generator, sum(channels), 32, "one", padding=1))
+    maps = [torch.randn(1, c, 17, 23, generator=generator).half() for c in channels]
+    check(kernel, cut, layer, maps, [])
+
+
+def test_a_batch_of_tiles_is_one_call(kernel):
+    generator = torch.Generator().manual_seed(0)
+    layer = in_half(random_layer(generator, 64, 32, "each", padding=1, scale=0.2))
+    maps = [torch.randn(3, c, 5, 7, generator=generator).half() for c in (32, 32)]
+    residual = torch.randn(3, 32, 5, 7, generator=generator).half()
+    run = triton_layer(conductor(kernel), layer)
+    together = run(maps, [residual])
+    for i in range(3):
+        alone = run([x[i : i + 1] for x in maps], [residual[i : i + 1]])
+        assert torch.equal(together[i : i + 1], alone)
+    assert agree(together, torch_layer(layer)(maps, [residual]))
+
+
+def test_a_layer_writes_beside_what_it_reads(kernel):
+    """As in a dense block: later channels of the tensor whose first ones are read."""
+    generator = torch.Generator().manual_seed(0)
+    layer = in_half(random_layer(generator, 96, 32, "one", padding=1))
+    x = torch.randn(1, 64, 9, 11, generator=generator).half()
+    grown = torch.randn(1, 9, 11, 128, generator=generator).half().permute(0, 3, 1, 2)
+    wanted = torch_layer(layer)([x, grown[:, :32]])
+    rest = grown.clone()
+    triton_layer(conductor(kernel), layer)([x, grown[:, :32]], target=grown[:, 32:64])
+    assert agree(grown[:, 32:64], wanted)
+    assert torch.equal(grown[:, :32], rest[:, :32]) and torch.equal(grown[:, 64:], rest[:, 64:])
+
+
+def test_values_beyond_half_precision_stay_visible(kernel):
+    generator = torch.Generator().manual_seed(0)
+    layer = in_half(random_layer(generator, 32, 32, "one", padding=1))
+    x = torch.randn(1, 32, 6, 6, generator=generator).half()
+    x[0, 3, 2, 2] = 6e4
+    large = replace(layer, convolution=layer.convolution.float())
+    large.convolution.weight.data *= 100
+    assert not triton_layer(conductor(kernel), in_half(large))([x]).isfinite().all()
+    x[0, 3, 2, 2] = math.nan
+    result = triton_layer(conductor(kernel), layer)([x])
+    assert result.isnan()[0, :, 1:4, 1:4].all() and result.isnan().sum() == 32 * 9
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [RRDBSpec(blocks=1), RRDBSpec(blocks=1, unshuffle=2, features=32, growth=16),
+     SRVGGSpec(convolutions=3, features=48)],
+    ids=lambda spec: spec.describe(),
+)  # fmt: skip
+def test_networks_stages_agree_with_torch(kernel, random_network, spec):
+    network = random_network(spec).half()
+    find = conductor(kernel)
+    plain = network.stages()
+    fast = network.stages(make=lambda layer: triton_layer(find, layer))
+    generator = torch.Generator().manual_seed(0)
+    for stage, other in zip(plain, fast, strict=True):
+        channels = [plain[i].channels if i >= 0 else 3 * spec_side(spec) ** 2
+                    for i in stage.sources]  # fmt: skip
+        planes = [torch.rand(1, c, 7, 9, generator=generator).half() - 0.5 for c in channels]
+        planes = [x.contiguous(memory_format=torch.channels_last) for x in planes]
+        assert agree(other.run(planes), stage.run(planes)), stage.name
+    assert all(find._found.values())
+
+
+def spec_side(spec):
+    return getattr(spec, "unshuffle", 1)
+
+
+class Timed:
+    """A stopwatch that says what a test wants."""
+
+    def __init__(self, *times):
+        self.times = list(times)
+
+    def __call__(self, work):
+        work()
+        return self.times.pop(0)
+
+
+def test_the_fastest_cut_is_found_once_for_each_shape(kernel):
+    generator = torch.Generator().manual_seed(0)
+    timed = Timed(3.0, 1.0, 2.0, 5.0)
+    find = Conductor(kernel, timed, 5, [NARROW, WIDE])
+    first, other = (in_half(random_layer(generator, 32, 32, padding=1)) for _ in range(2))
+    wide = in_half(random_layer(generator, 48, 32, padding=1))
+    x = torch.randn(1, 48, 6, 6, generator=generator).half()
+    for layer in (first, other):
+        triton_layer(find, layer)([x[:, :32]])
+    triton_layer(find, wide)([x])
+    assert timed.times == []
+    assert list(find._found.values()) == [WIDE, NARROW]
+
+
+class Faulty:
+    """A kernel module whose kernel does what a test wants."""
+
+    def __init__(self, fault):
+        self.convolve = self
+        self.fault = fault
+
+    def __getitem__(self, grid):
+        return lambda *arguments, **options: self.fault(arguments, options)
+
+
+def raising(arguments, options):
+    raise RuntimeError("out of resource: shared memory")
+
+
+def lying(arguments, options):
+    arguments[7].fill_(1)
+
+
+@pytest.mark.parametrize("fault", [raising, lying, lambda arguments, options: None])
+def test_cuts_that_fail_lie_or_write_nothing_are_never_used(fault):
+    generator = torch.Generator().manual_seed(0)
+    layer = in_half(random_layer(generator, 32, 32, "one", padding=1))
+    find = Conductor(Faulty(fault), lambda work: 1.0, 5, CUTS)
+    x = torch.randn(1, 32, 6, 6, generator=generator).half()
+    assert torch.equal(triton_layer(find, layer)([x]), torch_layer(layer)([x]))
+    assert list(find._found.values()) == [None]
+
+
+def test_a_kernel_that_fails_later_is_left_for_good(kernel, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    layer = in_half(random_layer(generator, 32, 32, padding=1))
+    run = triton_layer(conductor(kernel), layer)
+    x = torch.randn(1, 32, 6, 6, generator=generator).half()
+    run([x])
+    calls = []
+    monkeypatch.setattr(run, "launch", lambda *_: calls.append(1) or raising(None, None))
+    for _ in range(3):
+        assert torch.equal(run([x]), torch_layer(layer)([x]))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=type
+)
+def test_memory_that_runs_out_is_for_the_tile_engine(kernel, monkeypatch, error):
+    layer = in_half(random_layer(torch.Generator().manual_seed(0), 32, 32, padding=1))
+    run = triton_layer(conductor(kernel), layer)
+
+    def launch(*_):
+        raise error
+
+    x = torch.zeros(1, 32, 6, 6).half()
+    run([x])
+    monkeypatch.setattr(run, "launch", launch)
+    with pytest.raises(type(error)):
+        run([x])
+    assert not run._broken
+
+
+def test_what_the_kernel_does_not_take_torch_computes(kernel):
+    generator = torch.Generator().manual_seed(0)
+    layer = in_half(random_layer(generator, 32, 32, "one", padding=1))
+    find = conductor(kernel)
+    run, plain = triton_layer(find, layer), torch_layer(layer)
+    x = torch.randn(2, 32, 6, 7, generator=generator).half()
+    residual = torch.randn(1, 32, 6, 7, generator=generator).half()
+    for residuals in ([residual], [x] * 3):
+        assert torch.equal(run([x], residuals), plain([x], residuals))
+    target = torch.empty(2, 32, 6, 7).half()
+    assert torch.equal(run([x], target=target), plain([x]))
+    assert find._found == {}
+
+
+def test_single_precision_is_left_to_torch(kernel):
+    layer = random_layer(torch.Generator().manual_seed(0), 32, 32, padding=1)
+    with pytest.raises(KernelMissingError, match="half precision"):
+        triton_conv.layer_maker(torch.device("cuda", 0), torch.float32)
+    find = conductor(kernel)
+    x = torch.randn(1, 32, 5, 5)
+    assert torch.equal(triton_layer(find, layer)([x]), torch_layer(layer)([x]))
+
+
+@pytest.mark.parametrize(
+    ("capability", "said"), [((7, 5), "capability 8.0"), ((9, 0), "cannot be imported")]
+)
+def test_why_a_gpu_cannot_use_it_is_told(monkeypatch, capability, said):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    triton_conv.triton_version.cache_clear()
+    with pytest.raises(KernelMissingError, match=said):
+        triton_conv.layer_maker(torch.device("cuda", 7), torch.float16)
+
+
+def test_rounding_agrees_and_faults_do_not():
+    generator = torch.Generator().manual_seed(0)
+    for dtype in (torch.float16, torch.bfloat16):
+        layer = random_layer(generator, 64, 32, "one", padding=1)
+        x = torch.randn(1, 64, 30, 40, generator=generator)
+        exact = torch_layer(layer)([x])
+        layer.convolution.to(dtype)
+        found = torch_layer(layer)([x.to(dtype)])
+        assert agree(found, exact.to(dtype))
+        shifted = found.roll(1, 3)
+        for wrong in (shifted, found + 0.05, found.flip(1), found * 1.1, found * math.nan):
+            assert not agree(wrong, exact.to(dtype))
+        edge = found.clone()
+        edge[:, :, 0] = 0
+        assert not agree(edge, exact.to(dtype))

@@ -1,0 +1,43 @@
+"""Whether a faster way gives the same, and how long it takes: asked on the device that computes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+ROUNDS = 5
+
+FURTHEST, TYPICAL = 16, 2
+"""How many units of the last place of the largest value two results may differ by, at most and of
+the mean value on the average."""
+
+Stopwatch = Callable[[Callable[[], object]], float]
+"""Seconds that a piece of work takes."""
+
+
+def agree(found: Tensor, wanted: Tensor) -> bool:
+    """Whether two results in half precision differ by no more than rounding explains.
+
+    Results that are not finite agree with nothing.
+    """
+    unit = torch.finfo(wanted.dtype).eps
+    distance, size = (found.float() - wanted.float()).abs(), wanted.float().abs()
+    furthest = distance.max() <= FURTHEST * unit * size.max()
+    return bool(furthest & (distance.mean() <= TYPICAL * unit * size.mean()))
+
+
+def device_seconds(work: Callable[[], object]) -> float:
+    """The median time of a few runs on the current CUDA device, after one that is not counted."""
+    work()
+    found: list[float] = []
+    for _ in range(ROUNDS):
+        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        began.record()
+        work()
+        ended.record()
+        ended.synchronize()
+        found.append(began.elapsed_time(ended) / 1e3)
+    return statistics.median(found)
