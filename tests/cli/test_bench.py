@@ -34,13 +34,14 @@ def test_advice_is_what_the_figures_say(other, said):
     from upscale.cli.bench import _advice
 
     first = pace(1.0, precision="fp32")
-    assert _advice(ModelBench(NAME, 4, 1e6, 96, (first, other))).startswith(said)
+    assert _advice(ModelBench(NAME, 4, 1e6, 96, "torch", (first, other))).startswith(said)
 
 
 def test_the_command_prints_a_table_or_json(call):
     table = call("bench", NAME, "--rounds", "1", "--device", "cpu")
     assert table.code == 0 and table.out.startswith("ceiling: matrix products fp32")
     assert f"{NAME}: x4, 1.24 MFLOP" in table.out
+    assert "; convolutions: " in table.out
     lines = call("bench", NAME, "--rounds", "1", "--device", "cpu", "--json").out.splitlines()
     limit, found = map(json.loads, lines)
     assert set(limit["ceiling"]) == {"products", "copied"}

@@ -21,7 +21,7 @@ def only(monkeypatch):
 
     def use(library):
         monkeypatch.setattr(
-            "upscale.engine.upscaler.layer_maker", lambda: partial(winograd_layer, library)
+            "upscale.kernels.winograd.layer_maker", lambda: partial(winograd_layer, library)
         )
 
     return use

@@ -16,6 +16,7 @@ from upscale.engine.memory import Planes
 from upscale.engine.upscaler import OVERLAP, Upscaler, output_size
 from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError, UsageError
 from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.tiling.staged import StagedRun
 
 X4 = RRDBSpec(blocks=2, features=8, growth=4)
 X2 = RRDBSpec(blocks=1, features=8, growth=4, unshuffle=2)
@@ -204,6 +205,43 @@ def test_tiles_that_half_precision_breaks_are_computed_in_fp32_and_counted(rando
     result = Upscaler(model, device="cpu", precision="bf16").run(picture)
     assert result.report.fp32_tiles == 1
     assert np.abs(result.pixels.astype(int) - whole).max() < 12
+
+
+def test_half_precision_is_trusted_until_a_picture_overflows(random_model, monkeypatch):
+    """A GPU that is asked about each tile of each stage waits instead of computing."""
+    checked = []
+    real = StagedRun.__init__
+
+    def watched(self, *arguments, **options):
+        checked.append(options["precise"] is not None)
+        real(self, *arguments, **options)
+
+    monkeypatch.setattr(StagedRun, "__init__", watched)
+    model, picture = random_model(X4), random_picture(30, 30)
+    sound = Upscaler(model, device="cpu", precision="bf16")
+    for _ in range(2):
+        assert sound.run(picture).report.fp32_tiles == 0
+    assert checked == [False, False]
+    checked.clear()
+    model.network.conv_last.__class__ = BreaksInHalf
+    broken = Upscaler(model, device="cpu", precision="bf16")
+    for _ in range(2):
+        assert broken.run(picture).report.fp32_tiles == 1
+    assert checked == [False, True, True]
+    tensor = torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    assert broken.run_tensor(tensor).isfinite().all()
+
+
+@pytest.mark.parametrize("layer", ["conv_first", "body.0.rdb2.conv3", "conv_hr"])
+@pytest.mark.parametrize("tta", [False, True])
+def test_what_overflows_inside_is_seen_in_the_result(random_model, layer, tta):
+    model, picture = random_model(X4), random_picture(20, 20)
+    network = model.network
+    network.get_submodule(layer).weight.data[0] *= 1e7
+    whole = Upscaler(model, device="cpu", tta=tta).upscale(picture)
+    result = Upscaler(model, device="cpu", precision="fp16", tta=tta).run(picture)
+    assert result.report.precision == "fp32" or result.report.fp32_tiles
+    assert np.abs(result.pixels.astype(int) - whole).max() <= 12
 
 
 def test_values_beyond_half_precision_turn_the_picture_to_fp32(random_model):

@@ -21,7 +21,7 @@ def small(monkeypatch):
 def test_operations_are_those_of_the_network():
     """SRVGG: 3 to 64, 16 times 64 to 64, 64 to 48 channels, 9 places, two operations each."""
     expected = 2 * 9 * (3 * 64 + 16 * 64 * 64 + 64 * 48)
-    assert module._operations(load_model(NAME)) == expected
+    assert module.operations(load_model(NAME)) == expected
 
 
 @pytest.mark.slow
@@ -29,7 +29,7 @@ def test_operations_of_the_large_network():
     """A dense block: 64, 96, 128, 160 to 32 and 192 to 64; 69 of them, and what is around."""
     blocks = 69 * (32 * (64 + 96 + 128 + 160) + 192 * 64)
     ends = 3 * 64 + 64 * 64 + 4 * 64 * 64 + 16 * (64 * 64 + 64 * 64 + 64 * 3)
-    found = module._operations(load_model("realesrgan-x4plus"))
+    found = module.operations(load_model("realesrgan-x4plus"))
     assert found == 2 * 9 * (blocks + ends)
 
 

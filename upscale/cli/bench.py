@@ -84,7 +84,7 @@ def _show(session: Session, found: ModelBench, limit: Ceiling, *, as_json: bool)
     session.out("")
     session.out(
         f"{found.model}: x{found.scale}, {found.operations / 1e6:.2f} MFLOP for a pixel of input,"
-        f" timed on {found.side}x{found.side}"
+        f" timed on {found.side}x{found.side}; convolutions: {found.kernels}"
     )
     session.out(
         "precision  tile   s/Mpx out  spread  GFLOP/s  of ceiling  times default  most levels off"

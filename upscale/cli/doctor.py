@@ -115,6 +115,7 @@ def _devices(session: Session) -> Iterator[Finding]:
         facts = torch.cuda.get_device_properties(index)
         memory = f"{facts.total_memory / GIB:.1f} GiB"
         yield Finding("device", f"cuda:{index}: {facts.name}, {memory}")
+        yield Finding("kernels", f"cuda:{index}: {_gpu_kernels(index)}")
     if torch.backends.mps.is_available():
         yield Finding("device", "mps: Apple GPU")
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
@@ -126,7 +127,8 @@ def _kernels() -> Finding:
     """Whether the convolution for CPUs was compiled, and for this one."""
     import torch
 
-    from upscale.kernels.winograd import KernelMissingError, layer_maker
+    from upscale.kernels import KernelMissingError
+    from upscale.kernels.winograd import layer_maker
 
     try:
         layer_maker()
@@ -134,6 +136,20 @@ def _kernels() -> Finding:
         advice = "a CPU is slower without: install a C compiler, then upscale again"
         return Finding("kernels", f"none: {error}", advice)
     return Finding("kernels", f"compiled, {torch.backends.cpu.get_cpu_capability()}")
+
+
+def _gpu_kernels(index: int) -> str:
+    """What can compute convolutions beside torch on a GPU."""
+    import torch
+
+    from upscale.kernels import KernelMissingError
+    from upscale.kernels.triton_conv import layer_maker, triton_version
+
+    try:
+        layer_maker(torch.device("cuda", index), torch.float16)
+    except KernelMissingError as error:
+        return f"torch only: {error}"
+    return f"Triton {triton_version()}, for networks that it proves right and faster for"
 
 
 def _processor() -> str:

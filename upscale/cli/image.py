@@ -144,7 +144,7 @@ Precision = Annotated[
 Kernels = Annotated[
     bool | None,
     switch("--kernels/--no-kernels", panel=_NET,
-           help="On a CPU: the compiled convolution, or torch's. Default: compiled."),
+           help="Convolutions that are faster than torch's, or torch's. Default: the faster ones."),
 ]  # fmt: skip
 Tta = Annotated[
     bool | None,

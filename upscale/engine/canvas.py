@@ -19,6 +19,7 @@ from torch import Tensor
 
 from upscale.errors import CheckpointError, UsageError
 from upscale.tiling.grid import Rect
+from upscale.tiling.interfaces import PrecisionLossError
 
 DEPTHS: dict[np.dtype[Any], int] = {
     np.dtype(np.uint8): 255,
@@ -82,6 +83,7 @@ class PictureCanvas(ABC):
     def __init__(self, height: int, width: int, computing: Computing) -> None:
         self._size = height, width
         self._computing = computing
+        self._finite: Tensor | None = None
 
     @property
     def height(self) -> int:
@@ -99,11 +101,25 @@ class PictureCanvas(ABC):
 
     @abstractmethod
     def write(self, rect: Rect, tile: Tensor) -> None:
-        """Put a (1, channels, h * scale, w * scale) result in its place.
+        """Put a (1, channels, h * scale, w * scale) result in its place."""
+
+    def finish(self) -> None:
+        """Wait for what is under way, and see whether all results were finite.
+
+        They are looked at here because a GPU that is asked about each tile has to wait for it. No
+        later layer makes a value finite again, so that results tell about all that lies before.
 
         Raises:
-            CheckpointError: an fp32 result is not finite (half precision is the caller's care).
+            CheckpointError: an fp32 result was not.
+            PrecisionLossError: a half-precision result was not.
         """
+        if self._finite is None or bool(self._finite):
+            return
+        if self._computing.dtype != torch.float32:
+            raise PrecisionLossError(f"results exceed {self._computing.dtype}")
+        raise CheckpointError(
+            "the network's output is not finite even in fp32: its checkpoint is damaged"
+        )
 
     def _under(self, rect: Rect) -> tuple[slice | NDArray[np.intp], slice | NDArray[np.intp]]:
         """The rows and the columns of the picture under a part of a plane."""
@@ -120,16 +136,10 @@ class PictureCanvas(ABC):
         return tile.contiguous(memory_format=torch.channels_last)
 
     def _as_output(self, rect: Rect, tile: Tensor, channels: int) -> tuple[Rect, Tensor]:
-        """Where in the target a result belongs, and it: (channels, h, w) float32.
-
-        Raises:
-            CheckpointError: an fp32 result is not finite (half precision is the caller's care).
-        """
+        """Where in the target a result belongs, and it: (channels, h, w) float32."""
         computing = self._computing
-        if computing.dtype == torch.float32 and not bool(torch.isfinite(tile).all()):
-            raise CheckpointError(
-                "the network's output is not finite even in fp32: its checkpoint is damaged"
-            )
+        finite = torch.isfinite(tile).all()
+        self._finite = finite if self._finite is None else self._finite & finite
         height, width = (side * computing.scale for side in self._size)
         place = rect.times(computing.unshuffle * computing.scale).clip(height, width)
         pixels = tile[0, :, : place.height, : place.width].float()
@@ -171,11 +181,7 @@ class ArrayCanvas(PictureCanvas):
         return self._as_input(tile.permute(2, 0, 1)[None])
 
     def write(self, rect: Rect, tile: Tensor) -> None:
-        """Put a (1, channels, h * scale, w * scale) result in its place, in the target's depth.
-
-        Raises:
-            CheckpointError: an fp32 result is not finite (half precision is the caller's care).
-        """
+        """Put a (1, channels, h * scale, w * scale) result in its place, in the target's depth."""
         place, pixels = self._as_output(rect, tile, self._target.shape[2])
         pixels = self._encode(pixels).permute(1, 2, 0)
         if self._device.type != "cuda":
@@ -183,10 +189,11 @@ class ArrayCanvas(PictureCanvas):
             return
         self._download(place, pixels)
 
-    def flush(self) -> None:
-        """Wait for results that are still on their way from the device."""
+    def finish(self) -> None:
+        """Wait for results that are still on their way from the device; see `PictureCanvas`."""
         while self._in_flight:
             self._land()
+        super().finish()
 
     def _encode(self, pixels: Tensor) -> Tensor:
         if self._weight is not None:
@@ -245,11 +252,7 @@ class TensorCanvas(PictureCanvas):
         return self._as_input(self._source[:, :, rows][..., columns].to(self._computing.device))
 
     def write(self, rect: Rect, tile: Tensor) -> None:
-        """Put a (1, channels, h * scale, w * scale) result in its place.
-
-        Raises:
-            CheckpointError: an fp32 result is not finite (half precision is the caller's care).
-        """
+        """Put a (1, channels, h * scale, w * scale) result in its place."""
         place, pixels = self._as_output(rect, tile, self._target.shape[1])
         self._target[0, :, place.top : place.bottom, place.left : place.right] = pixels
 

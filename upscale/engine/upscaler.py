@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -24,13 +24,12 @@ from upscale.engine.canvas import (
 )
 from upscale.engine.device import computing_on, pick_device, pick_precision, precision_name
 from upscale.engine.ensemble import TRANSFORMS, average_to, tensor_transforms, transformed
+from upscale.engine.kernels import Placed, StageList, stage_list
 from upscale.engine.loading import Model, load_model
 from upscale.engine.memory import Planes, automatic_tile, available_memory, picture_array
 from upscale.engine.resize import resize, resize_tensor
 from upscale.errors import UsageError
-from upscale.kernels.winograd import KernelMissingError, layer_maker
 from upscale.models import Stage, StagedModel
-from upscale.models.layers import LayerMaker, torch_layer
 from upscale.tiling.interfaces import PrecisionLossError, Tally
 from upscale.tiling.overlap import BlendedRun
 from upscale.tiling.schedule import plan
@@ -102,9 +101,14 @@ class Result:
 
 @dataclass(slots=True)
 class _Run:
-    """One picture under way, all its passes together."""
+    """One picture under way, all its passes together.
+
+    `rescues` tells whether each tile of half precision is looked at, and computed in fp32 where it
+    is not finite.
+    """
 
     dtype: torch.dtype
+    rescues: bool
     passes: int
     progress: ProgressCallback | None
     finished: Tally = field(default_factory=Tally)
@@ -133,8 +137,8 @@ class Upscaler:
             It changes memory and time, never the picture.
         tta: average the eight flips and quarter turns; eight times the work.
         denoise: strength for models with a denoising partner, 0 to 1.
-        kernels: use the compiled convolution on a CPU where it is there; the picture is the same
-            up to rounding.
+        kernels: use convolutions that are faster than torch's where they are there; the picture is
+            the same up to rounding.
 
     Raises:
         UsageError: an option has no meaning.
@@ -172,7 +176,8 @@ class Upscaler:
         self._model = loaded
         self._kernels = kernels
         self._networks: dict[torch.dtype, nn.Module] = {}
-        self._stage_lists: dict[torch.dtype, tuple[Stage, ...]] = {}
+        self._stage_lists: dict[torch.dtype, StageList] = {}
+        self._overflows = False
 
     @property
     def model_name(self) -> str:
@@ -196,10 +201,11 @@ class Upscaler:
 
     @property
     def kernels_name(self) -> str:
-        """What computes convolutions: `torch`, or the compiled kernels and for which CPUs."""
-        if self._layer_maker() is torch_layer:
+        """What computes convolutions: `torch`, or which kernels; on a GPU that is tried out."""
+        if not self._model.staged:
             return "torch"
-        return f"compiled, {torch.backends.cpu.get_cpu_capability()}"
+        with computing_on(self._device):
+            return self._stage_list(self._precisions()[0]).kernels
 
     @property
     def precision_name(self) -> str:
@@ -331,13 +337,27 @@ class Upscaler:
     ) -> tuple[T, _Run]:
         """A picture at the model's own scale, in fp32 where half precision cannot hold it."""
         with computing_on(self._device):
-            for dtype in self._precisions():
-                run = _Run(dtype, TRANSFORMS if self._tta else 1, progress)
+            for dtype, rescues in self._attempts():
+                run = _Run(dtype, rescues, TRANSFORMS if self._tta else 1, progress)
                 try:
                     return passes(run), run
                 except PrecisionLossError:
-                    continue
+                    self._overflows = True
         raise AssertionError("fp32 cannot lose precision")
+
+    def _attempts(self) -> Iterator[tuple[torch.dtype, bool]]:
+        """Precisions to try in turn, and whether tiles are rescued one by one.
+
+        Half precision is trusted until a picture of this model overflows: to look at each tile of
+        each stage, a GPU has to be waited for.
+        """
+        for dtype in self._precisions():
+            if dtype != torch.float32:
+                if not self._overflows:
+                    yield dtype, False
+                yield dtype, True
+            else:
+                yield dtype, False
 
     def _precisions(self) -> list[torch.dtype]:
         """What to try in turn: the precision asked for, where the model can do it, then fp32."""
@@ -367,7 +387,6 @@ class Upscaler:
     ) -> None:
         canvas = ArrayCanvas(source, target, self._computing(run), weight)
         self._pass(canvas, run)
-        canvas.flush()
 
     def _tensor_passes(self, picture: Tensor, run: _Run) -> Tensor:
         if not self._tta:
@@ -400,6 +419,7 @@ class Upscaler:
             self._staged_pass(canvas, run)
         else:
             self._blended_pass(canvas, run)
+        canvas.finish()
 
     def _staged_pass(self, canvas: PictureCanvas, run: _Run) -> None:
         stages = self._stages(run.dtype)
@@ -414,7 +434,7 @@ class Upscaler:
             tile=tile,
             smallest=max(SMALLEST_TILE // self._model.unshuffle, 4),
             batch=max(BATCH_PIXELS // tile**2, 1) if self._device.type == "cuda" else 1,
-            precise=None if run.dtype == torch.float32 else lambda: self._stages(torch.float32),
+            precise=(lambda: self._stages(torch.float32)) if run.rescues else None,
             on_tile=run.on_tile,
         )
         staged.run()
@@ -458,25 +478,18 @@ class Upscaler:
         return self._networks[dtype]
 
     def _stages(self, dtype: torch.dtype) -> tuple[Stage, ...]:
-        """The network's stages, fine where a step costs little beside its work.
+        return self._stage_list(dtype).stages
 
-        Measured: on a CPU fine stages make a tile of 128 as fast as the whole picture. A GPU waits
-        for the steps of small stages instead of computing.
-        """
+    def _stage_list(self, dtype: torch.dtype) -> StageList:
         if dtype not in self._stage_lists:
-            network = cast(StagedModel, self._network(dtype))
-            fine = self._device.type == "cpu"
-            self._stage_lists[dtype] = network.stages(fine=fine, make=self._layer_maker())
+            placed = Placed(
+                cast(StagedModel, self._network(dtype)),
+                self._model.channels * self._model.unshuffle**2,
+                self._device,
+                dtype,
+            )
+            self._stage_lists[dtype] = stage_list(placed, kernels=self._kernels)
         return self._stage_lists[dtype]
-
-    def _layer_maker(self) -> LayerMaker:
-        """What computes the layers of stages: the compiled convolution, or torch."""
-        if self._kernels and self._device.type == "cpu":
-            try:
-                return layer_maker()
-            except KernelMissingError:
-                pass  # `upscale doctor` says why
-        return torch_layer
 
     def _plane_tile(self, stages: Sequence[Stage], canvas: PictureCanvas, run: _Run) -> int:
         """The tile in plane pixels."""

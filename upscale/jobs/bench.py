@@ -82,6 +82,7 @@ class ModelBench:
         scale: its own.
         operations: for each pixel of input: multiplications and additions.
         side: of the square pictures that it was timed with.
+        kernels: what computed its convolutions with the default setting.
         paces: the default setting first, then the others.
     """
 
@@ -89,6 +90,7 @@ class ModelBench:
     scale: int
     operations: float
     side: int
+    kernels: str
     paces: tuple[Pace, ...]
 
     @property
@@ -135,12 +137,14 @@ def bench(name: str, device_name: str = "auto", rounds: int = ROUNDS) -> ModelBe
 
     side = _fitting_side(upscaler(_default(device)), model.channels)
     settings = [_default(device), *_others(device, side)]
-    runs = _timed([upscaler(each) for each in settings], _picture(side, model.channels), rounds)
+    upscalers = [upscaler(each) for each in settings]
+    runs = _timed(upscalers, _picture(side, model.channels), rounds)
     return ModelBench(
         model=model.name,
         scale=model.scale,
-        operations=_operations(model),
+        operations=operations(model),
         side=side,
+        kernels=upscalers[0].kernels_name,
         paces=tuple(
             _pace(setting, own, runs[0], model, side)
             for setting, own in zip(settings, runs, strict=True)
@@ -204,7 +208,7 @@ def _pace(setting: Setting, own: _Runs, default: _Runs, model: Model, side: int)
         setting=setting,
         seconds=middle / ((side * model.scale) ** 2 / 1e6),
         spread=max(own.seconds) / min(own.seconds),
-        rate=_operations(model) * side**2 / middle,
+        rate=operations(model) * side**2 / middle,
         gain=statistics.median(ratios),
         furthest=int(levels.max()),
         within=float((levels <= 1).mean()),
@@ -230,8 +234,8 @@ def _picture(side: int, channels: int) -> np.ndarray:
     return np.clip(128 + 80 * waves + noise, 0, 255).astype(np.uint8)
 
 
-def _operations(model: Model) -> float:
-    """Operations for each pixel of input."""
+def operations(model: Model) -> float:
+    """Multiplications and additions for each pixel of input, as a direct convolution does them."""
     picture = torch.zeros(1, model.channels, _COUNTED_SIDE, _COUNTED_SIDE)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model.network(picture)
