@@ -31,10 +31,16 @@ from benchmarks.gpu_frames import (
     print_encoders,
     print_frames,
 )
+from benchmarks.gpu_kernels import (
+    check_layers,
+    check_pictures,
+    print_layers,
+    print_pictures,
+)
 from benchmarks.peers import PeerMissingError, official_network, padded_tiles, to_levels
 from upscale import Upscaler
 from upscale.engine.loading import Model, load_model
-from upscale.jobs.bench import ceiling
+from upscale.jobs.bench import Ceiling, ceiling
 from upscale.models import RRDBSpec, Stage
 
 T = TypeVar("T")
@@ -204,11 +210,12 @@ def timed_stage(bench: Bench, stage: Stage, spent: dict[str, float]) -> Stage:
     return replace(stage, run=timed(stage.run), fill=fill)
 
 
-def print_ceiling(bench: Bench) -> None:
+def print_ceiling(bench: Bench) -> Ceiling:
     """What the device does at the very most."""
     found = ceiling(bench.device)
     products = ", ".join(f"{name} {rate / 1e12:.2f}" for name, rate in found.products.items())
     print(f"ceiling: products of matrices {products} TFLOP/s; copies {found.copied / 1e9:.0f} GB/s")
+    return found
 
 
 def the_model() -> Model:
@@ -233,8 +240,10 @@ def main() -> None:
     print(f"{name}, Python {platform.python_version()}, torch {torch.__version__}, {MODEL}")
     if MISSING:
         print(f"not installed, and not needed here: {', '.join(MISSING)}")
-    print_ceiling(bench)
+    limit = print_ceiling(bench)
     checks = [
+        check_layers,
+        check_pictures,
         check_fp32_tiles,
         check_half,
         check_out_of_memory,
@@ -243,6 +252,8 @@ def main() -> None:
         check_frames_out_of_memory,
     ]
     failed = [check.__name__ for check in checks if not check(bench)]
+    print_layers(bench, limit)
+    print_pictures(bench, limit)
     print_frames(bench)
     print()
     if bench.small:

@@ -53,9 +53,22 @@ class Bench:
         """Whether the device is a CUDA GPU."""
         return self.device.startswith("cuda")
 
-    def upscaler(self, precision: str, tile: int | str = 0) -> Upscaler:
+    def upscaler(
+        self,
+        precision: str,
+        tile: int | str = 0,
+        *,
+        model: Model | None = None,
+        kernels: bool = True,
+    ) -> Upscaler:
         """Our engine on the bench's device."""
-        return Upscaler(self.model, device=self.device, precision=precision, tile=tile)
+        return Upscaler(
+            model or self.model,
+            device=self.device,
+            precision=precision,
+            tile=tile,
+            kernels=kernels,
+        )
 
     def seconds(self, work: Callable[[], object]) -> float:
         """Median time of a piece of work after one run to warm up."""

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, gpu_frames
+from benchmarks import gpu, gpu_frames, gpu_kernels
 from benchmarks.gpu_bench import Bench, random_model
+from upscale.jobs.bench import Ceiling
+from upscale.kernels import triton_conv
 from upscale.models import RRDBSpec, SRVGGSpec
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,7 @@ def bench():
 
 def test_checks_pass_and_those_of_cuda_say_that_they_were_not_run(bench, capsys):
     checks = (
+        gpu.check_layers,
         gpu.check_fp32_tiles,
         gpu.check_half,
         gpu.check_out_of_memory,
@@ -53,7 +56,7 @@ def test_checks_pass_and_those_of_cuda_say_that_they_were_not_run(bench, capsys)
     )
     assert all(check(bench) for check in checks)
     said = capsys.readouterr().out
-    assert said.count("not run (needs CUDA)") == 2
+    assert said.count("not run (needs CUDA)") == 3
     assert "differ on 0.0000% of codes" in said
 
 
@@ -73,6 +76,48 @@ def test_tables_have_a_row_for_each_network_and_all_columns(bench, capsys, monke
     assert any("several devices: not run" in line for line in lines)
     assert any(line.startswith("x264, 256x192") for line in lines)
     assert any(line.startswith("h264_nvenc") for line in lines)
+
+
+def test_each_kind_of_layer_and_each_network_has_a_row(bench, capsys, monkeypatch):
+    tiny = random_model(SRVGGSpec(4, features=8, convolutions=2))
+    monkeypatch.setattr(gpu_kernels, "networks", lambda _: iter([("a", tiny)]))
+    limit = Ceiling({"fp32": 1e12}, 1e9)
+    assert gpu_kernels.check_pictures(bench)
+    gpu_kernels.print_layers(bench, limit)
+    gpu_kernels.print_pictures(bench, limit)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("convolutions of a: ") for line in lines)
+    assert any("the Triton kernel: not run (needs CUDA)" in line for line in lines)
+    for first, count in (("layer", len(gpu_kernels.KINDS) + 1), ("network", 5)):
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first} |"))
+        rows = lines[start : start + count + 1]
+        assert len({row.count("|") for row in rows}) == 1
+        assert all(row.startswith("|") for row in rows)
+
+
+def test_kernels_are_checked_and_timed_where_they_run(bench, capsys, monkeypatch):
+    """A stand-in for the kernel, once right and once not."""
+
+    class StandIn:
+        def __init__(self, fault):
+            self.convolve = self
+            self.fault = fault
+
+        def __getitem__(self, grid):
+            return lambda *arguments, **_: arguments[7].fill_(self.fault)
+
+    cuts = triton_conv.CUTS[:2]
+    monkeypatch.setattr(
+        gpu_kernels, "conductor_of", lambda _: triton_conv.Conductor(StandIn(0.5), cuts=cuts)
+    )
+    assert not gpu_kernels.check_layers(bench)
+    said = capsys.readouterr().out
+    assert said.count("differs by up to") == 3 * len(gpu_kernels.KINDS)  # 2 cuts, and 1 in bf16
+    monkeypatch.setattr(gpu_kernels, "agree", lambda found, wanted: bool(found.isfinite().all()))
+    assert gpu_kernels.check_layers(bench)
+    gpu_kernels.print_layers(bench, Ceiling({"fp16": 1e12}, 1e9))
+    row = next(line for line in capsys.readouterr().out.splitlines() if "| dense 1 |" in line)
+    assert row.count("|") == 1 + 1 + 1 + 2 + 2 and "inf" not in row
 
 
 def test_no_row_begins_when_the_time_is_over(capsys):

@@ -1,0 +1,256 @@
+"""The part of `benchmarks.gpu` about convolutions: the Triton kernel beside torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.gpu_bench import Bench, photograph, random_model
+from upscale.engine.device import precision_name
+from upscale.engine.loading import Model
+from upscale.jobs.bench import Ceiling, operations
+from upscale.kernels import KernelMissingError, triton_conv
+from upscale.kernels.trial import agree
+from upscale.kernels.triton_conv import Conductor, Cut, triton_layer
+from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.models.layers import Layer, LayerRun, torch_layer
+
+ODD = (37, 123)
+"""Rows and columns that no block divides."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of layer: the channels of its maps, and what `Layer` says."""
+
+    name: str
+    channels: tuple[int, ...]
+    outputs: int
+    padding: int = 1
+    enlarge: int = 1
+    slope: float | str = 1.0
+    scale: float = 1.0
+    residuals: int = 0
+
+    def layer(self, device: str, dtype: torch.dtype) -> Layer:
+        """Such a layer with random weights."""
+        generator = torch.Generator().manual_seed(0)
+        inputs = sum(self.channels)
+        convolution = torch.nn.Conv2d(inputs, self.outputs, 3, padding=1).requires_grad_(False)
+        for parameter in convolution.parameters():
+            values = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(values / (9 * inputs) ** 0.5)
+        convolution = convolution.to(device, dtype, memory_format=torch.channels_last)
+        slopes = torch.rand(self.outputs, generator=generator).to(device, dtype)
+        slope = slopes if isinstance(self.slope, str) else self.slope
+        return Layer(convolution, self.padding, self.enlarge, slope, self.scale)
+
+    def tensors(
+        self, rows: int, columns: int, device: str, dtype: torch.dtype
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Random maps and residuals."""
+        edge = 2 * self.padding - 2
+        height, width = rows * self.enlarge + edge, columns * self.enlarge + edge
+        maps = [made(each, rows, columns, device, dtype) for each in self.channels]
+        return maps, [made(self.outputs, height, width, device, dtype)] * self.residuals
+
+
+KINDS = (
+    Kind("first", (3,), 64),
+    Kind("first of x2", (12,), 64),
+    Kind("dense 1", (64,), 32, slope=0.2),
+    Kind("dense 2", (64, 32), 32, slope=0.2),
+    Kind("dense 3", (64, 64), 32, slope=0.2),
+    Kind("dense 4", (64, 96), 32, slope=0.2),
+    Kind("dense 5", (64, 128), 64, scale=0.2, residuals=1),
+    Kind("dense 5, last", (64, 128), 64, scale=0.2, residuals=2),
+    Kind("body", (64,), 64, residuals=1),
+    Kind("doubling", (64,), 64, enlarge=2, slope=0.2),
+    Kind("high resolution", (64,), 64, slope=0.2),
+    Kind("last", (64,), 3),
+    Kind("compact", (64,), 64, slope="each"),
+    Kind("compact, last", (64,), 48),
+    Kind("without padding", (64, 32), 32, padding=0, slope=0.2),
+)
+
+
+def made(channels: int, rows: int, columns: int, device: str, dtype: torch.dtype) -> Tensor:
+    """A random channels-last map."""
+    values = torch.rand(1, rows, columns, channels, device=device) - 0.5
+    return values.to(dtype).permute(0, 3, 1, 2)
+
+
+def conductor_of(bench: Bench) -> Conductor | None:
+    """What cuts layers on the bench's device; None, and the reason is said, where nothing does."""
+    if not bench.is_cuda:
+        print("the Triton kernel: not run (needs CUDA)")
+        return None
+    try:
+        triton_conv.layer_maker(torch.device("cuda", 0), torch.float16)
+        return triton_conv.conductor(torch.device("cuda", 0))
+    except KernelMissingError as error:
+        print(f"the Triton kernel: not run ({error})")
+        return None
+
+
+def check_layers(bench: Bench) -> bool:
+    """Each kind of layer, cut in each way, gives what torch gives in fp32 up to rounding."""
+    conductor = conductor_of(bench)
+    if conductor is None:
+        return True
+    good, count = True, 0
+    for dtype, cuts in ((torch.float16, conductor.cuts), (torch.bfloat16, conductor.cuts[:1])):
+        for kind in KINDS:
+            run = triton_layer(conductor, kind.layer(bench.device, dtype))
+            for cut in (cut for cut in conductor.fitting(run) if cut in cuts):
+                fault = fault_of(bench, kind, cut, run, dtype)
+                count += 1
+                if fault is not None:
+                    print(f"{kind.name}, {precision_name(dtype)}, {cut}: {fault}")
+                    good = False
+    print(f"the Triton kernel: {count} layers of {ODD[1]}x{ODD[0]} compared with torch in fp32")
+    return good
+
+
+@torch.inference_mode()
+def fault_of(bench: Bench, kind: Kind, cut: Cut, run: LayerRun, dtype: torch.dtype) -> str | None:
+    """What is wrong with a kind of layer, cut in one way; None if nothing is."""
+    maps, residuals = kind.tensors(*ODD, bench.device, dtype)
+    wanted = in_single(kind.layer(bench.device, dtype))(
+        [x.float() for x in maps], [x.float() for x in residuals]
+    )
+    found = run.empty(maps[0]).fill_(torch.nan)
+    try:
+        run.launch(cut, maps, residuals, found)
+        bench.wait()
+    except Exception as error:  # what a compiler or a small card says
+        return f"failed: {error}"
+    if agree(found, wanted.to(dtype)):
+        return None
+    return f"differs by up to {(found.float() - wanted).abs().max():.3g}"
+
+
+def in_single(layer: Layer) -> LayerRun:
+    """The same layer as torch computes it in fp32."""
+    bare = layer.convolution
+    convolution = torch.nn.Conv2d(bare.in_channels, bare.out_channels, 3, padding=1)
+    convolution.to(bare.weight.device).load_state_dict(bare.state_dict())
+    slope = layer.slope.float() if isinstance(layer.slope, Tensor) else layer.slope
+    return torch_layer(replace(layer, convolution=convolution, slope=slope))
+
+
+def check_pictures(bench: Bench) -> bool:
+    """Pictures with and without kernels are the same up to rounding."""
+    picture, good = photograph(64, 48) if bench.small else photograph(500, 333), True
+    for name, model in networks(bench):
+        began = time.perf_counter()
+        upscaler = bench.upscaler("auto", "auto", model=model)
+        used = upscaler.kernels_name
+        bench.wait()
+        seconds = time.perf_counter() - began
+        plain = bench.upscaler("auto", "auto", model=model, kernels=False)
+        levels = np.abs(upscaler.upscale(picture).astype(int) - plain.upscale(picture))
+        reason = upscaler._stage_list(upscaler._dtype).reason
+        print(
+            f"convolutions of {name}: {used}{f' ({reason})' if reason else ''}, found in "
+            f"{seconds:.1f} s; within a level of torch's picture on {(levels <= 1).mean():.4%}"
+        )
+        good &= bool((levels <= 1).mean() > 0.999)
+    return good
+
+
+def print_layers(bench: Bench, limit: Ceiling) -> None:
+    """Milliseconds of each kind of layer: torch, and the kernel cut in each way."""
+    conductor = conductor_of(bench)
+    cuts = () if conductor is None else conductor.cuts
+    dtype = torch.float16 if conductor is not None or bench.is_cuda else torch.float32
+    side = 16 if bench.small else 512
+    names = [f"{cut.pixels}x{cut.channels}, {cut.stages} deep" for cut in cuts]
+    print(f"\nlayers on {side}x{side}, {precision_name(dtype)}: ms each; share of the ceiling")
+    print(
+        f"| layer | torch | {''.join(f'{name} | ' for name in names)}torch, share | best, share |"
+    )
+    print(f"|---|---|{'---|' * (len(names) + 2)}")
+    for kind in KINDS:
+        if not bench.has_time(kind.name):
+            continue
+        found = list(layer_seconds(bench, kind, conductor, cuts, dtype, side))
+        work = 18 * sum(kind.channels) * kind.outputs * (side * kind.enlarge) ** 2
+        shares = [work / each / limit.products[precision_name(dtype)]
+                  for each in (found[0], min(found))]  # fmt: skip
+        row = [f"{each * 1e3:.3f}" for each in found] + [f"{share:.1%}" for share in shares]
+        print(f"| {kind.name} | {' | '.join(row)} |", flush=True)
+
+
+@torch.inference_mode()
+def layer_seconds(
+    bench: Bench,
+    kind: Kind,
+    conductor: Conductor | None,
+    cuts: Sequence[Cut],
+    dtype: torch.dtype,
+    side: int,
+) -> Iterator[float]:
+    """Seconds of a kind of layer with torch, then with each cut; infinite for what cannot run."""
+    layer = kind.layer(bench.device, dtype)
+    maps, residuals = kind.tensors(side, side, bench.device, dtype)
+    plain = torch_layer(layer)
+    target = made(kind.outputs, *plain(maps, residuals).shape[2:], bench.device, dtype)
+    yield launches(bench, lambda: plain(maps, residuals, target))
+    for cut in cuts:
+        run = triton_layer(conductor, layer)
+        try:
+            fits = cut in conductor.fitting(run)
+            work = partial(run.launch, cut, maps, residuals, target)
+            yield launches(bench, work) if fits else float("inf")
+        except Exception:  # what a compiler or a small card says
+            yield float("inf")
+
+
+def launches(bench: Bench, work: Callable[[], object], count: int = 20) -> float:
+    """Seconds of one of several runs that follow each other, as they do in a network."""
+    count = 1 if bench.small else count
+
+    def run() -> None:
+        for _ in range(count):
+            work()
+
+    return bench.seconds(run) / count
+
+
+def networks(bench: Bench) -> Iterator[tuple[str, Model]]:
+    """Names and networks."""
+    yield f"x4, 23 blocks, {bench.model.name}", bench.model
+    yield "x2, 23 blocks, random weights", random_model(RRDBSpec(unshuffle=2))
+    yield "x4, compact, random weights", random_model(SRVGGSpec())
+
+
+def print_pictures(bench: Bench, limit: Ceiling) -> None:
+    """Seconds of a picture with kernels and without, by tile."""
+    width, height = (64, 48) if bench.small else (1920, 1080)
+    precision = "fp16" if bench.is_cuda else "fp32"
+    print(f"\npictures of {width}x{height}, {precision}, from array to array")
+    print("| network | tile | convolutions | s | torch's s | ratio | share of the ceiling |")
+    print("|---|---|---|---|---|---|---|")
+    picture = photograph(width, height)
+    for name, model in networks(bench):
+        work = operations(model) * width * height
+        for tile in ("auto", 512, 256, 0):
+            if not bench.has_time(f"{name}, tile {tile}"):
+                continue
+            fast, plain = (
+                bench.upscaler(precision, tile, model=model, kernels=each) for each in (True, False)
+            )
+            mine, other = (bench.seconds(lambda one=one: one.upscale(picture))
+                           for one in (fast, plain))  # fmt: skip
+            print(
+                f"| {name} | {tile} | {fast.kernels_name} | {mine:.3f} | {other:.3f} "
+                f"| {other / mine:.2f} | {work / mine / limit.products[precision]:.1%} |",
+                flush=True,
+            )
