@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from upscale import __version__
@@ -66,3 +68,17 @@ def test_missing_kernels_are_a_hint_only(call, monkeypatch):
     assert "kernels:       none: made for CPUs with" in ended.out
     assert "hint:          kernels: a CPU is slower without" in ended.out
     assert "problem:       kernels" not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("capability", "said"), [((7, 0), "torch only: made for GPUs"), ((9, 0), "torch only: Triton")]
+)
+def test_why_a_gpu_is_left_to_torch_is_said(monkeypatch, capability, said):
+    import torch
+
+    from upscale.kernels import triton_conv
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    triton_conv.triton_version.cache_clear()
+    assert doctor._gpu_kernels(3).startswith(said)

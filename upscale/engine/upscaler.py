@@ -204,8 +204,7 @@ class Upscaler:
         """What computes convolutions: `torch`, or which kernels; on a GPU that is tried out."""
         if not self._model.staged:
             return "torch"
-        with computing_on(self._device):
-            return self._stage_list(self._precisions()[0]).kernels
+        return self._stage_list(self._precisions()[0]).kernels
 
     @property
     def precision_name(self) -> str:
@@ -482,13 +481,14 @@ class Upscaler:
 
     def _stage_list(self, dtype: torch.dtype) -> StageList:
         if dtype not in self._stage_lists:
-            placed = Placed(
-                cast(StagedModel, self._network(dtype)),
-                self._model.channels * self._model.unshuffle**2,
-                self._device,
-                dtype,
-            )
-            self._stage_lists[dtype] = stage_list(placed, kernels=self._kernels)
+            with computing_on(self._device):
+                placed = Placed(
+                    cast(StagedModel, self._network(dtype)),
+                    self._model.channels * self._model.unshuffle**2,
+                    self._device,
+                    dtype,
+                )
+                self._stage_lists[dtype] = stage_list(placed, kernels=self._kernels)
         return self._stage_lists[dtype]
 
     def _plane_tile(self, stages: Sequence[Stage], canvas: PictureCanvas, run: _Run) -> int:

@@ -204,10 +204,9 @@ class _Convolution:
             and all(x.dtype == weight.dtype for x in (*maps, *places))
             and all(x.device == weight.device for x in (*maps, *places))
             and all(x.shape[1] == 1 or x.stride(1) == 1 for x in (*maps, *places))
-            and all(x.shape[2:] == maps[0].shape[2:] for x in maps)
+            and all(x.shape[2:] == maps[0].shape[2:] and len(x) == len(maps[0]) for x in maps[1:])
             and sum(x.shape[1] for x in maps) == weight.shape[1]
             and all(x.shape == output for x in places)
-            and all(len(x) == len(maps[0]) for x in maps)
         )
 
     def launch(
@@ -345,7 +344,8 @@ def conductor(device: torch.device) -> Conductor:
 
 def _strides(tensor: Tensor) -> tuple[int, int, int]:
     """Values from an image, row and pixel to the next; there is no next of a single image."""
-    return tensor.stride(0) if len(tensor) > 1 else 0, tensor.stride(2), tensor.stride(3)
+    image, _, row, pixel = tensor.stride()
+    return image if tensor.shape[0] > 1 else 0, row, pixel
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
