@@ -146,7 +146,7 @@ def in_single(layer: Layer) -> LayerRun:
 
 
 def check_pictures(bench: Bench) -> bool:
-    """Pictures with and without kernels are the same up to rounding."""
+    """Pictures with kernels are as near to fp32 as torch's are."""
     picture, good = photograph(64, 48) if bench.small else photograph(500, 333), True
     for name, model in networks(bench):
         began = time.perf_counter()
@@ -155,13 +155,16 @@ def check_pictures(bench: Bench) -> bool:
         bench.wait()
         seconds = time.perf_counter() - began
         plain = bench.upscaler("auto", "auto", model=model, kernels=False)
-        levels = np.abs(upscaler.upscale(picture).astype(int) - plain.upscale(picture))
+        exact = bench.upscaler("fp32", "auto", model=model, kernels=False).upscale(picture)
+        mine, other = (np.abs(each.upscale(picture).astype(int) - exact)
+                       for each in (upscaler, plain))  # fmt: skip
         reason = upscaler._stage_list(upscaler._dtype).reason
         print(
             f"convolutions of {name}: {used}{f' ({reason})' if reason else ''}, found in "
-            f"{seconds:.1f} s; within a level of torch's picture on {(levels <= 1).mean():.4%}"
+            f"{seconds:.1f} s; within a level of fp32 on {(mine <= 1).mean():.4%} of values, "
+            f"torch's on {(other <= 1).mean():.4%}"
         )
-        good &= bool((levels <= 1).mean() > 0.999)
+        good &= bool(mine.mean() <= 1.5 * other.mean() + 0.01)
     return good
 
 

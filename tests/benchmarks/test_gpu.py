@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import gpu, gpu_frames, gpu_kernels
 from benchmarks.gpu_bench import Bench, random_model
+from upscale import Upscaler
 from upscale.jobs.bench import Ceiling
 from upscale.kernels import triton_conv
 from upscale.models import RRDBSpec, SRVGGSpec
@@ -83,6 +84,14 @@ def test_each_kind_of_layer_and_each_network_has_a_row(bench, capsys, monkeypatc
     monkeypatch.setattr(gpu_kernels, "networks", lambda _: iter([("a", tiny)]))
     limit = Ceiling({"fp32": 1e12}, 1e9)
     assert gpu_kernels.check_pictures(bench)
+    with monkeypatch.context() as wrong:
+        upscale = Upscaler.upscale
+        wrong.setattr(
+            Upscaler,
+            "upscale",
+            lambda self, picture: upscale(self, picture) // (2 if self._kernels else 1),
+        )
+        assert not gpu_kernels.check_pictures(bench)
     gpu_kernels.print_layers(bench, limit)
     gpu_kernels.print_pictures(bench, limit)
     lines = capsys.readouterr().out.splitlines()
