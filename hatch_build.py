@@ -20,15 +20,22 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 KERNELS = Path("upscale/kernels")
-SOURCE = KERNELS / "winograd.c"
+AVX512 = (
+    *("-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+    "-mprefer-vector-width=512",
+)
 TARGETS = {
-    "winograd-avx2.so": ("-DLANES=8", "-mavx2", "-mfma"),
-    "winograd-avx512.so": (
-        *("-DLANES=16", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-        "-mprefer-vector-width=512",
-    ),
+    "winograd-avx2.so": ("winograd.c", "-DLANES=8", "-mavx2", "-mfma"),
+    "winograd-avx512.so": ("winograd.c", "-DLANES=16", *AVX512),
 }
-FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread")
+"""Each library's source and flags."""
+
+NEWER_TARGETS = {
+    "amx.so": ("amx.c", *AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
+}
+"""Those for which a compiler may be too old."""
+
+FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread")
 
 
 class KernelHook(BuildHookInterface[Any]):
@@ -38,27 +45,38 @@ class KernelHook(BuildHookInterface[Any]):
         """Compile, if possible, and tell hatchling what has come of it."""
         if self.target_name != "wheel" or not build_kernels(Path(self.root)):
             return
-        build_data["artifacts"] += [f"/{KERNELS / name}" for name in TARGETS]
+        names = [*TARGETS, *NEWER_TARGETS]
+        build_data["artifacts"] += [
+            f"/{KERNELS / name}" for name in names if Path(self.root, KERNELS, name).exists()
+        ]
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_platform_tag()}"
 
 
 def build_kernels(root: Path) -> bool:
     """Compile all kernels in place; False, with a line that says why, where that is impossible."""
-    for name in TARGETS:  # older ones do not fit newer sources
-        (root / KERNELS / name).unlink(missing_ok=True)
+    folder = root / KERNELS
+    for name in [*TARGETS, *NEWER_TARGETS]:  # older ones do not fit newer sources
+        (folder / name).unlink(missing_ok=True)
     compiler = _compiler()
     if platform.machine().lower() not in {"x86_64", "amd64"} or os.name != "posix":
         return _without(f"they are not made for {platform.machine()} on {sys.platform}")
     if compiler is None:
         return _without("there is no C compiler")
-    for name, flags in TARGETS.items():
-        target = root / KERNELS / name
-        command = [*compiler, *FLAGS, *flags, str(root / SOURCE), "-o", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return _without(f"{compiler[0]} failed: {done.stderr.strip()[-500:]}")
+    for name, recipe in TARGETS.items():
+        if error := _compile(compiler, folder, name, *recipe):
+            return _without(f"{compiler[0]} failed: {error}")
+    for name, recipe in NEWER_TARGETS.items() if sys.platform == "linux" else ():
+        if error := _compile(compiler, folder, name, *recipe):
+            sys.stderr.write(f"upscale is built without {name}: {compiler[0]} failed: {error}\n")
     return True
+
+
+def _compile(compiler: list[str], folder: Path, name: str, source: str, *flags: str) -> str:
+    """Make a library of a source; the end of what the compiler says if it cannot."""
+    command = [*compiler, *FLAGS, *flags, str(folder / source), "-o", str(folder / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stderr.strip() or "no reason given")[-500:] if done.returncode else ""
 
 
 def _compiler() -> list[str] | None:

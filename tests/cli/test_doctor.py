@@ -63,7 +63,7 @@ def test_little_memory_is_a_hint_only(call, monkeypatch):
 
 
 def test_missing_kernels_are_a_hint_only(call, monkeypatch):
-    monkeypatch.setattr("upscale.kernels.winograd.LIBRARIES", {})
+    monkeypatch.setattr("upscale.kernels.compiled.LIBRARIES", {})
     ended = call("doctor", "--quick")
     assert "kernels:       none: made for CPUs with" in ended.out
     assert "hint:          kernels: a CPU is slower without" in ended.out

@@ -202,7 +202,7 @@ def test_tiles_that_half_precision_breaks_are_computed_in_fp32_and_counted(rando
     model, picture = random_model(X4), random_picture(30, 30)
     whole = Upscaler(model, device="cpu").upscale(picture)
     model.network.conv_last.__class__ = BreaksInHalf
-    result = Upscaler(model, device="cpu", precision="bf16").run(picture)
+    result = Upscaler(model, device="cpu", precision="fp16").run(picture)
     assert result.report.fp32_tiles == 1
     assert np.abs(result.pixels.astype(int) - whole).max() < 12
 
@@ -218,13 +218,13 @@ def test_half_precision_is_trusted_until_a_picture_overflows(random_model, monke
 
     monkeypatch.setattr(StagedRun, "__init__", watched)
     model, picture = random_model(X4), random_picture(30, 30)
-    sound = Upscaler(model, device="cpu", precision="bf16")
+    sound = Upscaler(model, device="cpu", precision="bf16", kernels=False)
     for _ in range(2):
         assert sound.run(picture).report.fp32_tiles == 0
     assert checked == [False, False]
     checked.clear()
     model.network.conv_last.__class__ = BreaksInHalf
-    broken = Upscaler(model, device="cpu", precision="bf16")
+    broken = Upscaler(model, device="cpu", precision="bf16", kernels=False)
     for _ in range(2):
         assert broken.run(picture).report.fp32_tiles == 1
     assert checked == [False, True, True]
@@ -350,7 +350,7 @@ def test_a_tensor_is_resized_and_averaged_as_an_array_is(random_model):
 def test_a_tensor_is_rescued_from_half_precision_as_an_array_is(random_model):
     model, picture = random_model(X4), random_picture(30, 30, dtype=np.float32)
     model.network.conv_last.__class__ = BreaksInHalf
-    upscaler = Upscaler(model, device="cpu", precision="bf16")
+    upscaler = Upscaler(model, device="cpu", precision="fp16")
     assert torch.equal(
         upscaler.run_tensor(as_tensor(picture)), as_tensor(upscaler.upscale(picture))
     )

@@ -27,7 +27,8 @@ def in_double(layer):
 def within_nan(tensor, margin=3):
     """The same values amid a larger plane of NaN, channels-last."""
     _, channels, height, width = tensor.shape
-    plane = torch.full((height + 2 * margin, width + 2 * margin, channels + 16), torch.nan)
+    shape = height + 2 * margin, width + 2 * margin, channels + 16
+    plane = torch.full(shape, torch.nan, dtype=tensor.dtype)
     view = plane[margin : margin + height, margin : margin + width, :channels]
     view.copy_(tensor[0].permute(1, 2, 0))
     return plane, view.permute(2, 0, 1)[None]

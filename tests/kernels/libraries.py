@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from upscale.kernels.winograd import KernelMissingError, Library
+from upscale.kernels.compiled import KernelMissingError, Library
 
-ABILITIES = {"AVX512": ["AVX2", "AVX512"], "AVX2": ["AVX2"]}
+ABILITIES = {"AVX512": ["AVX2", "AVX512", "AMX"], "AVX2": ["AVX2"]}
 
 
 def libraries():

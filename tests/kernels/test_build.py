@@ -21,7 +21,8 @@ def hook():
 @pytest.fixture
 def source(hook, tmp_path):
     (tmp_path / hook.KERNELS).mkdir(parents=True)
-    shutil.copy(ROOT / hook.SOURCE, tmp_path / hook.SOURCE)
+    for source in (ROOT / hook.KERNELS).glob("*.[ch]"):
+        shutil.copy(source, tmp_path / hook.KERNELS)
     return tmp_path
 
 
@@ -35,7 +36,8 @@ def test_a_compiler_gives_kernels_and_a_wheel_for_this_platform(hook, source):
     if hook._compiler() is None or not hook.build_kernels(source):
         pytest.skip("the kernels cannot be compiled here")
     found = data(hook, source)
-    assert found["artifacts"] == [f"/{hook.KERNELS / name}" for name in hook.TARGETS]
+    names = [f"/{hook.KERNELS / name}" for name in hook.TARGETS]
+    assert found["artifacts"][: len(names)] == names
     assert all((source / path[1:]).is_file() for path in found["artifacts"])
     assert found["tag"].startswith("py3-none-") and not found["tag"].endswith("any")
 

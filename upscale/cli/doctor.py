@@ -125,17 +125,15 @@ def _devices(session: Session) -> Iterator[Finding]:
 
 def _kernels() -> Finding:
     """Whether the convolution for CPUs was compiled, and for this one."""
-    import torch
-
     from upscale.kernels import KernelMissingError
-    from upscale.kernels.winograd import layer_maker
+    from upscale.kernels.compiled import fastest_library
 
     try:
-        layer_maker()
+        library = fastest_library()
     except KernelMissingError as error:
         advice = "a CPU is slower without: install a C compiler, then upscale again"
         return Finding("kernels", f"none: {error}", advice)
-    return Finding("kernels", f"compiled, {torch.backends.cpu.get_cpu_capability()}")
+    return Finding("kernels", f"compiled, {library.ability}")
 
 
 def _gpu_kernels(index: int) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from upscale.kernels import KernelMissingError, triton_conv, winograd
+from upscale.kernels import KernelMissingError, compiled, triton_conv
 from upscale.kernels.trial import Stopwatch, agree, device_seconds
 from upscale.models import Stage, StagedModel
 from upscale.models.layers import LayerMaker, torch_layer
@@ -73,8 +74,11 @@ def stage_list(placed: Placed, *, kernels: bool) -> StageList:
 
 
 def _for_cpu(placed: Placed) -> StageList:
-    stages = placed.stages(winograd.layer_maker())
-    return StageList(stages, f"compiled, {torch.backends.cpu.get_cpu_capability()}")
+    library = compiled.fastest_library()
+    if placed.dtype not in library.dtypes:
+        raise KernelMissingError(f"those for {library.ability} are made for fp32")
+    stages = placed.stages(partial(compiled.compiled_layer, library))
+    return StageList(stages, f"compiled, {library.ability}")
 
 
 def _for_cuda(placed: Placed) -> StageList:

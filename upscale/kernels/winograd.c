@@ -3,26 +3,9 @@
    Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3.
    A tile of 4x4 outputs depends on 6x6 inputs. Transformed, the convolution is 36 small matrix
    products, with a quarter of the multiplications. The output is cut into strips of tiles whose
-   transforms stay in the second-level cache; any number of threads take strips until none is left.
+   transforms stay in the second-level cache; any number of threads take strips until none is left. */
 
-   Written with the vectors of GCC and Clang and compiled once for each width (LANES). Nothing is
-   allocated here, and nothing is checked: `winograd.py` does both. */
-
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#ifndef LANES
-#error "LANES is the number of floats in a vector register"
-#endif
-
-typedef float vector __attribute__((vector_size(LANES * 4), aligned(4)));
-typedef int32_t mask __attribute__((vector_size(LANES * 4), aligned(4)));
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#include "layer.h"
 
 enum {
     POINTS = 36,             /* 6x6 values of a transformed tile */
@@ -31,45 +14,20 @@ enum {
     PANEL = 2 * LANES,       /* output channels of one register block */
     BLOCK = LANES == 16 ? 12 : 6, /* tiles of one register block; divides STRIP */
     PADDING = 16,            /* keeps the 36 points of a tile off the same cache set */
-    MOST_INPUTS = 5,
-    MOST_RESIDUALS = 2,
-    MOST_THREADS = 256,
 };
 
-/* Distances between rows and pixels in floats; the channels of a pixel lie side by side. */
-struct map {
-    const float *data;
-    int64_t row, pixel, channels;
-};
-
-struct job {
-    struct map inputs[MOST_INPUTS];
-    struct map residuals[MOST_RESIDUALS];
-    int64_t input_count, residual_count;
-    int64_t height, width;    /* of the inputs, enlarged */
-    int64_t doublings;        /* an input pixel stands for 2^doublings pixels squared */
-    int64_t padding;          /* zeros around the inputs */
-    int64_t channels;         /* of all inputs together */
-    int64_t outputs, panels;  /* output channels, and panels that hold them */
-    const float *weights;     /* (3, 3, channels, panels * PANEL) */
-    const float *bias, *slope; /* (panels * PANEL); the slope is applied below zero */
-    float scale;              /* of what is added to a residual */
-    float *output;
-    int64_t output_row, output_pixel, rows, columns;
-    float *transformed;       /* weights: [chunk][point][panel][channel][PANEL] */
-    float *workspace;         /* workspace_size floats for each thread */
-    int64_t workspace_size;
-    _Atomic int64_t next_channel, ready_channels, next_strip, next_worker;
-};
-
-INLINE vector load(const float *from) { return *(const vector *)from; }
-INLINE void store(float *to, vector value) { *(vector *)to = value; }
-INLINE int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
-
-int64_t job_size(void) { return sizeof(struct job); }
 int64_t panel_size(void) { return PANEL; }
 
-int64_t workspace_size(int64_t panels) {
+/* The processor is chosen by who loads this. */
+int64_t ready(void) { return 1; }
+
+/* In floats. */
+int64_t weights_size(int64_t channels, int64_t panels) {
+    return POINTS * channels * panels * PANEL;
+}
+
+int64_t workspace_size(int64_t channels, int64_t panels) {
+    (void)channels;
     return POINTS * (STRIP * (CHUNK + panels * PANEL) + 2 * PADDING);
 }
 
@@ -110,16 +68,6 @@ static void transform_kernels(const struct job *job, int64_t channel) {
     }
 }
 
-/* Fills `transformed` together with the other threads, and waits for them. */
-static void transform_weights(struct job *job) {
-    int64_t channel;
-    while ((channel = atomic_fetch_add(&job->next_channel, 1)) < job->channels) {
-        transform_kernels(job, channel);
-        atomic_fetch_add(&job->ready_channels, 1);
-    }
-    while (atomic_load(&job->ready_channels) < job->channels) sched_yield();
-}
-
 /* --- inputs ----------------------------------------------------------------------------------- */
 
 /* B^T d, for one row of a 6x6 tile. */
@@ -142,7 +90,8 @@ INLINE void find_pixels(const struct job *job, const struct map *map, int64_t to
             int64_t y = top + i, x = left + j;
             int inside = y >= 0 && y < job->height && x >= 0 && x < job->width;
             y >>= job->doublings, x >>= job->doublings;
-            pixels[i * 6 + j] = inside ? map->data + y * map->row + x * map->pixel : beyond;
+            pixels[i * 6 + j] =
+                inside ? (const float *)map->data + y * map->row + x * map->pixel : beyond;
         }
 }
 
@@ -179,7 +128,7 @@ static void transform_inputs(const struct job *job, int64_t tile, int64_t count,
             int64_t from = first > start ? first - start : 0;
             int64_t until = smaller(first + depth - start, map->channels);
             if (from >= until) continue;
-            struct map part = {map->data + from, map->row, map->pixel, until - from};
+            struct map part = {(const float *)map->data + from, map->row, map->pixel, until - from};
             const float *pixels[POINTS];
             find_pixels(job, &part, top, left, beyond, pixels);
             transform_tile(pixels, part.channels, to + t * depth + start + from - first,
@@ -238,19 +187,6 @@ INLINE void output_values(const vector in[6], vector out[4]) {
     out[3] = odd + 8.f * near + in[5];
 }
 
-INLINE vector load_some(const float *from, int64_t count) {
-    if (count >= LANES) return load(from);
-    vector value = {0};
-    for (int i = 0; i < count; i++) value[i] = from[i];
-    return value;
-}
-
-INLINE void store_some(float *to, vector value, int64_t count) {
-    if (count >= LANES) store(to, value);
-    else
-        for (int i = 0; i < count; i++) to[i] = value[i];
-}
-
 /* Bias, activation and residuals of one vector of channels, from `n` on, of a tile's outputs. */
 INLINE void finish(const struct job *job, const vector half[24], int64_t top, int64_t left,
                    int64_t rows, int64_t columns, int64_t n, int64_t count) {
@@ -259,16 +195,14 @@ INLINE void finish(const struct job *job, const vector half[24], int64_t top, in
         vector out[4];
         output_values(half + i * 6, out);
         UNROLL for (int j = 0; j < columns; j++) {
-            vector value = out[j] + bias;
-            vector above = (vector)((mask)value & (value > 0.f));
-            value = above + slope * (value - above);
+            vector value = activate(out[j] + bias, slope);
             for (int64_t r = 0; r < job->residual_count; r++) {
                 const struct map *map = &job->residuals[r];
                 int64_t place = (top + i) * map->row + (left + j) * map->pixel + n;
-                value = job->scale * value + load_some(map->data + place, count);
+                value = job->scale * value + load_some((const float *)map->data + place, count);
             }
             int64_t place = (top + i) * job->output_row + (left + j) * job->output_pixel + n;
-            store_some(job->output + place, value, count);
+            store_some((float *)job->output + place, value, count);
         }
     }
 }
@@ -297,10 +231,11 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
     }
 }
 
-static void convolve(struct job *job) {
+static void *work(void *argument) {
+    struct job *job = argument;
+    transform_weights(job, job->channels, transform_kernels);
     int64_t tiles = (job->rows + 3) / 4 * ((job->columns + 3) / 4), strip;
-    float *inputs = job->workspace + atomic_fetch_add(&job->next_worker, 1) * job->workspace_size;
-    float *products = inputs + POINTS * (STRIP * CHUNK + PADDING);
+    float *inputs = own_workspace(job), *products = inputs + POINTS * (STRIP * CHUNK + PADDING);
     while ((strip = atomic_fetch_add(&job->next_strip, 1) * STRIP) < tiles) {
         int64_t count = smaller(tiles - strip, STRIP);
         for (int64_t first = 0; first < job->channels; first += CHUNK) {
@@ -310,22 +245,5 @@ static void convolve(struct job *job) {
         }
         transform_outputs(job, strip, count, products);
     }
-}
-
-static void *work(void *job) {
-    transform_weights(job);
-    convolve(job);
     return NULL;
-}
-
-/* Computes `output` with this thread and others, which live only as long: waiting threads of a pool
-   would have to spin or to be woken, and torch's spin, which starves whatever shares the cores. */
-void run(struct job *job, int64_t threads) {
-    pthread_t helpers[MOST_THREADS];
-    int started = 0;
-    while (started < smaller(threads, MOST_THREADS) - 1 &&
-           !pthread_create(&helpers[started], NULL, work, job))
-        started++;
-    work(job);
-    while (started) pthread_join(helpers[--started], NULL);
 }

@@ -1,8 +1,8 @@
-"""The compiled convolution for CPUs: finds it, checks what it is given, and runs it.
+"""The compiled convolutions for CPUs: finds one, checks what it is given, and runs it.
 
-`winograd.c` computes with plain pointers; everything it assumes is made sure of here. It is built
-with the package where a compiler is at hand (`hatch_build.py`). Without it, or with maps that it
-does not take, torch computes.
+`amx.c` and `winograd.c` compute with plain pointers; everything they assume is made sure of here.
+They are built with the package where a compiler is at hand (`hatch_build.py`). Without them, or
+with maps that they do not take, torch computes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from ctypes import c_float, c_int64, c_void_p
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,31 +20,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from upscale.kernels import KernelMissingError
-from upscale.models.layers import Layer, LayerMaker, LayerRun, torch_layer
+from upscale.models.layers import Layer, LayerRun, torch_layer
 
-LIBRARIES = {"AVX2": "winograd-avx2.so", "AVX512": "winograd-avx512.so"}
-"""The library for each of torch's names of a CPU's abilities."""
+AMX = "AMX"
+"""Matrix registers for bfloat16, which hold fp32 in two parts."""
+
+LIBRARIES = {AMX: "amx.so", "AVX512": "winograd-avx512.so", "AVX2": "winograd-avx2.so"}
+"""The library for each ability of a CPU, by torch's names but for AMX; the fastest first."""
 
 MULTIPLE = 16
 """What the channels of each input are a multiple of."""
 
 MOST_INPUTS = 5
 MOST_RESIDUALS = 2
-POINTS = 36
-STRIP = 36
-
-STRIPS_EACH = 2
-"""Strips that make it worth while to start a thread."""
+PIXELS_EACH = 1152
+"""Outputs that make it worth while to start a thread."""
 
 
 class _Map(ctypes.Structure):
-    """`struct map` of `winograd.c`."""
+    """`struct map` of `layer.h`."""
 
     _fields_ = (("data", c_void_p), ("row", c_int64), ("pixel", c_int64), ("channels", c_int64))
 
 
 class _Job(ctypes.Structure):
-    """`struct job` of `winograd.c`."""
+    """`struct job` of `layer.h`."""
 
     _fields_ = (
         ("inputs", _Map * MOST_INPUTS),
@@ -54,47 +54,61 @@ class _Job(ctypes.Structure):
         *((name, c_void_p) for name in ("weights", "bias", "slope")),
         ("scale", c_float),
         ("output", c_void_p),
-        *((name, c_int64) for name in ("output_row", "output_pixel", "rows", "columns")),
+        *((name, c_int64) for name in ("output_row", "output_pixel", "rows", "columns", "half")),
         ("transformed", c_void_p),
         ("workspace", c_void_p),
-        *((name, c_int64) for name in ("workspace_size", "channel", "ready", "strip", "worker")),
+        *((name, c_int64) for name in ("workspace_size", "part", "ready", "strip", "worker")),
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Library:
-    """The compiled convolution for one kind of CPU.
+    """A compiled convolution for one kind of CPU.
 
     Attributes:
-        functions: `winograd.c`, loaded.
+        ability: of the CPU, one of `LIBRARIES`.
+        functions: loaded.
         panel: output channels that it computes together.
     """
 
+    ability: str
     functions: ctypes.CDLL
     panel: int
     _scratch: threading.local = field(default_factory=threading.local)
 
     @staticmethod
-    def load(capability: str) -> Library:
-        """The library for a CPU, named as torch names its abilities.
+    def load(ability: str) -> Library:
+        """The library for a CPU's ability.
 
         Raises:
-            KernelMissingError: it was not built, or from other sources, or the CPU is none of
-                those that it is made for.
+            KernelMissingError: it was not built, or from other sources, or this CPU cannot run it.
         """
-        if capability not in LIBRARIES:
-            raise KernelMissingError(f"made for CPUs with AVX2 or AVX-512, not for {capability}")
-        path = Path(__file__).with_name(LIBRARIES[capability])
+        if ability not in LIBRARIES:
+            raise KernelMissingError(f"made for CPUs with AVX2 or AVX-512, not for {ability}")
+        path = Path(__file__).with_name(LIBRARIES[ability])
         try:
             functions = ctypes.CDLL(str(path))
-            for name in ("job_size", "panel_size", "workspace_size"):
+            for name in ("job_size", "panel_size", "weights_size", "workspace_size", "ready"):
                 getattr(functions, name).restype = c_int64
             size = functions.job_size()
         except (OSError, AttributeError) as error:
             raise KernelMissingError(f"{path.name} cannot be loaded: {error}") from error
         if size != ctypes.sizeof(_Job):
             raise KernelMissingError(f"{path.name} was built from other sources: install again")
-        return Library(functions, functions.panel_size())
+        if not functions.ready():
+            raise KernelMissingError(f"this CPU, or its system, has no {ability}")
+        return Library(ability, functions, functions.panel_size())
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """Of the maps that it takes."""
+        both = self.ability == AMX
+        return (torch.float32, torch.bfloat16) if both else (torch.float32,)
+
+    def sizes(self, channels: int, panels: int) -> tuple[int, int]:
+        """Floats that the weights take as it reads them, and a thread's workspace."""
+        counts = c_int64(channels), c_int64(panels)
+        return self.functions.weights_size(*counts), self.functions.workspace_size(*counts)
 
     def scratch(self, size: int) -> Tensor:
         """Memory for one job of the calling thread, kept because new memory costs time."""
@@ -104,23 +118,27 @@ class Library:
         return kept
 
 
-def layer_maker() -> LayerMaker:
-    """Makes layers with the compiled convolution.
+def fastest_library() -> Library:
+    """The fastest library that this CPU can run.
 
     Raises:
-        KernelMissingError: there is none for this CPU.
+        KernelMissingError: there is none.
     """
-    return partial(winograd_layer, Library.load(torch.backends.cpu.get_cpu_capability()))
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability == "AVX512":
+        with suppress(KernelMissingError):
+            return Library.load(AMX)
+    return Library.load(capability)
 
 
-def winograd_layer(library: Library, layer: Layer) -> LayerRun:
-    """The layer by Winograd's algorithm; torch takes what the kernel does not.
+def compiled_layer(library: Library, layer: Layer) -> LayerRun:
+    """The layer by a compiled convolution; torch takes what that does not.
 
     The layer's weights are laid out anew.
     """
     reference = torch_layer(layer)
     weight = layer.convolution.weight
-    if weight.dtype != torch.float32 or weight.device.type != "cpu" or weight.shape[1] % MULTIPLE:
+    if weight.dtype not in library.dtypes or weight.device.type != "cpu":
         return reference
     kernel = _Kernel(library, layer)
 
@@ -128,8 +146,10 @@ def winograd_layer(library: Library, layer: Layer) -> LayerRun:
         maps: Sequence[Tensor], residuals: Sequence[Tensor] = (), target: Tensor | None = None
     ) -> Tensor:
         maps, residuals = ([_channels_last(x) for x in each] for each in (maps, residuals))
-        compute = kernel.compute if kernel.takes(maps, residuals, target) else reference
-        return compute(maps, residuals, target)
+        fitting = [_filled_up(maps[0])] if len(maps) == 1 else maps
+        if kernel.takes(fitting, residuals, target):
+            return kernel.compute(fitting, residuals, target)
+        return reference(maps, residuals, target)
 
     return run
 
@@ -141,21 +161,24 @@ class _Kernel:
         convolution = layer.convolution
         self._library = library
         self._layer = layer
-        self._outputs, self._channels = convolution.weight.shape[:2]
+        self._dtype = convolution.weight.dtype
+        self._outputs, inputs = convolution.weight.shape[:2]
+        self._channels = inputs + -inputs % MULTIPLE
         self._panels = -(-self._outputs // library.panel)
         self._beyond = self._panels * library.panel - self._outputs
-        self._weights = self._padded(convolution.weight.detach().permute(2, 3, 1, 0))
-        if not self._beyond:
+        weights = self._padded(convolution.weight.detach().permute(2, 3, 1, 0))
+        self._weights = F.pad(weights, (0, 0, 0, self._channels - inputs)).contiguous()
+        if self._weights.numel() == convolution.weight.numel() and self._dtype == torch.float32:
             convolution.weight.data = self._weights.permute(3, 2, 0, 1)
         bias = convolution.bias
         self._bias = self._padded(torch.zeros(self._outputs) if bias is None else bias.detach())
         slope = torch.as_tensor(layer.slope, dtype=torch.float32)
         self._slope = self._padded(slope.detach().expand(self._outputs))
-        self._workspace_size: int = library.functions.workspace_size(c_int64(self._panels))
+        self._sizes = library.sizes(self._channels, self._panels)
 
     def _padded(self, values: Tensor) -> Tensor:
-        """With zeros for the outputs that fill up the last panel."""
-        return F.pad(values, (0, self._beyond)).contiguous()
+        """In fp32, with zeros for the outputs that fill up the last panel."""
+        return F.pad(values.float(), (0, self._beyond)).contiguous()
 
     def takes(
         self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor | None
@@ -168,7 +191,7 @@ class _Kernel:
             len(maps) <= MOST_INPUTS
             and len(residuals) <= MOST_RESIDUALS
             and min(output) > 0
-            and all(tensor.dtype == torch.float32 for tensor in tensors)
+            and all(tensor.dtype == self._dtype for tensor in tensors)
             and all(tensor.device.type == "cpu" and len(tensor) == 1 for tensor in tensors)
             and all(tensor.stride(1) == 1 for tensor in tensors)
             and all(tensor.shape[1] % MULTIPLE == 0 for tensor in maps)
@@ -183,14 +206,15 @@ class _Kernel:
         """See `LayerRun`."""
         rows, columns = self._extent(maps[0])
         if target is None:
-            target = torch.empty(1, rows, columns, self._outputs).permute(0, 3, 1, 2)
-        strips = -(-rows // 4) * -(-columns // 4) // STRIP
-        threads = max(min(torch.get_num_threads(), strips // STRIPS_EACH), 1)
-        transformed = POINTS * self._weights[0, 0].numel()
-        scratch = self._library.scratch(transformed + threads * self._workspace_size)
+            shape = 1, rows, columns, self._outputs
+            target = torch.empty(shape, dtype=self._dtype).permute(0, 3, 1, 2)
+        threads = max(min(torch.get_num_threads(), rows * columns // PIXELS_EACH), 1)
+        transformed, workspace = self._sizes
+        scratch = self._library.scratch(transformed + threads * workspace)
         job = self._job(maps, residuals, target)
         job.transformed = scratch.data_ptr()
         job.workspace = job.transformed + transformed * scratch.itemsize
+        job.workspace_size = workspace
         self._library.functions.run(ctypes.byref(job), c_int64(threads))
         return target
 
@@ -218,7 +242,7 @@ class _Kernel:
             output_pixel=output.pixel,
             rows=target.shape[2],
             columns=target.shape[3],
-            workspace_size=self._workspace_size,
+            half=self._dtype == torch.bfloat16,
         )
 
     def _extent(self, source: Tensor) -> tuple[int, int]:
@@ -231,6 +255,12 @@ def _channels_last(tensor: Tensor) -> Tensor:
     if tensor.stride(1) == 1:
         return tensor
     return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def _filled_up(tensor: Tensor) -> Tensor:
+    """With channels of zeros for a picture, which has too few."""
+    beyond = -tensor.shape[1] % MULTIPLE
+    return _channels_last(F.pad(tensor, (0, 0, 0, 0, 0, beyond))) if beyond else tensor
 
 
 def _map(tensor: Tensor) -> _Map:

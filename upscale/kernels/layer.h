@@ -1,0 +1,104 @@
+/* What the compiled convolutions share: the description of a layer, vectors, and threads.
+
+   Written with the vectors of GCC and Clang. Nothing is allocated here, and nothing is checked:
+   `compiled.py` does both. */
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef LANES
+#error "LANES is the number of floats in a vector register"
+#endif
+
+typedef float vector __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef int32_t mask __attribute__((vector_size(LANES * 4), aligned(4)));
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum { MOST_INPUTS = 5, MOST_RESIDUALS = 2, MOST_THREADS = 256 };
+
+/* Distances between rows and pixels in values; the channels of a pixel lie side by side. */
+struct map {
+    const void *data;
+    int64_t row, pixel, channels;
+};
+
+struct job {
+    struct map inputs[MOST_INPUTS];
+    struct map residuals[MOST_RESIDUALS];
+    int64_t input_count, residual_count;
+    int64_t height, width;    /* of the inputs, enlarged */
+    int64_t doublings;        /* an input pixel stands for 2^doublings pixels squared */
+    int64_t padding;          /* zeros around the inputs */
+    int64_t channels;         /* of all inputs together */
+    int64_t outputs, panels;  /* output channels, and panels that hold them */
+    const float *weights;     /* (3, 3, channels, panels * PANEL) */
+    const float *bias, *slope; /* (panels * PANEL); the slope is applied below zero */
+    float scale;              /* of what is added to a residual */
+    void *output;
+    int64_t output_row, output_pixel, rows, columns;
+    int64_t half;             /* all maps hold bfloat16, not float */
+    float *transformed;       /* the weights as the kernel reads them */
+    float *workspace;         /* workspace_size floats for each thread */
+    int64_t workspace_size;
+    _Atomic int64_t next_part, ready_parts, next_strip, next_worker; /* parts of the weights */
+};
+
+INLINE vector load(const float *from) { return *(const vector *)from; }
+INLINE void store(float *to, vector value) { *(vector *)to = value; }
+INLINE int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
+
+INLINE vector load_some(const float *from, int64_t count) {
+    if (count >= LANES) return load(from);
+    vector value = {0};
+    for (int i = 0; i < count; i++) value[i] = from[i];
+    return value;
+}
+
+INLINE void store_some(float *to, vector value, int64_t count) {
+    if (count >= LANES) store(to, value);
+    else
+        for (int i = 0; i < count; i++) to[i] = value[i];
+}
+
+INLINE vector activate(vector value, vector slope) {
+    vector above = (vector)((mask)value & (value > 0.f));
+    return above + slope * (value - above);
+}
+
+int64_t job_size(void) { return sizeof(struct job); }
+
+/* Every thread's share of a job, begun by all at once. */
+static void *work(void *job);
+
+/* Computes `output` with this thread and others, which live only as long: waiting threads of a pool
+   would have to spin or to be woken, and torch's spin, which starves whatever shares the cores. */
+void run(struct job *job, int64_t threads) {
+    pthread_t helpers[MOST_THREADS];
+    int started = 0;
+    while (started < smaller(threads, MOST_THREADS) - 1 &&
+           !pthread_create(&helpers[started], NULL, work, job))
+        started++;
+    work(job);
+    while (started) pthread_join(helpers[--started], NULL);
+}
+
+/* Has `transform` called once with each of the weights' parts, by all threads together; waits until
+   all are done. */
+INLINE void transform_weights(struct job *job, int64_t parts,
+                              void transform(const struct job *, int64_t)) {
+    int64_t part;
+    while ((part = atomic_fetch_add(&job->next_part, 1)) < parts) {
+        transform(job, part);
+        atomic_fetch_add(&job->ready_parts, 1);
+    }
+    while (atomic_load(&job->ready_parts) < parts) sched_yield();
+}
+
+INLINE float *own_workspace(struct job *job) {
+    return job->workspace + atomic_fetch_add(&job->next_worker, 1) * job->workspace_size;
+}
