@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,7 +16,7 @@ from upscale.engine.device import precision_name
 from upscale.engine.loading import Model
 from upscale.jobs.bench import Ceiling, operations
 from upscale.kernels import KernelMissingError, triton_conv
-from upscale.kernels.trial import agree
+from upscale.kernels.trial import agree, kernel_seconds
 from upscale.kernels.triton_conv import Conductor, Cut, triton_layer
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.models.layers import Layer, LayerRun, torch_layer
@@ -205,26 +205,16 @@ def layer_seconds(
     maps, residuals = kind.tensors(side, side, bench.device, dtype)
     plain = torch_layer(layer)
     target = made(kind.outputs, *plain(maps, residuals).shape[2:], bench.device, dtype)
-    yield launches(bench, lambda: plain(maps, residuals, target))
+    seconds = kernel_seconds if bench.is_cuda else bench.seconds
+    yield seconds(lambda: plain(maps, residuals, target))
     for cut in cuts:
         run = triton_layer(conductor, layer)
         try:
             fits = cut in conductor.fitting(run)
             work = partial(run.launch, cut, maps, residuals, target)
-            yield launches(bench, work) if fits else float("inf")
+            yield seconds(work) if fits else float("inf")
         except Exception:  # what a compiler or a small card says
             yield float("inf")
-
-
-def launches(bench: Bench, work: Callable[[], object], count: int = 20) -> float:
-    """Seconds of one of several runs that follow each other, as they do in a network."""
-    count = 1 if bench.small else count
-
-    def run() -> None:
-        for _ in range(count):
-            work()
-
-    return bench.seconds(run) / count
 
 
 def networks(bench: Bench) -> Iterator[tuple[str, Model]]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from upscale.kernels import KernelMissingError
-from upscale.kernels.trial import Stopwatch, agree, device_seconds
+from upscale.kernels.trial import Stopwatch, agree, kernel_seconds
 from upscale.models.layers import Layer, LayerMaker, LayerRun, join, torch_layer
 
 HALF = frozenset({torch.float16, torch.bfloat16})
@@ -92,7 +92,7 @@ class Conductor:
     def __init__(
         self,
         kernel: ModuleType,
-        seconds: Stopwatch = device_seconds,
+        seconds: Stopwatch = kernel_seconds,
         side: int = TRIAL_SIDE,
         cuts: Sequence[Cut] = CUTS,
     ) -> None:
