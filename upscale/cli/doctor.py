@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
@@ -124,16 +125,20 @@ def _devices(session: Session) -> Iterator[Finding]:
 
 
 def _kernels() -> Finding:
-    """Whether the convolution for CPUs was compiled, and for this one."""
+    """Which convolutions were compiled for this CPU."""
+    import torch
+
     from upscale.kernels import KernelMissingError
-    from upscale.kernels.compiled import fastest_library
+    from upscale.kernels.compiled import library_for
 
     try:
-        library = fastest_library()
+        abilities = [library_for(torch.float32).ability]
+        with suppress(KernelMissingError):
+            abilities.append(f"{library_for(torch.bfloat16).ability} for --precision bf16")
     except KernelMissingError as error:
         advice = "a CPU is slower without: install a C compiler, then upscale again"
         return Finding("kernels", f"none: {error}", advice)
-    return Finding("kernels", f"compiled, {library.ability}")
+    return Finding("kernels", f"compiled, {', '.join(abilities)}")
 
 
 def _gpu_kernels(index: int) -> str:

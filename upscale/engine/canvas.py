@@ -138,7 +138,8 @@ class PictureCanvas(ABC):
     def _as_output(self, rect: Rect, tile: Tensor, channels: int) -> tuple[Rect, Tensor]:
         """Where in the target a result belongs, and it: (channels, h, w) float32."""
         computing = self._computing
-        finite = torch.isfinite(tile).all()
+        # A sum is finite if all is, and takes one pass instead of the five of `isfinite` and `all`.
+        finite = torch.isfinite(tile.sum(dtype=torch.float32))
         self._finite = finite if self._finite is None else self._finite & finite
         height, width = (side * computing.scale for side in self._size)
         place = rect.times(computing.unshuffle * computing.scale).clip(height, width)

@@ -74,9 +74,7 @@ def stage_list(placed: Placed, *, kernels: bool) -> StageList:
 
 
 def _for_cpu(placed: Placed) -> StageList:
-    library = compiled.fastest_library()
-    if placed.dtype not in library.dtypes:
-        raise KernelMissingError(f"those for {library.ability} are made for fp32")
+    library = compiled.library_for(placed.dtype)
     stages = placed.stages(partial(compiled.compiled_layer, library))
     return StageList(stages, f"compiled, {library.ability}")
 

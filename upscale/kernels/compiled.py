@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from ctypes import c_float, c_int64, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +22,10 @@ from upscale.kernels import KernelMissingError
 from upscale.models.layers import Layer, LayerRun, torch_layer
 
 AMX = "AMX"
-"""Matrix registers for bfloat16, which hold fp32 in two parts."""
+"""Matrix registers for bfloat16; Linux says whether a process may use them."""
 
 LIBRARIES = {AMX: "amx.so", "AVX512": "winograd-avx512.so", "AVX2": "winograd-avx2.so"}
-"""The library for each ability of a CPU, by torch's names but for AMX; the fastest first."""
+"""The library for each ability of a CPU, by torch's names but for AMX."""
 
 MULTIPLE = 16
 """What the channels of each input are a multiple of."""
@@ -54,7 +53,7 @@ class _Job(ctypes.Structure):
         *((name, c_void_p) for name in ("weights", "bias", "slope")),
         ("scale", c_float),
         ("output", c_void_p),
-        *((name, c_int64) for name in ("output_row", "output_pixel", "rows", "columns", "half")),
+        *((name, c_int64) for name in ("output_row", "output_pixel", "rows", "columns")),
         ("transformed", c_void_p),
         ("workspace", c_void_p),
         *((name, c_int64) for name in ("workspace_size", "part", "ready", "strip", "worker")),
@@ -100,10 +99,9 @@ class Library:
         return Library(ability, functions, functions.panel_size())
 
     @property
-    def dtypes(self) -> tuple[torch.dtype, ...]:
+    def dtype(self) -> torch.dtype:
         """Of the maps that it takes."""
-        both = self.ability == AMX
-        return (torch.float32, torch.bfloat16) if both else (torch.float32,)
+        return torch.bfloat16 if self.ability == AMX else torch.float32
 
     def sizes(self, channels: int, panels: int) -> tuple[int, int]:
         """Floats that the weights take as it reads them, and a thread's workspace."""
@@ -118,17 +116,17 @@ class Library:
         return kept
 
 
-def fastest_library() -> Library:
-    """The fastest library that this CPU can run.
+def library_for(dtype: torch.dtype) -> Library:
+    """The library that this CPU can run for maps of a type.
 
     Raises:
         KernelMissingError: there is none.
     """
-    capability = torch.backends.cpu.get_cpu_capability()
-    if capability == "AVX512":
-        with suppress(KernelMissingError):
-            return Library.load(AMX)
-    return Library.load(capability)
+    if dtype == torch.float32:
+        return Library.load(torch.backends.cpu.get_cpu_capability())
+    if dtype == torch.bfloat16:
+        return Library.load(AMX)
+    raise KernelMissingError(f"made for fp32 and bf16, not for {dtype}")
 
 
 def compiled_layer(library: Library, layer: Layer) -> LayerRun:
@@ -138,7 +136,7 @@ def compiled_layer(library: Library, layer: Layer) -> LayerRun:
     """
     reference = torch_layer(layer)
     weight = layer.convolution.weight
-    if weight.dtype not in library.dtypes or weight.device.type != "cpu":
+    if weight.dtype != library.dtype or weight.device.type != "cpu":
         return reference
     kernel = _Kernel(library, layer)
 
@@ -242,7 +240,6 @@ class _Kernel:
             output_pixel=output.pixel,
             rows=target.shape[2],
             columns=target.shape[3],
-            half=self._dtype == torch.bfloat16,
         )
 
     def _extent(self, source: Tensor) -> tuple[int, int]:

@@ -21,7 +21,7 @@ typedef int32_t mask __attribute__((vector_size(LANES * 4), aligned(4)));
 
 enum { MOST_INPUTS = 5, MOST_RESIDUALS = 2, MOST_THREADS = 256 };
 
-/* Distances between rows and pixels in values; the channels of a pixel lie side by side. */
+/* Of float or bfloat16, as the kernel takes them. Distances between rows and pixels in values; the channels of a pixel lie side by side. */
 struct map {
     const void *data;
     int64_t row, pixel, channels;
@@ -41,7 +41,6 @@ struct job {
     float scale;              /* of what is added to a residual */
     void *output;
     int64_t output_row, output_pixel, rows, columns;
-    int64_t half;             /* all maps hold bfloat16, not float */
     float *transformed;       /* the weights as the kernel reads them */
     float *workspace;         /* workspace_size floats for each thread */
     int64_t workspace_size;

@@ -56,7 +56,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class LayerStep:
-    """A layer as a stage; without padding as a `valid` one.
+    """A layer without padding as a `valid` stage.
 
     Attributes:
         layer: reads the first `inputs` planes.
