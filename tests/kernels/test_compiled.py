@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -77,6 +79,28 @@ def test_the_number_of_threads_changes_nothing(library):
     finally:
         torch.set_num_threads(count)
     assert all(torch.equal(result, results[0]) for result in results)
+
+
+def bits(tensor):
+    return tensor.permute(0, 2, 3, 1).view(torch.int16).numpy()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_fork_computes_though_its_parents_threads_are_not_there(library):
+    layer = random_layer(torch.Generator().manual_seed(0), 32, 32, padding=1)
+    layer.convolution.to(library.dtype)
+    run = compiled_layer(library, layer)
+    x = torch.ones(1, 32, 64, 64, dtype=library.dtype).to(memory_format=torch.channels_last)
+    count = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        wanted = run([x])
+        child = os.fork()
+        if child == 0:  # torch's own threads would hang here
+            os._exit(int(not np.array_equal(bits(run([x])), bits(wanted))))
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        torch.set_num_threads(count)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

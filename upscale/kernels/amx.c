@@ -201,8 +201,7 @@ static void configure(void) {
     _tile_loadconfig(&registers);
 }
 
-static void *work(void *argument) {
-    struct job *job = argument;
+static void work(struct job *job) {
     int64_t parts = job->panels * chunks_of(job->channels) * TAPS;
     transform_weights(job, parts, transform_part);
     float *own = own_workspace(job);
@@ -213,5 +212,4 @@ static void *work(void *argument) {
         convolve_strip(job, strip / across * ROWS, strip % across * COLUMNS,
                        (bfloat *)(own + RESULTS), own);
     _tile_release();
-    return NULL;
 }

@@ -1,13 +1,11 @@
-/* What the compiled convolutions share: the description of a layer, vectors, and threads.
+/* What the compiled convolutions share: the description of a layer, and vectors.
 
    Written with the vectors of GCC and Clang. Nothing is allocated here, and nothing is checked:
    `compiled.py` does both. */
 
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
+#include "threads.h"
+
 #include <stddef.h>
-#include <stdint.h>
 
 #ifndef LANES
 #error "LANES is the number of floats in a vector register"
@@ -19,7 +17,7 @@ typedef int32_t mask __attribute__((vector_size(LANES * 4), aligned(4)));
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-enum { MOST_INPUTS = 5, MOST_RESIDUALS = 2, MOST_THREADS = 256 };
+enum { MOST_INPUTS = 5, MOST_RESIDUALS = 2 };
 
 /* Of float or bfloat16, as the kernel takes them. Distances between rows and pixels in values; the channels of a pixel lie side by side. */
 struct map {
@@ -70,21 +68,6 @@ INLINE vector activate(vector value, vector slope) {
 }
 
 int64_t job_size(void) { return sizeof(struct job); }
-
-/* Every thread's share of a job, begun by all at once. */
-static void *work(void *job);
-
-/* Computes `output` with this thread and others, which live only as long: waiting threads of a pool
-   would have to spin or to be woken, and torch's spin, which starves whatever shares the cores. */
-void run(struct job *job, int64_t threads) {
-    pthread_t helpers[MOST_THREADS];
-    int started = 0;
-    while (started < smaller(threads, MOST_THREADS) - 1 &&
-           !pthread_create(&helpers[started], NULL, work, job))
-        started++;
-    work(job);
-    while (started) pthread_join(helpers[--started], NULL);
-}
 
 /* Has `transform` called once with each of the weights' parts, by all threads together; waits until
    all are done. */

@@ -231,8 +231,7 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
     }
 }
 
-static void *work(void *argument) {
-    struct job *job = argument;
+static void work(struct job *job) {
     transform_weights(job, job->channels, transform_kernels);
     int64_t tiles = (job->rows + 3) / 4 * ((job->columns + 3) / 4), strip;
     float *inputs = own_workspace(job), *products = inputs + POINTS * (STRIP * CHUNK + PADDING);
@@ -245,5 +244,4 @@ static void *work(void *argument) {
         }
         transform_outputs(job, strip, count, products);
     }
-    return NULL;
 }
