@@ -127,7 +127,7 @@ def test_the_table_of_networks_is_the_catalogue():
     )
     listed = {name: (int(scale), where == "installed") for name, scale, where in rows}
     there = {
-        name: (entry.scale, entry.wheel_file is not None)
+        name: (entry.scale, entry.url is None)
         for name, entry in catalog().items()
         if name != "realesr-general-wdn-x4v3"  # the partner of --denoise, not for use alone
     }

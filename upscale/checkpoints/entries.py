@@ -24,7 +24,8 @@ _SCALES = (1, 2, 4, 8)
 class CatalogEntry:
     """A named model: what it is for, where its file comes from and how that file is recognised.
 
-    Exactly one of `wheel_file` (inside the package `wheel_package`) and `url` is given.
+    Exactly one of `file` (beside the catalogue), `wheel_file` (inside the package `wheel_package`)
+    and `url` is given.
 
     Attributes:
         sha256: Checksum of the source file; `also` are those of other files with its weights.
@@ -43,6 +44,7 @@ class CatalogEntry:
     size: int | None = None
     aliases: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    file: str | None = None
     wheel_package: str | None = None
     wheel_file: str | None = None
     param_sha256: str | None = None
@@ -57,8 +59,10 @@ class CatalogEntry:
         checksums = [self.sha256, *self.also, *([self.param_sha256] if self.param_sha256 else [])]
         if not all(_SHA256.fullmatch(checksum) for checksum in checksums):
             raise CheckpointError(f"{self.name}: a sha256 is not 64 lower-case hex digits")
-        if (self.url is None) == (self.wheel_file is None):
-            raise CheckpointError(f"{self.name}: needs a url or a wheel_file, and not both")
+        if sum(one is not None for one in (self.url, self.file, self.wheel_file)) != 1:
+            raise CheckpointError(f"{self.name}: needs one of url, file and wheel_file")
+        if self.file is not None and not NAME.fullmatch(self.file):
+            raise CheckpointError(f"{self.name}: {self.file!r} is no file beside the catalogue")
         if (self.wheel_file is None) != (self.wheel_package is None):
             raise CheckpointError(f"{self.name}: wheel_file and wheel_package go together")
 
@@ -118,8 +122,11 @@ def known_name(name: str) -> str | None:
     return None
 
 
-def wheel_source(entry: CatalogEntry) -> Path | None:
-    """Return the entry's file in the installed package that carries it, None where it is absent."""
+def bundled_source(entry: CatalogEntry) -> Path | None:
+    """Return the entry's file in the installation, None where it is absent or to be fetched."""
+    if entry.file is not None:
+        file = catalog_path().with_name(entry.file)
+        return file if file.is_file() else None
     if entry.wheel_package is None or entry.wheel_file is None:
         return None
     try:

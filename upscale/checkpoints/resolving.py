@@ -19,7 +19,7 @@ from upscale.checkpoints.cache import (
     imported_slot,
 )
 from upscale.checkpoints.download import ByteProgress, Remote, download
-from upscale.checkpoints.entries import CatalogEntry, catalog, known_name, wheel_source
+from upscale.checkpoints.entries import CatalogEntry, bundled_source, catalog, known_name
 from upscale.checkpoints.files import one_line, read_metadata, sha256_of
 from upscale.errors import CheckpointError, UsageError
 
@@ -122,7 +122,7 @@ def locate(entry: CatalogEntry, progress: ByteProgress | None = None) -> Path:
     slot = catalog_slot(entry)
     if slot.is_intact(entry.accepted):
         return slot.path
-    bundled = wheel_source(entry)
+    bundled = bundled_source(entry)
     if bundled is not None and not _writable(cache_root()):
         _verify_bundled(entry, bundled)
         return bundled
@@ -260,11 +260,15 @@ def _verify_bundled(entry: CatalogEntry, source: Path) -> None:
         if _checksum(file) != checksum:
             raise CheckpointError(
                 f"{file}: is not the file that the catalogue names for {entry.name}; "
-                f"install {entry.wheel_package} again"
+                f"install {entry.wheel_package or 'upscale'} again"
             )
 
 
 def _fetch(entry: CatalogEntry, slot: Slot, progress: ByteProgress | None) -> None:
+    if entry.file is not None:
+        raise CheckpointError(
+            f"{entry.name}: its file {entry.file} is missing; install upscale again"
+        )
     if entry.url is None:
         raise CheckpointError(
             f"{entry.name}: the package {entry.wheel_package} that carries it is not installed; "
