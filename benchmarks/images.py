@@ -28,7 +28,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers import (
     Network,
@@ -43,15 +42,16 @@ from benchmarks.peers import (
 )
 from upscale import Upscaler
 from upscale.engine.loading import load_model
-from upscale.jobs.bench import Ceiling, ceiling
+from upscale.jobs.bench import Ceiling, ceiling, operations_each_pixel
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "torch"
 PEERS = (REFERENCE, "official", "spandrel", "ncnn", "openvino", "onnxruntime")
 """Those that compute in fp32."""
 
-CONTENDERS = ("ours", "ours-plain", "ours-bf16", *PEERS, "openvino-bf16")
-"""`ours-plain` goes without compiled kernels."""
+CONTENDERS = ("ours", "ours-tiled", "ours-plain", "ours-bf16", *PEERS, "openvino-bf16")
+"""Ours takes the tile that it finds by itself, but `ours-tiled`; `ours-plain` goes without compiled
+kernels."""
 
 MODEL = "realesrgan-x4plus"
 
@@ -61,7 +61,8 @@ def contender(name: str, tile: int, height: int, width: int) -> Callable[[np.nda
     if name.startswith("ours"):
         precision = "bf16" if name == "ours-bf16" else "fp32"
         kernels = name != "ours-plain"
-        ours = Upscaler(MODEL, device="cpu", precision=precision, tile=tile, kernels=kernels)
+        side = tile if name == "ours-tiled" else "auto"
+        ours = Upscaler(MODEL, device="cpu", precision=precision, tile=side, kernels=kernels)
         return ours.upscale
     network = peer(name, tile, height, width)
     layout = torch.channels_last if name in {REFERENCE, "spandrel"} else torch.contiguous_format
@@ -126,7 +127,8 @@ def report(picture: Path, runs: dict[str, list[dict]], folder: Path, top: Ceilin
     ran = {name: found for name, found in runs.items() if "missing" not in found[0]}
     medians = {name: statistics.median(run["seconds"] for run in ran[name]) for name in ran}
     fastest = min(medians[name] for name in PEERS if name in medians)
-    operations = operations_each_megapixel()
+    model = load_model(MODEL)
+    operations = operations_each_pixel(model) / model.scale**2 * 1e6
     print(f"\n{picture.name}, {operations / 1e9:.0f} GFLOP an output megapixel")
     print("| contender | s / output Mpx | min-max | GFLOP/s | of the ceiling | peak MiB | error "
           "| fastest peer / it |")  # fmt: skip
@@ -144,14 +146,6 @@ def report(picture: Path, runs: dict[str, list[dict]], folder: Path, top: Ceilin
             f"| {max(run['peak'] for run in ran[name]):.0f} "
             f"| {levels.max()} ({(levels > 0).mean():.4%} differ) | {fastest / medians[name]:.2f} |"
         )
-
-
-def operations_each_megapixel() -> float:
-    """Multiplications and additions of direct convolution for a megapixel of output."""
-    side = 16
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        large = load_model(MODEL).network(torch.zeros(1, 3, side, side))
-    return counter.get_total_flops() / (large.shape[2] * large.shape[3]) * 1e6
 
 
 def main() -> None:
