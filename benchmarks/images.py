@@ -42,7 +42,8 @@ from benchmarks.peers import (
 )
 from upscale import Upscaler
 from upscale.engine.loading import load_model
-from upscale.jobs.bench import Ceiling, ceiling, operations_each_pixel
+from upscale.jobs import bench
+from upscale.jobs.bench import Ceiling, ceiling
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "torch"
@@ -128,7 +129,7 @@ def report(picture: Path, runs: dict[str, list[dict]], folder: Path, top: Ceilin
     medians = {name: statistics.median(run["seconds"] for run in ran[name]) for name in ran}
     fastest = min(medians[name] for name in PEERS if name in medians)
     model = load_model(MODEL)
-    operations = operations_each_pixel(model) / model.scale**2 * 1e6
+    operations = bench.operations(model) / model.scale**2 * 1e6
     print(f"\n{picture.name}, {operations / 1e9:.0f} GFLOP an output megapixel")
     print("| contender | s / output Mpx | min-max | GFLOP/s | of the ceiling | peak MiB | error "
           "| fastest peer / it |")  # fmt: skip
