@@ -17,6 +17,8 @@ from upscale.models import build, detect
 
 PAPER = ("real-esrgan-x4", "real-esrgan-x2", "real-esrgan-x1", "srvgg-x4", "srvgg-anime-x4")
 OTHERS = ("esrgan-classical", "generic-x4", "tiny-x4", "tiny-srvgg-x4")
+OWN = ("upscale-x2",)
+"""Those of the package's own weights."""
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +27,17 @@ def recipes():
 
 
 def test_these_recipes_come_with_upscale():
-    assert set(bundled()) == {*PAPER, *OTHERS}
+    assert set(bundled()) == {*PAPER, *OTHERS, *OWN}
     assert all(path.read_text().startswith("#") for path in bundled().values())
 
 
-@pytest.mark.parametrize("name", [*PAPER, *OTHERS])
+@pytest.mark.parametrize("name", [*PAPER, *OTHERS, *OWN])
 def test_a_recipe_is_called_as_its_file(recipes, name):
     assert recipes[name].name == name
-    assert len(recipes[name].stages) == 2
+    assert len(recipes[name].stages) == (1 if name in OWN else 2)
 
 
-@pytest.mark.parametrize("name", [*PAPER, *OTHERS])
+@pytest.mark.parametrize("name", [*PAPER, *OTHERS, *OWN])
 def test_its_network_can_be_built_and_is_recognised(recipes, name):
     settings = recipes[name].network
     small = "blocks" if isinstance(settings, RRDBNetSettings) else "convolutions"
