@@ -21,9 +21,6 @@ from typing import Any, Literal
 from upscale.errors import UpscaleError, UsageError
 
 DEFAULT_MODEL = "realesrgan-x4plus"
-DOUBLING_MODEL = "upscale-x2"
-"""Takes its place up to x2: as good there, and four times as fast."""
-
 SMALLEST_TILE = 16
 MOST_JOBS = 64
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -194,21 +191,14 @@ def load_options(flags: Mapping[str, Value | None], environ: Mapping[str, str]) 
     layers = (_flag_layer(flags), _environment_layer(environ), _config_layer(environ))
     merged = _merge(layers)
     _refuse_both("model", merged.get("model"), "models", merged.get("models"))
-    size = SizeOptions(**_pick(merged, SizeOptions))
-    merged.setdefault("model", default_model(size.scale))
     return Options(
-        size=size,
+        size=SizeOptions(**_pick(merged, SizeOptions)),
         engine=EngineOptions(**_pick(merged, EngineOptions)),
         output=OutputOptions(**_pick(merged, OutputOptions)),
         run=RunOptions(**_pick(merged, RunOptions)),
         compare=CompareOptions(**_pick(merged, CompareOptions)),
         report=ReportOptions(**_pick(merged, ReportOptions)),
     )
-
-
-def default_model(scale: float | None) -> str:
-    """The network where none is named, for what `--scale` asks."""
-    return DOUBLING_MODEL if scale is not None and scale <= 2 else DEFAULT_MODEL
 
 
 def option_names() -> tuple[str, ...]:

@@ -22,4 +22,6 @@ done
 upscale degrade --dataset set2 bad --chain real-esrgan --scale 2 --seed 2
 upscale degrade --dataset clean2 clean --chain classical --scale 2 --seed 2
 upscale set2/lq -o teacher2 -n realesrgan-x4plus --scale 2 --precision bf16 --skip-existing
-upscale train "$here/upscale-x2.yaml" -o run
+cp "$here/upscale-x2-distil.yaml" "$here/upscale-x2.yaml" .  # paths are seen from a recipe's place
+upscale train upscale-x2-distil.yaml -o distil
+upscale train upscale-x2.yaml -o texture
