@@ -19,7 +19,8 @@ typedef int32_t mask __attribute__((vector_size(LANES * 4), aligned(4)));
 
 enum { MOST_INPUTS = 5, MOST_RESIDUALS = 2 };
 
-/* Of float or bfloat16, as the kernel takes them. Distances between rows and pixels in values; the channels of a pixel lie side by side. */
+/* Of float or bfloat16, as the kernel takes them. Distances between rows and pixels in values; the
+   channels of a pixel lie side by side. */
 struct map {
     const void *data;
     int64_t row, pixel, channels;
@@ -48,19 +49,6 @@ struct job {
 INLINE vector load(const float *from) { return *(const vector *)from; }
 INLINE void store(float *to, vector value) { *(vector *)to = value; }
 INLINE int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
-
-INLINE vector load_some(const float *from, int64_t count) {
-    if (count >= LANES) return load(from);
-    vector value = {0};
-    for (int i = 0; i < count; i++) value[i] = from[i];
-    return value;
-}
-
-INLINE void store_some(float *to, vector value, int64_t count) {
-    if (count >= LANES) store(to, value);
-    else
-        for (int i = 0; i < count; i++) to[i] = value[i];
-}
 
 INLINE vector activate(vector value, vector slope) {
     vector above = (vector)((mask)value & (value > 0.f));

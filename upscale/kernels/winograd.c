@@ -187,6 +187,19 @@ INLINE void output_values(const vector in[6], vector out[4]) {
     out[3] = odd + 8.f * near + in[5];
 }
 
+INLINE vector load_some(const float *from, int64_t count) {
+    if (count >= LANES) return load(from);
+    vector value = {0};
+    for (int i = 0; i < count; i++) value[i] = from[i];
+    return value;
+}
+
+INLINE void store_some(float *to, vector value, int64_t count) {
+    if (count >= LANES) store(to, value);
+    else
+        for (int i = 0; i < count; i++) to[i] = value[i];
+}
+
 /* Bias, activation and residuals of one vector of channels, from `n` on, of a tile's outputs. */
 INLINE void finish(const struct job *job, const vector half[24], int64_t top, int64_t left,
                    int64_t rows, int64_t columns, int64_t n, int64_t count) {
