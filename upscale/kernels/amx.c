@@ -35,11 +35,7 @@ int64_t panel_size(void) { return PANEL; }
 
 INLINE int64_t chunks_of(int64_t channels) { return (channels + DEPTH - 1) / DEPTH; }
 
-/* In floats, two bfloat16 each. */
-int64_t weights_size(int64_t channels, int64_t panels) {
-    return panels * chunks_of(channels) * TAPS * REGISTER / 2;
-}
-
+/* In floats. */
 int64_t workspace_size(int64_t channels, int64_t panels) {
     (void)panels;
     return chunks_of(channels) * CHUNK / 2 + RESULTS;
@@ -58,27 +54,6 @@ INLINE __m256i rounded(__m512 value) { return (__m256i)_mm512_cvtneps_pbh(value)
 
 INLINE __m512 widened(__m256i value) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(value), 16));
-}
-
-/* --- weights ---------------------------------------------------------------------------------- */
-
-INLINE __m512 weights_at(const struct job *job, int64_t tap, int64_t channel, int64_t output) {
-    int64_t width = job->panels * PANEL;
-    if (channel >= job->channels) return _mm512_setzero_ps();
-    return _mm512_loadu_ps(job->weights + (tap * job->channels + channel) * width + output);
-}
-
-/* [panel][chunk][tap] of [pair of channels][output][2]. */
-static void transform_part(const struct job *job, int64_t part) {
-    int64_t chunks = chunks_of(job->channels), tap = part % TAPS;
-    int64_t channel = part / TAPS % chunks * DEPTH, output = part / TAPS / chunks * PANEL;
-    bfloat *to = (bfloat *)job->transformed + part * REGISTER;
-    for (int64_t pair = 0; pair < SIDE; pair++, to += DEPTH, channel += 2) {
-        __m256i first = rounded(weights_at(job, tap, channel, output));
-        __m256i second = rounded(weights_at(job, tap, channel + 1, output));
-        __m512i left = _mm512_cvtepu16_epi32(first), right = _mm512_cvtepu16_epi32(second);
-        _mm512_storeu_si512(to, _mm512_or_si512(left, _mm512_slli_epi32(right, 16)));
-    }
 }
 
 /* --- inputs ----------------------------------------------------------------------------------- */
@@ -172,14 +147,14 @@ static void finish(const struct job *job, const float *results, int64_t y, int64
     }
 }
 
+/* The weights are [panel][chunk][tap] of [pair of channels][output][2]. */
 static void convolve_strip(const struct job *job, int64_t top, int64_t left, bfloat *inputs,
                            float *results) {
     int64_t rows = smaller(job->rows - top, ROWS), columns = smaller(job->columns - left, COLUMNS);
     int64_t chunks = chunks_of(job->channels);
     copy_inputs(job, top, left, rows, columns, inputs);
     for (int64_t panel = 0; panel < job->panels; panel++) {
-        const bfloat *weights =
-            (const bfloat *)job->transformed + panel * chunks * TAPS * REGISTER;
+        const bfloat *weights = (const bfloat *)job->weights + panel * chunks * TAPS * REGISTER;
         for (int64_t y = 0; y < rows; y += BLOCK)
             for (int64_t x = 0; x < columns; x += SIDE) {
                 const bfloat *pixels = inputs + (y * AROUND_COLUMNS + x) * DEPTH;
@@ -202,8 +177,6 @@ static void configure(void) {
 }
 
 static void work(struct job *job) {
-    int64_t parts = job->panels * chunks_of(job->channels) * TAPS;
-    transform_weights(job, parts, transform_part);
     float *own = own_workspace(job);
     int64_t across = (job->columns + COLUMNS - 1) / COLUMNS, strip;
     int64_t strips = (job->rows + ROWS - 1) / ROWS * across;

@@ -54,9 +54,8 @@ class _Job(ctypes.Structure):
         ("scale", c_float),
         ("output", c_void_p),
         *((name, c_int64) for name in ("output_row", "output_pixel", "rows", "columns")),
-        ("transformed", c_void_p),
         ("workspace", c_void_p),
-        *((name, c_int64) for name in ("workspace_size", "part", "ready", "strip", "worker")),
+        *((name, c_int64) for name in ("workspace_size", "threads", "worker", "strip")),
     )
 
 
@@ -87,7 +86,7 @@ class Library:
         path = Path(__file__).with_name(LIBRARIES[ability])
         try:
             functions = ctypes.CDLL(str(path))
-            for name in ("job_size", "panel_size", "weights_size", "workspace_size", "ready"):
+            for name in ("job_size", "panel_size", "workspace_size", "ready"):
                 getattr(functions, name).restype = c_int64
             size = functions.job_size()
         except (OSError, AttributeError) as error:
@@ -103,10 +102,19 @@ class Library:
         """Of the maps that it takes."""
         return torch.bfloat16 if self.ability == AMX else torch.float32
 
-    def sizes(self, channels: int, panels: int) -> tuple[int, int]:
-        """Floats that the weights take as it reads them, and a thread's workspace."""
-        counts = c_int64(channels), c_int64(panels)
-        return self.functions.weights_size(*counts), self.functions.workspace_size(*counts)
+    def workspace_size(self, channels: int, panels: int) -> int:
+        """Floats that each thread needs."""
+        return self.functions.workspace_size(c_int64(channels), c_int64(panels))
+
+    def laid_out(self, weight: Tensor) -> Tensor:
+        """Weights (outputs, inputs, 3, 3) as it reads them, filled up with zeros."""
+        outputs, inputs = weight.shape[:2]
+        side = 2 * MULTIPLE if self.ability == AMX else MULTIPLE
+        weight = F.pad(weight, (0, 0, 0, 0, 0, -inputs % side, 0, -outputs % self.panel))
+        if self.ability == AMX:
+            parts = weight.unflatten(1, (-1, MULTIPLE, 2)).unflatten(0, (-1, self.panel))
+            return parts.permute(0, 2, 5, 6, 3, 1, 4).contiguous()
+        return weight.permute(2, 3, 1, 0).contiguous()
 
     def scratch(self, size: int) -> Tensor:
         """Memory for one job of the calling thread, kept because new memory costs time."""
@@ -163,20 +171,35 @@ class _Kernel:
         self._outputs, inputs = convolution.weight.shape[:2]
         self._channels = inputs + -inputs % MULTIPLE
         self._panels = -(-self._outputs // library.panel)
-        self._beyond = self._panels * library.panel - self._outputs
-        weights = self._padded(convolution.weight.detach().permute(2, 3, 1, 0))
-        self._weights = F.pad(weights, (0, 0, 0, self._channels - inputs)).contiguous()
-        if self._weights.numel() == convolution.weight.numel() and self._dtype == torch.float32:
+        self._weights = library.laid_out(convolution.weight.detach())
+        if self._weights.numel() == convolution.weight.numel() and library.ability != AMX:
             convolution.weight.data = self._weights.permute(3, 2, 0, 1)
         bias = convolution.bias
         self._bias = self._padded(torch.zeros(self._outputs) if bias is None else bias.detach())
         slope = torch.as_tensor(layer.slope, dtype=torch.float32)
         self._slope = self._padded(slope.detach().expand(self._outputs))
-        self._sizes = library.sizes(self._channels, self._panels)
+        self._workspace_size = library.workspace_size(self._channels, self._panels)
+        self._same = bytes(self._job())
 
     def _padded(self, values: Tensor) -> Tensor:
         """In fp32, with zeros for the outputs that fill up the last panel."""
-        return F.pad(values.float(), (0, self._beyond)).contiguous()
+        beyond = self._panels * self._library.panel - self._outputs
+        return F.pad(values.float(), (0, beyond)).contiguous()
+
+    def _job(self) -> _Job:
+        """What is the same in every run."""
+        return _Job(
+            doublings=self._layer.enlarge - 1,
+            padding=self._layer.padding,
+            channels=self._channels,
+            outputs=self._outputs,
+            panels=self._panels,
+            weights=self._weights.data_ptr(),
+            bias=self._bias.data_ptr(),
+            slope=self._slope.data_ptr(),
+            scale=self._layer.scale,
+            workspace_size=self._workspace_size,
+        )
 
     def takes(
         self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor | None
@@ -206,41 +229,20 @@ class _Kernel:
         if target is None:
             shape = 1, rows, columns, self._outputs
             target = torch.empty(shape, dtype=self._dtype).permute(0, 3, 1, 2)
-        threads = max(min(torch.get_num_threads(), rows * columns // PIXELS_EACH), 1)
-        transformed, workspace = self._sizes
-        scratch = self._library.scratch(transformed + threads * workspace)
-        job = self._job(maps, residuals, target)
-        job.transformed = scratch.data_ptr()
-        job.workspace = job.transformed + transformed * scratch.itemsize
-        job.workspace_size = workspace
-        self._library.functions.run(ctypes.byref(job), c_int64(threads))
-        return target
-
-    def _job(self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor) -> _Job:
+        job = _Job.from_buffer_copy(self._same)
+        job.input_count, job.residual_count = len(maps), len(residuals)
+        for places, tensors in ((job.inputs, maps), (job.residuals, residuals)):
+            for i, tensor in enumerate(tensors):
+                places[i] = _map(tensor)
         enlarge = self._layer.enlarge
-        output = _map(target)
-        return _Job(
-            inputs=tuple(_map(tensor) for tensor in maps),
-            residuals=tuple(_map(tensor) for tensor in residuals),
-            input_count=len(maps),
-            residual_count=len(residuals),
-            height=maps[0].shape[2] * enlarge,
-            width=maps[0].shape[3] * enlarge,
-            doublings=enlarge - 1,
-            padding=self._layer.padding,
-            channels=self._channels,
-            outputs=self._outputs,
-            panels=self._panels,
-            weights=self._weights.data_ptr(),
-            bias=self._bias.data_ptr(),
-            slope=self._slope.data_ptr(),
-            scale=self._layer.scale,
-            output=output.data,
-            output_row=output.row,
-            output_pixel=output.pixel,
-            rows=target.shape[2],
-            columns=target.shape[3],
-        )
+        job.height, job.width = maps[0].shape[2] * enlarge, maps[0].shape[3] * enlarge
+        job.output, job.output_pixel = target.data_ptr(), target.stride(3)
+        job.output_row, job.rows, job.columns = target.stride(2), rows, columns
+        job.threads = max(min(torch.get_num_threads(), rows * columns // PIXELS_EACH), 1)
+        scratch = self._library.scratch(job.threads * self._workspace_size)
+        job.workspace = scratch.data_ptr()
+        self._library.functions.run(ctypes.byref(job), c_int64(job.threads))
+        return target
 
     def _extent(self, source: Tensor) -> tuple[int, int]:
         """Rows and columns of the output."""

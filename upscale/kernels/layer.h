@@ -35,15 +35,14 @@ struct job {
     int64_t padding;          /* zeros around the inputs */
     int64_t channels;         /* of all inputs together */
     int64_t outputs, panels;  /* output channels, and panels that hold them */
-    const float *weights;     /* (3, 3, channels, panels * PANEL) */
+    const void *weights;      /* laid out by `Library.laid_out` */
     const float *bias, *slope; /* (panels * PANEL); the slope is applied below zero */
     float scale;              /* of what is added to a residual */
     void *output;
     int64_t output_row, output_pixel, rows, columns;
-    float *transformed;       /* the weights as the kernel reads them */
     float *workspace;         /* workspace_size floats for each thread */
-    int64_t workspace_size;
-    _Atomic int64_t next_part, ready_parts, next_strip, next_worker; /* parts of the weights */
+    int64_t workspace_size, threads;
+    _Atomic int64_t next_worker, next_strip;
 };
 
 INLINE vector load(const float *from) { return *(const vector *)from; }
@@ -56,18 +55,6 @@ INLINE vector activate(vector value, vector slope) {
 }
 
 int64_t job_size(void) { return sizeof(struct job); }
-
-/* Has `transform` called once with each of the weights' parts, by all threads together; waits until
-   all are done. */
-INLINE void transform_weights(struct job *job, int64_t parts,
-                              void transform(const struct job *, int64_t)) {
-    int64_t part;
-    while ((part = atomic_fetch_add(&job->next_part, 1)) < parts) {
-        transform(job, part);
-        atomic_fetch_add(&job->ready_parts, 1);
-    }
-    while (atomic_load(&job->ready_parts) < parts) sched_yield();
-}
 
 INLINE float *own_workspace(struct job *job) {
     return job->workspace + atomic_fetch_add(&job->next_worker, 1) * job->workspace_size;

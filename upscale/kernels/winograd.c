@@ -21,14 +21,10 @@ int64_t panel_size(void) { return PANEL; }
 /* The processor is chosen by who loads this. */
 int64_t ready(void) { return 1; }
 
-/* In floats. */
-int64_t weights_size(int64_t channels, int64_t panels) {
-    return POINTS * channels * panels * PANEL;
-}
-
+/* In floats: the transforms of the weights, of inputs, and products. */
 int64_t workspace_size(int64_t channels, int64_t panels) {
-    (void)channels;
-    return POINTS * (STRIP * (CHUNK + panels * PANEL) + 2 * PADDING);
+    int64_t width = panels * PANEL;
+    return POINTS * (channels * width + STRIP * (CHUNK + width) + 2 * PADDING);
 }
 
 /* --- weights ---------------------------------------------------------------------------------- */
@@ -45,17 +41,18 @@ INLINE void kernel_points(const vector in[3], vector out[6]) {
     out[5] = in[2];
 }
 
-static void transform_kernels(const struct job *job, int64_t channel) {
+/* Transform the kernels (3, 3, channels, width) of one input channel. */
+static void transform_kernels(const struct job *job, int64_t channel, float *weights) {
     int64_t width = job->panels * PANEL, first = channel / CHUNK * CHUNK;
     int64_t depth = smaller(job->channels - first, CHUNK);
-    float *to = job->transformed + POINTS * first * width + (channel - first) * PANEL;
+    float *to = weights + POINTS * first * width + (channel - first) * PANEL;
     for (int64_t n = 0; n < width; n += LANES) {
         float *place = to + n / PANEL * depth * PANEL + n % PANEL;
         vector half[18], in[3], out[6];
         for (int column = 0; column < 3; column++) {
             UNROLL for (int row = 0; row < 3; row++) {
                 int64_t tap = (row * 3 + column) * job->channels;
-                in[row] = load(job->weights + (tap + channel) * width + n);
+                in[row] = load((const float *)job->weights + (tap + channel) * width + n);
             }
             kernel_points(in, out);
             UNROLL for (int row = 0; row < 6; row++) half[row * 3 + column] = out[row];
@@ -163,9 +160,10 @@ INLINE void multiply(const float *tiles, const float *weights, int64_t depth, fl
 
 /* The 36 products of a strip, each tiles x depth times depth x width. */
 static void multiply_points(const struct job *job, const float *tiles, int64_t count,
-                            int64_t first, int64_t depth, float *products) {
+                            int64_t first, int64_t depth, const float *weights,
+                            float *products) {
     int64_t width = job->panels * PANEL;
-    const float *weights = job->transformed + POINTS * first * width;
+    weights += POINTS * first * width;
     int add = first > 0;
     for (int point = 0; point < POINTS; point++) {
         for (int64_t n = 0; n < width; n += PANEL, weights += depth * PANEL)
@@ -244,17 +242,34 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
     }
 }
 
+/* The tiles that a thread does next, from `first` on: a strip, or its share of what is left, so that
+   all threads end together. None are left when it gives 0. */
+static int64_t take_tiles(struct job *job, int64_t tiles, int64_t *first) {
+    int64_t count;
+    *first = atomic_load(&job->next_strip);
+    do {
+        int64_t left = tiles - *first, share = (left + job->threads - 1) / job->threads;
+        count = smaller(smaller((share + BLOCK - 1) / BLOCK * BLOCK, STRIP), left);
+    } while (count > 0 &&
+             !atomic_compare_exchange_weak(&job->next_strip, first, *first + count));
+    return count;
+}
+
+/* Each thread transforms all weights for itself: to fetch those that another one has transformed
+   took longer (measured with two). */
 static void work(struct job *job) {
-    transform_weights(job, job->channels, transform_kernels);
-    int64_t tiles = (job->rows + 3) / 4 * ((job->columns + 3) / 4), strip;
-    float *inputs = own_workspace(job), *products = inputs + POINTS * (STRIP * CHUNK + PADDING);
-    while ((strip = atomic_fetch_add(&job->next_strip, 1) * STRIP) < tiles) {
-        int64_t count = smaller(tiles - strip, STRIP);
+    int64_t tiles = (job->rows + 3) / 4 * ((job->columns + 3) / 4), tile, count;
+    float *weights = own_workspace(job);
+    float *inputs = weights + POINTS * job->channels * job->panels * PANEL;
+    float *products = inputs + POINTS * (STRIP * CHUNK + PADDING);
+    for (int64_t channel = 0; channel < job->channels; channel++)
+        transform_kernels(job, channel, weights);
+    while ((count = take_tiles(job, tiles, &tile)) > 0) {
         for (int64_t first = 0; first < job->channels; first += CHUNK) {
             int64_t depth = smaller(job->channels - first, CHUNK);
-            transform_inputs(job, strip, count, first, depth, inputs);
-            multiply_points(job, inputs, count, first, depth, products);
+            transform_inputs(job, tile, count, first, depth, inputs);
+            multiply_points(job, inputs, count, first, depth, weights, products);
         }
-        transform_outputs(job, strip, count, products);
+        transform_outputs(job, tile, count, products);
     }
 }

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from upscale.errors import MemoryExhaustedError
@@ -126,14 +128,13 @@ class StagedRun:
         start = min(self.schedule.first_needed(index), self.schedule.done[index])
         end = stop + MARGIN if stop == height else stop
         rows = self._store.allocate(end - start, width + 2 * MARGIN, self.stages[index].channels)
-        rows[:, :MARGIN] = 0
-        rows[:, -MARGIN:] = 0
-        rows[: max(-start, 0)] = 0
-        rows[height - start :] = 0
+        beyond = rows[:, :MARGIN], rows[:, -MARGIN:], rows[: max(-start, 0)], rows[height - start :]
+        for part in beyond:
+            _clear(part)
         old = self._planes.get(index)
         if old is not None:
             kept = old.rows[start - old.start :]
-            rows[: len(kept)] = kept
+            _copy(rows[: len(kept)], kept)
         self._planes[index] = Plane(start, rows)
 
     def _trim(self, index: int) -> None:
@@ -147,7 +148,7 @@ class StagedRun:
             elif first > plane.start:
                 kept = plane.rows[first - plane.start :]
                 rows = self._store.allocate(*kept.shape)
-                rows.copy_(kept)
+                _copy(rows, kept)
                 self._planes[source] = Plane(first, rows)
 
     def _advance(self, index: int, band: Rect) -> None:
@@ -263,7 +264,7 @@ class StagedRun:
         elif self._store.retreat():
             for plane in self._planes.values():
                 rows = self._store.allocate(*plane.rows.shape)
-                rows.copy_(plane.rows)
+                _copy(rows, plane.rows)
                 plane.rows = rows
         else:
             raise MemoryExhaustedError(
@@ -271,3 +272,28 @@ class StagedRun:
                 "or use --precision fp16, a smaller model or --device cpu"
             )
         self.tally.total = self.tally.done + self.schedule.remaining()
+
+
+def _copy(target: Tensor, source: Tensor) -> None:
+    """Copy a part of a plane; in the host's memory with one thread.
+
+    Those that torch would use hold on to their processors for a while afterwards, and a stage that
+    computes with threads of its own would wait for them: with two processors and tiles of 128
+    pixels, a fifth of the time.
+    """
+    if target.device.type == source.device.type == "cpu":
+        np.copyto(_bytes(target), _bytes(source))
+    else:
+        target.copy_(source)
+
+
+def _clear(target: Tensor) -> None:
+    """Fill a part of a plane with zeros; see `_copy`."""
+    if target.device.type == "cpu":
+        _bytes(target).fill(0)
+    else:
+        target.zero_()
+
+
+def _bytes(plane: Tensor) -> NDArray[np.uint8]:
+    return plane.view(torch.uint8).numpy()
