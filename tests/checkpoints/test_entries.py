@@ -36,6 +36,8 @@ def test_the_names_that_users_know() -> None:
         "realesrgan-x4plus",
         "realesrgan-x4plus-anime",
         "realesr-animevideov3",
+        "upscale-x2",
+        "upscale-x4-fast",
         "realesrgan-x2plus",
         "realesrnet-x4plus",
         "realesr-general-x4v3",

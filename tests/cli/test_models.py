@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from upscale.checkpoints import cache_root, catalog, is_present
 from upscale.options import DEFAULT_MODEL
@@ -85,6 +87,16 @@ def test_blend_import_and_use(call, own_cache, tmp_path):
     assert call("models", "remove", "my-mix").code == 0
     assert "my-mix" not in call("models").out
     assert call("models", "remove", "my-mix").code == 1
+
+
+@needs_quick
+def test_a_blend_may_be_of_half_the_size(call, own_cache, tmp_path):
+    for name, more in (("whole", ()), ("half", ("--half",))):
+        assert call("models", "blend", QUICK, QUICK, "-o", f"{name}.safetensors", *more).code == 0
+    whole, half = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "half"))
+    assert {tensor.dtype for tensor in half.values()} == {torch.float16}
+    for key, tensor in whole.items():
+        assert torch.equal(tensor.half(), half[key])
 
 
 @needs_quick

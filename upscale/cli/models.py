@@ -100,13 +100,16 @@ def blend(
     alpha: Annotated[
         float, typer.Option("--alpha", min=0, max=1, metavar="0..1", help="Weight of A.")
     ] = 0.5,
+    half: Annotated[
+        bool, typer.Option("--half", metavar="", help="Write fp16, half as large as fp32.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", metavar="", help="Replace the file if it exists.")
     ] = False,
     verbose: Verbose = None,
 ) -> Action:
     """Write the weighted mean of two networks of one shape."""
-    return lambda session: _blend(session, (a, b), alpha, output, overwrite)
+    return lambda session: _blend(session, (a, b), alpha, output, half=half, overwrite=overwrite)
 
 
 def _list(as_json: bool) -> Action:
@@ -258,7 +261,13 @@ def _remove(name: str) -> int:
 
 
 def _blend(
-    session: Session, names: tuple[str, str], alpha: float, output: Path, overwrite: bool
+    session: Session,
+    names: tuple[str, str],
+    alpha: float,
+    output: Path,
+    *,
+    half: bool,
+    overwrite: bool,
 ) -> int:
     if output.suffix != ".safetensors":
         raise UsageError(f"-o {output}: a blend is written as .safetensors")
@@ -270,6 +279,10 @@ def _blend(
     metadata = {"name": output.stem, "source": f"{alpha:g} {names[0]} + {1 - alpha:g} {names[1]}"}
     if spec is not None:
         metadata |= {"scale": str(spec.scale), "architecture": spec.describe()}
-    write_safetensors(blend(one, other, alpha), output, metadata)
+    state = blend(one, other, alpha)
+    if half:
+        floats = {key: tensor.half() for key, tensor in state.items() if tensor.is_floating_point()}
+        state |= floats
+    write_safetensors(state, output, metadata)
     session.out(str(output))
     return ExitCode.DONE

@@ -1,0 +1,44 @@
+"""The weights of our own, which lie beside the catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from upscale import Upscaler
+from upscale.checkpoints import CatalogEntry, catalog
+from upscale.checkpoints.entries import bundled_source
+from upscale.metrics import psnr
+
+OWN = [entry for entry in catalog().values() if entry.file is not None]
+MOST_BYTES = 40_000_000
+
+
+def by_name(entry: CatalogEntry) -> str:
+    return entry.name
+
+
+@pytest.mark.parametrize("entry", OWN, ids=by_name)
+def test_a_file_is_what_the_catalogue_says(entry):
+    path = bundled_source(entry)
+    assert path is not None and path.stat().st_size == entry.size <= MOST_BYTES
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == entry.sha256
+    assert {tensor.dtype for tensor in load_file(path).values()} == {np.dtype(np.float16)}
+
+
+@pytest.mark.parametrize("entry", OWN, ids=by_name)
+def test_a_bad_picture_becomes_better_than_by_bicubic(entry, data):
+    good = cv2.imread(str(data / "eval/photos/dog-lossless.png"))[100:356, 100:356, ::-1]
+    side = good.shape[0] // entry.scale
+    small = cv2.resize(good, (side, side), interpolation=cv2.INTER_AREA)
+    noisy = small + np.random.default_rng(0).normal(0, 25, small.shape)
+    noisy = np.clip(noisy, 0, 255).astype(np.uint8)
+    noisy = cv2.imdecode(cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 1)
+    ours = Upscaler(entry.name, device="cpu", precision="fp32").upscale(noisy)
+    bicubic = cv2.resize(noisy, good.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    assert ours.shape == good.shape
+    assert psnr(ours, good) > psnr(bicubic, good) + 1.5
