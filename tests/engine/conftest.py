@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
+from upscale.engine import upscaler
 from upscale.engine.loading import Model
+from upscale.tiling.schedule import NO_FLOOR
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_tiles():
+    """Tiles as small as they are asked for, because the pictures of these tests are small, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upscaler, "floor_for", lambda device: NO_FLOOR)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,18 @@ import pytest
 import torch
 
 from upscale.engine import memory
-from upscale.engine.memory import Planes, automatic_tile, available_memory, mapped_tensor
+from upscale.engine.memory import (
+    CPU_FLOOR,
+    MOST_SPARE,
+    Planes,
+    automatic_tile,
+    available_memory,
+    floor_for,
+    mapped_tensor,
+)
 from upscale.errors import OutputError
 from upscale.models import RRDBNet, RRDBSpec
-from upscale.tiling.schedule import plan
+from upscale.tiling.schedule import NO_FLOOR, plan
 
 CPU = torch.device("cpu")
 
@@ -32,7 +40,7 @@ def test_the_automatic_tile_fits_the_memory_or_is_the_smallest(monkeypatch, room
     stages = RRDBNet(RRDBSpec()).stages()
     monkeypatch.setattr(memory, "available_memory", lambda device: room)
     tile = automatic_tile(stages, 2000, 3000, 4, CPU)
-    planned = plan(stages, 2000, 3000, tile).values * 4
+    planned = plan(stages, 2000, 3000, tile, floor_for(CPU)).values * 4
     assert tile in memory.TILES
     assert tile == memory.TILES[-1] or planned <= room * memory.SHARE
 
@@ -75,6 +83,39 @@ def test_planes_retreat_to_a_file_and_no_further():
     assert planes.home == "file"
     assert planes.allocate(2, 3, 4).shape == (2, 3, 4)
     assert not planes.retreat()
+
+
+def test_planes_are_made_of_the_memory_of_earlier_ones_of_nearly_their_size():
+    planes = Planes(CPU, torch.bfloat16)
+    first = planes.allocate(10, 5, 4)
+    places = {first.data_ptr()}
+    planes.recycle(first)
+    assert planes.allocate(4, 5, 4).data_ptr() not in places  # too small for it
+    assert planes.allocate(11, 5, 4).data_ptr() not in places
+    second = planes.allocate(3, 15, 4)
+    assert second.data_ptr() in places and second.shape == (3, 15, 4)
+    assert planes.allocate(3, 15, 4).data_ptr() not in places  # taken
+    planes.recycle(second)
+    assert planes.allocate(10, 5, 4).data_ptr() in places  # its whole size is remembered
+
+
+def test_few_planes_are_kept_and_none_once_they_go_to_a_file():
+    planes = Planes(CPU, torch.float32)
+    given = [planes.allocate(10, 5, 4) for _ in range(MOST_SPARE + 3)]
+    places = [plane.data_ptr() for plane in given]
+    for plane in given:
+        planes.recycle(plane)
+    again = [planes.allocate(10, 5, 4) for _ in range(MOST_SPARE)]
+    assert {plane.data_ptr() for plane in again} == set(places[3:])
+    planes.recycle(again[0])
+    planes.retreat()
+    planes.recycle(planes.allocate(10, 5, 4))
+    assert planes.allocate(10, 5, 4).data_ptr() not in places
+
+
+def test_only_a_processor_has_a_floor():
+    assert floor_for(CPU) == CPU_FLOOR
+    assert floor_for(torch.device("cuda")) == NO_FLOOR
 
 
 def test_pictures_too_large_for_memory_go_to_a_file(monkeypatch):

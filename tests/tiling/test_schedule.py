@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from upscale.models import RRDBNet, RRDBSpec
 from upscale.tiling.interfaces import IMAGE
-from upscale.tiling.schedule import Schedule, lags, plan, readers
+from upscale.tiling.schedule import Floor, Schedule, lags, plan, readers
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ def networks(draw):
     return stages
 
 
+floors = st.builds(Floor, rows=st.sampled_from([0, 20]), side=st.sampled_from([0, 64]))
+
+
 @settings(deadline=None)
 @given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50), st.randoms())
 def test_every_stage_does_every_row_once_after_what_it_reads(stages, height, width, tile, random):
@@ -59,15 +62,47 @@ def test_every_stage_does_every_row_once_after_what_it_reads(stages, height, wid
 
 
 @settings(deadline=None)
-@given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50))
-def test_remaining_counts_the_tiles_that_will_be_done(stages, height, width, tile):
-    schedule = Schedule(stages, height, width, tile)
+@given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50), floors)
+def test_remaining_counts_the_tiles_that_will_be_done(stages, height, width, tile, floor):
+    schedule = Schedule(stages, height, width, tile, floor)
     expected, count = schedule.remaining(), 0
     while (step := schedule.next()) is not None:
         index, band = step
-        count += len(list(band.cut(schedule.side(index))))
+        count += len(list(schedule.cut(index, band)))
         schedule.commit(index, band.bottom)
     assert count == expected
+
+
+@settings(deadline=None)
+@given(networks(), st.integers(1, 300), st.integers(1, 300), st.integers(4, 50), floors)
+def test_tiles_have_the_pixels_of_the_square_that_is_allowed_and_no_more(
+    stages, height, width, tile, floor
+):
+    schedule = Schedule(stages, height, width, tile, floor)
+    while (step := schedule.next()) is not None:
+        index, band = step
+        allowed = max(tile, floor.side)
+        for rect in schedule.cut(index, band):
+            assert rect.height * rect.width <= allowed**2
+            assert rect.height <= max(tile, floor.rows)
+            # cut no more than is needed: two such tiles would be too much for one
+            if rect.width < width:
+                assert 2 * rect.height * (rect.width + 1) > min(allowed, band.height) * allowed
+        schedule.commit(index, band.bottom)
+
+
+@given(networks(), st.integers(1, 80), st.integers(4, 50))
+def test_bands_below_the_floor_are_those_of_the_floor(stages, height, tile):
+    def bands(schedule):
+        while (step := schedule.next()) is not None:
+            schedule.commit(step[0], step[1].bottom)
+            yield step
+
+    floor = Floor(rows=50)
+    assert list(bands(Schedule(stages, height, 9, tile, floor))) == list(
+        bands(Schedule(stages, height, 9, 50))
+    )
+    assert plan(stages, height, 9, tile, floor).planes == plan(stages, height, 9, 50).planes
 
 
 def strip_rows(stages, tile, height=4000):

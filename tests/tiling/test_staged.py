@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from upscale.errors import MemoryExhaustedError
 from upscale.models import RRDBSpec, SRVGGSpec, Stage
 from upscale.tiling.interfaces import PrecisionLossError
+from upscale.tiling.schedule import NO_FLOOR, Floor
 from upscale.tiling.staged import StagedRun
 
 
@@ -31,7 +32,7 @@ class Canvas:
 
 
 class Store:
-    """Hands out planes full of NaN, so that a row read before it is written shows."""
+    """Fills planes with NaN before and after, so that a row read too early or too late shows."""
 
     def __init__(self, retreats=0, limit=None, dtype=torch.float32):
         self.retreats, self.limit, self.dtype = retreats, limit, dtype
@@ -42,6 +43,9 @@ class Store:
         if self.limit is not None and rows > self.limit:
             raise RuntimeError("DefaultCPUAllocator: not enough memory")
         return torch.full((rows, width, channels), torch.nan, dtype=self.dtype)
+
+    def recycle(self, plane):
+        plane.fill_(torch.nan)
 
     def load(self, view):
         return view
@@ -100,16 +104,17 @@ specs = st.one_of(
     tile=st.integers(4, 80),
     batch=st.sampled_from([1, 3]),
     fine=st.booleans(),
+    floor=st.sampled_from([NO_FLOOR, Floor(16, 24)]),
     seed=st.integers(0, 1000),
 )
 def test_tiles_give_what_the_whole_picture_gives(
-    random_network, spec, height, width, tile, batch, fine, seed
+    random_network, spec, height, width, tile, batch, fine, floor, seed
 ):
     network = random_network(spec, seed)
     side = network.unshuffle
     picture = torch.rand(1, 3, height * side, width * side)
     whole = network(picture)
-    canvas, run = run_staged(network, picture, tile, batch=batch, fine=fine)
+    canvas, run = run_staged(network, picture, tile, batch=batch, fine=fine, floor=floor)
     assert canvas.result.shape == whole.shape
     assert (canvas.result - whole).abs().max() < 1e-4 * max(1, whole.abs().max())
     assert canvas.written == height * width
@@ -180,7 +185,7 @@ def test_out_of_memory_in_a_tile_halves_it_and_goes_on(network, picture):
     canvas, run = run_staged(network, picture, 64, stages=wrapped(network, hungry))
     assert run.tally.halvings == 1
     assert run.schedule.tile == 32
-    assert computed[:7] == [0, 0, 1, 1, 2, 2, 3]  # what the large tile had done stays done
+    assert computed[:6] == [0, 0, 1, 1, 2, 3]  # what the large tile had done stays done
     assert run.tally.done == run.tally.total
     assert torch.allclose(canvas.result, network(picture), atol=1e-5)
 
@@ -188,6 +193,13 @@ def test_out_of_memory_in_a_tile_halves_it_and_goes_on(network, picture):
 def test_out_of_memory_for_a_plane_lowers_the_band(network, picture):
     canvas, run = run_staged(network, picture, 80, Store(limit=60))
     assert run.tally.halvings == 1
+    assert torch.allclose(canvas.result, network(picture), atol=1e-5)
+
+
+def test_a_floor_is_given_up_before_the_tile_is(network, picture):
+    canvas, run = run_staged(network, picture, 20, Store(limit=45), floor=Floor(rows=60))
+    assert (run.tally.halvings, run.schedule.floor) == (0, NO_FLOOR)
+    assert run.tally.done == run.tally.total
     assert torch.allclose(canvas.result, network(picture), atol=1e-5)
 
 

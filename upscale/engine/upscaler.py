@@ -26,7 +26,13 @@ from upscale.engine.device import computing_on, pick_device, pick_precision, pre
 from upscale.engine.ensemble import TRANSFORMS, average_to, tensor_transforms, transformed
 from upscale.engine.kernels import Placed, StageList, stage_list
 from upscale.engine.loading import Model, load_model
-from upscale.engine.memory import Planes, automatic_tile, available_memory, picture_array
+from upscale.engine.memory import (
+    Planes,
+    automatic_tile,
+    available_memory,
+    floor_for,
+    picture_array,
+)
 from upscale.engine.resize import resize, resize_tensor
 from upscale.errors import UsageError
 from upscale.models import Stage, StagedModel
@@ -432,6 +438,7 @@ class Upscaler:
             width=canvas.width,
             tile=tile,
             smallest=max(SMALLEST_TILE // self._model.unshuffle, 4),
+            floor=floor_for(self._device),
             batch=max(BATCH_PIXELS // tile**2, 1) if self._device.type == "cuda" else 1,
             precise=(lambda: self._stages(torch.float32)) if run.rescues else None,
             on_tile=run.on_tile,
@@ -505,7 +512,8 @@ class Upscaler:
         self, stages: Sequence[Stage], canvas: PictureCanvas, tile: int, dtype: torch.dtype
     ) -> str:
         """Where the planes start: in a file if neither the device nor the host can hold them."""
-        planes = plan(stages, canvas.height, canvas.width, tile).planes * dtype.itemsize
+        floor = floor_for(self._device)
+        planes = plan(stages, canvas.height, canvas.width, tile, floor).planes * dtype.itemsize
         if planes <= available_memory(self._device):
             return "device"
         return "host" if planes <= available_memory(torch.device("cpu")) else "file"

@@ -51,10 +51,10 @@ class Rect:
         """This rectangle on a picture enlarged `scale` times."""
         return Rect(self.top * scale, self.bottom * scale, self.left * scale, self.right * scale)
 
-    def cut(self, side: int) -> Iterator[Rect]:
-        """Rectangles of at most `side` x `side` and nearly equal sizes that tile this one."""
-        for top, bottom in even_spans(self.top, self.bottom, side):
-            for left, right in even_spans(self.left, self.right, side):
+    def cut(self, rows: int, columns: int) -> Iterator[Rect]:
+        """Rectangles of at most `rows` x `columns` and nearly equal sizes that tile this one."""
+        for top, bottom in even_spans(self.top, self.bottom, rows):
+            for left, right in even_spans(self.left, self.right, columns):
                 yield Rect(top, bottom, left, right)
 
 

@@ -57,6 +57,10 @@ class PlaneStore(Protocol):
         """An uninitialised (rows, width, channels) tensor."""
         ...
 
+    def recycle(self, plane: Tensor) -> None:
+        """Take back what was allocated: nobody will read it again."""
+        ...
+
     def load(self, view: Tensor) -> Tensor:
         """A part of a plane on the computing device."""
         ...

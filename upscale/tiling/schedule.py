@@ -7,11 +7,11 @@ needs only the few rows that lie between its writer and its slowest reader, neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from upscale.tiling.grid import Rect, even_spans
+from upscale.tiling.grid import Rect
 from upscale.tiling.interfaces import IMAGE, StageLike
 
 SMALLEST_SIDE = 4
@@ -20,17 +20,48 @@ MARGIN = 1
 """Pixels around the picture that planes hold as zeros, for stages without padding of their own."""
 
 
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What tiles are not cut below although they might be, because each has fixed costs.
+
+    Attributes:
+        rows: of a band.
+        side: of a square that has as many pixels as a tile.
+    """
+
+    rows: int = 0
+    side: int = 0
+
+
+NO_FLOOR = Floor()
+
+
 class Schedule:
     """The rows that each stage has done, and the next rows to do.
 
-    `tile` may be lowered at any time; the rest is then done in smaller bands and tiles.
+    `tile` and `floor` may be lowered at any time; the rest is then done in smaller pieces.
+
+    Args:
+        stages: the network.
+        height: rows of a plane.
+        width: columns of a plane.
+        tile: rows of a band; it is cut into tiles of about as many pixels as a square of this side.
+        floor: takes the place of a lower `tile`.
     """
 
-    def __init__(self, stages: Sequence[StageLike], height: int, width: int, tile: int) -> None:
+    def __init__(
+        self,
+        stages: Sequence[StageLike],
+        height: int,
+        width: int,
+        tile: int,
+        floor: Floor = NO_FLOOR,
+    ) -> None:
         self.stages = stages
         self.height = height
         self.width = width
         self.tile = tile
+        self.floor = floor
         self.done = [0] * len(stages)
         self._turn = 0
         self._readers = readers(stages)
@@ -52,10 +83,21 @@ class Schedule:
         self.done[index] = stop
         self._turn = (index + 1) % len(self.stages)
 
+    def cut(self, index: int, band: Rect) -> Iterator[Rect]:
+        """The tiles of a stage that make up a band, or a part of one."""
+        rows, columns = self.extent(index, band.height)
+        return band.cut(rows, columns)
+
+    def extent(self, index: int, height: int) -> tuple[int, int]:
+        """The most rows and columns of a stage's tiles in a band of so many rows."""
+        side = self.side(index)
+        rows = min(side, height)
+        return rows, side**2 // rows
+
     def side(self, index: int) -> int:
-        """Side of a stage's tiles: smaller for a stage that holds more values per pixel."""
+        """Of a square as large as a stage's tiles: smaller if it holds more values per pixel."""
         ratio = self._reference / self.stages[index].workspace
-        return max(int(self.tile * sqrt(min(ratio, 1.0))), SMALLEST_SIDE)
+        return max(int(max(self.tile, self.floor.side) * sqrt(min(ratio, 1.0))), SMALLEST_SIDE)
 
     def first_needed(self, plane: int) -> int:
         """The first row of a plane that some stage still has to read, from `-MARGIN` on.
@@ -78,20 +120,18 @@ class Schedule:
 
     def remaining(self) -> int:
         """How many tiles are left with the present tile size."""
-        ahead = Schedule(self.stages, self.height, self.width, self.tile)
+        ahead = Schedule(self.stages, self.height, self.width, self.tile, self.floor)
         ahead.done, ahead._turn = list(self.done), self._turn
         count = 0
         while (step := ahead.next()) is not None:
             index, band = step
-            side = ahead.side(index)
-            rows = len(even_spans(band.top, band.bottom, side))
-            count += rows * len(even_spans(0, self.width, side))
+            count += sum(1 for _ in ahead.cut(index, band))
             ahead.commit(index, band.bottom)
         return count
 
     def _reach(self, index: int) -> int:
         """The row up to which a stage may advance now."""
-        reach = self.done[index] + self.tile
+        reach = self.done[index] + max(self.tile, self.floor.rows)
         for source in self.stages[index].sources:
             reach = min(reach, self._available(source, self.stages[index].halo))
         return reach
@@ -129,7 +169,7 @@ class Plan:
 
         strips    = sum over planes of W * C * min(lag(reader) - lag(writer) + h(reader), height)
         bands     = W * (min(t, height) + 2 * max(h)) * C of the planes in use at once, at most
-        workspace = max over stages of workspace * (side + 2 * h)**2
+        workspace = max over stages of workspace * (rows + 2 * h) * (columns + 2 * h) of a tile
 
     A plane is in use from its writer's turn to its slowest reader's; its strip is what lies between
     the two when the band has passed. No term grows with the picture's height.
@@ -152,13 +192,16 @@ class Plan:
         return self.planes + self.workspace
 
 
-def plan(stages: Sequence[StageLike], height: int, width: int, tile: int) -> Plan:
-    """How much a run over a picture of `height` x `width` plane pixels holds."""
-    rows = min(tile, height) + 2 * max(stage.halo for stage in stages)
+def plan(
+    stages: Sequence[StageLike], height: int, width: int, tile: int, floor: Floor = NO_FLOOR
+) -> Plan:
+    """How much a run over a picture of `height` x `width` plane pixels holds; see `Schedule`."""
+    band = min(max(tile, floor.rows), height)
+    rows = band + 2 * max(stage.halo for stage in stages)
     return Plan(
-        strips=_strips(stages, height, width) if tile < height else 0,
+        strips=_strips(stages, height, width) if band < height else 0,
         bands=width * rows * _channels_in_use(stages),
-        workspace=_workspace(stages, height, width, tile),
+        workspace=_workspace(Schedule(stages, height, width, tile, floor)),
     )
 
 
@@ -181,10 +224,10 @@ def _channels_in_use(stages: Sequence[StageLike]) -> int:
     )
 
 
-def _workspace(stages: Sequence[StageLike], height: int, width: int, tile: int) -> int:
-    schedule = Schedule(stages, height, width, tile)
-    sides = [schedule.side(i) + 2 * stage.halo for i, stage in enumerate(stages)]
-    return max(
-        stage.workspace * min(side, height) * min(side, width)
-        for stage, side in zip(stages, sides, strict=True)
-    )
+def _workspace(schedule: Schedule) -> int:
+    most = 0
+    for index, stage in enumerate(schedule.stages):
+        rows, columns = (side + 2 * stage.halo for side in schedule.extent(index, schedule.height))
+        held = min(rows, schedule.height) * min(columns, schedule.width)
+        most = max(most, stage.workspace * held)
+    return most

@@ -28,7 +28,7 @@ from upscale.tiling.interfaces import (
     Tally,
     is_out_of_memory,
 )
-from upscale.tiling.schedule import MARGIN, Schedule
+from upscale.tiling.schedule import MARGIN, NO_FLOOR, Floor, Schedule
 
 SMALLEST_TILE = 16
 
@@ -62,6 +62,7 @@ class StagedRun:
         width: columns of a plane.
         tile: side of a tile's valid centre in plane pixels; lowered when memory runs out.
         smallest: the side below which memory is not sought by halving any more.
+        floor: see `Schedule`; given up when memory runs out.
         batch: how many tiles of one shape go through a stage together.
         precise: the same stages in fp32, for tiles that overflow half precision; None when the run
             itself is in fp32.
@@ -78,13 +79,14 @@ class StagedRun:
         width: int,
         tile: int,
         smallest: int = SMALLEST_TILE,
+        floor: Floor = NO_FLOOR,
         batch: int = 1,
         precise: Callable[[], Sequence[StageLike]] | None = None,
         on_tile: Callable[[Tally], None] | None = None,
     ) -> None:
         self.stages = stages
         self.tally = Tally()
-        self.schedule = Schedule(stages, height, width, tile)
+        self.schedule = Schedule(stages, height, width, tile, floor)
         self._canvas = canvas
         self._store = store
         self._planes: dict[int, Plane] = {}
@@ -128,13 +130,18 @@ class StagedRun:
         start = min(self.schedule.first_needed(index), self.schedule.done[index])
         end = stop + MARGIN if stop == height else stop
         rows = self._store.allocate(end - start, width + 2 * MARGIN, self.stages[index].channels)
-        beyond = rows[:, :MARGIN], rows[:, -MARGIN:], rows[: max(-start, 0)], rows[height - start :]
-        for part in beyond:
-            _clear(part)
         old = self._planes.get(index)
-        if old is not None:
-            kept = old.rows[start - old.start :]
+        kept = old.rows[start - old.start :] if old is not None else rows[: max(-start, 0)]
+        new = rows[len(kept) :]
+        if old is None:
+            _clear(kept)
+        else:
             _copy(rows[: len(kept)], kept)
+            self._store.recycle(old.rows)
+        _clear(new[:, :MARGIN])
+        _clear(new[:, -MARGIN:])
+        if end > height:
+            _clear(rows[height - start :])
         self._planes[index] = Plane(start, rows)
 
     def _trim(self, index: int) -> None:
@@ -143,33 +150,38 @@ class StagedRun:
             if self.schedule.last_reader_in_turn(source) != index:
                 continue
             first, plane = self.schedule.first_needed(source), self._planes[source]
-            if first >= plane.start + len(plane.rows):
-                del self._planes[source]
-            elif first > plane.start:
-                kept = plane.rows[first - plane.start :]
+            if first == plane.start:
+                continue
+            kept = plane.rows[first - plane.start :]
+            if len(kept):
                 rows = self._store.allocate(*kept.shape)
                 _copy(rows, kept)
                 self._planes[source] = Plane(first, rows)
+            else:
+                del self._planes[source]
+            self._store.recycle(plane.rows)
 
     def _advance(self, index: int, band: Rect) -> None:
         """Run one stage over a band, halving tiles for as long as memory runs out."""
-        pending = list(band.cut(self.schedule.side(index)))
+        pending = list(self.schedule.cut(index, band))
         while pending:
             group = self._first_group(index, pending)
+            exhausted, result = False, None
             try:
                 result = self._compute(index, group)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                result = None
-            if result is None:  # outside the handler, which keeps the failed tensors alive
+                exhausted = True
+            if exhausted:  # outside the handler, which keeps the failed tensors alive
                 self._make_room()
-                side = self.schedule.side(index)
-                pending = [part for rect in pending for part in rect.cut(side)]
+                pending = [part for rect in pending for part in self.schedule.cut(index, rect)]
                 self.tally.total += len(pending)
                 continue
             del pending[: len(group)]
-            self._put(index, group, result)
+            if result is not None:
+                self._put(index, group, result)
+            self._count(len(group))
 
     def _first_group(self, index: int, pending: Sequence[Rect]) -> list[Rect]:
         """The next tiles that can share a batch: neighbours in the list with one padded shape."""
@@ -190,15 +202,18 @@ class StagedRun:
             return outer
         return outer.clip(self.schedule.height, self.schedule.width)
 
-    def _compute(self, index: int, group: Sequence[Rect]) -> Tensor:
-        """The stage's output for a group of tiles, with their halos: (N, channels, h, w)."""
+    def _compute(self, index: int, group: Sequence[Rect]) -> Tensor | None:
+        """The stage's output for a group of tiles, with their halos: (N, channels, h, w).
+
+        None where it was written to its place at once.
+        """
         stage = self.stages[index]
         outers = [self._outer(index, rect) for rect in group]
         inputs = [self._gather(source, outers) for source in stage.sources]
         target = self._target(index, group, inputs[0].device)
         if target is not None and stage.fill is not None:
             stage.fill(inputs, target)
-            return target
+            return None
         result = stage.run(inputs)
         if self._precise is None or bool(torch.isfinite(result).all()):
             return result
@@ -248,16 +263,19 @@ class StagedRun:
                 centre = tile[:, inner.top : inner.bottom, inner.left : inner.right]
             if index == len(self.stages) - 1:
                 self._canvas.write(rect, centre[None])
-            elif (place := self._planes[index].view(rect)).data_ptr() != centre.data_ptr():
-                place.copy_(centre.permute(1, 2, 0))
+            else:
+                self._planes[index].view(rect).copy_(centre.permute(1, 2, 0))
+
+    def _count(self, tiles: int) -> None:
+        for _ in range(tiles):
             self.tally.done += 1
             if self._on_tile is not None:
                 self._on_tile(self.tally)
 
     def _make_room(self) -> None:
         """Smaller batches, then smaller tiles, then planes elsewhere; then give up."""
-        if self._batch > 1:
-            self._batch = 1
+        if self._batch > 1 or self.schedule.floor != NO_FLOOR:
+            self._batch, self.schedule.floor = 1, NO_FLOOR
         elif self.schedule.tile > self._smallest:
             self.schedule.tile = max(self.schedule.tile // 2, self._smallest)
             self.tally.halvings += 1
