@@ -23,6 +23,7 @@ import torch
 
 from upscale import Upscaler
 from upscale.engine.loading import load_model
+from upscale.engine.memory import floor_for
 from upscale.tiling.schedule import plan
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "kitten.jpg"
@@ -58,7 +59,8 @@ def run_here(case: Case) -> dict[str, float]:
     result = upscaler.run(picture)
     stages = model.network_on(torch.device("cpu"), torch.float32).stages(fine=True)
     side = result.report.tile or max(case.width, case.height)
-    planned = plan(stages, case.height, case.width, side)
+    floor = floor_for(torch.device("cpu"))
+    planned = plan(stages, case.height, case.width, side, floor)
     return {
         "before": before,
         "peak": peak(),
