@@ -1,7 +1,8 @@
 """Us and the peers on the same pictures and cores, in turn.
 
     python -m benchmarks.images                                  # the bundled example
-    python -m benchmarks.images photo.png other.png --tile 128 --rounds 5
+    python -m benchmarks.images photo.png other.png --tile 64 128 --rounds 5
+    python -m benchmarks.images --only ours torch openvino
 
 Each run is a process of its own, which computes the picture once to warm up; the contenders
 alternate, so that a machine that slows down slows all of them. The machine's own ceiling is
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -51,8 +52,8 @@ PEERS = (REFERENCE, "official", "spandrel", "ncnn", "openvino", "onnxruntime")
 """Those that compute in fp32."""
 
 CONTENDERS = ("ours", "ours-tiled", "ours-plain", "ours-bf16", *PEERS, "openvino-bf16")
-"""Ours takes the tile that it finds by itself, but `ours-tiled`; `ours-plain` goes without compiled
-kernels."""
+"""Ours takes the tile that it finds by itself, but `ours-tiled`, which stands for one contender a
+tile; `ours-plain` goes without compiled kernels."""
 
 MODEL = "realesrgan-x4plus"
 
@@ -62,7 +63,7 @@ def contender(name: str, tile: int, height: int, width: int) -> Callable[[np.nda
     if name.startswith("ours"):
         precision = "bf16" if name == "ours-bf16" else "fp32"
         kernels = name != "ours-plain"
-        side = tile if name == "ours-tiled" else "auto"
+        side = tile if name.startswith("ours-tiled") else "auto"
         ours = Upscaler(MODEL, device="cpu", precision=precision, tile=side, kernels=kernels)
         return ours.upscale
     network = peer(name, tile, height, width)
@@ -110,16 +111,28 @@ def work(name: str, picture: Path, tile: int, result: Path) -> None:
     print(json.dumps({"seconds": seconds / megapixels, "peak": peak}))
 
 
-def measure(picture: Path, tile: int, rounds: int, folder: Path) -> dict[str, list[dict]]:
+def measure(
+    picture: Path, names: Sequence[str], tile: int, rounds: int, folder: Path
+) -> dict[str, list[dict]]:
     """Every contender's runs, in turn."""
-    runs: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
+    runs: dict[str, list[dict]] = {name: [] for name in names}
     for _ in range(rounds):
-        for name in CONTENDERS:
+        for name in names:
+            side = name.partition(" ")[2] or tile
             command = [sys.executable, "-m", "benchmarks.images", str(picture)]
-            command += ["--worker", name, "--tile", str(tile), "--result", str(folder / name)]
+            command += ["--worker", name, "--tile", str(side), "--result", str(folder / name)]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
             runs[name].append(json.loads(output.splitlines()[-1]))
     return runs
+
+
+def each_tile(names: Sequence[str], tiles: Sequence[int]) -> list[str]:
+    """The contenders, with one for each tile."""
+    return [
+        name if tile is None else f"{name} {tile}"
+        for name in names
+        for tile in (tiles if name == "ours-tiled" else [None])
+    ]
 
 
 def report(picture: Path, runs: dict[str, list[dict]], folder: Path, top: Ceiling) -> None:
@@ -153,24 +166,29 @@ def main() -> None:
     """Measure every picture given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="*", type=Path, default=[ROOT / "examples/kitten.jpg"])
-    parser.add_argument("--tile", type=int, default=128)
+    parser.add_argument("--tile", type=int, nargs="+", default=[128], help="the first for peers")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=CONTENDERS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    tile = arguments.tile[0]
     if arguments.worker:
-        work(arguments.worker, arguments.pictures[0], arguments.tile, arguments.result)
+        work(arguments.worker, arguments.pictures[0], tile, arguments.result)
         return
+    if REFERENCE not in arguments.only:
+        parser.error(f"--only needs {REFERENCE}, which the errors are measured from")
     top = ceiling("cpu")
     print(
         f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
         f"{torch.get_num_threads()} of {os.cpu_count()} cores, torch {torch.__version__}, {MODEL}, "
-        f"fp32 but where named, tile {arguments.tile}, {arguments.rounds} rounds; ceiling: "
+        f"fp32 but where named, tile {tile} for peers, {arguments.rounds} rounds; ceiling: "
         f"{top.products['fp32'] / 1e9:.0f} GFLOP/s, {top.copied / 1e9:.0f} GB/s"
     )
     for picture in arguments.pictures:
         with tempfile.TemporaryDirectory() as folder:
-            runs = measure(picture.resolve(), arguments.tile, arguments.rounds, Path(folder))
+            names = each_tile(arguments.only, arguments.tile)
+            runs = measure(picture.resolve(), names, tile, arguments.rounds, Path(folder))
             report(picture, runs, Path(folder), top)
 
 

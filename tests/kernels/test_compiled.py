@@ -104,6 +104,24 @@ def test_a_fork_computes_though_its_parents_threads_are_not_there(library):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("fleeting", [False, True])
+def test_only_the_memory_of_fleeting_results_is_used_again(library, fleeting, monkeypatch):
+    layer = random_layer(torch.Generator().manual_seed(0), 16, 16, padding=1, fleeting=fleeting)
+    layer.convolution.to(library.dtype)
+    run = compiled_layer(library, layer)
+    picture = torch.rand(1, 16, 20, 30).to(library.dtype)
+    first, wanted = run([picture]), run([picture]).clone()
+    assert (run([picture]).data_ptr() == first.data_ptr()) == fleeting
+    smaller = run([picture[:, :, :12]])
+    assert (smaller.data_ptr() == first.data_ptr()) == fleeting
+    assert torch.equal(smaller[:, :, :11], wanted[:, :, :11])
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run, [picture]).result().data_ptr() != first.data_ptr()
+    monkeypatch.setattr(compiled, "MOST_KEPT", 16 * 20 * 30 - 1)
+    assert run([picture]).data_ptr() != first.data_ptr()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_several_threads_can_compute_at_once(library):
     generator = torch.Generator().manual_seed(0)
     layer = random_layer(generator, 64, 32, "one", padding=1)

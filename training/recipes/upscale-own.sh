@@ -34,6 +34,9 @@ upscale train upscale-x2-straight.yaml -o straight
 upscale models blend straight/upscale-x2-straight-straight.safetensors \
   gan/upscale-x2-gan-gan.safetensors --alpha 0.5 --half -o upscale-x2.safetensors
 
-# x1: the same pieces, degraded and as they are.
+# x1: the same pieces, degraded and as they are, and noise.
 upscale degrade --dataset set1 bad --chain real-esrgan --scale 1 --seed 2
-upscale train upscale-x1.yaml -o restore
+python -m training.recipes.noise noise 300
+upscale train upscale-x1-restore.yaml -o restore
+upscale train upscale-x1-exact.yaml -o exact
+upscale train upscale-x1.yaml -o both

@@ -32,6 +32,9 @@ MULTIPLE = 16
 
 MOST_INPUTS = 5
 MOST_RESIDUALS = 2
+MOST_KEPT = 1 << 24
+"""Values of a fleeting result whose memory is kept."""
+
 PIXELS_EACH = 1152
 """Outputs that make it worth while to start a thread."""
 
@@ -59,6 +62,19 @@ class _Job(ctypes.Structure):
     )
 
 
+class _Kept(threading.local):
+    """Memory of each thread, kept because the first use of new memory is slow."""
+
+    def __init__(self) -> None:
+        self._values = torch.empty(0)
+
+    def memory(self, size: int, dtype: torch.dtype) -> Tensor:
+        """For `size` values; what was given before may be the same."""
+        if len(self._values) < size or self._values.dtype != dtype:
+            self._values = torch.empty(size, dtype=dtype)
+        return self._values[:size]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Library:
     """A compiled convolution for one kind of CPU.
@@ -72,7 +88,7 @@ class Library:
     ability: str
     functions: ctypes.CDLL
     panel: int
-    _scratch: threading.local = field(default_factory=threading.local)
+    _scratch: _Kept = field(default_factory=_Kept)
 
     @staticmethod
     def load(ability: str) -> Library:
@@ -117,11 +133,8 @@ class Library:
         return weight.permute(2, 3, 1, 0).contiguous()
 
     def scratch(self, size: int) -> Tensor:
-        """Memory for one job of the calling thread, kept because new memory costs time."""
-        kept = getattr(self._scratch, "memory", None)
-        if kept is None or len(kept) < size:
-            kept = self._scratch.memory = torch.empty(size)
-        return kept
+        """Memory for one job of the calling thread."""
+        return self._scratch.memory(size, torch.float32)
 
 
 def library_for(dtype: torch.dtype) -> Library:
@@ -180,6 +193,7 @@ class _Kernel:
         self._slope = self._padded(slope.detach().expand(self._outputs))
         self._workspace_size = library.workspace_size(self._channels, self._panels)
         self._same = bytes(self._job())
+        self._kept = _Kept()
 
     def _padded(self, values: Tensor) -> Tensor:
         """In fp32, with zeros for the outputs that fill up the last panel."""
@@ -227,8 +241,7 @@ class _Kernel:
         """See `LayerRun`."""
         rows, columns = self._extent(maps[0])
         if target is None:
-            shape = 1, rows, columns, self._outputs
-            target = torch.empty(shape, dtype=self._dtype).permute(0, 3, 1, 2)
+            target = self._result(rows, columns)
         job = _Job.from_buffer_copy(self._same)
         job.input_count, job.residual_count = len(maps), len(residuals)
         for places, tensors in ((job.inputs, maps), (job.residuals, residuals)):
@@ -243,6 +256,15 @@ class _Kernel:
         job.workspace = scratch.data_ptr()
         self._library.functions.run(ctypes.byref(job), c_int64(job.threads))
         return target
+
+    def _result(self, rows: int, columns: int) -> Tensor:
+        """An uninitialised (1, outputs, rows, columns) tensor, channels-last."""
+        size = rows * columns * self._outputs
+        if self._layer.fleeting and size <= MOST_KEPT:
+            memory = self._kept.memory(size, self._dtype)
+        else:
+            memory = torch.empty(size, dtype=self._dtype)
+        return memory.view(1, rows, columns, self._outputs).permute(0, 3, 1, 2)
 
     def _extent(self, source: Tensor) -> tuple[int, int]:
         """Rows and columns of the output."""

@@ -22,6 +22,8 @@ class Layer:
         enlarge: how many pixels each input pixel becomes on either axis first, 1 or 2.
         slope: of the activation below zero, one or one a channel; 1 for none.
         scale: what the result is multiplied with before each residual is added.
+        fleeting: whether nobody reads a result any more when the layer runs again in the same
+            thread: its memory may then be used again, because the first use of new memory is slow.
     """
 
     convolution: nn.Conv2d
@@ -29,6 +31,7 @@ class Layer:
     enlarge: int = 1
     slope: float | Tensor = 1.0
     scale: float = 1.0
+    fleeting: bool = False
 
 
 class LayerRun(Protocol):

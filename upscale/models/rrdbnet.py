@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -187,11 +188,12 @@ class _Tail:
             cast(nn.Conv2d, network.get_submodule(f"conv_up{number}"))
             for number in range(1, network.spec.upsamples + 1)
         ]
-        self._first = make(Layer(network.conv_first, padding=1))
-        self._body = make(Layer(network.conv_body, padding=1))
+        layer = partial(Layer, padding=1, fleeting=True)
+        self._first = make(layer(network.conv_first))
+        self._body = make(layer(network.conv_body))
         self._later = [
-            *(make(Layer(up, padding=1, enlarge=2, slope=NEGATIVE_SLOPE)) for up in doublings),
-            make(Layer(network.conv_hr, padding=1, slope=NEGATIVE_SLOPE)),
+            *(make(layer(up, enlarge=2, slope=NEGATIVE_SLOPE)) for up in doublings),
+            make(layer(network.conv_hr, slope=NEGATIVE_SLOPE)),
             make(Layer(network.conv_last, padding=1)),
         ]
 

@@ -113,7 +113,7 @@ class SRVGGNetCompact(nn.Module):
         return tuple(stages)
 
     def _tail(self, make: LayerMaker) -> StageRun:
-        last = make(Layer(cast(nn.Conv2d, self.body[-1]), padding=1))
+        last = make(Layer(cast(nn.Conv2d, self.body[-1]), padding=1, fleeting=True))
         return lambda planes: self._shuffle(last([planes[0]]), planes[1])
 
 

@@ -18,8 +18,8 @@ from upscale.models import build, detect
 PAPER = ("real-esrgan-x4", "real-esrgan-x2", "real-esrgan-x1", "srvgg-x4", "srvgg-anime-x4")
 OTHERS = ("esrgan-classical", "generic-x4", "tiny-x4", "tiny-srvgg-x4")
 OWN = (
-    "upscale-x4-fast-distil", "upscale-x4-fast", "upscale-x1", "upscale-x2-distil",
-    "upscale-x2-gan", "upscale-x2-straight",
+    "upscale-x4-fast-distil", "upscale-x4-fast", "upscale-x2-distil", "upscale-x2-gan",
+    "upscale-x2-straight", "upscale-x1-restore", "upscale-x1-exact", "upscale-x1",
 )  # fmt: skip
 """Those of the package's own weights."""
 
