@@ -21,6 +21,9 @@ def test_noise_is_as_fine_as_pixels_and_sometimes_grey():
 def test_the_same_pictures_are_written_each_time(tmp_path):
     for folder in ("a", "b"):
         main(tmp_path / folder, 3)
-    first, second = ([cv2.imread(str(tmp_path / f / f"000{i}.png")) for i in range(3)] for f in "ab")
+    first, second = (
+        [cv2.imread(str(tmp_path / folder / f"000{number}.png")) for number in range(3)]
+        for folder in ("a", "b")
+    )
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert not np.array_equal(first[0], first[1])
