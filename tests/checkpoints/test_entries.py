@@ -36,6 +36,7 @@ def test_the_names_that_users_know() -> None:
         "realesrgan-x4plus",
         "realesrgan-x4plus-anime",
         "realesr-animevideov3",
+        "upscale-x1",
         "upscale-x2",
         "upscale-x4-fast",
         "realesrgan-x2plus",

@@ -42,3 +42,8 @@ def test_a_bad_picture_becomes_better_than_by_bicubic(entry, data):
     bicubic = cv2.resize(noisy, good.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     assert ours.shape == good.shape
     assert psnr(ours, good) > psnr(bicubic, good) + 1.5
+
+
+def test_upscale_x1_leaves_a_good_picture_as_it_is(data):
+    good = cv2.imread(str(data / "eval/photos/dog-lossless.png"))[100:356, 100:356, ::-1].copy()
+    assert psnr(Upscaler("upscale-x1", device="cpu", precision="fp32").upscale(good), good) > 38

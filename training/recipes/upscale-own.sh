@@ -39,4 +39,5 @@ upscale degrade --dataset set1 bad --chain real-esrgan --scale 1 --seed 2
 python -m training.recipes.noise noise 300
 upscale train upscale-x1-restore.yaml -o restore
 upscale train upscale-x1-exact.yaml -o exact
-upscale train upscale-x1.yaml -o both
+upscale train upscale-x1-careful.yaml -o careful
+upscale train upscale-x1.yaml -o clean

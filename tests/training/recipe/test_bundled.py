@@ -19,7 +19,8 @@ PAPER = ("real-esrgan-x4", "real-esrgan-x2", "real-esrgan-x1", "srvgg-x4", "srvg
 OTHERS = ("esrgan-classical", "generic-x4", "tiny-x4", "tiny-srvgg-x4")
 OWN = (
     "upscale-x4-fast-distil", "upscale-x4-fast", "upscale-x2-distil", "upscale-x2-gan",
-    "upscale-x2-straight", "upscale-x1-restore", "upscale-x1-exact", "upscale-x1",
+    "upscale-x2-straight", "upscale-x1-restore", "upscale-x1-exact",
+    "upscale-x1-careful", "upscale-x1",
 )  # fmt: skip
 """Those of the package's own weights."""
 
