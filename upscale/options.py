@@ -21,9 +21,6 @@ from typing import Any, Literal
 from upscale.errors import UpscaleError, UsageError
 
 DEFAULT_MODEL = "realesrgan-x4plus"
-DEFAULT_BY_SCALE = {1.0: "upscale-x1"}
-"""Networks that take over for one scale, because they are better there than shrinking."""
-
 SMALLEST_TILE = 16
 MOST_JOBS = 64
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -194,21 +191,14 @@ def load_options(flags: Mapping[str, Value | None], environ: Mapping[str, str]) 
     layers = (_flag_layer(flags), _environment_layer(environ), _config_layer(environ))
     merged = _merge(layers)
     _refuse_both("model", merged.get("model"), "models", merged.get("models"))
-    size = SizeOptions(**_pick(merged, SizeOptions))
-    named = {"model": default_model(size)} | _pick(merged, EngineOptions)
     return Options(
-        size=size,
-        engine=EngineOptions(**named),
+        size=SizeOptions(**_pick(merged, SizeOptions)),
+        engine=EngineOptions(**_pick(merged, EngineOptions)),
         output=OutputOptions(**_pick(merged, OutputOptions)),
         run=RunOptions(**_pick(merged, RunOptions)),
         compare=CompareOptions(**_pick(merged, CompareOptions)),
         report=ReportOptions(**_pick(merged, ReportOptions)),
     )
-
-
-def default_model(size: SizeOptions) -> str:
-    """The network that runs where none is named."""
-    return DEFAULT_MODEL if size.scale is None else DEFAULT_BY_SCALE.get(size.scale, DEFAULT_MODEL)
 
 
 def option_names() -> tuple[str, ...]:

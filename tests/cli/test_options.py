@@ -152,23 +152,6 @@ def test_overwrite_as_a_flag_replaces_skip_existing_of_the_environment():
     assert not options.output.skip_existing
 
 
-@pytest.mark.parametrize(
-    ("flags", "environ", "model"),
-    [
-        ({}, {}, "realesrgan-x4plus"),
-        ({"scale": "4"}, {}, "realesrgan-x4plus"),
-        ({"scale": "1"}, {}, "upscale-x1"),
-        ({"scale": "1.0"}, {"UPSCALE_TILE": "64"}, "upscale-x1"),
-        ({}, {"UPSCALE_SCALE": "1"}, "upscale-x1"),
-        ({"max_side": "900"}, {"UPSCALE_SCALE": "1"}, "realesrgan-x4plus"),
-        ({"scale": "1", "model": "realesrgan-x4plus"}, {}, "realesrgan-x4plus"),
-        ({"scale": "1"}, {"UPSCALE_MODEL": "mine.pth"}, "mine.pth"),
-    ],
-)
-def test_scale_1_has_a_network_of_its_own_where_none_is_named(flags, environ, model):
-    assert load_options(flags, NO_CONFIG | environ).engine.model == model
-
-
 def test_the_suffix_of_an_output_flag_outranks_the_format_of_the_file(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text('format = "png"\n')

@@ -13,7 +13,7 @@ from upscale.cli.commands import COMMANDS
 from upscale.cli.parameters import Verbose, switch, text
 from upscale.cli.session import Action, Session
 from upscale.errors import UsageError
-from upscale.options import DEFAULT_BY_SCALE, DEFAULT_MODEL, load_options, option_names
+from upscale.options import DEFAULT_MODEL, load_options, option_names
 
 
 class _DefaultCommand(TyperCommand):
@@ -122,8 +122,7 @@ MaxSide = Annotated[
 Model = Annotated[
     str | None,
     text("-n", "--model", metavar="NAME|FILE", panel=_NET,
-          help=f"A network that upscale models lists, or a file. Default: {DEFAULT_MODEL}; "
-               f"{DEFAULT_BY_SCALE[1.0]} for --scale 1."),
+          help=f"A network that upscale models lists, or a file. Default: {DEFAULT_MODEL}."),
 ]  # fmt: skip
 Tile = Annotated[
     str | None,
