@@ -44,6 +44,10 @@ def test_a_bad_picture_becomes_better_than_by_bicubic(entry, data):
     assert psnr(ours, good) > psnr(bicubic, good) + 1.5
 
 
-def test_upscale_x1_leaves_a_good_picture_as_it_is(data):
-    good = cv2.imread(str(data / "eval/photos/dog-lossless.png"))[100:356, 100:356, ::-1].copy()
-    assert psnr(Upscaler("upscale-x1", device="cpu", precision="fp32").upscale(good), good) > 38
+def test_upscale_x1_leaves_good_pictures_as_they_are(data):
+    upscaler, found = Upscaler("upscale-x1", device="cpu", precision="fp32"), []
+    for name in ("sand", "dog", "girl", "night", "house"):
+        good = cv2.imread(str(data / f"eval/photos/{name}-lossless.png"))[160:416, 160:416, ::-1]
+        found.append(psnr(upscaler.upscale(good.copy()), good))
+    assert np.mean(found) > 37
+    assert min(found) > 28  # sand: noise to the eye
