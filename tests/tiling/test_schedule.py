@@ -81,8 +81,10 @@ def test_tiles_have_the_pixels_of_the_square_that_is_allowed_and_no_more(
     schedule = Schedule(stages, height, width, tile, floor)
     while (step := schedule.next()) is not None:
         index, band = step
-        allowed = max(tile, floor.side)
+        allowed, around = max(tile, floor.side), 2 * stages[index].halo
         for rect in schedule.cut(index, band):
+            held = (rect.height + around) * (rect.width + around)
+            assert held <= (allowed + around) ** 2, "what the plan promises"
             assert rect.height * rect.width <= allowed**2
             assert rect.height <= max(tile, floor.rows)
             # cut no more than is needed: two such tiles would be too much for one

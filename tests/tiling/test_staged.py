@@ -203,6 +203,20 @@ def test_a_floor_is_given_up_before_the_tile_is(network, picture):
     assert torch.allclose(canvas.result, network(picture), atol=1e-5)
 
 
+def test_a_floor_below_the_tile_is_no_step_on_the_way(network, picture):
+    tried = []
+
+    def hungry(index, stage, inputs):
+        tried.append(inputs[0].shape[2])
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return stage.run(inputs)
+
+    _, run = run_staged(network, picture, 80, floor=Floor(rows=16), stages=wrapped(network, hungry))
+    assert run.tally.halvings == 1
+    assert tried[1] < tried[0], "the same tile is not tried again"
+
+
 def test_a_shared_batch_is_given_up_before_the_tile_is(network, picture):
     def hungry(index, stage, inputs):
         if inputs[0].shape[0] > 1:

@@ -84,15 +84,13 @@ class Schedule:
         self._turn = (index + 1) % len(self.stages)
 
     def cut(self, index: int, band: Rect) -> Iterator[Rect]:
-        """The tiles of a stage that make up a band, or a part of one."""
-        rows, columns = self.extent(index, band.height)
-        return band.cut(rows, columns)
+        """The tiles of a stage that make up a band, or a part of one.
 
-    def extent(self, index: int, height: int) -> tuple[int, int]:
-        """The most rows and columns of a stage's tiles in a band of so many rows."""
-        side = self.side(index)
-        rows = min(side, height)
-        return rows, side**2 // rows
+        With its halo a tile has no more pixels than a square of the stage's side would have.
+        """
+        side, around = self.side(index), 2 * self.stages[index].halo
+        rows = min(side, band.height)
+        return band.cut(rows, (side + around) ** 2 // (rows + around) - around)
 
     def side(self, index: int) -> int:
         """Of a square as large as a stage's tiles: smaller if it holds more values per pixel."""
@@ -169,7 +167,7 @@ class Plan:
 
         strips    = sum over planes of W * C * min(lag(reader) - lag(writer) + h(reader), height)
         bands     = W * (min(t, height) + 2 * max(h)) * C of the planes in use at once, at most
-        workspace = max over stages of workspace * (rows + 2 * h) * (columns + 2 * h) of a tile
+        workspace = max over stages of workspace * min((side + 2 * h)**2, height * W)
 
     A plane is in use from its writer's turn to its slowest reader's; its strip is what lies between
     the two when the band has passed. No term grows with the picture's height.
@@ -225,9 +223,8 @@ def _channels_in_use(stages: Sequence[StageLike]) -> int:
 
 
 def _workspace(schedule: Schedule) -> int:
-    most = 0
-    for index, stage in enumerate(schedule.stages):
-        rows, columns = (side + 2 * stage.halo for side in schedule.extent(index, schedule.height))
-        held = min(rows, schedule.height) * min(columns, schedule.width)
-        most = max(most, stage.workspace * held)
-    return most
+    return max(
+        stage.workspace
+        * min((schedule.side(index) + 2 * stage.halo) ** 2, schedule.height * schedule.width)
+        for index, stage in enumerate(schedule.stages)
+    )

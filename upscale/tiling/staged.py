@@ -274,8 +274,11 @@ class StagedRun:
 
     def _make_room(self) -> None:
         """Smaller batches, then smaller tiles, then planes elsewhere; then give up."""
-        if self._batch > 1 or self.schedule.floor != NO_FLOOR:
-            self._batch, self.schedule.floor = 1, NO_FLOOR
+        floor = self.schedule.floor
+        if self._batch > 1:
+            self._batch = 1
+        elif self.schedule.tile < max(floor.rows, floor.side):
+            self.schedule.floor = NO_FLOOR
         elif self.schedule.tile > self._smallest:
             self.schedule.tile = max(self.schedule.tile // 2, self._smallest)
             self.tally.halvings += 1
