@@ -1,12 +1,12 @@
-"""Ways to enlarge transparency, judged by what a viewer sees over black, white and magenta.
+"""Ways to upscale transparency, judged by what a viewer sees over black, white and magenta.
 
     python -m benchmarks.alpha ../shared/data                       # both tables
-    python -m benchmarks.alpha ../shared/data --look folder         # and pictures to look at
+    python -m benchmarks.alpha ../shared/data --look folder         # and images to look at
 
-Each picture is a large one with alpha, shrunk to a quarter: carefully (colour weighted by alpha),
+Each image is a large one with alpha, shrunk to a quarter: carefully (colour weighted by alpha),
 carefully with the product rounded to 8 bits (as browsers do), or carelessly (every channel by
-itself, so that what was hidden bleeds into the edges); then enlarged again by each way. Errors are
-in levels of 255 against the large picture's own composite; `band` is where alpha is neither 0 nor
+itself, so that what was hidden bleeds into the edges); then upscaled again by each way. Errors are
+in levels of 255 against the large image's own composite; `band` is where alpha is neither 0 nor
 1, and three pixels around it.
 """
 
@@ -22,14 +22,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from upscale import Upscaler
-from upscale.pictures import extend_colour, read_picture
-from upscale.pictures.alpha import hold_to_source
+from upscale.images import extend_colour, read_image
+from upscale.images.pixels.alpha import hold_to_source
 
 SIDE = 384
-"""Sides of the large pictures, at most."""
+"""Sides of the large images, at most."""
 
 FINER = 4
-"""Drawn pictures are drawn this much larger."""
+"""Drawn images are drawn this much larger."""
 
 CAREFULLY, ROUNDED, CARELESSLY = "carefully", "carefully, the product in 8 bits", "carelessly"
 
@@ -55,21 +55,21 @@ Method = Callable[[Layer, "Network"], Layer]
 
 
 class Network:
-    """A network for float pictures that remembers what it has done."""
+    """A network for float images that remembers what it has done."""
 
     def __init__(self, model: str) -> None:
         self._upscaler = Upscaler(model, device="cpu", precision="fp32")
         self._known: dict[bytes, np.ndarray] = {}
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """Four times as large; (H, W, C), clipped to [0, 1] before and after."""
-        key = picture.tobytes()
+        key = image.tobytes()
         if key not in self._known:
-            self._known[key] = self._upscaler.upscale(np.clip(picture, 0, 1), scale=4)
+            self._known[key] = self._upscaler.upscale(np.clip(image, 0, 1), scale=4)
         return self._known[key]
 
 
-# The pictures
+# The images
 
 
 def drawn(paint: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Layer:
@@ -80,8 +80,8 @@ def drawn(paint: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Layer:
 
 def logo(side: int) -> tuple[np.ndarray, np.ndarray]:
     """Letters, a ring, a disc and hairlines in flat colours."""
-    image = Image.new("RGBA", (side, side))
-    draw, unit = ImageDraw.Draw(image), side // 96
+    pil_image = Image.new("RGBA", (side, side))
+    draw, unit = ImageDraw.Draw(pil_image), side // 96
     draw.ellipse((8 * unit, 6 * unit, 48 * unit, 46 * unit), (230, 40, 30, 255))
     draw.ellipse((16 * unit, 14 * unit, 40 * unit, 38 * unit), (0, 0, 0, 0))
     draw.rounded_rectangle(
@@ -95,7 +95,7 @@ def logo(side: int) -> tuple[np.ndarray, np.ndarray]:
         )
     draw.text((4 * unit, 62 * unit), "Street 8", (10, 120, 60), ImageFont.load_default(20 * unit))
     draw.text((50 * unit, 84 * unit), "fine print", "white", ImageFont.load_default(9 * unit))
-    samples = np.float32(image) / 255
+    samples = np.float32(pil_image) / 255
     return samples[..., :3], samples[..., 3]
 
 
@@ -124,12 +124,12 @@ def strands(photo: Path) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
 
 def glass(side: int) -> tuple[np.ndarray, np.ndarray]:
     """A tinted pane with highlights and a soft shadow: alpha between 0 and 1 nearly everywhere."""
-    image = Image.new("L", (side, side))
+    pil_image = Image.new("L", (side, side))
     unit = side // 96
-    ImageDraw.Draw(image).rounded_rectangle(
+    ImageDraw.Draw(pil_image).rounded_rectangle(
         (18 * unit, 14 * unit, 78 * unit, 70 * unit), 12 * unit, 255
     )
-    pane = np.float32(image) / 255
+    pane = np.float32(pil_image) / 255
     shadow = cv2.GaussianBlur(np.roll(pane, 10 * unit, (0, 1)), (0, 0), 5 * unit) * 0.5
     down, across = np.mgrid[:side, :side].astype(np.float32) / side
     tint = (0.25 + 0.4 * down) * pane
@@ -162,16 +162,16 @@ def haze(photo: Path) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
 
 def stored(path: Path) -> Layer:
     """A file with alpha, cropped so that a quarter of its sides is whole."""
-    picture = read_picture(path)
-    height, width = min(picture.height, SIDE) // 4 * 4, min(picture.width, SIDE) // 4 * 4
-    top, left = (picture.height - height) // 2, (picture.width - width) // 2
-    full = np.iinfo(picture.pixels.dtype).max
-    samples = (picture.samples()[top : top + height, left : left + width] / full).astype(np.float32)
+    image = read_image(path)
+    height, width = min(image.height, SIDE) // 4 * 4, min(image.width, SIDE) // 4 * 4
+    top, left = (image.height - height) // 2, (image.width - width) // 2
+    full = np.iinfo(image.pixels.dtype).max
+    samples = (image.samples()[top : top + height, left : left + width] / full).astype(np.float32)
     return Layer(np.ascontiguousarray(samples[..., :3]), np.ascontiguousarray(samples[..., 3]))
 
 
-def pictures(data: Path) -> dict[str, Layer]:
-    """Every picture by name."""
+def images(data: Path) -> dict[str, Layer]:
+    """Every image by name."""
     photos = data / "eval/photos"
     return {
         "logo": drawn(logo),
@@ -213,7 +213,7 @@ def in_levels(layer: Layer) -> Layer:
 
 
 def grey(alpha: np.ndarray, network: Network) -> np.ndarray:
-    """Through the network, as a grey picture."""
+    """Through the network, as a grey image."""
     return network(alpha[..., None])[..., 0].copy()
 
 
@@ -350,18 +350,18 @@ def table(
     network: Network,
     look: Path | None,
 ) -> None:
-    """Print one table a way of shrinking: ways down, pictures across (band error), then means."""
+    """Print one table a way of shrinking: ways down, images across (band error), then means."""
     for how in (CAREFULLY, ROUNDED, CARELESSLY):
         print(f"\n{title}; shrunk {how}\n")
         print(f"| way | {' | '.join(truths)} | band | black | white | magenta | alpha | PSNR |")
         print("|---" * (len(truths) + 7) + "|")
         for name, method in methods.items():
             rows = []
-            for picture, truth in truths.items():
+            for image, truth in truths.items():
                 found = method(in_levels(shrink(truth, 4, how)), network)
                 rows.append(errors(found, truth))
                 if look:
-                    save(found, look / f"{picture}-{name}-{how}.png".translate(PLAIN))
+                    save(found, look / f"{image}-{name}-{how}.png".translate(PLAIN))
             means = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
             cells = [f"{row['band']:.2f}" for row in rows] + [f"**{means['band']:.2f}**"]
             cells += [f"{means[f'band, {key}']:.2f}" for key in BACKGROUNDS]
@@ -378,13 +378,13 @@ def save(layer: Layer, path: Path) -> None:
 
 
 def main() -> None:
-    """Measure every way on every picture."""
+    """Measure every way on every image."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="realesrgan-x4plus")
     parser.add_argument("--look", type=Path)
     arguments = parser.parse_args()
-    network, truths = Network(arguments.model), pictures(arguments.data)
+    network, truths = Network(arguments.model), images(arguments.data)
     if arguments.look:
         arguments.look.mkdir(parents=True, exist_ok=True)
         for name, truth in truths.items():

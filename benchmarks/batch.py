@@ -1,9 +1,9 @@
-"""Memory and time of batches of many small pictures: both must not grow with their number.
+"""Memory and time of batches of many small images: both must not grow with their number.
 
     python -m benchmarks.batch                                       # pixels repeated, no network
     python -m benchmarks.batch --network realesr-animevideov3 --counts 100 1000
 
-Each batch is a process of its own. Without a network the time is what a picture costs beside the
+Each batch is a process of its own. Without a network the time is what an image costs beside the
 computing: finding, planning, reading, writing (with its flush to the disk) and reporting.
 """
 
@@ -24,7 +24,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-from upscale.cli import pictures
+from upscale.cli import image_batch
 from upscale.cli.session import Session
 from upscale.jobs import ModelFacts, make_plan
 from upscale.options import EngineOptions, Options, OutputOptions, ReportOptions, RunOptions
@@ -38,7 +38,7 @@ class Repeater:
     """Stands in for the engine: repeats pixels, which takes next to no time."""
 
     def run(self, array: np.ndarray, *, progress: Callable, **_: object) -> SimpleNamespace:
-        """Enlarge (H, W, C) by SCALE and report one tile."""
+        """UpscaleFunction (H, W, C) by SCALE and report one tile."""
         pixels = array.repeat(SCALE, 0).repeat(SCALE, 1)
         progress(SimpleNamespace(done=1, total=1))
         report = SimpleNamespace(
@@ -47,7 +47,7 @@ class Repeater:
         return SimpleNamespace(pixels=pixels, report=report)
 
 
-def make_pictures(folder: Path, count: int) -> None:
+def make_images(folder: Path, count: int) -> None:
     """Write `count` small PNGs of noise, which all differ."""
     folder.mkdir()
     generator = np.random.default_rng(0)
@@ -67,14 +67,14 @@ def work(folder: Path, jobs: int, network: str | None) -> None:
     )
     facts = ModelFacts(options.engine.model, SCALE)
     if network is None:
-        pictures.make_upscaler = lambda engine, view: Repeater()
+        image_batch.make_upscaler = lambda engine, view: Repeater()
     out = io.TextIOWrapper(io.BytesIO())
     session = Session(io.BytesIO(), out, sys.stderr, {})
     before = peak()
     started = time.perf_counter()
     make_plan([source], options, facts, lambda: b"")
     planned = time.perf_counter()
-    code = pictures.upscale_pictures(session, [source], options, facts=facts)
+    code = image_batch.upscale_images(session, [source], options, facts=facts)
     ended = time.perf_counter()
     lines = out.buffer.getvalue().splitlines()
     assert code == 0
@@ -99,16 +99,16 @@ def peak() -> float:
 
 
 def measure(count: int, jobs: int, network: str | None) -> dict[str, float]:
-    """Run a batch of `count` pictures in a process of its own."""
+    """Run a batch of `count` images in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
-        make_pictures(Path(name) / "in", count)
+        make_images(Path(name) / "in", count)
         command = [sys.executable, "-m", "benchmarks.batch", "--work", name, "--jobs", str(jobs)]
         command += ["--network", network] if network else []
         return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def main() -> None:
-    """Print a table, a row for each number of pictures."""
+    """Print a table, a row for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--jobs", type=int, default=2)
@@ -118,7 +118,7 @@ def main() -> None:
     if arguments.work is not None:
         work(arguments.work, arguments.jobs, arguments.network)
         return
-    print("| pictures | planning s | all s | ms a picture | MiB before | peak MiB |")
+    print("| images | planning s | all s | ms an image | MiB before | peak MiB |")
     print("|---|---|---|---|---|---|")
     for count in arguments.counts:
         row = measure(count, arguments.jobs, arguments.network)

@@ -1,9 +1,9 @@
-"""What a network should see of wide-gamut, linear and grey pictures, judged in CIELAB.
+"""What a network should see of wide-gamut, linear and grey images, judged in CIELAB.
 
     python -m benchmarks.colour ../shared/data
 
 A crop of each photograph is taken as the truth in some colour space, shrunk to a quarter in linear
-light, and enlarged again in four ways: its values as they are (pass); with sRGB's tone curve on its
+light, and upscaled again in four ways: its values as they are (pass); with sRGB's tone curve on its
 own primaries (curve); as sRGB values of the same colours, clipped to what a network takes (sRGB);
 and so that what was clipped is interpolated and added (sRGB + rest). `assigned` photographs have
 sRGB's values, read as those of the space: as colourful as it can be. `converted` ones have the
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from benchmarks.alpha import Network
-from upscale.pictures.colour import ToneCurve
+from upscale.images.pixels.colour import ToneCurve
 
 PHOTOS = ("flowers", "girl", "bulb", "sumac")
 D65, D50 = (0.3127, 0.3290), (0.3457, 0.3585)
@@ -119,7 +119,7 @@ def to_lab(pixels: np.ndarray, space: Space) -> np.ndarray:
 
 
 def ciede2000(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Colour difference of two CIELAB pictures (Sharma, Wu and Dalal 2005)."""
+    """Colour difference of two CIELAB images (Sharma, Wu and Dalal 2005)."""
     (l1, a1, b1), (l2, a2, b2) = (np.moveaxis(x.astype(np.float64), -1, 0) for x in (first, second))
     mean = (np.hypot(a1, b1) + np.hypot(a2, b2)) / 2
     grey = 1.5 - 0.5 * np.sqrt(mean**7 / (mean**7 + 25.0**7))

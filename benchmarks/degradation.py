@@ -1,9 +1,9 @@
 """Degrading a batch: ours beside basicsr's own functions, in turn, in one run.
 
-    python -m benchmarks.degradation                          # 8 pictures of 256x256 on the CPU
+    python -m benchmarks.degradation                          # 8 images of 256x256 on the CPU
     python -m benchmarks.degradation --device cuda --batch 12 --side 400
 
-The batch is random smooth colour. "whole" is what a training step needs: drawing, sharpening and
+The batch is random smooth colour. "whole" is what a upscale_training step needs: drawing, sharpening and
 the second-order chain. basicsr's is its data set's kernels and `RealESRGANModel.feed_data` with its
 own draws (one small repair: its filter rejects what its JPEG returns on a CPU, so a copy is made).
 Rows are medians of rounds; "whole" of as many different draws.
@@ -23,16 +23,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from upscale_training.degradation import DegradationSettings, apply, draw, real_esrgan, sharpen
+from upscale_training.degradation.filters import blur, stack_kernels
+from upscale_training.degradation.jpeg import jpeg
+from upscale_training.degradation.noise import add_gaussian, add_poisson
+from upscale_training.degradation.operations import GaussianNoise, Jpeg, PoissonNoise
+from upscale_training.degradation.randomness import NumpyRandomness
+from upscale_training.degradation.resizing import resize
+from upscale_training.degradation.steps import BlurStep
 
 from benchmarks.peers import load_basicsr
-from training.degradation import DegradationSettings, apply, draw, real_esrgan, sharpen
-from training.degradation.filters import blur, stack_kernels
-from training.degradation.jpeg import jpeg
-from training.degradation.noise import add_gaussian, add_poisson
-from training.degradation.operations import GaussianNoise, Jpeg, PoissonNoise
-from training.degradation.randomness import NumpyRandomness
-from training.degradation.resizing import resize
-from training.degradation.steps import BlurStep
 
 OPTIONS = {
     "scale": 4,

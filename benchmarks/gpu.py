@@ -32,16 +32,16 @@ from benchmarks.gpu_frames import (
     print_frames,
 )
 from benchmarks.gpu_kernels import (
+    check_images,
     check_layers,
-    check_pictures,
+    print_images,
     print_layers,
-    print_pictures,
 )
 from benchmarks.peers import PeerMissingError, official_network, padded_tiles, to_levels
 from upscale import Upscaler
 from upscale.engine.loading import Model, load_model
-from upscale.jobs.bench import Ceiling, ceiling
-from upscale.models import RRDBSpec, Stage
+from upscale.jobs.benchmark import PeakRates, ceiling
+from upscale.models import LayerGroup, RRDBSpec
 
 T = TypeVar("T")
 
@@ -50,16 +50,16 @@ GFLOP_PER_PIXEL = 35.9e-3
 
 
 def difference(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Levels by which two uint8 pictures differ."""
+    """Levels by which two uint8 images differ."""
     return np.abs(left.astype(int) - right)
 
 
 def check_fp32_tiles(bench: Bench) -> bool:
-    """Tiles in fp32 equal the whole picture in fp32, and the CPU agrees."""
-    picture = photograph(80, 60) if bench.small else photograph(200, 150)
-    whole = bench.upscaler("fp32").upscale(picture)
-    tiled = bench.upscaler("fp32", 32).upscale(picture)
-    small = picture[:64, :64]
+    """Tiles in fp32 equal the whole image in fp32, and the CPU agrees."""
+    image = photograph(80, 60) if bench.small else photograph(200, 150)
+    whole = bench.upscaler("fp32").upscale(image)
+    tiled = bench.upscaler("fp32", 32).upscale(image)
+    small = image[:64, :64]
     on_cpu = Upscaler(bench.model, device="cpu", precision="fp32", tile=0).upscale(small)
     here = bench.upscaler("fp32").upscale(small)
     tiles, machines = difference(tiled, whole).max(), difference(on_cpu, here).max()
@@ -68,12 +68,12 @@ def check_fp32_tiles(bench: Bench) -> bool:
 
 
 def check_half(bench: Bench) -> bool:
-    """Half precision stays near fp32, and no tile had to be rescued."""
-    picture = photograph(64, 48) if bench.small else photograph(320, 240)
-    whole = bench.upscaler("fp32").upscale(picture)
+    """Half precision stays near fp32, and no tile had to be fp32."""
+    image = photograph(64, 48) if bench.small else photograph(320, 240)
+    whole = bench.upscaler("fp32").upscale(image)
     good = True
     for precision in ("fp16", "bf16"):
-        result = bench.upscaler(precision, 32 if bench.small else 96).run(picture)
+        result = bench.upscaler(precision, 32 if bench.small else 96).run(image)
         levels = difference(result.pixels, whole)
         within = (levels <= 1).mean()
         print(
@@ -85,17 +85,17 @@ def check_half(bench: Bench) -> bool:
 
 
 def check_out_of_memory(bench: Bench) -> bool:
-    """With a cap on device memory a huge tile is halved, and the picture is the same."""
+    """With a cap on device memory a huge tile is halved, and the image is the same."""
     if not bench.is_cuda:
         print("out of memory: not run (needs CUDA)")
         return True
-    picture = photograph(1024, 768)
-    free = bench.upscaler("fp16", 128).upscale(picture)
+    image = photograph(1024, 768)
+    free = bench.upscaler("fp16", 128).upscale(image)
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 1500 * MEBIBYTE / total))
     try:
-        capped = bench.upscaler("fp16", 1024).run(picture)
+        capped = bench.upscaler("fp16", 1024).run(image)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     levels = difference(capped.pixels, free)
@@ -107,15 +107,15 @@ def check_out_of_memory(bench: Bench) -> bool:
 
 
 def check_planes_off_device(bench: Bench) -> bool:
-    """Planes in host memory give the same picture (pinned copies)."""
+    """Planes in host memory give the same image (pinned copies)."""
     from upscale.engine import upscaler as module
 
-    picture = photograph(96, 72) if bench.small else photograph(400, 300)
-    expected = bench.upscaler("fp32", 64).upscale(picture)
+    image = photograph(96, 72) if bench.small else photograph(400, 300)
+    expected = bench.upscaler("fp32", 64).upscale(image)
     real = module.available_memory
     module.available_memory = lambda device: 0 if device.type != "cpu" else real(device)
     try:
-        result = bench.upscaler("fp32", 64).run(picture)
+        result = bench.upscaler("fp32", 64).run(image)
     finally:
         module.available_memory = real
     levels = difference(result.pixels, expected).max()
@@ -128,21 +128,21 @@ def print_speed(bench: Bench, sizes: list[tuple[int, int]], tiles: list[int]) ->
     precision = "fp16" if bench.is_cuda else "fp32"
     dtype = torch.float16 if bench.is_cuda else torch.float32
     official = official_of(bench, dtype)
-    print("| picture | tile | ours s | TFLOP/s | official s | ratio | peak MiB | official MiB |")
+    print("| image | tile | ours s | TFLOP/s | official s | ratio | peak MiB | official MiB |")
     print("|---|---|---|---|---|---|---|---|")
     for width, height in sizes:
-        picture = photograph(width, height)
+        image = photograph(width, height)
         for tile in tiles:
             if not bench.has_time(f"{width}x{height}, tile {tile}"):
                 continue
             upscaler = bench.upscaler(precision, tile)
 
-            def ours(upscaler: Upscaler = upscaler, picture: np.ndarray = picture) -> object:
-                return upscaler.upscale(picture)
+            def ours(upscaler: Upscaler = upscaler, image: np.ndarray = image) -> object:
+                return upscaler.upscale(image)
 
-            def theirs(tile: int = tile, picture: np.ndarray = picture) -> object:
+            def theirs(tile: int = tile, image: np.ndarray = image) -> object:
                 with torch.inference_mode():
-                    tensor = torch.from_numpy(picture.copy()).to(bench.device)
+                    tensor = torch.from_numpy(image.copy()).to(bench.device)
                     tensor = (tensor.permute(2, 0, 1)[None].float() / 255).to(dtype)
                     return to_levels(padded_tiles(official, tensor, tile))
 
@@ -168,32 +168,32 @@ def official_of(bench: Bench, dtype: torch.dtype) -> torch.nn.Module | None:
     return network.to(bench.device, dtype)
 
 
-def print_stages(bench: Bench) -> None:
-    """Where a picture's time goes: the network's stages, and the rest."""
-    if not bench.has_time("stages of the network"):
+def print_groups(bench: Bench) -> None:
+    """Where an image's time goes: the network's groups, and the rest."""
+    if not bench.has_time("groups of the network"):
         return
-    picture = photograph(96, 72) if bench.small else photograph(1920, 1080)
+    image = photograph(96, 72) if bench.small else photograph(1920, 1080)
     upscaler, spent = bench.upscaler("auto", "auto"), dict[str, float]()
-    upscaler.upscale(picture)
-    real = Upscaler._stages
+    upscaler.upscale(image)
+    real = Upscaler._groups
 
-    def timed(self: Upscaler, dtype: torch.dtype) -> tuple[Stage, ...]:
-        return tuple(timed_stage(bench, stage, spent) for stage in real(self, dtype))
+    def timed(self: Upscaler, dtype: torch.dtype) -> tuple[LayerGroup, ...]:
+        return tuple(timed_group(bench, group, spent) for group in real(self, dtype))
 
-    with patch.object(Upscaler, "_stages", timed):
+    with patch.object(Upscaler, "_groups", timed):
         started = time.perf_counter()
-        upscaler.upscale(picture)
+        upscaler.upscale(image)
         whole = time.perf_counter() - started
     spent["the rest: reading, writing and keeping planes"] = whole - sum(spent.values())
-    print(f"\nstages of one {picture.shape[1]}x{picture.shape[0]} picture, waited for one by one:")
-    print("| stage | ms | share |\n|---|---|---|")
+    print(f"\nstages of one {image.shape[1]}x{image.shape[0]} image, waited for one by one:")
+    print("| group | ms | share |\n|---|---|---|")
     for name, seconds in spent.items():
         print(f"| {name} | {seconds * 1e3:.1f} | {seconds / whole:.1%} |")
 
 
-def timed_stage(bench: Bench, stage: Stage, spent: dict[str, float]) -> Stage:
-    """A stage that adds its time to that of its kind: `first`, `block` or `tail`."""
-    kind = stage.name.partition(" ")[0]
+def timed_group(bench: Bench, group: LayerGroup, spent: dict[str, float]) -> LayerGroup:
+    """A group that adds its time to that of its kind: `first`, `block` or `tail`."""
+    kind = group.name.partition(" ")[0]
 
     def timed(work: Callable[..., T]) -> Callable[..., T]:
         def run(*tensors: object) -> T:
@@ -206,11 +206,11 @@ def timed_stage(bench: Bench, stage: Stage, spent: dict[str, float]) -> Stage:
 
         return run
 
-    fill = None if stage.fill is None else timed(stage.fill)
-    return replace(stage, run=timed(stage.run), fill=fill)
+    fill = None if group.fill is None else timed(group.fill)
+    return replace(group, run=timed(group.run), fill=fill)
 
 
-def print_ceiling(bench: Bench) -> Ceiling:
+def print_ceiling(bench: Bench) -> PeakRates:
     """What the device does at the very most."""
     found = ceiling(bench.device)
     products = ", ".join(f"{name} {rate / 1e12:.2f}" for name, rate in found.products.items())
@@ -230,7 +230,7 @@ def main() -> None:
     """Run every check, then the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--small", action="store_true", help="small pictures and one round")
+    parser.add_argument("--small", action="store_true", help="small images and one round")
     parser.add_argument("--minutes", type=float, default=7.5, help="no row begins after these")
     arguments = parser.parse_args()
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
@@ -243,7 +243,7 @@ def main() -> None:
     limit = print_ceiling(bench)
     checks = [
         check_layers,
-        check_pictures,
+        check_images,
         check_fp32_tiles,
         check_half,
         check_out_of_memory,
@@ -253,14 +253,14 @@ def main() -> None:
     ]
     failed = [check.__name__ for check in checks if not check(bench)]
     print_layers(bench, limit)
-    print_pictures(bench, limit)
+    print_images(bench, limit)
     print_frames(bench)
     print()
     if bench.small:
         print_speed(bench, [(96, 72)], [0, 48])
     else:
         print_speed(bench, [(1920, 1080)], [0, 512, 256])
-    print_stages(bench)
+    print_groups(bench)
     print_devices(bench)
     print_encoders(bench)
     if not bench.small:

@@ -108,5 +108,5 @@ def random_model(spec: RRDBSpec | SRVGGSpec) -> Model:
 
 
 def photograph(width: int, height: int) -> np.ndarray:
-    """A picture of the example's content and any size."""
+    """An image of the example's content and any size."""
     return cv2.resize(cv2.imread(str(EXAMPLE))[:, :, ::-1], (width, height))

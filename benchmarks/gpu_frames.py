@@ -1,4 +1,4 @@
-"""The part of `benchmarks.gpu` that is about films: frames from planes to larger planes.
+"""The part of `benchmarks.gpu` that is about videos: frames from planes to larger planes.
 
 Frames are made here, so that neither a decoder nor an encoder is measured, but what lies between.
 """
@@ -23,23 +23,23 @@ from upscale.engine.loading import Model
 from upscale.engine.transfer import Transfer
 from upscale.engine.upscaler import Upscaler
 from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_planes, to_rgb
-from upscale.jobs import frames as module
-from upscale.jobs.frames import FrameEnlarger
+from upscale.jobs import video_frames as module
 from upscale.jobs.pipeline import WriteBehind, read_ahead
+from upscale.jobs.video_frames import FrameUpscaler
 from upscale.models import RRDBSpec, SRVGGSpec
-from upscale.video.encoding import Encoder, plane_format
-from upscale.video.film import Colour, Film, VideoFrame
+from upscale.video.encoders import Encoder, plane_format
+from upscale.video.info import Colour, VideoFrame, VideoInfo
 
 COLOUR = Colour("bt709", full_range=False, primaries=1, transfer=1, space=1)
 LAYOUT = Layout(8, 1, 1, "yuv", "bt709", full_range=False)
 FORMAT = "yuv420p"
 AHEAD = BEHIND = 3
-"""As many frames as films have on the way (`upscale.jobs.segments`)."""
+"""As many frames as videos have on the way (`upscale.jobs.video_segments`)."""
 
 
-def film_of(width: int, height: int) -> Film:
-    """A film of 8 bits that is nowhere."""
-    return Film(
+def video_of(width: int, height: int) -> VideoInfo:
+    """A video of 8 bits that is nowhere."""
+    return VideoInfo(
         path=Path("none"), stream=0, width=width, height=height, planes=plane_format(FORMAT),
         source_format=FORMAT, colour=COLOUR, time_base=Fraction(1, 25), plan=(), rate=Fraction(25),
         duration=None, sample_aspect=None, display_matrix=None, rotation=0, interlaced=False,
@@ -59,40 +59,40 @@ def encoder_of(width: int, height: int, codec: str = "x264", name: str = "libx26
 
 def made_frames(width: int, height: int, count: int = 4) -> list[VideoFrame]:
     """Frames of a photograph that moves."""
-    picture = photograph(width, height)
-    shifted = (np.roll(picture, 16 * number, axis=1) for number in range(count))
+    image = photograph(width, height)
+    shifted = (np.roll(image, 16 * number, axis=1) for number in range(count))
     rgb = (torch.from_numpy(one.astype(np.float32) / 255).permute(2, 0, 1)[None] for one in shifted)
     return [VideoFrame(number, tuple(from_rgb(one, LAYOUT))) for number, one in enumerate(rgb)]
 
 
-def enlarger_of(upscaler: Upscaler, frame: VideoFrame, scale: int) -> FrameEnlarger:
-    """What enlarges such frames."""
+def upscaler_of(upscaler: Upscaler, frame: VideoFrame, scale: int) -> FrameUpscaler:
+    """What upscales such frames."""
     height, width = frame.planes[0].shape
-    return FrameEnlarger(
-        film_of(width, height), encoder_of(width * scale, height * scale), upscaler
+    return FrameUpscaler(
+        video_of(width, height), encoder_of(width * scale, height * scale), upscaler
     )
 
 
 def on_the_host() -> object:
-    """Within it, colours are converted on the host, and frames travel as fp32 pictures."""
+    """Within it, colours are converted on the host, and frames travel as fp32 images."""
     return patch.object(module, "_place_of_colours", lambda _: torch.device("cpu"))
 
 
 def path_seconds(
-    enlarger: FrameEnlarger, frames: list[VideoFrame], count: int, taken: list | None = None
+    upscaler: FrameUpscaler, frames: list[VideoFrame], count: int, taken: list | None = None
 ) -> float:
     """Seconds a frame of the whole path, with threads that load and fetch, after a warm-up."""
 
-    def take(frame: module.EnlargedFrame) -> None:
+    def take(frame: module.UpscaledFrame) -> None:
         made = frame.frame()
         if taken is not None:
             taken.append(made)
 
     def run(number: int) -> None:
-        loaded = map(enlarger.load, islice(cycle(frames), number))
+        loaded = map(upscaler.load, islice(cycle(frames), number))
         with read_ahead(loaded, AHEAD) as ahead, WriteBehind(take, BEHIND) as writer:
             for frame in ahead:
-                writer.put(enlarger.enlarge(frame))
+                writer.put(upscaler.upsample(frame))
 
     run(2)
     if taken is not None:
@@ -110,9 +110,9 @@ def check_places(bench: Bench) -> bool:
     frames, good = made_frames(*((64, 48) if bench.small else (400, 300))), True
     for precision in ("fp32", "fp16") if bench.is_cuda else ("fp32",):
         upscaler, made = bench.upscaler(precision, "auto"), [[], []]
-        path_seconds(enlarger_of(upscaler, frames[0], 4), frames, 4, made[0])
+        path_seconds(upscaler_of(upscaler, frames[0], 4), frames, 4, made[0])
         with on_the_host():
-            path_seconds(enlarger_of(upscaler, frames[0], 4), frames, 4, made[1])
+            path_seconds(upscaler_of(upscaler, frames[0], 4), frames, 4, made[1])
         levels = np.concatenate([
             np.abs(one.astype(int) - other).ravel()
             for here, there in zip(*made, strict=True)
@@ -132,22 +132,22 @@ def check_frames_out_of_memory(bench: Bench) -> bool:
         print("frames out of memory: not run (needs CUDA)")
         return True
     frames, upscaler = made_frames(1920, 1080, 1), bench.upscaler("fp16", 128)
-    enlarger = enlarger_of(upscaler, frames[0], 4)
-    [free] = [enlarger.enlarge(enlarger.load(frames[0])).frame()]
+    upscaler = upscaler_of(upscaler, frames[0], 4)
+    [free] = [upscaler.upsample(upscaler.load(frames[0])).frame()]
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 900 * MEBIBYTE / total))
     try:
-        enlarger = enlarger_of(upscaler, frames[0], 4)
-        capped = enlarger.enlarge(enlarger.load(frames[0])).frame()
+        upscaler = upscaler_of(upscaler, frames[0], 4)
+        capped = upscaler.upsample(upscaler.load(frames[0])).frame()
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     levels = max(
         np.abs(one.astype(int) - other).max()
         for one, other in zip(free.planes, capped.planes, strict=True)
     )
-    print(f"frames out of memory: colours on {enlarger._place}, at most {levels} codes apart")
-    return enlarger._place.type == "cpu" and levels <= 1
+    print(f"frames out of memory: colours on {upscaler._place}, at most {levels} codes apart")
+    return upscaler._place.type == "cpu" and levels <= 1
 
 
 # Tables
@@ -163,7 +163,7 @@ def networks(bench: Bench) -> Iterator[tuple[str, Model, int]]:
 
 
 def print_frames(bench: Bench) -> None:
-    """Frames a second of the path, beside the network alone and colours on the host; its stages."""
+    """Frames a second of the path, beside the network alone and colours on the host; its groups."""
     width, height = (64, 48) if bench.small else (1920, 1080)
     frames = made_frames(width, height)
     print(f"\nframes of {width}x{height}, 8 bits, 4:2:0; without decoder and encoder")
@@ -177,10 +177,10 @@ def print_frames(bench: Bench) -> None:
         alone, path, host = in_turn(bench, upscaler, frames, scale)
         busy = statistics.median(one / other for one, other in zip(alone, path, strict=True))
         rates = [f"{1 / statistics.median(found):.2f} fps" for found in (alone, path, host)]
-        stages = stage_seconds(bench, upscaler, frames[0], scale)
+        groups = group_seconds(bench, upscaler, frames[0], scale)
         print(
             f"| {name} | {rates[0]} | {rates[1]} | {busy:.1%} | {rates[2]} "
-            f"| {' | '.join(f'{seconds * 1e3:.2f} ms' for seconds in stages)} |",
+            f"| {' | '.join(f'{seconds * 1e3:.2f} ms' for seconds in groups)} |",
             flush=True,
         )
 
@@ -197,16 +197,16 @@ def in_turn(
     count = 3 if bench.small else min(max(count, 3), 60)
     for _ in range(bench.rounds):
         found[0].append(network_seconds(bench, upscaler, frames[0], scale, count))
-        found[1].append(path_seconds(enlarger_of(upscaler, frames[0], scale), frames, count))
+        found[1].append(path_seconds(upscaler_of(upscaler, frames[0], scale), frames, count))
         with on_the_host():
-            found[2].append(path_seconds(enlarger_of(upscaler, frames[0], scale), frames, count))
+            found[2].append(path_seconds(upscaler_of(upscaler, frames[0], scale), frames, count))
     return found
 
 
 def network_seconds(
     bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: int, count: int
 ) -> float:
-    """Seconds a frame of the network on a picture that lies on the device."""
+    """Seconds a frame of the network on an image that lies on the device."""
     height, width = frame.planes[0].shape
     rgb = to_rgb(frame.planes, LAYOUT, bench.device).clamp(0, 1)
 
@@ -221,7 +221,7 @@ def network_seconds(
     return (time.perf_counter() - began) / count
 
 
-def stage_seconds(bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: int) -> list[float]:
+def group_seconds(bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: int) -> list[float]:
     """Seconds of upload, colours in, network, colours out and download, waited for one by one."""
     height, width = frame.planes[0].shape
     size, transfer = (width * scale, height * scale), Transfer(upscaler.device)
@@ -258,7 +258,7 @@ def print_devices(bench: Bench) -> None:
         return
     frames = made_frames(1920, 1080)
     upscalers = [Upscaler(bench.model, device=f"cuda:{number}") for number in range(count)]
-    enlargers = [enlarger_of(each, frames[0], 4) for each in upscalers]
+    enlargers = [upscaler_of(each, frames[0], 4) for each in upscalers]
     one = path_seconds(enlargers[0], frames, 8)
     threads = [Thread(target=path_seconds, args=(each, frames, 8)) for each in enlargers]
     began = time.perf_counter()
@@ -275,7 +275,7 @@ def print_encoders(bench: Bench) -> None:
     if "av" in MISSING:
         print("encoders: not run (PyAV is not installed)")
         return
-    from upscale.video.writer import SegmentWriter
+    from upscale.video.segment_writer import SegmentWriter
 
     width, height = (256, 192) if bench.small else (3840, 2160)
     frames = made_frames(width, height, 8)
@@ -286,7 +286,7 @@ def print_encoders(bench: Bench) -> None:
         with TemporaryDirectory() as folder:
             try:
                 began = time.perf_counter()
-                with SegmentWriter(Path(folder, "film"), encoder) as writer:
+                with SegmentWriter(Path(folder, "video"), encoder) as writer:
                     for number, frame in enumerate(islice(cycle(frames), 64)):
                         writer.write(VideoFrame(number, frame.planes))
                 rate = 64 / (time.perf_counter() - began)

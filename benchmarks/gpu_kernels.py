@@ -14,10 +14,10 @@ from torch import Tensor
 from benchmarks.gpu_bench import Bench, photograph, random_model
 from upscale.engine.device import precision_name
 from upscale.engine.loading import Model
-from upscale.jobs.bench import Ceiling, operations
+from upscale.jobs.benchmark import PeakRates, operations
 from upscale.kernels import KernelMissingError, triton_conv
-from upscale.kernels.trial import agree, kernel_seconds
-from upscale.kernels.triton_conv import Conductor, Cut, triton_layer
+from upscale.kernels.autotune import agree, kernel_seconds
+from upscale.kernels.triton_conv import Autotuner, TileConfig, triton_layer
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.models.layers import Layer, LayerRun, torch_layer
 
@@ -33,7 +33,7 @@ class Kind:
     channels: tuple[int, ...]
     outputs: int
     padding: int = 1
-    enlarge: int = 1
+    upsample: int = 1
     slope: float | str = 1.0
     scale: float = 1.0
     residuals: int = 0
@@ -49,14 +49,14 @@ class Kind:
         convolution = convolution.to(device, dtype, memory_format=torch.channels_last)
         slopes = torch.rand(self.outputs, generator=generator).to(device, dtype)
         slope = slopes if isinstance(self.slope, str) else self.slope
-        return Layer(convolution, self.padding, self.enlarge, slope, self.scale)
+        return Layer(convolution, self.padding, self.upsample, slope, self.scale)
 
     def tensors(
         self, rows: int, columns: int, device: str, dtype: torch.dtype
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Random maps and residuals."""
         edge = 2 * self.padding - 2
-        height, width = rows * self.enlarge + edge, columns * self.enlarge + edge
+        height, width = rows * self.upsample + edge, columns * self.upsample + edge
         maps = [made(each, rows, columns, device, dtype) for each in self.channels]
         return maps, [made(self.outputs, height, width, device, dtype)] * self.residuals
 
@@ -71,7 +71,7 @@ KINDS = (
     Kind("dense 5", (64, 128), 64, scale=0.2, residuals=1),
     Kind("dense 5, last", (64, 128), 64, scale=0.2, residuals=2),
     Kind("body", (64,), 64, residuals=1),
-    Kind("doubling", (64,), 64, enlarge=2, slope=0.2),
+    Kind("doubling", (64,), 64, upsample=2, slope=0.2),
     Kind("high resolution", (64,), 64, slope=0.2),
     Kind("last", (64,), 3),
     Kind("compact", (64,), 64, slope="each"),
@@ -86,14 +86,14 @@ def made(channels: int, rows: int, columns: int, device: str, dtype: torch.dtype
     return values.to(dtype).permute(0, 3, 1, 2)
 
 
-def conductor_of(bench: Bench) -> Conductor | None:
+def conductor_of(bench: Bench) -> Autotuner | None:
     """What cuts layers on the bench's device; None, and the reason is said, where nothing does."""
     if not bench.is_cuda:
         print("the Triton kernel: not run (needs CUDA)")
         return None
     try:
         triton_conv.layer_maker(torch.device("cuda", 0), torch.float16)
-        return triton_conv.conductor(torch.device("cuda", 0))
+        return triton_conv.autotuner(torch.device("cuda", 0))
     except KernelMissingError as error:
         print(f"the Triton kernel: not run ({error})")
         return None
@@ -101,14 +101,14 @@ def conductor_of(bench: Bench) -> Conductor | None:
 
 def check_layers(bench: Bench) -> bool:
     """Each kind of layer, cut in each way, gives what torch gives in fp32 up to rounding."""
-    conductor = conductor_of(bench)
-    if conductor is None:
+    autotuner = conductor_of(bench)
+    if autotuner is None:
         return True
     good, count = True, 0
-    for dtype, cuts in ((torch.float16, conductor.cuts), (torch.bfloat16, conductor.cuts[:1])):
+    for dtype, cuts in ((torch.float16, autotuner.cuts), (torch.bfloat16, autotuner.cuts[:1])):
         for kind in KINDS:
-            run = triton_layer(conductor, kind.layer(bench.device, dtype))
-            for cut in (cut for cut in conductor.fitting(run) if cut in cuts):
+            run = triton_layer(autotuner, kind.layer(bench.device, dtype))
+            for cut in (cut for cut in autotuner.fitting(run) if cut in cuts):
                 fault = fault_of(bench, kind, cut, run, dtype)
                 count += 1
                 if fault is not None:
@@ -119,7 +119,9 @@ def check_layers(bench: Bench) -> bool:
 
 
 @torch.inference_mode()
-def fault_of(bench: Bench, kind: Kind, cut: Cut, run: LayerRun, dtype: torch.dtype) -> str | None:
+def fault_of(
+    bench: Bench, kind: Kind, cut: TileConfig, run: LayerRun, dtype: torch.dtype
+) -> str | None:
     """What is wrong with a kind of layer, cut in one way; None if nothing is."""
     maps, residuals = kind.tensors(*ODD, bench.device, dtype)
     wanted = in_single(kind.layer(bench.device, dtype))(
@@ -145,9 +147,9 @@ def in_single(layer: Layer) -> LayerRun:
     return torch_layer(replace(layer, convolution=convolution, slope=slope))
 
 
-def check_pictures(bench: Bench) -> bool:
-    """Pictures with kernels are as near to fp32 as torch's are."""
-    picture, good = photograph(64, 48) if bench.small else photograph(500, 333), True
+def check_images(bench: Bench) -> bool:
+    """Images with kernels are as near to fp32 as torch's are."""
+    image, good = photograph(64, 48) if bench.small else photograph(500, 333), True
     for name, model in networks(bench):
         began = time.perf_counter()
         upscaler = bench.upscaler("auto", "auto", model=model)
@@ -155,10 +157,10 @@ def check_pictures(bench: Bench) -> bool:
         bench.wait()
         seconds = time.perf_counter() - began
         plain = bench.upscaler("auto", "auto", model=model, kernels=False)
-        exact = bench.upscaler("fp32", "auto", model=model, kernels=False).upscale(picture)
-        mine, other = (np.abs(each.upscale(picture).astype(int) - exact)
+        exact = bench.upscaler("fp32", "auto", model=model, kernels=False).upscale(image)
+        mine, other = (np.abs(each.upscale(image).astype(int) - exact)
                        for each in (upscaler, plain))  # fmt: skip
-        reason = upscaler._stage_list(upscaler._dtype).reason
+        reason = upscaler._group_list(upscaler._dtype).reason
         print(
             f"convolutions of {name}: {used}{f' ({reason})' if reason else ''}, found in "
             f"{seconds:.1f} s; within a level of fp32 on {(mine <= 1).mean():.4%} of values, "
@@ -168,13 +170,13 @@ def check_pictures(bench: Bench) -> bool:
     return good
 
 
-def print_layers(bench: Bench, limit: Ceiling) -> None:
+def print_layers(bench: Bench, limit: PeakRates) -> None:
     """Milliseconds of each kind of layer: torch, and the kernel cut in each way."""
-    conductor = conductor_of(bench)
-    cuts = () if conductor is None else conductor.cuts
-    dtype = torch.float16 if conductor is not None or bench.is_cuda else torch.float32
+    autotuner = conductor_of(bench)
+    cuts = () if autotuner is None else autotuner.cuts
+    dtype = torch.float16 if autotuner is not None or bench.is_cuda else torch.float32
     side = 16 if bench.small else 512
-    names = [f"{cut.pixels}x{cut.channels}, {cut.stages} deep" for cut in cuts]
+    names = [f"{cut.pixels}x{cut.channels}, {cut.groups} deep" for cut in cuts]
     print(f"\nlayers on {side}x{side}, {precision_name(dtype)}: ms each; share of the ceiling")
     print(
         f"| layer | torch | {''.join(f'{name} | ' for name in names)}torch, share | best, share |"
@@ -183,8 +185,8 @@ def print_layers(bench: Bench, limit: Ceiling) -> None:
     for kind in KINDS:
         if not bench.has_time(kind.name):
             continue
-        found = list(layer_seconds(bench, kind, conductor, cuts, dtype, side))
-        work = 18 * sum(kind.channels) * kind.outputs * (side * kind.enlarge) ** 2
+        found = list(layer_seconds(bench, kind, autotuner, cuts, dtype, side))
+        work = 18 * sum(kind.channels) * kind.outputs * (side * kind.upsample) ** 2
         shares = [work / each / limit.products[precision_name(dtype)]
                   for each in (found[0], min(found))]  # fmt: skip
         row = [f"{each * 1e3:.3f}" for each in found] + [f"{share:.1%}" for share in shares]
@@ -195,8 +197,8 @@ def print_layers(bench: Bench, limit: Ceiling) -> None:
 def layer_seconds(
     bench: Bench,
     kind: Kind,
-    conductor: Conductor | None,
-    cuts: Sequence[Cut],
+    autotuner: Autotuner | None,
+    cuts: Sequence[TileConfig],
     dtype: torch.dtype,
     side: int,
 ) -> Iterator[float]:
@@ -208,9 +210,9 @@ def layer_seconds(
     seconds = kernel_seconds if bench.is_cuda else bench.seconds
     yield seconds(lambda: plain(maps, residuals, target))
     for cut in cuts:
-        run = triton_layer(conductor, layer)
+        run = triton_layer(autotuner, layer)
         try:
-            fits = cut in conductor.fitting(run)
+            fits = cut in autotuner.fitting(run)
             work = partial(run.launch, cut, maps, residuals, target)
             yield seconds(work) if fits else float("inf")
         except Exception:  # what a compiler or a small card says
@@ -224,14 +226,14 @@ def networks(bench: Bench) -> Iterator[tuple[str, Model]]:
     yield "x4, compact, random weights", random_model(SRVGGSpec())
 
 
-def print_pictures(bench: Bench, limit: Ceiling) -> None:
-    """Seconds of a picture with kernels and without, by tile."""
+def print_images(bench: Bench, limit: PeakRates) -> None:
+    """Seconds of an image with kernels and without, by tile."""
     width, height = (64, 48) if bench.small else (1920, 1080)
     precision = "fp16" if bench.is_cuda else "fp32"
     print(f"\npictures of {width}x{height}, {precision}, from array to array")
     print("| network | tile | convolutions | s | torch's s | ratio | share of the ceiling |")
     print("|---|---|---|---|---|---|---|")
-    picture = photograph(width, height)
+    image = photograph(width, height)
     for name, model in networks(bench):
         work = operations(model) * width * height
         for tile in ("auto", 512, 256, 0):
@@ -240,7 +242,7 @@ def print_pictures(bench: Bench, limit: Ceiling) -> None:
             fast, plain = (
                 bench.upscaler(precision, tile, model=model, kernels=each) for each in (True, False)
             )
-            mine, other = (bench.seconds(lambda one=one: one.upscale(picture))
+            mine, other = (bench.seconds(lambda one=one: one.upscale(image))
                            for one in (fast, plain))  # fmt: skip
             print(
                 f"| {name} | {tile} | {fast.kernels_name} | {mine:.3f} | {other:.3f} "

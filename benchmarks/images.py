@@ -1,14 +1,14 @@
-"""Us and the peers on the same pictures and cores, in turn.
+"""Us and the peers on the same images and cores, in turn.
 
     python -m benchmarks.images                                  # the bundled example
     python -m benchmarks.images photo.png other.png --tile 64 128 --rounds 5
     python -m benchmarks.images --only ours torch openvino
 
-Each run is a process of its own, which computes the picture once to warm up; the contenders
+Each run is a process of its own, which computes the image once to warm up; the contenders
 alternate, so that a machine that slows down slows all of them. The machine's own ceiling is
 measured first. Operations are counted as direct convolution does them, so that an algorithm that
 does fewer can exceed the ceiling. The error is the largest difference, in levels of 255, to the
-whole picture in torch.
+whole image in torch.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from benchmarks.peers import (
 )
 from upscale import Upscaler
 from upscale.engine.loading import load_model
-from upscale.jobs import bench
-from upscale.jobs.bench import Ceiling, ceiling
+from upscale.jobs import benchmark
+from upscale.jobs.benchmark import PeakRates, ceiling
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "torch"
@@ -59,7 +59,7 @@ MODEL = "realesrgan-x4plus"
 
 
 def contender(name: str, tile: int, height: int, width: int) -> Callable[[np.ndarray], np.ndarray]:
-    """The way from a (height, width, 3) uint8 picture to a four times larger one."""
+    """The way from a (height, width, 3) uint8 image to a four times larger one."""
     if name.startswith("ours"):
         precision = "bf16" if name == "ours-bf16" else "fp32"
         kernels = name != "ours-plain"
@@ -69,16 +69,16 @@ def contender(name: str, tile: int, height: int, width: int) -> Callable[[np.nda
     network = peer(name, tile, height, width)
     layout = torch.channels_last if name in {REFERENCE, "spandrel"} else torch.contiguous_format
 
-    def run(picture: np.ndarray) -> np.ndarray:
+    def run(image: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            tensor = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+            tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
             return to_levels(network(tensor.contiguous(memory_format=layout))).numpy()
 
     return run
 
 
 def peer(name: str, tile: int, height: int, width: int) -> Network:
-    """Somebody else's network, or ours without the tile engine, for pictures of one size."""
+    """Somebody else's network, or ours without the tile engine, for images of one size."""
     if name == "ncnn":
         return ncnn_network()
     plain = load_model(MODEL).network
@@ -88,14 +88,14 @@ def peer(name: str, tile: int, height: int, width: int) -> Network:
         return onnxruntime_network(plain, height, width)
     if name == "official":
         official = official_network(plain.state_dict(), blocks=23)
-        return lambda picture: padded_tiles(official, picture, tile)
+        return lambda image: padded_tiles(official, image, tile)
     eager = plain if name == REFERENCE else spandrel_network(plain.state_dict())
     return eager.to(memory_format=torch.channels_last)
 
 
-def work(name: str, picture: Path, tile: int, result: Path) -> None:
+def work(name: str, image: Path, tile: int, result: Path) -> None:
     """One measured run in this process."""
-    pixels = cv2.imread(str(picture))[:, :, ::-1].copy()
+    pixels = cv2.imread(str(image))[:, :, ::-1].copy()
     try:
         upscale = contender(name, tile, *pixels.shape[:2])
     except PeerMissingError as error:
@@ -112,14 +112,14 @@ def work(name: str, picture: Path, tile: int, result: Path) -> None:
 
 
 def measure(
-    picture: Path, names: Sequence[str], tile: int, rounds: int, folder: Path
+    image: Path, names: Sequence[str], tile: int, rounds: int, folder: Path
 ) -> dict[str, list[dict]]:
     """Every contender's runs, in turn."""
     runs: dict[str, list[dict]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
             side = name.partition(" ")[2] or tile
-            command = [sys.executable, "-m", "benchmarks.images", str(picture)]
+            command = [sys.executable, "-m", "benchmarks.images", str(image)]
             command += ["--worker", name, "--tile", str(side), "--result", str(folder / name)]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
             runs[name].append(json.loads(output.splitlines()[-1]))
@@ -135,15 +135,15 @@ def each_tile(names: Sequence[str], tiles: Sequence[int]) -> list[str]:
     ]
 
 
-def report(picture: Path, runs: dict[str, list[dict]], folder: Path, top: Ceiling) -> None:
-    """Print one picture's table."""
+def report(image: Path, runs: dict[str, list[dict]], folder: Path, top: PeakRates) -> None:
+    """Print one image's table."""
     whole = np.load(folder / f"{REFERENCE}.npy").astype(int)
     ran = {name: found for name, found in runs.items() if "missing" not in found[0]}
     medians = {name: statistics.median(run["seconds"] for run in ran[name]) for name in ran}
     fastest = min(medians[name] for name in PEERS if name in medians)
     model = load_model(MODEL)
-    operations = bench.operations(model) / model.scale**2 * 1e6
-    print(f"\n{picture.name}, {operations / 1e9:.0f} GFLOP an output megapixel")
+    operations = benchmark.operations(model) / model.scale**2 * 1e6
+    print(f"\n{image.name}, {operations / 1e9:.0f} GFLOP an output megapixel")
     print("| contender | s / output Mpx | min-max | GFLOP/s | of the ceiling | peak MiB | error "
           "| fastest peer / it |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|")
@@ -163,7 +163,7 @@ def report(picture: Path, runs: dict[str, list[dict]], folder: Path, top: Ceilin
 
 
 def main() -> None:
-    """Measure every picture given."""
+    """Measure every image given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="*", type=Path, default=[ROOT / "examples/kitten.jpg"])
     parser.add_argument("--tile", type=int, nargs="+", default=[128], help="the first for peers")
@@ -174,7 +174,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tile = arguments.tile[0]
     if arguments.worker:
-        work(arguments.worker, arguments.pictures[0], tile, arguments.result)
+        work(arguments.worker, arguments.images[0], tile, arguments.result)
         return
     if REFERENCE not in arguments.only:
         parser.error(f"--only needs {REFERENCE}, which the errors are measured from")
@@ -185,11 +185,11 @@ def main() -> None:
         f"fp32 but where named, tile {tile} for peers, {arguments.rounds} rounds; ceiling: "
         f"{top.products['fp32'] / 1e9:.0f} GFLOP/s, {top.copied / 1e9:.0f} GB/s"
     )
-    for picture in arguments.pictures:
+    for image in arguments.images:
         with tempfile.TemporaryDirectory() as folder:
             names = each_tile(arguments.only, arguments.tile)
-            runs = measure(picture.resolve(), names, tile, arguments.rounds, Path(folder))
-            report(picture, runs, Path(folder), top)
+            runs = measure(image.resolve(), names, tile, arguments.rounds, Path(folder))
+            report(image, runs, Path(folder), top)
 
 
 if __name__ == "__main__":

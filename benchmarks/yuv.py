@@ -5,9 +5,9 @@
 The first table is the time of a 1920x1080 frame of 4:2:0 to fp32 RGB and back; contenders take
 turns. swscale runs through PyAV with full-size chroma and exact rounding.
 
-With `--data`, a second table says how near chroma of photographs, reduced to 4:2:0 and enlarged
+With `--data`, a second table says how near chroma of photographs, reduced to 4:2:0 and upscaled
 again, is to what it was, for several filters and places; and a third what becomes of frames of real
-clips, reduced to a quarter and enlarged by a network, with and without what lies beyond [0, 1].
+clips, reduced to a quarter and upscaled by a network, with and without what lies beyond [0, 1].
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def taps_of(kernel: Callable[[float], float]) -> Callable[[float, int], dict[int
 
 
 def chroma_decibels(rgb: torch.Tensor, down: str, up: str, written: int, read: int) -> float:
-    """PSNR of chroma that was reduced and enlarged, for places that were written and are read."""
+    """PSNR of chroma that was reduced and upscaled, for places that were written and are read."""
     form = [Layout(16, 1, 1, "yuv", "bt709", True, place) for place in (written, read)]
     with patch.object(yuv, "_taps", taps_of(KERNELS[down])):
         planes = from_rgb(rgb, form[0])
@@ -163,10 +163,10 @@ def print_filters(folder: Path) -> None:
     """The table of filters and places."""
     photos = []
     for path in sorted(folder.glob("*.webp")):
-        picture = Image.open(path).convert("RGB")
-        small = picture.resize((picture.width // 4, picture.height // 4), Image.Resampling.BOX)
+        image = Image.open(path).convert("RGB")
+        small = image.resize((image.width // 4, image.height // 4), Image.Resampling.BOX)
         photos.append(torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 255)
-    print("\n| reduced | enlarged | left, dB | centre, dB | left read as centre, dB |")
+    print("\n| reduced | upscaled | left, dB | centre, dB | left read as centre, dB |")
     print("|---|---|---|---|---|")
     for down in KERNELS:
         for up in KERNELS:
@@ -182,8 +182,8 @@ def print_filters(folder: Path) -> None:
 
 def early_frame(path: Path) -> list[np.ndarray]:
     """The planes of a frame of a clip of 8 bits, 4:2:0, at most 512 pixels a side."""
-    with av.open(str(path)) as film:
-        *_, frame = itertools.islice(film.decode(video=0), 11)
+    with av.open(str(path)) as video:
+        *_, frame = itertools.islice(video.decode(video=0), 11)
     planes = []
     for plane, side in zip(frame.planes, (512, 256, 256), strict=True):
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width]
@@ -201,7 +201,7 @@ def shrunk(plane: np.ndarray) -> np.ndarray:
 
 
 def print_beyond(folder: Path) -> None:
-    """The table of frames enlarged with and without what lies beyond [0, 1]."""
+    """The table of frames upscaled with and without what lies beyond [0, 1]."""
     network = Upscaler("realesr-animevideov3", device="cpu")
     print("\n| clip | values beyond, % | luma dB | restored | as displayed dB | restored |")
     print("|---|---|---|---|---|---|")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.video.clips import Clip, even, make
 from upscale.checkpoints import catalog
-from upscale.pictures.formats import TRAITS, Traits
+from upscale.images.codecs.formats import TRAITS, Traits
 from upscale.video.probe import probe
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def block(name: str) -> str:
 
 @pytest.fixture
 def desk(tmp_path):
-    """A folder with what the examples name, pictures small enough to be quick."""
+    """A folder with what the examples name, images small enough to be quick."""
     import torch
 
     from upscale.checkpoints import locate, read_state_dict
@@ -79,9 +79,9 @@ def test_every_shell_example_runs(desk):
     assert not (desk / "other").exists()
 
 
-def test_every_film_example_runs(desk):
+def test_every_video_example_runs(desk):
     make(Clip(even(12), sound=True), desk / "clip.mp4")
-    for line in block("films").splitlines():
+    for line in block("videos").splitlines():
         done = run(line, desk)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert [len(probe(desk / name).plan) for name in ("large.mp4", "trial.mkv")] == [12, 5]
@@ -105,7 +105,7 @@ def test_every_training_example_runs(desk):
     whole = cv2.imread(str(ROOT / "examples" / "kitten.jpg"))
     for number in range(3):
         cv2.imwrite(str(desk / "photos" / f"{number}.png"), whole[number : number + 100, :100])
-    for line in block("training").splitlines():
+    for line in block("upscale_training").splitlines():
         done = run(line, desk)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert len((desk / "usable.txt").read_text().splitlines()) == 3
@@ -152,7 +152,7 @@ def format_row(traits: Traits) -> str:
 
 
 def test_the_table_of_formats_is_what_the_code_does():
-    """The other half of the proof is tests/pictures/test_traits.py."""
+    """The other half of the proof is tests/images/test_traits.py."""
     table = README.partition("<!-- table: formats -->\n")[2].partition("<!-- end -->")[0]
     rows = [re.sub(r" +", " ", row) for row in table.splitlines()[2:]]
     assert rows == [re.sub(r" +", " ", format_row(traits)) for traits in TRAITS.values()]

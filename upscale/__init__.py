@@ -1,4 +1,4 @@
-"""Upscale pictures with Real-ESRGAN networks.
+"""Upscale images with Real-ESRGAN networks.
 
     from upscale import Upscaler
 

@@ -30,12 +30,12 @@ class UsageError(UpscaleError):
     exit_code = ExitCode.USAGE
 
 
-class PictureError(UpscaleError):
-    """An input picture cannot be read."""
+class ImageError(UpscaleError):
+    """An input image cannot be read."""
 
 
 class VideoError(UpscaleError):
-    """An input film cannot be read."""
+    """An input video cannot be read."""
 
 
 class OutputError(UpscaleError):
@@ -63,4 +63,4 @@ class MemoryExhaustedError(UpscaleError):
 
 
 class TrainingError(UpscaleError):
-    """A recipe, data set or training run cannot be used."""
+    """A recipe, data set or upscale_training run cannot be used."""

@@ -73,7 +73,7 @@ class SizeOptions:
         return self.is_ratio and self.scale is None
 
     def resolve(self, size: tuple[int, int], model_scale: float) -> tuple[int, int]:
-        """Return the (width, height) of the result for a picture of `size` = (width, height)."""
+        """Return the (width, height) of the result for an image of `size` = (width, height)."""
         width, height = size
         if self.width is not None and self.height is not None:
             return self.width, self.height
@@ -289,16 +289,16 @@ def _merge(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         taken = set(merged).union(
             *(family for family in _FAMILIES if any(merged.get(name) for name in family))
         )
-        if "format" in layer and _names_a_picture(merged.get("output")):
+        if "format" in layer and _names_a_image(merged.get("output")):
             taken.add("format")  # `-o out.jpg` outranks the format of a weaker source
         merged |= {name: value for name, value in layer.items() if name not in taken}
     return merged
 
 
-def _names_a_picture(output: str | None) -> bool:
+def _names_a_image(output: str | None) -> bool:
     if not output or output == "-" or output.endswith(("/", os.sep)):
         return False
-    from upscale.pictures import format_of
+    from upscale.images import format_of
 
     try:
         format_of(Path(output).suffix)

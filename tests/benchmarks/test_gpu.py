@@ -12,7 +12,7 @@ import pytest
 from benchmarks import gpu, gpu_frames, gpu_kernels
 from benchmarks.gpu_bench import Bench, random_model
 from upscale import Upscaler
-from upscale.jobs.bench import Ceiling
+from upscale.jobs.benchmark import PeakRates
 from upscale.kernels import triton_conv
 from upscale.models import RRDBSpec, SRVGGSpec
 
@@ -65,7 +65,7 @@ def test_tables_have_a_row_for_each_network_and_all_columns(bench, capsys, monke
     tiny = random_model(SRVGGSpec(4, features=8, convolutions=2))
     monkeypatch.setattr(gpu_frames, "networks", lambda _: iter([("a", tiny, 4), ("b", tiny, 2)]))
     gpu_frames.print_frames(bench)
-    gpu.print_stages(bench)
+    gpu.print_groups(bench)
     gpu_frames.print_devices(bench)
     gpu_frames.print_encoders(bench)
     lines = capsys.readouterr().out.splitlines()
@@ -82,18 +82,18 @@ def test_tables_have_a_row_for_each_network_and_all_columns(bench, capsys, monke
 def test_each_kind_of_layer_and_each_network_has_a_row(bench, capsys, monkeypatch):
     tiny = random_model(SRVGGSpec(4, features=8, convolutions=2))
     monkeypatch.setattr(gpu_kernels, "networks", lambda _: iter([("a", tiny)]))
-    limit = Ceiling({"fp32": 1e12}, 1e9)
-    assert gpu_kernels.check_pictures(bench)
+    limit = PeakRates({"fp32": 1e12}, 1e9)
+    assert gpu_kernels.check_images(bench)
     with monkeypatch.context() as wrong:
         upscale = Upscaler.upscale
         wrong.setattr(
             Upscaler,
             "upscale",
-            lambda self, picture: upscale(self, picture) // (2 if self._kernels else 1),
+            lambda self, image: upscale(self, image) // (2 if self._kernels else 1),
         )
-        assert not gpu_kernels.check_pictures(bench)
+        assert not gpu_kernels.check_images(bench)
     gpu_kernels.print_layers(bench, limit)
-    gpu_kernels.print_pictures(bench, limit)
+    gpu_kernels.print_images(bench, limit)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("convolutions of a: ") for line in lines)
     assert any("the Triton kernel: not run (needs CUDA)" in line for line in lines)
@@ -115,16 +115,16 @@ def test_kernels_are_checked_and_timed_where_they_run(bench, capsys, monkeypatch
         def __getitem__(self, grid):
             return lambda *arguments, **_: arguments[7].fill_(self.fault)
 
-    cuts = triton_conv.CUTS[:2]
+    cuts = triton_conv.TILE_CONFIGS[:2]
     monkeypatch.setattr(
-        gpu_kernels, "conductor_of", lambda _: triton_conv.Conductor(StandIn(0.5), cuts=cuts)
+        gpu_kernels, "conductor_of", lambda _: triton_conv.Autotuner(StandIn(0.5), cuts=cuts)
     )
     assert not gpu_kernels.check_layers(bench)
     said = capsys.readouterr().out
     assert said.count("differs by up to") == 3 * len(gpu_kernels.KINDS)  # 2 cuts, and 1 in bf16
     monkeypatch.setattr(gpu_kernels, "agree", lambda found, wanted: bool(found.isfinite().all()))
     assert gpu_kernels.check_layers(bench)
-    gpu_kernels.print_layers(bench, Ceiling({"fp16": 1e12}, 1e9))
+    gpu_kernels.print_layers(bench, PeakRates({"fp16": 1e12}, 1e9))
     row = next(line for line in capsys.readouterr().out.splitlines() if "| dense 1 |" in line)
     assert row.count("|") == 1 + 1 + 1 + 2 + 2 and "inf" not in row
 
@@ -133,7 +133,7 @@ def test_no_row_begins_when_the_time_is_over(capsys):
     model = random_model(SRVGGSpec(4, features=8, convolutions=2))
     late = Bench("cpu", model, small=True, minutes=0)
     gpu_frames.print_frames(late)
-    gpu.print_stages(late)
+    gpu.print_groups(late)
     rows = [line for line in capsys.readouterr().out.splitlines() if "minutes are over" in line]
     assert len(rows) == 5
 

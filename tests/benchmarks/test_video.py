@@ -14,7 +14,7 @@ from benchmarks.video import (
     SCALE,
     STAGES,
     lengthened,
-    official_picture,
+    official_image,
     print_shares,
     print_speed,
     work,
@@ -42,18 +42,18 @@ def test_contenders_do_all_frames_and_tables_have_all_columns(clip, capsys):
 
 def test_the_official_loop_turns_channels_and_rounds_as_the_official_program(clip):
     random = np.random.default_rng(0)
-    picture = random.integers(0, 256, (6, 8, 3), np.uint8)
+    image = random.integers(0, 256, (6, 8, 3), np.uint8)
     shown = []
 
-    def enlarge(rgb):
+    def upscale(rgb):
         shown.append(rgb)
         return torch.nn.functional.interpolate(rgb, scale_factor=SCALE)
 
-    large = official_picture(picture, enlarge)
+    large = official_image(image, upscale)
     size = (8 * SCALE, 6 * SCALE)
-    assert np.array_equal(large, cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST))
-    assert torch.equal(shown[0][0, 0], torch.from_numpy(picture[:, :, 2] / np.float32(255)))
+    assert np.array_equal(large, cv2.resize(image, size, interpolation=cv2.INTER_NEAREST))
+    assert torch.equal(shown[0][0, 0], torch.from_numpy(image[:, :, 2] / np.float32(255)))
 
 
-def test_a_film_is_lengthened_by_its_own_frames(clip, tmp_path):
+def test_a_video_is_lengthened_by_its_own_frames(clip, tmp_path):
     assert len(probe(lengthened(clip, tmp_path / "long.mp4", 20)).plan) == 20

@@ -73,11 +73,11 @@ def test_unknown_architecture_is_one_line(monkeypatch: pytest.MonkeyPatch, file:
     assert str(raised.value) == f"{file}: not a network that spandrel knows (Unsupported)"
 
 
-def test_network_that_makes_no_picture_is_refused(
+def test_network_that_makes_no_image_is_refused(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
     stand_in(monkeypatch, object())
-    with pytest.raises(CheckpointError, match="one picture from one picture"):
+    with pytest.raises(CheckpointError, match="one image from one image"):
         load_community(file)
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from upscale.checkpoints import catalog, read_state_dict
-from upscale.checkpoints.entries import bundled_source
+from upscale.checkpoints.catalog_entries import bundled_source
 from upscale.errors import CheckpointError
 from upscale.models import RRDBNet, RRDBSpec, SRVGGNetCompact, SRVGGSpec, build, detect
 
@@ -134,18 +134,18 @@ def test_real_names_and_shapes() -> None:
 
 
 @pytest.mark.parametrize("name", ["realesrgan-x4plus-anime", "realesr-animevideov3"])
-def test_real_weights_make_a_larger_copy_of_the_picture(name: str) -> None:
+def test_real_weights_make_a_larger_copy_of_the_image(name: str) -> None:
     """Had one name or axis been swapped, the result would not resemble the input."""
     state = read_state_dict(real(name))
     detected = detect(state)
     rows = torch.linspace(0, 1, 32)
-    picture = torch.stack(
+    image = torch.stack(
         [rows.expand(32, 32), rows[:, None].expand(32, 32), rows.flip(0).expand(32, 32)]
     )
     with torch.inference_mode():
-        large = build(detected.spec, detected.state)(picture[None])
+        large = build(detected.spec, detected.state)(image[None])
     small = torch.nn.functional.avg_pool2d(large, 4)[0]
-    assert (small - picture).abs().mean() < 0.06  # black: 0.5; measured: 0.03 and 0.05
+    assert (small - image).abs().mean() < 0.06  # black: 0.5; measured: 0.03 and 0.05
 
 
 def test_either_file_of_the_pair_is_taken() -> None:

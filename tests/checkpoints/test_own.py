@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from upscale import Upscaler
 from upscale.checkpoints import CatalogEntry, catalog
-from upscale.checkpoints.entries import bundled_source
+from upscale.checkpoints.catalog_entries import bundled_source
 from upscale.metrics import psnr
 
 OWN = [entry for entry in catalog().values() if entry.file is not None]
@@ -31,7 +31,7 @@ def test_a_file_is_what_the_catalogue_says(entry):
 
 
 @pytest.mark.parametrize("entry", OWN, ids=by_name)
-def test_a_bad_picture_becomes_better_than_by_bicubic(entry, data):
+def test_a_bad_image_becomes_better_than_by_bicubic(entry, data):
     good = cv2.imread(str(data / "eval/photos/dog-lossless.png"))[100:356, 100:356, ::-1]
     side = good.shape[0] // entry.scale
     small = cv2.resize(good, (side, side), interpolation=cv2.INTER_AREA)
@@ -44,7 +44,7 @@ def test_a_bad_picture_becomes_better_than_by_bicubic(entry, data):
     assert psnr(ours, good) > psnr(bicubic, good) + 1.5
 
 
-def test_upscale_x1_leaves_good_pictures_as_they_are(data):
+def test_upscale_x1_leaves_good_images_as_they_are(data):
     upscaler, found = Upscaler("upscale-x1", device="cpu", precision="fp32"), []
     for name in ("sand", "dog", "girl", "night", "house"):
         good = cv2.imread(str(data / f"eval/photos/{name}-lossless.png"))[160:416, 160:416, ::-1]

@@ -33,7 +33,7 @@ from upscale.checkpoints import (
     write_safetensors,
 )
 from upscale.checkpoints.cache import catalog_slot
-from upscale.checkpoints.entries import bundled_source
+from upscale.checkpoints.catalog_entries import bundled_source
 from upscale.errors import CheckpointError, DownloadError, UpscaleError, UsageError
 from upscale.models import SRVGGNetCompact, SRVGGSpec
 
@@ -94,7 +94,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path
     )
     (tmp_path / "catalog.toml").write_text(text)
     monkeypatch.setattr(
-        "upscale.checkpoints.entries.catalog_path", lambda: tmp_path / "catalog.toml"
+        "upscale.checkpoints.catalog_entries.catalog_path", lambda: tmp_path / "catalog.toml"
     )
     catalog.cache_clear()
     yield strong, weak
@@ -210,7 +210,9 @@ def test_missing_package_is_named() -> None:
 def test_file_beside_the_catalogue_is_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upscale.checkpoints.entries.catalog_path", lambda: tmp_path / "list.toml")
+    monkeypatch.setattr(
+        "upscale.checkpoints.catalog_entries.catalog_path", lambda: tmp_path / "list.toml"
+    )
     file = save(tmp_path / "net.pth")
     entry = CatalogEntry("net", 4, "", "", "", "", sha(file), file="net.pth")
     assert is_present(entry) == "bundled"
@@ -246,16 +248,16 @@ CHILD = """
 import sys, time
 from pathlib import Path
 import torch
-from upscale.checkpoints import catalog, formats, locate
+from upscale.checkpoints import catalog, state_dicts, locate
 written = []
-real = formats.write_safetensors
-formats.write_safetensors = lambda *given: (written.append(1), real(*given))
+real = state_dicts.write_safetensors
+state_dicts.write_safetensors = lambda *given: (written.append(1), real(*given))
 ready, go = Path(sys.argv[1]), Path(sys.argv[2])
 ready.touch()
 while not go.exists():
     time.sleep(0.005)
 path = locate(catalog()[sys.argv[3]])
-print(len(written), len(formats.read_state_dict(path)))
+print(len(written), len(state_dicts.read_state_dict(path)))
 """
 
 

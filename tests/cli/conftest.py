@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from upscale.cli import pictures as work
+from upscale.cli import image_batch as work
 from upscale.cli.app import run
 from upscale.cli.session import Session
 
@@ -129,7 +129,7 @@ def program_environment() -> dict[str, str]:
 
 @pytest.fixture
 def photo(tmp_path):
-    """Make a small real picture in the test's folder, cut from a larger one."""
+    """Make a small real image in the test's folder, cut from a larger one."""
     source = LOWRES / "OST_009.png"
     if not source.exists():
         pytest.skip(f"{source.name} is not here")
@@ -146,7 +146,7 @@ def photo(tmp_path):
 
 @pytest.fixture
 def size_of():
-    """Read a picture with another reader than ours: its (width, height), or a failure."""
+    """Read an image with another reader than ours: its (width, height), or a failure."""
 
     def size_of(path: Path) -> tuple[int, int]:
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

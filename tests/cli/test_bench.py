@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from upscale.jobs import bench as module
-from upscale.jobs.bench import ModelBench, Pace, Setting
+from upscale.jobs import benchmark as module
+from upscale.jobs.benchmark import ModelBench, Setting, Throughput
 
 NAME = "realesr-animevideov3"
 
@@ -18,14 +18,14 @@ def small(monkeypatch):
 
 
 def pace(gain, furthest=0, spread=1.1, precision="bf16", tile="auto"):
-    return Pace(Setting(precision, tile), 1.0, spread, 1e9, gain, furthest, 0.93)
+    return Throughput(Setting(precision, tile), 1.0, spread, 1e9, gain, furthest, 0.93)
 
 
 @pytest.mark.parametrize(
     ("other", "said"),
     [
         (pace(2.0, 9), "faster: --precision bf16, 2.0 times (93.0% of values within a level"),
-        (pace(1.4, 1, tile=64), "faster: --precision bf16 --tile 64, 1.4 times (the same picture"),
+        (pace(1.4, 1, tile=64), "faster: --precision bf16 --tile 64, 1.4 times (the same image"),
         (pace(1.05), "nothing here is faster"),
         (pace(3.0, spread=4.0), "too unsteady"),
     ],

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from upscale.cli import pictures as work
+from upscale.cli import image_batch as work
 from upscale.errors import CheckpointError
 
 QUICK = "realesr-animevideov3"
@@ -20,7 +20,7 @@ def labels(page) -> list[str]:
 # --- upscale compare -------------------------------------------------------------------------
 
 
-def test_two_pictures_become_a_page_whose_path_is_printed(call, photo, tmp_path):
+def test_two_images_become_a_page_whose_path_is_printed(call, photo, tmp_path):
     photo("a.png")
     photo("b.jpg", 96, 64)
     ended = call("compare", "a.png", "b.jpg")
@@ -39,7 +39,7 @@ def test_output_and_title_are_as_asked(call, photo, tmp_path):
     assert "<title>&lt;Mine&gt;</title>" in (tmp_path / "new" / "page.html").read_text()
 
 
-def test_several_files_are_versions_of_one_picture(call, photo, tmp_path):
+def test_several_files_are_versions_of_one_image(call, photo, tmp_path):
     names = ["a.png", "b.jpg", "c.webp", "d.tif"]
     for name in names:
         photo(name)
@@ -50,22 +50,22 @@ def test_several_files_are_versions_of_one_picture(call, photo, tmp_path):
     assert "<title>a.png and 3 others</title>" in text
 
 
-def test_folders_become_a_gallery_and_lonely_pictures_are_said(call, photo, tmp_path):
+def test_folders_become_a_gallery_and_lonely_images_are_said(call, photo, tmp_path):
     for name in ("in/a.png", "in/sub/b.jpg", "in/c.png", "out/a_x4.png", "out/sub/b.png"):
         photo(name)
     ended = call("compare", "in", "out")
     assert (ended.code, ended.out) == (0, "compare.html\n")
-    assert ended.err == "note: 1 picture without a partner: in/c.png\n"
+    assert ended.err == "note: 1 image without a partner: in/c.png\n"
     shown = labels(tmp_path / "compare.html")
     assert shown == ["in/a.png", "out/a_x4.png", "in/sub/b.jpg", "out/sub/b.png"]
 
 
-def test_many_lonely_pictures_are_counted(call, photo):
+def test_many_lonely_images_are_counted(call, photo):
     for name in "abcdefgh":
         photo(f"in/{name}.png")
     photo("out/a.png")
     said = call("compare", "in", "out").err
-    assert said.startswith("note: 7 pictures without a partner: in/b.png, ")
+    assert said.startswith("note: 7 images without a partner: in/b.png, ")
     assert said.endswith(", in/f.png and 2 more\n")
 
 
@@ -74,7 +74,7 @@ def test_folders_without_pairs_are_a_failure(call, photo, tmp_path):
     photo("out/b.png")
     ended = call("compare", "in", "out")
     assert (ended.code, ended.out) == (1, "")
-    assert "no picture has a partner" in ended.err
+    assert "no image has a partner" in ended.err
     assert not (tmp_path / "compare.html").exists()
 
 
@@ -94,10 +94,10 @@ def test_an_existing_page_and_the_inputs_are_never_replaced(call, photo, tmp_pat
     assert labels(page) == ["a.png", "b.html"]
 
 
-def test_pictures_that_cannot_be_read_are_named_and_the_others_shown(call, photo, tmp_path):
+def test_images_that_cannot_be_read_are_named_and_the_others_shown(call, photo, tmp_path):
     for name in ("in/a.png", "out/a.png", "in/b.png", "out/b.png"):
         photo(name)
-    (tmp_path / "out" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "out" / "a.png").write_bytes(b"no image")
     ended = call("compare", "in", "out")
     assert (ended.code, ended.out) == (3, "compare.html\n")
     assert ended.err.startswith("error: out/a.png")
@@ -181,7 +181,7 @@ def test_networks_are_tried_beside_the_input(call, photo, tmp_path, made):
     assert sorted(p.name for p in (tmp_path / "in").iterdir()) == ["a.png", "a_models.html"]
 
 
-def test_without_a_crop_all_of_the_picture_is_tried(call, photo, tmp_path):
+def test_without_a_crop_all_of_the_image_is_tried(call, photo, tmp_path):
     photo("a.png")
     assert call("a.png", "--models", QUICK, "-s", "2", "-o", "p.html").out == "p.html\n"
     sizes = re.findall(r'width="(\d+)" height="(\d+)"', (tmp_path / "p.html").read_text())
@@ -236,7 +236,7 @@ def test_an_unknown_network_is_an_error_before_anything_is_computed(call, photo,
 
 def test_what_fails_is_named_and_the_rest_is_shown(call, photo, tmp_path, monkeypatch):
     photo("a.png")
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     usual = work.make_upscaler
 
     def make(engine, view):

@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-
-from training.data.index import pictures_below, read_index
-from training.data.lmdb import read_keys
+from upscale_training.data.index import images_below, read_index
+from upscale_training.data.lmdb import read_keys
 
 
 @pytest.fixture
 def folder(photo, tmp_path) -> Path:
-    """Three pictures and one that is none."""
+    """Three images and one that is none."""
     for number in range(3):
         photo(f"in/{number}.png", 40 + number, 32)
     (tmp_path / "in" / "bad.png").write_bytes(b"nothing of the kind")
@@ -33,14 +32,14 @@ def test_scan_lists_what_is_usable_and_names_the_rest(call, folder, photo):
     photo("in/again.bmp", 41, 32)
     ended = call("dataset", "scan", folder, "-o", "index.txt", "--smallest", "32", "-j", "1")
     assert ended.code == 3
-    assert "again.bmp: is the same picture as 1.png\n" in ended.out
-    assert "5 pictures, 3 usable, 1 failed" in ended.err
+    assert "again.bmp: is the same image as 1.png\n" in ended.out
+    assert "5 images, 3 usable, 1 failed" in ended.err
     assert "error: " in ended.err and "bad.png" in ended.err
     assert [line.name for line in read_index(Path("index.txt"))] == ["0.png", "1.png", "2.png"]
     assert ended.out.splitlines()[-1] == "index.txt"
 
 
-def test_scan_as_json_has_a_line_for_every_picture(call, folder):
+def test_scan_as_json_has_a_line_for_every_image(call, folder):
     ended = call("dataset", "scan", folder, "--json", "-j", "1", "--smallest", "33")
     found = records(ended.out)
     assert sorted(found) == ["0.png", "1.png", "2.png", "bad.png"]
@@ -67,10 +66,10 @@ def test_multiscale_writes_copies_once(call, data, tmp_path):
     source = data / "photos"
     ended = call("dataset", "multiscale", source, "-o", "out", "-j", "2")
     assert (ended.code, ended.out) == (0, "out\n")
-    assert "6 pictures, 24 written in " in ended.err
+    assert "6 images, 24 written in " in ended.err
     again = call("dataset", "multiscale", source, "-o", "out", "-j", "2", "--json")
     assert {(one["status"], one["kept"]) for one in records(again.out).values()} == {("skipped", 4)}
-    assert "6 pictures, 0 written, 24 there already in " in again.err
+    assert "6 images, 0 written, 24 there already in " in again.err
 
 
 def test_crop_cuts_and_counts(call, folder):
@@ -82,10 +81,10 @@ def test_crop_cuts_and_counts(call, folder):
         "input": "", "status": "done", "error": None, "written": 6, "kept": 0
     }  # fmt: skip
     assert (found["bad.png"]["status"], "bad.png" in found["bad.png"]["error"]) == ("failed", True)
-    assert len(pictures_below(Path("out"))) == 18
+    assert len(images_below(Path("out"))) == 18
 
 
-def test_pictures_can_be_chosen_by_what_a_scan_listed(call, folder):
+def test_images_can_be_chosen_by_what_a_scan_listed(call, folder):
     call("dataset", "scan", folder, "-o", "good.txt", "-j", "1")
     for command, target in (("crop", "out"), ("multiscale", "small"), ("lmdb", "set.lmdb")):
         ended = call("dataset", command, folder, "-o", target, "--index", "good.txt", "-j", "1")
@@ -113,7 +112,7 @@ def test_index_lists_pairs_that_fit(call, photo, tmp_path):
     assert "not 2 times its partner of 20x15" in ended.err
 
 
-def test_lmdb_packs_pictures(call, folder):
+def test_lmdb_packs_images(call, folder):
     ended = call("dataset", "lmdb", folder, "-o", "set.lmdb", "-j", "1")
     assert (ended.code, ended.out) == (3, "set.lmdb\n")
     assert read_keys(Path("set.lmdb")) == ["0", "1", "2"]
@@ -130,7 +129,7 @@ def test_lmdb_packs_pictures(call, folder):
         (("index", "in", "-o", "x.txt", "--low", "in"), 2, "--low and --scale belong together"),
         (("lmdb", "in", "-o", "in/x.lmdb"), 2, "in/x.lmdb: lies in in; give a folder beside it"),
         (("scan", "nowhere"), 1, "nowhere: cannot be read"),
-        (("scan", "empty"), 1, "empty: holds no pictures"),
+        (("scan", "empty"), 1, "empty: holds no images"),
         (("lmdb", "in", "-o", "x"), 1, "must end in .lmdb"),
         (("scan", "in", "--report", "in/0.png"), 1, "0.png"),
     ],
@@ -144,7 +143,7 @@ def test_what_cannot_be_done_is_one_line(call, folder, tmp_path, arguments, code
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
-def test_a_folder_of_damaged_pictures_alone_fails(call, tmp_path):
+def test_a_folder_of_damaged_images_alone_fails(call, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(b"?")
     for command in ("scan", "index", "crop", "multiscale"):
@@ -200,10 +199,10 @@ def test_a_run_that_was_ended_goes_on(tmp_path, program_environment, command, nu
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The pictures of a folder or an LMDB, byte for byte."""
+    """The images of a folder or an LMDB, byte for byte."""
     if not (folder / "data.mdb").exists():
-        return {name: (folder / name).read_bytes() for name in pictures_below(folder)}
-    from training.data.lmdb import read_value
+        return {name: (folder / name).read_bytes() for name in images_below(folder)}
+    from upscale_training.data.lmdb import read_value
 
     return {key: read_value(folder, key) for key in read_keys(folder)}
 
@@ -216,8 +215,8 @@ def test_a_terminal_sees_a_bar_and_a_pipe_none(call, folder):
 
 def test_preparing_needs_no_torch():
     code = (
-        "import sys, training.data.derive, training.data.scan, training.data.lmdb, "
-        "training.data.listing, upscale.cli.dataset; print('torch' in sys.modules)"
+        "import sys, upscale_training.data.derive, upscale_training.data.scan, upscale_training.data.lmdb, "
+        "upscale_training.data.listing, upscale.cli.dataset; print('torch' in sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                            cwd=Path(__file__).parents[2])  # fmt: skip

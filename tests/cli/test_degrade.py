@@ -23,7 +23,7 @@ def lines_of(ended):
     return [json.loads(line) for line in ended.out.splitlines()]
 
 
-def test_a_grid_appears_beside_the_picture_or_where_it_is_asked_for(call, photo, tmp_path, size_of):
+def test_a_grid_appears_beside_the_image_or_where_it_is_asked_for(call, photo, tmp_path, size_of):
     photo("dog.jpg", 300, 200)
     ended = call("degrade", "dog.jpg", "--samples", 3)
     assert (ended.code, ended.out, ended.err) == (0, "dog_degraded.png\n", "")
@@ -48,7 +48,7 @@ def test_nothing_is_overwritten_by_accident(call, photo, tmp_path):
     before = (tmp_path / "dog.png").read_bytes()
     assert call("degrade", "dog.png", "-o", "dog.png").code == 1
     ended = call("degrade", "dog.png", "-o", "dog.png", "--overwrite")
-    assert (ended.code, "would replace the picture" in ended.err) == (1, True)
+    assert (ended.code, "would replace the image" in ended.err) == (1, True)
     assert (tmp_path / "dog.png").read_bytes() == before
     (tmp_path / "dog_degraded.png").write_bytes(b"mine")
     assert call("degrade", "dog.png", "--samples", 1).code == 1
@@ -109,7 +109,7 @@ def test_a_crop_is_shown_as_it_was_asked_for(call, photo):
 @pytest.mark.parametrize(
     "arguments, code, message",
     [
-        (["a.png", "b.png"], 2, "shows one picture"),
+        (["a.png", "b.png"], 2, "shows one image"),
         (["dog.png", "--dataset", "set", "--samples", "2"], 2, "--dataset and --samples exclude"),
         (["dog.png", "--dataset", "set", "--replay", "x"], 2, "--replay and --dataset exclude"),
         (["dog.png", "--replay", "x", "--seed", "0"], 2, "--replay and --seed exclude"),
@@ -118,7 +118,7 @@ def test_a_crop_is_shown_as_it_was_asked_for(call, photo):
         (["dog.png", "--chain", "absent.yaml"], 1, "absent.yaml: cannot be read"),
         (["dog.png", "--mode", "both"], 2, "'both' is not one of"),
         (["dog.png", "-s", "0"], 2, "greater than or equal to 1"),
-        (["dog.png", "-o", "grid.txt"], 1, "is not a picture format"),
+        (["dog.png", "-o", "grid.txt"], 1, "is not an image format"),
         (["dog.png", "--crop", "1,2"], 2, "X,Y,WIDTH,HEIGHT"),
         (["absent.png"], 1, "absent.png: does not exist"),
         (["dog.png", "-s", "500"], 1, "dog.png: is less than 500 pixels"),
@@ -151,9 +151,9 @@ def test_a_set_is_written_repeated_and_told(call, photo, tmp_path, size_of):
     ]
 
 
-def test_damaged_pictures_of_a_set_are_named_and_passed_over(call, photo, tmp_path):
+def test_damaged_images_of_a_set_are_named_and_passed_over(call, photo, tmp_path):
     photo("photos/a.png", 61, 50)
-    (tmp_path / "photos" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "bad.png").write_bytes(b"no image")
     ended = call("degrade", "photos", "--dataset", "set", "--json")
     assert ended.code == 3
     assert ended.err.startswith("2 pairs: 1 written, 1 failed\nerror: photos/bad.png: ")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from upscale.checkpoints import catalog, is_present
-from upscale.cli import pictures as work
+from upscale.cli import image_batch as work
 from upscale.errors import CheckpointError
 from upscale.metrics import niqe, psnr, ssim
 
@@ -85,7 +85,7 @@ def test_folders_are_compared_and_their_means_shown(call, pair, tmp_path):
     assert found[7][:2] == ["mean of 2", "b"]
 
 
-def test_pictures_alone_are_measured_without_references(call, photo, tmp_path):
+def test_images_alone_are_measured_without_references(call, photo, tmp_path):
     path = tmp_path / "x.png"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (200, 200, 3)))
     ended = call("eval", "x.png")
@@ -107,7 +107,7 @@ def test_json_is_one_object_a_line(call, pair, tmp_path):
         "input": "a/one.png",
         "reference": "ref/one.png",
         "values": {"psnr": None, "ssim": 1.0},
-        "notes": ["PSNR: is infinite, because the pictures are equal"],
+        "notes": ["PSNR: is infinite, because the images are equal"],
         "error": None,
     }
     good = psnr(rgb(tmp_path / "a/two.png"), rgb(tmp_path / "ref/two.png"))
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_one_line_and_the_rest_is_measured(call, photo, pai
     assert [row[0] for row in rows(ended.out)[2:]] == ["two"]
     errors = ended.err.splitlines()
     assert len(errors) == 3 and all(line.startswith("error: a/") for line in errors)
-    assert "error: a/four.png: has no reference: ref holds no picture named four" in errors
+    assert "error: a/four.png: has no reference: ref holds no image named four" in errors
     assert any("is 30x30, and its reference ref/three.png is 31x30" in line for line in errors)
 
 
@@ -155,12 +155,12 @@ def test_nothing_to_measure_is_a_failure(call, photo, tmp_path):
     (tmp_path / "empty").mkdir()
     ended = call("eval", "empty")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == "error: no pictures found; -r looks into folders of folders\n"
+    assert ended.err == "error: no images found; -r looks into folders of folders\n"
     ended = call("eval", "none.png")
     assert ended.code == 1 and "none.png: does not exist" in ended.err
 
 
-def test_small_pictures_have_gaps_that_are_explained(call, photo):
+def test_small_images_have_gaps_that_are_explained(call, photo):
     photo("x.png", 10, 10)
     ended = call("eval", "x.png", "--reference", "x.png", *FAST)
     assert ended.code == 0
@@ -226,7 +226,7 @@ def test_existing_files_and_inputs_are_not_replaced(call, pair, tmp_path):
         assert (tmp_path / name).read_text() != "mine"
 
 
-def test_without_pictures_no_page_is_left(call, tmp_path):
+def test_without_images_no_page_is_left(call, tmp_path):
     (tmp_path / "empty").mkdir()
     assert call("eval", "empty", "--html", "p.html").code == 1
     assert not (tmp_path / "p.html").exists()
@@ -238,7 +238,7 @@ def test_without_pictures_no_page_is_left(call, tmp_path):
 def test_networks_and_bicubic_are_compared_with_the_originals(call, pair, made, tmp_path):
     ended = call("eval", "models", QUICK, ANIME, "--on", "ref", *FAST, "--html", "p.html")
     assert ended.code == 0, ended.err
-    assert "2 pictures, made 4 times smaller by classical, seed 0" in ended.err
+    assert "2 images, made 4 times smaller by classical, seed 0" in ended.err
     found = rows(ended.out)
     names = ["bicubic", QUICK, ANIME]
     assert [row[:2] for row in found[2:8]] == [[p, name] for name in names for p in ("one", "two")]
@@ -311,7 +311,7 @@ def test_what_was_kept_is_gone_on_with(call, pair, made, photo, tmp_path):
     assert other.code == 1 and "was begun with another chain, scale or seed" in other.err
 
 
-def test_a_recipe_says_how_pictures_become_small(call, pair):
+def test_a_recipe_says_how_images_become_small(call, pair):
     recipe = ROOT / "training/recipes/real-esrgan-x2.yaml"
     ended = call("eval", "models", QUICK, "--on", "ref", "--degrade", recipe, *FAST, "--json")
     assert ended.code == 0, ended.err
@@ -347,7 +347,7 @@ def test_a_network_that_cannot_be_got_does_not_stop_the_others(call, pair, monke
     assert {row[1] for row in rows(ended.out)[2:6]} == {"bicubic", QUICK}
 
 
-def test_a_picture_that_cannot_be_read_is_named(call, pair, tmp_path):
+def test_a_image_that_cannot_be_read_is_named(call, pair, tmp_path):
     (tmp_path / "ref/one.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     ended = call("eval", "models", QUICK, "--on", "ref", *FAST)
     assert ended.code == 3 and "error: ref/one.png" in ended.err
@@ -383,7 +383,7 @@ def test_measuring_files_imports_no_torch_unless_a_network_measures(pair, tmp_pa
     code = (
         "import sys; from upscale.cli.app import run; from upscale.cli.session import Session\n"
         "run(['eval', 'a', '--reference', 'ref', '--metrics', 'psnr,niqe'], Session.of_process())\n"
-        "print({'torch', 'training'} & set(sys.modules))"
+        "print({'torch', 'upscale_training'} & set(sys.modules))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cli.test_program import rest_of
 from upscale.checkpoints import catalog, is_present
-from upscale.pictures.parts import part_file
+from upscale.files.temporary import temporary_file
 
 QUICK = "realesr-animevideov3"
 PART = re.compile(r"\.upscale-[0-9a-f]{16}\.part")
@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture
 def folder(photo, tmp_path) -> Path:
-    """Six pictures; the later ones take long enough to be met by a signal."""
+    """Six images; the later ones take long enough to be met by a signal."""
     for number, name in enumerate(NAMES):
         side = 24 if number < 2 else 360
         small = cv2.imread(str(photo(f"in/{name}", 24, 24)))
@@ -96,7 +96,7 @@ def test_a_killed_batch_leaves_whole_outputs_and_its_repetition_does_only_the_re
     assert again.code == 0, again.err
     assert records(again.out) == {name: "skipped" if name in finished else "done" for name in NAMES}
     assert check_whole(tmp_path, size_of) == set(NAMES)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES), "no leftovers"
+    assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES), "no stale_temporaries"
     for name, modified in before.items():
         assert (tmp_path / "out" / name).stat().st_mtime_ns == modified
 
@@ -124,7 +124,7 @@ def test_what_another_run_is_writing_in_the_same_folder_is_left_alone(folder, pr
     dead.write_bytes(b"left by a killed run")
     mine = tmp_path / "out" / ".upscale-notes.part"
     mine.write_bytes(b"of somebody else")
-    with part_file(tmp_path / "out") as (alive, _):
+    with temporary_file(tmp_path / "out") as (alive, _):
         ended = program("in/0.png", "-o", "out/", "-n", QUICK)
         assert ended.code == 0, ended.err
         left = {path.name for path in (tmp_path / "out").iterdir()}

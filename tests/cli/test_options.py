@@ -215,5 +215,5 @@ def test_a_file_that_is_named_must_exist(tmp_path):
         (SizeOptions(max_side=150), (150, 75)),
     ],
 )
-def test_sizes_resolve_for_a_picture_of_100_by_50(size, expected):
+def test_sizes_resolve_for_a_image_of_100_by_50(size, expected):
     assert size.resolve((100, 50), model_scale=4) == expected

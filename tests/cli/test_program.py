@@ -29,7 +29,7 @@ def test_a_photo_becomes_a_photo_beside_it(program, photo, tmp_path, size_of):
     again = cv2.imread(str(tmp_path / "photo_x4.jpg")).astype(float)
     again = cv2.resize(again, (64, 48), interpolation=cv2.INTER_AREA)
     alike = np.corrcoef(small.ravel(), again.ravel())[0, 1]
-    assert alike > 0.95, "the same picture, only larger, its colours in order"
+    assert alike > 0.95, "the same image, only larger, its colours in order"
 
 
 def test_many_flags_at_once(program, photo, tmp_path, size_of):

@@ -1,4 +1,4 @@
-"""Every kind of picture through the real program into every format, judged by other programs."""
+"""Every kind of image through the real program into every format, judged by other programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from upscale.pictures.formats import TRAITS
+from upscale.images.codecs.formats import TRAITS
 
 MODEL = "realesr-animevideov3"
 WIDTH, HEIGHT = 20, 16
@@ -37,7 +37,7 @@ def slopes(full, channels):
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
-    """One picture of each kind, none of them written by our own code."""
+    """One image of each kind, none of them written by our own code."""
     folder = tmp_path_factory.mktemp("kinds") / "scans"
     folder.mkdir()
     rgb8 = slopes(255, 3).astype(np.uint8)

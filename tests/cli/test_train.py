@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.training.loop.runs import make_pictures
+from tests.training.loop.runs import make_images
 
 RECIPE = """\
 name: mine
@@ -59,7 +59,7 @@ train:
 
 @pytest.fixture
 def recipe(tmp_path) -> Path:
-    make_pictures(tmp_path / "photos")
+    make_images(tmp_path / "photos")
     path = tmp_path / "mine.yaml"
     path.write_text(RECIPE)
     return path
@@ -178,7 +178,7 @@ def test_included_recipes_are_listed_and_taken_by_name(call, tmp_path):
     assert "tiny-x4" in names
     records = [json.loads(line) for line in call("train", "--recipes", "--json").out.splitlines()]
     assert [record["name"] for record in records] == names
-    make_pictures(tmp_path / "photos")
+    make_images(tmp_path / "photos")
     change = ("--set", f"data.sources.0.path={tmp_path / 'photos'}")
     checked = call("train", "tiny-x4", "--check", *change)
     assert checked.code == 0, checked.err
@@ -188,7 +188,7 @@ def test_included_recipes_are_listed_and_taken_by_name(call, tmp_path):
 
 
 def test_an_official_option_file_becomes_a_recipe_that_passes_the_check(call, tmp_path):
-    make_pictures(tmp_path / "photos")
+    make_images(tmp_path / "photos")
     (tmp_path / "official.yml").write_text(OPTIONS)
     ended = call("train", "--translate", "official.yml")
     assert ended.code == 0, ended.err
@@ -229,7 +229,7 @@ def test_bars_on_a_terminal_leave_no_rest_and_notes_stay(recipe, call):
 @pytest.mark.parametrize(
     ("package", "words"),
     [
-        ("lightning_fabric", "training needs Lightning Fabric"),
+        ("lightning_fabric", "upscale_training needs Lightning Fabric"),
         ("yaml", "recipes need PyYAML"),
         ("tensorboard", "TensorBoard is not installed"),
     ],
@@ -255,7 +255,7 @@ def test_a_package_that_is_not_installed_is_named_with_how_to_get_it(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_photograph_is_all_that_cv2_needs_of_the_shown_pictures(recipe, call, tmp_path):
+def test_a_photograph_is_all_that_cv2_needs_of_the_shown_images(recipe, call, tmp_path):
     assert call("train", recipe, "--stage", "psnr", "--device", "cpu").code == 0
     grids = sorted((tmp_path / "mine" / "pictures" / "psnr" / "00000004").iterdir())
     assert len(grids) == 4

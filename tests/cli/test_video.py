@@ -19,18 +19,18 @@ QUICK = "realesr-animevideov3"
 
 
 def decoded(path):
-    film = probe(path)
-    return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(film)]
+    video = probe(path)
+    return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(video)]
 
 
-def test_a_film_is_enlarged_by_the_real_program(program, tmp_path):
+def test_a_video_is_upscaled_by_the_real_program(program, tmp_path):
     source = make(Clip(even(6), sound=True), tmp_path / "in.mp4")
     ended = program("video", "in.mp4", "out.mp4", "-n", QUICK, "--scale", "2", "--json")
     assert ended.code == 0, ended.err
     line = json.loads(ended.out)
     assert (line["frames"], line["computed"], line["lost"]) == (6, 6, [])
-    film = probe(tmp_path / "out.mp4")
-    assert (film.width, film.height, len(film.plan)) == (128, 96, 6)
+    video = probe(tmp_path / "out.mp4")
+    assert (video.width, video.height, len(video.plan)) == (128, 96, 6)
     assert ".out.mp4.upscale" in ended.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
     again = program("video", "in.mp4", "out.mp4", "-n", QUICK)
@@ -67,7 +67,7 @@ def test_impossible_requests_end_in_one_line_before_any_work(arguments, code, sa
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_a_preview_is_a_picture_and_leaves_nothing_else(program, tmp_path):
+def test_a_preview_is_a_image_and_leaves_nothing_else(program, tmp_path):
     make(Clip(even(6), sound=True), tmp_path / "in.mp4")
     ended = program("video", "in.mp4", "--preview", "-n", QUICK, "-s", "2", "--at", "0,0:00.2")
     assert (ended.code, ended.out) == (0, "in_preview.png\n"), ended.err
@@ -83,7 +83,7 @@ def test_a_preview_is_a_picture_and_leaves_nothing_else(program, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")
 @pytest.mark.parametrize("codec", ["x264", "ffv1"])
-def test_a_film_that_was_killed_goes_on_and_equals_one_that_was_not(
+def test_a_video_that_was_killed_goes_on_and_equals_one_that_was_not(
     codec, program, program_environment, tmp_path
 ):
     """Killed within the second segment; finished segments are not computed again."""

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from upscale.compare import PictureSet, Version, page_parts
+from upscale.compare import ImageSet, Version, page_parts
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -54,7 +54,7 @@ DRIVER = """
     pointer("move", ...to, more);
     pointer("up", ...to, more);
   };
-  const picture = (side) => {
+  const image = (side) => {
     const image = get(side).querySelector("img");
     const box = image.getBoundingClientRect(), stage = get("stage").getBoundingClientRect();
     return { label: image.alt, left: box.left - stage.left, top: box.top - stage.top,
@@ -181,17 +181,17 @@ def version(pixels: np.ndarray, label: str, note: str = "") -> Version:
     return Version(label, content, "image/png", (pixels.shape[1], pixels.shape[0]), note)
 
 
-def page(*sets: PictureSet, title: str = "title") -> bytes:
+def page(*sets: ImageSet, title: str = "title") -> bytes:
     return b"".join(page_parts(title, sets))
 
 
-def pair(width: int = 400, height: int = 300, name: str = "one") -> PictureSet:
+def pair(width: int = 400, height: int = 300, name: str = "one") -> ImageSet:
     small = version(noise(width // 4, height // 4), f"{name} before")
-    return PictureSet(name, (small, version(noise(width, height, 1), f"{name} after")))
+    return ImageSet(name, (small, version(noise(width, height, 1), f"{name} after")))
 
 
-def several(name: str = "many") -> PictureSet:
-    return PictureSet(
+def several(name: str = "many") -> ImageSet:
+    return ImageSet(
         name,
         tuple(version(noise(40, 30, i), f"v{i}", f"{i} s") for i in range(4)),
     )
@@ -224,7 +224,7 @@ def test_the_line_follows_a_pointer(kind, drive):
       drag([0.4, 0.5], [2, 0.5], { pointerType: KIND }); seen.outside = split();
       pointer("move", 0.3, 0.5, { pointerType: KIND }); seen.released = split();
       drag([0.5, 0.5], [0.3, 0.5], { pointerType: KIND, button: 2 }); seen.other = split();
-      seen.picture = picture("right"); seen.room = room().width;
+      seen.image = image("right"); seen.room = room().width;
     """.replace("KIND", f'"{kind}"')
     seen = drive(page(pair()), steps)
     room, left = seen["room"], seen["picture"]["left"]
@@ -262,9 +262,9 @@ def test_zoom_is_in_screen_pixels(ratio, drive):
       seen.ratio = devicePixelRatio;
       for (const zoom of ["1", "2", "0", "+", "-"]) {
         key(zoom);
-        seen[zoom] = [picture("left"), picture("right"), get("zoom").textContent, pressed()];
+        seen[zoom] = [image("left"), image("right"), get("zoom").textContent, pressed()];
       }
-      document.querySelector("[data-zoom='2']").click(); seen.button = picture("right").width;
+      document.querySelector("[data-zoom='2']").click(); seen.button = image("right").width;
       seen.room = [room().width, room().height];
     """
     seen = drive(page(pair(1600, 1200)), steps, f"--force-device-scale-factor={ratio}")
@@ -285,15 +285,15 @@ def test_zoom_is_in_screen_pixels(ratio, drive):
     assert seen["button"] * ratio == pytest.approx(3200, abs=0.1)
 
 
-def test_a_small_picture_is_fitted_by_a_whole_number(drive):
-    seen = drive(page(pair(160, 120)), 'seen.width = picture("right").width;')
+def test_a_small_image_is_fitted_by_a_whole_number(drive):
+    seen = drive(page(pair(160, 120)), 'seen.width = image("right").width;')
     assert seen["width"] % 160 == 0
     assert seen["width"] > 160
 
 
-def test_what_is_enlarged_shows_its_pixels_until_smooth_is_asked_for(drive):
+def test_what_is_upscaled_shows_its_pixels_until_smooth_is_asked_for(drive):
     steps = """
-      const now = () => [picture("left").rendering, picture("right").rendering];
+      const now = () => [image("left").rendering, image("right").rendering];
       key("1"); seen.one = now(); key("2"); seen.two = now();
       key("s"); seen.smooth = [...now(), get("smooth").getAttribute("aria-pressed")];
       get("smooth").click(); seen.again = now();
@@ -305,16 +305,16 @@ def test_what_is_enlarged_shows_its_pixels_until_smooth_is_asked_for(drive):
     assert seen["again"] == ["pixelated", "pixelated"]
 
 
-def test_a_picture_larger_than_the_window_is_moved(drive):
+def test_a_image_larger_than_the_window_is_moved(drive):
     steps = """
-      key("2"); const start = picture("right");
-      drag([0.3, 0.3], [0.2, 0.25]); seen.dragged = picture("right");
+      key("2"); const start = image("right");
+      drag([0.3, 0.3], [0.2, 0.25]); seen.dragged = image("right");
       seen.split = split();
       drag([(get("slider").getBoundingClientRect().left + 22) / room().width, 0.3], [0.9, 0.3]);
-      seen.line = [split(), picture("right")];
-      key("ArrowLeft", { shiftKey: true }); seen.key = picture("right").left;
+      seen.line = [split(), image("right")];
+      key("ArrowLeft", { shiftKey: true }); seen.key = image("right").left;
       for (let i = 0; i < 99; i += 1) drag([0.1, 0.1], [0.7, 0.8]);
-      seen.corner = picture("right");
+      seen.corner = image("right");
       seen.start = start; seen.room = [room().width, room().height];
     """
     seen = drive(page(pair(1600, 1200)), steps)
@@ -331,7 +331,7 @@ def test_a_picture_larger_than_the_window_is_moved(drive):
 def test_wheel_and_pinch_zoom_about_the_pointer(drive):
     steps = """
       const under = (x, y) => {
-        const box = picture("right");
+        const box = image("right");
         const across = x * room().width - box.left, down = y * room().height - box.top;
         return [across / box.width, down / box.height, box.width];
       };
@@ -356,7 +356,7 @@ def test_wheel_and_pinch_zoom_about_the_pointer(drive):
 
 def test_the_gallery_is_walked_by_keys_and_thumbnails(drive):
     steps = """
-      const now = () => [get("position").textContent, picture("left").label];
+      const now = () => [get("position").textContent, image("left").label];
       const buttons = [...document.querySelectorAll("#gallery button")];
       const current = () => buttons.findIndex((one) => one.getAttribute("aria-current") === "true");
       seen.walk = [];
@@ -389,7 +389,7 @@ def test_one_pair_has_neither_gallery_nor_choosers(drive):
 
 def test_each_side_can_show_any_of_several_versions(drive):
     steps = """
-      const now = () => [picture("left").label, picture("right").label];
+      const now = () => [image("left").label, image("right").label];
       const select = document.querySelector("#left-label select");
       seen.first = now();
       seen.choices = [...select.options].map((one) => one.text);
@@ -440,7 +440,7 @@ def test_everything_that_can_be_used_has_a_name_and_can_be_reached(drive):
 
 def test_hostile_names_are_shown_as_they_are(drive):
     name = "</script><img src=x onerror=\"document.title='taken'\">&amp;"
-    one = PictureSet(name, (version(noise(8, 6), name, name), version(noise(8, 6), "b")))
+    one = ImageSet(name, (version(noise(8, 6), name, name), version(noise(8, 6), "b")))
     steps = """
       seen.title = document.title; seen.name = document.querySelector(".name").textContent;
       seen.facts = document.querySelector(".facts").textContent;
@@ -453,22 +453,20 @@ def test_hostile_names_are_shown_as_they_are(drive):
     assert seen["images"] == 0
 
 
-def test_pictures_of_other_proportions_are_not_distorted(drive):
-    one = PictureSet("x", (version(noise(33, 25), "a"), version(noise(132, 99), "b")))
-    other = PictureSet("y", (version(noise(30, 30), "a"), version(noise(132, 99), "b")))
+def test_images_of_other_proportions_are_not_distorted(drive):
+    one = ImageSet("x", (version(noise(33, 25), "a"), version(noise(132, 99), "b")))
+    other = ImageSet("y", (version(noise(30, 30), "a"), version(noise(132, 99), "b")))
     steps = """
-      seen.rounded = picture("left").fit;
-      key("n"); await settle(); seen.other = picture("left").fit;
+      seen.rounded = image("left").fit;
+      key("n"); await settle(); seen.other = image("left").fit;
     """
     assert drive(page(one, other), steps) == {"rounded": "fill", "other": "contain"}
 
 
-def test_a_picture_that_the_browser_cannot_show_is_named(drive):
+def test_a_image_that_the_browser_cannot_show_is_named(drive):
     broken = Version("broken.jpg", b"\xff\xd8\xff nothing", "image/jpeg", (40, 30))
-    one = PictureSet("x", (broken, version(noise(40, 30), "b")))
-    seen = drive(
-        page(one), 'seen.said = get("problem").textContent; seen.right = picture("right");'
-    )
+    one = ImageSet("x", (broken, version(noise(40, 30), "b")))
+    seen = drive(page(one), 'seen.said = get("problem").textContent; seen.right = image("right");')
     assert seen["said"] == "broken.jpg: this browser cannot show it"
     assert seen["right"]["label"] == "b"
 
@@ -484,7 +482,7 @@ def found_in(shot: np.ndarray, expected: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("zoom", [1, 2])
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_the_screen_shows_exactly_the_pixels(ratio, zoom, side, drive):
-    """Beyond what the style says: the screenshot holds the very values of the picture."""
+    """Beyond what the style says: the screenshot holds the very values of the image."""
     before = noise(60, 40).repeat(4, 0).repeat(4, 1)
     shown = {"before": before, "after": noise(240, 160, 1)}[side].repeat(zoom, 0).repeat(zoom, 1)
     steps = f'key("{zoom}"); key("{"End" if side == "before" else "Home"}"); await frame();'
@@ -497,7 +495,7 @@ def test_the_screen_shows_exactly_the_pixels(ratio, zoom, side, drive):
 
 def test_transparency_shows_a_grey_chequerboard_and_not_the_other_side(drive):
     clear = np.zeros((160, 240, 4), np.uint8)
-    one = PictureSet("x", (version(noise(240, 160), "noise"), version(clear, "clear")))
+    one = ImageSet("x", (version(noise(240, 160), "noise"), version(clear, "clear")))
     _, shot = drive(page(one), 'key("1"); key("Home"); await frame();', shot=True)
     assert (shot.max(axis=2) == shot.min(axis=2)).all(), "nothing but grey"
     board = np.kron([[0, 1], [1, 0]], np.ones((8, 8))).astype(bool)

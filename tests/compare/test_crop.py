@@ -5,7 +5,7 @@ import pytest
 
 from upscale.compare import Box, choose_crop, choose_difference
 from upscale.compare.crop import CROP_HEIGHT, CROP_WIDTH
-from upscale.pictures import read_picture
+from upscale.images import read_image
 
 WIDTH, HEIGHT = 1200, 900
 
@@ -17,7 +17,7 @@ def leaves(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def flat_with(patch: np.ndarray, x: int, y: int, dtype: str = "uint8", channels: int = 3):
-    """A grey picture with a patch in it."""
+    """A grey image with a patch in it."""
     plane = np.full((HEIGHT, WIDTH), 0.5)
     plane[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
     full = 1 if dtype == "float32" else np.iinfo(dtype).max
@@ -40,7 +40,7 @@ def test_the_only_detail_is_found(dtype, channels, x, y):
     assert overlap(box, x, y, 200, 160) > 0.9
 
 
-def test_a_picture_without_detail_gives_its_centre():
+def test_a_image_without_detail_gives_its_centre():
     box = choose_crop(np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
     assert abs(box.x + box.width / 2 - WIDTH / 2) <= 8
     assert abs(box.y + box.height / 2 - HEIGHT / 2) <= 8
@@ -72,13 +72,13 @@ def test_what_is_transparent_does_not_count():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (288, 192), (384, 288), (179, 179), (2000, 20)])
-def test_a_small_picture_is_taken_whole(size):
+def test_a_small_image_is_taken_whole(size):
     width, height = size
     assert choose_crop(np.zeros((height, width, 1), np.uint8)) == Box(0, 0, width, height)
 
 
 @pytest.mark.parametrize("size", [(5000, 30), (31, 5001), (577, 397), (389, 1003), (90001, 3)])
-def test_the_crop_lies_in_the_picture(size):
+def test_the_crop_lies_in_the_image(size):
     width, height = size
     pixels = (leaves(height, width) * 255).astype(np.uint8)[..., None]
     box = choose_crop(pixels)
@@ -119,8 +119,8 @@ def test_values_that_are_no_numbers_do_no_harm():
 
 
 def test_the_face_of_a_real_kitten_is_chosen(data):
-    picture = read_picture(next((data / "photos").glob("*kitten-on-lawn*")))
-    box = choose_crop(picture.pixels)
+    image = read_image(next((data / "photos").glob("*kitten-on-lawn*")))
+    box = choose_crop(image.pixels)
     # the head lies within 650..1060 x 370..860, in a meadow that is out of focus
     assert box.x >= 640
     assert box.x + box.width <= 1070
@@ -128,7 +128,7 @@ def test_the_face_of_a_real_kitten_is_chosen(data):
     assert box.y + box.height <= 870
 
 
-def test_a_margin_ends_at_the_pictures_edges():
+def test_a_margin_ends_at_the_images_edges():
     assert Box(10, 80, 50, 40).grown(30, (100, 140)) == Box(0, 50, 90, 90)
     assert Box(0, 0, 100, 140).grown(64, (100, 140)) == Box(0, 0, 100, 140)
 
@@ -147,7 +147,7 @@ def test_the_largest_difference_is_found_and_not_the_most_detail(dtype, x, y):
     assert overlap(box, x, y, 60, 40) > 0.9
 
 
-def test_equal_pictures_show_their_middle():
+def test_equal_images_show_their_middle():
     original = flat_with(leaves(200, 280), 0, 0)
     box = choose_difference(original, [original])
     assert abs(box.x + box.width / 2 - WIDTH / 2) <= 8
@@ -164,7 +164,7 @@ def test_all_versions_count():
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 300), (900, 5), (192, 288), (400, 288)])
-def test_a_difference_in_a_small_picture_lies_in_it(height, width):
+def test_a_difference_in_a_small_image_lies_in_it(height, width):
     original = np.zeros((height, width, 1), np.uint8)
     changed = original.copy()
     changed[-1, -1] = 255

@@ -5,11 +5,12 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image as PILImage
+from PIL import ImageCms
 
-from upscale.compare import version_of_file, version_of_picture
-from upscale.errors import PictureError
-from upscale.pictures import Metadata, Picture
+from upscale.compare import version_of_file, version_of_image
+from upscale.errors import ImageError
+from upscale.images import Image, Metadata
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 3)).astype(np.uint8)
 
@@ -26,7 +27,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 3)).astype(np.uint8)
 )
 def test_what_browsers_show_is_embedded_byte_for_byte(suffix, media_type, tmp_path):
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(PIXELS).save(path)
+    PILImage.fromarray(PIXELS).save(path)
     version = version_of_file(path, "label")
     assert version.content == path.read_bytes()
     assert (version.media_type, version.size, version.label) == (media_type, (14, 9), "label")
@@ -34,15 +35,15 @@ def test_what_browsers_show_is_embedded_byte_for_byte(suffix, media_type, tmp_pa
 
 def test_the_content_decides_not_the_name(tmp_path):
     path = tmp_path / "a.jpg"
-    Image.fromarray(PIXELS).save(path, "PNG")
+    PILImage.fromarray(PIXELS).save(path, "PNG")
     assert version_of_file(path, "a").media_type == "image/png"
-    Image.fromarray(PIXELS).save(path, "BMP")
+    PILImage.fromarray(PIXELS).save(path, "BMP")
     assert version_of_file(path, "a").content.startswith(b"\x89PNG")
 
 
 def test_animations_are_embedded_whole(tmp_path):
     path = tmp_path / "a.gif"
-    frames = [Image.fromarray(np.roll(PIXELS, step)) for step in range(3)]
+    frames = [PILImage.fromarray(np.roll(PIXELS, step)) for step in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
     version = version_of_file(path, "a")
     assert version.content == path.read_bytes()
@@ -52,39 +53,39 @@ def test_animations_are_embedded_whole(tmp_path):
 @pytest.mark.parametrize("suffix", ["tif", "bmp"])
 def test_other_formats_become_png_with_the_same_pixels(suffix, tmp_path):
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(PIXELS).save(path)
+    PILImage.fromarray(PIXELS).save(path)
     version = version_of_file(path, "a")
     assert version.media_type == "image/png"
-    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(version.content))), PIXELS)
+    np.testing.assert_array_equal(np.array(PILImage.open(io.BytesIO(version.content))), PIXELS)
 
 
-def test_deep_pictures_become_8_bits_by_rounding(tmp_path):
+def test_deep_images_become_8_bits_by_rounding(tmp_path):
     path = tmp_path / "a.tif"
     deep = PIXELS.astype(np.uint16) * 257 + 100
     assert cv2.imwrite(str(path), deep[..., ::-1])
-    image = Image.open(io.BytesIO(version_of_file(path, "a").content))
-    assert image.mode == "RGB"
-    np.testing.assert_array_equal(np.array(image), np.rint(deep / 257))
+    pil_image = PILImage.open(io.BytesIO(version_of_file(path, "a").content))
+    assert pil_image.mode == "RGB"
+    np.testing.assert_array_equal(np.array(pil_image), np.rint(deep / 257))
 
 
 def test_alpha_and_profile_are_kept_and_other_metadata_is_not():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     alpha = PIXELS[..., 0].astype(np.uint16) * 257
-    picture = Picture(
+    image = Image(
         PIXELS.astype(np.uint16) * 257,
         alpha,
         Metadata(icc=profile, exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", comment="of a private kind"),
     )
-    version = version_of_picture(picture, "a", "note")
+    version = version_of_image(image, "a", "note")
     assert (version.size, version.note) == ((14, 9), "note")
-    image = Image.open(io.BytesIO(version.content))
-    assert image.info["icc_profile"] == profile
-    np.testing.assert_array_equal(np.array(image), np.dstack((PIXELS, PIXELS[..., 0])))
-    assert not image.getexif()
+    pil_image = PILImage.open(io.BytesIO(version.content))
+    assert pil_image.info["icc_profile"] == profile
+    np.testing.assert_array_equal(np.array(pil_image), np.dstack((PIXELS, PIXELS[..., 0])))
+    assert not pil_image.getexif()
     assert b"private" not in version.content
 
 
-def test_sizes_are_those_of_the_upright_picture(data):
+def test_sizes_are_those_of_the_upright_image(data):
     for name in ("Landscape_6.jpg", "Portrait_6.jpg"):
         path = next((data / "robustness").rglob(name), None)
         if path is None:
@@ -93,12 +94,12 @@ def test_sizes_are_those_of_the_upright_picture(data):
         assert (width > height) == name.startswith("Landscape")
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\ncut"])
-def test_what_is_no_picture_is_one_line_that_names_the_file(content, tmp_path):
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\ncut"])
+def test_what_is_no_image_is_one_line_that_names_the_file(content, tmp_path):
     path = tmp_path / "strange.png"
     path.write_bytes(content)
-    with pytest.raises(PictureError, match=r"strange\.png: "):
+    with pytest.raises(ImageError, match=r"strange\.png: "):
         version_of_file(path, "a")
     path.unlink()
-    with pytest.raises(PictureError, match=r"strange\.png: cannot be read"):
+    with pytest.raises(ImageError, match=r"strange\.png: cannot be read"):
         version_of_file(path, "a")

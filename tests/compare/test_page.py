@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 from importlib.resources import files
 
-from upscale.compare import PictureSet, Version, page_parts
+from upscale.compare import ImageSet, Version, page_parts
 
 HOSTILE = "</script></template><img src=x onerror=alert(1)>\"'&<b>$sets<!-- sets --> \u202e\ud800"
 PNG = b"\x89PNG not really"
@@ -49,16 +49,16 @@ def version(label: str = "a", content: bytes = PNG, **changes) -> Version:
     return Version(label, content, **values)
 
 
-def page(*sets: PictureSet, title: str = "title") -> Parsed:
-    sets = sets or (PictureSet("one", (version("a"), version("b"))),)
+def page(*sets: ImageSet, title: str = "title") -> Parsed:
+    sets = sets or (ImageSet("one", (version("a"), version("b"))),)
     return Parsed(b"".join(page_parts(title, sets)).decode())
 
 
-def test_pictures_are_embedded_in_order_with_what_is_known_of_them():
+def test_images_are_embedded_in_order_with_what_is_known_of_them():
     small = version("small", b"\xff\xd8one", media_type="image/jpeg")
     large = version("large", bytes(range(256)), size=(8, 6), note="2 s")
-    one = PictureSet("first", (small, large))
-    other = PictureSet("second", (version("x"), version("y"), version("z")))
+    one = ImageSet("first", (small, large))
+    other = ImageSet("second", (version("x"), version("y"), version("z")))
     parsed = page(one, other)
     assert [section["data-name"] for section in parsed.all("section")] == ["first", "second"]
     images = parsed.all("img")
@@ -100,9 +100,9 @@ def test_the_policy_allows_the_pages_own_script_and_style_alone():
 
 
 def test_no_text_can_become_markup():
-    plain = page(PictureSet("one", (version("a"), version("b"))))
+    plain = page(ImageSet("one", (version("a"), version("b"))))
     hostile = page(
-        PictureSet(HOSTILE, (version(HOSTILE, note=HOSTILE), version("b", media_type=HOSTILE))),
+        ImageSet(HOSTILE, (version(HOSTILE, note=HOSTILE), version("b", media_type=HOSTILE))),
         title=HOSTILE,
     )
     assert hostile.tags == plain.tags
@@ -120,7 +120,7 @@ def test_sets_are_taken_one_at_a_time():
     def sets():
         for name in "ab":
             taken.append(name)
-            yield PictureSet(name, (version(), version()))
+            yield ImageSet(name, (version(), version()))
 
     parts = page_parts("title", sets())
     so_far = b""

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 from importlib.resources import files
 
-from upscale.compare import PictureSet, Table, Version, report_parts
+from upscale.compare import ImageSet, Table, Version, report_parts
 
 HOSTILE = "</style><img src=x onerror=alert(1)>\"'&<b>$content<!-- content --> \u202e\ud800"
 
@@ -36,17 +36,17 @@ def version(label: str, content: bytes = b"\x89PNG", note: str = "") -> Version:
 
 
 def page(
-    *sets: PictureSet, title="title", table=None, remarks=(), best=frozenset()
+    *sets: ImageSet, title="title", table=None, remarks=(), best=frozenset()
 ) -> tuple[str, Parsed]:
     table = table or Table(("mean", "A", "B"), [("x", "1", "2"), ("y", "3", "4")], best, "a note")
     text = b"".join(report_parts(title, table, sets, remarks)).decode()
     return text, Parsed(text)
 
 
-def test_figures_come_first_then_pictures_then_remarks():
+def test_figures_come_first_then_images_then_remarks():
     content = bytes(range(256))
-    one = PictureSet("first", (version("a"), version("b", content, note="PSNR 30")))
-    text, parsed = page(one, PictureSet("second", (version("c"),)), remarks=["said"])
+    one = ImageSet("first", (version("a"), version("b", content, note="PSNR 30")))
+    text, parsed = page(one, ImageSet("second", (version("c"),)), remarks=["said"])
     words = [word for word in map(str.strip, parsed.texts) if word]
     start = words.index("mean")
     assert words[start:] == [
@@ -67,7 +67,7 @@ def test_the_best_figures_stand_out():
 
 def test_nothing_that_is_named_becomes_code():
     table = Table((HOSTILE,), [(HOSTILE,)], note=HOSTILE)
-    one = PictureSet(HOSTILE, (version(HOSTILE, note=HOSTILE),))
+    one = ImageSet(HOSTILE, (version(HOSTILE, note=HOSTILE),))
     _, parsed = page(one, title=HOSTILE, table=table, remarks=[HOSTILE])
     assert len(parsed.all("img")) == 1 and not parsed.all("b") and not parsed.all("script")
     assert len(parsed.all("style")) == 1
@@ -78,7 +78,7 @@ def test_nothing_that_is_named_becomes_code():
 
 
 def test_the_page_may_run_nothing_and_fetch_nothing():
-    text, parsed = page(PictureSet("one", (version("a"),)))
+    text, parsed = page(ImageSet("one", (version("a"),)))
     [policy] = [m["content"] for m in parsed.all("meta") if "http-equiv" in m]
     style = files("upscale.compare").joinpath("report.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -97,7 +97,7 @@ def test_one_set_is_in_memory_at_a_time():
     def sets():
         for name in "abc":
             made.append(name)
-            yield PictureSet(name, (version(name),))
+            yield ImageSet(name, (version(name),))
 
     parts = report_parts("title", Table((), []), sets())
     assert next(parts) and not made

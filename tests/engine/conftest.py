@@ -4,14 +4,14 @@ import pytest
 
 from upscale.engine import upscaler
 from upscale.engine.loading import Model
-from upscale.tiling.schedule import NO_FLOOR
+from upscale.tiling.schedule import NO_MINIMUM
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_tiles():
-    """Tiles as small as they are asked for, because the pictures of these tests are small, too."""
+    """Tiles as small as they are asked for, because the images of these tests are small, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upscaler, "floor_for", lambda device: NO_FLOOR)
+        patch.setattr(upscaler, "minimum_tile_for", lambda device: NO_MINIMUM)
         yield
 
 

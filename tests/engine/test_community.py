@@ -1,4 +1,4 @@
-"""A network of another architecture, from its file to the picture, through spandrel itself."""
+"""A network of another architecture, from its file to the image, through spandrel itself."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def architectures():
         ),
     ],
 )
-def test_a_foreign_network_upscales_a_picture_of_any_size(architectures, tmp_path, name, options):
+def test_a_foreign_network_upscales_a_image_of_any_size(architectures, tmp_path, name, options):
     torch.manual_seed(0)
     network = architectures[name](**options).eval()
     path = tmp_path / "foreign.safetensors"
     write_safetensors(network.state_dict(), path, {})
-    picture = np.random.default_rng(0).integers(0, 256, (75, 141, 3), np.uint8)
-    result = Upscaler(path, device="cpu", tile=80).run(picture)
+    image = np.random.default_rng(0).integers(0, 256, (75, 141, 3), np.uint8)
+    result = Upscaler(path, device="cpu", tile=80).run(image)
     assert result.pixels.shape == (150, 282, 3)
     assert result.report.tiling == f"blended, overlap {OVERLAP} px"
     assert result.pixels.std() > 0
-    assert Upscaler(path, device="cpu").upscale(picture[:1, :1]).shape == (2, 2, 3)
+    assert Upscaler(path, device="cpu").upscale(image[:1, :1]).shape == (2, 2, 3)

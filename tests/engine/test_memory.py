@@ -6,17 +6,17 @@ import torch
 
 from upscale.engine import memory
 from upscale.engine.memory import (
-    CPU_FLOOR,
+    CPU_MINIMUM,
     MOST_SPARE,
     Planes,
     automatic_tile,
     available_memory,
-    floor_for,
     mapped_tensor,
+    minimum_tile_for,
 )
 from upscale.errors import OutputError
 from upscale.models import RRDBNet, RRDBSpec
-from upscale.tiling.schedule import NO_FLOOR, plan
+from upscale.tiling.schedule import NO_MINIMUM, plan
 
 CPU = torch.device("cpu")
 
@@ -37,20 +37,20 @@ def test_a_control_group_limits_what_is_available(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("room", [1 << 34, 3 << 29, 1 << 29, 1 << 20])
 def test_the_automatic_tile_fits_the_memory_or_is_the_smallest(monkeypatch, room):
-    stages = RRDBNet(RRDBSpec()).stages()
+    groups = RRDBNet(RRDBSpec()).groups()
     monkeypatch.setattr(memory, "available_memory", lambda device: room)
-    tile = automatic_tile(stages, 2000, 3000, 4, CPU)
-    planned = plan(stages, 2000, 3000, tile, floor_for(CPU)).values * 4
+    tile = automatic_tile(groups, 2000, 3000, 4, CPU)
+    planned = plan(groups, 2000, 3000, tile, minimum_tile_for(CPU)).values * 4
     assert tile in memory.TILES
     assert tile == memory.TILES[-1] or planned <= room * memory.SHARE
 
 
 def test_less_memory_never_gives_a_larger_tile(monkeypatch):
-    stages = RRDBNet(RRDBSpec()).stages()
+    groups = RRDBNet(RRDBSpec()).groups()
     tiles = []
     for megabytes in range(1000, 5000, 100):
         monkeypatch.setattr(memory, "available_memory", lambda device, m=megabytes: m << 20)
-        tiles.append(automatic_tile(stages, 2000, 3000, 4, CPU))
+        tiles.append(automatic_tile(groups, 2000, 3000, 4, CPU))
     assert tiles == sorted(tiles)
     assert len(set(tiles)) > 3
 
@@ -79,10 +79,10 @@ def test_planes_retreat_to_a_file_and_no_further():
     planes = Planes(CPU, torch.float32)
     assert planes.home == "host"
     assert planes.allocate(2, 3, 4).shape == (2, 3, 4)
-    assert planes.retreat()
+    assert planes.offload()
     assert planes.home == "file"
     assert planes.allocate(2, 3, 4).shape == (2, 3, 4)
-    assert not planes.retreat()
+    assert not planes.offload()
 
 
 def test_planes_are_made_of_the_memory_of_earlier_ones_of_nearly_their_size():
@@ -108,17 +108,17 @@ def test_few_planes_are_kept_and_none_once_they_go_to_a_file():
     again = [planes.allocate(10, 5, 4) for _ in range(MOST_SPARE)]
     assert {plane.data_ptr() for plane in again} == set(places[3:])
     planes.recycle(again[0])
-    planes.retreat()
+    planes.offload()
     planes.recycle(planes.allocate(10, 5, 4))
     assert planes.allocate(10, 5, 4).data_ptr() not in places
 
 
 def test_only_a_processor_has_a_floor():
-    assert floor_for(CPU) == CPU_FLOOR
-    assert floor_for(torch.device("cuda")) == NO_FLOOR
+    assert minimum_tile_for(CPU) == CPU_MINIMUM
+    assert minimum_tile_for(torch.device("cuda")) == NO_MINIMUM
 
 
-def test_pictures_too_large_for_memory_go_to_a_file(monkeypatch):
+def test_images_too_large_for_memory_go_to_a_file(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda device: 1000)
-    assert isinstance(memory.picture_array((100, 10, 3), np.uint16), np.memmap)
-    assert not isinstance(memory.picture_array((10, 10, 3), np.uint8), np.memmap)
+    assert isinstance(memory.image_array((100, 10, 3), np.uint16), np.memmap)
+    assert not isinstance(memory.image_array((10, 10, 3), np.uint8), np.memmap)

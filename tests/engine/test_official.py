@@ -20,8 +20,8 @@ def model():
 @pytest.fixture(scope="module")
 def photograph(data):
     """A texture-rich crop, as float32 so that differences below one level show."""
-    picture = cv2.imread(str(data / "lowres" / "OST_009.png"))[100:164, 60:140, ::-1]
-    return picture.astype(np.float32) / 255
+    image = cv2.imread(str(data / "lowres" / "OST_009.png"))[100:164, 60:140, ::-1]
+    return image.astype(np.float32) / 255
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,12 @@ def test_tiles_of_a_photograph_do_not_show(model, photograph, whole, tile):
     tiled = Upscaler(model, device="cpu", tile=tile).run(photograph)
     assert tiled.report.tile == tile
     assert np.abs(tiled.pixels - whole).max() < 1e-4
-    levels = [np.rint(picture * 255) for picture in (tiled.pixels, whole)]
+    levels = [np.rint(image * 255) for image in (tiled.pixels, whole)]
     assert np.abs(levels[0] - levels[1]).max() <= 1
 
 
 def test_padded_tiles_would_show(model, photograph, whole):
-    """The peers' way on the same picture, so that the test above is known to be able to fail."""
+    """The peers' way on the same image, so that the test above is known to be able to fail."""
     upscaler = Upscaler(model, device="cpu", tile=0)
     left = upscaler.upscale(photograph[:, : 40 + 10])[:, : 40 * 4]
     right = upscaler.upscale(photograph[:, 40 - 10 :])[:, 10 * 4 :]

@@ -10,13 +10,13 @@ from upscale.engine.resize import resize, resize_tensor
 
 
 @pytest.mark.parametrize("dtype, level", [(np.uint8, 77), (np.uint16, 40001), (np.float32, 0.3)])
-def test_a_flat_picture_stays_flat_in_its_own_depth(dtype, level):
-    picture = np.full((21, 30, 3), level, dtype)
+def test_a_flat_image_stays_flat_in_its_own_depth(dtype, level):
+    image = np.full((21, 30, 3), level, dtype)
     for size in ((7, 5), (61, 83)):
-        result = resize(picture, *size)
+        result = resize(image, *size)
         assert result.dtype == dtype
         assert result.shape == (size[1], size[0], 3)
-        assert np.allclose(result, picture[0, 0, 0], atol=1e-6)
+        assert np.allclose(result, image[0, 0, 0], atol=1e-6)
 
 
 def test_shrinking_is_antialiased():
@@ -36,8 +36,8 @@ def test_sharp_edges_do_not_wrap_around():
 
 def test_sixteen_bits_are_not_squeezed_through_eight():
     ramp = np.linspace(30000, 30200, 64).astype(np.uint16)
-    picture = np.broadcast_to(ramp[None, :, None], (16, 64, 3))
-    assert len(np.unique(resize(picture, 256, 16))) > 150
+    image = np.broadcast_to(ramp[None, :, None], (16, 64, 3))
+    assert len(np.unique(resize(image, 256, 16))) > 150
 
 
 @settings(deadline=None, max_examples=60)
@@ -48,13 +48,13 @@ def test_sixteen_bits_are_not_squeezed_through_eight():
     seed=st.integers(0, 99),
 )
 def test_tensors_are_resized_as_arrays_are(sides, wanted, channels, seed):
-    picture = np.random.default_rng(seed).random((*sides, channels), np.float32)
-    expected = resize(picture, *wanted)
-    result = resize_tensor(torch.from_numpy(picture).permute(2, 0, 1)[None], *wanted)
+    image = np.random.default_rng(seed).random((*sides, channels), np.float32)
+    expected = resize(image, *wanted)
+    result = resize_tensor(torch.from_numpy(image).permute(2, 0, 1)[None], *wanted)
     assert result.shape == (1, channels, wanted[1], wanted[0])
     assert np.abs(result[0].permute(1, 2, 0).numpy() - expected).max() < 4e-6
 
 
 def test_a_tensor_of_the_size_wanted_is_itself():
-    picture = torch.rand(1, 3, 4, 5)
-    assert resize_tensor(picture, 5, 4) is picture
+    image = torch.rand(1, 3, 4, 5)
+    assert resize_tensor(image, 5, 4) is image

@@ -16,23 +16,23 @@ from upscale.engine.memory import Planes
 from upscale.engine.upscaler import OVERLAP, Upscaler, output_size
 from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError, UsageError
 from upscale.models import RRDBSpec, SRVGGSpec
-from upscale.tiling.staged import StagedRun
+from upscale.tiling.exact import ExactRun
 
 X4 = RRDBSpec(blocks=2, features=8, growth=4)
 X2 = RRDBSpec(blocks=1, features=8, growth=4, unshuffle=2)
 X1 = RRDBSpec(blocks=1, features=8, growth=4, unshuffle=4)
 
 
-def random_picture(height, width, channels=3, dtype=np.uint8, seed=0):
+def random_image(height, width, channels=3, dtype=np.uint8, seed=0):
     values = np.random.default_rng(seed).random((height, width, channels), np.float32)
     highest = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
     return (values * highest).astype(dtype)
 
 
-def whole_picture(model, picture):
+def whole_image(model, image):
     """What the network gives in one piece, written without the engine: float64 HWC in [0, 1]."""
-    highest = {"uint8": 255, "uint16": 65535, "float32": 1}[str(picture.dtype)]
-    tensor = torch.from_numpy(picture.astype(np.float32) / highest).permute(2, 0, 1)[None]
+    highest = {"uint8": 255, "uint16": 65535, "float32": 1}[str(image.dtype)]
+    tensor = torch.from_numpy(image.astype(np.float32) / highest).permute(2, 0, 1)[None]
     _, _, height, width = tensor.shape
     side = model.unshuffle
     tensor = F.pad(tensor, (0, -width % side, 0, -height % side), "reflect")
@@ -45,9 +45,9 @@ def whole_picture(model, picture):
 @pytest.mark.parametrize("spec", [X4, X2, X1, SRVGGSpec(3, features=8, convolutions=5)], ids=str)
 def test_every_depth_keeps_its_precision(random_model, spec, dtype, highest):
     model = random_model(spec)
-    picture = random_picture(37, 51, dtype=dtype)
-    result = Upscaler(model, device="cpu", tile=16).upscale(picture)
-    expected = whole_picture(model, picture)
+    image = random_image(37, 51, dtype=dtype)
+    result = Upscaler(model, device="cpu", tile=16).upscale(image)
+    expected = whole_image(model, image)
     assert result.dtype == dtype
     assert result.shape == expected.shape
     error = np.abs(result / highest - expected).max()
@@ -63,26 +63,26 @@ def test_every_depth_keeps_its_precision(random_model, spec, dtype, highest):
     seed=st.integers(0, 99),
 )
 def test_tiles_of_any_size_stay_within_one_level(random_model, spec, height, width, tile, seed):
-    model, picture = random_model(spec, seed), random_picture(height, width, seed=seed)
-    whole = Upscaler(model, device="cpu", tile=0).upscale(picture)
-    tiled = Upscaler(model, device="cpu", tile=tile).upscale(picture)
+    model, image = random_model(spec, seed), random_image(height, width, seed=seed)
+    whole = Upscaler(model, device="cpu", tile=0).upscale(image)
+    tiled = Upscaler(model, device="cpu", tile=tile).upscale(image)
     assert np.abs(tiled.astype(int) - whole).max() <= 1
 
 
 @pytest.mark.parametrize("spec", [X4, X2, X1], ids=str)
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 5), (3, 2)])
-def test_tiny_pictures(random_model, spec, height, width):
-    result = Upscaler(random_model(spec), device="cpu").upscale(random_picture(height, width))
+def test_tiny_images(random_model, spec, height, width):
+    result = Upscaler(random_model(spec), device="cpu").upscale(random_image(height, width))
     assert result.shape == (height * spec.scale, width * spec.scale, 3)
 
 
 def test_grey_stays_grey_and_is_what_grey_rgb_averages_to(random_model):
     model = random_model(X4)
-    grey = random_picture(20, 30, 1)
+    grey = random_image(20, 30, 1)
     upscaler = Upscaler(model, device="cpu")
     result = upscaler.upscale(grey)
     assert result.shape == (80, 120, 1)
-    expected = whole_picture(model, np.repeat(grey, 3, axis=2))
+    expected = whole_image(model, np.repeat(grey, 3, axis=2))
     assert upscaler.upscale(grey[:, :, 0]).shape == (80, 120)
     unclamped_means_agree = np.abs(result[:, :, 0] / 255 - expected.mean(2)) < 0.004
     inside = ((expected > 0) & (expected < 1)).all(2)
@@ -91,9 +91,9 @@ def test_grey_stays_grey_and_is_what_grey_rgb_averages_to(random_model):
 
 def test_views_with_negative_strides_are_read_right(random_model):
     upscaler = Upscaler(random_model(X4), device="cpu", tile=16)
-    picture = random_picture(20, 33)
+    image = random_image(20, 33)
     assert np.array_equal(
-        upscaler.upscale(picture[::-1, ::-1]), upscaler.upscale(picture[::-1, ::-1].copy())
+        upscaler.upscale(image[::-1, ::-1]), upscaler.upscale(image[::-1, ::-1].copy())
     )
 
 
@@ -109,7 +109,7 @@ def test_views_with_negative_strides_are_read_right(random_model):
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
-def test_what_is_no_picture_is_refused(random_model, array):
+def test_what_is_no_image_is_refused(random_model, array):
     with pytest.raises(UsageError):
         Upscaler(random_model(X4), device="cpu").upscale(array)
 
@@ -131,33 +131,33 @@ def test_a_missing_gpu_is_an_error_not_a_silent_cpu(random_model):
 
 def test_sizes_asked_for(random_model):
     upscaler = Upscaler(random_model(X4), device="cpu")
-    picture = random_picture(20, 31)
-    assert upscaler.upscale(picture, scale=2.5).shape == (50, 78, 3)
-    assert upscaler.upscale(picture, scale=6).shape == (120, 186, 3)
-    assert upscaler.upscale(picture, size=(7, 300)).shape == (300, 7, 3)
-    assert upscaler.run(picture, scale=4).report.resize is None
-    assert "Lanczos" in upscaler.run(picture, scale=2).report.resize
+    image = random_image(20, 31)
+    assert upscaler.upscale(image, scale=2.5).shape == (50, 78, 3)
+    assert upscaler.upscale(image, scale=6).shape == (120, 186, 3)
+    assert upscaler.upscale(image, size=(7, 300)).shape == (300, 7, 3)
+    assert upscaler.run(image, scale=4).report.resize is None
+    assert "Lanczos" in upscaler.run(image, scale=2).report.resize
     for impossible in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError):
             output_size(10, 10, impossible)
     with pytest.raises(UsageError):
-        upscaler.upscale(picture, size=(0, 4))
+        upscaler.upscale(image, size=(0, 4))
 
 
 def test_the_ensemble_is_the_mean_of_eight_transformed_results(random_model):
     model = random_model(X4)
-    picture = random_picture(13, 22, dtype=np.float32)
+    image = random_image(13, 22, dtype=np.float32)
     expected = np.zeros((52, 88, 3))
     for turns in range(4):
         for flip in (False, True):
-            turned = np.rot90(picture, turns)
+            turned = np.rot90(image, turns)
             turned = turned[:, ::-1] if flip else turned
             tensor = torch.from_numpy(turned.copy()).permute(2, 0, 1)[None]
             with torch.inference_mode():
                 result = model.network(tensor)[0].permute(1, 2, 0).numpy()
             result = result[:, ::-1] if flip else result
             expected += np.rot90(result, -turns) / 8
-    result = Upscaler(model, device="cpu", tile=16, tta=True).upscale(picture)
+    result = Upscaler(model, device="cpu", tile=16, tta=True).upscale(image)
     assert np.abs(result - expected.clip(0, 1)).max() < 1e-4
 
 
@@ -165,25 +165,23 @@ def test_progress_reaches_its_total_and_never_falls(random_model):
     for tta in (False, True):
         seen = []
         upscaler = Upscaler(random_model(X4), device="cpu", tile=16, tta=tta)
-        report = upscaler.run(random_picture(40, 40), progress=seen.append).report
+        report = upscaler.run(random_image(40, 40), progress=seen.append).report
         assert [p.done for p in seen] == list(range(1, len(seen) + 1))
         assert seen[-1].done == seen[-1].total == report.tiles
 
 
 def test_the_report_tells_what_happened(random_model):
-    report = Upscaler(random_model(X4), device="cpu", tile=16).run(random_picture(40, 40)).report
+    report = Upscaler(random_model(X4), device="cpu", tile=16).run(random_image(40, 40)).report
     assert (report.tile, report.tiling, report.device) == (16, "exact", "cpu")
     assert (report.precision, report.planes, report.model_scale) == ("fp32", "host", 4)
-    assert (
-        Upscaler(random_model(X4), device="cpu", tile=0).run(random_picture(9, 9)).report.tile == 0
-    )
+    assert Upscaler(random_model(X4), device="cpu", tile=0).run(random_image(9, 9)).report.tile == 0
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_is_close_to_fp32(random_model, precision):
-    model, picture = random_model(X4), random_picture(30, 30, dtype=np.float32)
-    whole = Upscaler(model, device="cpu").upscale(picture)
-    half = Upscaler(model, device="cpu", precision=precision).run(picture)
+    model, image = random_model(X4), random_image(30, 30, dtype=np.float32)
+    whole = Upscaler(model, device="cpu").upscale(image)
+    half = Upscaler(model, device="cpu", precision=precision).run(image)
     assert half.report.precision == precision
     assert 0 < np.abs(half.pixels - whole).max() < 0.05
 
@@ -199,72 +197,72 @@ class BreaksInHalf(torch.nn.Conv2d):
 
 
 def test_tiles_that_half_precision_breaks_are_computed_in_fp32_and_counted(random_model):
-    model, picture = random_model(X4), random_picture(30, 30)
-    whole = Upscaler(model, device="cpu").upscale(picture)
+    model, image = random_model(X4), random_image(30, 30)
+    whole = Upscaler(model, device="cpu").upscale(image)
     model.network.conv_last.__class__ = BreaksInHalf
-    result = Upscaler(model, device="cpu", precision="fp16").run(picture)
+    result = Upscaler(model, device="cpu", precision="fp16").run(image)
     assert result.report.fp32_tiles == 1
     assert np.abs(result.pixels.astype(int) - whole).max() < 12
 
 
-def test_half_precision_is_trusted_until_a_picture_overflows(random_model, monkeypatch):
-    """A GPU that is asked about each tile of each stage waits instead of computing."""
+def test_half_precision_is_trusted_until_a_image_overflows(random_model, monkeypatch):
+    """A GPU that is asked about each tile of each group waits instead of computing."""
     checked = []
-    real = StagedRun.__init__
+    real = ExactRun.__init__
 
     def watched(self, *arguments, **options):
         checked.append(options["precise"] is not None)
         real(self, *arguments, **options)
 
-    monkeypatch.setattr(StagedRun, "__init__", watched)
-    model, picture = random_model(X4), random_picture(30, 30)
+    monkeypatch.setattr(ExactRun, "__init__", watched)
+    model, image = random_model(X4), random_image(30, 30)
     sound = Upscaler(model, device="cpu", precision="bf16", kernels=False)
     for _ in range(2):
-        assert sound.run(picture).report.fp32_tiles == 0
+        assert sound.run(image).report.fp32_tiles == 0
     assert checked == [False, False]
     checked.clear()
     model.network.conv_last.__class__ = BreaksInHalf
     broken = Upscaler(model, device="cpu", precision="bf16", kernels=False)
     for _ in range(2):
-        assert broken.run(picture).report.fp32_tiles == 1
+        assert broken.run(image).report.fp32_tiles == 1
     assert checked == [False, True, True]
-    tensor = torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    tensor = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
     assert broken.run_tensor(tensor).isfinite().all()
 
 
 @pytest.mark.parametrize("layer", ["conv_first", "body.0.rdb2.conv3", "conv_hr"])
 @pytest.mark.parametrize("tta", [False, True])
 def test_what_overflows_inside_is_seen_in_the_result(random_model, layer, tta):
-    model, picture = random_model(X4), random_picture(20, 20)
+    model, image = random_model(X4), random_image(20, 20)
     network = model.network
     network.get_submodule(layer).weight.data[0] *= 1e7
-    whole = Upscaler(model, device="cpu", tta=tta).upscale(picture)
-    result = Upscaler(model, device="cpu", precision="fp16", tta=tta).run(picture)
+    whole = Upscaler(model, device="cpu", tta=tta).upscale(image)
+    result = Upscaler(model, device="cpu", precision="fp16", tta=tta).run(image)
     assert result.report.precision == "fp32" or result.report.fp32_tiles
     assert np.abs(result.pixels.astype(int) - whole).max() <= 12
 
 
-def test_values_beyond_half_precision_turn_the_picture_to_fp32(random_model):
-    model, picture = random_model(X4), random_picture(30, 30)
+def test_values_beyond_half_precision_turn_the_image_to_fp32(random_model):
+    model, image = random_model(X4), random_image(30, 30)
     model.network.conv_first.weight.data *= 1e7
     model.network.conv_last.weight.data *= 1e-7
-    whole = Upscaler(model, device="cpu").upscale(picture)
-    result = Upscaler(model, device="cpu", precision="fp16").run(picture)
+    whole = Upscaler(model, device="cpu").upscale(image)
+    result = Upscaler(model, device="cpu", precision="fp16").run(image)
     assert result.report.precision == "fp32"
     assert np.abs(result.pixels.astype(int) - whole).max() <= 1
 
 
-def test_a_broken_network_is_an_error_not_a_black_picture(random_model):
+def test_a_broken_network_is_an_error_not_a_black_image(random_model):
     model = random_model(X4)
     model.network.conv_last.bias.data[1] = torch.nan
     with pytest.raises(CheckpointError, match="finite"):
-        Upscaler(model, device="cpu").upscale(random_picture(8, 8))
+        Upscaler(model, device="cpu").upscale(random_image(8, 8))
 
 
 def test_memory_that_runs_out_halves_tiles_then_moves_planes(random_model, monkeypatch):
     """Allocation fails above a size that shrinks once planes have moved to a file."""
-    model, picture = random_model(X4), random_picture(100, 60)
-    whole = Upscaler(model, device="cpu").upscale(picture)
+    model, image = random_model(X4), random_image(100, 60)
+    whole = Upscaler(model, device="cpu").upscale(image)
     allocate = Planes.allocate
 
     def scarce(self, rows, width, channels):
@@ -273,7 +271,7 @@ def test_memory_that_runs_out_halves_tiles_then_moves_planes(random_model, monke
         return allocate(self, rows, width, channels)
 
     monkeypatch.setattr(Planes, "allocate", scarce)
-    result = Upscaler(model, device="cpu", tile=64).run(picture)
+    result = Upscaler(model, device="cpu", tile=64).run(image)
     assert result.report.halvings == 2
     assert (result.report.tile, result.report.planes) == (16, "file")
     assert np.abs(result.pixels.astype(int) - whole).max() <= 1
@@ -285,27 +283,27 @@ def test_no_memory_at_all_fails_with_advice(random_model, monkeypatch):
 
     monkeypatch.setattr(Planes, "allocate", full)
     with pytest.raises(MemoryExhaustedError, match="use"):
-        Upscaler(random_model(X4), device="cpu").upscale(random_picture(40, 40))
+        Upscaler(random_model(X4), device="cpu").upscale(random_image(40, 40))
 
 
 def test_planes_beyond_memory_start_in_a_file(random_model, monkeypatch):
-    model, picture = random_model(X4), random_picture(50, 40)
-    whole = Upscaler(model, device="cpu").upscale(picture)
+    model, image = random_model(X4), random_image(50, 40)
+    whole = Upscaler(model, device="cpu").upscale(image)
     monkeypatch.setattr(module, "available_memory", lambda device: 1000)
-    result = Upscaler(model, device="cpu", tile=16).run(picture)
+    result = Upscaler(model, device="cpu", tile=16).run(image)
     assert result.report.planes == "file"
     assert np.abs(result.pixels.astype(int) - whole).max() <= 1
 
 
-def test_models_without_stages_are_blended_and_say_so():
+def test_models_without_groups_are_blended_and_say_so():
     class Nearest(torch.nn.Module):
         def forward(self, x):
             return F.interpolate(x, scale_factor=2)
 
     model = Model("nearest", Nearest(), 2, 3, False, "nearest")
-    picture = random_picture(150, 170)
-    result = Upscaler(model, device="cpu", tile=80).run(picture)
-    assert np.array_equal(result.pixels, picture.repeat(2, 0).repeat(2, 1))
+    image = random_image(150, 170)
+    result = Upscaler(model, device="cpu", tile=80).run(image)
+    assert np.array_equal(result.pixels, image.repeat(2, 0).repeat(2, 1))
     assert result.report.tiling == f"blended, overlap {OVERLAP} px"
     assert result.report.tile == 80
 
@@ -316,16 +314,16 @@ def test_the_example_in_the_documentation_runs():
     assert tested.failed == 0
 
 
-def test_a_grey_model_takes_grey_pictures_only(random_model):
+def test_a_grey_model_takes_grey_images_only(random_model):
     model = random_model(RRDBSpec(1, 1, features=8, growth=4, blocks=1))
     upscaler = Upscaler(model, device="cpu")
-    assert upscaler.upscale(random_picture(9, 9, 1)).shape == (36, 36, 1)
+    assert upscaler.upscale(random_image(9, 9, 1)).shape == (36, 36, 1)
     with pytest.raises(UsageError, match="grey"):
-        upscaler.upscale(random_picture(9, 9, 3))
+        upscaler.upscale(random_image(9, 9, 3))
 
 
-def as_tensor(picture):
-    return torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
+def as_tensor(image):
+    return torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -333,37 +331,33 @@ def as_tensor(picture):
 @pytest.mark.parametrize("spec", [X4, X2, X1, SRVGGSpec(3, features=8, convolutions=5)], ids=str)
 def test_a_tensor_gives_bit_for_bit_what_an_array_gives(random_model, spec, tile, channels):
     upscaler = Upscaler(random_model(spec), device="cpu", tile=tile)
-    picture = random_picture(37, 51, channels, np.float32)
-    result = upscaler.run_tensor(as_tensor(picture))
-    assert torch.equal(result, as_tensor(upscaler.upscale(picture)))
+    image = random_image(37, 51, channels, np.float32)
+    result = upscaler.run_tensor(as_tensor(image))
+    assert torch.equal(result, as_tensor(upscaler.upscale(image)))
 
 
 def test_a_tensor_is_resized_and_averaged_as_an_array_is(random_model):
-    picture = random_picture(20, 31, dtype=np.float32)
+    image = random_image(20, 31, dtype=np.float32)
     for tta, size in ((False, (55, 49)), (True, None), (True, (31, 80))):
         upscaler = Upscaler(random_model(X4), device="cpu", tta=tta)
-        result = upscaler.run_tensor(as_tensor(picture), size=size)
-        expected = as_tensor(upscaler.upscale(picture, size=size)).clamp(0, 1)
+        result = upscaler.run_tensor(as_tensor(image), size=size)
+        expected = as_tensor(upscaler.upscale(image, size=size)).clamp(0, 1)
         assert (result - expected).abs().max() < 2e-6
 
 
 def test_a_tensor_is_rescued_from_half_precision_as_an_array_is(random_model):
-    model, picture = random_model(X4), random_picture(30, 30, dtype=np.float32)
+    model, image = random_model(X4), random_image(30, 30, dtype=np.float32)
     model.network.conv_last.__class__ = BreaksInHalf
     upscaler = Upscaler(model, device="cpu", precision="fp16")
-    assert torch.equal(
-        upscaler.run_tensor(as_tensor(picture)), as_tensor(upscaler.upscale(picture))
-    )
+    assert torch.equal(upscaler.run_tensor(as_tensor(image)), as_tensor(upscaler.upscale(image)))
     model.network.conv_first.weight.data *= 1e7
     upscaler = Upscaler(model, device="cpu", precision="fp16")
-    assert torch.equal(
-        upscaler.run_tensor(as_tensor(picture)), as_tensor(upscaler.upscale(picture))
-    )
+    assert torch.equal(upscaler.run_tensor(as_tensor(image)), as_tensor(upscaler.upscale(image)))
 
 
 def test_a_tensor_is_computed_in_smaller_tiles_where_memory_runs_out(random_model, monkeypatch):
-    model, picture = random_model(X4), as_tensor(random_picture(100, 60, dtype=np.float32))
-    whole = Upscaler(model, device="cpu").run_tensor(picture)
+    model, image = random_model(X4), as_tensor(random_image(100, 60, dtype=np.float32))
+    whole = Upscaler(model, device="cpu").run_tensor(image)
     allocate, failures = Planes.allocate, []
 
     def scarce(self, rows, width, channels):
@@ -373,23 +367,23 @@ def test_a_tensor_is_computed_in_smaller_tiles_where_memory_runs_out(random_mode
         return allocate(self, rows, width, channels)
 
     monkeypatch.setattr(Planes, "allocate", scarce)
-    result = Upscaler(model, device="cpu", tile=64).run_tensor(picture)
+    result = Upscaler(model, device="cpu", tile=64).run_tensor(image)
     assert failures and (result - whole).abs().max() < 1e-4
 
 
-def test_a_tensor_goes_through_a_model_without_stages():
+def test_a_tensor_goes_through_a_model_without_groups():
     class Nearest(torch.nn.Module):
         def forward(self, x):
             return F.interpolate(x, scale_factor=2)
 
     upscaler = Upscaler(Model("nearest", Nearest(), 2, 3, False, "nearest"), device="cpu", tile=80)
-    picture = as_tensor(random_picture(150, 170, dtype=np.float32))
-    expected = picture.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert (upscaler.run_tensor(picture) - expected).abs().max() < 1e-6
+    image = as_tensor(random_image(150, 170, dtype=np.float32))
+    expected = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert (upscaler.run_tensor(image) - expected).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (2, 3, 4, 4), (1, 4, 4, 4), (1, 2, 4, 4)])
-def test_what_is_no_tensor_of_a_picture_is_refused(random_model, shape):
+def test_what_is_no_tensor_of_a_image_is_refused(random_model, shape):
     with pytest.raises(UsageError):
         Upscaler(random_model(X4), device="cpu").run_tensor(torch.zeros(shape))
 
@@ -397,22 +391,22 @@ def test_what_is_no_tensor_of_a_picture_is_refused(random_model, shape):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_tensor_stays_where_it_lies(random_model):
     upscaler = Upscaler(random_model(X4), device="cuda", precision="fp32")
-    picture = as_tensor(random_picture(37, 51, dtype=np.float32))
-    here, there = upscaler.run_tensor(picture), upscaler.run_tensor(picture.cuda())
+    image = as_tensor(random_image(37, 51, dtype=np.float32))
+    here, there = upscaler.run_tensor(image), upscaler.run_tensor(image.cuda())
     assert not here.is_cuda and there.is_cuda
     assert torch.equal(here, there.cpu())
 
 
 def test_a_settled_tile_stays_whatever_the_memory_says(monkeypatch):
     upscaler = Upscaler("realesr-animevideov3", device="cpu")
-    tile = upscaler.settle_tile(300, 200)
+    tile = upscaler.resolve_tile(300, 200)
     assert tile >= 32
     monkeypatch.setattr(memory, "available_memory", lambda device: 1 << 20)
-    assert upscaler.settle_tile(300, 200) == tile
+    assert upscaler.resolve_tile(300, 200) == tile
     assert upscaler.run(np.zeros((40, 48, 3), np.uint8)).report.tile == tile
 
 
 @pytest.mark.parametrize(("asked", "settled"), [("auto", 96), (64, 64), (0, 0)])
 def test_only_an_automatic_tile_is_settled_by_others(asked, settled):
     upscaler = Upscaler("realesr-animevideov3", device="cpu", tile=asked)
-    assert upscaler.settle_tile(300, 200, 96) == settled
+    assert upscaler.resolve_tile(300, 200, 96) == settled

@@ -64,7 +64,7 @@ def errors_in_squares(large, small, form, side=32):
     return worst
 
 
-def enlarged(rgb, factor=2):
+def upscaled(rgb, factor=2):
     """What an identity network gives, which sees and makes no more than [0, 1]."""
     inside = rgb.clamp(0, 1)
     large = inside.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
@@ -78,8 +78,8 @@ def worst(ours, theirs):
 
 
 def photograph(data, name="budgie_colorful-wall__fa856bee.webp", size=(322, 240)):
-    picture = Image.open(data / "photos" / name).convert("RGB")
-    pixels = np.asarray(picture.resize(size, Image.Resampling.BOX), np.float32)
+    image = Image.open(data / "photos" / name).convert("RGB")
+    pixels = np.asarray(image.resize(size, Image.Resampling.BOX), np.float32)
     return torch.from_numpy(pixels / 255).permute(2, 0, 1)[None]
 
 
@@ -135,7 +135,7 @@ def test_flat_colours_survive_an_identity_network(depth, matrix, full, across, d
     chroma = generator.integers(0, form.highest + 1, (len(luma), 2))
     ends = generator.choice([0, form.highest], (128, 2))
     planes = patches(np.r_[luma, luma[::2]], np.r_[chroma, ends], form)
-    large = from_rgb(enlarged(to_rgb(planes, form)), form)
+    large = from_rgb(upscaled(to_rgb(planes, form)), form)
     assert errors_in_squares(large, planes, form) <= (0 if depth < 16 else 1)
 
 
@@ -149,7 +149,7 @@ def test_flat_colours_survive_wherever_chroma_lies(location):
                 from_rgb(torch.zeros(1, 3, 21, 35), form), (240, 30, 250), strict=True
             )
         ]
-        large = from_rgb(enlarged(to_rgb(planes, form)), form)
+        large = from_rgb(upscaled(to_rgb(planes, form)), form)
         assert [plane.shape for plane in large] == [(42, 70), *[(21 if down else 42, 35)] * 2]
         for plane, code in zip(large, (240, 30, 250), strict=True):
             assert (plane == code).all()
@@ -162,7 +162,7 @@ def test_grey_is_exact(depth, full):
     plane = np.arange(1 << depth).astype(sample_type(depth)).reshape(16, -1)
     rgb = to_rgb([plane], form)
     assert rgb.shape == (1, 1, *plane.shape)
-    (large,) = from_rgb(enlarged(rgb, 3), form)
+    (large,) = from_rgb(upscaled(rgb, 3), form)
     if full:
         assert (large == plane.repeat(3, 0).repeat(3, 1)).all()
     assert (from_rgb(rgb, form)[0] == plane).all()
@@ -337,7 +337,7 @@ def test_photographs_keep_their_luma_and_gain_no_cast(data, full):
     rgb = to_rgb(planes, form)
     same = from_rgb(rgb, form)
     assert worst(same[:1], planes[:1]) == 0
-    large = from_rgb(enlarged(rgb), form)
+    large = from_rgb(upscaled(rgb), form)
     error = np.abs(large[0].astype(int) - planes[0].repeat(2, 0).repeat(2, 1))
     assert error.mean() < 0.02
     assert error.max() <= 3
@@ -359,10 +359,10 @@ def test_nothing_lies_beyond_black_white_and_the_colours_of_a_display():
 @pytest.mark.parametrize("size", [(14, 9), (28, 18), (56, 27), (7, 36), (20, 31)])
 def test_what_lies_beyond_is_interpolated_bilinearly(size):
     generator = torch.Generator().manual_seed(1)
-    enlarged = torch.rand((1, 3, *size), generator=generator)
+    upscaled = torch.rand((1, 3, *size), generator=generator)
     rest = torch.rand((1, 3, 7, 9), generator=generator) - 0.5
-    expected = enlarged + torch.nn.functional.interpolate(rest, size, mode="bilinear")
-    assert torch.allclose(restore(enlarged, rest), expected, atol=3e-7)
+    expected = upscaled + torch.nn.functional.interpolate(rest, size, mode="bilinear")
+    assert torch.allclose(restore(upscaled, rest), expected, atol=3e-7)
 
 
 def test_what_lies_beyond_is_told_and_given_back():

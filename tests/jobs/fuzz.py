@@ -1,9 +1,9 @@
-"""Sends damaged films through the whole program; run as one of its own, which they may bring down.
+"""Sends damaged videos through the whole program; run as one of its own, which they may bring down.
 
     python fuzz.py FOLDER KIND[,KIND...] CASES SEED
 
 Prints for each case `refused`; or `done` and whether anything was told; or FAULT and what is wrong:
-the output is held against what another reading of the same damaged film gives.
+the output is held against what another reading of the same damaged video gives.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from av.stream import Discard
 
 from tests.damage import damaged
 from tests.jobs.test_video import Doubling, doubled
-from tests.video import clips, films
+from tests.video import clips, videos
 from upscale.errors import UpscaleError
-from upscale.jobs.video import FilmReport, FilmSettings, plan_film, run_film
-from upscale.video import Film, segments
-from upscale.video.encoding import Encoding
+from upscale.jobs.video import VideoReport, VideoSettings, plan_video, run_video
+from upscale.video import VideoInfo, segments
+from upscale.video.encoders import Encoding
 from upscale.video.segments import folder_for
 
 FRAMES = 40
@@ -36,7 +36,7 @@ TOLERATED = 1
 ALWAYS_SAID = ("its colours", "its container does not tell")
 RICH = "mkv-rich"
 IN_STEP = Fraction(1, 10)
-SAME_PICTURE = 8
+SAME_IMAGE = 8
 """Mean levels of luma; neighbours differ by more than 10."""
 OPTIONS = {"fflags": "+genpts"}
 X264 = {"x264-params": "keyint=10:bframes=2:qp=0"}
@@ -55,7 +55,7 @@ KINDS = {
 def good(kind: str, folder: Path) -> Path:
     if kind == RICH:
         # With subtitles, which become others in MP4, two tracks of sound, chapters and a font.
-        return films.rich(folder, clips.even(FRAMES))
+        return videos.rich(folder, clips.even(FRAMES))
     codec, container, options = KINDS[kind]
     clip = clips.Clip(
         tuple(range(FRAMES)), Fraction(1, 25), codec, container=container, options=options,
@@ -65,64 +65,64 @@ def good(kind: str, folder: Path) -> Path:
 
 
 def outcome(source: Path, output: Path) -> str:
-    """What came of a film, or a fault."""
+    """What came of a video, or a fault."""
     told: list[str] = []
     try:
         encoding = Encoding("ffv1") if output.suffix == ".mkv" else Encoding("x264", crf=0)
-        job = plan_film(source, output, doubled, FilmSettings(encoding))
-        report = run_film(job, [Doubling()], {"model": "none"}, lambda *_: None, told.append)
+        job = plan_video(source, output, doubled, VideoSettings(encoding))
+        report = run_video(job, [Doubling()], {"model": "none"}, lambda *_: None, told.append)
     except UpscaleError as error:
         assert str(error).isprintable() and len(str(error)) < 600, str(error)
         assert not output.exists()
         return "refused"
     assert not folder_for(output).exists()
     notes = [note for note in report.notes if not note.startswith(ALWAYS_SAID)]
-    said = bool(notes or report.lost or report.damaged or job.film.open_end)
-    faults = [*picture_faults(job.film, output, report), *sound_faults(job.film, output, report)]
+    said = bool(notes or report.lost or report.damaged or job.video.open_end)
+    faults = [*image_faults(job.video, output, report), *sound_faults(job.video, output, report)]
     if report.frames < FRAMES - TOLERATED and not said:
         faults.append(f"only {report.frames} frames, without a word")
     return "FAULT " + "; ".join(faults) if faults else f"done {'told' if said else 'quietly'}"
 
 
-def picture_faults(film: Film, output: Path, report: FilmReport):
+def image_faults(video: VideoInfo, output: Path, report: VideoReport):
     """Frames of the output that no decoder gave, or at another time."""
-    given = pictures(film.path)
-    made = pictures(output)
+    given = images(video.path)
+    made = images(output)
     if len(made) != report.frames:
         yield f"{len(made)} frames, {report.frames} reported"
     # Of frames that are not in the plan, times are known about.
-    unplanned = Counter(float(time * film.time_base) for time in film.lost)
+    unplanned = Counter(float(time * video.time_base) for time in video.lost)
     lost = Counter(report.lost) - unplanned
-    times = [time for time in film.plan if float(time * film.time_base) not in lost]
+    times = [time for time in video.plan if float(time * video.time_base) not in lost]
     if len(times) != len(made):
         yield f"{len(made)} frames of {len(times)} that are not lost"
-    start = min(0, film.plan[0])
+    start = min(0, video.plan[0])
     by_time = dict(reversed(given))  # of two with one time, the first
     place = 0
     for number, ((time, large), due) in enumerate(zip(made, times, strict=False)):
-        if abs(time - (due - start) * film.time_base) > Fraction(1, 2000):
-            yield f"frame {number} at {float(time):.4f}, not {float(due * film.time_base):.4f}"
+        if abs(time - (due - start) * video.time_base) > Fraction(1, 2000):
+            yield f"frame {number} at {float(time):.4f}, not {float(due * video.time_base):.4f}"
         luma = large[::2, ::2]
-        if not film.sequential:
-            wanted = by_time.get(due * film.time_base)
+        if not video.sequential:
+            wanted = by_time.get(due * video.time_base)
             if wanted is None or not same(luma, wanted):
-                yield f"frame {number} is another picture"
+                yield f"frame {number} is another image"
             continue
         # In the order in which the decoder gives them.
         while place < len(given) and not same(luma, given[place][1]):
             place += 1
         if place == len(given):
-            yield f"frame {number} is no picture of the film"
+            yield f"frame {number} is no image of the video"
         place += 1
 
 
 def same(one: np.ndarray, other: np.ndarray) -> bool:
     if one.shape != other.shape:
-        return True  # brought to the film's size
-    return float(np.abs(one.astype(int) - other).mean()) < SAME_PICTURE
+        return True  # brought to the video's size
+    return float(np.abs(one.astype(int) - other).mean()) < SAME_IMAGE
 
 
-def pictures(path: Path) -> list[tuple[Fraction | None, np.ndarray]]:
+def images(path: Path) -> list[tuple[Fraction | None, np.ndarray]]:
     """Times and luma of all that can be decoded, in order of decoding."""
     found = []
     with av.open(str(path), options=OPTIONS, metadata_errors="replace") as container:
@@ -159,10 +159,10 @@ def packets(container, *streams):
         failures += 1 if container.format.name.startswith("mov,") else 100
 
 
-def sound_faults(film: Film, output: Path, report: FilmReport):
+def sound_faults(video: VideoInfo, output: Path, report: VideoReport):
     """Packets of sound that the source does not have, or at another time; and those not there."""
-    source, made = sounds(film.path), sounds(output)
-    start = min(0, film.plan[0]) * film.time_base
+    source, made = sounds(video.path), sounds(output)
+    start = min(0, video.plan[0]) * video.time_base
     known = defaultdict(list)
     for time, content in source:
         known[content].append(None if time is None else time - start)
@@ -170,7 +170,7 @@ def sound_faults(film: Film, output: Path, report: FilmReport):
         # Of what comes before time zero, readers of Matroska may not tell the time.
         near = [None in (at, time) or abs(at - time) <= IN_STEP for at in known[content]]
         if not near:
-            yield "a packet of sound that the film does not have"
+            yield "a packet of sound that the video does not have"
         elif not any(near):
             yield f"sound at {float(time):.3f} s, not {float(known[content][0] or -1):.3f}"
     if len(made) < len(source) and not report.notes:

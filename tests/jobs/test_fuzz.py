@@ -1,4 +1,4 @@
-"""Damaged films through the whole program end in an honest output or in one line."""
+"""Damaged videos through the whole program end in an honest output or in one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CASES = 10
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 
 
-def test_damaged_films_end_in_an_honest_output_or_in_one_line(tmp_path):
+def test_damaged_videos_end_in_an_honest_output_or_in_one_line(tmp_path):
     """Longer runs are made by hand: `python tests/jobs/fuzz.py FOLDER mkv-x264,ts-x264 999 7`."""
     done = run_limited(PROGRAM, tmp_path, ",".join(ALL), CASES, 3, memory=MEMORY)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[-400:]

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from upscale.jobs import enlarge_picture
-from upscale.pictures import Picture, read_picture
+from upscale.images import Image, read_image
+from upscale.jobs import upscale_image
 
 LOWRES = Path(__file__).parents[2].parent / "shared" / "data" / "lowres"
 
 
-def make(pixels, alpha=None) -> Picture:
-    return Picture(pixels, alpha)
+def make(pixels, alpha=None) -> Image:
+    return Image(pixels, alpha)
 
 
 def noise(*shape: int, dtype=np.uint8):
@@ -24,9 +24,9 @@ def noise(*shape: int, dtype=np.uint8):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_depth_and_channels_are_kept(dtype, channels, nearest):
     upscaler = nearest()
-    picture, report = enlarge_picture(make(noise(5, 7, channels, dtype=dtype)), (21, 15), upscaler)
-    assert picture.pixels.shape == (15, 21, channels)
-    assert picture.pixels.dtype == dtype
+    image, report = upscale_image(make(noise(5, 7, channels, dtype=dtype)), (21, 15), upscaler)
+    assert image.pixels.shape == (15, 21, channels)
+    assert image.pixels.dtype == dtype
     assert upscaler.channels == [channels]
     assert report.model == "nearest"
 
@@ -34,18 +34,18 @@ def test_depth_and_channels_are_kept(dtype, channels, nearest):
 def test_constant_alpha_stays_constant_without_a_second_run(nearest):
     upscaler = nearest()
     alpha = np.full((5, 7), 200, np.uint8)
-    picture, _ = enlarge_picture(make(noise(5, 7, 3), alpha), (14, 10), upscaler)
+    image, _ = upscale_image(make(noise(5, 7, 3), alpha), (14, 10), upscaler)
     assert upscaler.channels == [3]
-    assert picture.alpha.shape == (10, 14)
-    assert (picture.alpha == 200).all()
+    assert image.alpha.shape == (10, 14)
+    assert (image.alpha == 200).all()
 
 
-def test_varying_alpha_goes_through_the_network_as_a_grey_picture(nearest):
+def test_varying_alpha_goes_through_the_network_as_a_grey_image(nearest):
     upscaler = nearest()
     alpha = noise(5, 7)
-    picture, _ = enlarge_picture(make(noise(5, 7, 3), alpha), (14, 10), upscaler)
+    image, _ = upscale_image(make(noise(5, 7, 3), alpha), (14, 10), upscaler)
     assert upscaler.channels == [3, 1]
-    mean = picture.alpha.reshape(5, 2, 7, 2).mean((1, 3))
+    mean = image.alpha.reshape(5, 2, 7, 2).mean((1, 3))
     np.testing.assert_allclose(mean, alpha, atol=25)
 
 
@@ -54,13 +54,13 @@ def test_colour_under_transparent_pixels_does_not_reach_the_network(nearest):
     alpha = np.full((8, 8), 255, np.uint8)
     pixels[:, 4:] = 255
     alpha[:, 4:] = 0
-    picture, _ = enlarge_picture(make(pixels, alpha), (16, 16), nearest())
-    assert (picture.pixels == 100).all()
+    image, _ = upscale_image(make(pixels, alpha), (16, 16), nearest())
+    assert (image.pixels == 100).all()
 
 
-def test_progress_counts_colour_and_alpha_as_one_picture(nearest):
+def test_progress_counts_colour_and_alpha_as_one_image(nearest):
     steps = []
-    enlarge_picture(
+    upscale_image(
         make(noise(4, 4, 3), noise(4, 4)), (8, 8), nearest(), lambda *step: steps.append(step)
     )
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -76,26 +76,26 @@ def test_flat_areas_of_alpha_come_back_exact_from_a_network_that_misses_them():
 
     source = np.zeros((9, 24), np.uint8)
     source[:, 8:16], source[:, 16:] = 120, 255
-    picture, _ = enlarge_picture(make(noise(9, 24, 3), source), (96, 36), Faulty())
-    assert (picture.alpha[:, :28] == 0).all()
-    assert (picture.alpha[:, 36:60] == 120).all()
-    assert (picture.alpha[:, 68:] == 255).all()
+    image, _ = upscale_image(make(noise(9, 24, 3), source), (96, 36), Faulty())
+    assert (image.alpha[:, :28] == 0).all()
+    assert (image.alpha[:, 36:60] == 120).all()
+    assert (image.alpha[:, 68:] == 255).all()
 
 
 @pytest.mark.parametrize(
     ("name", "channels", "dtype"),
     [("wolf_gray.jpg", 1, np.uint8), ("tree_alpha_16bit.png", 3, np.uint16)],
 )
-def test_real_pictures_keep_their_kind(name, channels, dtype, nearest):
+def test_real_images_keep_their_kind(name, channels, dtype, nearest):
     path = LOWRES / name
     if not path.exists():
         pytest.skip(f"{name} is not here")
-    picture = read_picture(path)
-    size = (picture.width * 2, picture.height * 2)
-    larger, _ = enlarge_picture(picture, size, nearest())
+    image = read_image(path)
+    size = (image.width * 2, image.height * 2)
+    larger, _ = upscale_image(image, size, nearest())
     assert larger.pixels.shape == (size[1], size[0], channels)
     assert larger.pixels.dtype == dtype
-    assert (larger.alpha is None) == (picture.alpha is None)
+    assert (larger.alpha is None) == (image.alpha is None)
 
 
 class Seen:
@@ -109,14 +109,14 @@ class Seen:
         return SimpleNamespace(pixels=array.repeat(4, 0).repeat(4, 1), report=None)
 
 
-def test_a_colour_picture_without_colour_gains_none():
+def test_a_colour_image_without_colour_gains_none():
     grey = noise(5, 6, 1).repeat(3, axis=2)
     seen = Seen()
-    larger, _ = enlarge_picture(make(grey), (24, 20), seen)
+    larger, _ = upscale_image(make(grey), (24, 20), seen)
     assert [array.shape for array in seen.arrays] == [(5, 6, 1)]
     assert np.array_equal(larger.pixels, grey.repeat(4, 0).repeat(4, 1))
     grey[4, 5, 2] ^= 1
-    enlarge_picture(make(grey), (24, 20), seen)
+    upscale_image(make(grey), (24, 20), seen)
     assert seen.arrays[-1].shape == (5, 6, 3)
 
 
@@ -125,7 +125,7 @@ def test_bright_floats_come_back_as_bright_and_the_network_sees_none_of_it():
     light[0, 0] = np.nan
     light[1, 1] = np.inf
     seen = Seen()
-    larger, _ = enlarge_picture(make(light), (24, 20), seen)
+    larger, _ = upscale_image(make(light), (24, 20), seen)
     assert seen.arrays[0].min() >= 0 and seen.arrays[0].max() <= 1
     expected = np.where(np.isnan(light), 0, np.minimum(light, 40)).repeat(4, 0).repeat(4, 1)
     assert np.allclose(larger.pixels, expected, rtol=1e-4, atol=1e-5)

@@ -14,8 +14,8 @@ from upscale.jobs import (
     JobResult,
     ModelFacts,
     Status,
-    destination,
     make_plan,
+    outputs,
     read_names,
 )
 from upscale.options import (
@@ -29,7 +29,7 @@ from upscale.options import (
 MODEL = ModelFacts("net", 4)
 
 
-def picture(path: Path, width: int = 8, height: int = 6, channels: int = 3) -> Path:
+def image(path: Path, width: int = 8, height: int = 6, channels: int = 3) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(width * height).integers(0, 256, (height, width, channels))
     assert cv2.imwrite(str(path), pixels.astype(np.uint8))
@@ -62,7 +62,7 @@ def only(made) -> ImageJob | JobResult:
     ],
 )
 def test_without_an_output_the_name_tells_the_size(size, name, expected, tmp_path):
-    photo = picture(tmp_path / "photo.jpg")
+    photo = image(tmp_path / "photo.jpg")
     job = only(plan(photo, size=size))
     assert job.target == tmp_path / name
     assert job.size_out == expected
@@ -71,38 +71,38 @@ def test_without_an_output_the_name_tells_the_size(size, name, expected, tmp_pat
 
 @pytest.mark.parametrize("name", ["a.JPG", "a.jpeg", "a.png", "a.webp", "a.tif", "a.tiff", "a.bmp"])
 def test_the_inputs_own_format_and_spelling_are_kept(name, tmp_path):
-    photo = picture(tmp_path / name)
+    photo = image(tmp_path / name)
     job = only(plan(photo))
     assert job.target == tmp_path / f"a_x4{photo.suffix}"
 
 
 def test_the_content_decides_the_format_not_the_name(tmp_path):
-    photo = picture(tmp_path / "really.png").rename(tmp_path / "photo.jpg")
+    photo = image(tmp_path / "really.png").rename(tmp_path / "photo.jpg")
     job = only(plan(photo))
     assert (job.format, job.target) == ("png", tmp_path / "photo_x4.png")
 
 
 def test_a_name_without_a_suffix_is_read_by_its_content(tmp_path):
-    photo = picture(tmp_path / "really.webp").rename(tmp_path / "photo")
+    photo = image(tmp_path / "really.webp").rename(tmp_path / "photo")
     assert only(plan(photo)).target == tmp_path / "photo_x4.webp"
 
 
 def test_what_the_own_format_cannot_hold_becomes_png_and_is_said(tmp_path):
-    photo = picture(tmp_path / "wide.webp", 600, 2)
+    photo = image(tmp_path / "wide.webp", 600, 2)
     job = only(plan(photo, size=SizeOptions(scale=30)))
     assert job.target == tmp_path / "wide_x30.png"
     assert "16383" in job.note
 
 
 def test_what_a_chosen_format_cannot_hold_is_refused_before_work(tmp_path):
-    photo = picture(tmp_path / "wide.png", 600, 2)
+    photo = image(tmp_path / "wide.png", 600, 2)
     result = only(plan(photo, size=SizeOptions(scale=30), format="webp"))
     assert result.status is Status.FAILED
     assert "-f png" in result.error
 
 
 def test_a_file_output_decides_the_format(tmp_path):
-    photo = picture(tmp_path / "photo.jpg")
+    photo = image(tmp_path / "photo.jpg")
     job = only(plan(photo, output=str(tmp_path / "new" / "big.webp")))
     assert (job.format, job.target) == ("webp", tmp_path / "new" / "big.webp")
 
@@ -111,18 +111,18 @@ def test_a_file_output_decides_the_format(tmp_path):
 def test_a_folder_output_keeps_the_plain_name(output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
-    photo = picture(tmp_path / "photo.jpg")
+    photo = image(tmp_path / "photo.jpg")
     assert only(plan(photo, output=output)).target == Path(output) / "photo.jpg"
 
 
 def test_several_inputs_make_the_output_a_folder(tmp_path):
-    photos = [picture(tmp_path / "a.jpg"), picture(tmp_path / "b.png")]
+    photos = [image(tmp_path / "a.jpg"), image(tmp_path / "b.png")]
     made = plan(*photos, output=str(tmp_path / "out"))
     assert [job.target.name for job in made.items] == ["a.jpg", "b.png"]
 
 
 def test_a_template_tells_where_the_input_came_from(tmp_path):
-    photo = picture(tmp_path / "holiday" / "photo.webp")
+    photo = image(tmp_path / "holiday" / "photo.webp")
     job = only(
         plan(photo, output=f"{tmp_path}/out/", name="{folder}/{stem}_{suffix}", format="png")
     )
@@ -132,13 +132,13 @@ def test_a_template_tells_where_the_input_came_from(tmp_path):
 
 
 def test_format_decides_the_suffix(tmp_path):
-    photo = picture(tmp_path / "photo.jpg")
+    photo = image(tmp_path / "photo.jpg")
     job = only(plan(photo, format="webp"))
     assert (job.format, job.target.name) == ("webp", "photo_x4.webp")
 
 
 def test_a_template_names_the_output(tmp_path):
-    photo = picture(tmp_path / "photo.jpg")
+    photo = image(tmp_path / "photo.jpg")
     job = only(plan(photo, name="{model}/{stem}-{scale}-{width}x{height}.{ext}"))
     assert job.target == tmp_path / "net" / "photo-4-32x24.jpg"
 
@@ -159,7 +159,7 @@ def test_impossible_requests_are_refused_before_any_input_is_read(changes, messa
 
 
 def test_requests_that_fit_no_number_of_inputs_are_refused(tmp_path):
-    a, b = picture(tmp_path / "in" / "a.jpg"), picture(tmp_path / "in" / "b.jpg")
+    a, b = image(tmp_path / "in" / "a.jpg"), image(tmp_path / "in" / "b.jpg")
     for inputs, output in (
         ([], None),
         ([a, b], "both.png"),
@@ -177,18 +177,18 @@ def test_requests_that_fit_no_number_of_inputs_are_refused(tmp_path):
 def test_a_folder_is_read_in_order_and_other_files_are_counted(tmp_path):
     folder = tmp_path / "in"
     for name in ("b.png", "a.jpg", "sub/c.png"):
-        picture(folder / name)
+        image(folder / name)
     for name in ("notes.txt", ".hidden.png", "noext"):
         (folder / name).write_bytes(b"x")
     made = plan(folder, output=str(tmp_path / "out"))
     assert [job.label for job in made.items] == [str(folder / "a.jpg"), str(folder / "b.png")]
-    assert made.passed_over == 3
+    assert made.ignored == 3
 
 
 def test_recursion_mirrors_the_tree_and_does_not_read_its_own_output(tmp_path):
     folder = tmp_path / "in"
     for name in ("a.png", "sub/deep/b.png", ".hidden/c.png", "out/old.png", "out/sub/old.png"):
-        picture(folder / name)
+        image(folder / name)
     made = plan(folder, output=str(folder / "out"), run=RunOptions(recursive=True))
     targets = [job.target for job in made.items]
     assert targets == [folder / "out" / "a.png", folder / "out" / "sub" / "deep" / "b.png"]
@@ -206,7 +206,7 @@ def test_recursion_mirrors_the_tree_and_does_not_read_its_own_output(tmp_path):
 def test_two_inputs_with_one_output_fail_the_second_with_advice_that_works(
     names, output, better, tmp_path
 ):
-    a, b = (picture(tmp_path / name) for name in names)
+    a, b = (image(tmp_path / name) for name in names)
     output = {"output": f"{tmp_path}/out/"} | output
     first, second = plan(a, b, **output).items
     assert isinstance(first, ImageJob)
@@ -219,7 +219,7 @@ def test_two_inputs_with_one_output_fail_the_second_with_advice_that_works(
 
 
 def test_beside_the_inputs_the_advice_keeps_the_scale(tmp_path):
-    a, b = picture(tmp_path / "a.jpg"), picture(tmp_path / "a.png")
+    a, b = image(tmp_path / "a.jpg"), image(tmp_path / "a.png")
     _, second = plan(a, b, format="webp").items
     assert "--name '{stem}_{suffix}_x{scale}.{ext}'" in second.error
 
@@ -228,8 +228,8 @@ def test_beside_the_inputs_the_advice_keeps_the_scale(tmp_path):
 def test_names_that_differ_in_case_clash_where_the_drive_ignores_case(
     caseless, jobs, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(destination, "ignores_case", lambda folder: caseless)
-    a, b = picture(tmp_path / "x" / "Photo.png"), picture(tmp_path / "y" / "photo.png")
+    monkeypatch.setattr(outputs, "ignores_case", lambda folder: caseless)
+    a, b = image(tmp_path / "x" / "Photo.png"), image(tmp_path / "y" / "photo.png")
     items = plan(a, b, output=f"{tmp_path}/out/").items
     assert [isinstance(item, ImageJob) for item in items].count(True) == jobs
     if caseless:
@@ -239,18 +239,18 @@ def test_names_that_differ_in_case_clash_where_the_drive_ignores_case(
 def test_whether_a_drive_ignores_case_is_tried_and_leaves_nothing(tmp_path):
     (tmp_path / "Probe").touch()
     truth = (tmp_path / "pROBE").exists()
-    assert destination.ignores_case(tmp_path) is truth
-    assert destination.ignores_case(tmp_path / "will" / "be" / "made") is truth
+    assert outputs.ignores_case(tmp_path) is truth
+    assert outputs.ignores_case(tmp_path / "will" / "be" / "made") is truth
     assert [path.name for path in tmp_path.iterdir()] == ["Probe"]
 
 
 def test_the_same_input_twice_is_one_job(tmp_path):
-    photo = picture(tmp_path / "in" / "a.jpg")
+    photo = image(tmp_path / "in" / "a.jpg")
     assert len(plan(photo, photo, photo.parent, output=str(tmp_path / "out")).items) == 1
 
 
 def test_one_file_under_two_names_is_one_job(tmp_path, monkeypatch):
-    photo = picture(tmp_path / "in" / "a.jpg")
+    photo = image(tmp_path / "in" / "a.jpg")
     (tmp_path / "link").symlink_to(photo.parent)
     monkeypatch.chdir(tmp_path)
     names = ("in/a.jpg", photo, "in/../in/a.jpg", "link/a.jpg", "link")
@@ -258,7 +258,7 @@ def test_one_file_under_two_names_is_one_job(tmp_path, monkeypatch):
 
 
 def test_an_input_is_never_replaced_even_with_overwrite(tmp_path):
-    a, b = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png")
     assert "input" in only(plan(a, output=str(a), overwrite=True)).error
     assert "input" in only(plan(a, output=f"{tmp_path}/", overwrite=True)).error
     link = tmp_path / "link.png"
@@ -270,7 +270,7 @@ def test_an_input_is_never_replaced_even_with_overwrite(tmp_path):
 
 def test_an_input_under_another_spelling_is_not_replaced_either(tmp_path):
     """As on a drive that ignores case, where `A.png` is replaced under the name `a.png`."""
-    a, b = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png")
     os.link(a, tmp_path / "A.png")
     for photos in ((a,), (a, b)):
         items = plan(*photos, name="A.{ext}", overwrite=True).items
@@ -279,8 +279,8 @@ def test_an_input_under_another_spelling_is_not_replaced_either(tmp_path):
 
 def test_a_repeated_batch_skips_its_own_outputs_that_a_pattern_names_too(tmp_path):
     for name in ("a.png", "b.png"):
-        picture(tmp_path / name)
-    picture(tmp_path / "a_x4.png")
+        image(tmp_path / name)
+    image(tmp_path / "a_x4.png")
     made = plan(*sorted(tmp_path.glob("*.png")), skip_existing=True)
     by_name = {Path(getattr(item, "label", None) or item.input).name: item for item in made.items}
     assert by_name["a.png"].status is Status.SKIPPED
@@ -290,8 +290,8 @@ def test_a_repeated_batch_skips_its_own_outputs_that_a_pattern_names_too(tmp_pat
 
 
 def test_existing_outputs_are_refused_skipped_or_replaced(tmp_path):
-    photo = picture(tmp_path / "a.png")
-    picture(tmp_path / "a_x4.png")
+    photo = image(tmp_path / "a.png")
+    image(tmp_path / "a_x4.png")
     refused = only(plan(photo))
     assert refused.status is Status.FAILED
     assert "--overwrite" in refused.error
@@ -300,21 +300,21 @@ def test_existing_outputs_are_refused_skipped_or_replaced(tmp_path):
 
 
 def test_a_target_that_is_a_folder_is_refused(tmp_path):
-    photo = picture(tmp_path / "a.png")
+    photo = image(tmp_path / "a.png")
     (tmp_path / "a_x4.png").mkdir()
     assert "folder" in only(plan(photo, overwrite=True)).error
 
 
 @pytest.mark.parametrize("flags", [{}, {"overwrite": True}, {"skip_existing": True}])
 def test_a_target_that_is_a_link_to_nothing_is_refused_before_work(flags, tmp_path):
-    photo = picture(tmp_path / "a.png")
+    photo = image(tmp_path / "a.png")
     (tmp_path / "a_x4.png").symlink_to(tmp_path / "gone.png")
     assert "is a link to nothing" in only(plan(photo, **flags)).error
 
 
-def test_links_in_a_tree_are_pictures_of_their_own_and_loops_are_not_followed(tmp_path):
-    folder, outside = tmp_path / "in", picture(tmp_path / "outside.png")
-    inside = picture(folder / "a.png")
+def test_links_in_a_tree_are_images_of_their_own_and_loops_are_not_followed(tmp_path):
+    folder, outside = tmp_path / "in", image(tmp_path / "outside.png")
+    inside = image(folder / "a.png")
     (folder / "deep").mkdir()
     (folder / "deep" / "link.png").symlink_to(inside)
     (folder / "b.png").symlink_to(outside)
@@ -331,14 +331,14 @@ def test_links_in_a_tree_are_pictures_of_their_own_and_loops_are_not_followed(tm
 
 
 def test_a_link_to_a_folder_that_is_named_is_entered(tmp_path):
-    picture(tmp_path / "in" / "a.png")
+    image(tmp_path / "in" / "a.png")
     (tmp_path / "link").symlink_to(tmp_path / "in")
     assert only(plan(tmp_path / "link", output=f"{tmp_path}/out/")).label.endswith("link/a.png")
 
 
 def test_an_output_folder_that_is_a_link_into_the_tree_is_not_read(tmp_path):
-    picture(tmp_path / "in" / "a.png")
-    picture(tmp_path / "in" / "results" / "old.png")
+    image(tmp_path / "in" / "a.png")
+    image(tmp_path / "in" / "results" / "old.png")
     (tmp_path / "out").symlink_to(tmp_path / "in" / "results")
     made = plan(tmp_path / "in", output=str(tmp_path / "out"), run=RunOptions(recursive=True))
     assert only(made).target == tmp_path / "out" / "a.png"
@@ -346,10 +346,10 @@ def test_an_output_folder_that_is_a_link_into_the_tree_is_not_read(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_in_a_folder_is_passed_over_instead_of_waited_for(tmp_path):
-    picture(tmp_path / "in" / "a.png")
+    image(tmp_path / "in" / "a.png")
     os.mkfifo(tmp_path / "in" / "pipe.png")
     made = plan(tmp_path / "in", output=f"{tmp_path}/out/")
-    assert (only(made).target.name, made.passed_over) == ("a.png", 1)
+    assert (only(made).target.name, made.ignored) == ("a.png", 1)
 
 
 @pytest.mark.parametrize(
@@ -368,13 +368,13 @@ def test_a_list_of_names_is_read_by_lines_or_by_nul(listing, names):
 
 @pytest.mark.skipif(os.name == "nt", reason="folders are files nowhere else")
 def test_an_output_below_a_file_is_refused_before_work(tmp_path):
-    photo = picture(tmp_path / "a.png")
+    photo = image(tmp_path / "a.png")
     assert only(plan(photo, output=str(photo / "deep" / "b.png"))).status is Status.FAILED
 
 
 def test_unreadable_inputs_are_results_and_do_not_stop_the_others(tmp_path):
-    good, bad, gone = picture(tmp_path / "a.png"), tmp_path / "b.png", tmp_path / "c.png"
-    bad.write_bytes(b"no picture")
+    good, bad, gone = image(tmp_path / "a.png"), tmp_path / "b.png", tmp_path / "c.png"
+    bad.write_bytes(b"no image")
     items = plan(good, bad, gone).items
     assert isinstance(items[0], ImageJob)
     for item, path in zip(items[1:], (bad, gone), strict=True):
@@ -385,13 +385,13 @@ def test_unreadable_inputs_are_results_and_do_not_stop_the_others(tmp_path):
 
 
 def test_too_many_pixels_are_refused_before_work_with_the_option_that_allows_them(tmp_path):
-    photo = picture(tmp_path / "a.png")
+    photo = image(tmp_path / "a.png")
     assert isinstance(only(plan(photo, run=RunOptions(max_pixels=48))), ImageJob)
     assert "--max-pixels" in only(plan(photo, run=RunOptions(max_pixels=47))).error
 
 
 def test_a_dry_run_plans_every_job(tmp_path):
-    photo = picture(tmp_path / "a.png")
+    photo = image(tmp_path / "a.png")
     result = only(plan(photo, run=RunOptions(dry_run=True)))
     assert result.status is Status.PLANNED
     assert (result.size_in, result.size_out, result.scale) == ((8, 6), (32, 24), 4)
@@ -399,20 +399,20 @@ def test_a_dry_run_plans_every_job(tmp_path):
 
 
 def test_standard_input_goes_to_standard_output_in_its_own_format(tmp_path):
-    data = picture(tmp_path / "a.webp").read_bytes()
+    data = image(tmp_path / "a.webp").read_bytes()
     job = only(plan("-", stdin=data))
     assert (job.target, job.format, job.size_in) == (None, "webp", (8, 6))
 
 
 def test_standard_input_has_a_name_in_a_folder(tmp_path):
-    data = picture(tmp_path / "a.png").read_bytes()
+    data = image(tmp_path / "a.png").read_bytes()
     job = only(plan("-", stdin=data, output=f"{tmp_path}/out/"))
     assert job.target == tmp_path / "out" / "stdin.png"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_read_once(tmp_path):
-    data = picture(tmp_path / "a.png").read_bytes()
+    data = image(tmp_path / "a.png").read_bytes()
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_bytes, args=(data,))

@@ -10,8 +10,8 @@ import torch
 
 from tests.video.clips import KINDS, Clip, even, make, make_kind, number_in
 from upscale.errors import OutputError, VideoError
-from upscale.jobs.video import FilmSettings, plan_film, run_film
-from upscale.video.encoding import Encoding
+from upscale.jobs.video import VideoSettings, plan_video, run_video
+from upscale.video.encoders import Encoding
 from upscale.video.probe import probe
 from upscale.video.reader import read_frames
 from upscale.video.segments import folder_for
@@ -31,13 +31,13 @@ class Doubling:
         self.tile = tile
         self._fail_at, self._error = fail_at, error
 
-    def run_tensor(self, picture, *, size=None):
+    def run_tensor(self, image, *, size=None):
         if self._error is not None and self.runs == self._fail_at:
             raise self._error
         self.runs += 1
-        return picture.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : size[1], : size[0]]
+        return image.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : size[1], : size[0]]
 
-    def settle_tile(self, width, height, tile=None):
+    def resolve_tile(self, width, height, tile=None):
         self.tile = self.tile if tile is None else tile
         return self.tile
 
@@ -47,11 +47,11 @@ def doubled(size):
 
 
 def upscale(source, output, *upscalers, settings=None, identity=None, steps=None):
-    settings = settings or FilmSettings(LOSSLESS)
-    job = plan_film(source, output, doubled, settings)
+    settings = settings or VideoSettings(LOSSLESS)
+    job = plan_video(source, output, doubled, settings)
     steps = [] if steps is None else steps
     upscalers = upscalers or (Doubling(),)
-    return run_film(
+    return run_video(
         job,
         upscalers,
         identity or {"model": "doubling"},
@@ -61,37 +61,37 @@ def upscale(source, output, *upscalers, settings=None, identity=None, steps=None
 
 
 def shown_in(path):
-    """Times and numbers of the frames of a film that `clips` made, or that was made of one."""
-    film = probe(path)
-    frames = list(read_frames(film))
-    scale = film.colour.full_range, film.planes.depth
-    times = [frame.pts * film.time_base for frame in frames]
+    """Times and numbers of the frames of a video that `clips` made, or that was made of one."""
+    video = probe(path)
+    frames = list(read_frames(video))
+    scale = video.colour.full_range, video.planes.depth
+    times = [frame.pts * video.time_base for frame in frames]
     return times, [number_in(frame.planes[0], scale[1]) for frame in frames]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_frame_comes_once_at_its_time_with_its_picture(kind, tmp_path):
+def test_every_frame_comes_once_at_its_time_with_its_image(kind, tmp_path):
     source, output = make_kind(kind, tmp_path), tmp_path / "out.mkv"
-    film = probe(source)
+    video = probe(source)
     report = upscale(source, output)
     made = probe(output)
-    assert report.frames == len(film.plan) and not report.lost
-    assert (made.width, made.height) == doubled((film.width, film.height))
-    assert made.planes.depth == film.planes.depth
+    assert report.frames == len(video.plan) and not report.lost
+    assert (made.width, made.height) == doubled((video.width, video.height))
+    assert made.planes.depth == video.planes.depth
     times, numbers = shown_in(source)
     new_times, new_numbers = shown_in(output)
     assert new_numbers == numbers
     assert all(
         abs(new - old) <= Fraction(1, 2000) for old, new in zip(times, new_times, strict=True)
     )
-    assert made.rotation == film.rotation
-    assert made.sample_aspect in (film.sample_aspect, film.sample_aspect or 1)
+    assert made.rotation == video.rotation
+    assert made.sample_aspect in (video.sample_aspect, video.sample_aspect or 1)
     assert not folder_for(output).exists()
 
 
 def test_sound_is_copied_packet_for_packet(tmp_path):
     source, output = make_kind("cfr", tmp_path), tmp_path / "out.mp4"
-    upscale(source, output, settings=FilmSettings(Encoding("x264", crf=0)))
+    upscale(source, output, settings=VideoSettings(Encoding("x264", crf=0)))
     assert packets(source) == packets(output) != []
 
 
@@ -123,10 +123,10 @@ def test_a_source_that_vanishes_leaves_work_that_can_be_taken_up(tmp_path, monke
     source, away = make_kind("vfr", tmp_path), tmp_path / "away.mp4"
 
     class Vanishing(Doubling):
-        def run_tensor(self, picture, *, size=None):
+        def run_tensor(self, image, *, size=None):
             if self.runs == 20:
                 source.rename(away)
-            return super().run_tensor(picture, size=size)
+            return super().run_tensor(image, size=size)
 
     whole, output = tmp_path / "whole.mkv", tmp_path / "out.mkv"
     upscale(source, whole)
@@ -139,8 +139,8 @@ def test_a_source_that_vanishes_leaves_work_that_can_be_taken_up(tmp_path, monke
 
 
 def decoded(path):
-    film = probe(path)
-    return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(film)]
+    video = probe(path)
+    return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(video)]
 
 
 def test_a_run_that_goes_on_has_the_tile_of_the_one_before(tmp_path):
@@ -169,19 +169,19 @@ def test_work_of_another_model_is_refused_until_it_is_thrown_away(tmp_path):
         upscale(source, output, Doubling(0, MemoryError()))
     with pytest.raises(OutputError, match=r"another model.*--restart"):
         upscale(source, output, identity={"model": "other"})
-    settings = FilmSettings(LOSSLESS, restart=True)
+    settings = VideoSettings(LOSSLESS, restart=True)
     assert upscale(source, output, settings=settings, identity={"model": "other"}).frames == 1
 
 
-def test_a_part_of_a_film_starts_at_zero(tmp_path):
+def test_a_part_of_a_video_starts_at_zero(tmp_path):
     source, output = make_kind("cfr", tmp_path), tmp_path / "out.mkv"
-    settings = FilmSettings(LOSSLESS, start=Fraction(2, 5), end=Fraction(1), frames=9)
+    settings = VideoSettings(LOSSLESS, start=Fraction(2, 5), end=Fraction(1), frames=9)
     assert upscale(source, output, settings=settings).frames == 9
     times, numbers = shown_in(output)
     assert numbers == shown_in(source)[1][10:19]
     assert times[0] == 0
     with pytest.raises(VideoError, match="no frame"):
-        upscale(source, tmp_path / "b.mkv", settings=FilmSettings(LOSSLESS, start=Fraction(9)))
+        upscale(source, tmp_path / "b.mkv", settings=VideoSettings(LOSSLESS, start=Fraction(9)))
 
 
 def test_a_part_that_starts_later_has_no_timecode_that_would_be_wrong(tmp_path):
@@ -189,7 +189,7 @@ def test_a_part_that_starts_later_has_no_timecode_that_would_be_wrong(tmp_path):
     source = make(Clip(even(25), container="mkv", tags=tags), tmp_path / "in.mkv")
     for start, kept, notes in ((0, "10:00:00:00", 0), (Fraction(1, 2), None, 1)):
         output = tmp_path / f"out-{notes}.mkv"
-        report = upscale(source, output, settings=FilmSettings(LOSSLESS, start=start, frames=5))
+        report = upscale(source, output, settings=VideoSettings(LOSSLESS, start=start, frames=5))
         assert probe(output).timecode == kept
         assert len([note for note in report.notes if "timecode" in note]) == notes
 
@@ -218,25 +218,25 @@ def test_outputs_that_cannot_be_are_refused_before_any_frame(name, tmp_path):
     (tmp_path / "folder.mkv").mkdir()
     before = source.read_bytes()
     with pytest.raises(OutputError):
-        plan_film(source, tmp_path / name, doubled, FilmSettings(overwrite=name == "in.mp4"))
+        plan_video(source, tmp_path / name, doubled, VideoSettings(overwrite=name == "in.mp4"))
     assert source.read_bytes() == before
     assert (tmp_path / "taken.mkv").read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("content", [b"", b"no film", None])
-def test_what_is_no_film_is_refused(content, tmp_path):
+@pytest.mark.parametrize("content", [b"", b"no video", None])
+def test_what_is_no_video_is_refused(content, tmp_path):
     path = tmp_path / "in.mp4"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(VideoError) as caught:
-        plan_film(path, tmp_path / "out.mkv", doubled, FilmSettings())
+        plan_video(path, tmp_path / "out.mkv", doubled, VideoSettings())
     assert "in.mp4" in str(caught.value) and str(caught.value).isprintable()
     assert [each.name for each in tmp_path.iterdir()] == ([] if content is None else ["in.mp4"])
 
 
 def test_an_end_that_is_missing_or_cannot_be_seen_is_told_before_any_frame(tmp_path):
     def notes(path):
-        return plan_film(path, tmp_path / "out.mkv", doubled, FilmSettings()).notes
+        return plan_video(path, tmp_path / "out.mkv", doubled, VideoSettings()).notes
 
     whole, stream = tmp_path / "in.mkv", tmp_path / "in.ts"
     make(KINDS["cfr"], whole)
@@ -250,6 +250,6 @@ def test_an_end_that_is_missing_or_cannot_be_seen_is_told_before_any_frame(tmp_p
 
 def test_odd_sizes_fit_the_planes(tmp_path):
     source = make_kind("cfr", tmp_path)
-    job = plan_film(source, Path(tmp_path / "o.mkv"), lambda _: (101, 75), FilmSettings())
+    job = plan_video(source, Path(tmp_path / "o.mkv"), lambda _: (101, 75), VideoSettings())
     assert (job.encoder.width % 2, job.encoder.height % 2) == (0, 0)
     assert np.isclose(job.encoder.width, 101, atol=1)

@@ -29,25 +29,25 @@ def accuracy(dtype):
     height=st.integers(1, 33),
     width=st.integers(1, 90),
     padding=st.integers(0, 1),
-    enlarge=st.integers(1, 2),
+    upsample=st.integers(1, 2),
     slope=st.sampled_from(["none", "one", "each"]),
     residuals=st.integers(0, 2),
     threads=st.integers(1, 3),
     seed=st.integers(0, 1000),
 )
 def test_any_layer_agrees_with_torch_in_double_precision_and_touches_nothing_else(
-    library, channels, outputs, height, width, padding, enlarge, slope, residuals, threads, seed
+    library, channels, outputs, height, width, padding, upsample, slope, residuals, threads, seed
 ):
     dtype = library.dtype
     generator = torch.Generator().manual_seed(seed)
     height, width = (max(side, 3) if padding == 0 else side for side in (height, width))
     layer = random_layer(
-        generator, sum(channels), outputs, slope, padding=padding, enlarge=enlarge, scale=0.3
+        generator, sum(channels), outputs, slope, padding=padding, upsample=upsample, scale=0.3
     )
     layer.convolution.to(dtype)
     maps = [torch.randn(1, c, height, width, generator=generator).to(dtype) for c in channels]
     edge = 2 * padding - 2
-    extent = (1, outputs, height * enlarge + edge, width * enlarge + edge)
+    extent = (1, outputs, height * upsample + edge, width * upsample + edge)
     added = [torch.randn(extent, generator=generator).to(dtype) for _ in range(residuals)]
     wanted = in_double(layer)(
         [tensor.double() for tensor in maps], [tensor.double() for tensor in added]
@@ -104,21 +104,21 @@ def test_a_fork_computes_though_its_parents_threads_are_not_there(library):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("fleeting", [False, True])
-def test_only_the_memory_of_fleeting_results_is_used_again(library, fleeting, monkeypatch):
-    layer = random_layer(torch.Generator().manual_seed(0), 16, 16, padding=1, fleeting=fleeting)
+@pytest.mark.parametrize("reusable", [False, True])
+def test_only_the_memory_of_fleeting_results_is_used_again(library, reusable, monkeypatch):
+    layer = random_layer(torch.Generator().manual_seed(0), 16, 16, padding=1, reusable=reusable)
     layer.convolution.to(library.dtype)
     run = compiled_layer(library, layer)
-    picture = torch.rand(1, 16, 20, 30).to(library.dtype)
-    first, wanted = run([picture]), run([picture]).clone()
-    assert (run([picture]).data_ptr() == first.data_ptr()) == fleeting
-    smaller = run([picture[:, :, :12]])
-    assert (smaller.data_ptr() == first.data_ptr()) == fleeting
+    image = torch.rand(1, 16, 20, 30).to(library.dtype)
+    first, wanted = run([image]), run([image]).clone()
+    assert (run([image]).data_ptr() == first.data_ptr()) == reusable
+    smaller = run([image[:, :, :12]])
+    assert (smaller.data_ptr() == first.data_ptr()) == reusable
     assert torch.equal(smaller[:, :, :11], wanted[:, :, :11])
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(run, [picture]).result().data_ptr() != first.data_ptr()
+        assert pool.submit(run, [image]).result().data_ptr() != first.data_ptr()
     monkeypatch.setattr(compiled, "MOST_KEPT", 16 * 20 * 30 - 1)
-    assert run([picture]).data_ptr() != first.data_ptr()
+    assert run([image]).data_ptr() != first.data_ptr()
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from tests.kernels.layers import in_double, random_layer, within_nan
 from upscale.kernels import KernelMissingError, triton_conv
-from upscale.kernels.trial import agree
-from upscale.kernels.triton_conv import CUTS, Conductor, Cut, triton_layer
+from upscale.kernels.autotune import agree
+from upscale.kernels.triton_conv import TILE_CONFIGS, Autotuner, TileConfig, triton_layer
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.models.layers import torch_layer
 
 KERNEL = "upscale.kernels.triton_kernel"
-NARROW, WIDE = Cut(16, 16, 1), Cut(64, 32, 1)
+NARROW, WIDE = TileConfig(16, 16, 1), TileConfig(64, 32, 1)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def kernel():
     sys.modules.pop(KERNEL, None)
 
 
-def conductor(kernel, *cuts):
+def autotuner(kernel, *cuts):
     """One that takes the first cut that is right."""
     order = iter(range(1000))
-    return Conductor(kernel, seconds=lambda work: next(order), side=5, cuts=cuts or (WIDE,))
+    return Autotuner(kernel, seconds=lambda work: next(order), side=5, cuts=cuts or (WIDE,))
 
 
 def in_half(layer):
@@ -46,7 +46,7 @@ def in_half(layer):
 
 def check(kernel, cut, layer, maps, added):
     """Whether a layer's half-precision result, amid a plane of NaN, is the best one possible."""
-    find = conductor(kernel, cut)
+    find = autotuner(kernel, cut)
     run = triton_layer(find, layer)
     wanted = in_double(layer)([x.double() for x in maps], [x.double() for x in added])
     target, place = within_nan(torch.zeros(wanted.shape))
@@ -70,25 +70,25 @@ def check(kernel, cut, layer, maps, added):
     height=st.integers(1, 9),
     width=st.integers(1, 40),
     padding=st.integers(0, 1),
-    enlarge=st.integers(1, 2),
+    upsample=st.integers(1, 2),
     slope=st.sampled_from(["none", "one", "each"]),
     residuals=st.integers(0, 2),
     cut=st.sampled_from([NARROW, WIDE]),
     seed=st.integers(0, 1000),
 )
 def test_any_layer_gives_what_doubles_give_rounded_once_and_touches_nothing_else(
-    kernel, channels, outputs, height, width, padding, enlarge, slope, residuals, cut, seed
+    kernel, channels, outputs, height, width, padding, upsample, slope, residuals, cut, seed
 ):
     generator = torch.Generator().manual_seed(seed)
     height, width = (max(side, 3) if padding == 0 else side for side in (height, width))
     layer = in_half(
         random_layer(
-            generator, sum(channels), outputs, slope, padding=padding, enlarge=enlarge, scale=0.25
+            generator, sum(channels), outputs, slope, padding=padding, upsample=upsample, scale=0.25
         )
     )
     maps = [torch.randn(1, c, height, width, generator=generator) for c in channels]
     edge = 2 * padding - 2
-    extent = (1, outputs, height * enlarge + edge, width * enlarge + edge)
+    extent = (1, outputs, height * upsample + edge, width * upsample + edge)
     added = [torch.randn(extent, generator=generator) for _ in range(residuals)]
     maps, added = (
         [within_nan(x)[0].half()[3 : 3 + x.shape[2], 3 : 3 + x.shape[3], : x.shape[1]]
@@ -98,7 +98,7 @@ def test_any_layer_gives_what_doubles_give_rounded_once_and_touches_nothing_else
     check(kernel, cut, layer, maps, added)
 
 
-@pytest.mark.parametrize("cut", CUTS, ids=str)
+@pytest.mark.parametrize("cut", TILE_CONFIGS, ids=str)
 @pytest.mark.parametrize("channels", [(64,), (64, 32), (64, 96)])
 def test_every_cut_that_is_tried_is_right(kernel, cut, channels):
     generator = torch.Generator().manual_seed(0)
@@ -112,7 +112,7 @@ def test_a_batch_of_tiles_is_one_call(kernel):
     layer = in_half(random_layer(generator, 64, 32, "each", padding=1, scale=0.2))
     maps = [torch.randn(3, c, 5, 7, generator=generator).half() for c in (32, 32)]
     residual = torch.randn(3, 32, 5, 7, generator=generator).half()
-    run = triton_layer(conductor(kernel), layer)
+    run = triton_layer(autotuner(kernel), layer)
     together = run(maps, [residual])
     for i in range(3):
         alone = run([x[i : i + 1] for x in maps], [residual[i : i + 1]])
@@ -128,7 +128,7 @@ def test_a_layer_writes_beside_what_it_reads(kernel):
     grown = torch.randn(1, 9, 11, 128, generator=generator).half().permute(0, 3, 1, 2)
     wanted = torch_layer(layer)([x, grown[:, :32]])
     rest = grown.clone()
-    triton_layer(conductor(kernel), layer)([x, grown[:, :32]], target=grown[:, 32:64])
+    triton_layer(autotuner(kernel), layer)([x, grown[:, :32]], target=grown[:, 32:64])
     assert agree(grown[:, 32:64], wanted)
     assert torch.equal(grown[:, :32], rest[:, :32]) and torch.equal(grown[:, 64:], rest[:, 64:])
 
@@ -140,9 +140,9 @@ def test_values_beyond_half_precision_stay_visible(kernel):
     x[0, 3, 2, 2] = 6e4
     large = replace(layer, convolution=layer.convolution.float())
     large.convolution.weight.data *= 100
-    assert not triton_layer(conductor(kernel), in_half(large))([x]).isfinite().all()
+    assert not triton_layer(autotuner(kernel), in_half(large))([x]).isfinite().all()
     x[0, 3, 2, 2] = math.nan
-    result = triton_layer(conductor(kernel), layer)([x])
+    result = triton_layer(autotuner(kernel), layer)([x])
     assert result.isnan()[0, :, 1:4, 1:4].all() and result.isnan().sum() == 32 * 9
 
 
@@ -152,18 +152,18 @@ def test_values_beyond_half_precision_stay_visible(kernel):
      SRVGGSpec(convolutions=3, features=48)],
     ids=lambda spec: spec.describe(),
 )  # fmt: skip
-def test_networks_stages_agree_with_torch(kernel, random_network, spec):
+def test_networks_groups_agree_with_torch(kernel, random_network, spec):
     network = random_network(spec).half()
-    find = conductor(kernel)
-    plain = network.stages()
-    fast = network.stages(make=lambda layer: triton_layer(find, layer))
+    find = autotuner(kernel)
+    plain = network.groups()
+    fast = network.groups(make=lambda layer: triton_layer(find, layer))
     generator = torch.Generator().manual_seed(0)
-    for stage, other in zip(plain, fast, strict=True):
+    for group, other in zip(plain, fast, strict=True):
         channels = [plain[i].channels if i >= 0 else 3 * spec_side(spec) ** 2
-                    for i in stage.sources]  # fmt: skip
+                    for i in group.sources]  # fmt: skip
         planes = [torch.rand(1, c, 7, 9, generator=generator).half() - 0.5 for c in channels]
         planes = [x.contiguous(memory_format=torch.channels_last) for x in planes]
-        assert agree(other.run(planes), stage.run(planes)), stage.name
+        assert agree(other.run(planes), group.run(planes)), group.name
     assert all(find._found.values())
 
 
@@ -185,7 +185,7 @@ class Timed:
 def test_the_fastest_cut_is_found_once_for_each_shape(kernel):
     generator = torch.Generator().manual_seed(0)
     timed = Timed(3.0, 1.0, 2.0, 5.0)
-    find = Conductor(kernel, timed, 5, [NARROW, WIDE])
+    find = Autotuner(kernel, timed, 5, [NARROW, WIDE])
     first, other = (in_half(random_layer(generator, 32, 32, padding=1)) for _ in range(2))
     wide = in_half(random_layer(generator, 48, 32, padding=1))
     x = torch.randn(1, 48, 6, 6, generator=generator).half()
@@ -219,7 +219,7 @@ def lying(arguments, options):
 def test_cuts_that_fail_lie_or_write_nothing_are_never_used(fault):
     generator = torch.Generator().manual_seed(0)
     layer = in_half(random_layer(generator, 32, 32, "one", padding=1))
-    find = Conductor(Faulty(fault), lambda work: 1.0, 5, CUTS)
+    find = Autotuner(Faulty(fault), lambda work: 1.0, 5, TILE_CONFIGS)
     x = torch.randn(1, 32, 6, 6, generator=generator).half()
     assert torch.equal(triton_layer(find, layer)([x]), torch_layer(layer)([x]))
     assert list(find._found.values()) == [None]
@@ -228,7 +228,7 @@ def test_cuts_that_fail_lie_or_write_nothing_are_never_used(fault):
 def test_a_kernel_that_fails_later_is_left_for_good(kernel, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     layer = in_half(random_layer(generator, 32, 32, padding=1))
-    run = triton_layer(conductor(kernel), layer)
+    run = triton_layer(autotuner(kernel), layer)
     x = torch.randn(1, 32, 6, 6, generator=generator).half()
     run([x])
     calls = []
@@ -243,7 +243,7 @@ def test_a_kernel_that_fails_later_is_left_for_good(kernel, monkeypatch):
 )
 def test_memory_that_runs_out_is_for_the_tile_engine(kernel, monkeypatch, error):
     layer = in_half(random_layer(torch.Generator().manual_seed(0), 32, 32, padding=1))
-    run = triton_layer(conductor(kernel), layer)
+    run = triton_layer(autotuner(kernel), layer)
 
     def launch(*_):
         raise error
@@ -259,7 +259,7 @@ def test_memory_that_runs_out_is_for_the_tile_engine(kernel, monkeypatch, error)
 def test_what_the_kernel_does_not_take_torch_computes(kernel):
     generator = torch.Generator().manual_seed(0)
     layer = in_half(random_layer(generator, 32, 32, "one", padding=1))
-    find = conductor(kernel)
+    find = autotuner(kernel)
     run, plain = triton_layer(find, layer), torch_layer(layer)
     x = torch.randn(2, 32, 6, 7, generator=generator).half()
     residual = torch.randn(1, 32, 6, 7, generator=generator).half()
@@ -274,7 +274,7 @@ def test_single_precision_is_left_to_torch(kernel):
     layer = random_layer(torch.Generator().manual_seed(0), 32, 32, padding=1)
     with pytest.raises(KernelMissingError, match="half precision"):
         triton_conv.layer_maker(torch.device("cuda", 0), torch.float32)
-    find = conductor(kernel)
+    find = autotuner(kernel)
     x = torch.randn(1, 32, 5, 5)
     assert torch.equal(triton_layer(find, layer)([x]), torch_layer(layer)([x]))
 

@@ -42,7 +42,7 @@ def photo(photos) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def damages():
-    """Ways to damage an 8-bit picture, each in steps 1 to 4 that grow."""
+    """Ways to damage an 8-bit image, each in steps 1 to 4 that grow."""
     return {"noise": _noisy, "blur": _blurred, "jpeg": _jpeg}
 
 

@@ -73,7 +73,7 @@ def test_agreement_with_basicsr(official, photos, damages, border, y):
 
 @pytest.mark.parametrize("metric", BOTH)
 @pytest.mark.parametrize("y", [False, True])
-def test_a_picture_equals_itself(photo, metric, y):
+def test_a_image_equals_itself(photo, metric, y):
     assert metric(photo, photo.copy(), luma=y) == (math.inf if metric is psnr else 1)
 
 
@@ -136,7 +136,7 @@ def test_any_height_is_measured_whole(photo, damages, height):
     assert psnr(one, other) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-9)
 
 
-def test_small_pictures():
+def test_small_images():
     tiny = np.zeros((1, 1, 3), np.uint8)
     assert psnr(tiny, tiny + 255) == pytest.approx(0)
     with pytest.raises(UnfitError, match="1x1 is less than SSIM's window of 11x11"):

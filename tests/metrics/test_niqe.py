@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from upscale.metrics import UnfitError
-from upscale.metrics.natural import in_blocks, normalised
 from upscale.metrics.niqe import _features, _halved, _pristine, niqe
+from upscale.metrics.scene_statistics import in_blocks, normalised
 
 TEXTURED = ["dog", "flowers", "nyc", "path", "sand", "waves"]
 """Photographs without exactly flat parts, where rounding errors would count."""

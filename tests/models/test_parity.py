@@ -11,23 +11,23 @@ from upscale.models import RRDBSpec, SRVGGSpec, build, detect
 SIZES = [(1, 1), (1, 7), (5, 3), (17, 23)]
 
 
-def check(ours, theirs, picture):
+def check(ours, theirs, image):
     with torch.inference_mode():
-        left, right = ours(picture), theirs(picture)
+        left, right = ours(image), theirs(image)
     assert left.shape == right.shape
     assert (left - right).abs().max() < 1e-4
     levels = [(tensor.clamp(0, 1) * 255).round() for tensor in (left, right)]
     assert (levels[0] - levels[1]).abs().max() <= 1
 
 
-def picture_of(height, width):
+def image_of(height, width):
     generator = torch.Generator().manual_seed(height * 100 + width)
     return torch.rand(1, 3, height, width, generator=generator)
 
 
 @pytest.fixture(scope="module")
 def official():
-    """Ours, theirs and the picture size that keeps it quick, with the official weights."""
+    """Ours, theirs and the image size that keeps it quick, with the official weights."""
 
     def load(name):
         entry = checkpoints.catalog()[name]
@@ -46,7 +46,7 @@ def test_rrdbnet_with_the_official_weights(basicsr, official, name, blocks, size
     assert found.spec == RRDBSpec(blocks=blocks)
     theirs = basicsr.RRDBNet(3, 3, scale=4, num_feat=64, num_block=blocks, num_grow_ch=32).eval()
     theirs.load_state_dict(found.state)
-    check(build(found.spec, found.state), theirs, picture_of(*size))
+    check(build(found.spec, found.state), theirs, image_of(*size))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -54,7 +54,7 @@ def test_srvgg_with_the_official_weights(basicsr, official, size):
     found = official("realesr-animevideov3")
     theirs = basicsr.SRVGGNetCompact(3, 3, 64, 16, 4, "prelu").eval()
     theirs.load_state_dict(found.state)
-    check(build(found.spec, found.state), theirs, picture_of(*size))
+    check(build(found.spec, found.state), theirs, image_of(*size))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -64,7 +64,7 @@ def test_rrdbnet_with_random_weights(basicsr, random_network, scale, unshuffle, 
     ours = random_network(spec)
     theirs = basicsr.RRDBNet(3, 3, scale, num_feat=24, num_block=3, num_grow_ch=12).eval()
     theirs.load_state_dict(ours.state_dict())
-    check(ours, theirs, picture_of(size[0] * unshuffle, size[1] * unshuffle))
+    check(ours, theirs, image_of(size[0] * unshuffle, size[1] * unshuffle))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -74,4 +74,4 @@ def test_srvgg_with_random_weights(basicsr, random_network, scale, size):
     ours = random_network(spec)
     theirs = basicsr.SRVGGNetCompact(3, 3, 24, 5, scale, "prelu").eval()
     theirs.load_state_dict(ours.state_dict())
-    check(ours, theirs, picture_of(*size))
+    check(ours, theirs, image_of(*size))

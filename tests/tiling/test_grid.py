@@ -28,11 +28,11 @@ def test_cut_tiles_a_rectangle_exactly_once(height, width, rows, columns):
     assert len(seen) == len(set(seen)) == height * width
 
 
-def test_growing_goes_beyond_the_picture_and_clipping_comes_back():
+def test_growing_goes_beyond_the_image_and_clipping_comes_back():
     grown = Rect(2, 8, 90, 100).grow(5)
     assert grown == Rect(-3, 13, 85, 105)
     assert grown.clip(10, 100) == Rect(0, 10, 85, 100)
 
 
-def test_coordinates_relative_to_another_rectangle_are_enlarged():
+def test_coordinates_relative_to_another_rectangle_are_upscaled():
     assert Rect(12, 14, 30, 33).relative_to(Rect(10, 20, 25, 40), 4) == Rect(8, 16, 20, 32)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscale.models import RRDBNet, RRDBSpec
-from upscale.tiling.interfaces import IMAGE
-from upscale.tiling.schedule import Floor, Schedule, lags, plan, readers
+from upscale.tiling.group import IMAGE
+from upscale.tiling.schedule import MinimumTile, Schedule, lags, plan, readers
 
 
 @dataclass(frozen=True)
@@ -27,32 +27,32 @@ class FakeStage:
 @st.composite
 def networks(draw):
     count = draw(st.integers(1, 8))
-    stages = []
+    groups = []
     for index in range(count):
         sources = draw(
             st.sets(st.integers(IMAGE, index - 1), min_size=1, max_size=2).map(sorted).map(tuple)
         )
-        stages.append(FakeStage(sources, draw(st.integers(0, 6))))
-    return stages
+        groups.append(FakeStage(sources, draw(st.integers(0, 6))))
+    return groups
 
 
-floors = st.builds(Floor, rows=st.sampled_from([0, 20]), side=st.sampled_from([0, 64]))
+floors = st.builds(MinimumTile, rows=st.sampled_from([0, 20]), side=st.sampled_from([0, 64]))
 
 
 @settings(deadline=None)
 @given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50), st.randoms())
-def test_every_stage_does_every_row_once_after_what_it_reads(stages, height, width, tile, random):
-    schedule = Schedule(stages, height, width, tile)
-    done = [0] * len(stages)
+def test_every_group_does_every_row_once_after_what_it_reads(groups, height, width, tile, random):
+    schedule = Schedule(groups, height, width, tile)
+    done = [0] * len(groups)
     while (step := schedule.next()) is not None:
         index, band = step
         assert band.top == done[index] < band.bottom <= height
         assert band.height <= schedule.tile
-        for source in stages[index].sources:
-            needed = min(band.bottom + stages[index].halo, height)
+        for source in groups[index].sources:
+            needed = min(band.bottom + groups[index].halo, height)
             assert source == IMAGE or done[source] >= needed
             assert source == IMAGE or schedule.first_needed(source) <= max(
-                band.top - stages[index].halo, 0
+                band.top - groups[index].halo, 0
             )
         done[index] = band.bottom
         schedule.commit(index, band.bottom)
@@ -63,8 +63,8 @@ def test_every_stage_does_every_row_once_after_what_it_reads(stages, height, wid
 
 @settings(deadline=None)
 @given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50), floors)
-def test_remaining_counts_the_tiles_that_will_be_done(stages, height, width, tile, floor):
-    schedule = Schedule(stages, height, width, tile, floor)
+def test_remaining_counts_the_tiles_that_will_be_done(groups, height, width, tile, floor):
+    schedule = Schedule(groups, height, width, tile, floor)
     expected, count = schedule.remaining(), 0
     while (step := schedule.next()) is not None:
         index, band = step
@@ -76,12 +76,12 @@ def test_remaining_counts_the_tiles_that_will_be_done(stages, height, width, til
 @settings(deadline=None)
 @given(networks(), st.integers(1, 300), st.integers(1, 300), st.integers(4, 50), floors)
 def test_tiles_have_the_pixels_of_the_square_that_is_allowed_and_no_more(
-    stages, height, width, tile, floor
+    groups, height, width, tile, floor
 ):
-    schedule = Schedule(stages, height, width, tile, floor)
+    schedule = Schedule(groups, height, width, tile, floor)
     while (step := schedule.next()) is not None:
         index, band = step
-        allowed, around = max(tile, floor.side), 2 * stages[index].halo
+        allowed, around = max(tile, floor.side), 2 * groups[index].halo
         for rect in schedule.cut(index, band):
             held = (rect.height + around) * (rect.width + around)
             assert held <= (allowed + around) ** 2, "what the plan promises"
@@ -94,23 +94,23 @@ def test_tiles_have_the_pixels_of_the_square_that_is_allowed_and_no_more(
 
 
 @given(networks(), st.integers(1, 80), st.integers(4, 50))
-def test_bands_below_the_floor_are_those_of_the_floor(stages, height, tile):
+def test_bands_below_the_floor_are_those_of_the_floor(groups, height, tile):
     def bands(schedule):
         while (step := schedule.next()) is not None:
             schedule.commit(step[0], step[1].bottom)
             yield step
 
-    floor = Floor(rows=50)
-    assert list(bands(Schedule(stages, height, 9, tile, floor))) == list(
-        bands(Schedule(stages, height, 9, 50))
+    floor = MinimumTile(rows=50)
+    assert list(bands(Schedule(groups, height, 9, tile, floor))) == list(
+        bands(Schedule(groups, height, 9, 50))
     )
-    assert plan(stages, height, 9, tile, floor).planes == plan(stages, height, 9, 50).planes
+    assert plan(groups, height, 9, tile, floor).planes == plan(groups, height, 9, 50).planes
 
 
-def strip_rows(stages, tile, height=4000):
+def strip_rows(groups, tile, height=4000):
     """The most rows of each plane that lie between writer and slowest reader after its turn."""
-    schedule, most = Schedule(stages, height, 10, tile), [0] * len(stages)
-    slowest = [max(found, default=-1) for found in readers(stages)]
+    schedule, most = Schedule(groups, height, 10, tile), [0] * len(groups)
+    slowest = [max(found, default=-1) for found in readers(groups)]
     while (step := schedule.next()) is not None:
         index, band = step
         schedule.commit(index, band.bottom)
@@ -123,25 +123,25 @@ def strip_rows(stages, tile, height=4000):
 
 @pytest.mark.parametrize("tile", [16, 100, 512])
 def test_planes_keep_as_few_rows_as_the_plan_says(tile):
-    stages = RRDBNet(RRDBSpec(blocks=4)).stages()
-    behind = lags(stages)
+    groups = RRDBNet(RRDBSpec(blocks=4)).groups()
+    behind = lags(groups)
     promised = [
-        max((behind[r] - behind[plane] + stages[r].halo for r in found), default=0)
-        for plane, found in enumerate(readers(stages))
+        max((behind[r] - behind[plane] + groups[r].halo for r in found), default=0)
+        for plane, found in enumerate(readers(groups))
     ]
-    kept = strip_rows(stages, tile)
+    kept = strip_rows(groups, tile)
     assert kept[:-1] == promised[:-1]
     assert max(kept[:-1]) == 20
-    assert plan(stages, 4000, 10, tile).strips == sum(promised) * 10 * 64
+    assert plan(groups, 4000, 10, tile).strips == sum(promised) * 10 * 64
 
 
-def test_memory_does_not_grow_with_the_height_of_the_picture():
-    stages = RRDBNet(RRDBSpec()).stages()
-    assert plan(stages, 3000, 4000, 256) == plan(stages, 30000, 4000, 256)
+def test_memory_does_not_grow_with_the_height_of_the_image():
+    groups = RRDBNet(RRDBSpec()).groups()
+    assert plan(groups, 3000, 4000, 256) == plan(groups, 30000, 4000, 256)
 
 
 def test_the_tail_gets_smaller_tiles_because_it_holds_more():
-    stages = RRDBNet(RRDBSpec(blocks=1)).stages()
-    schedule = Schedule(stages, 4000, 4000, 512)
+    groups = RRDBNet(RRDBSpec(blocks=1)).groups()
+    schedule = Schedule(groups, 4000, 4000, 512)
     assert schedule.side(1) == 512
-    assert 128 < schedule.side(len(stages) - 1) < 384
+    assert 128 < schedule.side(len(groups) - 1) < 384

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
-
-from tests.training.official_losses import load_official
-from training.losses import (
+from upscale_training.losses import (
     AdversarialLoss,
     discriminator_terms,
     generator_term,
     relativistic_discriminator_terms,
     relativistic_generator_term,
 )
-from training.networks import UNetDiscriminator
+from upscale_training.networks import UNetDiscriminator
+
+from tests.training.official_losses import load_official
 
 KINDS = ["vanilla", "lsgan", "wgan", "wgan-softplus", "hinge"]
 
@@ -119,7 +119,7 @@ def judge_and_generator():
 
 
 def official_step(official, low, real):
-    """Run basicsr's own training step of ESRGAN; return its losses and both networks."""
+    """Run basicsr's own upscale_training step of ESRGAN; return its losses and both networks."""
     judge, generator = judge_and_generator()
     optimiser = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
     run = SimpleNamespace(
@@ -187,8 +187,8 @@ def test_gradients_reach_the_generator_and_not_the_wrong_network(relativistic):
 def test_the_generators_gradient_through_the_unet_agrees_with_differences():
     torch.manual_seed(0)
     judge = UNetDiscriminator(3, 2).double().eval().requires_grad_(False)
-    pictures = torch.rand(1, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: generator_term(judge(x)), pictures)
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: generator_term(judge(x)), images)
 
 
 @pytest.mark.parametrize("kind", KINDS)

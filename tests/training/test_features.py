@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-
-from tests.training.official_losses import load_official
-from training.backbones import load_backbone
-from training.losses import (
+from upscale_training.backbone_files import load_backbone
+from upscale_training.losses import (
     REAL_ESRGAN_LAYERS,
     FeatureLoss,
     PixelLoss,
@@ -18,7 +16,9 @@ from training.losses import (
     perceptual,
     style,
 )
-from training.networks import Backbone, Normalisation, vgg
+from upscale_training.networks import Backbone, Normalisation, vgg
+
+from tests.training.official_losses import load_official
 
 
 def torchvision_vgg19():
@@ -49,7 +49,7 @@ def vgg19_file(features, tmp_path_factory):
     return path
 
 
-def pair_of_pictures(size=(34, 47), count=2):
+def pair_of_images(size=(34, 47), count=2):
     generator = torch.Generator().manual_seed(1)
     output = torch.rand(count, 3, *size, generator=generator).requires_grad_()
     return output, torch.rand(count, 3, *size, generator=generator)
@@ -74,7 +74,7 @@ def test_values_and_gradients_equal_the_official_loss(
         style_weight=3.0,
         distance=distance,
     )
-    output, target = pair_of_pictures()
+    output, target = pair_of_images()
     terms = ours(output, target)
     expected = theirs(output, target)
     torch.testing.assert_close(terms.perceptual, expected[0])
@@ -92,7 +92,7 @@ def test_without_normalisation_it_equals_the_official_loss(features, vgg19_file)
     layers = {"conv2_2": 1.0}
     theirs = load_official(features).PerceptualLoss(layers, use_input_norm=False)
     ours = FeatureLoss(load_backbone(vgg19_file, layers, normalise=False), layers)
-    output, target = pair_of_pictures()
+    output, target = pair_of_images()
     terms = ours(output, target)
     torch.testing.assert_close(terms.perceptual, theirs(output, target)[0])
     assert terms.style is None
@@ -100,7 +100,7 @@ def test_without_normalisation_it_equals_the_official_loss(features, vgg19_file)
 
 def test_a_term_of_no_weight_is_left_out(small):
     terms = FeatureLoss(small, {"conv1_1": 1.0}, perceptual_weight=0, style_weight=2)(
-        *pair_of_pictures()
+        *pair_of_images()
     )
     assert terms.perceptual is None
     assert terms.style.item() > 0
@@ -116,13 +116,13 @@ def small():
 def test_before_activation_sees_what_activation_hides(small):
     torch.manual_seed(0)
     both = Backbone(vgg("vgg16"), ["conv1_1", "relu1_1"], Normalisation())
-    found = both(pair_of_pictures()[1])
+    found = both(pair_of_images()[1])
     assert found["conv1_1"].min() < 0
     assert torch.equal(found["relu1_1"], found["conv1_1"].relu())
 
 
 def test_the_gradient_goes_to_the_output_alone(small):
-    output, target = pair_of_pictures()
+    output, target = pair_of_images()
     target.requires_grad_()
     FeatureLoss(small, {"conv1_1": 1.0})(output, target).perceptual.backward()
     assert output.grad.abs().max() > 0
@@ -171,7 +171,7 @@ def test_a_gram_matrix_of_half_precision_does_not_overflow():
 
 def test_pixel_losses_equal_the_official_ones():
     official = load_official()
-    output, target = pair_of_pictures()
+    output, target = pair_of_images()
     torch.testing.assert_close(
         PixelLoss("l1", 0.3)(output, target), official.L1Loss(0.3)(output, target)
     )
@@ -180,8 +180,8 @@ def test_pixel_losses_equal_the_official_ones():
 
 
 def test_charbonnier_is_smooth_where_l1_is_not():
-    pictures = torch.zeros(1, 3, 2, 2, requires_grad=True)
-    charbonnier(pictures, torch.zeros(1, 3, 2, 2)).backward()
-    assert pictures.grad.abs().max() == 0
+    images = torch.zeros(1, 3, 2, 2, requires_grad=True)
+    charbonnier(images, torch.zeros(1, 3, 2, 2)).backward()
+    assert images.grad.abs().max() == 0
     far = torch.full((1, 3, 2, 2), 0.5)
-    assert abs(charbonnier(far, pictures) - l1(far, pictures)) < 1e-5
+    assert abs(charbonnier(far, images) - l1(far, images)) < 1e-5

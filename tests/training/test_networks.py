@@ -1,12 +1,12 @@
-"""The discriminators against basicsr's, and what keeps them honest in training."""
+"""The discriminators against basicsr's, and what keeps them honest in upscale_training."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from upscale_training.networks import PatchDiscriminator, UNetDiscriminator, VGGStyleDiscriminator
 
 from tests.training.official_losses import load_official
-from training.networks import PatchDiscriminator, UNetDiscriminator, VGGStyleDiscriminator
 from upscale import checkpoints
 from upscale.errors import UsageError
 
@@ -39,7 +39,7 @@ def pair(official, name, features=8):
     return networks
 
 
-def pictures(size, count=2, seed=0):
+def images(size, count=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, 3, *size, generator=generator)
 
@@ -59,7 +59,7 @@ def test_a_seed_gives_the_official_weights_under_the_official_keys(official, nam
 def test_training_steps_equal_the_official_ones(official, name, size):
     ours, theirs = pair(official, name)
     for seed in range(3):
-        results = [network(pictures(size, seed=seed)) for network in (ours, theirs)]
+        results = [network(images(size, seed=seed)) for network in (ours, theirs)]
         torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
         for network, result in zip((ours, theirs), results, strict=True):
             network.zero_grad()
@@ -75,13 +75,13 @@ def test_training_steps_equal_the_official_ones(official, name, size):
 def test_an_official_checkpoint_loads_and_judges_alike(official, name, size, tmp_path):
     _, theirs = pair(official, name)
     for seed in range(2):
-        theirs(pictures(size, seed=seed))
+        theirs(images(size, seed=seed))
     torch.save({"params": theirs.state_dict()}, tmp_path / "net_d.pth")
     torch.manual_seed(99)
     ours = type(pair(official, name)[0])(3, 8, *([size[0]] if "vgg" in name else []))
     ours.load_state_dict(checkpoints.read_state_dict(tmp_path / "net_d.pth"))
     with torch.inference_mode():
-        judgements = [network.eval()(pictures(size)) for network in (ours, theirs)]
+        judgements = [network.eval()(images(size)) for network in (ours, theirs)]
     torch.testing.assert_close(*judgements, rtol=1e-5, atol=1e-6)
 
 
@@ -103,7 +103,7 @@ def shapes(network):
 def test_the_unet_judges_every_pixel_at_sizes_that_do_not_divide_by_eight():
     network = UNetDiscriminator(3, 4)
     for size in [(8, 8), (13, 31), (50, 41)]:
-        assert network(pictures(size)).shape == (2, 1, *size)
+        assert network(images(size)).shape == (2, 1, *size)
 
 
 def test_spectral_norms_iterate_in_training_and_not_in_evaluation():
@@ -115,10 +115,10 @@ def test_spectral_norms_iterate_in_training_and_not_in_evaluation():
         return {name: network.state_dict()[name].clone() for name in names}
 
     before = vectors()
-    network(pictures((16, 16)))
+    network(images((16, 16)))
     after = vectors()
     assert all(not torch.equal(before[name], after[name]) for name in names)
-    network.eval()(pictures((16, 16)))
+    network.eval()(images((16, 16)))
     assert all(torch.equal(after[name], vectors()[name]) for name in names)
 
 
@@ -127,7 +127,7 @@ def test_spectral_norms_come_to_one():
     network = UNetDiscriminator(3, 4)
     norms = []
     for _ in range(60):
-        network(pictures((8, 8), count=1))
+        network(images((8, 8), count=1))
         norms.append(torch.linalg.matrix_norm(network.conv4.weight.flatten(1), 2).item())
     assert norms[0] > 1.01
     assert norms[-1] == pytest.approx(1, abs=1e-3)
@@ -141,7 +141,7 @@ def test_a_vgg_style_discriminator_of_another_size_is_refused(size):
 
 def test_crops_of_another_size_are_refused():
     with pytest.raises(UsageError, match="128x128, not 96x128"):
-        VGGStyleDiscriminator(3, 4)(pictures((128, 96)))
+        VGGStyleDiscriminator(3, 4)(images((128, 96)))
 
 
 def test_the_patch_discriminator_has_the_published_size_and_keys():
@@ -162,9 +162,9 @@ def test_the_patch_discriminator_has_the_published_size_and_keys():
 def test_a_patch_judgement_sees_seventy_pixels_and_no_more():
     torch.manual_seed(0)
     network = PatchDiscriminator(3, 4).eval()
-    picture = pictures((256, 256), count=1).requires_grad_()
-    judgements = network(picture)
+    image = images((256, 256), count=1).requires_grad_()
+    judgements = network(image)
     assert judgements.shape == (1, 1, 30, 30)
     judgements[0, 0, 15, 14].backward()
-    seen = picture.grad[0].abs().sum(0)
+    seen = image.grad[0].abs().sum(0)
     assert seen.any(1).sum() == seen.any(0).sum() == 70

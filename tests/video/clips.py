@@ -1,4 +1,4 @@
-"""Small films whose frames carry their number in their pixels, so that each can be told.
+"""Small videos whose frames carry their number in their pixels, so that each can be told.
 
 `make` writes one; `KINDS` names the kinds that tests ask for, and `make_kind` writes one of those.
 """
@@ -25,7 +25,7 @@ EXACT = {
 
 @dataclass(frozen=True)
 class Clip:
-    """What a film is made of; times are in units of `time_base`."""
+    """What a video is made of; times are in units of `time_base`."""
 
     times: tuple[int, ...]
     time_base: Fraction = Fraction(1, 12800)
@@ -43,7 +43,7 @@ class Clip:
     interlaced: bool = False
     sound: bool = False
     tags: dict[str, str] = field(default_factory=dict)
-    """Of the picture's stream."""
+    """Of the image's stream."""
 
 
 def even(count: int, rate: int = 25, start: int = 0) -> tuple[int, ...]:
@@ -106,12 +106,12 @@ def make_kind(kind: str, folder: Path) -> Path:
 
 
 def make(clip: Clip, path: Path) -> Path:
-    """Write a film; frame n shows n modulo 256."""
+    """Write a video; frame n shows n modulo 256."""
     with av.open(str(path), "w", container_options=clip.container_options) as container:
         stream = _stream(container, clip)
         sound = _sound(container) if clip.sound else None
         for number, time in enumerate(clip.times):
-            frame = picture(number, clip.size, clip.format)
+            frame = image(number, clip.size, clip.format)
             frame.pts, frame.time_base = time, clip.time_base
             frame.color_primaries, frame.color_trc = clip.colour[:2]
             frame.colorspace, frame.color_range = clip.colour[2:]
@@ -158,7 +158,7 @@ def _fill(container, stream, seconds: float) -> None:
     container.mux(stream.encode(None))
 
 
-def picture(number: int, size: tuple[int, int], format: str) -> av.VideoFrame:
+def image(number: int, size: tuple[int, int], format: str) -> av.VideoFrame:
     """A frame that shows a number: bars for its bits above, a moving slope below."""
     frame = av.VideoFrame(*size, format)
     parts = {component.plane: component for component in frame.format.components}

@@ -1,9 +1,9 @@
-"""Reads damaged films; run as a program of its own, which they may bring down.
+"""Reads damaged videos; run as a program of its own, which they may bring down.
 
-    python damaged.py fuzz FOLDER KIND CASES SEED   random damage to a good film
-    python damaged.py look FILE...                  films that were damaged on purpose
+    python damaged.py fuzz FOLDER KIND CASES SEED   random damage to a good video
+    python damaged.py look FILE...                  videos that were damaged on purpose
 
-Prints for each case `sound`, `damaged` or `refused`; or, where many fewer frames came than the film
+Prints for each case `sound`, `damaged` or `refused`; or, where many fewer frames came than the video
 had and nothing was said, `unsure` if its container could not tell, and else `silent`; anything else
 is a fault.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from tests.damage import damaged
 from tests.video import clips
 from upscale.errors import VideoError
-from upscale.video import Film, probe, read_frames
+from upscale.video import VideoInfo, probe, read_frames
 
 FRAMES = 24
 # One that is missing at the end may be taken for the rounding of headers.
@@ -60,31 +60,31 @@ def good(kind: str, folder: Path) -> Path:
 
 def outcome(path: Path) -> str:
     try:
-        film = probe(path)
-        return read_all(film)
+        video = probe(path)
+        return read_all(video)
     except VideoError as error:
         assert str(error).isprintable() and len(str(error)) < 400, str(error)
         return "refused"
 
 
-def read_all(film: Film) -> str:
-    assert list(film.plan) == sorted(set(film.plan))
-    reader = read_frames(film, deinterlace=film.interlaced)
+def read_all(video: VideoInfo) -> str:
+    assert list(video.plan) == sorted(set(video.plan))
+    reader = read_frames(video, deinterlace=video.interlaced)
     times = []
     for frame in reader:
         assert all(plane.ndim == 2 for plane in frame.planes)
-        assert frame.planes[0].shape == (film.height, film.width)
+        assert frame.planes[0].shape == (video.height, video.width)
         times.append(frame.pts)
         if len(times) == MOST_FRAMES:
             return "damaged"
-    assert times == sorted(set(times)) and set(times) <= set(film.plan)
+    assert times == sorted(set(times)) and set(times) <= set(video.plan)
     report = reader.report
-    assert sorted([*times, *report.lost]) == sorted([*film.plan, *film.lost])
-    if film.doubts or report.refused or not report.complete:
+    assert sorted([*times, *report.lost]) == sorted([*video.plan, *video.lost])
+    if video.warnings or report.refused or not report.complete:
         return "damaged"
     if len(times) >= FRAMES - TOLERATED:
         return "sound"
-    return "unsure" if film.open_end else "silent"
+    return "unsure" if video.open_end else "silent"
 
 
 def fuzz(folder: Path, kind: str, cases: int, seed: int) -> None:

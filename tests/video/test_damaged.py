@@ -1,4 +1,4 @@
-"""Damaged films end in frames and an honest report, or in one line; never in a crash or a hang."""
+"""Damaged videos end in frames and an honest report, or in one line; never in a crash or a hang."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_films_end_in_frames_or_one_line(kind, tmp_path):
+def test_damaged_videos_end_in_frames_or_one_line(kind, tmp_path):
     """Longer runs are made by hand: `python tests/video/damaged.py fuzz FOLDER mkv 9999 7`."""
     done = run_limited(PROGRAM, "fuzz", tmp_path, kind, CASES, 3, memory=MEMORY)
     assert done.returncode == 0, (done.stdout[-40:], done.stderr[-2000:])
@@ -86,8 +86,8 @@ def test_the_limit_of_pixels_can_be_raised(tmp_path):
     path = make(Clip(even(3)), tmp_path / "clip.mp4")
     with pytest.raises(VideoError, match=r"64x48 is more than the limit of 3071.*--max-pixels"):
         probe(path, max_pixels=64 * 48 - 1)
-    film = probe(path, max_pixels=64 * 48)
-    assert len(list(read_frames(film))) == 3
+    video = probe(path, max_pixels=64 * 48)
+    assert len(list(read_frames(video))) == 3
 
 
 def test_a_raised_limit_holds_for_the_decoder_too(tmp_path):

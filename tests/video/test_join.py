@@ -1,4 +1,4 @@
-"""Films put together: every frame and sound at its time, or an error and no file."""
+"""Videos put together: every frame and sound at its time, or an error and no file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.video.clips import Clip, even, make, uneven
-from tests.video.films import (
+from tests.video.videos import (
     HERE,
     HOLDER,
     ffprobe,
@@ -22,12 +22,12 @@ from tests.video.films import (
     settle,
 )
 from upscale.errors import OutputError, VideoError
-from upscale.video.film import Film
+from upscale.video.info import VideoInfo
 from upscale.video.join import Joined, Part, check, join
-from upscale.video.output import StreamPlan
+from upscale.video.mux import StreamPlan
+from upscale.video.output_stream import Span
 from upscale.video.probe import probe
 from upscale.video.streams import plan_streams
-from upscale.video.target import Span
 
 NAMES = {
     "x264": ("out.mp4", "out.mov", "out.mkv"),
@@ -47,11 +47,13 @@ TIMES = {
 
 
 @pytest.fixture
-def silent(tmp_path) -> Film:
+def silent(tmp_path) -> VideoInfo:
     return probe(make(Clip(even(3)), tmp_path / "in.mp4"))
 
 
-def upscaled(source: Film, name: str, folder: Path, codec: str | None = None, **more) -> Joined:
+def upscaled(
+    source: VideoInfo, name: str, folder: Path, codec: str | None = None, **more
+) -> Joined:
     encoder = settle(source, name, codec=codec)
     plan = plan_streams(source, encoder, Path(name), folder)
     times = more.pop("times", source.plan)
@@ -115,7 +117,7 @@ def test_sound_is_the_same_packet_by_packet(name, tmp_path):
             assert abs(time - other) <= Fraction(1, 1000)
 
 
-def test_sound_that_starts_before_the_picture_stays_in_step(tmp_path):
+def test_sound_that_starts_before_the_image_stays_in_step(tmp_path):
     """AAC begins with a packet before time zero, which Matroska's muxer would move all for."""
     path = make(Clip(even(60), sound=True), tmp_path / "in.mp4")
     before = packets(path)
@@ -127,7 +129,7 @@ def test_sound_that_starts_before_the_picture_stays_in_step(tmp_path):
             assert abs(time - other) <= Fraction(1, 1000)
 
 
-def test_a_part_of_a_film_starts_at_zero_with_its_sound_and_chapters(tmp_path):
+def test_a_part_of_a_video_starts_at_zero_with_its_sound_and_chapters(tmp_path):
     path = rich(tmp_path, even(75))
     source = probe(path)
     times = tuple(time for time in source.plan if 600 <= time < 1800)
@@ -161,8 +163,8 @@ def test_another_program_reads_times_tags_and_streams(tmp_path):
     path = rich(tmp_path, even(60, start=6400))
     upscaled(probe(path), "out.mp4", tmp_path, "x265")
     said = ffprobe(tmp_path / "out.mp4", "-show_streams", "-show_chapters", "-show_packets")
-    picture, sound, *_ = said["streams"]
-    assert (picture["codec_tag_string"], picture["color_range"]) == ("hvc1", "tv")
+    image, sound, *_ = said["streams"]
+    assert (image["codec_tag_string"], image["color_range"]) == ("hvc1", "tv")
     assert sound["tags"]["language"] == "eng"
     assert [each["tags"]["title"] for each in said["chapters"]] == ["One", "Two"]
     times = sorted(float(each["pts_time"]) for each in said["packets"] if each["stream_index"] == 0)
@@ -260,12 +262,12 @@ def test_a_result_that_is_not_what_was_written_is_found_out(tmp_path, silent):
 
 def test_what_a_killed_join_left_is_taken_away(tmp_path, silent):
     left = tmp_path / f".upscale-{'0' * 16}.part"
-    left.write_bytes(b"half a film")
+    left.write_bytes(b"half a video")
     upscaled(silent, "out.mkv", tmp_path)
     assert not left.exists()
 
 
-def test_a_film_without_frames_is_refused(tmp_path, silent):
+def test_a_video_without_frames_is_refused(tmp_path, silent):
     with pytest.raises(OutputError, match="no frame to write"):
         join(tmp_path / "out.mkv", silent, settle(silent), StreamPlan(), [Part(None, (), 0)])
 
@@ -283,12 +285,12 @@ def with_sound(folder: Path, container: str) -> Path:
 def joined_from(
     path: Path, folder: Path, name: str = "out.mkv"
 ) -> tuple[Joined, dict[bytes, list[Fraction]]]:
-    """A film joined with frames made by hand, and the times of its packets of sound."""
-    film = probe(path)
-    encoder = settle(film, name)
-    plan = plan_streams(film, encoder, folder / name, folder)
-    parts = segment_files(folder, encoder, film.plan)
-    joined = join(folder / name, film, encoder, plan, parts)
+    """A video joined with frames made by hand, and the times of its packets of sound."""
+    video = probe(path)
+    encoder = settle(video, name)
+    plan = plan_streams(video, encoder, folder / name, folder)
+    parts = segment_files(folder, encoder, video.plan)
+    joined = join(folder / name, video, encoder, plan, parts)
     return joined, times_of_sound(folder / name)
 
 
@@ -341,8 +343,8 @@ def test_sound_that_cannot_be_read_is_told_and_what_follows_is_kept(tmp_path):
 def test_sound_of_an_unknown_kind_is_named(tmp_path):
     path = with_sound(tmp_path, "mp4")
     path.write_bytes(path.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"free"))
-    film = probe(path)
-    (lost,) = plan_streams(film, settle(film, "out.mp4"), Path("out.mp4"), tmp_path).lost
+    video = probe(path)
+    (lost,) = plan_streams(video, settle(video, "out.mp4"), Path("out.mp4"), tmp_path).lost
     assert "stream 1 (audio" in lost and "cannot go into .mp4" in lost
 
 

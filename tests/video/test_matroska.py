@@ -1,4 +1,4 @@
-"""The shape of pixels in Matroska's header; whole films are in test_streams.py."""
+"""The shape of pixels in Matroska's header; whole videos are in test_streams.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_size_for_display_is_exact_and_not_much_larger(size, shape):
     assert height <= down < max(height * 2, 256)
 
 
-def test_a_film_one_pixel_wide_has_a_size_for_display():
+def test_a_video_one_pixel_wide_has_a_size_for_display():
     assert min(display_size((1, 5000), Fraction(1, 100))) >= 1
 
 

@@ -109,8 +109,8 @@ def test_colours_come_as_red_green_blue_and_alpha():
 
 
 def test_frames_stored_upside_down_are_read_upright(tmp_path):
-    """Raw pictures in AVI begin with their last line."""
-    path = tmp_path / "film.avi"
+    """Raw images in AVI begin with their last line."""
+    path = tmp_path / "video.avi"
     down = np.broadcast_to(np.arange(HEIGHT, dtype=np.uint8)[:, None] * 9, (HEIGHT, WIDTH))
     image = np.stack([down, down + 1, down + 2], axis=-1)
     with av.open(str(path), "w") as container:

@@ -1,4 +1,4 @@
-"""What is found out of a film: times, colours, shape; and what is refused."""
+"""What is found out of a video: times, colours, shape; and what is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upscale.video.timing import shows_frame
 
 
 @pytest.fixture
-def film(tmp_path):
+def video(tmp_path):
     return lambda kind: probe(make_kind(kind, tmp_path))
 
 
@@ -41,33 +41,33 @@ def copied(origin, target, options=None, metadata=None):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_plan_has_the_time_of_every_frame(kind, film):
-    found, clip = film(kind), KINDS[kind]
+def test_the_plan_has_the_time_of_every_frame(kind, video):
+    found, clip = video(kind), KINDS[kind]
     assert [time * found.time_base for time in found.plan] == [
         time * clip.time_base for time in clip.times
     ]
     assert (found.width, found.height) == clip.size
-    assert (found.lost, found.doubts) == ((), ())
+    assert (found.lost, found.warnings) == ((), ())
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "avi", "flv", "mov", "wmv", "nut"])
 def test_the_plan_counts_every_frame_in_any_container(suffix, tmp_path):
-    path = copied(make_kind("bframes", tmp_path), tmp_path / f"film.{suffix}")
+    path = copied(make_kind("bframes", tmp_path), tmp_path / f"video.{suffix}")
     plan = probe(path).plan
     assert len(plan) == 50 and list(plan) == sorted(set(plan))
 
 
 def test_fragments_are_all_counted(tmp_path):
     options = {"movflags": "frag_keyframe+empty_moov"}
-    path = copied(make_kind("bframes", tmp_path), tmp_path / "film.mp4", options)
+    path = copied(make_kind("bframes", tmp_path), tmp_path / "video.mp4", options)
     assert len(probe(path).plan) == 50
 
 
 def test_raw_streams_get_times_from_their_rate(tmp_path):
-    film = probe(copied(make_kind("bframes", tmp_path), tmp_path / "film.h264"))
-    assert film.sequential and film.plan[0] == 0
-    steps = set(np.diff([time * film.time_base for time in film.plan]))
-    assert steps == {Fraction(1, 25)} and len(film.plan) == 50
+    video = probe(copied(make_kind("bframes", tmp_path), tmp_path / "video.h264"))
+    assert video.sequential and video.plan[0] == 0
+    steps = set(np.diff([time * video.time_base for time in video.plan]))
+    assert steps == {Fraction(1, 25)} and len(video.plan) == 50
 
 
 def test_what_an_edit_list_cuts_away_is_not_in_the_plan(tmp_path):
@@ -83,13 +83,13 @@ def test_what_an_edit_list_cuts_away_is_not_in_the_plan(tmp_path):
                 new.mux(packet)
     with av.open(str(path)) as container:
         packets = sum(packet.size > 0 for packet in container.demux(video=0))
-    film = probe(path)
-    assert packets == 50 and film.plan == whole.plan[:45]
+    video = probe(path)
+    assert packets == 50 and video.plan == whole.plan[:45]
 
 
 @pytest.mark.parametrize("kind", ["bt601", "bt709", "bt2020", "full"])
-def test_tagged_colours_are_taken(kind, film):
-    colour, (primaries, transfer, space, range_) = film(kind).colour, KINDS[kind].colour
+def test_tagged_colours_are_taken(kind, video):
+    colour, (primaries, transfer, space, range_) = video(kind).colour, KINDS[kind].colour
     assert (colour.primaries, colour.transfer, colour.space) == (primaries, transfer, space)
     assert colour.full_range == (range_ == 2) and not colour.guessed
     assert colour.matrix == {1: "bt709", 6: "bt601", 9: "bt2020"}[space]
@@ -97,13 +97,13 @@ def test_tagged_colours_are_taken(kind, film):
 
 @pytest.mark.parametrize(("height", "matrix"), [(718, "bt601"), (720, "bt709")])
 def test_untagged_colours_are_guessed_by_lines(height, matrix, tmp_path):
-    path = make(Clip(even(2), size=(64, height)), tmp_path / "film.mp4")
+    path = make(Clip(even(2), size=(64, height)), tmp_path / "video.mp4")
     colour = probe(path).colour
     assert (colour.matrix, colour.guessed, colour.full_range) == (matrix, True, False)
 
 
-def test_rgb_and_grey_are_not_guessed(film):
-    rgb, grey = film("rgb"), film("grey")
+def test_rgb_and_grey_are_not_guessed(video):
+    rgb, grey = video("rgb"), video("grey")
     assert (rgb.colour.matrix, rgb.colour.guessed, rgb.planes.kind) == ("rgb", False, "rgb")
     assert (grey.colour.guessed, grey.planes.kind, grey.planes.name) == (False, "grey", "gray")
 
@@ -112,7 +112,7 @@ def test_rgb_and_grey_are_not_guessed(film):
 def test_the_siting_of_chroma_is_told(siting, number, tmp_path):
     place = {"left": 0, "center": 1, "topleft": 2}[siting]
     clip = Clip(even(3), options={"x264-params": f"chromaloc={place}:qp=0"})
-    assert probe(make(clip, tmp_path / "film.mp4")).colour.chroma_location == number
+    assert probe(make(clip, tmp_path / "video.mp4")).colour.chroma_location == number
 
 
 @pytest.mark.parametrize(
@@ -127,40 +127,40 @@ def test_the_siting_of_chroma_is_told(siting, number, tmp_path):
         ("alpha", "yuva420p", 8, 1, 1, True),
     ],
 )
-def test_the_format_of_planes_is_told(kind, name, depth, across, down, alpha, film):
-    planes = film(kind).planes
+def test_the_format_of_planes_is_told(kind, name, depth, across, down, alpha, video):
+    planes = video(kind).planes
     assert (planes.name, planes.depth, planes.alpha) == (name, depth, alpha)
     assert (planes.chroma_across, planes.chroma_down) == (across, down)
 
 
-def test_shape_and_turn_are_told(film):
-    assert film("anamorphic").sample_aspect == Fraction(16, 11)
-    assert film("cfr").display_matrix is None
-    turned, mirrored = film("rotated"), film("mirrored")
+def test_shape_and_turn_are_told(video):
+    assert video("anamorphic").sample_aspect == Fraction(16, 11)
+    assert video("cfr").display_matrix is None
+    turned, mirrored = video("rotated"), video("mirrored")
     assert turned.rotation == 90
     assert turned.display_matrix[:5] == (0, -65536, 0, 65536, 0)
     assert mirrored.display_matrix[:5] == (-65536, 0, 0, 0, 65536)
 
 
-def test_fields_are_told(film):
-    assert not film("cfr").interlaced
-    found = film("interlaced")
+def test_fields_are_told(video):
+    assert not video("cfr").interlaced
+    found = video("interlaced")
     assert found.interlaced and found.top_first
 
 
-def test_hdr_metadata_is_told(film):
+def test_hdr_metadata_is_told(video):
     chroma = ((34000, 16000), (13250, 34500), (7500, 3000), (15635, 16450))
     points = tuple((Fraction(x, 50000), Fraction(y, 50000)) for x, y in chroma)
     mastering = Mastering(points, (Fraction(1, 200), Fraction(1000)))
-    assert film("hdr10").hdr == HdrMetadata(mastering, (1000, 400))
-    assert film("deep").hdr is None
+    assert video("hdr10").hdr == HdrMetadata(mastering, (1000, 400))
+    assert video("deep").hdr is None
 
 
 def test_rate_duration_timecode_and_names_are_told(tmp_path):
     source = make_kind("cfr", tmp_path)
-    film = probe(copied(source, tmp_path / "film.mkv", metadata={"timecode": "01:02:03:04"}))
-    assert (film.rate, film.duration, film.timecode) == (25, Fraction(30, 25), "01:02:03:04")
-    assert (film.codec, film.container) == ("h264", "matroska,webm")
+    video = probe(copied(source, tmp_path / "video.mkv", metadata={"timecode": "01:02:03:04"}))
+    assert (video.rate, video.duration, video.timecode) == (25, Fraction(30, 25), "01:02:03:04")
+    assert (video.codec, video.container) == ("h264", "matroska,webm")
 
 
 def test_hidden_frames_are_not_in_the_plan(data):
@@ -188,15 +188,15 @@ def test_codecs_say_which_frames_are_hidden(codec, data, shown):
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "flv"])
-def test_a_hole_in_an_even_film_is_doubted(suffix, tmp_path):
+def test_a_hole_in_an_even_video_is_doubted(suffix, tmp_path):
     whole, torn = even(50), even(50)[:20] + even(50)[23:]
     path = copied(make(Clip(whole), tmp_path / "a.mp4"), tmp_path / f"a.{suffix}")
-    assert probe(path).doubts == ()
+    assert probe(path).warnings == ()
     path = copied(make(Clip(torn), tmp_path / "b.mp4"), tmp_path / f"b.{suffix}")
-    (doubt,) = probe(path).doubts
+    (doubt,) = probe(path).warnings
     assert re.match(r"3 frames seem to be missing, the first at \d\.\d+ s", doubt)
     path = copied(make(KINDS["vfr"], tmp_path / "c.mp4"), tmp_path / f"c.{suffix}")
-    assert probe(path).doubts == ()
+    assert probe(path).warnings == ()
 
 
 def written(path, make_content):
@@ -204,7 +204,7 @@ def written(path, make_content):
     return path
 
 
-def picture(path):
+def image(path):
     with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
         stream = container.add_stream("mjpeg" if path.suffix == ".jpg" else "png", rate=25)
         stream.width, stream.height = 64, 48
@@ -228,7 +228,7 @@ def sound(path, cover=None):
 
 
 def cut_header(path):
-    """A film whose table of contents, at its end, is missing."""
+    """A video whose table of contents, at its end, is missing."""
     data = make(Clip(even(20)), path).read_bytes()
     path.write_bytes(data[: len(data) // 2])
 
@@ -246,7 +246,7 @@ def no_frames(path):
 
 
 def text(path):
-    path.write_text("no film at all\n" * 50)
+    path.write_text("no video at all\n" * 50)
 
 
 def playlist(path):
@@ -258,21 +258,21 @@ def playlist(path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.png", picture, "is a picture, not a film; leave out the word `video`"),
-        ("a.jpg", picture, "is a picture, not a film; leave out the word `video`"),
-        ("a.m4a", sound, r"holds no film \(audio\); give one that does"),
-        ("f.mp4", lambda path: sound(path, cover=True), "holds no film.*a cover picture"),
-        ("a.mp4", cut_header, "is no film, or its header is damaged"),
-        ("b.mp4", unknown_codec, "cannot decode its film; convert it"),
-        ("c.mp4", no_frames, "holds no film|holds no frame|header is damaged"),
-        ("a.txt", text, "is no film"),
-        ("a.m3u8", playlist, "is no film"),
-        ("a.mkv", lambda path: path.write_bytes(b""), "is no film, or its header is damaged"),
-        ("d.mp4", lambda path: path.mkdir(), "is a folder; give a film"),
+        ("a.png", image, "is an image, not a video; leave out the word `video`"),
+        ("a.jpg", image, "is an image, not a video; leave out the word `video`"),
+        ("a.m4a", sound, r"holds no video \(audio\); give one that does"),
+        ("f.mp4", lambda path: sound(path, cover=True), "holds no video.*a cover image"),
+        ("a.mp4", cut_header, "is no video, or its header is damaged"),
+        ("b.mp4", unknown_codec, "cannot decode its video; convert it"),
+        ("c.mp4", no_frames, "holds no video|holds no frame|header is damaged"),
+        ("a.txt", text, "is no video"),
+        ("a.m3u8", playlist, "is no video"),
+        ("a.mkv", lambda path: path.write_bytes(b""), "is no video, or its header is damaged"),
+        ("d.mp4", lambda path: path.mkdir(), "is a folder; give a video"),
         ("e.mp4", lambda path: None, "does not exist; check the name"),
     ],
 )
-def test_what_is_no_film_is_refused_in_one_line(name, content, message, tmp_path):
+def test_what_is_no_video_is_refused_in_one_line(name, content, message, tmp_path):
     path = written(tmp_path / name, content)
     with pytest.raises(VideoError, match=message) as refusal:
         probe(path)
@@ -280,13 +280,13 @@ def test_what_is_no_film_is_refused_in_one_line(name, content, message, tmp_path
     assert said.startswith(str(path)) and said.isprintable()
 
 
-def test_a_picture_that_could_move_and_does_not_is_refused(tmp_path):
+def test_a_image_that_could_move_and_does_not_is_refused(tmp_path):
     clip = Clip((0,), time_base=Fraction(1, 25), codec="gif", format="gray", container="gif")
-    with pytest.raises(VideoError, match="is a picture"):
-        probe(make(clip, tmp_path / "film.gif"))
+    with pytest.raises(VideoError, match="is an image"):
+        probe(make(clip, tmp_path / "video.gif"))
 
 
-def test_a_cover_beside_a_film_is_passed_over(tmp_path):
+def test_a_cover_beside_a_video_is_passed_over(tmp_path):
     source = make_kind("cfr", tmp_path)
     path = tmp_path / "cover.mp4"
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
@@ -299,8 +299,8 @@ def test_a_cover_beside_a_film_is_passed_over(tmp_path):
             if packet.size:
                 packet.stream = stream
                 new.mux(packet)
-    film = probe(path)
-    assert (film.codec, film.width, len(film.plan)) == ("h264", 64, 30)
+    video = probe(path)
+    assert (video.codec, video.width, len(video.plan)) == ("h264", 64, 30)
 
 
 def test_names_are_never_taken_for_addresses(tmp_path, monkeypatch):
@@ -310,14 +310,14 @@ def test_names_are_never_taken_for_addresses(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("container", "part"), [("mp4", 0.7), ("mkv", 0.6), ("flv", 0.6)])
-def test_a_film_that_is_cut_off_is_doubted(container, part, tmp_path):
+def test_a_video_that_is_cut_off_is_doubted(container, part, tmp_path):
     options = {"movflags": "faststart"} if container == "mp4" else {}
     clip = Clip(even(50), container_options=options)
-    path = make(clip, tmp_path / f"film.{container}")
-    assert probe(path).doubts == ()
+    path = make(clip, tmp_path / f"video.{container}")
+    assert probe(path).warnings == ()
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * part)])
-    film = probe(path)
-    assert film.doubts and all(doubt.isprintable() for doubt in film.doubts)
+    video = probe(path)
+    assert video.warnings and all(doubt.isprintable() for doubt in video.warnings)
     if container == "mp4":
-        assert len(film.plan) + len(film.lost) == 50
+        assert len(video.plan) + len(video.lost) == 50

@@ -10,14 +10,14 @@ import av
 import numpy as np
 import pytest
 
-from tests.video.clips import KINDS, Clip, even, make, make_kind, number_in, picture
+from tests.video.clips import KINDS, Clip, even, image, make, make_kind, number_in
 from tests.video.test_probe import copied
 from upscale.errors import VideoError
 from upscale.video import probe, read_frames, reader
 
 
-def numbers(film, frames) -> list[int]:
-    return [number_in(frame.planes[0], film.planes.depth) for frame in frames]
+def numbers(video, frames) -> list[int]:
+    return [number_in(frame.planes[0], video.planes.depth) for frame in frames]
 
 
 def marks(frames) -> list[tuple[int, str]]:
@@ -30,11 +30,11 @@ def marks(frames) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_frame_comes_once_in_order_as_it_was_stored(kind, tmp_path):
-    film, clip = probe(make_kind(kind, tmp_path)), KINDS[kind]
-    reading = read_frames(film)
+    video, clip = probe(make_kind(kind, tmp_path)), KINDS[kind]
+    reading = read_frames(video)
     frames = list(reading)
-    assert [frame.pts for frame in frames] == list(film.plan)
-    assert numbers(film, frames) == list(range(len(clip.times)))
+    assert [frame.pts for frame in frames] == list(video.plan)
+    assert numbers(video, frames) == list(range(len(clip.times)))
     assert reading.report.complete and reading.report.frames == len(clip.times)
     for number in (0, len(frames) - 1):
         for plane, stored in zip(frames[number].planes, stored_planes(number, clip), strict=True):
@@ -44,7 +44,7 @@ def test_every_frame_comes_once_in_order_as_it_was_stored(kind, tmp_path):
 
 def stored_planes(number, clip):
     """The planes that an encoder was given, in the order of `VideoFrame`."""
-    frame = picture(number, clip.size, clip.format)
+    frame = image(number, clip.size, clip.format)
     planes = []
     for index, plane in enumerate(frame.planes):
         bits = frame.format.components[index].bits
@@ -61,15 +61,15 @@ CONTAINERS = ["mp4", "mkv", "ts", "avi", "flv", "mov", "wmv", "nut", "h264"]
 def test_reading_from_any_frame_gives_the_same_frames(suffix, refresh, tmp_path):
     """Open groups, and streams that are refreshed little by little and have no key at all."""
     if refresh and suffix == "avi":
-        pytest.skip("FFmpeg does not write such a film to AVI")
+        pytest.skip("FFmpeg does not write such a video to AVI")
     kind = "intra-refresh=1:keyint=10:qp=20:bframes=0"
     clip = Clip(even(50), options={"x264-params": kind}) if refresh else KINDS["bframes"]
-    film = probe(copied(make(clip, tmp_path / "source.mp4"), tmp_path / f"film.{suffix}"))
-    whole = marks(read_frames(film))
+    video = probe(copied(make(clip, tmp_path / "source.mp4"), tmp_path / f"video.{suffix}"))
+    whole = marks(read_frames(video))
     assert len(whole) == 50
     for first in range(50):
         last = min(first + 4, 49)
-        part = read_frames(film, start_pts=film.plan[first], stop_pts=film.plan[last])
+        part = read_frames(video, start_pts=video.plan[first], stop_pts=video.plan[last])
         assert marks(part) == whole[first:last]
         assert part.report.complete
 
@@ -92,16 +92,16 @@ def test_other_codecs_are_read_from_any_frame(codec, suffix, options, tmp_path):
     special = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p"}
     times = tuple(range(40))
     clip = Clip(times, Fraction(1, 25), codec, special.get(codec, "yuv420p"), options=options)
-    film = probe(make(clip, tmp_path / f"film.{suffix}"))
-    frames = list(read_frames(film))
-    assert numbers(film, frames) == list(range(40))
+    video = probe(make(clip, tmp_path / f"video.{suffix}"))
+    frames = list(read_frames(video))
+    assert numbers(video, frames) == list(range(40))
     whole = marks(frames)
     for first in range(0, 40, 3):
-        assert marks(read_frames(film, start_pts=film.plan[first])) == whole[first:]
+        assert marks(read_frames(video, start_pts=video.plan[first])) == whole[first:]
 
 
-def test_reading_from_far_into_a_film_does_not_decode_all_before(tmp_path, monkeypatch):
-    film = probe(make(Clip(even(200), options={"g": "10"}), tmp_path / "film.mp4"))
+def test_reading_from_far_into_a_video_does_not_decode_all_before(tmp_path, monkeypatch):
+    video = probe(make(Clip(even(200), options={"g": "10"}), tmp_path / "video.mp4"))
     decoded = []
     decode = reader.decode
 
@@ -111,39 +111,37 @@ def test_reading_from_far_into_a_film_does_not_decode_all_before(tmp_path, monke
             yield part
 
     monkeypatch.setattr(reader, "decode", counting)
-    frames = list(read_frames(film, start_pts=film.plan[185], stop_pts=film.plan[188]))
-    assert numbers(film, frames) == [185, 186, 187] and len(decoded) < 40
+    frames = list(read_frames(video, start_pts=video.plan[185], stop_pts=video.plan[188]))
+    assert numbers(video, frames) == [185, 186, 187] and len(decoded) < 40
 
 
 def test_keys_that_lead_elsewhere_do_no_harm(tmp_path):
-    film = probe(make_kind("bframes", tmp_path))
-    whole = marks(read_frames(film))
-    lying = replace(film, keys=film.plan)
+    video = probe(make_kind("bframes", tmp_path))
+    whole = marks(read_frames(video))
+    lying = replace(video, keys=video.plan)
     for first in range(50):
-        assert marks(read_frames(lying, start_pts=film.plan[first])) == whole[first:]
+        assert marks(read_frames(lying, start_pts=video.plan[first])) == whole[first:]
 
 
 def test_bounds_are_times_and_may_lie_between_frames(tmp_path):
-    film = probe(make_kind("cfr", tmp_path))
-    plan = film.plan
-    part = list(read_frames(film, start_pts=plan[3] - 1, stop_pts=plan[6] + 1))
+    video = probe(make_kind("cfr", tmp_path))
+    plan = video.plan
+    part = list(read_frames(video, start_pts=plan[3] - 1, stop_pts=plan[6] + 1))
     assert [frame.pts for frame in part] == list(plan[3:7])
-    assert not list(read_frames(film, start_pts=plan[-1] + 1))
-    assert not list(read_frames(film, start_pts=plan[5], stop_pts=plan[5]))
+    assert not list(read_frames(video, start_pts=plan[-1] + 1))
+    assert not list(read_frames(video, start_pts=plan[5], stop_pts=plan[5]))
 
 
 def test_frames_that_repeat_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "tests.video.clips.picture", lambda number, *rest: picture(number // 3, *rest)
-    )
-    film = probe(make(Clip(even(12)), tmp_path / "film.mp4"))
-    repeats = [frame.repeats for frame in read_frames(film)]
+    monkeypatch.setattr("tests.video.clips.image", lambda number, *rest: image(number // 3, *rest))
+    video = probe(make(Clip(even(12)), tmp_path / "video.mp4"))
+    repeats = [frame.repeats for frame in read_frames(video)]
     assert repeats == [False, True, True] * 4
 
 
 def test_frames_own_their_memory(tmp_path):
-    film = probe(make_kind("cfr", tmp_path))
-    reading = iter(read_frames(film))
+    video = probe(make_kind("cfr", tmp_path))
+    reading = iter(read_frames(video))
     first = next(reading)
     before = first.planes[0].copy()
     for _ in reading:
@@ -155,7 +153,7 @@ def test_frames_own_their_memory(tmp_path):
 def test_frames_that_cannot_be_decoded_are_reported_with_their_times(suffix, tmp_path):
     """Three packets in the middle are overwritten; what follows the next key is whole again."""
     clip = Clip(even(60), options={"x264-params": "keyint=10:min-keyint=10:scenecut=0:bframes=0"})
-    path = copied(make(clip, tmp_path / "source.mp4"), tmp_path / f"film.{suffix}")
+    path = copied(make(clip, tmp_path / "source.mp4"), tmp_path / f"video.{suffix}")
     data = bytearray(path.read_bytes())
     sound = probe(path)
     with av.open(str(path)) as container:
@@ -166,85 +164,85 @@ def test_frames_that_cannot_be_decoded_are_reported_with_their_times(suffix, tmp
         if number in (31, 32, 33):
             data[place : place + 24] = bytes(24)
     path.write_bytes(data)
-    film = probe(path)
-    reading = read_frames(film)
+    video = probe(path)
+    reading = read_frames(video)
     frames = list(reading)
     report = reading.report
     # Packets of transport streams may vanish, which shows in the times alone.
-    assert film.doubts if suffix == "ts" else not report.complete
+    assert video.warnings if suffix == "ts" else not report.complete
     assert sorted([*(frame.pts for frame in frames), *report.lost]) == sorted(
-        [*film.plan, *film.lost]
+        [*video.plan, *video.lost]
     )
     touched = {*report.lost, *report.damaged}
     assert touched <= {*sound.plan[30:41]}
     if suffix != "h264":
-        pictures = {frame.pts: number_in(frame.planes[0]) for frame in frames}
-        assert all(pictures[sound.plan[number]] == number for number in range(40, 60))
+        images = {frame.pts: number_in(frame.planes[0]) for frame in frames}
+        assert all(images[sound.plan[number]] == number for number in range(40, 60))
 
 
 @pytest.mark.parametrize("part", [0, 1])
-def test_a_damaged_film_is_read_alike_from_any_frame(part, tmp_path):
+def test_a_damaged_video_is_read_alike_from_any_frame(part, tmp_path):
     """Resumed work must not differ, however the decoder conceals what is missing."""
     clip = Clip(even(80), options={"g": "12", "bf": "2", "x264-params": "qp=20"})
-    path = make(clip, tmp_path / ("film.mp4" if part else "film.mkv"))
+    path = make(clip, tmp_path / ("video.mp4" if part else "video.mkv"))
     data, rng = bytearray(path.read_bytes()), np.random.default_rng(part)
     for place in rng.integers(len(data) // 4, len(data) * 3 // 4, 12):
         data[place] ^= 1 << rng.integers(8)
     path.write_bytes(data)
-    film = probe(path)
-    reading = read_frames(film)
+    video = probe(path)
+    reading = read_frames(video)
     whole = marks(reading)
     assert reading.report.damaged or reading.report.lost
-    for first in range(0, len(film.plan), 2):
-        start = film.plan[first]
+    for first in range(0, len(video.plan), 2):
+        start = video.plan[first]
         expected = [mark for mark in whole if mark[0] >= start]
-        assert marks(read_frames(film, start_pts=start)) == expected
+        assert marks(read_frames(video, start_pts=start)) == expected
 
 
-def test_a_packet_that_is_refused_does_not_end_the_film(data):
-    film = probe(data / "clips" / "decord_corrupted.mp4")
-    reading = read_frames(film)
+def test_a_packet_that_is_refused_does_not_end_the_video(data):
+    video = probe(data / "clips" / "decord_corrupted.mp4")
+    reading = read_frames(video)
     frames = list(reading)
-    assert (len(film.plan), len(frames)) == (50, 49)
+    assert (len(video.plan), len(frames)) == (50, 49)
     assert len(reading.report.lost) == len(reading.report.refused) == 1
-    place = film.plan.index(reading.report.lost[0])
-    assert frames[-1].pts == film.plan[-1] and 0 < place < 49
+    place = video.plan.index(reading.report.lost[0])
+    assert frames[-1].pts == video.plan[-1] and 0 < place < 49
 
 
 def test_a_reading_that_avoids_the_damage_is_complete(data):
-    film = probe(data / "clips" / "decord_corrupted.mp4")
-    reading = read_frames(film, stop_pts=film.plan[20])
+    video = probe(data / "clips" / "decord_corrupted.mp4")
+    reading = read_frames(video, stop_pts=video.plan[20])
     assert len(list(reading)) == 20 and reading.report.complete
     assert not reading.report.refused
 
 
-def test_frames_that_change_size_are_brought_to_the_film_s_own(tmp_path):
+def test_frames_that_change_size_are_brought_to_the_video_s_own(tmp_path):
     small = make(Clip(even(10)), tmp_path / "small.mp4")
     large = make(Clip(even(10), size=(96, 80)), tmp_path / "large.mp4")
     parts = [copied(small, tmp_path / "a.h264"), copied(large, tmp_path / "b.h264")]
-    path = tmp_path / "film.h264"
+    path = tmp_path / "video.h264"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    film = probe(path)
-    reading = read_frames(film)
+    video = probe(path)
+    reading = read_frames(video)
     frames = list(reading)
     assert len(frames) == 20 and {frame.planes[0].shape for frame in frames} == {(48, 64)}
-    assert numbers(film, frames) == [*range(10), *range(10)]
-    assert reading.report.resized == list(film.plan[10:])
+    assert numbers(video, frames) == [*range(10), *range(10)]
+    assert reading.report.resized == list(video.plan[10:])
 
 
 def test_fields_become_whole_frames_one_for_each_frame(tmp_path):
-    film = probe(make_kind("interlaced", tmp_path))
-    frames = list(read_frames(film, deinterlace=True))
-    assert [frame.pts for frame in frames] == list(film.plan)
-    assert numbers(film, frames) == list(range(20))
+    video = probe(make_kind("interlaced", tmp_path))
+    frames = list(read_frames(video, deinterlace=True))
+    assert [frame.pts for frame in frames] == list(video.plan)
+    assert numbers(video, frames) == list(range(20))
 
 
 def test_combs_are_gone_after_deinterlacing(tmp_path, monkeypatch):
     """A bar moves between the fields of each frame."""
-    monkeypatch.setattr("tests.video.clips.picture", combed)
-    film = probe(make(KINDS["interlaced"], tmp_path / "film.mp4"))
+    monkeypatch.setattr("tests.video.clips.image", combed)
+    video = probe(make(KINDS["interlaced"], tmp_path / "video.mp4"))
     before, after = (
-        [comb(frame.planes[0]) for frame in read_frames(film, deinterlace=deinterlace)]
+        [comb(frame.planes[0]) for frame in read_frames(video, deinterlace=deinterlace)]
         for deinterlace in (False, True)
     )
     assert min(before[2:-2]) > 10 * max(after[2:-2])
@@ -269,27 +267,27 @@ def comb(luma) -> float:
 
 
 def test_deinterlaced_frames_are_the_same_wherever_reading_starts(tmp_path):
-    film = probe(make_kind("interlaced", tmp_path))
-    whole = marks(read_frames(film, deinterlace=True))
+    video = probe(make_kind("interlaced", tmp_path))
+    whole = marks(read_frames(video, deinterlace=True))
     for first in range(20):
         last = min(first + 3, 19)
-        bounds = {"start_pts": film.plan[first], "stop_pts": film.plan[last]}
-        assert marks(read_frames(film, deinterlace=True, **bounds)) == whole[first:last]
+        bounds = {"start_pts": video.plan[first], "stop_pts": video.plan[last]}
+        assert marks(read_frames(video, deinterlace=True, **bounds)) == whole[first:last]
 
 
-def test_a_film_that_has_gone_is_one_line(tmp_path):
-    film = probe(make_kind("cfr", tmp_path))
-    film.path.unlink()
+def test_a_video_that_has_gone_is_one_line(tmp_path):
+    video = probe(make_kind("cfr", tmp_path))
+    video.path.unlink()
     with pytest.raises(VideoError, match="does not exist"):
-        list(read_frames(film))
+        list(read_frames(video))
 
 
-def test_a_film_that_shrank_meanwhile_is_not_complete(tmp_path):
+def test_a_video_that_shrank_meanwhile_is_not_complete(tmp_path):
     clip = Clip(even(50), container_options={"movflags": "faststart"})
-    film = probe(make(clip, tmp_path / "film.mp4"))
-    data = film.path.read_bytes()
-    film.path.write_bytes(data[: len(data) // 2])
-    reading = read_frames(film)
+    video = probe(make(clip, tmp_path / "video.mp4"))
+    data = video.path.read_bytes()
+    video.path.write_bytes(data[: len(data) // 2])
+    reading = read_frames(video)
     count = len(list(reading))
     assert not reading.report.complete and count + len(reading.report.lost) == 50
 
@@ -302,8 +300,8 @@ def test_a_packet_that_lies_behind_the_end_is_missed_where_it_should_be(tmp_path
     entry = content.index(b"stco", content.index(b"vide")) + 12 + 4 * 30
     content[entry : entry + 4] = b"\x7f\xff\xff\xff"
     path.write_bytes(content)
-    film = probe(path)
-    assert film.doubts == ("1 packets are missing",)
-    (lost,) = film.lost
+    video = probe(path)
+    assert video.warnings == ("1 packets are missing",)
+    (lost,) = video.lost
     assert abs(lost - 30 * 512) <= 2 * 512
-    assert len(list(read_frames(film))) >= 37
+    assert len(list(read_frames(video))) >= 37

@@ -1,4 +1,4 @@
-"""Real films: frames and times as another program counts them."""
+"""Real videos: frames and times as another program counts them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from upscale.video import probe, read_frames
 LOST = {"androidx_sample_with_invalid_nalu.mp4": 1, "decord_corrupted.mp4": 1}
 REFUSED = {
     "androidx_invalid-bitstream.webm": "holds no frame that can be decoded",
-    "androidx_sample_audio_only_15s.mp4": r"holds no film \(audio\)",
+    "androidx_sample_audio_only_15s.mp4": r"holds no video \(audio\)",
 }
 CLIPS = 46
 
@@ -46,17 +46,17 @@ def test_all_frames_come_with_the_times_that_another_program_finds(clips):
     for path in clips:
         if path.name in REFUSED:
             continue
-        film = probe(path)
-        reader = read_frames(film)
+        video = probe(path)
+        reader = read_frames(video)
         times = [frame.pts for frame in reader]
         lost = LOST.get(path.name, 0)
         assert len(reader.report.lost) == lost, path.name
-        assert times == [time for time in film.plan if time not in reader.report.lost], path.name
+        assert times == [time for time in video.plan if time not in reader.report.lost], path.name
         # An older ffprobe may not know a codec.
-        expected = counted(path, film.stream)
+        expected = counted(path, video.stream)
         seen += bool(expected)
         assert times == (expected or times), path.name
-        assert reader.report.complete == (not lost) and not film.doubts, path.name
+        assert reader.report.complete == (not lost) and not video.warnings, path.name
     assert len(clips) == CLIPS and seen >= CLIPS - len(REFUSED) - 1
 
 
@@ -77,9 +77,9 @@ def test_clips_without_frames_are_refused(name, data):
     ],
 )
 def test_turns_and_mirrors_of_phones_are_read(name, rotation, matrix, data):
-    film = probe(data / "clips" / name)
-    assert film.rotation == rotation and film.display_matrix is not None
-    assert film.display_matrix[:6] == matrix
+    video = probe(data / "clips" / name)
+    assert video.rotation == rotation and video.display_matrix is not None
+    assert video.display_matrix[:6] == matrix
 
 
 def test_colours_of_cameras_are_read(data):
@@ -88,14 +88,14 @@ def test_colours_of_cameras_are_read(data):
     assert (colour.matrix, colour.full_range, colour.guessed) == ("bt601", False, False)
     colour = probe(clips / "torchcodec_bt709_full_range.mp4").colour
     assert (colour.matrix, colour.full_range) == ("bt709", True)
-    film = probe(clips / "androidx_hlg10-color-test.mp4")
-    assert (film.colour.matrix, film.colour.transfer, film.planes.depth) == ("bt2020", 18, 10)
-    film = probe(clips / "androidx_sample_with_colr_mdcv_and_clli.mp4")
-    assert film.hdr is not None and film.hdr.mastering is not None
-    assert film.hdr.content_light is not None
+    video = probe(clips / "androidx_hlg10-color-test.mp4")
+    assert (video.colour.matrix, video.colour.transfer, video.planes.depth) == ("bt2020", 18, 10)
+    video = probe(clips / "androidx_sample_with_colr_mdcv_and_clli.mp4")
+    assert video.hdr is not None and video.hdr.mastering is not None
+    assert video.hdr.content_light is not None
 
 
 def test_interlaced_and_anamorphic_clips_are_told(data):
-    film = probe(data / "clips" / "openshot_interlaced_test1.mp4")
-    assert film.interlaced and film.sample_aspect is not None
-    assert (film.sample_aspect.numerator, film.sample_aspect.denominator) == (11, 12)
+    video = probe(data / "clips" / "openshot_interlaced_test1.mp4")
+    assert video.interlaced and video.sample_aspect is not None
+    assert (video.sample_aspect.numerator, video.sample_aspect.denominator) == (11, 12)

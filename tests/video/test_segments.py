@@ -14,8 +14,9 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.video.films import film, frames, settle
+from tests.video.videos import frames, settle, video
 from upscale.errors import OutputError, VideoError
+from upscale.video.segment_writer import SegmentWriter
 from upscale.video.segments import (
     SEGMENT_FRAMES,
     Work,
@@ -24,12 +25,11 @@ from upscale.video.segments import (
     identity_of_source,
     segments,
 )
-from upscale.video.writer import SegmentWriter
 
 TIMES = tuple(range(0, 512 * 300, 512))
 LONG = tuple(range(0, 512 * 1200, 512))
 IDENTITY = {"source's content": "abc", "model": "animevideov3", "scale": "2"}
-ENCODER = settle(film())
+ENCODER = settle(video())
 
 
 @pytest.fixture
@@ -266,20 +266,20 @@ def test_a_source_is_known_by_its_size_time_and_content(tmp_path):
 def test_an_encoder_is_known_by_all_that_changes_its_bytes():
     base = identity_of_encoder(ENCODER)
     for asked in ({"crf": 20}, {"preset": "fast"}, {"codec": "x265"}, {"pixel_format": "yuv444p"}):
-        assert identity_of_encoder(settle(film(), **asked)) != base
-    assert identity_of_encoder(settle(film(), size=(32, 24))) != base
-    assert identity_of_encoder(settle(film())) == base
+        assert identity_of_encoder(settle(video(), **asked)) != base
+    assert identity_of_encoder(settle(video(), size=(32, 24))) != base
+    assert identity_of_encoder(settle(video())) == base
 
 
 WORKER = """
 import sys
 sys.path[:0] = [sys.argv[3]]
-from tests.video.films import film, frames, settle
+from tests.video.videos import video, frames, settle
 from tests.video.test_segments import IDENTITY, do
 from upscale.video.segments import Work
 from pathlib import Path
 import tests.video.test_segments as own
-own.ENCODER = settle(film(), codec=sys.argv[2])
+own.ENCODER = settle(video(), codec=sys.argv[2])
 print("ready", flush=True)
 with Work(Path(sys.argv[1]), own.LONG, IDENTITY) as work:
     do(work)

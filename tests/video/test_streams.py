@@ -1,4 +1,4 @@
-"""What goes into an output beside the picture, found out before any frame is computed."""
+"""What goes into an output beside the image, found out before any frame is computed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from av.stream import Disposition
 
 from tests.video.clips import Clip, even, make
-from tests.video.films import film, packets, rich, segment_files, settle
+from tests.video.videos import packets, rich, segment_files, settle, video
 from upscale.errors import OutputError
-from upscale.video.film import Film
+from upscale.video.info import VideoInfo
 from upscale.video.join import join
-from upscale.video.output import StreamPlan
+from upscale.video.mux import StreamPlan
 from upscale.video.probe import probe
 from upscale.video.streams import plan_streams
 
@@ -26,13 +26,13 @@ def source(tmp_path) -> Path:
 
 
 def plan_for(
-    source: Film, name: str, folder: Path, codec: str | None = None, **asked
+    source: VideoInfo, name: str, folder: Path, codec: str | None = None, **asked
 ) -> StreamPlan:
     encoder = settle(source, name, codec=codec)
     return plan_streams(source, encoder, Path(name), folder, **asked)
 
 
-def upscaled(source: Film, name: str, folder: Path, **asked) -> Path:
+def upscaled(source: VideoInfo, name: str, folder: Path, **asked) -> Path:
     """The whole way, with frames made by hand."""
     encoder = settle(source, name, **asked)
     plan = plan_streams(source, encoder, Path(name), folder)
@@ -101,7 +101,7 @@ def test_languages_titles_flags_tags_and_chapters_are_kept(source, tmp_path, nam
             assert one.metadata["title"] in other.metadata.values()
             assert one.disposition & ~other.disposition == 0
         tags = {key.lower(): value for key, value in found.metadata.items()}
-        assert (tags["title"], tags["artist"], tags["date"]) == ("A film", "Somebody", "1999")
+        assert (tags["title"], tags["artist"], tags["date"]) == ("A video", "Somebody", "1999")
         for one, other in zip(wanted.chapters(), found.chapters(), strict=True):
             assert one["metadata"] == other["metadata"]
             for end in ("start", "end"):
@@ -152,7 +152,7 @@ def test_covers_are_kept(source, tmp_path, first, then):
     assert "cover" in kinds(result)
 
 
-def test_a_second_picture_track_is_named(tmp_path):
+def test_a_second_image_track_is_named(tmp_path):
     clip = make(Clip(even(10)), tmp_path / "one.mp4")
     two = tmp_path / "two.mkv"
     with av.open(str(clip)) as container, av.open(str(two), "w") as target:
@@ -165,7 +165,7 @@ def test_a_second_picture_track_is_named(tmp_path):
                 own.is_keyframe, own.stream = packet.is_keyframe, copy
                 target.mux(own)
     assert plan_for(probe(two), "out.mkv", tmp_path).lost == (
-        "stream 1 (video h264) is left out; only the film's first or default picture is enlarged",
+        "stream 1 (video h264) is left out; only the video's first or default image is upscaled",
     )
 
 
@@ -205,7 +205,7 @@ def test_a_timecode_that_is_none_is_not_lost_without_a_word(tmp_path):
 
 @pytest.mark.parametrize("clip", [Clip(even(5), rotation=90), Clip(even(5), mirrored=True)])
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov"])
-def test_turned_and_mirrored_pictures_stay_so(clip, name, tmp_path):
+def test_turned_and_mirrored_images_stay_so(clip, name, tmp_path):
     found = probe(make(clip, tmp_path / "clip.mp4"))
     assert found.display_matrix is not None
     assert plan_for(found, name, tmp_path).lost == ()
@@ -254,7 +254,7 @@ def test_where_the_shape_of_pixels_cannot_be_kept_it_is_said(tmp_path):
     assert said == "ffv1 in matroska cannot hold the pixels' shape, 16/11"
 
 
-def test_a_film_without_anything_beside_needs_no_streams(tmp_path):
+def test_a_video_without_anything_beside_needs_no_streams(tmp_path):
     found = probe(make(Clip(even(3)), tmp_path / "clip.mp4"))
     assert plan_for(found, "out.mp4", tmp_path) == StreamPlan()
 
@@ -263,7 +263,7 @@ def test_a_source_that_vanished_is_one_line(tmp_path):
     from upscale.errors import VideoError
 
     with pytest.raises(VideoError, match="does not exist"):
-        plan_for(film(path=tmp_path / "gone.mp4"), "out.mp4", tmp_path)
+        plan_for(video(path=tmp_path / "gone.mp4"), "out.mp4", tmp_path)
 
 
 REAL = {
@@ -291,7 +291,7 @@ REAL = {
 
 
 @pytest.mark.parametrize(("clip", "name"), list(REAL))
-def test_real_films_lose_what_is_named_and_nothing_else(clip, name, data, tmp_path):
+def test_real_videos_lose_what_is_named_and_nothing_else(clip, name, data, tmp_path):
     path = data / "clips" / clip
     if not path.exists():
         pytest.skip(f"{clip} is not here")

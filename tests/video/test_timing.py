@@ -1,4 +1,4 @@
-"""Times are put in order where a film's own do not tell it."""
+"""Times are put in order where a video's own do not tell it."""
 
 from __future__ import annotations
 

@@ -15,14 +15,13 @@ from upscale.checkpoints.cache import (
     imported_names,
     is_present,
 )
-from upscale.checkpoints.entries import CatalogEntry, catalog, known_name
+from upscale.checkpoints.catalog_entries import CatalogEntry, catalog, known_name
 from upscale.checkpoints.files import read_metadata
 
 if TYPE_CHECKING:
     from upscale.checkpoints.blending import blend
     from upscale.checkpoints.community import CommunityModel, load_community
     from upscale.checkpoints.download import OFFLINE_VARIABLE, ByteProgress
-    from upscale.checkpoints.formats import read_state_dict, write_safetensors
     from upscale.checkpoints.resolving import (
         ImportedModel,
         Resolved,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
         remove_imported,
         resolve,
     )
+    from upscale.checkpoints.state_dicts import read_state_dict, write_safetensors
 
 __all__ = [
     "CACHE_VARIABLE",
@@ -44,7 +44,7 @@ __all__ = [
     "Resolved",
     "blend",
     "cache_root",
-    "catalog",
+    "catalog_entries",
     "import_checkpoint",
     "imported_models",
     "imported_names",
@@ -65,8 +65,8 @@ _LATER = {
     "load_community": "community",
     "OFFLINE_VARIABLE": "download",
     "ByteProgress": "download",
-    "read_state_dict": "formats",
-    "write_safetensors": "formats",
+    "read_state_dict": "state_dicts",
+    "write_safetensors": "state_dicts",
     "ImportedModel": "resolving",
     "Resolved": "resolving",
     "import_checkpoint": "resolving",

@@ -18,7 +18,7 @@ from typing import Literal
 import platformdirs
 from filelock import FileLock
 
-from upscale.checkpoints.entries import NAME, CatalogEntry, bundled_source
+from upscale.checkpoints.catalog_entries import NAME, CatalogEntry, bundled_source
 from upscale.checkpoints.files import one_line, read_metadata, replacing, sha256_of, sweep
 from upscale.errors import CheckpointError
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from upscale.checkpoints.files import one_line
-from upscale.checkpoints.formats import read_state_dict
+from upscale.checkpoints.state_dicts import read_state_dict
 from upscale.errors import CheckpointError, DependencyError
 
 
@@ -25,7 +25,7 @@ class CommunityModel:
         multiple_of: H and W must be multiples of this.
         minimum: H and W must be at least this.
         square: H and W must be equal.
-        supports_half: Whether fp16 gives good pictures; `supports_bfloat16` likewise.
+        supports_half: Whether fp16 gives good images; `supports_bfloat16` likewise.
     """
 
     module: nn.Module
@@ -46,7 +46,7 @@ def load_community(path: Path) -> CommunityModel:
     Raises:
         DependencyError: spandrel, or torchvision for it, is missing or does not work.
         CheckpointError: the file is unusable, of no known architecture, or no network that makes
-            one picture from one picture.
+            one image from one image.
     """
     spandrel = _import_spandrel()
     state = read_state_dict(path)
@@ -57,7 +57,7 @@ def load_community(path: Path) -> CommunityModel:
             f"{path}: not a network that spandrel knows ({one_line(error)})"
         ) from error
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
-        raise CheckpointError(f"{path}: not a network that makes one picture from one picture")
+        raise CheckpointError(f"{path}: not a network that makes one image from one image")
     return _describe(descriptor)
 
 

@@ -18,8 +18,8 @@ from upscale.checkpoints.cache import (
     imported_names,
     imported_slot,
 )
+from upscale.checkpoints.catalog_entries import CatalogEntry, bundled_source, catalog, known_name
 from upscale.checkpoints.download import ByteProgress, Remote, download
-from upscale.checkpoints.entries import CatalogEntry, bundled_source, catalog, known_name
 from upscale.checkpoints.files import one_line, read_metadata, sha256_of
 from upscale.errors import CheckpointError, UsageError
 
@@ -56,7 +56,7 @@ class Resolved:
             CheckpointError: a file is not usable, or the two do not fit each other.
         """
         from upscale.checkpoints.blending import blend
-        from upscale.checkpoints.formats import read_state_dict
+        from upscale.checkpoints.state_dicts import read_state_dict
 
         state = read_state_dict(self.path)
         if self.partner is None:
@@ -147,7 +147,7 @@ def import_checkpoint(file: Path, name: str | None = None) -> Path:
         UsageError: the name belongs to another model.
         CheckpointError: the file is not usable, or the cache cannot be written.
     """
-    from upscale.checkpoints.formats import read_state_dict
+    from upscale.checkpoints.state_dicts import read_state_dict
 
     file = file.expanduser()
     state = read_state_dict(file)  # first: its errors are the ones that people understand
@@ -288,7 +288,7 @@ def _store(
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Convert `file` into the slot; call it with the slot's lock held."""
-    from upscale.checkpoints.formats import read_state_dict, write_safetensors
+    from upscale.checkpoints.state_dicts import read_state_dict, write_safetensors
 
     state = read_state_dict(file) if state is None else state
     architecture, scale, state = _describe(file, state)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upscale.cli.parameters import Verbose
 from upscale.cli.session import Action, Session
+from upscale.cli.shared_options import Verbose
 from upscale.errors import ExitCode
 from upscale.options import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from upscale.jobs.bench import Ceiling, ModelBench, Pace
+    from upscale.jobs.benchmark import ModelBench, PeakRates, Throughput
 
 _MODELS = [DEFAULT_MODEL, "realesr-animevideov3"]
 _WORTH_SAYING = 1.1
@@ -53,8 +53,8 @@ def bench(
     """
 
     def action(session: Session) -> int:
-        from upscale.jobs.bench import bench as measure
-        from upscale.jobs.bench import ceiling
+        from upscale.jobs.benchmark import bench as measure
+        from upscale.jobs.benchmark import ceiling
 
         limit = ceiling(device)
         _show_ceiling(session, limit, as_json=as_json)
@@ -67,7 +67,7 @@ def bench(
     return action
 
 
-def _show_ceiling(session: Session, limit: Ceiling, *, as_json: bool) -> None:
+def _show_ceiling(session: Session, limit: PeakRates, *, as_json: bool) -> None:
     if as_json:
         session.out(json.dumps({"ceiling": asdict(limit)}))
         return
@@ -77,7 +77,7 @@ def _show_ceiling(session: Session, limit: Ceiling, *, as_json: bool) -> None:
     )
 
 
-def _show(session: Session, found: ModelBench, limit: Ceiling, *, as_json: bool) -> None:
+def _show(session: Session, found: ModelBench, limit: PeakRates, *, as_json: bool) -> None:
     if as_json:
         session.out(json.dumps(asdict(found)))
         return
@@ -94,7 +94,7 @@ def _show(session: Session, found: ModelBench, limit: Ceiling, *, as_json: bool)
     session.out(_advice(found))
 
 
-def _row(pace: Pace, limit: Ceiling) -> str:
+def _row(pace: Throughput, limit: PeakRates) -> str:
     setting = pace.setting
     share = pace.rate / limit.products[setting.precision]
     return (
@@ -113,7 +113,7 @@ def _advice(found: ModelBench) -> str:
     flags = f"--precision {setting.precision}"
     if setting.tile != "auto":
         flags += f" --tile {setting.tile}"
-    exact = "the same picture within a level"
+    exact = "the same image within a level"
     if fastest.furthest > 1:
         exact = f"{fastest.within:.1%} of values within a level, at most {fastest.furthest} off"
     return f"faster: {flags}, {fastest.gain:.1f} times ({exact})"

@@ -71,12 +71,14 @@ def _eval() -> typer.Typer:
 
 
 COMMANDS: Mapping[str, Command] = {
-    "video": Command("Upscale a film, frame for frame.", _video),
-    "compare": Command("Write a page that shows pictures over each other.", _compare),
-    "dataset": Command("Prepare pictures for training.", _dataset),
-    "degrade": Command("Show what training does to a picture, or make a test set.", _degrade),
+    "video": Command("Upscale a video, frame for frame.", _video),
+    "compare": Command("Write a page that shows images over each other.", _compare),
+    "dataset": Command("Prepare images for upscale_training.", _dataset),
+    "degrade": Command(
+        "Show what upscale_training does to an image, or make a test set.", _degrade
+    ),
     "train": Command("Train a network, or fine-tune one.", _train),
-    "eval": Command("Measure how good pictures and networks are.", _eval),
+    "eval": Command("Measure how good images and networks are.", _eval),
     "models": Command("List, fetch, import and blend networks.", _models),
     "bench": Command("Time networks on this machine, and say what would be faster.", _bench),
     "doctor": Command("Show what works here, and what to do about the rest.", _doctor),

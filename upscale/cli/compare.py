@@ -1,4 +1,4 @@
-"""`upscale compare`, and the default command's `--models`: pages to compare pictures on."""
+"""`upscale compare`, and the default command's `--models`: pages to compare images on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from upscale.cli.parameters import Verbose
 from upscale.cli.session import Action, Session
+from upscale.cli.shared_options import Verbose
 from upscale.errors import ExitCode, UsageError
 from upscale.options import Options
 
@@ -26,7 +26,7 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="BEFORE AFTER...",
-            help="Versions of one picture, in any format; or folders, whose pictures are matched "
+            help="Versions of one image, in any format; or folders, whose images are matched "
             "by their names (photo.png with photo_x4.jpg, too).",
         ),
     ],
@@ -42,7 +42,7 @@ def compare(
     ] = False,
     verbose: Verbose = None,
 ) -> Action:
-    """Write one page that shows pictures over each other, for any browser, without a network.
+    """Write one page that shows images over each other, for any browser, without a network.
 
     A line divides the two; drag it, zoom with 1 and 2, flip with Space. The page holds the
     files themselves, with their metadata, where browsers can show them.
@@ -53,7 +53,7 @@ def compare(
 def _compare(
     session: Session, inputs: Sequence[Path], output: Path, title: str | None, overwrite: bool
 ) -> int:
-    from upscale.jobs.compare import check_target, match_inputs, read_sets, write_page
+    from upscale.jobs.comparison import check_target, match_inputs, read_sets, write_page
 
     matched = match_inputs(inputs)
     files = [path for found in matched.sets for path in found.paths]
@@ -66,49 +66,49 @@ def _compare(
     for failure in failures:
         session.error(str(failure))
     if not matched.sets:
-        session.error("no picture has a partner: their paths must be equal but for the suffix")
+        session.error("no image has a partner: their paths must be equal but for the suffix")
     if not shown:
         return ExitCode.FAILED
     session.out(str(output))
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE
 
 
-def try_networks(session: Session, inputs: Sequence[str], options: Options) -> int:
+def compare_networks(session: Session, inputs: Sequence[str], options: Options) -> int:
     """Do what the default command was asked for with `--models`, and return the exit code."""
-    from upscale.cli import pictures
-    from upscale.cli.view import BatchView
+    from upscale.cli import image_batch
+    from upscale.cli.batch_view import BatchView
     from upscale.jobs import model_facts
-    from upscale.jobs.compare import (
+    from upscale.jobs.comparison import (
+        ComparedModel,
         ModelsRequest,
-        TriedModel,
         check_target,
-        try_models,
+        compare_models,
         write_page,
     )
-    from upscale.jobs.sources import Finder
+    from upscale.jobs.inputs import Finder
 
     _refuse_misleading(options)
     device = options.engine.devices[0]
     with BatchView(session, options.report) as view:
         needs_scale = options.size.needs_model_scale
         models = [
-            TriedModel(name, model_facts(name, needs_scale)) for name in options.compare.models
+            ComparedModel(name, model_facts(name, needs_scale)) for name in options.compare.models
         ]
         finder = Finder(options.run.recursive, None)
-        named = pictures.all_inputs(session, inputs, options.run.files_from)
+        named = image_batch.all_inputs(session, inputs, options.run.files_from)
         if not named or "" in named:
-            raise UsageError("no input: name pictures, folders, or - for standard input")
+            raise UsageError("no input: name images, folders, or - for standard input")
         sources = [one for name in named for one in finder.find(name, session.stdin.read)]
         target = _models_page(options, [source.label for source in sources])
         files = [source.data for source in sources if isinstance(source.data, Path)]
         check_target(target, files, overwrite=options.output.overwrite)
-        sets, results = try_models(
+        sets, results = compare_models(
             finder,
             sources,
             ModelsRequest(
                 tuple(models), options.compare.crop, options.size, options.run.max_pixels
             ),
-            make=lambda name: pictures.make_upscaler(
+            make=lambda name: image_batch.make_upscaler(
                 replace(options.engine, model=name, device=device), view
             ),
             device=device,
@@ -118,7 +118,7 @@ def try_networks(session: Session, inputs: Sequence[str], options: Options) -> i
     shown = write_page(target, title, sets, overwrite=options.output.overwrite)
     if shown and not options.report.quiet:
         session.out(str(target))
-    return int(pictures.exit_code(results))
+    return int(image_batch.exit_code(results))
 
 
 def _refuse_misleading(options: Options) -> None:
@@ -150,7 +150,7 @@ def _title(inputs: Sequence[Path]) -> str:
 
 
 def _counted(paths: Sequence[Path]) -> str:
-    return "1 picture" if len(paths) == 1 else f"{len(paths)} pictures"
+    return "1 image" if len(paths) == 1 else f"{len(paths)} images"
 
 
 def _named(paths: Sequence[Path]) -> str:

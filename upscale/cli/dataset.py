@@ -1,4 +1,4 @@
-"""`upscale dataset`: pictures looked through, copied, cut, listed and packed for training."""
+"""`upscale dataset`: images looked through, copied, cut, listed and packed for upscale_training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from upscale.cli.parameters import Verbose
 from upscale.cli.session import Action, Session
-from upscale.errors import ExitCode, PictureError, TrainingError, UsageError
+from upscale.cli.shared_options import Verbose
+from upscale.errors import ExitCode, ImageError, TrainingError, UsageError
 
 if TYPE_CHECKING:
-    from training.data.derive import Made, Maker
-    from training.data.index import Line
-    from training.data.scan import Facts, Verdict
-    from upscale.cli.bars import Bars
+    from upscale_training.data.derive import Made, Maker
+    from upscale_training.data.index import Line
+    from upscale_training.data.scan import Facts, Verdict
+
+    from upscale.cli.progress_bars import Bars
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, T | Exception]]
@@ -31,16 +32,14 @@ _BAR = "dataset"
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
-Folder = Annotated[
-    Path, typer.Argument(metavar="FOLDER", help="Of pictures, and folders of pictures.")
-]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of images, and folders of images.")]
 NewFolder = Annotated[
     Path,
     typer.Option("-o", "--output", metavar="FOLDER", help="A new one, or one of such a run."),
 ]
 Only = Annotated[
     Path | None,
-    typer.Option("--index", metavar="INDEX", help="Only these pictures, as scan lists them."),
+    typer.Option("--index", metavar="INDEX", help="Only these images, as scan lists them."),
 ]
 Jobs = Annotated[
     int,
@@ -50,7 +49,7 @@ Jobs = Annotated[
 Json = Annotated[
     bool,
     typer.Option("--json", metavar="", envvar="UPSCALE_JSON", show_envvar=False,
-                 help="Print one JSON object a picture."),
+                 help="Print one JSON object an image."),
 ]  # fmt: skip
 Quiet = Annotated[
     bool,
@@ -65,9 +64,9 @@ _CORES = os.cpu_count() or 1
 
 @app.callback()
 def dataset() -> None:
-    """Prepare pictures for training.
+    """Prepare images for upscale_training.
 
-    A picture that cannot be read is named at the end and passed over.
+    An image that cannot be read is named at the end and passed over.
     A run that was ended goes on when the same command is given again.
     """
 
@@ -78,7 +77,7 @@ def scan(
     *,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="INDEX", help="List the usable pictures in a file."),
+        typer.Option("-o", "--output", metavar="INDEX", help="List the usable images in a file."),
     ] = None,
     report: Annotated[
         Path | None,
@@ -99,7 +98,7 @@ def scan(
             metavar="BITS",
             min=0,
             max=32,
-            help="Of 64 that tell how a picture looks, so many differ between look-alikes.",
+            help="Of 64 that tell how an image looks, so many differ between look-alikes.",
         ),
     ] = 6,
     overwrite: Overwrite = False,
@@ -108,7 +107,7 @@ def scan(
     quiet: Quiet = False,
     verbose: Verbose = None,
 ) -> Action:
-    """Find pictures that are damaged, too small, or there twice.
+    """Find images that are damaged, too small, or there twice.
 
     Look-alikes are named only; the others are left out of the index.
     """
@@ -135,7 +134,7 @@ def multiscale(
     """Make smaller copies: 0.75, 0.5 and 1/3 of the size, and 400 pixels at the shorter side."""
 
     def action(session: Session) -> int:
-        from training.data.multiscale import Copies
+        from upscale_training.data.multiscale import Copies
 
         return _derive(_Run(session, folder, json, quiet, only), Copies(), output, jobs)
 
@@ -165,10 +164,10 @@ def crop(
     quiet: Quiet = False,
     verbose: Verbose = None,
 ) -> Action:
-    """Cut pictures into overlapping pieces, which are quicker to read."""
+    """Cut images into overlapping pieces, which are quicker to read."""
 
     def action(session: Session) -> int:
-        from training.data.crop import Pieces
+        from upscale_training.data.crop import Pieces
 
         pieces = Pieces(size, step, threshold)
         return _derive(_Run(session, folder, json, quiet, only), pieces, output, jobs)
@@ -195,7 +194,7 @@ def index(
     quiet: Quiet = False,
     verbose: Verbose = None,
 ) -> Action:
-    """List pictures with their sizes, as BasicSR's meta_info files do."""
+    """List images with their sizes, as BasicSR's meta_info files do."""
     if (low is None) != (scale is None):
         raise UsageError("dataset index: --low and --scale belong together")
     return lambda session: _index(
@@ -216,13 +215,13 @@ def lmdb(
     quiet: Quiet = False,
     verbose: Verbose = None,
 ) -> Action:
-    """Pack pictures into an LMDB, as BasicSR reads it."""
+    """Pack images into an LMDB, as BasicSR reads it."""
     return lambda session: _lmdb(_Run(session, folder, json, quiet, only), output, jobs)
 
 
 @dataclass(slots=True)
 class _Run:
-    """One command over the pictures of a folder: what it shows, and what went wrong."""
+    """One command over the images of a folder: what it shows, and what went wrong."""
 
     session: Session
     folder: Path
@@ -234,14 +233,14 @@ class _Run:
     began: float = field(default_factory=perf_counter)
 
     def __post_init__(self) -> None:
-        from training.data.index import pictures_below, read_index
+        from upscale_training.data.index import images_below, read_index
 
         if self.only is None:
-            self.names = pictures_below(self.folder)
+            self.names = images_below(self.folder)
         else:
             self.names = list(dict.fromkeys(line.name for line in read_index(self.only)))
         if not self.names:
-            raise TrainingError(f"{self.folder}: holds no pictures; name a folder that does")
+            raise TrainingError(f"{self.folder}: holds no images; name a folder that does")
 
     def walk(self, steps: Steps[T], record: Record[T] | None = None) -> Generator[T]:
         """Take the steps with a bar, print a record of each, and yield what succeeded."""
@@ -263,7 +262,7 @@ class _Run:
                 bars.stop()
 
     def print(self, name: str, result: Exception | Mapping[str, object]) -> None:
-        """Print what `--json` says of a picture."""
+        """Print what `--json` says of an image."""
         from upscale.jobs.events import error_text
 
         if isinstance(result, Exception):
@@ -280,7 +279,7 @@ class _Run:
             self.session.out(str(result))
         failed = len(self.failures)
         if not self.quiet:
-            counted = [f"{len(self.names)} pictures", summary, f"{failed} failed" * bool(failed)]
+            counted = [f"{len(self.names)} images", summary, f"{failed} failed" * bool(failed)]
             seconds = perf_counter() - self.began
             self.session.say(f"{', '.join(filter(None, counted))} in {seconds:.1f} s")
         for error in self.failures.values():
@@ -293,10 +292,10 @@ class _Run:
         lines_meet_bars = self.json and self.session.stdout.isatty()
         if self.quiet or lines_meet_bars or not self.session.stderr.isatty():
             return None
-        from upscale.cli.bars import Bars
+        from upscale.cli.progress_bars import Bars
 
         bars = Bars(self.session.stderr, 1, (_BAR,))
-        bars.start_picture(_BAR, "pictures")
+        bars.start_image(_BAR, "pictures")
         return bars
 
 
@@ -308,13 +307,14 @@ def _scan(
     jobs: int,
     overwrite: bool,
 ) -> int:
-    from training.data.index import Line, write_index
-    from training.data.scan import Report, judge, scan
-    from upscale.pictures.publish import refuse_existing
+    from upscale_training.data.index import Line, write_index
+    from upscale_training.data.scan import Report, judge, scan
+
+    from upscale.files.atomic import check_target_free
 
     output, report = files
     if output is not None:
-        refuse_existing(output, overwrite=overwrite)
+        check_target_free(output, overwrite=overwrite)
     kept = None if report is None else Report(report)
     known = {} if kept is None else kept.known
     found: list[Facts] = []
@@ -341,13 +341,13 @@ def _print_verdicts(run: _Run, verdicts: Sequence[Verdict]) -> None:
         status = "done" if facts.error is None else "failed"
         run.print(facts.name, {"status": status, **verdict.record()})
         if facts.error is not None:
-            run.failures[facts.name] = PictureError(facts.error)
+            run.failures[facts.name] = ImageError(facts.error)
         elif verdict.remark is not None and not run.json and not run.quiet:
             run.session.out(f"{facts.name}: {verdict.remark}")
 
 
 def _derive(run: _Run, maker: Maker[T], output: Path, jobs: int) -> int:
-    from training.data.derive import derive
+    from upscale_training.data.derive import derive
 
     def record(made: Made) -> dict[str, object]:
         return {"status": _status(made.written), "written": made.written, "kept": made.kept}
@@ -360,13 +360,14 @@ def _derive(run: _Run, maker: Maker[T], output: Path, jobs: int) -> int:
 def _index(
     run: _Run, output: Path, low: Path | None, scale: int, *, jobs: int, overwrite: bool
 ) -> int:
-    from training.data.index import write_index
-    from training.data.listing import list_pairs, list_pictures
-    from upscale.pictures.publish import refuse_existing
+    from upscale_training.data.index import write_index
+    from upscale_training.data.listing import list_images, list_pairs
 
-    refuse_existing(output, overwrite=overwrite)
+    from upscale.files.atomic import check_target_free
+
+    check_target_free(output, overwrite=overwrite)
     if low is None:
-        steps = list_pictures(run.folder, run.names, jobs)
+        steps = list_images(run.folder, run.names, jobs)
     else:
         steps = list_pairs(run.folder, low, scale, run.names, jobs)
 
@@ -380,7 +381,7 @@ def _index(
 
 
 def _lmdb(run: _Run, output: Path, jobs: int) -> int:
-    from training.data.lmdb import build_lmdb
+    from upscale_training.data.lmdb import build_lmdb
 
     steps = build_lmdb(run.folder, run.names, output, jobs)
     added = list(run.walk(steps, lambda written: {"status": _status(written)}))

@@ -1,4 +1,4 @@
-"""`upscale degrade`: what training makes of a photograph, as a grid to look at or as a test set."""
+"""`upscale degrade`: what upscale_training makes of a photograph, as a grid to look at or as a test set."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from upscale.cli.parameters import Verbose, switch, text
 from upscale.cli.session import Action, Session
+from upscale.cli.shared_options import Verbose, switch, text
 from upscale.errors import ExitCode, OutputError, UpscaleError, UsageError
 from upscale.options import Options, load_options
 
 if TYPE_CHECKING:
-    from training.data.pixels import Pixels
-    from training.testset import Pair
-    from training.treatment import Draws, Treatment
+    from upscale_training.data.pixels import Pixels
+    from upscale_training.degraded_sample import DegradationSampler, DegradedSample
+    from upscale_training.test_set import Pair
+
     from upscale.compare.crop import Box
 
 SAMPLES = 16
@@ -35,7 +36,7 @@ def degrade(
     *,
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="PICTURE...", help="One; for a data set several, and folders."),
+        typer.Argument(metavar="IMAGE...", help="One; for a data set several, and folders."),
     ],
     output: Annotated[
         Path | None,
@@ -49,7 +50,7 @@ def degrade(
             min=1,
             rich_help_panel=_WHAT,
             show_default=False,
-            help=f"Degraded pictures in the grid; default: {SAMPLES}.",
+            help=f"Degraded images in the grid; default: {SAMPLES}.",
         ),
     ] = None,
     crop: Annotated[
@@ -58,7 +59,7 @@ def degrade(
             "--crop",
             metavar="X,Y,WIDTH,HEIGHT",
             panel=_WHAT,
-            help="Part of the picture; default: that with the most detail.",
+            help="Part of the image; default: that with the most detail.",
         ),
     ] = None,
     dataset: Annotated[
@@ -67,7 +68,7 @@ def degrade(
             "--dataset",
             metavar="FOLDER",
             panel=_WHAT,
-            help="Write pairs to FOLDER/gt and FOLDER/lq, whole pictures, instead of a grid.",
+            help="Write pairs to FOLDER/gt and FOLDER/lq, whole images, instead of a grid.",
         ),
     ] = None,
     chain: Annotated[
@@ -122,9 +123,9 @@ def degrade(
     ] = None,
     verbose: Verbose = None,
 ) -> Action:
-    """Degrade good pictures as training does, to look at the results or to test with them.
+    """Degrade good images as upscale_training does, to look at the results or to test with them.
 
-    The same seed gives the same pixels. Sample 1 is degraded as the first one in training.
+    The same seed gives the same pixels. Sample 1 is degraded as the first one in upscale_training.
     """
     drawing = {"--samples": samples, "--seed": seed, "--chain": chain, "--mode": mode, "-s": scale}
     flags = {"crop": crop, "overwrite": overwrite, "json": json, "quiet": quiet}
@@ -133,17 +134,17 @@ def degrade(
     if replay is not None:
         _refuse("--replay", {"--dataset": dataset} | drawing)
 
-    def found() -> Draws:
-        from training.treatment import find_draws
+    def found() -> DegradationSampler:
+        from upscale_training.degraded_sample import find_sampler
 
-        return find_draws(chain or DEFAULT_CHAIN, mode=mode, scale=scale, seed=seed)
+        return find_sampler(chain or DEFAULT_CHAIN, mode=mode, scale=scale, seed=seed)
 
     def action(session: Session) -> int:
         options = load_options(flags, session.environ)
         if dataset is not None:
             return _write_set(session, inputs, dataset, found(), options)
         if len(inputs) > 1:
-            raise UsageError("a grid shows one picture; --dataset takes several")
+            raise UsageError("a grid shows one image; --dataset takes several")
         target = output
         if output is None and not options.report.json:
             target = inputs[0].with_name(f"{inputs[0].stem}_degraded.png")
@@ -162,20 +163,20 @@ def _refuse(flag: str, others: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a grid shows: what is done to a part of the picture, and a line that tells it."""
+    """What a grid shows: what is done to a part of the image, and a line that tells it."""
 
-    treatments: Sequence[Treatment]
+    treatments: Sequence[DegradedSample]
     told: str
     crop: tuple[int, int, int, int] | None = None
 
 
-def _drawn(draws: Draws, chain: str, samples: int) -> _Plan:
+def _drawn(draws: DegradationSampler, chain: str, samples: int) -> _Plan:
     told = (chain, draws.recipe.mode, f"x{draws.scale}", f"seed {draws.seed}")
     return _Plan([draws.treatment(number) for number in range(samples)], _BETWEEN.join(told))
 
 
 def _replayed(file: Path) -> _Plan:
-    from training.treatment import read_descriptions
+    from upscale_training.degraded_sample import read_descriptions
 
     found = read_descriptions(file)
     treatments = [each.treatment for each in found]
@@ -186,7 +187,7 @@ def _show(
     session: Session, source: Path, target: Path | None, plan: _Plan, options: Options
 ) -> int:
     """Print the descriptions, or write the grid, or both."""
-    from training.data.pixels import read_rgb
+    from upscale_training.data.pixels import read_rgb
 
     if target is not None:
         _check_target(target, source, overwrite=options.output.overwrite)
@@ -203,39 +204,41 @@ def _show(
 
 
 def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
-    from upscale.jobs.sources import file_key
-    from upscale.pictures import format_of
-    from upscale.pictures.names import shown
-    from upscale.pictures.publish import refuse_existing
+    from upscale.files.atomic import check_target_free
+    from upscale.files.printable import printable
+    from upscale.images import format_of
+    from upscale.jobs.inputs import file_key
 
     format_of(target.name)
-    refuse_existing(target, overwrite=overwrite)
+    check_target_free(target, overwrite=overwrite)
     if file_key(target) == file_key(source):
-        raise OutputError(f"{shown(target)}: would replace the picture; give another -o")
+        raise OutputError(f"{printable(target)}: would replace the image; give another -o")
 
 
 def _cut(source: Path, pixels: Pixels, plan: _Plan, options: Options) -> tuple[Box, Pixels]:
     """Cut out what is degraded: what was asked for, what was replayed, or the most detailed."""
-    from training.treatment import divisible
+    from upscale_training.degraded_sample import divisible
+
     from upscale.compare.crop import Box, choose_crop
-    from upscale.pictures.names import shown
+    from upscale.files.printable import printable
 
     asked = options.compare.crop if options.compare.crop != "auto" else None
     asked = asked or plan.crop
     box = Box(*asked) if asked else choose_crop(pixels)
     height, width = pixels.shape[:2]
     if min(box) < 0 or not box.lies_in((width, height)):
-        raise UsageError(f"--crop: {shown(source)} is {width}x{height} and has no {tuple(box)}")
+        raise UsageError(f"--crop: {printable(source)} is {width}x{height} and has no {tuple(box)}")
     part = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
-    part = divisible(part, plan.treatments[0].degradation.scale, shown(source))
+    part = divisible(part, plan.treatments[0].degradation.scale, printable(source))
     return Box(box.x, box.y, part.shape[1], part.shape[0]), part
 
 
 def _write_grid(
     target: Path, source: Path, box: Box, good: Pixels, plan: _Plan, *, overwrite: bool
 ) -> None:
-    from training.showing import Cell, draw_grid
-    from upscale.pictures import Picture, format_of, write_file
+    from upscale_training.sample_grid import Cell, draw_grid
+
+    from upscale.images import Image, format_of, write_file
 
     size = f"{box.width}x{box.height}"
     cells = [Cell("original", (size,), good)]
@@ -245,31 +248,35 @@ def _write_grid(
     sharpened = ("sharpened first",) if plan.treatments[0].sharpen else ()
     note = _BETWEEN.join((plan.told, *sharpened, f"{size} at {box.x},{box.y}"))
     grid = draw_grid(source.name, note, cells)
-    write_file(Picture(grid), target, format=format_of(target.name), overwrite=overwrite)
+    write_file(Image(grid), target, format=format_of(target.name), overwrite=overwrite)
 
 
 def _write_set(
-    session: Session, inputs: Sequence[Path], folder: Path, draws: Draws, options: Options
+    session: Session,
+    inputs: Sequence[Path],
+    folder: Path,
+    draws: DegradationSampler,
+    options: Options,
 ) -> int:
-    from training.testset import find_pictures, write_set
+    from upscale_training.test_set import find_images, write_set
 
-    pictures = find_pictures(inputs, folder)
+    images = find_images(inputs, folder)
     results: list[Pair | UpscaleError] = []
     with _bar(session, options) as bar:
-        steps = write_set(folder, pictures, draws)
+        steps = write_set(folder, images, draws)
         for source, result in steps:
             results.append(result)
-            bar(len(results), len(pictures))
+            bar(len(results), len(images))
             if options.report.json:
                 session.out(json.dumps({"input": str(source)} | _record(result)))
     failures = [result for result in results if isinstance(result, UpscaleError)]
-    if len(failures) < len(pictures) and not options.report.json and not options.report.quiet:
+    if len(failures) < len(images) and not options.report.json and not options.report.quiet:
         session.out(str(folder))
     if not options.report.quiet:
         session.say(_summary(results))
     for failure in failures:
         session.error(str(failure))
-    if len(failures) == len(pictures):
+    if len(failures) == len(images):
         return ExitCode.FAILED
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE
 
@@ -283,7 +290,7 @@ def _summary(results: Sequence[Pair | UpscaleError]) -> str:
 
 
 def _record(result: Pair | UpscaleError) -> dict[str, Any]:
-    """What `--json` says of a picture of a set."""
+    """What `--json` says of an image of a set."""
     if isinstance(result, UpscaleError):
         return {"status": "failed", "error": str(result)}
     return {"status": "skipped" if result.kept else "done"} | json.loads(result.line)
@@ -291,15 +298,15 @@ def _record(result: Pair | UpscaleError) -> dict[str, Any]:
 
 @contextmanager
 def _bar(session: Session, options: Options) -> Generator[Callable[[int, int], None]]:
-    """Show how many pictures are done, on a terminal."""
+    """Show how many images are done, on a terminal."""
     lines_meet_bar = options.report.json and session.stdout.isatty()
     if options.report.quiet or lines_meet_bar or not session.stderr.isatty():
         yield lambda done, total: None
         return
-    from upscale.cli.bars import Bars
+    from upscale.cli.progress_bars import Bars
 
     bars = Bars(session.stderr, 1, ("",))
-    bars.start_picture("", "pairs")
+    bars.start_image("", "pairs")
     try:
         yield lambda done, total: bars.advance("", done, total)
     finally:

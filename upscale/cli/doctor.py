@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from upscale import __version__
-from upscale.cli.parameters import Verbose
 from upscale.cli.session import Action, Session
+from upscale.cli.shared_options import Verbose
 from upscale.errors import ExitCode, UpscaleError
 from upscale.options import DEFAULT_MODEL, config_path
 
@@ -23,7 +23,7 @@ GIB = 2**30
 SMALL_MEMORY = 4 * GIB
 """Available memory below which larger photographs become slow: planes go to a file."""
 TRIAL_SIDE = 16
-"""Side in pixels of the picture that is upscaled to see whether everything works."""
+"""Side in pixels of the image that is upscaled to see whether everything works."""
 
 _REQUIRED = ("torch", "numpy", "opencv-python", "pillow", "tifffile", "safetensors")
 _OPTIONAL = {"spandrel": "other architectures: install upscale's community extra"}
@@ -47,11 +47,11 @@ class Finding:
 @app.command()
 def doctor(
     quick: Annotated[
-        bool, typer.Option("--quick", metavar="", help="Do not try to upscale a picture.")
+        bool, typer.Option("--quick", metavar="", help="Do not try to upscale an image.")
     ] = False,
     verbose: Verbose = None,
 ) -> Action:
-    """Show versions, devices, memory and networks, and try a small picture."""
+    """Show versions, devices, memory and networks, and try a small image."""
     return lambda session: _examine(session, quick)
 
 
@@ -69,7 +69,7 @@ def _examine(session: Session, quick: bool) -> int:
         session.out(f"{mark + ':':14} {finding.topic}: {finding.advice}")
     fatal = any(finding.fatal for finding in findings)
     session.out("")
-    session.out(f"{'result:':14} {'pictures cannot be upscaled' if fatal else 'all works'}")
+    session.out(f"{'result:':14} {'images cannot be upscaled' if fatal else 'all works'}")
     return ExitCode.FAILED if fatal else ExitCode.DONE
 
 
@@ -201,20 +201,20 @@ def _networks(session: Session) -> Iterator[Finding]:
 
 
 def _trial(session: Session) -> Iterator[Finding]:
-    """Upscale a small picture with the default network, from its bytes to its bytes."""
+    """Upscale a small image with the default network, from its bytes to its bytes."""
     import numpy as np
 
     from upscale import Upscaler
     from upscale.checkpoints import catalog, is_present
-    from upscale.pictures import Picture, encode_file, read_picture
+    from upscale.images import Image, encode_file, read_image
 
     if is_present(catalog()[DEFAULT_MODEL]) == "absent":
         return
     began = perf_counter()
     pixels = np.full((TRIAL_SIDE, TRIAL_SIDE, 3), 128, np.uint8)
-    picture = Picture(pixels)
-    picture = read_picture(encode_file(picture, "png"))
-    result = Upscaler(DEFAULT_MODEL).run(picture.pixels)
+    image = Image(pixels)
+    image = read_image(encode_file(image, "png"))
+    result = Upscaler(DEFAULT_MODEL).run(image.pixels)
     height, width = result.pixels.shape[:2]
     where = f"{result.report.device} in {result.report.precision}"
     took = f"{perf_counter() - began:.1f} s with loading"

@@ -1,4 +1,4 @@
-"""`upscale eval`: how good pictures are, and which network makes the best ones."""
+"""`upscale eval`: how good images are, and which network makes the best ones."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from upscale.cli.parameters import Verbose
 from upscale.cli.session import Action, Session
-from upscale.errors import ExitCode, PictureError, UpscaleError, UsageError
+from upscale.cli.shared_options import Verbose
+from upscale.errors import ExitCode, ImageError, UpscaleError, UsageError
 
 if TYPE_CHECKING:
-    from training.treatment import Draws
-    from upscale.cli.figures import Outputs
+    from upscale_training.degraded_sample import DegradationSampler
+
+    from upscale.cli.eval_report import Outputs
     from upscale.jobs import ModelFacts
-    from upscale.jobs.evaluate import Ready
-    from upscale.jobs.subjects import Subject
+    from upscale.jobs.eval_items import EvalItem
+    from upscale.jobs.evaluation import LoadedMetrics
 
 DEFAULT_CHAIN = "classical"
 _RECIPES = (".yaml", ".yml")
@@ -69,7 +70,7 @@ Output = Annotated[
 Html = Annotated[
     Path | None,
     typer.Option("--html", metavar="PAGE", rich_help_panel=_SHOWN, show_default=False,
-                 help="A page, too, with crops side by side where pictures differ most."),
+                 help="A page, too, with crops side by side where images differ most."),
 ]  # fmt: skip
 Overwrite = Annotated[
     bool,
@@ -79,13 +80,13 @@ Overwrite = Annotated[
 Json = Annotated[
     bool,
     typer.Option("--json", metavar="", envvar="UPSCALE_JSON", show_envvar=False,
-                 rich_help_panel=_SHOWN, help="Print one JSON object a picture."),
+                 rich_help_panel=_SHOWN, help="Print one JSON object an image."),
 ]  # fmt: skip
 
 
 @app.callback()
 def evaluate() -> None:
-    """Measure how good pictures are: upscale eval INPUT... --reference ORIGINALS.
+    """Measure how good images are: upscale eval INPUT... --reference ORIGINALS.
 
     Files and folders are measured by `files`, which need not be named. A folder that is called
     like a command is reached with ./
@@ -96,7 +97,7 @@ def evaluate() -> None:
 def files(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Pictures, or folders, each a version of its own."),
+        typer.Argument(metavar="INPUT", help="Images, or folders, each a version of its own."),
     ],
     *,
     reference: Annotated[
@@ -123,12 +124,12 @@ def files(
     """Measure files and folders, beside their originals or alone."""
 
     def action(session: Session) -> int:
-        from upscale.cli.figures import Outputs, show_evaluation
-        from upscale.jobs.subjects import find_subjects
+        from upscale.cli.eval_report import Outputs, show_evaluation
+        from upscale.jobs.eval_items import find_eval_items
 
         title = f"{', '.join(inputs[:3])}{' and others' if len(inputs) > 3 else ''}"
         outputs = Outputs(as_json, output, html, title, overwrite)
-        found = find_subjects(inputs, reference, recursive=recursive)
+        found = find_eval_items(inputs, reference, recursive=recursive)
         paired = reference is not None
         ready = _prepare(metrics, paired, border=border, folder=metric_files, device=device)
         return show_evaluation(session, found, ready, outputs)
@@ -145,7 +146,7 @@ def models(
     on: Annotated[
         list[Path],
         typer.Option("--on", metavar="DIR|FILE", rich_help_panel=_MEASURED, show_default=False,
-                     help="Good pictures; may be given several times."),
+                     help="Good images; may be given several times."),
     ],
     degrade: Annotated[
         str,
@@ -167,7 +168,7 @@ def models(
     keep: Annotated[
         Path | None,
         typer.Option("--keep", metavar="FOLDER", rich_help_panel=_SHOWN, show_default=False,
-                     help="Keep all pictures there; the same command then goes on with them."),
+                     help="Keep all images there; the same command then goes on with them."),
     ] = None,
     metrics: Metrics = None,
     border: Border = 0,
@@ -179,14 +180,14 @@ def models(
     as_json: Json = False,
     verbose: Verbose = None,
 ) -> Action:  # fmt: skip
-    """Make good pictures small, enlarge them with networks and bicubic, and compare.
+    """Make good images small, upscale them with networks and bicubic, and compare.
 
-    What is drawn for a picture depends on the seed and its name, so that every network gets the
-    same small pictures.
+    What is drawn for an image depends on the seed and its name, so that every network gets the
+    same small images.
     """
 
     def action(session: Session) -> int:
-        from upscale.cli.figures import Outputs
+        from upscale.cli.eval_report import Outputs
 
         title = f"{', '.join(names)} and bicubic on {', '.join(map(str, on))}"
         outputs = Outputs(as_json, output, html, title, overwrite, kept=keep is not None)
@@ -217,9 +218,9 @@ def _first(devices: str) -> str:
 
 def _prepare(
     names: str | None, paired: bool, *, border: int = 0, folder: Path | None, device: str
-) -> Ready:
-    from upscale.jobs.evaluate import prepare
-    from upscale.metrics.catalogue import Resources
+) -> LoadedMetrics:
+    from upscale.jobs.evaluation import prepare
+    from upscale.metrics.registry import Resources
 
     def pick() -> str:
         from upscale.engine.device import pick_device
@@ -234,7 +235,7 @@ def _list_metrics(session: Session, folder: Path | None, *, as_json: bool) -> in
     from rich.console import Console
     from rich.table import Table
 
-    from upscale.metrics.catalogue import metrics
+    from upscale.metrics.registry import metrics
 
     missing = _prepare(None, True, folder=folder, device="cpu").missing
     table = Table("metric", "better", "of", "implementation", "here", box=None, pad_edge=False)
@@ -264,27 +265,28 @@ class _Trial:
 
     Attributes:
         models: Networks as they were named, and what is known of them.
-        pictures: Good ones.
+        images: Good ones.
         draws: What makes them small.
         device: For the networks.
     """
 
     models: tuple[tuple[str, ModelFacts], ...]
-    pictures: tuple[Path, ...]
-    draws: Draws
+    images: tuple[Path, ...]
+    draws: DegradationSampler
     device: str
 
 
 def _plan_trial(
     names: Sequence[str],
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     chain: str,
     *,
     scale: int | None,
     seed: int | None,
     device: str,
 ) -> _Trial:
-    from training.treatment import find_draws
+    from upscale_training.degraded_sample import find_sampler
+
     from upscale.jobs import model_facts
 
     found = tuple((name, model_facts(name, True)) for name in dict.fromkeys(names))
@@ -293,7 +295,7 @@ def _plan_trial(
         raise UsageError("two of the networks have one name: rename a file")
     if scale is None and Path(chain).suffix.lower() not in _RECIPES:
         scale = int(max(facts.scale for _, facts in found))
-    return _Trial(found, tuple(pictures), find_draws(chain, scale=scale, seed=seed), device)
+    return _Trial(found, tuple(images), find_sampler(chain, scale=scale, seed=seed), device)
 
 
 @contextmanager
@@ -305,63 +307,67 @@ def _folder(keep: Path | None) -> Generator[Path]:
         yield Path(folder)
 
 
-def _compare(session: Session, trial: _Trial, folder: Path, ready: Ready, outputs: Outputs) -> int:
-    from training.testset import BAD, GOOD
-    from upscale.cli.figures import show_evaluation
-    from upscale.cli.networks import (
+def _compare(
+    session: Session, trial: _Trial, folder: Path, ready: LoadedMetrics, outputs: Outputs
+) -> int:
+    from upscale_training.test_set import BAD, GOOD
+
+    from upscale.cli.eval_networks import (
         BICUBIC,
-        enlarge,
-        enlarge_plainly,
         failures,
         folder_name,
         tell_pace,
+        upscale,
+        upscale_bicubic_set,
     )
-    from upscale.jobs.subjects import Found, find_subjects
+    from upscale.cli.eval_report import show_evaluation
+    from upscale.jobs.eval_items import Found, find_eval_items
 
     scale, device = trial.draws.scale, trial.device
-    pictures, problems = _make_set(session, trial, folder / "set", as_json=outputs.as_json)
+    images, problems = _make_set(session, trial, folder / "set", as_json=outputs.as_json)
     low, high = folder / "set" / BAD, folder / "set" / GOOD
     versions = {BICUBIC: folder / BICUBIC}
-    enlarge_plainly(session, low, versions[BICUBIC], scale)
+    upscale_bicubic_set(session, low, versions[BICUBIC], scale)
     for name, facts in trial.models:
         try:
             target = folder / folder_name(name, facts, kept=outputs.kept)
         except UpscaleError as error:
-            problems.append(PictureError(f"{facts.name}: {error}"))
+            problems.append(ImageError(f"{facts.name}: {error}"))
             continue
         versions[facts.name] = target
-        results = enlarge(session, name, facts, low, target, scale=scale, device=device)
+        results = upscale(session, name, facts, low, target, scale=scale, device=device)
         tell_pace(session, facts.name, results, as_json=outputs.as_json)
         problems += failures(results, facts.name)
-    subjects: list[Subject] = []
+    subjects: list[EvalItem] = []
     for label, made in versions.items():
         if made.is_dir():
-            found = find_subjects([str(made)], high, recursive=True).subjects
-            # a folder that was kept can hold pictures of other runs
-            subjects += [replace(one, version=label) for one in found if one.picture in pictures]
+            found = find_eval_items([str(made)], high, recursive=True).subjects
+            # a folder that was kept can hold images of other runs
+            subjects += [replace(one, version=label) for one in found if one.image in images]
     return show_evaluation(session, Found(tuple(subjects), tuple(problems)), ready, outputs)
 
 
 def _make_set(
     session: Session, trial: _Trial, folder: Path, *, as_json: bool
-) -> tuple[set[str], list[PictureError]]:
-    """Write the good pictures and the small ones; return their names, and what has failed."""
-    from training.testset import find_pictures, write_set
-    from upscale.cli.figures import progress
+) -> tuple[set[str], list[ImageError]]:
+    """Write the good images and the small ones; return their names, and what has failed."""
+    from upscale_training.test_set import find_images, write_set
+
+    from upscale.cli.eval_report import progress
 
     draws = trial.draws
     chain = draws.recipe.chain if isinstance(draws.recipe.chain, str) else "the recipe's steps"
-    pictures = find_pictures(trial.pictures, folder)
-    facts = {"chain": chain, "scale": draws.scale, "seed": draws.seed, "pictures": len(pictures)}
+    images = find_images(trial.images, folder)
+    facts = {"chain": chain, "scale": draws.scale, "seed": draws.seed, "pictures": len(images)}
     if as_json:
         session.out(json.dumps({"kind": "set"} | facts))
     else:
-        count = "1 picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
+        count = "1 image" if len(images) == 1 else f"{len(images)} images"
         session.say(f"{count}, made {draws.scale} times smaller by {chain}, seed {draws.seed}")
-    problems: list[PictureError] = []
-    with progress(session, "making small", len(pictures)) as advance:
-        for _, made in write_set(folder, pictures, draws):
+    problems: list[ImageError] = []
+    with progress(session, "making small", len(images)) as advance:
+        for _, made in write_set(folder, images, draws):
             if isinstance(made, UpscaleError):
-                problems.append(PictureError(str(made)))
+                problems.append(ImageError(str(made)))
             advance()
-    return set(pictures), problems
+    return set(images), problems

@@ -10,8 +10,8 @@ from typer.core import TyperCommand
 
 from upscale import __version__
 from upscale.cli.commands import COMMANDS
-from upscale.cli.parameters import Verbose, switch, text
 from upscale.cli.session import Action, Session
+from upscale.cli.shared_options import Verbose, switch, text
 from upscale.errors import UsageError
 from upscale.options import DEFAULT_MODEL, load_options, option_names
 
@@ -50,14 +50,14 @@ def _show_version(context: typer.Context, wanted: bool) -> None:
         raise typer.Exit
 
 
-_OUT, _SIZE, _NET, _RUN, _SHOW = "Output", "Size", "Network", "Many pictures", "Messages"
+_OUT, _SIZE, _NET, _RUN, _SHOW = "Output", "Size", "Network", "Many images", "Messages"
 _COMPARE = "Comparing networks"
 
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="INPUT",
-        help="Pictures (JPEG, PNG, WebP, TIFF, AVIF, GIF and more), folders, or - for standard "
+        help="Images (JPEG, PNG, WebP, TIFF, AVIF, GIF and more), folders, or - for standard "
         "input.",
         show_default=False,
     ),
@@ -133,7 +133,7 @@ Tile = Annotated[
 Device = Annotated[
     str | None,
     text("--device", metavar="DEVICE", panel=_NET,
-          help="auto, cpu, cuda, cuda:N or mps; several, as cuda:0,cuda:1, share the pictures. "
+          help="auto, cpu, cuda, cuda:N or mps; several, as cuda:0,cuda:1, share the images. "
           "Default: auto."),
 ]  # fmt: skip
 Precision = Annotated[
@@ -192,9 +192,7 @@ MaxPixels = Annotated[
     text("--max-pixels", metavar="N", panel=_RUN,
           help="Refuse larger inputs, as a guard against hostile files."),
 ]  # fmt: skip
-Json = Annotated[
-    bool | None, switch("--json", panel=_SHOW, help="Print one JSON object a picture.")
-]
+Json = Annotated[bool | None, switch("--json", panel=_SHOW, help="Print one JSON object an image.")]
 Quiet = Annotated[bool | None, switch("--quiet", panel=_SHOW, help="Print nothing but errors.")]
 Version = Annotated[
     bool,
@@ -245,20 +243,20 @@ def image(
     verbose: Verbose = None,
     version: Version = False,
 ) -> Action:
-    """Upscale pictures: upscale photo.jpg writes photo_x4.jpg."""
+    """Upscale images: upscale photo.jpg writes photo_x4.jpg."""
     flags = {key: value for key, value in context.params.items() if key in option_names()}
 
     def action(session: Session) -> int:
         options = load_options(flags, session.environ)
         session.verbose = options.report.verbose
         if options.compare.models:
-            from upscale.cli.compare import try_networks
+            from upscale.cli.compare import compare_networks
 
-            return try_networks(session, inputs or [], options)
+            return compare_networks(session, inputs or [], options)
         if flags["crop"] is not None:
             raise UsageError("--crop is for comparing networks: give --models, too")
-        from upscale.cli.pictures import upscale_pictures
+        from upscale.cli.image_batch import upscale_images
 
-        return upscale_pictures(session, inputs or [], options)
+        return upscale_images(session, inputs or [], options)
 
     return action

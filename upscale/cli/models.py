@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscale.checkpoints import CatalogEntry, catalog, imported_names, is_present, known_name
-from upscale.cli.parameters import Verbose
 from upscale.cli.session import Action, Session
+from upscale.cli.shared_options import Verbose
 from upscale.errors import ExitCode, OutputError, UpscaleError, UsageError
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _pull(session: Session, names: list[str], everything: bool) -> int:
         try:
             if is_present(entry) == "absent":
                 session.say(f"fetching {entry.name}")
-            from upscale.cli.bars import fetching
+            from upscale.cli.progress_bars import fetching
 
             with fetching(session.stderr, entry.name) as progress:
                 path = locate(entry, progress)

@@ -1,4 +1,4 @@
-"""`upscale train RECIPE`: a whole training, begun, gone on with, checked or translated."""
+"""`upscale train RECIPE`: a whole upscale_training, begun, gone on with, checked or translated."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upscale.cli.parameters import Verbose, switch, text
 from upscale.cli.session import Action, Session
+from upscale.cli.shared_options import Verbose, switch, text
 from upscale.errors import ExitCode, UsageError
 from upscale.options import Options, load_options
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress, TaskID
-
-    from training.loop import Event, Logged
-    from training.recipe import Recipe
+    from upscale_training.loop import Event, Logged
+    from upscale_training.recipe import Recipe
 
 _WHAT, _RUN = "What is trained", "Run"
 _RECIPES = (".yaml", ".yml")
@@ -99,7 +98,7 @@ def train(
             return _list(session, options)
         if translate is not None:
             return _translate(session, translate)
-        from training.recipe.reading import read_recipe
+        from upscale_training.recipe.reading import read_recipe
 
         found = read_recipe(_file(str(recipe)), changes or [])
         if check:
@@ -111,7 +110,7 @@ def train(
 
 
 def _list(session: Session, options: Options) -> int:
-    from training.recipes import bundled
+    from upscale_training.recipes import bundled
 
     found = bundled()
     width = max(map(len, found))
@@ -122,8 +121,8 @@ def _list(session: Session, options: Options) -> int:
 
 
 def _translate(session: Session, file: Path) -> int:
-    from training.recipe.translate import translate
-    from training.recipe.writing import to_yaml
+    from upscale_training.recipe.translate import translate
+    from upscale_training.recipe.writing import to_yaml
 
     recipe, notes = translate(file)
     for note in notes:
@@ -134,7 +133,7 @@ def _translate(session: Session, file: Path) -> int:
 
 def _file(recipe: str) -> Path:
     """The file of a recipe that is a path or the name of one that is included."""
-    from training.recipes import bundled
+    from upscale_training.recipes import bundled
 
     path, included = Path(recipe), bundled()
     if recipe in included and not path.is_file():
@@ -147,7 +146,7 @@ def _file(recipe: str) -> Path:
 
 
 def _check(session: Session, recipe: Recipe, options: Options) -> int:
-    from training.loop.checking import check
+    from upscale_training.loop.preflight import check
 
     facts = check(recipe, options.engine.device)
     if options.report.json:
@@ -168,10 +167,10 @@ def _train(
     resume: bool,
     stage: str | None,
 ) -> int:
-    from training.loop import train
+    from upscale_training.loop import train
 
     try:
-        with _View(session, options).shown() as view:
+        with _View(session, options).printable() as view:
             train(
                 recipe,
                 folder,
@@ -194,7 +193,7 @@ class _View:
         self._bars: _Bars | None = None
 
     @contextmanager
-    def shown(self) -> Generator[_View]:
+    def printable(self) -> Generator[_View]:
         """Show bars on a terminal as long as the block runs."""
         lines_meet_bars = self._report.json and self._session.stdout.isatty()
         if self._session.stderr.isatty() and not self._report.quiet and not lines_meet_bars:
@@ -207,7 +206,7 @@ class _View:
 
     def listen(self, event: Event) -> None:
         """Show one event."""
-        from training.loop import Stepped, as_record
+        from upscale_training.loop import Stepped, as_record
 
         if self._bars is not None:
             self._bars.listen(event)
@@ -224,14 +223,14 @@ class _View:
             self._session.say(line)
 
     def _print_result(self, event: Event) -> None:
-        from training.loop import Exported
+        from upscale_training.loop import Exported
 
         if isinstance(event, Exported):
             self._session.out(str(event.path))
 
     def _line(self, event: Event) -> str | None:
         """What is said of an event; on a terminal bars say what moves."""
-        from training import loop
+        from upscale_training import loop
 
         line = None
         match event:
@@ -287,8 +286,7 @@ class _Bars:
         """Move."""
         from rich.console import Group
         from rich.text import Text
-
-        from training.loop import Logged, StageStarted, Stepped
+        from upscale_training.loop import Logged, StageStarted, Stepped
 
         if isinstance(event, StageStarted | Stepped):
             self._progress.update(

@@ -1,4 +1,4 @@
-"""`upscale video IN OUT`: a film, frame for frame, with everything beside its picture."""
+"""`upscale video IN OUT`: a video, frame for frame, with everything beside its image."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Annotated, overload
 
 import typer
 
-from upscale.cli.parameters import Verbose, switch, text
 from upscale.cli.session import Action, Session
+from upscale.cli.shared_options import Verbose, switch, text
 from upscale.errors import ExitCode, UsageError
 from upscale.options import Options, load_options, option_names
 
 if TYPE_CHECKING:
     from upscale import Upscaler
-    from upscale.jobs.preview import PreviewRecord
     from upscale.jobs.video import (
-        FilmJob,
-        FilmRecord,
-        FilmReport,
-        FilmSettings,
         FrameProgress,
+        VideoJob,
+        VideoRecord,
+        VideoReport,
+        VideoSettings,
     )
+    from upscale.jobs.video_preview import PreviewRecord
 
 _CODECS = "x264, x265, svt-av1, vp9, prores, ffv1, h264_nvenc, hevc_nvenc or av1_nvenc"
 _TIMES_SHOWN = 5
@@ -43,12 +43,12 @@ _PART, _CODE, _NET, _RUN = "Which part", "Encoding", "Network and size", "Run"
 def video(
     context: typer.Context,
     *,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A film.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video.")],
     target: Annotated[
         Path | None,
         typer.Argument(
             metavar="OUT",
-            help="mp4, m4v, mov, mkv or webm; or a picture, with --preview.",
+            help="mp4, m4v, mov, mkv or webm; or an image, with --preview.",
             show_default=False,
         ),
     ] = None,
@@ -70,7 +70,7 @@ def video(
     ] = None,
     tile: Annotated[
         str | None,
-        text("-t", "--tile", metavar="auto|0|N", panel=_NET, help="As for pictures."),
+        text("-t", "--tile", metavar="auto|0|N", panel=_NET, help="As for images."),
     ] = None,
     device: Annotated[
         str | None,
@@ -78,7 +78,7 @@ def video(
             "--device",
             metavar="DEVICE",
             panel=_NET,
-            help="As for pictures; several share the segments of the film.",
+            help="As for images; several share the segments of the video.",
         ),
     ] = None,
     precision: Annotated[
@@ -87,7 +87,7 @@ def video(
     ] = None,
     kernels: Annotated[
         bool | None,
-        switch("--kernels/--no-kernels", panel=_NET, help="As for pictures."),
+        switch("--kernels/--no-kernels", panel=_NET, help="As for images."),
     ] = None,
     codec: Annotated[
         str | None, text("--codec", metavar="CODEC", panel=_CODE, help=f"{_CODECS}.")
@@ -137,8 +137,8 @@ def video(
         switch(
             "--preview",
             panel=_PART,
-            help="Write a picture instead of a film: the most detailed part of three frames, "
-            "before and after. It is OUT, or named after the film, as IN_preview.png.",
+            help="Write an image instead of a video: the most detailed part of three frames, "
+            "before and after. It is OUT, or named after the video, as IN_preview.png.",
         ),
     ] = False,
     at: Annotated[
@@ -182,7 +182,7 @@ def video(
     ] = None,
     verbose: Verbose = None,
 ) -> Action:
-    """Upscale a film: the same frames at the same times, and all that goes with them.
+    """Upscale a video: the same frames at the same times, and all that goes with them.
 
     A run that was ended, in whatever way, goes on where it was when the same command is given
     again; until then its work lies beside the output, in a folder that starts with a dot.
@@ -190,12 +190,12 @@ def video(
     flags = {key: value for key, value in context.params.items() if key in option_names()}
 
     def action(session: Session) -> int:
-        from upscale.jobs.video import FilmSettings
-        from upscale.video.encoding import Encoding
+        from upscale.jobs.video import VideoSettings
+        from upscale.video.encoders import Encoding
 
         options = load_options(flags, session.environ)
         session.verbose = options.report.verbose
-        settings = FilmSettings(
+        settings = VideoSettings(
             Encoding(codec, crf, preset, pixel_format, _pairs(encoder_option or [])),
             start=_seconds("--start", start),
             end=_seconds("--end", end),
@@ -208,62 +208,62 @@ def video(
         )
         times = tuple(_seconds("--at", time) for time in at.split(",")) if at else ()
         if preview:
-            return preview_film(session, source, target, settings, options, times=times)
+            return preview_video(session, source, target, settings, options, times=times)
         if times:
             raise UsageError("--at is for a preview: give --preview, too")
         if target is None:
-            raise UsageError("OUT is missing: name the film to write, or give --preview")
-        return upscale_film(session, source, target, settings, options)
+            raise UsageError("OUT is missing: name the video to write, or give --preview")
+        return upscale_video(session, source, target, settings, options)
 
     return action
 
 
-def upscale_film(
-    session: Session, source: Path, output: Path, settings: FilmSettings, options: Options
+def upscale_video(
+    session: Session, source: Path, output: Path, settings: VideoSettings, options: Options
 ) -> int:
-    """Do one film and return the exit code."""
+    """Do one video and return the exit code."""
     from upscale.jobs import model_facts
-    from upscale.jobs.video import film_record, plan_film, run_film
+    from upscale.jobs.video import plan_video, run_video, video_record
 
     facts = model_facts(options.engine.model, options.size.needs_model_scale)
-    job: FilmJob | None = None
+    job: VideoJob | None = None
 
     def tell(line: str) -> None:
         if not options.report.quiet:
             session.say(f"note: {line}")
 
     with _failures(
-        session, options, lambda error: film_record(source, output, facts.name, job, error=error)
+        session, options, lambda error: video_record(source, output, facts.name, job, error=error)
     ):
         size_of = partial(options.size.resolve, model_scale=facts.scale)
-        job = plan_film(source, output, size_of, settings)
+        job = plan_video(source, output, size_of, settings)
         if not options.report.quiet:
             _announce(session, job)
         upscalers, identity = _upscalers(session, options)
         try:
             with _shown(session, options) as progress:
-                report = run_film(job, upscalers, identity, progress, tell)
+                report = run_video(job, upscalers, identity, progress, tell)
         except KeyboardInterrupt:
             session.say(f"{output}: the same command goes on from what is done")
             raise
-    _print(session, options, film_record(source, output, facts.name, job, report))
+    _print(session, options, video_record(source, output, facts.name, job, report))
     if not options.report.quiet:
         _conclude(session, report)
     return int(ExitCode.DONE)
 
 
-def preview_film(
+def preview_video(
     session: Session,
     source: Path,
     output: Path | None,
-    settings: FilmSettings,
+    settings: VideoSettings,
     options: Options,
     *,
     times: tuple[Fraction, ...],
 ) -> int:
-    """Write a picture of what a film would become, and return the exit code."""
+    """Write an image of what a video would become, and return the exit code."""
     from upscale.jobs import model_facts
-    from upscale.jobs.preview import plan_preview, preview_name, preview_record, run_preview
+    from upscale.jobs.video_preview import plan_preview, preview_name, preview_record, run_preview
 
     facts = model_facts(options.engine.model, options.size.needs_model_scale)
     target, job = preview_name(source, output), None
@@ -285,9 +285,9 @@ def preview_film(
 
 @contextmanager
 def _failures(
-    session: Session, options: Options, record: Callable[[str], FilmRecord | PreviewRecord]
+    session: Session, options: Options, record: Callable[[str], VideoRecord | PreviewRecord]
 ) -> Generator[None]:
-    """Print a line of JSON, where that is wanted, for a film that failed, too."""
+    """Print a line of JSON, where that is wanted, for a video that failed, too."""
     from upscale.jobs.events import error_text
 
     try:
@@ -300,7 +300,7 @@ def _failures(
         raise
 
 
-def _print(session: Session, options: Options, record: FilmRecord | PreviewRecord) -> None:
+def _print(session: Session, options: Options, record: VideoRecord | PreviewRecord) -> None:
     """Print the result."""
     if options.report.json:
         session.out(json.dumps(record))
@@ -332,9 +332,9 @@ def _seconds(label: str, value: str | None) -> Fraction | None:
 
 def _upscalers(session: Session, options: Options) -> tuple[list[Upscaler], dict[str, str]]:
     """An upscaler for each device, and all of them on which pixels depend."""
-    from upscale.cli.pictures import make_upscaler
-    from upscale.cli.view import BatchView
-    from upscale.jobs.model import model_digest
+    from upscale.cli.batch_view import BatchView
+    from upscale.cli.image_batch import make_upscaler
+    from upscale.jobs.model_info import model_digest
 
     view = BatchView(session, options.report)
     made = [
@@ -352,12 +352,12 @@ def _upscalers(session: Session, options: Options) -> tuple[list[Upscaler], dict
     return made, identity
 
 
-def _announce(session: Session, job: FilmJob) -> None:
+def _announce(session: Session, job: VideoJob) -> None:
     from upscale.video.segments import folder_for
 
-    film, encoder = job.film, job.encoder
+    video, encoder = job.video, job.encoder
     session.say(
-        f"{film.path}: {len(job.times)} frames, {film.width}x{film.height} -> "
+        f"{video.path}: {len(job.times)} frames, {video.width}x{video.height} -> "
         f"{encoder.width}x{encoder.height}, {encoder.codec} {encoder.pixel_format}; "
         f"unfinished work in {folder_for(job.output)}"
     )
@@ -375,16 +375,16 @@ def _shown(session: Session, options: Options) -> Generator[FrameProgress]:
     if options.report.quiet or not session.stderr.isatty():
         yield ignore
         return
-    from upscale.cli.bars import Bars
+    from upscale.cli.progress_bars import Bars
 
     bars: Bars | None = None
 
     def advance(done: int, total: int) -> None:
         nonlocal bars
         if bars is None:  # not before all notes are said
-            bars = Bars(session.stderr, 1, ("film",))
-            bars.start_picture("film", "frames")
-        bars.advance("film", done, total)
+            bars = Bars(session.stderr, 1, ("video",))
+            bars.start_image("video", "frames")
+        bars.advance("video", done, total)
 
     try:
         yield advance
@@ -400,12 +400,12 @@ def _frames(times: tuple[float, ...]) -> str:
     return f"{len(times)} frame{'s' * (len(times) > 1)} at {listed}{more}"
 
 
-def _conclude(session: Session, report: FilmReport) -> None:
+def _conclude(session: Session, report: VideoReport) -> None:
     """Say what is wrong with frames, and how fast it was."""
     for what, times in (
         ("could not be decoded", report.lost),
         ("are damaged in part", report.damaged),
-        ("had another size or format than the film", report.resized),
+        ("had another size or format than the video", report.resized),
     ):
         if times:
             session.say(f"note: {_frames(times)} {what}")

@@ -1,15 +1,15 @@
-"""Pages that show versions of a picture over each other: one file, nothing fetched, no torch."""
+"""Pages that show versions of an image over each other: one file, nothing fetched, no torch."""
 
 from __future__ import annotations
 
 from upscale.compare.crop import Box, choose_crop, choose_difference
-from upscale.compare.embed import version_of_file, version_of_picture
-from upscale.compare.page import PictureSet, Version, page_parts
+from upscale.compare.embed import version_of_file, version_of_image
+from upscale.compare.page import ImageSet, Version, page_parts
 from upscale.compare.report import Table, report_parts
 
 __all__ = [
     "Box",
-    "PictureSet",
+    "ImageSet",
     "Table",
     "Version",
     "choose_crop",
@@ -17,5 +17,5 @@ __all__ = [
     "page_parts",
     "report_parts",
     "version_of_file",
-    "version_of_picture",
+    "version_of_image",
 ]

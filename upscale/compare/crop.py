@@ -1,4 +1,4 @@
-"""Which part of a picture tells most: that with the most fine detail, or the most difference."""
+"""Which part of an image tells most: that with the most fine detail, or the most difference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CROP_WIDTH, CROP_HEIGHT = 288, 192
-"""Sides of an automatic crop in pixels: enlarged by 4 it fits a laptop's window at 100 %."""
+"""Sides of an automatic crop in pixels: upscaled by 4 it fits a laptop's window at 100 %."""
 
 _CELL = 8
 """Side in pixels of the cells whose detail is summed; windows start at multiples of it."""
@@ -19,7 +19,7 @@ _NEAR_BEST = 1e-6
 
 
 class Box(NamedTuple):
-    """A part of a picture in pixels; `x` and `y` are its left and top."""
+    """A part of an image in pixels; `x` and `y` are its left and top."""
 
     x: int
     y: int
@@ -27,11 +27,11 @@ class Box(NamedTuple):
     height: int
 
     def lies_in(self, size: tuple[int, int]) -> bool:
-        """Whether a picture of `size` = (width, height) has all of it."""
+        """Whether an image of `size` = (width, height) has all of it."""
         return self.x + self.width <= size[0] and self.y + self.height <= size[1]
 
     def grown(self, margin: int, size: tuple[int, int]) -> Box:
-        """The box with `margin` pixels more on every side that a picture of `size` has."""
+        """The box with `margin` pixels more on every side that an image of `size` has."""
         left, top = max(0, self.x - margin), max(0, self.y - margin)
         right = min(size[0], self.x + self.width + margin)
         bottom = min(size[1], self.y + self.height + margin)
@@ -39,7 +39,7 @@ class Box(NamedTuple):
 
 
 def choose_crop(pixels: NDArray[Any], alpha: NDArray[Any] | None = None) -> Box:
-    """Return the window of 288x192 pixels with the most fine detail; all of a small picture.
+    """Return the window of 288x192 pixels with the most fine detail; all of a small image.
 
     Detail is the square root of the gradient of the brightness, averaged over 2x2 pixels first. The
     mean keeps noise and JPEG blocks from winning over real structure; the root keeps a few hard
@@ -87,7 +87,7 @@ def _window(cells: NDArray[np.float64], width: int, height: int) -> Box:
 
 
 def _detail(pixels: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[np.float64]:
-    """Detail of each whole cell, (H // 8, W // 8); computed in bands, since pictures are large."""
+    """Detail of each whole cell, (H // 8, W // 8); computed in bands, since images are large."""
     rows, columns = (max(1, side // _CELL) for side in pixels.shape[:2])
     cells = np.zeros((rows, columns))
     for first in range(0, rows, _BAND_CELLS):

@@ -1,12 +1,12 @@
 
 "use strict";
 
-/* Terms: a set holds the versions of one picture. Zoom is in screen pixels for each pixel of the
-   largest version, so that 1 shows that version exactly; smaller ones are enlarged to its size. */
+/* Terms: a set holds the versions of one image. Zoom is in screen pixels for each pixel of the
+   largest version, so that 1 shows that version exactly; smaller ones are upscaled to its size. */
 (() => {
   const MOST_ZOOM = 16;
   const ZOOMS = [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16];
-  const STEP = 2; // per cent of the picture that an arrow key moves the line
+  const STEP = 2; // per cent of the image that an arrow key moves the line
   const FAR_STEP = 10;
   const PAN_STEP = 80; // CSS pixels
   const SIDES = ["left", "right"];
@@ -20,10 +20,10 @@
   const view = {
     set: 0,
     chosen: { left: 0, right: 1 }, // indices of versions
-    split: 50, // per cent of the visible picture that is left of the line; 0 and 100 show one side
+    split: 50, // per cent of the visible image that is left of the line; 0 and 100 show one side
     formerSplit: 50, // what Escape returns to
     zoom: "fit", // or a number
-    centre: { x: 0.5, y: 0.5 }, // the point of the picture in the middle of the window
+    centre: { x: 0.5, y: 0.5 }, // the point of the image in the middle of the window
     smooth: false,
   };
 
@@ -47,7 +47,7 @@
   // not clientWidth, which is rounded to CSS pixels
   const room = () => stage.getBoundingClientRect();
 
-  /** Zoom that shows the whole picture; a small one is enlarged by a whole number. */
+  /** Zoom that shows the whole image; a small one is upscaled by a whole number. */
   function fitZoom() {
     const { width, height } = room();
     const zoom = devicePixelRatio * Math.min(width / currentSet().width, height / currentSet().height);
@@ -56,7 +56,7 @@
 
   const zoomNow = () => (view.zoom === "fit" ? fitZoom() : view.zoom);
 
-  /** Where the picture lies in the stage, in CSS pixels. It starts on a whole screen pixel, so that
+  /** Where the image lies in the stage, in CSS pixels. It starts on a whole screen pixel, so that
       100 % shows its pixels as they are. */
   function frame() {
     const { left, top, width: across, height: down } = room();
@@ -79,7 +79,7 @@
 
   const isLarger = (box) => box.width > room().width + 0.5 || box.height > room().height + 0.5;
 
-  /** The part of the stage, from left to right, in which the picture is seen. */
+  /** The part of the stage, from left to right, in which the image is seen. */
   function visibleSpan(box) {
     const left = Math.max(0, box.left);
     return { left, width: Math.max(1, Math.min(room().width, box.left + box.width) - left) };
@@ -108,7 +108,7 @@
     const mismatch = Math.abs((own.height * set.width) / own.width - set.height);
     for (const name of ["left", "top", "width", "height"]) image.style[name] = `${box[name]}px`;
     image.style.imageRendering = ratio > 1.001 && !view.smooth ? "pixelated" : "auto";
-    // sizes of one picture differ by rounding; others keep their own proportions
+    // sizes of one image differ by rounding; others keep their own proportions
     image.style.objectFit = mismatch > Math.max(1, set.width / own.width) ? "contain" : "fill";
   }
 
@@ -195,7 +195,7 @@
     say(version(view.split === 100 ? "left" : "right").label);
   }
 
-  /** Zoom so that the point of the picture under `at` (CSS pixels in the stage) stays there. */
+  /** Zoom so that the point of the image under `at` (CSS pixels in the stage) stays there. */
   function zoomTo(zoom, at = middle()) {
     const before = frame();
     const point = { x: (at.x - before.left) / before.width, y: (at.y - before.top) / before.height };
@@ -219,7 +219,7 @@
     centreOn({ x: view.centre.x - x / box.width, y: view.centre.y - y / box.height });
   }
 
-  /** Look at a point of the picture, as far as the picture then still fills the window. */
+  /** Look at a point of the image, as far as the image then still fills the window. */
   function centreOn(point) {
     const box = frame();
     const inside = (value, space, size) =>
@@ -337,7 +337,7 @@
     stage.classList.add("dragged");
   }
 
-  /** One pointer moves the line or the picture; two of them also zoom. */
+  /** One pointer moves the line or the image; two of them also zoom. */
   function onPointerMove(event) {
     if (!pointers.has(event.pointerId)) return;
     const before = grasp();
@@ -413,7 +413,7 @@
 
   let byPointer = false;
 
-  /** After a click the keys belong to the picture; who moves by keyboard stays where they are. */
+  /** After a click the keys belong to the image; who moves by keyboard stays where they are. */
   function focusSlider() {
     if (byPointer && !get("keys").open) slider.focus({ preventScroll: true });
   }

@@ -1,4 +1,4 @@
-"""From sets of pictures to one HTML page that needs nothing else: no server, no network."""
+"""From sets of images to one HTML page that needs nothing else: no server, no network."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from string import Template
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a picture, as a browser shows it.
+    """One version of an image, as a browser shows it.
 
     Attributes:
         label: What tells it from the other versions.
         content: A file that browsers show as it is.
         media_type: Of the content, as `image/png`.
-        size: Width and height of the upright picture in pixels.
+        size: Width and height of the upright image in pixels.
         note: What else is to be said of it, as the seconds it took.
     """
 
@@ -31,17 +31,17 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureSet:
-    """Versions of one picture, in the order in which they are offered."""
+class ImageSet:
+    """Versions of one image, in the order in which they are offered."""
 
     name: str
     versions: tuple[Version, ...]
 
 
-def page_parts(title: str, sets: Iterable[PictureSet]) -> Iterator[bytes]:
+def page_parts(title: str, sets: Iterable[ImageSet]) -> Iterator[bytes]:
     """Yield a page in UTF-8, a set at a time: no more than one set has to be in memory.
 
-    The page may run its own script and style and show the pictures that it carries, nothing else:
+    The page may run its own script and style and show the images that it carries, nothing else:
     its Content-Security-Policy names the two by their hashes, so that no name of a file, whatever
     it holds, can become code.
     """
@@ -70,7 +70,7 @@ def resource(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """A Content-Security-Policy that allows this style, this script and embedded pictures."""
+    """A Content-Security-Policy that allows this style, this script and embedded images."""
     return (
         f"default-src 'none'; img-src data:; style-src {source_hash(style)}; "
         f"script-src {source_hash(script)}; base-uri 'none'; form-action 'none'"
@@ -83,7 +83,7 @@ def source_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
-def _set_parts(one: PictureSet) -> Iterator[bytes]:
+def _set_parts(one: ImageSet) -> Iterator[bytes]:
     yield encoded(f'<section data-name="{escape(one.name)}">\n')
     for version in one.versions:
         width, height = version.size

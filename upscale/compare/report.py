@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from html import escape
 from string import Template
 
-from upscale.compare.page import PictureSet, encoded, resource, source_hash
+from upscale.compare.page import ImageSet, encoded, resource, source_hash
 
 _PLACE = "<!-- content -->"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What stands above the pictures.
+    """What stands above the images.
 
     Attributes:
         head: Of the columns.
@@ -31,17 +31,17 @@ class Table:
 
 
 def report_parts(
-    title: str, table: Table, sets: Iterable[PictureSet], remarks: Sequence[str] = ()
+    title: str, table: Table, sets: Iterable[ImageSet], remarks: Sequence[str] = ()
 ) -> Iterator[bytes]:
-    """Yield a page in UTF-8 that shows the versions of each picture side by side.
+    """Yield a page in UTF-8 that shows the versions of each image side by side.
 
     No more than one set has to be in memory. The page's Content-Security-Policy allows its style
-    and the pictures that it carries, and no script at all.
+    and the images that it carries, and no script at all.
 
     Args:
         title: Above all.
-        table: Above the pictures.
-        sets: The pictures, each with a line of its own.
+        table: Above the images.
+        sets: The images, each with a line of its own.
         remarks: Below them.
     """
     style = resource("report.css")
@@ -81,7 +81,7 @@ def _list_text(remarks: Sequence[str]) -> str:
     return "<ul>\n" + "".join(f"<li>{escape(remark)}</li>\n" for remark in remarks) + "</ul>\n"
 
 
-def _set_parts(one: PictureSet) -> Iterator[bytes]:
+def _set_parts(one: ImageSet) -> Iterator[bytes]:
     yield encoded(f'<section>\n<h2><bdi>{escape(one.name)}</bdi></h2>\n<div class="versions">\n')
     for version in one.versions:
         width, height = version.size

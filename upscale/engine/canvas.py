@@ -1,6 +1,6 @@
-"""Between a picture and the tiles of it that are computed.
+"""Between an image and the tiles of it that are computed.
 
-A picture is an array of its own depth in the host's memory, or a tensor in [0, 1] that lies on the
+An image is an array of its own depth in the host's memory, or a tensor in [0, 1] that lies on the
 computing device, or elsewhere.
 """
 
@@ -31,23 +31,23 @@ DEPTHS: dict[np.dtype[Any], int] = {
 WRITES_IN_FLIGHT = 2
 
 
-PICTURE_CHANNELS = frozenset({1, 3})
+IMAGE_CHANNELS = frozenset({1, 3})
 
 
-def as_picture(array: NDArray[Any]) -> NDArray[Any]:
+def as_image(array: NDArray[Any]) -> NDArray[Any]:
     """View an array as (H, W, C) after checking its shape and depth.
 
     Raises:
-        UsageError: it is no uint8, uint16 or float32 picture with 1 or 3 channels.
+        UsageError: it is no uint8, uint16 or float32 image with 1 or 3 channels.
     """
-    picture = array[:, :, None] if array.ndim == 2 else array
-    if picture.ndim != 3 or picture.shape[2] not in PICTURE_CHANNELS or picture.size == 0:
+    image = array[:, :, None] if array.ndim == 2 else array
+    if image.ndim != 3 or image.shape[2] not in IMAGE_CHANNELS or image.size == 0:
         raise UsageError(f"an array of shape {array.shape} is no (H, W), (H, W, 1) or (H, W, 3)")
-    if picture.dtype not in DEPTHS:
-        raise UsageError(f"an array of {array.dtype} is no picture: use uint8, uint16 or float32")
-    if picture.dtype == np.float32 and not np.isfinite(picture).all():
-        raise UsageError("the picture holds values that are not finite")
-    return picture
+    if image.dtype not in DEPTHS:
+        raise UsageError(f"an array of {array.dtype} is no image: use uint8, uint16 or float32")
+    if image.dtype == np.float32 and not np.isfinite(image).all():
+        raise UsageError("the image holds values that are not finite")
+    return image
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Computing:
     unshuffle: int = 1
 
 
-class PictureCanvas(ABC):
-    """What canvases share: where tiles lie in a picture, and what networks take and give.
+class ImageCanvas(ABC):
+    """What canvases share: where tiles lie in an image, and what networks take and give.
 
     Args:
-        height: rows of the picture that is read.
+        height: rows of the image that is read.
         width: its columns.
         computing: how tiles are computed.
     """
@@ -122,7 +122,7 @@ class PictureCanvas(ABC):
         )
 
     def _under(self, rect: Rect) -> tuple[slice | NDArray[np.intp], slice | NDArray[np.intp]]:
-        """The rows and the columns of the picture under a part of a plane."""
+        """The rows and the columns of the image under a part of a plane."""
         side, (height, width) = self._computing.unshuffle, self._size
         rows = _reflected(rect.top * side, rect.bottom * side, height)
         return rows, _reflected(rect.left * side, rect.right * side, width)
@@ -147,7 +147,7 @@ class PictureCanvas(ABC):
         return place, pixels.mean(0, keepdim=True) if channels == 1 else pixels
 
 
-class ArrayCanvas(PictureCanvas):
+class ArrayCanvas(ImageCanvas):
     """Reads tiles of one array and writes their results to another.
 
     Args:
@@ -191,7 +191,7 @@ class ArrayCanvas(PictureCanvas):
         self._download(place, pixels)
 
     def finish(self) -> None:
-        """Wait for results that are still on their way from the device; see `PictureCanvas`."""
+        """Wait for results that are still on their way from the device; see `ImageCanvas`."""
         while self._in_flight:
             self._land()
         super().finish()
@@ -233,7 +233,7 @@ class ArrayCanvas(PictureCanvas):
             target += pixels.numpy()
 
 
-class TensorCanvas(PictureCanvas):
+class TensorCanvas(ImageCanvas):
     """Reads tiles of one tensor and writes their results to another, wherever the two lie.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from upscale.checkpoints import CommunityModel, load_community, resolve
 from upscale.errors import CheckpointError
 from upscale.models import (
-    StagedModel,
+    GroupedModel,
     UnfitStateError,
     UnknownArchitectureError,
     build,
@@ -29,9 +29,9 @@ class Model:
     Attributes:
         name: what the user called it.
         network: the module, in fp32 on the CPU, in evaluation mode.
-        scale: output pixels per picture pixel and axis.
-        channels: channels of the picture that it reads and writes, 1 or 3.
-        staged: whether it can be cut into stages, and so tiled exactly.
+        scale: output pixels per image pixel and axis.
+        channels: channels of the image that it reads and writes, 1 or 3.
+        staged: whether it can be cut into groups, and so tiled exactly.
         description: its architecture in one line.
         half_precisions: those that it computes well in, beside fp32.
     """
@@ -46,8 +46,8 @@ class Model:
 
     @property
     def unshuffle(self) -> int:
-        """Picture pixels per plane pixel and axis."""
-        return cast(StagedModel, self.network).unshuffle if self.staged else 1
+        """Image pixels per plane pixel and axis."""
+        return cast(GroupedModel, self.network).unshuffle if self.staged else 1
 
     def network_on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """A copy of the network for a device and precision, channels-last."""
@@ -90,7 +90,7 @@ def load_model(
         name=name,
         network=network,
         scale=network.scale,
-        channels=_picture_channels(name, found.spec.in_channels, found.spec.out_channels),
+        channels=_image_channels(name, found.spec.in_channels, found.spec.out_channels),
         staged=True,
         description=found.spec.describe(),
     )
@@ -102,7 +102,7 @@ def _community_model(name: str, loaded: CommunityModel) -> Model:
         name=name,
         network=Padded(loaded),
         scale=loaded.scale,
-        channels=_picture_channels(name, loaded.in_channels, loaded.out_channels),
+        channels=_image_channels(name, loaded.in_channels, loaded.out_channels),
         staged=False,
         description=loaded.name,
         half_precisions=frozenset(dtype for dtype, works in half.items() if works),
@@ -110,7 +110,7 @@ def _community_model(name: str, loaded: CommunityModel) -> Model:
 
 
 class Padded(nn.Module):
-    """A network that takes only some sizes, made to take all: pictures are mirrored outwards."""
+    """A network that takes only some sizes, made to take all: images are mirrored outwards."""
 
     def __init__(self, loaded: CommunityModel) -> None:
         super().__init__()
@@ -141,9 +141,9 @@ def _mirrored(length: int, side: int) -> Tensor:
     return torch.minimum(indices, period - indices) if length > 1 else torch.zeros_like(indices)
 
 
-def _picture_channels(name: str, inputs: int, outputs: int) -> int:
+def _image_channels(name: str, inputs: int, outputs: int) -> int:
     if inputs != outputs or inputs not in {1, 3}:
         raise CheckpointError(
-            f"{name}: it maps {inputs} channels to {outputs}; only 1 to 1 and 3 to 3 are pictures"
+            f"{name}: it maps {inputs} channels to {outputs}; only 1 to 1 and 3 to 3 are images"
         )
     return inputs

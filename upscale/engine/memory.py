@@ -17,8 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from upscale.errors import OutputError
-from upscale.tiling.interfaces import StageLike
-from upscale.tiling.schedule import NO_FLOOR, Floor, plan
+from upscale.tiling.group import LayerGroup
+from upscale.tiling.schedule import NO_MINIMUM, MinimumTile, plan
 
 SHARE = 0.45
 """Part of the free memory that a run plans to use: allocators keep freed tiles, so that a process
@@ -29,11 +29,11 @@ TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)
 
 LARGEST_TILE = {"cpu": 256, "mps": 512}
 """On a CPU larger tiles only take memory: the caches are far smaller than any of them. On a fast
-GPU a tile of a stage should last longer than the host takes to ask for it: 71 stages that compute
+GPU a tile of a group should last longer than the host takes to ask for it: 71 groups that compute
 nothing took the host 17 ms in one tile each and 57 ms in four (2 cores, torch 2.13), while 24
 frames a second leave 42."""
 
-CPU_FLOOR = Floor(rows=64, side=192)
+CPU_MINIMUM = MinimumTile(rows=64, side=192)
 """RRDBNet of 23 blocks holds 72,500 values a column between bands whatever the tile, 7,000 for a
 band of 16 rows and 22,400 for one of 64: lower ones would save a fifth, and take twice as long."""
 
@@ -67,22 +67,22 @@ def _container_room() -> int:
 
 
 def automatic_tile(
-    stages: Sequence[StageLike], height: int, width: int, value_size: int, device: torch.device
+    groups: Sequence[LayerGroup], height: int, width: int, value_size: int, device: torch.device
 ) -> int:
     """The largest tile whose plan fits the free memory; the smallest one if none does."""
     room = available_memory(device) * SHARE
     largest = LARGEST_TILE.get(device.type, TILES[0])
-    floor = floor_for(device)
+    floor = minimum_tile_for(device)
     for tile in TILES:
-        planned = plan(stages, height, width, tile, floor).values * value_size
+        planned = plan(groups, height, width, tile, floor).values * value_size
         if tile <= largest and planned <= room:
             return tile
     return TILES[-1]
 
 
-def floor_for(device: torch.device) -> Floor:
+def minimum_tile_for(device: torch.device) -> MinimumTile:
     """What tiles are not cut below on a device while there is memory."""
-    return CPU_FLOOR if device.type == "cpu" else NO_FLOOR
+    return CPU_MINIMUM if device.type == "cpu" else NO_MINIMUM
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,7 +148,7 @@ class Planes:
             return staging.copy_(view).to(self.device, non_blocking=True)
         return view.to(self.device)
 
-    def retreat(self) -> bool:
+    def offload(self) -> bool:
         """Move on to slower memory; False at the end of the road."""
         position = self.ORDER.index(self.home)
         if position == len(self.ORDER) - 1:
@@ -197,8 +197,8 @@ def _claim(descriptor: int, size: int) -> None:
         os.posix_fallocate(descriptor, 0, size)
 
 
-def picture_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An array for an output picture: in memory where it fits, else in a temporary file."""
+def image_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An array for an output image: in memory where it fits, else in a temporary file."""
     size = prod(shape) * np.dtype(dtype).itemsize
     if size > available_memory(torch.device("cpu")) * SHARE:
         return mapped_array(shape, dtype)

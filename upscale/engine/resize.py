@@ -12,50 +12,50 @@ from PIL import Image
 from torch import Tensor
 
 from upscale.engine.canvas import DEPTHS
-from upscale.engine.memory import picture_array
+from upscale.engine.memory import image_array
 
 LOBES = 3
 BLOCK = 256
 """Output samples of an axis that are filtered by one product of matrices."""
 
 
-def resize(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Resize an (H, W, C) picture with an antialiased Lanczos filter (three lobes), in fp32.
+def resize(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """Resize an (H, W, C) image with an antialiased Lanczos filter (three lobes), in fp32.
 
     Every channel is filtered on its own and rounded once, so that any depth keeps its precision.
     """
-    result = picture_array((height, width, picture.shape[2]), picture.dtype)
-    highest = DEPTHS[picture.dtype]
-    for channel in range(picture.shape[2]):
-        plane = Image.fromarray(picture[:, :, channel].astype(np.float32), mode="F")
+    result = image_array((height, width, image.shape[2]), image.dtype)
+    highest = DEPTHS[image.dtype]
+    for channel in range(image.shape[2]):
+        plane = Image.fromarray(image[:, :, channel].astype(np.float32), mode="F")
         resized = np.asarray(plane.resize((width, height), Image.Resampling.LANCZOS))
-        if picture.dtype == np.float32:
+        if image.dtype == np.float32:
             result[:, :, channel] = resized
         else:
             result[:, :, channel] = np.clip(np.rint(resized), 0, highest)
     return result
 
 
-def resize_tensor(picture: Tensor, width: int, height: int) -> Tensor:
+def resize_tensor(image: Tensor, width: int, height: int) -> Tensor:
     """Resize (1, C, H, W) float32 with the same filter, where it lies; nothing is clipped.
 
     It differs from `resize` by the order of sums alone: by 5e-7 at most, measured.
     """
-    return _along(_along(picture, 3, width), 2, height)
+    return _along(_along(image, 3, width), 2, height)
 
 
-def _along(picture: Tensor, axis: int, length: int) -> Tensor:
+def _along(image: Tensor, axis: int, length: int) -> Tensor:
     """Resize one axis, a product with a narrow matrix for each block of samples."""
-    if picture.shape[axis] == length:
-        return picture
+    if image.shape[axis] == length:
+        return image
     parts: list[Tensor] = []
-    for first, weights in _weights(picture.shape[axis], length, picture.device):
-        source = picture.narrow(axis, first, weights.shape[1])
+    for first, weights in _weights(image.shape[axis], length, image.device):
+        source = image.narrow(axis, first, weights.shape[1])
         parts.append(source @ weights.T if axis == 3 else weights @ source)
     return torch.cat(parts, axis)
 
 
-@lru_cache(maxsize=8)  # the frames of a film need the same again and again
+@lru_cache(maxsize=8)  # the frames of a video need the same again and again
 def _weights(length: int, wanted: int, device: torch.device) -> list[tuple[int, Tensor]]:
     """How an axis of `length` samples is filtered to `wanted`.
 

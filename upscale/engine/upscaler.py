@@ -15,31 +15,32 @@ from torch import Tensor, nn
 
 from upscale.engine.canvas import (
     DEPTHS,
-    PICTURE_CHANNELS,
+    IMAGE_CHANNELS,
     ArrayCanvas,
     Computing,
-    PictureCanvas,
+    ImageCanvas,
     TensorCanvas,
-    as_picture,
+    as_image,
 )
 from upscale.engine.device import computing_on, pick_device, pick_precision, precision_name
-from upscale.engine.ensemble import TRANSFORMS, average_to, tensor_transforms, transformed
-from upscale.engine.kernels import Placed, StageList, stage_list
+from upscale.engine.kernel_selection import GroupList, Placed, group_list
 from upscale.engine.loading import Model, load_model
 from upscale.engine.memory import (
     Planes,
     automatic_tile,
     available_memory,
-    floor_for,
-    picture_array,
+    image_array,
+    minimum_tile_for,
 )
 from upscale.engine.resize import resize, resize_tensor
+from upscale.engine.tta import TRANSFORMS, average_to, tensor_transforms, transformed
 from upscale.errors import UsageError
-from upscale.models import Stage, StagedModel
-from upscale.tiling.interfaces import PrecisionLossError, Tally
-from upscale.tiling.overlap import BlendedRun
+from upscale.models import GroupedModel
+from upscale.tiling.blended import BlendedRun
+from upscale.tiling.exact import SMALLEST_TILE, ExactRun
+from upscale.tiling.group import LayerGroup
+from upscale.tiling.interfaces import PrecisionLossError, TileStats
 from upscale.tiling.schedule import plan
-from upscale.tiling.staged import SMALLEST_TILE, StagedRun
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ BATCH_PIXELS = 256 * 256
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a picture is: tiles done of tiles to do; the total grows when tiles are halved."""
+    """How far an image is: tiles done of tiles to do; the total grows when tiles are halved."""
 
     done: int
     total: int
@@ -66,12 +67,12 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done to a picture.
+    """What was done to an image.
 
     Attributes:
         model: the model's name.
         model_scale: its own scale.
-        tile: side of the tiles in picture pixels at the end of the run; 0 without tiles.
+        tile: side of the tiles in image pixels at the end of the run; 0 without tiles.
         tiles: pieces of computation done.
         tiling: `exact`, or the width of the blend where exactness is impossible.
         device: where it ran.
@@ -99,7 +100,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """A picture and how it came about."""
+    """An image and how it came about."""
 
     pixels: NDArray[Any]
     report: Report
@@ -107,43 +108,43 @@ class Result:
 
 @dataclass(slots=True)
 class _Run:
-    """One picture under way, all its passes together.
+    """One image under way, all its passes together.
 
-    `rescues` tells whether each tile of half precision is looked at, and computed in fp32 where it
+    `fp32_fallbacks` tells whether each tile of half precision is looked at, and computed in fp32 where it
     is not finite.
     """
 
     dtype: torch.dtype
-    rescues: bool
+    fp32_fallbacks: bool
     passes: int
     progress: ProgressCallback | None
-    finished: Tally = field(default_factory=Tally)
+    finished: TileStats = field(default_factory=TileStats)
     tile: int = 0
     planes: str = "device"
 
-    def on_tile(self, tally: Tally) -> None:
+    def on_tile(self, stats: TileStats) -> None:
         if self.progress is not None:
-            done = self.finished.done + tally.done
-            self.progress(Progress(done, max(tally.total * self.passes, done)))
+            done = self.finished.done + stats.done
+            self.progress(Progress(done, max(stats.total * self.passes, done)))
 
-    def add(self, tally: Tally) -> None:
-        self.finished.done += tally.done
-        self.finished.fp32_tiles += tally.fp32_tiles
-        self.finished.halvings += tally.halvings
+    def add(self, stats: TileStats) -> None:
+        self.finished.done += stats.done
+        self.finished.fp32_tiles += stats.fp32_tiles
+        self.finished.halvings += stats.halvings
 
 
 class Upscaler:
-    """A model on a device, ready to upscale pictures.
+    """A model on a device, ready to upscale images.
 
     Args:
         model: a catalogue name, an imported model's name, a checkpoint file, or a loaded `Model`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto` (fp16 on a GPU, else fp32), `fp32`, `fp16` or `bf16`.
-        tile: side of a tile in picture pixels, at least 16; 0 for none; `auto` asks the memory.
-            It changes memory and time, never the picture.
+        tile: side of a tile in image pixels, at least 16; 0 for none; `auto` asks the memory.
+            It changes memory and time, never the image.
         tta: average the eight flips and quarter turns; eight times the work.
         denoise: strength for models with a denoising partner, 0 to 1.
-        kernels: use convolutions that are faster than torch's where they are there; the picture is
+        kernels: use convolutions that are faster than torch's where they are there; the image is
             the same up to rounding.
 
     Raises:
@@ -182,7 +183,7 @@ class Upscaler:
         self._model = loaded
         self._kernels = kernels
         self._networks: dict[torch.dtype, nn.Module] = {}
-        self._stage_lists: dict[torch.dtype, StageList] = {}
+        self._group_lists: dict[torch.dtype, GroupList] = {}
         self._overflows = False
 
     @property
@@ -192,7 +193,7 @@ class Upscaler:
 
     @property
     def model_scale(self) -> int:
-        """Output pixels per picture pixel and axis before the last resize."""
+        """Output pixels per image pixel and axis before the last resize."""
         return self._model.scale
 
     @property
@@ -210,7 +211,7 @@ class Upscaler:
         """What computes convolutions: `torch`, or which kernels; on a GPU that is tried out."""
         if not self._model.staged:
             return "torch"
-        return self._stage_list(self._precisions()[0]).kernels
+        return self._group_list(self._precisions()[0]).kernels
 
     @property
     def precision_name(self) -> str:
@@ -225,10 +226,10 @@ class Upscaler:
         size: tuple[int, int] | None = None,
         progress: ProgressCallback | None = None,
     ) -> NDArray[Any]:
-        """Upscale a picture; see `run`.
+        """Upscale an image; see `run`.
 
         Returns:
-            The larger picture, with the depth, axes and channels of `array`.
+            The larger image, with the depth, axes and channels of `array`.
         """
         return self.run(array, scale=scale, size=size, progress=progress).pixels
 
@@ -240,7 +241,7 @@ class Upscaler:
         size: tuple[int, int] | None = None,
         progress: ProgressCallback | None = None,
     ) -> Result:
-        """Upscale a picture and report how.
+        """Upscale an image and report how.
 
         Args:
             array: (H, W), (H, W, 1) or (H, W, 3, RGB); uint8, uint16, or float32 in [0, 1].
@@ -249,16 +250,16 @@ class Upscaler:
             progress: called after every tile, in this thread.
 
         Raises:
-            UsageError: the array is no picture, or the size is impossible.
+            UsageError: the array is no image, or the size is impossible.
             MemoryExhaustedError: the smallest tile does not fit memory.
             CheckpointError: the network gives values that are not finite, even in fp32.
         """
         started = time.perf_counter()
-        picture = as_picture(array)
-        self._check_channels(picture.shape[2])
-        height, width = picture.shape[:2]
+        image = as_image(array)
+        self._check_channels(image.shape[2])
+        height, width = image.shape[:2]
         wanted = output_size(width, height, scale or self.model_scale, size)
-        pixels, run = self._enlarge(lambda run: self._passes(picture, run), progress)
+        pixels, run = self._upsample(lambda run: self._passes(image, run), progress)
         resized = None
         if wanted != (width * self.model_scale, height * self.model_scale):
             pixels = resize(pixels, *wanted)
@@ -266,43 +267,43 @@ class Upscaler:
         pixels = pixels[:, :, 0] if array.ndim == 2 else pixels
         return Result(pixels, self._report(run, resized, time.perf_counter() - started))
 
-    def run_tensor(self, picture: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-        """Upscale a picture that is a tensor, on the device or elsewhere, and leave it there.
+    def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Upscale an image that is a tensor, on the device or elsewhere, and leave it there.
 
         Args:
-            picture: (1, C, H, W) float32 in [0, 1], C = 1 or 3, all of it finite.
+            image: (1, C, H, W) float32 in [0, 1], C = 1 or 3, all of it finite.
             size: (width, height) of the result; the model's own scale by default.
 
         Returns:
-            (1, C, H', W') float32 in [0, 1], where `picture` is; what `run` would give.
+            (1, C, H', W') float32 in [0, 1], where `image` is; what `run` would give.
 
         Raises:
             UsageError, MemoryExhaustedError, CheckpointError: as `run`.
         """
-        if picture.ndim != 4 or len(picture) != 1 or picture.shape[1] not in PICTURE_CHANNELS:
-            raise UsageError(f"a tensor of shape {tuple(picture.shape)} is no (1, C, H, W) picture")
-        self._check_channels(picture.shape[1])
-        height, width = picture.shape[2:]
+        if image.ndim != 4 or len(image) != 1 or image.shape[1] not in IMAGE_CHANNELS:
+            raise UsageError(f"a tensor of shape {tuple(image.shape)} is no (1, C, H, W) image")
+        self._check_channels(image.shape[1])
+        height, width = image.shape[2:]
         wanted = output_size(width, height, self.model_scale, size)
-        result, _ = self._enlarge(lambda run: self._tensor_passes(picture, run), None)
+        result, _ = self._upsample(lambda run: self._tensor_passes(image, run), None)
         if wanted == (width * self.model_scale, height * self.model_scale):
             return result
         with computing_on(self._device):
             return resize_tensor(result, *wanted).clamp_(0, 1)
 
-    def settle_tile(self, width: int, height: int, tile: int | None = None) -> int:
-        """Compute pictures of one size with one tile from now on; `auto` asks the memory each time.
+    def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
+        """Compute images of one size with one tile from now on; `auto` asks the memory each time.
 
         Sums of different tiles may be rounded differently, by a few units of the last place. A
-        film that is gone on with on another day is to have the same bits.
+        video that is gone on with on another day is to have the same bits.
 
         Args:
-            width: of the pictures.
+            width: of the images.
             height: the same.
             tile: what `auto` shall stand for; None asks the memory now.
 
         Returns:
-            The tile in picture pixels, 0 for none: one that was asked for by number stays.
+            The tile in image pixels, 0 for none: one that was asked for by number stays.
         """
         if self._tile is None:
             self._tile = self._automatic_tile(width, height) if tile is None else tile
@@ -314,12 +315,12 @@ class Upscaler:
         side = self._model.unshuffle
         dtype = self._precisions()[0]
         rows, columns = -(-height // side), -(-width // side)
-        stages = self._stages(dtype)
-        return side * automatic_tile(stages, rows, columns, dtype.itemsize, self._device)
+        groups = self._groups(dtype)
+        return side * automatic_tile(groups, rows, columns, dtype.itemsize, self._device)
 
     def _check_channels(self, channels: int) -> None:
         if self._model.channels == 1 and channels != 1:
-            raise UsageError(f"{self.model_name} takes grey pictures only")
+            raise UsageError(f"{self.model_name} takes grey images only")
 
     def _report(self, run: _Run, resized: str | None, seconds: float) -> Report:
         return Report(
@@ -337,13 +338,13 @@ class Upscaler:
             seconds=seconds,
         )
 
-    def _enlarge(
+    def _upsample(
         self, passes: Callable[[_Run], T], progress: ProgressCallback | None
     ) -> tuple[T, _Run]:
-        """A picture at the model's own scale, in fp32 where half precision cannot hold it."""
+        """An image at the model's own scale, in fp32 where half precision cannot hold it."""
         with computing_on(self._device):
-            for dtype, rescues in self._attempts():
-                run = _Run(dtype, rescues, TRANSFORMS if self._tta else 1, progress)
+            for dtype, fp32_fallbacks in self._attempts():
+                run = _Run(dtype, fp32_fallbacks, TRANSFORMS if self._tta else 1, progress)
                 try:
                     return passes(run), run
                 except PrecisionLossError:
@@ -351,10 +352,10 @@ class Upscaler:
         raise AssertionError("fp32 cannot lose precision")
 
     def _attempts(self) -> Iterator[tuple[torch.dtype, bool]]:
-        """Precisions to try in turn, and whether tiles are rescued one by one.
+        """Precisions to try in turn, and whether tiles are fp32 one by one.
 
-        Half precision is trusted until a picture of this model overflows: to look at each tile of
-        each stage, a GPU has to be waited for.
+        Half precision is trusted until an image of this model overflows: to look at each tile of
+        each group, a GPU has to be waited for.
         """
         for dtype in self._precisions():
             if dtype != torch.float32:
@@ -369,18 +370,18 @@ class Upscaler:
         half = [self._dtype] if self._dtype in self._model.half_precisions else []
         return [*half, torch.float32]
 
-    def _passes(self, picture: NDArray[Any], run: _Run) -> NDArray[Any]:
-        height, width, channels = picture.shape
+    def _passes(self, image: NDArray[Any], run: _Run) -> NDArray[Any]:
+        height, width, channels = image.shape
         shape = (height * self.model_scale, width * self.model_scale, channels)
-        result = picture_array(shape, picture.dtype)
+        result = image_array(shape, image.dtype)
         if not self._tta:
-            self._array_pass(picture, result, run)
+            self._array_pass(image, result, run)
             return result
-        total = cast(NDArray[np.float32], picture_array(shape, np.float32))
+        total = cast(NDArray[np.float32], image_array(shape, np.float32))
         total.fill(0)
-        for source, target in transformed(picture, total):
+        for source, target in transformed(image, total):
             self._array_pass(source, target, run, weight=1 / TRANSFORMS)
-        average_to(total, result, DEPTHS[picture.dtype])
+        average_to(total, result, DEPTHS[image.dtype])
         return result
 
     def _array_pass(
@@ -393,20 +394,20 @@ class Upscaler:
         canvas = ArrayCanvas(source, target, self._computing(run), weight)
         self._pass(canvas, run)
 
-    def _tensor_passes(self, picture: Tensor, run: _Run) -> Tensor:
+    def _tensor_passes(self, image: Tensor, run: _Run) -> Tensor:
         if not self._tta:
-            return self._tensor_pass(picture, run).clamp_(0, 1)
+            return self._tensor_pass(image, run).clamp_(0, 1)
         total: Tensor | None = None
         for transform, back in tensor_transforms():
-            part = back(self._tensor_pass(transform(picture), run))
+            part = back(self._tensor_pass(transform(image), run))
             total = part if total is None else total.add_(part)
         assert total is not None
         return total.div_(TRANSFORMS).clamp_(0, 1)
 
-    def _tensor_pass(self, picture: Tensor, run: _Run) -> Tensor:
-        height, width = (side * self.model_scale for side in picture.shape[2:])
-        target = picture.new_empty((1, picture.shape[1], height, width))
-        self._pass(TensorCanvas(picture, target, self._computing(run)), run)
+    def _tensor_pass(self, image: Tensor, run: _Run) -> Tensor:
+        height, width = (side * self.model_scale for side in image.shape[2:])
+        target = image.new_empty((1, image.shape[1], height, width))
+        self._pass(TensorCanvas(image, target, self._computing(run)), run)
         return target
 
     def _computing(self, run: _Run) -> Computing:
@@ -418,41 +419,41 @@ class Upscaler:
             unshuffle=self._model.unshuffle,
         )
 
-    def _pass(self, canvas: PictureCanvas, run: _Run) -> None:
-        """Send one picture through the network."""
+    def _pass(self, canvas: ImageCanvas, run: _Run) -> None:
+        """Send one image through the network."""
         if self._model.staged:
             self._staged_pass(canvas, run)
         else:
             self._blended_pass(canvas, run)
         canvas.finish()
 
-    def _staged_pass(self, canvas: PictureCanvas, run: _Run) -> None:
-        stages = self._stages(run.dtype)
-        tile = self._plane_tile(stages, canvas, run)
-        planes = Planes(self._device, run.dtype, self._home(stages, canvas, tile, run.dtype))
-        staged = StagedRun(
-            stages,
+    def _staged_pass(self, canvas: ImageCanvas, run: _Run) -> None:
+        groups = self._groups(run.dtype)
+        tile = self._plane_tile(groups, canvas, run)
+        planes = Planes(self._device, run.dtype, self._home(groups, canvas, tile, run.dtype))
+        staged = ExactRun(
+            groups,
             canvas,
             planes,
             height=canvas.height,
             width=canvas.width,
             tile=tile,
             smallest=max(SMALLEST_TILE // self._model.unshuffle, 4),
-            floor=floor_for(self._device),
+            floor=minimum_tile_for(self._device),
             batch=max(BATCH_PIXELS // tile**2, 1) if self._device.type == "cuda" else 1,
-            precise=(lambda: self._stages(torch.float32)) if run.rescues else None,
+            precise=(lambda: self._groups(torch.float32)) if run.fp32_fallbacks else None,
             on_tile=run.on_tile,
         )
         staged.run()
-        whole = self._tile == 0 and not staged.tally.halvings
+        whole = self._tile == 0 and not staged.stats.halvings
         run.tile = 0 if whole else staged.schedule.tile * self._model.unshuffle
         run.planes = planes.home
-        run.add(staged.tally)
+        run.add(staged.stats)
 
-    def _blended_pass(self, canvas: PictureCanvas, run: _Run) -> None:
+    def _blended_pass(self, canvas: ImageCanvas, run: _Run) -> None:
         side = BLENDED_TILE if self._tile is None else self._tile
         blended = BlendedRun(
-            self._rescued_network(run),
+            self._fp32_network(run),
             self.model_scale,
             canvas,
             height=canvas.height,
@@ -462,10 +463,10 @@ class Upscaler:
             on_tile=run.on_tile,
         )
         blended.run()
-        run.tile = blended.tile if side or blended.tally.halvings else 0
-        run.add(blended.tally)
+        run.tile = blended.tile if side or blended.stats.halvings else 0
+        run.add(blended.stats)
 
-    def _rescued_network(self, run: _Run) -> Callable[[Tensor], Tensor]:
+    def _fp32_network(self, run: _Run) -> Callable[[Tensor], Tensor]:
         """The network as a function that turns to fp32 where half precision overflows."""
         network = self._network(run.dtype)
 
@@ -483,37 +484,37 @@ class Upscaler:
             self._networks[dtype] = self._model.network_on(self._device, dtype)
         return self._networks[dtype]
 
-    def _stages(self, dtype: torch.dtype) -> tuple[Stage, ...]:
-        return self._stage_list(dtype).stages
+    def _groups(self, dtype: torch.dtype) -> tuple[LayerGroup, ...]:
+        return self._group_list(dtype).groups
 
-    def _stage_list(self, dtype: torch.dtype) -> StageList:
-        if dtype not in self._stage_lists:
+    def _group_list(self, dtype: torch.dtype) -> GroupList:
+        if dtype not in self._group_lists:
             with computing_on(self._device):
                 placed = Placed(
-                    cast(StagedModel, self._network(dtype)),
+                    cast(GroupedModel, self._network(dtype)),
                     self._model.channels * self._model.unshuffle**2,
                     self._device,
                     dtype,
                 )
-                self._stage_lists[dtype] = stage_list(placed, kernels=self._kernels)
-        return self._stage_lists[dtype]
+                self._group_lists[dtype] = group_list(placed, kernels=self._kernels)
+        return self._group_lists[dtype]
 
-    def _plane_tile(self, stages: Sequence[Stage], canvas: PictureCanvas, run: _Run) -> int:
+    def _plane_tile(self, groups: Sequence[LayerGroup], canvas: ImageCanvas, run: _Run) -> int:
         """The tile in plane pixels."""
         if self._tile is None:
             return automatic_tile(
-                stages, canvas.height, canvas.width, run.dtype.itemsize, self._device
+                groups, canvas.height, canvas.width, run.dtype.itemsize, self._device
             )
         if self._tile == 0:
             return max(canvas.height, canvas.width)
         return max(self._tile // self._model.unshuffle, 1)
 
     def _home(
-        self, stages: Sequence[Stage], canvas: PictureCanvas, tile: int, dtype: torch.dtype
+        self, groups: Sequence[LayerGroup], canvas: ImageCanvas, tile: int, dtype: torch.dtype
     ) -> str:
         """Where the planes start: in a file if neither the device nor the host can hold them."""
-        floor = floor_for(self._device)
-        planes = plan(stages, canvas.height, canvas.width, tile, floor).planes * dtype.itemsize
+        floor = minimum_tile_for(self._device)
+        planes = plan(groups, canvas.height, canvas.width, tile, floor).planes * dtype.itemsize
         if planes <= available_memory(self._device):
             return "device"
         return "host" if planes <= available_memory(torch.device("cpu")) else "file"
@@ -522,7 +523,7 @@ class Upscaler:
 def output_size(
     width: int, height: int, scale: float, size: tuple[int, int] | None = None
 ) -> tuple[int, int]:
-    """The (width, height) that a picture becomes: `size`, or `scale` times its own, at least 1.
+    """The (width, height) that an image becomes: `size`, or `scale` times its own, at least 1.
 
     Raises:
         UsageError: the size or scale is not positive.

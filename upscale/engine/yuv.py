@@ -1,4 +1,4 @@
-"""Between a film's native planes and RGB tensors, in fp32, on any device.
+"""Between a video's native planes and RGB tensors, in fp32, on any device.
 
 Nothing is rounded or clipped on the way to RGB. Planes hold colours that RGB in [0, 1] does not:
 whiter than white (235 to 255 of 8 bits in limited range), blacker than black, and chroma that no
@@ -45,7 +45,7 @@ NOISE = 2**-17
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What planes mean; fields are those of a film's `PlaneFormat` and `Colour`.
+    """What planes mean; fields are those of a video's `PlaneFormat` and `Colour`.
 
     Attributes:
         depth: bits of a sample, 8 to 16; arrays are uint8 for 8 and uint16 above, low bits used.
@@ -119,8 +119,8 @@ def to_rgb(
         return torch.stack(codes)[None].sub_(layout.black).div_(layout.luma_span)
     luma = codes[0].sub_(layout.black).div_(layout.luma_span)
     chroma = torch.stack(codes[1:]).sub_(layout.neutral)
-    chroma = _enlarged(chroma, 1, layout.chroma_down, _down(layout), luma.shape[0])
-    chroma = _enlarged(chroma, 2, layout.chroma_across, _across(layout), luma.shape[1])
+    chroma = _upscaled(chroma, 1, layout.chroma_down, _down(layout), luma.shape[0])
+    chroma = _upscaled(chroma, 2, layout.chroma_across, _across(layout), luma.shape[1])
     return _of_luma_and_chroma(luma, chroma, layout)[None]
 
 
@@ -163,32 +163,32 @@ def beyond(rgb: Tensor) -> Tensor | None:
     return rgb - rgb.clamp(0, 1)
 
 
-def restore(enlarged: Tensor, rest: Tensor | None) -> Tensor:
-    """Add to an enlarged frame what `beyond` found in the small one, interpolated bilinearly.
+def restore(upscaled: Tensor, rest: Tensor | None) -> Tensor:
+    """Add to an upscaled frame what `beyond` found in the small one, interpolated bilinearly.
 
     Args:
-        enlarged: (1, C, H', W') float32; changed in place.
+        upscaled: (1, C, H', W') float32; changed in place.
         rest: (1, C, H, W) float32, or None for nothing.
 
     Returns:
-        `enlarged`.
+        `upscaled`.
     """
     if rest is None:
-        return enlarged
-    height, width = enlarged.shape[2:]
+        return upscaled
+    height, width = upscaled.shape[2:]
     down, across = height // rest.shape[2], width // rest.shape[3]
     whole = (down * rest.shape[2], across * rest.shape[3]) == (height, width)
-    if not whole or enlarged.device.type != "cpu":
-        return enlarged.add_(
+    if not whole or upscaled.device.type != "cpu":
+        return upscaled.add_(
             F.interpolate(rest, (height, width), mode="bilinear", align_corners=False)
         )
     # A CPU does the same by whole rows and columns in a quarter of the time.
     wide = rest.new_empty((*rest.shape[1:3], width))
     for part, taps in _phases(wide, 2, across):
         part.copy_(_filtered(rest[0], 2, taps, 1, part.shape[2]))
-    for part, taps in _phases(enlarged[0], 1, down):
+    for part, taps in _phases(upscaled[0], 1, down):
         part.add_(_filtered(wide, 1, taps, 1, part.shape[1]))
-    return enlarged
+    return upscaled
 
 
 def _phases(large: Tensor, axis: int, group: int) -> Iterator[tuple[Tensor, dict[int, float]]]:
@@ -272,7 +272,7 @@ def _down(layout: Layout) -> float:
     return (group - 1) * ROWS_DOWN.get(layout.chroma_location, 0.5)
 
 
-def _enlarged(small: Tensor, axis: int, halvings: int, place: float, length: int) -> Tensor:
+def _upscaled(small: Tensor, axis: int, halvings: int, place: float, length: int) -> Tensor:
     """Undo `_reduced` along an axis, to `length` samples."""
     if not halvings:
         return small

@@ -1,4 +1,4 @@
-"""Units of work: plan the outputs, then read, enlarge and write each picture.
+"""Units of work: plan the outputs, then read, upscale and write each image.
 
 `make_plan` decides everything that can be decided beforehand, `run_batch` does it and tells a
 listener how far it is. Nothing prints here.
@@ -18,11 +18,11 @@ from upscale.jobs.events import (
     Started,
     Status,
 )
-from upscale.jobs.image import ImageJob, PictureUpscaler, enlarge_picture
-from upscale.jobs.model import model_facts
+from upscale.jobs.image import ImageJob, ImageUpscaler, upscale_image
+from upscale.jobs.image_steps import WriteSettings
+from upscale.jobs.inputs import read_names
+from upscale.jobs.model_info import model_facts
 from upscale.jobs.plan import ModelFacts, Plan, make_plan
-from upscale.jobs.sources import read_names
-from upscale.jobs.stages import WriteSettings
 from upscale.jobs.workers import UpscalerFactory
 
 __all__ = [
@@ -31,20 +31,20 @@ __all__ = [
     "Event",
     "Finished",
     "ImageJob",
+    "ImageUpscaler",
     "JobRecord",
     "JobResult",
     "Listener",
     "ModelFacts",
-    "PictureUpscaler",
     "Plan",
     "Planned",
     "Started",
     "Status",
     "UpscalerFactory",
     "WriteSettings",
-    "enlarge_picture",
     "make_plan",
     "model_facts",
     "read_names",
     "run_batch",
+    "upscale_image",
 ]

@@ -1,7 +1,7 @@
-"""Many pictures: the next are read and the last written while others are computed.
+"""Many images: the next are read and the last written while others are computed.
 
 One thread per device computes, a few threads read and write, and the calling thread hands out the
-work and reports. At most `jobs` pictures are in flight beside those that are computed, whatever the
+work and reports. At most `jobs` images are in flight beside those that are computed, whatever the
 batch holds.
 """
 
@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, BinaryIO
 
 from upscale.errors import UpscaleError, UsageError
+from upscale.images import ImageSequence, remove_stale_temporaries
 from upscale.jobs.events import (
     Advanced,
     Event,
@@ -28,12 +29,11 @@ from upscale.jobs.events import (
     Status,
     path_text,
 )
-from upscale.jobs.image import ImageJob, PictureUpscaler
+from upscale.jobs.image import ImageJob, ImageUpscaler
+from upscale.jobs.image_steps import Content, WriteSettings, check, load, store, upscale
 from upscale.jobs.interrupts import whole_step
 from upscale.jobs.plan import Plan, settled
-from upscale.jobs.stages import Content, WriteSettings, check, enlarge, load, store
 from upscale.jobs.workers import Devices, Worker
-from upscale.pictures import Sequence, remove_leftovers
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
@@ -61,9 +61,9 @@ def run_batch(
     """Do every job of a plan and return the results in the plan's order.
 
     Upscalers are made, and the listener is called, in the calling thread. Upscalers are made when
-    the first picture has been read, so a batch without work needs none. A picture that fails does
+    the first image has been read, so a batch without work needs none. An image that fails does
     not stop the others; a model or device that cannot be used fails all that remain. A device that
-    stops working fails its picture, and the others go on. On KeyboardInterrupt the outputs that are
+    stops working fails its image, and the others go on. On KeyboardInterrupt the outputs that are
     being written are finished, reported, and the interrupt goes on. Unfinished files of runs that
     were killed are removed from the output folders.
 
@@ -72,8 +72,8 @@ def run_batch(
     """
     targets = [item.target for item in plan.items if isinstance(item, ImageJob)]
     for folder in {target.parent for target in targets if target is not None}:
-        remove_leftovers(folder)
-    listener(Planned(len(plan.items), plan.passed_over, tuple(devices)))
+        remove_stale_temporaries(folder)
+    listener(Planned(len(plan.items), plan.ignored, tuple(devices)))
     with ThreadPoolExecutor(max_workers=settings.jobs) as pool:
         batch = _Batch(plan, settings, devices, listener, stdout=stdout, pool=pool)
         try:
@@ -94,7 +94,7 @@ class _Stored:
 
 @dataclass(frozen=True, slots=True)
 class _Computed:
-    """A picture on its way to its output; `began` is when computing did."""
+    """An image on its way to its output; `began` is when computing did."""
 
     report: Report
     frames: int
@@ -121,7 +121,7 @@ class _Task:
             if not self.computing.done() or not self.computing.result().writing.done():
                 return None
             return self._done(self.computing.result())
-        except Exception as error:  # one picture's failure, whatever it is, is a result
+        except Exception as error:  # one image's failure, whatever it is, is a result
             return settled(self.job, Status.FAILED, error)
 
     def last_outcome(self) -> JobResult | None:
@@ -181,7 +181,7 @@ class _Batch:
         self._pool = pool
         jobs = sum(isinstance(item, ImageJob) for item in plan.items)
         self._workers = [Worker(*device) for device in list(devices.items())[:jobs]]
-        # with one job nothing overlaps: an output is whole before the next picture is read
+        # with one job nothing overlaps: an output is whole before the next image is read
         self._limit = max(len(self._workers), 1) + (settings.jobs if settings.jobs > 1 else 0)
         self._free = self._workers
         self._tasks: list[_Task] = []
@@ -195,7 +195,7 @@ class _Batch:
         while len(self.results) < self._total:
             self._collect()
             self._read_ahead()
-            self._pass_on()  # after _collect, so that a picture's tiles come before its end
+            self._pass_on()  # after _collect, so that an image's tiles come before its end
             self._report()
             self._hand_out()
             if self._tasks:
@@ -228,7 +228,7 @@ class _Batch:
                 self._tasks.remove(task)
 
     def _read_ahead(self) -> None:
-        """Start to read the next pictures, as far as there is room for them."""
+        """Start to read the next images, as far as there is room for them."""
         while len(self._tasks) < self._limit:
             position, item = next(self._coming, (0, None))
             if item is None:
@@ -243,7 +243,7 @@ class _Batch:
                 self._tasks.append(_Task(position, item, reading))
 
     def _hand_out(self) -> None:
-        """Give the next pictures, once they are read, to devices that are free."""
+        """Give the next images, once they are read, to devices that are free."""
         for worker in self._free:
             task = next((task for task in self._tasks if task.computing is None), None)
             if task is None or task.reading is None or not task.reading.done():
@@ -252,13 +252,13 @@ class _Batch:
                 return
             compute = partial(self._compute, task.job, task.reading.result(), worker.device)
             with whole_step():
-                task.reading = None  # lets go of the small picture
+                task.reading = None  # lets go of the small image
                 task.computing = worker.start(compute)
             task.computing.add_done_callback(self._wake)
             self._listener(Started(task.job.label, worker.device))
 
     def _prepare(self) -> bool:
-        """Make all upscalers before the first picture, so that a device's failure comes early."""
+        """Make all upscalers before the first image, so that a device's failure comes early."""
         if self._unusable is not None:
             return False
         try:
@@ -303,12 +303,12 @@ class _Batch:
         return content
 
     def _compute(
-        self, job: ImageJob, content: Content, device: str, upscaler: PictureUpscaler
+        self, job: ImageJob, content: Content, device: str, upscaler: ImageUpscaler
     ) -> _Computed:
         began = perf_counter()
         advance = partial(self._advance, device)
-        content, report = enlarge(content, job, upscaler, advance)
-        frames = content.count if isinstance(content, Sequence) else 1
+        content, report = upscale(content, job, upscaler, advance)
+        frames = content.count if isinstance(content, ImageSequence) else 1
         writing = self._pool.submit(self._write, content, job)
         writing.add_done_callback(self._wake)
         return _Computed(report, frames, began, writing)

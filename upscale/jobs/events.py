@@ -45,10 +45,10 @@ class JobResult:
     """The end of one input.
 
     `scale` is the output/input ratio of the widths, `frames` the number of frames or pages (1 for a
-    still picture), `tile` a side in input pixels (0: none), `seconds` runs from the start of
+    still image), `tile` a side in input pixels (0: none), `seconds` runs from the start of
     computing to the file being whole, `resize` is the last resize where the network's own scale was
     not what was asked for, `notes` say what was done otherwise than asked. `trace` is the traceback
-    as text: an exception would keep the pictures of its stack alive.
+    as text: an exception would keep the images of its stack alive.
     """
 
     input: str
@@ -90,10 +90,10 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Every input has been looked at: so many in all, so many files were no pictures."""
+    """Every input has been looked at: so many in all, so many files were no images."""
 
     total: int
-    passed_over: int
+    ignored: int
     devices: tuple[str, ...]
 
 
@@ -107,7 +107,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """So many tiles of a device's current picture are computed; the total can grow."""
+    """So many tiles of a device's current image are computed; the total can grow."""
 
     device: str
     done: int
@@ -130,7 +130,7 @@ def error_text(error: Exception) -> str:
     if isinstance(error, UpscaleError):
         text = str(error)
     elif isinstance(error, MemoryError):
-        text = "not enough memory for this picture: ask for a smaller size or a smaller --tile"
+        text = "not enough memory for this image: ask for a smaller size or a smaller --tile"
     elif isinstance(error, OSError):
         text = f"{error.filename or 'file'}: {error.strerror or error}"
     else:

@@ -4,7 +4,7 @@
 |---|---|
 | `{stem}` | `photo` of `photo.jpg` |
 | `{suffix}` | `jpg` of `photo.jpg`, whatever is written |
-| `{folder}` | `holiday` of `pictures/holiday/photo.jpg` |
+| `{folder}` | `holiday` of `images/holiday/photo.jpg` |
 | `{scale}` | `4` or `2.5` (output width / input width where a size was asked for) |
 | `{model}` | `realesrgan-x4plus` |
 | `{width}` `{height}` | size of the output in pixels |
@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 from string import Formatter
 
 from upscale.errors import UpscaleError, UsageError
-from upscale.pictures import format_of, suffix_of
+from upscale.images import format_of, suffix_of
 
 BESIDE_BY_SCALE = "{stem}_x{scale}.{ext}"
 BESIDE_BY_SIZE = "{stem}_{width}x{height}.{ext}"
@@ -74,7 +74,7 @@ def render(template: str, fields: NameFields) -> str:
     """Return the output's name, relative to the output folder, with its suffix.
 
     Raises:
-        UsageError: The template is wrong, or it ends in the suffix of another picture format.
+        UsageError: The template is wrong, or it ends in the suffix of another image format.
     """
     check_template(template)
     name = template.format(**asdict(fields))

@@ -8,15 +8,25 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from upscale.errors import OutputError, PictureError, UpscaleError, UsageError
-from upscale.jobs.destination import (
-    Destination,
-    TakenOutputs,
-    choose_destination,
-    format_argument,
+from upscale.errors import ImageError, OutputError, UpscaleError, UsageError
+from upscale.images import (
+    DEFAULT_MAX_PIXELS,
+    can_hold,
+    can_write,
+    format_of,
+    label_of,
+    read_size,
 )
 from upscale.jobs.events import JobResult, Status, error_text, path_text, traceback_text
 from upscale.jobs.image import ImageJob
+from upscale.jobs.inputs import (
+    FALLBACK_FORMAT,
+    Finder,
+    Source,
+    extension,
+    file_key,
+    own_format,
+)
 from upscale.jobs.naming import (
     BESIDE_BY_SCALE,
     BESIDE_BY_SIZE,
@@ -27,23 +37,13 @@ from upscale.jobs.naming import (
     render,
     short_scale,
 )
-from upscale.jobs.sources import (
-    FALLBACK_FORMAT,
-    Finder,
-    Source,
-    extension,
-    file_key,
-    own_format,
+from upscale.jobs.outputs import (
+    Destination,
+    TakenOutputs,
+    choose_destination,
+    format_argument,
 )
 from upscale.options import Options
-from upscale.pictures import (
-    DEFAULT_MAX_PIXELS,
-    can_hold,
-    can_write,
-    format_of,
-    label_of,
-    read_size,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Plan:
     """The jobs in order; those that need no work, or cannot be done, are results already."""
 
     items: tuple[ImageJob | JobResult, ...]
-    passed_over: int = 0
+    ignored: int = 0
 
 
 def make_plan(
@@ -87,7 +87,7 @@ def make_plan(
     planner = _Planner(options, model, destination, asked, sources)
     claimed = [planner.claim(source) for source in sources]
     items = tuple(planner.decide(item) for item in claimed if item is not None)
-    return Plan((*items, *(_failure(e, model.name) for e in finder.failures)), finder.passed_over)
+    return Plan((*items, *(_failure(e, model.name) for e in finder.failures)), finder.ignored)
 
 
 class _Planner:
@@ -176,7 +176,7 @@ class _Planner:
     def _check_pixels(self, source: Source, size: tuple[int, int]) -> None:
         limit = self._options.run.max_pixels or DEFAULT_MAX_PIXELS
         if size[0] * size[1] > limit:
-            raise PictureError(
+            raise ImageError(
                 f"{source.label}: {size[0]}x{size[1]} is more than the limit of {limit} pixels: "
                 "give a higher --max-pixels if you trust the file"
             )
@@ -283,7 +283,7 @@ def _suffix(source: Source) -> str:
 
 
 def _too_large(format: str, size: tuple[int, int]) -> str | None:
-    """Return why a format cannot hold a picture of `size`; alpha and depth show when it is read."""
+    """Return why a format cannot hold an image of `size`; alpha and depth show when it is read."""
     reason = can_hold(format, alpha=False, depth=8, width=size[0], height=size[1])
     return reason and f"{size[0]}x{size[1]}: {reason}"
 

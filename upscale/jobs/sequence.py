@@ -1,6 +1,6 @@
 """Animations and documents: frame after frame, each different one once.
 
-Enlarged frames wait on disk, not in memory, until they are written.
+Upscaled frames wait on disk, not in memory, until they are written.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from upscale.errors import PictureError
-from upscale.pictures import Frame, Metadata, Origin, Picture, Sequence
+from upscale.errors import ImageError
+from upscale.images import Frame, Image, ImageSequence, Metadata, Origin
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
 
 TileProgress = Callable[[int, int], None]
-Enlarge = Callable[[Picture, tuple[int, int], TileProgress | None], "tuple[Picture, Report]"]
-"""Enlarges a picture to (width, height)."""
+UpscaleFunction = Callable[[Image, tuple[int, int], TileProgress | None], "tuple[Image, Report]"]
+"""Upscales an image to (width, height)."""
 
 
-def enlarge_sequence(
-    sequence: Sequence,
+def upscale_sequence(
+    sequence: ImageSequence,
     size: tuple[int, int],
-    enlarge: Enlarge,
+    upscale: UpscaleFunction,
     progress: TileProgress | None = None,
-) -> tuple[Sequence, Report]:
-    """Enlarge every frame, those that are identical once.
+) -> tuple[ImageSequence, Report]:
+    """UpscaleFunction every frame, those that are identical once.
 
     Args:
         sequence: What was read.
         size: (width, height) of the first frame's result; pages of other sizes keep the ratio.
-        enlarge: Enlarges one picture.
+        upscale: Upscales one image.
         progress: Called with tiles done and in all, as if every frame had those of the current.
 
     Returns:
-        The enlarged sequence, and the report of the last frame that was computed.
+        The upscaled sequence, and the report of the last frame that was computed.
 
     Raises:
-        PictureError: The frames cannot be read, or there is none.
+        ImageError: The frames cannot be read, or there is none.
     """
     shelf, slots, report = _Shelf(), list[_Slot](), None
     known: dict[bytes, _Place] = {}
     ratio: tuple[float, float] | None = None
     for number, frame in enumerate(sequence.frames()):
-        picture = frame.picture
-        ratio = ratio or (size[0] / picture.width, size[1] / picture.height)
-        wanted = max(1, round(picture.width * ratio[0])), max(1, round(picture.height * ratio[1]))
-        key = _digest(picture)
+        image = frame.image
+        ratio = ratio or (size[0] / image.width, size[1] / image.height)
+        wanted = max(1, round(image.width * ratio[0])), max(1, round(image.height * ratio[1]))
+        key = _digest(image)
         if key not in known:
-            large, report = enlarge(picture, wanted, _shifted(progress, number, sequence.count))
+            large, report = upscale(image, wanted, _shifted(progress, number, sequence.count))
             known[key] = shelf.put(large)
-        slots.append(_Slot(known[key], picture.metadata, picture.origin, frame.seconds))
+        slots.append(_Slot(known[key], image.metadata, image.origin, frame.seconds))
     if report is None:
-        raise PictureError("the animation holds no frame")
+        raise ImageError("the animation holds no frame")
 
     def frames() -> Iterator[Frame]:
         for slot in slots:
@@ -70,7 +70,7 @@ def enlarge_sequence(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a picture lies in the shelf's file: pixels, then alpha."""
+    """Where an image lies in the shelf's file: pixels, then alpha."""
 
     start: int
     shape: tuple[int, ...]
@@ -89,26 +89,26 @@ class _Slot:
 
 
 class _Shelf:
-    """Keeps pictures in a temporary file, which goes when the shelf does."""
+    """Keeps images in a temporary file, which goes when the shelf does."""
 
     def __init__(self) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 -- it lives as long as the shelf
 
-    def put(self, picture: Picture) -> _Place:
+    def put(self, image: Image) -> _Place:
         """Store pixels and alpha."""
         start = self._file.seek(0, 2)
-        for plane in (picture.pixels, picture.alpha):
+        for plane in (image.pixels, image.alpha):
             if plane is not None:
                 self._file.write(np.ascontiguousarray(plane).data)
-        pixels = picture.pixels
-        return _Place(start, pixels.shape, pixels.dtype.name, picture.alpha is not None)
+        pixels = image.pixels
+        return _Place(start, pixels.shape, pixels.dtype.name, image.alpha is not None)
 
-    def get(self, place: _Place) -> Picture:
+    def get(self, place: _Place) -> Image:
         """Fetch pixels and alpha."""
         self._file.seek(place.start)
         pixels = self._read(place.shape, place.dtype)
         alpha = self._read(place.shape[:2], place.dtype) if place.alpha else None
-        return Picture(pixels, alpha)
+        return Image(pixels, alpha)
 
     def _read(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         plane = np.empty(shape, dtype)
@@ -116,10 +116,10 @@ class _Shelf:
         return plane
 
 
-def _digest(picture: Picture) -> bytes:
-    """What two pictures have in common exactly when their samples are the same."""
-    digest = hashlib.blake2b(repr((picture.pixels.shape, picture.depth)).encode(), digest_size=32)
-    for plane in (picture.pixels, picture.alpha):
+def _digest(image: Image) -> bytes:
+    """What two images have in common exactly when their samples are the same."""
+    digest = hashlib.blake2b(repr((image.pixels.shape, image.depth)).encode(), digest_size=32)
+    for plane in (image.pixels, image.alpha):
         digest.update(b"-" if plane is None else np.ascontiguousarray(plane).data)
     return digest.digest()
 

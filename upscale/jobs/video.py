@@ -1,4 +1,4 @@
-"""A film: segments of frames through the network, each kept when it is whole, then joined."""
+"""A video: segments of frames through the network, each kept when it is whole, then joined."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from time import perf_counter
 from typing import TypedDict
 
 from upscale.errors import OutputError, VideoError
+from upscale.files.atomic import check_target_free
+from upscale.files.printable import printable
 from upscale.jobs.events import Status
-from upscale.jobs.frames import FrameUpscaler
-from upscale.jobs.segments import Segments
-from upscale.pictures.names import shown
-from upscale.pictures.publish import refuse_existing
-from upscale.video.encoding import Encoder, Encoding, encoder_for
-from upscale.video.film import DEFAULT_MAX_PIXELS, Film
+from upscale.jobs.video_frames import TensorUpscaler
+from upscale.jobs.video_segments import Segments
+from upscale.video.encoders import Encoder, Encoding, encoder_for
+from upscale.video.info import DEFAULT_MAX_PIXELS, VideoInfo
 from upscale.video.join import join
-from upscale.video.output import whole
+from upscale.video.mux import whole
+from upscale.video.output_stream import Span
 from upscale.video.probe import probe
 from upscale.video.segments import Work, identity_of_encoder, identity_of_source
 from upscale.video.streams import plan_streams
-from upscale.video.target import Span
 
 _PQ, _HLG = 16, 18
 _DIGITS = 3
@@ -32,12 +32,12 @@ FrameProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class FilmSettings:
-    """What a user asked for of a film.
+class VideoSettings:
+    """What a user asked for of a video.
 
     Attributes:
         encoding: How it is encoded.
-        start: Seconds from the film's own zero before which frames are left out.
+        start: Seconds from the video's own zero before which frames are left out.
         end: Seconds from there on.
         frames: How many frames at most.
         deinterlace: Make whole frames of two fields each, before anything else.
@@ -59,21 +59,21 @@ class FilmSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class FilmJob:
-    """A film that can be done; `times` are those of its frames, `span` is None for all of it."""
+class VideoJob:
+    """A video that can be done; `times` are those of its frames, `span` is None for all of it."""
 
-    film: Film
+    video: VideoInfo
     output: Path
     encoder: Encoder
     times: tuple[int, ...]
     span: Span | None
-    settings: FilmSettings
+    settings: VideoSettings
     notes: tuple[str, ...]
 
 
 @dataclass(slots=True)
-class FilmReport:
-    """What came of a film.
+class VideoReport:
+    """What came of a video.
 
     Attributes:
         frames: In the output.
@@ -81,7 +81,7 @@ class FilmReport:
         computed: Sent through the network in this run; the others repeat the one before.
         lost: Times in seconds of frames that could not be decoded.
         damaged: Times in seconds of frames that the decoder could only guess in part.
-        resized: Times in seconds of frames that had another size or pixel format than the film.
+        resized: Times in seconds of frames that had another size or pixel format than the video.
         notes: What the output does not hold of the source, a line each.
         waited_for_reading: Seconds that the network waited for frames.
         waited_for_writing: Seconds that it waited for the encoder.
@@ -100,7 +100,7 @@ class FilmReport:
     seconds: float = 0.0
 
 
-class FilmRecord(TypedDict):
+class VideoRecord(TypedDict):
     """The line of `upscale video --json`, an interface that docs/json.md describes."""
 
     input: str
@@ -123,20 +123,20 @@ class FilmRecord(TypedDict):
     error: str | None
 
 
-def film_record(
+def video_record(
     source: Path,
     output: Path,
     model: str,
-    job: FilmJob | None,
-    report: FilmReport | None = None,
+    job: VideoJob | None,
+    report: VideoReport | None = None,
     *,
     error: str | None = None,
-) -> FilmRecord:
-    """What is printed of a film that was done, or has failed.
+) -> VideoRecord:
+    """What is printed of a video that was done, or has failed.
 
     Args:
-        source: The film.
-        output: The film that was or should have been written.
+        source: The video.
+        output: The video that was or should have been written.
         model: The network's name.
         job: None if it failed before it was planned.
         report: What came of it; None if it failed.
@@ -151,7 +151,7 @@ def film_record(
         "output": str(output),
         "status": str(Status.DONE if report else Status.FAILED),
         "model": model,
-        "size_in": [job.film.width, job.film.height] if job else None,
+        "size_in": [job.video.width, job.video.height] if job else None,
         "size_out": [job.encoder.width, job.encoder.height] if job else None,
         "codec": job.encoder.codec if job else None,
         "frames": report and report.frames,
@@ -168,46 +168,46 @@ def film_record(
     }
 
 
-def plan_film(
+def plan_video(
     source: Path,
     output: Path,
     size_of: Callable[[tuple[int, int]], tuple[int, int]],
-    settings: FilmSettings,
-) -> FilmJob:
-    """Look through a film, and settle everything that can be settled before any frame.
+    settings: VideoSettings,
+) -> VideoJob:
+    """Look through a video, and settle everything that can be settled before any frame.
 
     Args:
-        source: The film.
+        source: The video.
         output: The file to be.
         size_of: Gives (width, height) of the output for those of the source.
         settings: What was asked for.
 
     Raises:
-        VideoError: The source is no film that can be read, or nothing of it is wanted.
+        VideoError: The source is no video that can be read, or nothing of it is wanted.
         OutputError: The output exists, or cannot hold what is wanted.
         UsageError: An option of the encoder is wrong.
     """
     refuse_target(source, output, overwrite=settings.overwrite)
-    film = probe(source, max_pixels=settings.max_pixels or DEFAULT_MAX_PIXELS)
-    times = wanted_times(film, settings)
-    size = fitting_size(film, size_of((film.width, film.height)))
-    encoder = encoder_for(film, settings.encoding, output, size)
-    span = _span(film, times)
-    notes = (*notes_on(film, settings), *encoder.notes)
-    if film.timecode is not None and times[0] != film.plan[0]:
-        film = replace(film, timecode=None)
-        notes = (*notes, "the timecode is left out, since it is that of the film's first frame")
-    return FilmJob(film, output, encoder, times, span, settings, notes)
+    video = probe(source, max_pixels=settings.max_pixels or DEFAULT_MAX_PIXELS)
+    times = wanted_times(video, settings)
+    size = fitting_size(video, size_of((video.width, video.height)))
+    encoder = encoder_for(video, settings.encoding, output, size)
+    span = _span(video, times)
+    notes = (*notes_on(video, settings), *encoder.notes)
+    if video.timecode is not None and times[0] != video.plan[0]:
+        video = replace(video, timecode=None)
+        notes = (*notes, "the timecode is left out, since it is that of the video's first frame")
+    return VideoJob(video, output, encoder, times, span, settings, notes)
 
 
-def run_film(
-    job: FilmJob,
-    upscalers: Sequence[FrameUpscaler],
+def run_video(
+    job: VideoJob,
+    upscalers: Sequence[TensorUpscaler],
     identity: Mapping[str, str],
     progress: FrameProgress,
     tell: Callable[[str], None],
-) -> FilmReport:
-    """Do a film, or what an earlier run has left of it.
+) -> VideoReport:
+    """Do a video, or what an earlier run has left of it.
 
     Each upscaler takes a segment at a time. Whatever ends the work, finished segments stay, and
     the same call goes on from there.
@@ -224,21 +224,21 @@ def run_film(
         OutputError: The work folder or the output cannot be written; or the result is not right.
     """
     began = perf_counter()
-    report = FilmReport(notes=job.notes)
-    whole = {**identity_of_source(job.film.path), **identity_of_encoder(job.encoder), **identity}
+    report = VideoReport(notes=job.notes)
+    whole = {**identity_of_source(job.video.path), **identity_of_encoder(job.encoder), **identity}
     whole["deinterlaced"] = str(job.settings.deinterlace)
     with Work(job.output, job.times, whole, restart=job.settings.restart) as work:
         streams = plan_streams(
-            job.film, job.encoder, job.output, work.folder, strict=job.settings.strict
+            job.video, job.encoder, job.output, work.folder, strict=job.settings.strict
         )
         for line in streams.lost:
             tell(line)
         report.notes += streams.lost
-        _settle_tile(job.film, work, upscalers)
-        _enlarge(job, work, upscalers, report, progress)
+        _resolve_tile(job.video, work, upscalers)
+        _upscale(job, work, upscalers, report, progress)
         joined = join(
             job.output,
-            job.film,
+            job.video,
             job.encoder,
             streams,
             work.parts(),
@@ -255,19 +255,19 @@ def run_film(
     return report
 
 
-def _settle_tile(film: Film, work: Work, upscalers: Sequence[FrameUpscaler]) -> None:
+def _resolve_tile(video: VideoInfo, work: Work, upscalers: Sequence[TensorUpscaler]) -> None:
     """Have all frames computed with one tile, in this run and in those that go on from it."""
     first, *others = upscalers
-    tile = work.settle("tile", lambda tile: first.settle_tile(film.width, film.height, tile))
+    tile = work.settle("tile", lambda tile: first.resolve_tile(video.width, video.height, tile))
     for other in others:
-        other.settle_tile(film.width, film.height, tile)
+        other.resolve_tile(video.width, video.height, tile)
 
 
-def _enlarge(
-    job: FilmJob,
+def _upscale(
+    job: VideoJob,
     work: Work,
-    upscalers: Sequence[FrameUpscaler],
-    report: FilmReport,
+    upscalers: Sequence[TensorUpscaler],
+    report: VideoReport,
     progress: FrameProgress,
 ) -> None:
     """Do the segments that are to do."""
@@ -281,25 +281,28 @@ def _enlarge(
         progress(done, total)
 
     deinterlace = job.settings.deinterlace
-    segments = Segments(job.film, job.encoder, work, deinterlace=deinterlace, advance=advance)
+    segments = Segments(job.video, job.encoder, work, deinterlace=deinterlace, advance=advance)
     effort = segments.run(upscalers)
     report.computed = effort.computed
     report.waited_for_reading = effort.waiting.for_input
     report.waited_for_writing = effort.waiting.for_output
 
 
-def _note_flaws(job: FilmJob, work: Work, report: FilmReport) -> None:
+def _note_flaws(job: VideoJob, work: Work, report: VideoReport) -> None:
     """Say what is wrong with frames, by all runs together."""
 
     def seconds(times: Iterable[int]) -> tuple[float, ...]:
-        return tuple(float(time * job.film.time_base) for time in sorted(times))
+        return tuple(float(time * job.video.time_base) for time in sorted(times))
 
     ends = job.times[0], job.times[-1]
-    never_there = job.film.lost
+    never_there = job.video.lost
     if job.span is not None:
-        never_there = (time for time in job.film.lost if ends[0] <= time <= ends[1])
+        never_there = (time for time in job.video.lost if ends[0] <= time <= ends[1])
     report.lost = seconds((*work.lost, *never_there))
-    report.damaged, report.resized = seconds(work.flaws.damaged), seconds(work.flaws.resized)
+    report.damaged, report.resized = (
+        seconds(work.corrupt_frames.damaged),
+        seconds(work.corrupt_frames.resized),
+    )
 
 
 def refuse_target(source: Path, output: Path, *, overwrite: bool) -> None:
@@ -309,26 +312,26 @@ def refuse_target(source: Path, output: Path, *, overwrite: bool) -> None:
         OutputError: It is one of these.
     """
     if output.exists() and source.exists() and output.samefile(source):
-        raise OutputError(f"{shown(output)}: is the input itself; give another output")
-    refuse_existing(output, overwrite=overwrite)
+        raise OutputError(f"{printable(output)}: is the input itself; give another output")
+    check_target_free(output, overwrite=overwrite)
 
 
-def wanted_times(film: Film, settings: FilmSettings) -> tuple[int, ...]:
+def wanted_times(video: VideoInfo, settings: VideoSettings) -> tuple[int, ...]:
     """Times of the frames that are asked for.
 
     Raises:
         VideoError: There is none.
     """
-    times = tuple(_wanted(film, settings))
+    times = tuple(_wanted(video, settings))
     if not times:
-        raise VideoError(f"{shown(film.path)}: has no frame between --start and --end")
+        raise VideoError(f"{printable(video.path)}: has no frame between --start and --end")
     return times
 
 
-def _wanted(film: Film, settings: FilmSettings) -> Iterator[int]:
+def _wanted(video: VideoInfo, settings: VideoSettings) -> Iterator[int]:
     count = 0
-    for time in film.plan:
-        seconds = time * film.time_base
+    for time in video.plan:
+        seconds = time * video.time_base
         if settings.start is not None and seconds < settings.start:
             continue
         if settings.end is not None and seconds >= settings.end:
@@ -339,35 +342,35 @@ def _wanted(film: Film, settings: FilmSettings) -> Iterator[int]:
         yield time
 
 
-def _span(film: Film, times: tuple[int, ...]) -> Span | None:
-    """The part of the film that the frames make; None for all of it."""
-    if times == film.plan:
+def _span(video: VideoInfo, times: tuple[int, ...]) -> Span | None:
+    """The part of the video that the frames make; None for all of it."""
+    if times == video.plan:
         return None
-    after = film.plan.index(times[-1]) + 1
-    end = film.plan[after] * film.time_base if after < len(film.plan) else None
-    if times[0] == film.plan[0]:
-        return Span(whole(film).start, end)
-    return Span(times[0] * film.time_base, end)
+    after = video.plan.index(times[-1]) + 1
+    end = video.plan[after] * video.time_base if after < len(video.plan) else None
+    if times[0] == video.plan[0]:
+        return Span(whole(video).start, end)
+    return Span(times[0] * video.time_base, end)
 
 
-def fitting_size(film: Film, size: tuple[int, int]) -> tuple[int, int]:
+def fitting_size(video: VideoInfo, size: tuple[int, int]) -> tuple[int, int]:
     """A size whose halves are whole where chroma is stored in halves."""
-    steps = 1 << film.planes.chroma_across, 1 << film.planes.chroma_down
+    steps = 1 << video.planes.chroma_across, 1 << video.planes.chroma_down
     width, height = (
         max(1, round(side / step)) * step for side, step in zip(size, steps, strict=True)
     )
     return width, height
 
 
-def notes_on(film: Film, settings: FilmSettings) -> Iterator[str]:
-    """What is to be known of a film before work on it, a line each."""
-    yield from film.doubts
-    if film.open_end:
+def notes_on(video: VideoInfo, settings: VideoSettings) -> Iterator[str]:
+    """What is to be known of a video before work on it, a line each."""
+    yield from video.warnings
+    if video.open_end:
         yield "its container does not tell whether it is whole; a missing end would not be seen"
-    if film.colour.guessed and film.planes.kind == "yuv":
-        yield f"its colours are not tagged; taken for {film.colour.matrix}"
-    if film.colour.transfer in (_PQ, _HLG):
-        name = "PQ" if film.colour.transfer == _PQ else "HLG"
+    if video.colour.guessed and video.planes.kind == "yuv":
+        yield f"its colours are not tagged; taken for {video.colour.matrix}"
+    if video.colour.transfer in (_PQ, _HLG):
+        name = "PQ" if video.colour.transfer == _PQ else "HLG"
         yield f"it is {name}: the network sees it as it is coded, and was not trained on that"
-    if film.interlaced and not settings.deinterlace:
+    if video.interlaced and not settings.deinterlace:
         yield "it is interlaced; --deinterlace makes whole frames first"

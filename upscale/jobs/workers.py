@@ -1,4 +1,4 @@
-"""Devices at work: each has a thread of its own and computes one picture at a time."""
+"""Devices at work: each has a thread of its own and computes one image at a time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from upscale.errors import DeviceError
-from upscale.jobs.image import PictureUpscaler
+from upscale.jobs.image import ImageUpscaler
 
-UpscalerFactory = Callable[[], PictureUpscaler]
+UpscalerFactory = Callable[[], ImageUpscaler]
 Devices = Mapping[str, UpscalerFactory]
 """How the upscaler of each device is made; the names are the user's, as `cuda:1`."""
 
 T = TypeVar("T")
 
 _MARKS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS")
-"""What torch's messages hold when the device, not the picture, is at fault."""
+"""What torch's messages hold when the device, not the image, is at fault."""
 
 
 class Worker:
@@ -26,13 +26,13 @@ class Worker:
         self.device = device
         self.failure: DeviceError | None = None
         self._factory = factory
-        self._upscaler: PictureUpscaler | None = None
+        self._upscaler: ImageUpscaler | None = None
         self._thread = ThreadPoolExecutor(1, f"upscale-{device}")
         self._work: Future[Any] | None = None
 
     @property
     def is_free(self) -> bool:
-        """Whether it can take a picture now."""
+        """Whether it can take an image now."""
         return self.failure is None and (self._work is None or self._work.done())
 
     def prepare(self) -> None:
@@ -44,13 +44,13 @@ class Worker:
         if self._upscaler is None:
             self._upscaler = self._factory()
 
-    def start(self, compute: Callable[[PictureUpscaler], T]) -> Future[T]:
+    def start(self, compute: Callable[[ImageUpscaler], T]) -> Future[T]:
         """Compute in this device's thread; `prepare` must have been called."""
         work = self._thread.submit(self._guarded, compute)
         self._work = work
         return work
 
-    def _guarded(self, compute: Callable[[PictureUpscaler], T]) -> T:
+    def _guarded(self, compute: Callable[[ImageUpscaler], T]) -> T:
         assert self._upscaler is not None
         try:
             return compute(self._upscaler)

@@ -33,7 +33,7 @@ MULTIPLE = 16
 MOST_INPUTS = 5
 MOST_RESIDUALS = 2
 MOST_KEPT = 1 << 24
-"""Values of a fleeting result whose memory is kept."""
+"""Values of a reusable result whose memory is kept."""
 
 PIXELS_EACH = 1152
 """Outputs that make it worth while to start a thread."""
@@ -203,7 +203,7 @@ class _Kernel:
     def _job(self) -> _Job:
         """What is the same in every run."""
         return _Job(
-            doublings=self._layer.enlarge - 1,
+            doublings=self._layer.upsample - 1,
             padding=self._layer.padding,
             channels=self._channels,
             outputs=self._outputs,
@@ -247,8 +247,8 @@ class _Kernel:
         for places, tensors in ((job.inputs, maps), (job.residuals, residuals)):
             for i, tensor in enumerate(tensors):
                 places[i] = _map(tensor)
-        enlarge = self._layer.enlarge
-        job.height, job.width = maps[0].shape[2] * enlarge, maps[0].shape[3] * enlarge
+        upsample = self._layer.upsample
+        job.height, job.width = maps[0].shape[2] * upsample, maps[0].shape[3] * upsample
         job.output, job.output_pixel = target.data_ptr(), target.stride(3)
         job.output_row, job.rows, job.columns = target.stride(2), rows, columns
         job.threads = max(min(torch.get_num_threads(), rows * columns // PIXELS_EACH), 1)
@@ -260,7 +260,7 @@ class _Kernel:
     def _result(self, rows: int, columns: int) -> Tensor:
         """An uninitialised (1, outputs, rows, columns) tensor, channels-last."""
         size = rows * columns * self._outputs
-        if self._layer.fleeting and size <= MOST_KEPT:
+        if self._layer.reusable and size <= MOST_KEPT:
             memory = self._kept.memory(size, self._dtype)
         else:
             memory = torch.empty(size, dtype=self._dtype)
@@ -268,8 +268,8 @@ class _Kernel:
 
     def _extent(self, source: Tensor) -> tuple[int, int]:
         """Rows and columns of the output."""
-        enlarge, edge = self._layer.enlarge, 2 * self._layer.padding - 2
-        return source.shape[2] * enlarge + edge, source.shape[3] * enlarge + edge
+        upsample, edge = self._layer.upsample, 2 * self._layer.padding - 2
+        return source.shape[2] * upsample + edge, source.shape[3] * upsample + edge
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
@@ -279,7 +279,7 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def _filled_up(tensor: Tensor) -> Tensor:
-    """With channels of zeros for a picture, which has too few."""
+    """With channels of zeros for an image, which has too few."""
     beyond = -tensor.shape[1] % MULTIPLE
     return _channels_last(F.pad(tensor, (0, 0, 0, 0, 0, beyond))) if beyond else tensor
 

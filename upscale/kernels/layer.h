@@ -30,7 +30,7 @@ struct job {
     struct map inputs[MOST_INPUTS];
     struct map residuals[MOST_RESIDUALS];
     int64_t input_count, residual_count;
-    int64_t height, width;    /* of the inputs, enlarged */
+    int64_t height, width;    /* of the inputs, upscaled */
     int64_t doublings;        /* an input pixel stands for 2^doublings pixels squared */
     int64_t padding;          /* zeros around the inputs */
     int64_t channels;         /* of all inputs together */

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from upscale.kernels import KernelMissingError
-from upscale.kernels.trial import Stopwatch, agree, kernel_seconds
+from upscale.kernels.autotune import Stopwatch, agree, kernel_seconds
 from upscale.models.layers import Layer, LayerMaker, LayerRun, join, torch_layer
 
 HALF = frozenset({torch.float16, torch.bfloat16})
@@ -35,21 +35,21 @@ OLDEST_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class TileConfig:
     """How the work is cut for the GPU.
 
     Attributes:
         pixels: of a program's block, the outermost two shared with its neighbours; a power of two.
         channels: read at a time; a power of two, 16 at least.
-        stages: blocks of channels under way at once.
+        groups: blocks of channels under way at once.
     """
 
     pixels: int
     channels: int
-    stages: int
+    groups: int
 
 
-CUTS = (Cut(128, 32, 4), Cut(128, 64, 3), Cut(256, 32, 4))
+TILE_CONFIGS = (TileConfig(128, 32, 4), TileConfig(128, 64, 3), TileConfig(256, 32, 4))
 """Few, because each takes a second to compile for each shape of layer, the first time."""
 
 WARPS = 4
@@ -68,18 +68,18 @@ class Shape:
         channels: of the first and of the second map; the second may have none.
         outputs: channels of the result.
         padding: see `Layer`.
-        enlarge: see `Layer`.
+        upsample: see `Layer`.
         residuals: how many are added.
     """
 
     channels: tuple[int, int]
     outputs: int
     padding: int
-    enlarge: int
+    upsample: int
     residuals: int
 
 
-class Conductor:
+class Autotuner:
     """Finds the fastest cut for each shape of layer on one device, and remembers it.
 
     Args:
@@ -94,28 +94,28 @@ class Conductor:
         kernel: ModuleType,
         seconds: Stopwatch = kernel_seconds,
         side: int = TRIAL_SIDE,
-        cuts: Sequence[Cut] = CUTS,
+        cuts: Sequence[TileConfig] = TILE_CONFIGS,
     ) -> None:
         self.convolve: Any = kernel.convolve
         self._seconds = seconds
         self._side = side
         self.cuts = cuts
-        self._found: dict[Shape, Cut | None] = {}
+        self._found: dict[Shape, TileConfig | None] = {}
 
-    def cut(self, shape: Shape, convolution: _Convolution) -> Cut | None:
+    def cut(self, shape: Shape, convolution: _Convolution) -> TileConfig | None:
         """The fastest cut that is right; None where the kernel works with none."""
         if shape not in self._found:
             self._found[shape] = self._try(shape, convolution)
         return self._found[shape]
 
-    def fitting(self, convolution: _Convolution) -> list[Cut]:
+    def fitting(self, convolution: _Convolution) -> list[TileConfig]:
         """The cuts for which a program's sums fit into registers."""
         return [cut for cut in self.cuts if cut.pixels * convolution.block <= MOST_SUMS]
 
-    def _try(self, shape: Shape, convolution: _Convolution) -> Cut | None:
+    def _try(self, shape: Shape, convolution: _Convolution) -> TileConfig | None:
         maps, residuals = convolution.examples(shape, self._side)
         wanted = convolution.reference(maps, residuals)
-        times: dict[Cut, float] = {}
+        times: dict[TileConfig, float] = {}
         for cut in self.fitting(convolution):
             target = convolution.empty(maps[0]).fill_(torch.nan)
             try:
@@ -134,10 +134,10 @@ class Conductor:
 class _Convolution:
     """One layer, its weights laid out for the kernel as they are asked for."""
 
-    def __init__(self, conductor: Conductor, layer: Layer) -> None:
+    def __init__(self, autotuner: Autotuner, layer: Layer) -> None:
         convolution = layer.convolution
         self.reference = torch_layer(layer)
-        self._conductor = conductor
+        self._conductor = autotuner
         self._layer = layer
         self._weight = convolution.weight.detach()
         outputs = convolution.out_channels
@@ -177,7 +177,7 @@ class _Convolution:
 
     def _cut(
         self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor | None
-    ) -> Cut | None:
+    ) -> TileConfig | None:
         """How to cut these maps; None where torch has to compute."""
         if self._broken or not self._takes(maps, residuals, target):
             return None
@@ -186,7 +186,7 @@ class _Convolution:
             (first, second),
             self._layer.convolution.out_channels,
             self._layer.padding,
-            self._layer.enlarge,
+            self._layer.upsample,
             len(residuals),
         )
         return self._conductor.cut(shape, self)
@@ -210,7 +210,7 @@ class _Convolution:
         )
 
     def launch(
-        self, cut: Cut, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor
+        self, cut: TileConfig, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor
     ) -> None:
         """Run the kernel on tensors that it takes."""
         layer, (count, outputs, rows, columns) = self._layer, target.shape
@@ -228,8 +228,8 @@ class _Convolution:
             *added,
             target,
             *(stride for x in tensors for stride in _strides(x)),
-            first.shape[2] * layer.enlarge,
-            first.shape[3] * layer.enlarge,
+            first.shape[2] * layer.upsample,
+            first.shape[3] * layer.upsample,
             rows,
             columns,
             float(layer.scale),
@@ -237,13 +237,13 @@ class _Convolution:
             second_channels=channels[1],
             outputs=outputs,
             padding=layer.padding,
-            enlarge=layer.enlarge,
+            upsample=layer.upsample,
             residuals=len(residuals),
             block_pixels=cut.pixels,
             block_channels=cut.channels,
             block_outputs=self.block,
             num_warps=WARPS,
-            num_stages=cut.stages,
+            num_groups=cut.groups,
         )
 
     def examples(self, shape: Shape, side: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -268,10 +268,10 @@ class _Convolution:
 
     def _extent(self, source: Tensor) -> tuple[int, int, int, int]:
         """The output's shape."""
-        enlarge, edge = self._layer.enlarge, 2 * self._layer.padding - 2
+        upsample, edge = self._layer.upsample, 2 * self._layer.padding - 2
         count, _, rows, columns = source.shape
         outputs = self._layer.convolution.out_channels
-        return count, outputs, rows * enlarge + edge, columns * enlarge + edge
+        return count, outputs, rows * upsample + edge, columns * upsample + edge
 
     def _filled(self, values: Tensor) -> Tensor:
         """In fp32, with zeros for outputs that there are not."""
@@ -291,12 +291,12 @@ class _Convolution:
         return self._weights[key]
 
 
-def triton_layer(conductor: Conductor, layer: Layer) -> LayerRun:
+def triton_layer(autotuner: Autotuner, layer: Layer) -> LayerRun:
     """The layer by the Triton kernel; torch takes what the kernel does not."""
     weight = layer.convolution.weight
     if weight.dtype not in HALF:
         return torch_layer(layer)
-    return _Convolution(conductor, layer)
+    return _Convolution(autotuner, layer)
 
 
 @cache
@@ -322,12 +322,12 @@ def layer_maker(device: torch.device, dtype: torch.dtype) -> LayerMaker:
         raise KernelMissingError("made for half precision")
     if torch.cuda.get_device_capability(device) < OLDEST_CAPABILITY:
         raise KernelMissingError("made for GPUs of compute capability 8.0 and later")
-    found = conductor(device)
+    found = autotuner(device)
     return lambda layer: triton_layer(found, layer)
 
 
 @cache
-def conductor(device: torch.device) -> Conductor:
+def autotuner(device: torch.device) -> Autotuner:
     """The one of a GPU: there is one for each, so that what it found is remembered.
 
     Raises:
@@ -339,7 +339,7 @@ def conductor(device: torch.device) -> Conductor:
         kernel = importlib.import_module("upscale.kernels.triton_kernel")
     except Exception as error:
         raise KernelMissingError(f"Triton cannot take the kernel: {error}") from error
-    return Conductor(kernel)
+    return Autotuner(kernel)
 
 
 def _strides(tensor: Tensor) -> tuple[int, int, int]:

@@ -22,7 +22,7 @@ import triton.language as tl
 
 @triton.jit
 def _offsets(image, row, column, image_stride, row_stride, pixel_stride):
-    """Where pixels lie in a map, in 64 bits: maps of whole pictures have more than 2^31 values."""
+    """Where pixels lie in a map, in 64 bits: maps of whole images have more than 2^31 values."""
     return (
         image.to(tl.int64) * image_stride
         + row.to(tl.int64) * row_stride
@@ -33,12 +33,12 @@ def _offsets(image, row, column, image_stride, row_stride, pixel_stride):
 @triton.jit
 def _add_map(
     left, middle, right, data, image_stride, row_stride, pixel_stride, weights,
-    row, column, height, width, channels: tl.constexpr, enlarge: tl.constexpr,
+    row, column, height, width, channels: tl.constexpr, upsample: tl.constexpr,
     block_channels: tl.constexpr, block_outputs: tl.constexpr,
 ):  # fmt: skip
     """Add one map's part to the sums of the left, middle and right taps of a row.
 
-    `row` and `column` are those of the upper left tap in the enlarged map, beyond its border where
+    `row` and `column` are those of the upper left tap in the upscaled map, beyond its border where
     negative. Weights are (3 rows, 3 columns, channels, outputs), channels filled up to blocks.
     """
     lane = tl.arange(0, block_channels)
@@ -54,7 +54,7 @@ def _add_map(
         if channels % block_channels:
             inside = inside & (channel + lane < channels)[None, :]
         places = _offsets(
-            tl.program_id(1), line // enlarge, column // enlarge,
+            tl.program_id(1), line // upsample, column // upsample,
             image_stride, row_stride, pixel_stride,
         )  # fmt: skip
         pixels = tl.load(data + places[:, None] + (channel + lane)[None, :], mask=inside, other=0.0)
@@ -80,7 +80,7 @@ def convolve(
     target_image, target_row, target_pixel,
     height, width, rows, columns, scale,
     first_channels: tl.constexpr, second_channels: tl.constexpr, outputs: tl.constexpr,
-    padding: tl.constexpr, enlarge: tl.constexpr, residuals: tl.constexpr,
+    padding: tl.constexpr, upsample: tl.constexpr, residuals: tl.constexpr,
     block_pixels: tl.constexpr, block_channels: tl.constexpr, block_outputs: tl.constexpr,
 ):  # fmt: skip
     """One layer of one or two maps; see `upscale.models.layers.Layer`.
@@ -88,7 +88,7 @@ def convolve(
     Programs: blocks of pixels, images, blocks of outputs. Pixels are counted through rows that are
     longer than the output's by two, so that the sums of all three taps of a pixel lie side by side;
     the first and the last pixel of a block belong to its neighbours. `height` and `width` are those
-    of the enlarged maps, `rows` and `columns` those of the output. Channels are adjacent in all
+    of the upscaled maps, `rows` and `columns` those of the output. Channels are adjacent in all
     maps.
     """
     span = columns + 2
@@ -103,14 +103,14 @@ def convolve(
     weights += tl.program_id(2) * all_values
     left, middle, right = _add_map(
         zero, zero, zero, first, first_image, first_row, first_pixel, weights,
-        row - padding, column - padding, height, width, first_channels, enlarge,
+        row - padding, column - padding, height, width, first_channels, upsample,
         block_channels, block_outputs,
     )  # fmt: skip
     if second_channels > 0:
         left, middle, right = _add_map(
             left, middle, right, second, second_image, second_row, second_pixel,
             weights + first_values, row - padding, column - padding, height, width,
-            second_channels, enlarge, block_channels, block_outputs,
+            second_channels, upsample, block_channels, block_outputs,
         )  # fmt: skip
     sums = middle + _shifted(left, -1, block_pixels, block_outputs)
     sums += _shifted(right, 1, block_pixels, block_outputs)

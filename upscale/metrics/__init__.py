@@ -1,4 +1,4 @@
-"""How good a picture is: pure functions of arrays. No torch, unless a perceptual one is called."""
+"""How good an image is: pure functions of arrays. No torch, unless a perceptual one is called."""
 
 from __future__ import annotations
 

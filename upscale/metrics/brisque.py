@@ -1,4 +1,4 @@
-"""BRISQUE: what people would say of a picture, guessed from the statistics of its samples."""
+"""BRISQUE: what people would say of an image, guessed from the statistics of its samples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from upscale.metrics.natural import fit, normalised
 from upscale.metrics.samples import Levels, Pixels, UnfitError, checked, grey_levels
+from upscale.metrics.scene_statistics import fit, normalised
 
 SMALLEST_SIDE = 16
 """Pixels. The release takes less, down to a division by 0; figures on less mean nothing."""
@@ -31,7 +31,7 @@ def brisque(pixels: Pixels, *, border: int = 0) -> float:
 
     Raises:
         ValueError: See `niqe`.
-        UnfitError: A side is below 16 pixels, or the picture is flat.
+        UnfitError: A side is below 16 pixels, or the image is flat.
     """
     grey = np.rint(grey_levels(checked(pixels, border))[..., 0]) / 255
     height, width = grey.shape

@@ -1,4 +1,4 @@
-"""PSNR and SSIM: how near a picture is to its original, sample by sample."""
+"""PSNR and SSIM: how near an image is to its original, sample by sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upscale.metrics.samples import (
 )
 
 SSIM_WINDOW = 11
-"""Side of SSIM's window in pixels; a picture must not be smaller."""
+"""Side of SSIM's window in pixels; an image must not be smaller."""
 
 _PEAK = 255.0
 _SPREAD = 1.5
@@ -56,7 +56,7 @@ def ssim(a: Pixels, b: Pixels, *, border: int = 0, luma: bool = False) -> float:
     """Return the structural similarity, at most 1; more is better, 1 means equal.
 
     Wang et al. 2004 with their constants: a Gaussian window of 11x11 with sigma 1.5, at all places
-    where it lies within the picture; the mean over them and the channels. It is not shrunk first.
+    where it lies within the image; the mean over them and the channels. It is not shrunk first.
 
     Args:
         a: See `psnr`.

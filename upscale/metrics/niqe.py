@@ -1,4 +1,4 @@
-"""NIQE: how far the statistics of a picture's blocks are from those of undamaged photographs."""
+"""NIQE: how far the statistics of an image's blocks are from those of undamaged photographs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from upscale.metrics.natural import fit, in_blocks, normalised
 from upscale.metrics.samples import Levels, Pixels, UnfitError, checked, luma_levels
+from upscale.metrics.scene_statistics import fit, in_blocks, normalised
 
 BLOCK = 96
 """Side of a block in pixels, for which the parameters were made."""

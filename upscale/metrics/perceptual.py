@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from upscale.checkpoints import read_state_dict
 from upscale.errors import CheckpointError
+from upscale.metrics.backbones import alexnet, fill, steady_alexnet, vgg16
 from upscale.metrics.samples import Pixels, UnfitError, checked_pair
-from upscale.metrics.trunks import alexnet, fill, steady_alexnet, vgg16
 
 SMALLEST_SIDE = 32
 """Pixels; of less, the deepest layers see next to nothing."""
 
 _BYTES_A_PIXEL = 2048
-"""Of memory, for both pictures in the first layers, which are the largest."""
+"""Of memory, for both images in the first layers, which are the largest."""
 
 _LPIPS_MEAN, _LPIPS_DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Of samples in [-1, 1]."""
@@ -35,7 +35,7 @@ _DISTS_STEADIER = 1e-6
 
 
 class Lpips:
-    """The weighted distance of features at five depths; less is better, equal pictures have 0."""
+    """The weighted distance of features at five depths; less is better, equal images have 0."""
 
     def __init__(self, stages: nn.ModuleList, weights: list[Tensor], device: str) -> None:
         self._stages = stages.eval().requires_grad_(False).to(device)
@@ -43,7 +43,7 @@ class Lpips:
         self._device = device
 
     def __call__(self, a: Pixels, b: Pixels, *, border: int = 0) -> float:
-        """Measure two pictures; see `psnr` for what they may be.
+        """Measure two images; see `psnr` for what they may be.
 
         Raises:
             ValueError: See `psnr`.
@@ -63,7 +63,7 @@ class Lpips:
 
 
 class Dists:
-    """How unlike textures and structures are; less is better, equal pictures have 0."""
+    """How unlike textures and structures are; less is better, equal images have 0."""
 
     def __init__(
         self, stages: nn.ModuleList, textures: Tensor, structures: Tensor, device: str
@@ -75,7 +75,7 @@ class Dists:
         self._device = device
 
     def __call__(self, a: Pixels, b: Pixels, *, border: int = 0) -> float:
-        """Measure two pictures; see `Lpips`."""
+        """Measure two images; see `Lpips`."""
         with torch.inference_mode():
             features = _batch(a, b, border, self._device)
             found = [_likeness(features)]
@@ -89,13 +89,13 @@ class Dists:
 
 
 def load_lpips(
-    network: Literal["alexnet", "vgg16"], trunk: Path, weights: Path, device: str
+    network: Literal["alexnet", "vgg16"], backbone: Path, weights: Path, device: str
 ) -> Lpips:
     """Read LPIPS 0.1 (Zhang et al. 2018).
 
     Args:
         network: Which one the files are for.
-        trunk: The network as torchvision keeps it.
+        backbone: The network as torchvision keeps it.
         weights: `alex.pth` or `vgg.pth` of LPIPS 0.1.
         device: Where it runs.
 
@@ -103,7 +103,7 @@ def load_lpips(
         CheckpointError: A file cannot be read, or is another one.
     """
     stages = alexnet() if network == "alexnet" else vgg16()
-    fill(stages, read_state_dict(trunk), trunk)
+    fill(stages, read_state_dict(backbone), backbone)
     return Lpips(stages, _linear(read_state_dict(weights), stages, weights), device)
 
 
@@ -123,11 +123,11 @@ def load_st_lpips(file: Path, device: str) -> Lpips:
     return Lpips(stages, _linear(state, stages, file), device)
 
 
-def load_dists(trunk: Path, weights: Path, device: str) -> Dists:
+def load_dists(backbone: Path, weights: Path, device: str) -> Dists:
     """Read DISTS (Ding et al. 2020).
 
     Args:
-        trunk: VGG16 as torchvision keeps it.
+        backbone: VGG16 as torchvision keeps it.
         weights: `weights.pt` of DISTS.
         device: Where it runs.
 
@@ -135,7 +135,7 @@ def load_dists(trunk: Path, weights: Path, device: str) -> Dists:
         CheckpointError: A file cannot be read, or is another one.
     """
     stages = vgg16(root_mean_square=True)
-    fill(stages, read_state_dict(trunk), trunk)
+    fill(stages, read_state_dict(backbone), backbone)
     state = read_state_dict(weights)
     if any(key not in state or state[key].numel() != _DISTS_FEATURES for key in ("alpha", "beta")):
         raise CheckpointError(f"{weights}: is not the weights.pt of DISTS; get it again")
@@ -155,7 +155,7 @@ def _linear(state: Mapping[str, Tensor], stages: nn.ModuleList, path: Path) -> l
 
 
 def _batch(a: Pixels, b: Pixels, border: int, device: str) -> Tensor:
-    """Two pictures as (2, 3, H, W) in [0, 1]."""
+    """Two images as (2, 3, H, W) in [0, 1]."""
     pair = checked_pair(a, b, border)
     height, width = pair[0].shape[:2]
     if min(height, width) < SMALLEST_SIDE:

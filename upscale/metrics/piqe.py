@@ -1,4 +1,4 @@
-"""PIQE: the share of a picture's active blocks that show noise or artefacts."""
+"""PIQE: the share of an image's active blocks that show noise or artefacts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from upscale.metrics.natural import in_blocks, normalised
 from upscale.metrics.samples import Levels, Pixels, checked, grey_levels
+from upscale.metrics.scene_statistics import in_blocks, normalised
 
 _BLOCK = 16
 _SEGMENT = 6

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upscale.errors import PictureError
+from upscale.errors import ImageError
 
 Pixels = NDArray[Any]
 """(H, W), (H, W, 1) or (H, W, 3), RGB: uint8, uint16, or floats in [0, 1]."""
@@ -22,8 +22,8 @@ _GREY = np.array([0.299, 0.587, 0.114])
 _BAND_ROWS = 256
 
 
-class UnfitError(PictureError):
-    """A metric cannot measure these pictures: they are too small, or of two sizes."""
+class UnfitError(ImageError):
+    """A metric cannot measure these images: they are too small, or of two sizes."""
 
 
 def checked(pixels: Pixels, border: int = 0) -> Pixels:
@@ -48,7 +48,7 @@ def checked(pixels: Pixels, border: int = 0) -> Pixels:
 
 
 def checked_pair(a: Pixels, b: Pixels, border: int = 0) -> tuple[Pixels, Pixels]:
-    """Return two pictures of one shape, without their borders; grey beside RGB becomes RGB.
+    """Return two images of one shape, without their borders; grey beside RGB becomes RGB.
 
     Raises:
         ValueError: See `checked`.
@@ -91,10 +91,10 @@ def grey_levels(pixels: Pixels) -> Levels:
 
 
 def bands(height: int, overlap: int = 0) -> Iterator[slice]:
-    """Yield the rows of a picture in bands, so that no temporary array has its size.
+    """Yield the rows of an image in bands, so that no temporary array has its size.
 
     Args:
-        height: Of the picture.
+        height: Of the image.
         overlap: How many rows of the next band each has, too: one less than a window is high.
     """
     for top in range(0, height - overlap, _BAND_ROWS):

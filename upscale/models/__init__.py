@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from upscale.models.detect import (
+from upscale.models.groups import GroupedModel
+from upscale.models.registry import (
     Detected,
     Spec,
     UnfitStateError,
@@ -12,18 +13,18 @@ from upscale.models.detect import (
 )
 from upscale.models.rrdbnet import RRDBNet, RRDBSpec
 from upscale.models.srvgg import SRVGGNetCompact, SRVGGSpec
-from upscale.models.stages import IMAGE, Stage, StagedModel
+from upscale.tiling.group import IMAGE, LayerGroup
 
 __all__ = [
     "IMAGE",
     "Detected",
+    "GroupedModel",
+    "LayerGroup",
     "RRDBNet",
     "RRDBSpec",
     "SRVGGNetCompact",
     "SRVGGSpec",
     "Spec",
-    "Stage",
-    "StagedModel",
     "UnfitStateError",
     "UnknownArchitectureError",
     "build",

@@ -19,19 +19,19 @@ class Layer:
     Attributes:
         convolution: 3x3, stride 1, padding 1.
         padding: 1, or 0 for an output that lacks the outermost pixels.
-        enlarge: how many pixels each input pixel becomes on either axis first, 1 or 2.
+        upsample: how many pixels each input pixel becomes on either axis first, 1 or 2.
         slope: of the activation below zero, one or one a channel; 1 for none.
         scale: what the result is multiplied with before each residual is added.
-        fleeting: whether nobody reads a result any more when the layer runs again in the same
+        reusable: whether nobody reads a result any more when the layer runs again in the same
             thread: its memory may then be used again, because the first use of new memory is slow.
     """
 
     convolution: nn.Conv2d
     padding: int
-    enlarge: int = 1
+    upsample: int = 1
     slope: float | Tensor = 1.0
     scale: float = 1.0
-    fleeting: bool = False
+    reusable: bool = False
 
 
 class LayerRun(Protocol):
@@ -64,8 +64,8 @@ def torch_layer(layer: Layer) -> LayerRun:
         maps: Sequence[Tensor], residuals: Sequence[Tensor] = (), target: Tensor | None = None
     ) -> Tensor:
         x = join(maps)
-        if layer.enlarge > 1:
-            x = F.interpolate(x, scale_factor=layer.enlarge, mode="nearest")
+        if layer.upsample > 1:
+            x = F.interpolate(x, scale_factor=layer.upsample, mode="nearest")
         x = _activate(convolve(x), layer.slope)
         for residual in residuals:
             x = torch.add(residual, x, alpha=layer.scale)

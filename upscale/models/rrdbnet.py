@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from upscale.models.groups import LayerStep
 from upscale.models.layers import Layer, LayerMaker, join, torch_layer
-from upscale.models.stages import IMAGE, LayerStep, Stage
+from upscale.tiling.group import IMAGE, LayerGroup
 
 RESIDUAL_SCALE = 0.2
 NEGATIVE_SLOPE = 0.2
@@ -30,7 +31,7 @@ class RRDBSpec:
     """The hyper-parameters of an RRDBNet.
 
     Attributes:
-        in_channels: channels of the picture, before the pixel-unshuffle.
+        in_channels: channels of the image, before the pixel-unshuffle.
         out_channels: channels of the result.
         features: channels between the blocks.
         blocks: number of residual-in-residual dense blocks.
@@ -58,7 +59,7 @@ class RRDBSpec:
 
     @property
     def scale(self) -> int:
-        """Output pixels per picture pixel and axis."""
+        """Output pixels per image pixel and axis."""
         return self.tail_scale // self.unshuffle
 
     def describe(self) -> str:
@@ -136,12 +137,12 @@ class RRDBNet(nn.Module):
 
     @property
     def scale(self) -> int:
-        """Output pixels per picture pixel and axis."""
+        """Output pixels per image pixel and axis."""
         return self.spec.scale
 
     @property
     def unshuffle(self) -> int:
-        """Picture pixels per feature pixel and axis."""
+        """Image pixels per feature pixel and axis."""
         return self.spec.unshuffle
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,9 +150,11 @@ class RRDBNet(nn.Module):
         if self.unshuffle > 1:
             x = F.pixel_unshuffle(x, self.unshuffle)
         shallow = self.conv_first(x)
-        return _Tail(self, torch_layer).enlarge(self.body(shallow), shallow)
+        return _Tail(self, torch_layer).upsample(self.body(shallow), shallow)
 
-    def stages(self, *, fine: bool = False, make: LayerMaker = torch_layer) -> tuple[Stage, ...]:
+    def groups(
+        self, *, fine: bool = False, make: LayerMaker = torch_layer
+    ) -> tuple[LayerGroup, ...]:
         """The first convolution, every dense block (or each of its convolutions), the tail.
 
         The tail computes the first convolution again from the image instead of reading a plane
@@ -160,44 +163,44 @@ class RRDBNet(nn.Module):
         width = self.spec.features
         unshuffled = self.spec.in_channels * self.unshuffle**2
         first = make(Layer(self.conv_first, padding=1))
-        stages = [Stage("first", (IMAGE,), 1, 1, width, unshuffled + 2 * width, first)]
+        groups = [LayerGroup("first", (IMAGE,), 1, 1, width, unshuffled + 2 * width, first)]
         for number, block in enumerate(cast(Sequence[RRDB], list(self.body))):
-            entry = len(stages) - 1
+            entry = len(groups) - 1
             for part, dense in enumerate((block.rdb1, block.rdb2, block.rdb3), start=1):
                 shortcut = entry if part == 3 else None
-                name, source = f"block {number}.{part}", len(stages) - 1
+                name, source = f"block {number}.{part}", len(groups) - 1
                 if fine:
-                    stages += _convolution_stages(name, dense, source, shortcut, make)
+                    groups += _convolution_groups(name, dense, source, shortcut, make)
                 else:
-                    stages += _block_stage(name, dense, source, shortcut, make)
+                    groups += _block_group(name, dense, source, shortcut, make)
         tail_scale = self.spec.tail_scale
-        # an enlarged map and its convolution, or a convolution's input and output
+        # an upscaled map and its convolution, or a convolution's input and output
         tail_workspace = (2 * width + self.spec.out_channels) * tail_scale**2 + 2 * width
-        stages.append(
-            Stage("tail", (len(stages) - 1, IMAGE), _tail_halo(self.spec.upsamples), tail_scale,
+        groups.append(
+            LayerGroup("tail", (len(groups) - 1, IMAGE), _tail_halo(self.spec.upsamples), tail_scale,
                   self.spec.out_channels, tail_workspace, _Tail(self, make).run)
         )  # fmt: skip
-        return tuple(stages)
+        return tuple(groups)
 
 
 class _Tail:
-    """From the features after the body, and before it, to the picture."""
+    """From the features after the body, and before it, to the image."""
 
     def __init__(self, network: RRDBNet, make: LayerMaker) -> None:
         doublings = [
             cast(nn.Conv2d, network.get_submodule(f"conv_up{number}"))
             for number in range(1, network.spec.upsamples + 1)
         ]
-        layer = partial(Layer, padding=1, fleeting=True)
+        layer = partial(Layer, padding=1, reusable=True)
         self._first = make(layer(network.conv_first))
         self._body = make(layer(network.conv_body))
         self._later = [
-            *(make(layer(up, enlarge=2, slope=NEGATIVE_SLOPE)) for up in doublings),
+            *(make(layer(up, upsample=2, slope=NEGATIVE_SLOPE)) for up in doublings),
             make(layer(network.conv_hr, slope=NEGATIVE_SLOPE)),
             make(Layer(network.conv_last, padding=1)),
         ]
 
-    def enlarge(self, deep: Tensor, shallow: Tensor) -> Tensor:
+    def upsample(self, deep: Tensor, shallow: Tensor) -> Tensor:
         """From (N, features, h, w) maps to (N, out_channels, h * tail_scale, w * tail_scale)."""
         x = self._body([deep], [shallow])
         for layer in self._later:
@@ -206,7 +209,7 @@ class _Tail:
 
     def run(self, planes: Sequence[Tensor]) -> Tensor:
         """The same from the features after the body and the network's input."""
-        return self.enlarge(planes[0], self._first([planes[1]]))
+        return self.upsample(planes[0], self._first([planes[1]]))
 
 
 class _Block:
@@ -234,39 +237,41 @@ class _Block:
         return self._last([x, grown], planes)
 
 
-def _block_stage(
+def _block_group(
     name: str, block: DenseBlock, entry: int, shortcut: int | None, make: LayerMaker
-) -> list[Stage]:
-    """A dense block as one stage; `shortcut` is the plane that the last block of an RRDB adds."""
+) -> list[LayerGroup]:
+    """A dense block as one group; `shortcut` is the plane that the last block of an RRDB adds."""
     width, growth = block.conv1.in_channels, block.conv1.out_channels
     sources = (entry,) if shortcut is None else (entry, shortcut)
     # input, four maps, their concatenation and the output
     workspace = (2 + len(sources)) * width + 8 * growth
     run = _Block(block, make).run
-    return [Stage(name, sources, BLOCK_HALO, 1, width, workspace, run)]
+    return [LayerGroup(name, sources, BLOCK_HALO, 1, width, workspace, run)]
 
 
-def _convolution_stages(
+def _convolution_groups(
     name: str, block: DenseBlock, entry: int, shortcut: int | None, make: LayerMaker
-) -> list[Stage]:
-    """A dense block as one stage a convolution."""
+) -> list[LayerGroup]:
+    """A dense block as one group a convolution."""
     width, growth = block.conv1.in_channels, block.conv1.out_channels
     maps = [entry, *(entry + i for i in range(1, 5))]
-    stages: list[Stage] = []
+    groups: list[LayerGroup] = []
     for i, convolution in enumerate((block.conv1, block.conv2, block.conv3, block.conv4)):
         step = LayerStep(make(Layer(convolution, padding=0, slope=NEGATIVE_SLOPE)), i + 1)
         workspace = width + (i + 1) * growth
-        stages.append(
-            Stage(f"{name}.{i + 1}", tuple(maps[: i + 1]), 1, 1, growth, workspace, step.run,
+        groups.append(
+            LayerGroup(f"{name}.{i + 1}", tuple(maps[: i + 1]), 1, 1, growth, workspace, step.run,
                   valid=True, fill=step.fill)
         )  # fmt: skip
     step = LayerStep(make(Layer(block.conv5, padding=0, scale=RESIDUAL_SCALE)), 5, added=(0, 5))
     sources = (*maps, *(() if shortcut is None else (shortcut,)))
     workspace = 3 * width + 4 * growth + (width if shortcut is not None else 0)
-    stages.append(
-        Stage(f"{name}.5", sources, 1, 1, width, workspace, step.run, valid=True, fill=step.fill)
+    groups.append(
+        LayerGroup(
+            f"{name}.5", sources, 1, 1, width, workspace, step.run, valid=True, fill=step.fill
+        )
     )
-    return stages
+    return groups
 
 
 def _tail_halo(upsamples: int) -> int:

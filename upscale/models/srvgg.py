@@ -1,7 +1,7 @@
 """SRVGGNetCompact, the small VGG-style network of Real-ESRGAN's video and general models.
 
 Source: Wang et al., "AnimeSR" (2022) and the Real-ESRGAN release notes v0.2.5: convolutions and
-PReLU at input resolution, one pixel-shuffle, and the enlarged input as a shortcut.
+PReLU at input resolution, one pixel-shuffle, and the upscaled input as a shortcut.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from upscale.models.groups import LayerStep
 from upscale.models.layers import Layer, LayerMaker, LayerRun, torch_layer
-from upscale.models.stages import IMAGE, LayerStep, Stage, StageRun
+from upscale.tiling.group import IMAGE, GroupRun, LayerGroup
 
 LAYERS_PER_STAGE = 4
 
@@ -25,8 +26,8 @@ class SRVGGSpec:
     """The hyper-parameters of an SRVGGNetCompact.
 
     Attributes:
-        scale: output pixels per picture pixel and axis.
-        in_channels: channels of the picture.
+        scale: output pixels per image pixel and axis.
+        in_channels: channels of the image.
         out_channels: channels of the result.
         features: channels between the convolutions.
         convolutions: those between the first and the last.
@@ -66,7 +67,7 @@ class SRVGGNetCompact(nn.Module):
 
     @property
     def scale(self) -> int:
-        """Output pixels per picture pixel and axis."""
+        """Output pixels per image pixel and axis."""
         return self.spec.scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,22 +75,24 @@ class SRVGGNetCompact(nn.Module):
         return self._shuffle(self.body(x), x)
 
     def _shuffle(self, features: Tensor, image: Tensor) -> Tensor:
-        enlarged = F.interpolate(image, scale_factor=self.scale, mode="nearest")
-        return F.pixel_shuffle(features, self.scale) + enlarged
+        upscaled = F.interpolate(image, scale_factor=self.scale, mode="nearest")
+        return F.pixel_shuffle(features, self.scale) + upscaled
 
-    def stages(self, *, fine: bool = False, make: LayerMaker = torch_layer) -> tuple[Stage, ...]:
-        """The hidden layers, one or a few a stage; the last convolution and the pixel-shuffle."""
+    def groups(
+        self, *, fine: bool = False, make: LayerMaker = torch_layer
+    ) -> tuple[LayerGroup, ...]:
+        """The hidden layers, one or a few a group; the last convolution and the pixel-shuffle."""
         spec = self.spec
         hidden = spec.convolutions + 1
         cuts = [*range(0, hidden, 1 if fine else LAYERS_PER_STAGE), hidden]
-        stages: list[Stage] = []
+        groups: list[LayerGroup] = []
         for start, stop in pairwise(cuts):
             layers = cast(nn.Sequential, self.body[2 * start : 2 * stop])
             step = _step(layers, make) if fine else None
-            stages.append(
-                Stage(
+            groups.append(
+                LayerGroup(
                     name=f"layers {start}-{stop - 1}",
-                    sources=(len(stages) - 1,),  # the first reads IMAGE
+                    sources=(len(groups) - 1,),  # the first reads IMAGE
                     halo=stop - start,
                     scale=1,
                     channels=spec.features,
@@ -99,10 +102,10 @@ class SRVGGNetCompact(nn.Module):
                     fill=None if step is None else step.fill,
                 )
             )
-        stages.append(
-            Stage(
+        groups.append(
+            LayerGroup(
                 name="tail",
-                sources=(len(stages) - 1, IMAGE),
+                sources=(len(groups) - 1, IMAGE),
                 halo=1,
                 scale=spec.scale,
                 channels=spec.out_channels,
@@ -110,14 +113,14 @@ class SRVGGNetCompact(nn.Module):
                 run=self._tail(make),
             )
         )
-        return tuple(stages)
+        return tuple(groups)
 
-    def _tail(self, make: LayerMaker) -> StageRun:
-        last = make(Layer(cast(nn.Conv2d, self.body[-1]), padding=1, fleeting=True))
+    def _tail(self, make: LayerMaker) -> GroupRun:
+        last = make(Layer(cast(nn.Conv2d, self.body[-1]), padding=1, reusable=True))
         return lambda planes: self._shuffle(last([planes[0]]), planes[1])
 
 
-def _runner(layers: nn.Sequential, make: LayerMaker) -> StageRun:
+def _runner(layers: nn.Sequential, make: LayerMaker) -> GroupRun:
     """A few convolutions and their PReLUs."""
     pairs = (cast(nn.Sequential, layers[i : i + 2]) for i in range(0, len(layers), 2))
     steps = [_layer(pair, make, padding=1) for pair in pairs]

@@ -33,13 +33,13 @@ class Rect:
         )
 
     def clip(self, height: int, width: int) -> Rect:
-        """The part of this rectangle inside a picture of `height` x `width`."""
+        """The part of this rectangle inside an image of `height` x `width`."""
         return Rect(
             max(self.top, 0), min(self.bottom, height), max(self.left, 0), min(self.right, width)
         )
 
     def relative_to(self, outer: Rect, scale: int = 1) -> Rect:
-        """This rectangle in the coordinates of `outer`, enlarged `scale` times."""
+        """This rectangle in the coordinates of `outer`, upscaled `scale` times."""
         return Rect(
             (self.top - outer.top) * scale,
             (self.bottom - outer.top) * scale,
@@ -48,7 +48,7 @@ class Rect:
         )
 
     def times(self, scale: int) -> Rect:
-        """This rectangle on a picture enlarged `scale` times."""
+        """This rectangle on an image upscaled `scale` times."""
         return Rect(self.top * scale, self.bottom * scale, self.left * scale, self.right * scale)
 
     def cut(self, rows: int, columns: int) -> Iterator[Rect]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,35 +10,9 @@ from torch import Tensor
 
 from upscale.tiling.grid import Rect
 
-IMAGE = -1
-"""The plane number of the picture itself."""
-
-
-class StageLike(Protocol):
-    """A piece of a network; see `upscale.models.stages.Stage` for the meaning of each part."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def sources(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def halo(self) -> int: ...  # noqa: D102
-    @property
-    def scale(self) -> int: ...  # noqa: D102
-    @property
-    def channels(self) -> int: ...  # noqa: D102
-    @property
-    def workspace(self) -> int: ...  # noqa: D102
-    @property
-    def valid(self) -> bool: ...  # noqa: D102
-    @property
-    def run(self) -> Callable[[Sequence[Tensor]], Tensor]: ...  # noqa: D102
-    @property
-    def fill(self) -> Callable[[Sequence[Tensor], Tensor], None] | None: ...  # noqa: D102
-
 
 class Canvas(Protocol):
-    """The picture that is read and the one that is written, addressed in plane pixels."""
+    """The image that is read and the one that is written, addressed in plane pixels."""
 
     def read(self, rect: Rect) -> Tensor:
         """The input under `rect`: (1, C, h, w) in [0, 1], on the computing device and precision."""
@@ -50,8 +23,8 @@ class Canvas(Protocol):
         ...
 
 
-class PlaneStore(Protocol):
-    """Where the planes between the stages live."""
+class FeatureMapStore(Protocol):
+    """Where the planes between the groups live."""
 
     def allocate(self, rows: int, width: int, channels: int) -> Tensor:
         """An uninitialised (rows, width, channels) tensor."""
@@ -65,13 +38,13 @@ class PlaneStore(Protocol):
         """A part of a plane on the computing device."""
         ...
 
-    def retreat(self) -> bool:
+    def offload(self) -> bool:
         """Give up device memory for slower memory; False where there is none left to go to."""
         ...
 
 
 @dataclass(slots=True)
-class Tally:
+class TileStats:
     """What happened during a run; `total` grows when a tile is halved."""
 
     done: int = 0

@@ -1,4 +1,4 @@
-"""Put the segments of a film together, with all that goes beside them, and check the result."""
+"""Put the segments of a video together, with all that goes beside them, and check the result."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from upscale.errors import OutputError
-from upscale.pictures.names import shown
-from upscale.pictures.parts import remove_leftovers
-from upscale.pictures.publish import one_line, publish
-from upscale.video.encoding import Encoder
-from upscale.video.film import Film
-from upscale.video.output import Output, Strays, StreamPlan, strays, whole
-from upscale.video.target import Span, Target
+from upscale.files.atomic import one_line, write_atomically
+from upscale.files.printable import printable
+from upscale.files.temporary import remove_stale_temporaries
+from upscale.video.encoders import Encoder
+from upscale.video.info import VideoInfo
+from upscale.video.mux import Outliers, Output, StreamPlan, find_outliers, whole
+from upscale.video.output_stream import Span, Target
 
 _STEADY = Fraction(1, 1000)
 """Seconds by which frames of a constant rate may be off, since Matroska counts milliseconds."""
@@ -35,7 +35,7 @@ class Part:
 
     Attributes:
         path: A file of `SegmentWriter`'s; None where the segment has no frames.
-        times: Times of its frames in units of the film's time base, sorted.
+        times: Times of its frames in units of the video's time base, sorted.
         delay: By how many frames decoding has to run ahead of presentation.
     """
 
@@ -59,7 +59,7 @@ class Joined:
 
 def join(
     output: Path,
-    film: Film,
+    video: VideoInfo,
     encoder: Encoder,
     plan: StreamPlan,
     parts: Sequence[Part],
@@ -67,59 +67,59 @@ def join(
     span: Span | None = None,
     overwrite: bool = False,
 ) -> Joined:
-    """Write a film's segments and the streams beside them into one file, and check it.
+    """Write a video's segments and the streams beside them into one file, and check it.
 
     The file appears under its name when it was found right; until then it has another, beside it.
 
     Args:
         output: The file.
-        film: The source.
+        video: The source.
         encoder: How the segments were encoded.
-        plan: What is carried beside the picture.
+        plan: What is carried beside the image.
         parts: The segments in order.
-        span: The part of the film that they make; None for all of it.
+        span: The part of the video that they make; None for all of it.
         overwrite: Replace an existing file.
 
     Raises:
         OutputError: The file exists, cannot be written, or does not hold what was written.
         VideoError: The source cannot be read.
     """
-    span = span or whole(film)
-    times = _on_own_clock(list(chain.from_iterable(part.times for part in parts)), film, span)
+    span = span or whole(video)
+    times = _on_own_clock(list(chain.from_iterable(part.times for part in parts)), video, span)
     header = next((part.path for part in parts if part.path is not None), None)
     if header is None:
-        raise OutputError(f"{shown(output)}: there is no frame to write")
+        raise OutputError(f"{printable(output)}: there is no frame to write")
     notes: list[str] = []
 
     def write(file: BinaryIO) -> None:
         # FFmpeg opens the file itself, since it reads again what it wrote to put its index first.
         path = Path(file.name)
         made = copy(path, {})
-        found = strays(film, plan) if any(each.disordered for each in made.written) else {}
+        found = find_outliers(video, plan) if any(each.disordered for each in made.written) else {}
         if found:
             made = copy(path, found)
-        check(path, output, times, film.time_base, made.written)
+        check(path, output, times, video.time_base, made.written)
         notes.extend(_said(made, found))
 
-    def copy(path: Path, found: Strays) -> Output:
-        steady = _is_steady(times, film)
+    def copy(path: Path, found: Outliers) -> Output:
+        steady = _is_steady(times, video)
         with Output(
-            path, film, encoder, plan, header, span=span, steady=steady, strays=found
+            path, video, encoder, plan, header, span=span, steady=steady, find_outliers=found
         ) as made:
-            picture = _picture(parts, times, film, made)
-            for packet in merge(picture, made.packets(), key=_decoding_time):
+            image = _image(parts, times, video, made)
+            for packet in merge(image, made.packets(), key=_decoding_time):
                 made.mux(packet)
         return made
 
-    remove_leftovers(output.parent)
+    remove_stale_temporaries(output.parent)
     try:
-        publish(output, write, overwrite=overwrite)
+        write_atomically(output, write, overwrite=overwrite)
     except (FFmpegError, ValueError) as error:
-        raise OutputError(f"{shown(output)}: cannot be written ({one_line(error)})") from error
+        raise OutputError(f"{printable(output)}: cannot be written ({one_line(error)})") from error
     return Joined(len(times), tuple(notes))
 
 
-def _said(made: Output, found: Strays) -> Iterator[str]:
+def _said(made: Output, found: Outliers) -> Iterator[str]:
     """What of other streams is missing, a line each."""
     for index, numbers in found.items():
         if numbers:
@@ -140,7 +140,7 @@ def check(
         output: Its name in errors.
         times: Of the frames, sorted.
         unit: Seconds in a unit of `times`.
-        targets: What was written beside the picture.
+        targets: What was written beside the image.
 
     Raises:
         OutputError: Something is missing, or at another time.
@@ -182,13 +182,13 @@ class _Clock:
         """Refuse a file in which times are not those that they should be."""
         if len(self.times) != len(times):
             raise OutputError(
-                f"{shown(output)}: would hold {len(self.times)} of {len(times)} {what};"
+                f"{printable(output)}: would hold {len(self.times)} of {len(times)} {what};"
                 " try another container"
             )
         for own, wanted in zip(self.times, times, strict=True):
             if abs(own * self.unit - wanted * unit) > most:
                 raise OutputError(
-                    f"{shown(output)}: {what} would come at {float(own * self.unit):.6f} s"
+                    f"{printable(output)}: {what} would come at {float(own * self.unit):.6f} s"
                     f" and not at {float(wanted * unit):.6f} s; try another container"
                 )
 
@@ -198,12 +198,12 @@ class _Clock:
         return _Clock(sorted(self.times[at] for at in found if at < len(self.times)), self.unit)
 
 
-def _picture(
-    parts: Sequence[Part], times: Sequence[int], film: Film, output: Output
+def _image(
+    parts: Sequence[Part], times: Sequence[int], video: VideoInfo, output: Output
 ) -> Iterator[Packet[Any]]:
     """The packets of all segments, with their true times."""
     delay = max(part.delay for part in parts)
-    step = max(1, round(1 / (film.rate * film.time_base)))
+    step = max(1, round(1 / (video.rate * video.time_base)))
     header: bytes | None = None
     first = number = 0
     for part in parts:
@@ -214,13 +214,13 @@ def _picture(
             header = header if number else stream.codec_context.extradata
             if stream.codec_context.extradata != header:
                 raise OutputError(
-                    f"{shown(part.path)}: was encoded by another version of the encoder;"
+                    f"{printable(part.path)}: was encoded by another version of the encoder;"
                     " start again with --restart"
                 )
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
                     shown_at = first + packet.pts
-                    packet.time_base, packet.stream = film.time_base, output.picture
+                    packet.time_base, packet.stream = video.time_base, output.image
                     packet.pts = times[shown_at]
                     packet.dts = _at(number - delay, times, step)
                     packet.duration = _at(shown_at + 1, times, step) - times[shown_at]
@@ -236,18 +236,18 @@ def _at(number: int, times: Sequence[int], step: int) -> int:
     return times[number] if number < len(times) else times[-1] + step
 
 
-def _on_own_clock(times: list[int], film: Film, span: Span) -> list[int]:
+def _on_own_clock(times: list[int], video: VideoInfo, span: Span) -> list[int]:
     """Times on the clock of the output, which starts where the span does."""
     if span.start is None:
         return times
-    start = round(span.start / film.time_base)
+    start = round(span.start / video.time_base)
     return [time - start for time in times]
 
 
-def _is_steady(times: Sequence[int], film: Film) -> bool:
+def _is_steady(times: Sequence[int], video: VideoInfo) -> bool:
     """Whether frames come at a constant rate."""
     step = Fraction(times[-1] - times[0], max(1, len(times) - 1))
-    most = max(Fraction(1), _STEADY / film.time_base)
+    most = max(Fraction(1), _STEADY / video.time_base)
     return all(abs(time - times[0] - step * number) <= most for number, time in enumerate(times))
 
 

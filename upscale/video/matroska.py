@@ -1,7 +1,7 @@
 """The shape of pixels in Matroska and WebM, which PyAV does not pass on to FFmpeg's muxer.
 
-The muxer looks for it in a place that PyAV leaves empty. But where a film says that its frames are
-two pictures side by side, the muxer writes for them a width and a height for display. So the film
+The muxer looks for it in a place that PyAV leaves empty. But where a video says that its frames are
+two images side by side, the muxer writes for them a width and a height for display. So the video
 says that at first, and then these bytes make room for the true ones.
 """
 
@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 PLACEHOLDER = {"stereo_mode": "left_right"}
-"""Tags of the picture's stream that make room."""
+"""Tags of the image's stream that make room."""
 
 NO_CHECKSUMS = {"write_crc32": "0"}
 """Options of the muxer for a file whose header will be changed."""

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from upscale.video.film import Plane, PlaneFormat
+from upscale.video.info import Plane, PlaneFormat
 
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 _SUBSAMPLING = {
@@ -71,7 +71,7 @@ def _exists(name: str) -> bool:
 
 
 class PlaneReader:
-    """Takes the planes out of frames of one film; not to be shared between threads."""
+    """Takes the planes out of frames of one video; not to be shared between threads."""
 
     def __init__(self, planes: PlaneFormat, width: int, height: int) -> None:
         """Prepare.
@@ -85,7 +85,7 @@ class PlaneReader:
         self._reformatter = VideoReformatter()
 
     def planar(self, frame: VideoFrame) -> VideoFrame:
-        """The frame itself, or its copy in the planar format and the size of the film."""
+        """The frame itself, or its copy in the planar format and the size of the video."""
         size = (frame.width, frame.height)
         # "yuvj" is FFmpeg's old way to say that the range is full; planes are the same.
         if size == self._size and frame.format.name.replace("yuvj", "yuv") == self._planes.name:

@@ -1,4 +1,4 @@
-"""Look through a film once: its times, colours, shape and all else that its output has to keep."""
+"""Look through a video once: its times, colours, shape and all else that its output has to keep."""
 
 from __future__ import annotations
 
@@ -18,19 +18,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from upscale.errors import VideoError
-from upscale.pictures.names import shown
-from upscale.pictures.refusals import refusals
-from upscale.video.ending import Ending, ending
-from upscale.video.film import (
-    DEFAULT_MAX_PIXELS,
-    Colour,
-    Film,
-    HdrMetadata,
-    Mastering,
-    Matrix,
-    PlaneFormat,
-)
-from upscale.video.opening import (
+from upscale.files.error_mapping import map_os_errors
+from upscale.files.printable import printable
+from upscale.video.container import (
     Complaints,
     decode,
     only,
@@ -39,10 +29,20 @@ from upscale.video.opening import (
     refuse_still,
     video_stream,
 )
+from upscale.video.info import (
+    DEFAULT_MAX_PIXELS,
+    Colour,
+    HdrMetadata,
+    Mastering,
+    Matrix,
+    PlaneFormat,
+    VideoInfo,
+)
 from upscale.video.planes import planar_format
 from upscale.video.timing import Timing, decoded, demuxed, fields_apart
+from upscale.video.truncation import Ending, ending
 
-# Below this many lines a film that says nothing is taken for BT.601.
+# Below this many lines a video that says nothing is taken for BT.601.
 _LINES_OF_HD = 720
 # Numbers of ITU-T H.273. FCC is nearly 601 and SMPTE 240M nearly 709.
 _MATRICES: dict[int, Matrix] = {
@@ -66,15 +66,15 @@ _SLOWEST, _FASTEST = Fraction(1, 1001), Fraction(1000)
 _RATE_TOLERANCE = Fraction(1, 50)
 
 
-def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Film:
-    """Find out all about a film; frames are decoded only as far as needed.
+def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoInfo:
+    """Find out all about a video; frames are decoded only as far as needed.
 
     Args:
         path: The file.
         max_pixels: The most that width times height of a frame may be, here and when it is read.
 
     Raises:
-        VideoError: It is no film, its codec is not supported, it has too many pixels, or no frame
+        VideoError: It is no video, its codec is not supported, it has too many pixels, or no frame
             of it can be decoded.
     """
     with opened(path, max_pixels) as container:
@@ -84,15 +84,17 @@ def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Film:
             frame = _first_frame(container, stream)
         if frame is None:
             _check_size(path, complaints.too_large(), max_pixels)
-            raise VideoError(f"{shown(path)}: holds no frame that can be decoded; check the file")
-        film = _describe(path, container, stream, frame)
-    return _timed(replace(film, max_pixels=max_pixels))
+            raise VideoError(
+                f"{printable(path)}: holds no frame that can be decoded; check the file"
+            )
+        video = _describe(path, container, stream, frame)
+    return _timed(replace(video, max_pixels=max_pixels))
 
 
 def _check_size(path: Path, size: str | None, limit: int) -> None:
     if size is not None and math.prod(map(int, size.split("x"))) > limit:
         raise VideoError(
-            f"{shown(path)}: {size} is more than the limit of {limit} pixels: give a higher"
+            f"{printable(path)}: {size} is more than the limit of {limit} pixels: give a higher"
             " --max-pixels if you trust the file"
         )
 
@@ -103,28 +105,28 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame |
     return next((part.frames[0] for part in parts if part.frames), None)
 
 
-def _timed(film: Film) -> Film:
-    """The same film with its plan."""
-    timing = _timing(film)
+def _timed(video: VideoInfo) -> VideoInfo:
+    """The same video with its plan."""
+    timing = _timing(video)
     plan = timing.plan
     if not plan:
-        raise VideoError(f"{shown(film.path)}: holds no frames; check the file")
-    refuse_still(film.path, film.container, len(plan))
-    rate = _rate(film.rate, plan, film.time_base)
-    last = Fraction(timing.last) or 1 / (rate * film.time_base)
-    end = _ending(film)
+        raise VideoError(f"{printable(video.path)}: holds no frames; check the file")
+    refuse_still(video.path, video.container, len(plan))
+    rate = _rate(video.rate, plan, video.time_base)
+    last = Fraction(timing.last) or 1 / (rate * video.time_base)
+    end = _ending(video)
     missing = ("its end is missing",) if end is Ending.MISSING else ()
     return replace(
-        film,
+        video,
         plan=plan,
         rate=rate,
         # A palette comes once, at the beginning.
-        keys=() if film.source_format == "pal8" else timing.keys,
+        keys=() if video.source_format == "pal8" else timing.keys,
         sequential=timing.sequential,
         lost=timing.lost,
-        doubts=(*missing, *timing.doubts),
+        warnings=(*missing, *timing.warnings),
         open_end=end is Ending.UNKNOWN,
-        duration=(plan[-1] - plan[0] + last) * film.time_base,
+        duration=(plan[-1] - plan[0] + last) * video.time_base,
     )
 
 
@@ -138,40 +140,40 @@ def _rate(claimed: Fraction, plan: tuple[int, ...], time_base: Fraction) -> Frac
     return average.limit_denominator(1001) or _SLOWEST
 
 
-def _timing(film: Film) -> Timing:
+def _timing(video: VideoInfo) -> Timing:
     with Complaints() as complaints:
-        timing = _plan(film)
-    doubts = dict.fromkeys((*timing.doubts, *complaints.about(film.container)))
-    return replace(timing, doubts=tuple(doubts))
+        timing = _plan(video)
+    warnings = dict.fromkeys((*timing.warnings, *complaints.about(video.container)))
+    return replace(timing, warnings=tuple(warnings))
 
 
-def _ending(film: Film) -> Ending:
-    with refusals(film.path, VideoError, "a film"), film.path.open("rb") as file:
-        return ending(film.container, file)
+def _ending(video: VideoInfo) -> Ending:
+    with map_os_errors(video.path, VideoError, "a video"), video.path.open("rb") as file:
+        return ending(video.container, file)
 
 
-def _plan(film: Film) -> Timing:
-    with opened(film.path, film.max_pixels) as container:
-        stream = video_stream(container, film.path, film.stream)
-        apart = fields_apart(container, stream, film.interlaced)
+def _plan(video: VideoInfo) -> Timing:
+    with opened(video.path, video.max_pixels) as container:
+        stream = video_stream(container, video.path, video.stream)
+        apart = fields_apart(container, stream, video.interlaced)
         told, reliable = demuxed(container, stream)
     if reliable and not apart:
         return told
-    with opened(film.path, film.max_pixels) as container:
-        stream = video_stream(container, film.path, film.stream)
-        timing = decoded(container, stream, film.rate, fields_apart=apart)
+    with opened(video.path, video.max_pixels) as container:
+        stream = video_stream(container, video.path, video.stream)
+        timing = decoded(container, stream, video.rate, fields_apart=apart)
     lost = tuple(sorted((*timing.lost, *told.lost)))
-    return replace(timing, lost=lost, doubts=(*told.doubts, *timing.doubts))
+    return replace(timing, lost=lost, warnings=(*told.warnings, *timing.warnings))
 
 
 def _describe(
     path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame
-) -> Film:
+) -> VideoInfo:
     """All but the times."""
     planes = planar_format(frame.format)
     order = stream.codec_context.field_order
     sides = _side_data(frame)
-    return Film(
+    return VideoInfo(
         path=path,
         stream=stream.index,
         width=frame.width,
@@ -273,7 +275,7 @@ def _mastering(data: bytes) -> Mastering | None:
 
 
 def timecode_of(container: InputContainer, stream: VideoStream) -> str | None:
-    """The timecode of a film's first frame, wherever its file says it."""
+    """The timecode of a video's first frame, wherever its file says it."""
     tracks = [other.metadata for other in container.streams if other.type == "data"]
     for tags in (stream.metadata, container.metadata, *tracks):
         for name, value in tags.items():

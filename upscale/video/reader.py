@@ -1,4 +1,4 @@
-"""Read a film's frames: each once, in order, with its own time, whatever the file is like."""
+"""Read a video's frames: each once, in order, with its own time, whatever the file is like."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame as Decoded
 from av.video.stream import VideoStream
 
-from upscale.video.film import Film, VideoFrame
-from upscale.video.opening import decode, only, opened, packets_of, video_stream
+from upscale.video.container import decode, only, opened, packets_of, video_stream
+from upscale.video.info import VideoFrame, VideoInfo
 from upscale.video.planes import PlaneReader
 
 # Decoding starts this many keys back, so that what a key may leave open is settled by the next.
@@ -34,7 +34,7 @@ class ReadReport:
         lost: Times of frames that should have come and did not, and never will.
         damaged: Times of frames that were handed out though the decoder found them damaged.
         refused: Where packets were that the decoder refused, and what it said.
-        resized: Times of frames of another size or pixel format, which were brought to the film's.
+        resized: Times of frames of another size or pixel format, which were brought to the video's.
     """
 
     frames: int = 0
@@ -50,45 +50,45 @@ class ReadReport:
 
 
 def read_frames(
-    film: Film,
+    video: VideoInfo,
     *,
     start_pts: int | None = None,
     stop_pts: int | None = None,
     deinterlace: bool = False,
 ) -> FrameReader:
-    """The frames of a film, or of a part of it.
+    """The frames of a video, or of a part of it.
 
     Args:
-        film: As `probe` found it.
-        start_pts: Time of the first frame, in units of the film's time base.
+        video: As `probe` found it.
+        start_pts: Time of the first frame, in units of the video's time base.
         stop_pts: Time before which the last frame lies.
         deinterlace: Whether to make whole frames of two fields each, one for each frame.
 
     Returns:
         To be iterated once; its `report` says what was lost.
     """
-    return FrameReader(film, start_pts, stop_pts, deinterlace)
+    return FrameReader(video, start_pts, stop_pts, deinterlace)
 
 
 class FrameReader:
     """An iteration over frames, and a report of it.
 
     Raises:
-        VideoError: While iterating: the file is gone, or is no film any more.
+        VideoError: While iterating: the file is gone, or is no video any more.
     """
 
     def __init__(
-        self, film: Film, start_pts: int | None, stop_pts: int | None, deinterlace: bool
+        self, video: VideoInfo, start_pts: int | None, stop_pts: int | None, deinterlace: bool
     ) -> None:
         """Prepare; nothing is opened before the first frame is asked for."""
-        first = 0 if start_pts is None else bisect_left(film.plan, start_pts)
-        end = len(film.plan) if stop_pts is None else bisect_left(film.plan, stop_pts)
-        self._film, self._deinterlace = film, deinterlace
+        first = 0 if start_pts is None else bisect_left(video.plan, start_pts)
+        end = len(video.plan) if stop_pts is None else bisect_left(video.plan, stop_pts)
+        self._video, self._deinterlace = video, deinterlace
         self._first, self._end = first, max(first, end)
         self.report = ReadReport()
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        planes = PlaneReader(self._film.planes, self._film.width, self._film.height)
+        planes = PlaneReader(self._video.planes, self._video.width, self._video.height)
         before: VideoFrame | None = None
         for pts, decoded in self._wanted(planes):
             arrays = planes.arrays(decoded)
@@ -100,7 +100,7 @@ class FrameReader:
     def _wanted(self, planes: PlaneReader) -> Iterator[tuple[int, Decoded]]:
         """Planar frames of the wanted part and their times; what is missing is noted."""
         due = self._first
-        plan = self._film.plan
+        plan = self._video.plan
         for pts, frame in self._fielded(planes):
             place = bisect_left(plan, pts)
             if not due <= place < self._end:
@@ -109,14 +109,14 @@ class FrameReader:
             due = place + 1
             yield pts, frame
         self.report.lost += plan[due : self._end]
-        self.report.lost += filter(self._inside, self._film.lost)
+        self.report.lost += filter(self._inside, self._video.lost)
         self.report.lost.sort()
 
     def _inside(self, time: int) -> bool:
-        """Whether a time lies in the wanted part, which at either end of the film is open."""
-        place = bisect_right(self._film.plan, time)
+        """Whether a time lies in the wanted part, which at either end of the video is open."""
+        place = bisect_right(self._video.plan, time)
         after = self._first == 0 or place > self._first
-        return after and (place <= self._end or self._end == len(self._film.plan))
+        return after and (place <= self._end or self._end == len(self._video.plan))
 
     def _fielded(self, planes: PlaneReader) -> Iterator[tuple[int, Decoded]]:
         """Planar frames, free of fields where that is asked for.
@@ -127,15 +127,15 @@ class FrameReader:
         if not self._deinterlace:
             yield from self._planar(planes, self._first, self._end)
             return
-        first, end = max(0, self._first - 1), min(self._end + 1, len(self._film.plan))
-        yield from _deinterlaced(self._film, self._planar(planes, first, end))
+        first, end = max(0, self._first - 1), min(self._end + 1, len(self._video.plan))
+        yield from _deinterlaced(self._video, self._planar(planes, first, end))
 
     def _planar(self, planes: PlaneReader, first: int, end: int) -> Iterator[tuple[int, Decoded]]:
         """Planar frames of a part of the plan and their times."""
-        film = self._film
+        video = self._video
         for pts, frame in self._found(first, end):
             shape = (frame.width, frame.height, frame.format.name)
-            if shape != (film.width, film.height, film.source_format) and self._inside(pts):
+            if shape != (video.width, video.height, video.source_format) and self._inside(pts):
                 self.report.resized.append(pts)
             if frame.is_corrupt and self._inside(pts):
                 self.report.damaged.append(pts)
@@ -145,7 +145,7 @@ class FrameReader:
         """Decoded frames of a part of the plan, in order.
 
         Where seeking does not lead to the very frames that are due, or the decoder meets damage,
-        which it may conceal with older pictures, all is decoded from the beginning instead.
+        which it may conceal with older images, all is decoded from the beginning instead.
         """
         if first >= end:
             return
@@ -153,7 +153,7 @@ class FrameReader:
         anchor = self._anchor(first)
         if anchor is not None:
             for pts, frame, sound in self._decoded(anchor, first, end):
-                if not sound or pts != self._film.plan[due]:
+                if not sound or pts != self._video.plan[due]:
                     break
                 yield pts, frame
                 due += 1
@@ -165,18 +165,18 @@ class FrameReader:
     def _anchor(self, first: int) -> int | None:
         """Time of the frame to seek to; None to start at the beginning."""
         # Of a damaged container, seeking may show another part than reading on would.
-        keys = () if self._film.doubts else self._film.keys
-        place = bisect_left(keys, self._film.plan[first] + 1) - _KEYS_BACK
+        keys = () if self._video.warnings else self._video.keys
+        place = bisect_left(keys, self._video.plan[first] + 1) - _KEYS_BACK
         return keys[place] if place > 0 else None
 
     def _decoded(
         self, anchor: int | None, first: int, end: int
     ) -> Iterator[tuple[int, Decoded, bool]]:
         """Decode, from an anchor or the beginning, a part of the plan."""
-        film = self._film
-        low, high = film.plan[first], film.plan[end - 1]
-        with opened(film.path, film.max_pixels) as container:
-            stream = video_stream(container, film.path, film.stream)
+        video = self._video
+        low, high = video.plan[first], video.plan[end - 1]
+        with opened(video.path, video.max_pixels) as container:
+            stream = video_stream(container, video.path, video.stream)
             only(container, stream)
             for pts, frame, sound in self._timed(stream, _packets(container, stream, anchor)):
                 if low <= pts <= high:
@@ -188,8 +188,8 @@ class FrameReader:
         self, stream: VideoStream, packets: Iterable[Packet[Any]]
     ) -> Iterator[tuple[int, Decoded, bool]]:
         """Frames whose times increase and are in the plan, and whether all so far were sound."""
-        film, number, latest, sound = self._film, 0, None, True
-        planned = frozenset(film.plan)
+        video, number, latest, sound = self._video, 0, None, True
+        planned = frozenset(video.plan)
         for part in decode(stream, packets):
             time = part.packet.pts if part.packet else None
             if part.error and (time is None or self._inside(time)):
@@ -198,8 +198,8 @@ class FrameReader:
             for frame in part.frames:
                 sound = sound and not frame.is_corrupt
                 pts = frame.pts
-                if film.sequential:
-                    pts = film.plan[number] if number < len(film.plan) else None
+                if video.sequential:
+                    pts = video.plan[number] if number < len(video.plan) else None
                     number += 1
                 if pts in planned and (latest is None or pts > latest):
                     latest = pts
@@ -224,35 +224,35 @@ def _packets(
 
 
 def _deinterlaced(
-    film: Film, frames: Iterable[tuple[int, Decoded]]
+    video: VideoInfo, frames: Iterable[tuple[int, Decoded]]
 ) -> Iterator[tuple[int, Decoded]]:
     """One whole frame for each of two fields, by FFmpeg's bwdif."""
     graph: Graph | None = None
     for pts, frame in frames:
-        frame.pts, frame.time_base = pts, film.time_base
+        frame.pts, frame.time_base = pts, video.time_base
         if graph is None:
-            graph = _bwdif(film, frame)
+            graph = _bwdif(video, frame)
         graph.vpush(frame)
-        yield from _pulled(film, graph)
+        yield from _pulled(video, graph)
     if graph is not None:
         graph.vpush(None)
-        yield from _pulled(film, graph)
+        yield from _pulled(video, graph)
 
 
-def _bwdif(film: Film, frame: Decoded) -> Graph:
+def _bwdif(video: VideoInfo, frame: Decoded) -> Graph:
     graph = Graph()
     source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=film.time_base
+        width=frame.width, height=frame.height, format=frame.format, time_base=video.time_base
     )
-    # All frames: a film may be made of fields without saying so of each frame.
+    # All frames: a video may be made of fields without saying so of each frame.
     bwdif = graph.add("bwdif", mode="send_frame", parity="auto", deint="all")
     graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
     return graph
 
 
-def _pulled(film: Film, graph: Graph) -> Iterator[tuple[int, Decoded]]:
+def _pulled(video: VideoInfo, graph: Graph) -> Iterator[tuple[int, Decoded]]:
     with suppress(FFmpegError):
         while True:
             frame = graph.vpull()
-            time = (frame.pts or 0) * (frame.time_base or film.time_base)
-            yield round(time / film.time_base), frame
+            time = (frame.pts or 0) * (frame.time_base or video.time_base)
+            yield round(time / video.time_base), frame

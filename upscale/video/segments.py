@@ -1,4 +1,4 @@
-"""The unfinished work on a film: segments, each of which is whole or not there, and their journal.
+"""The unfinished work on a video: segments, each of which is whole or not there, and their journal.
 
 They lie in a folder beside the output. A segment is written under another name, brought to the
 drive, renamed, and only then entered into the journal; what is in the journal is never computed
@@ -23,9 +23,9 @@ from av.error import FFmpegError
 from filelock import FileLock, Timeout
 
 from upscale.errors import OutputError, VideoError
-from upscale.pictures.names import shown
-from upscale.pictures.publish import one_line
-from upscale.video.encoding import Encoder
+from upscale.files.atomic import one_line
+from upscale.files.printable import printable
+from upscale.video.encoders import Encoder
 from upscale.video.join import Part
 
 SEGMENT_FRAMES = 120
@@ -45,7 +45,7 @@ class Segment:
 
     Attributes:
         number: From 0.
-        times: When its frames should come, in units of the film's time base.
+        times: When its frames should come, in units of the video's time base.
     """
 
     number: int
@@ -53,19 +53,19 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Flaws:
+class CorruptFrames:
     """What was wrong with frames that a segment has nevertheless.
 
     Attributes:
         damaged: Times of those that the decoder could only guess in part.
-        resized: Times of those of another size or pixel format, brought to the film's.
+        resized: Times of those of another size or pixel format, brought to the video's.
     """
 
     damaged: tuple[int, ...] = ()
     resized: tuple[int, ...] = ()
 
 
-_NO_FLAWS = Flaws()
+_NO_FLAWS = CorruptFrames()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Entry:
     Attributes:
         segment: Its number.
         lost: Times of frames that should be in it and could not be decoded.
-        damaged: As in `Flaws`.
-        resized: As in `Flaws`.
+        damaged: As in `CorruptFrames`.
+        resized: As in `CorruptFrames`.
         delay: By how many frames decoding has to run ahead of presentation.
         frames: How many it has.
         first: Time of its first frame; None where it has none.
@@ -124,7 +124,7 @@ def identity_of_source(path: Path) -> dict[str, str]:
             file.seek(max(0, facts.st_size - _SAMPLE))
             tail = file.read(_SAMPLE)
     except OSError as error:
-        raise VideoError(f"{shown(path)}: cannot be read ({one_line(error)})") from error
+        raise VideoError(f"{printable(path)}: cannot be read ({one_line(error)})") from error
     return {
         "source's size": str(facts.st_size),
         "source's time of change": str(facts.st_mtime_ns),
@@ -186,7 +186,7 @@ class Work:
                 self._lock.acquire(timeout=0)
             except Timeout:
                 raise OutputError(
-                    f"{shown(self.folder)}: another run is working there; wait for its end"
+                    f"{printable(self.folder)}: another run is working there; wait for its end"
                 ) from None
             try:
                 self._open()
@@ -214,9 +214,9 @@ class Work:
         return tuple(time for entry in self._finished() for time in entry.lost)
 
     @property
-    def flaws(self) -> Flaws:
+    def corrupt_frames(self) -> CorruptFrames:
         """What is wrong with frames of finished segments."""
-        return Flaws(
+        return CorruptFrames(
             tuple(time for entry in self._finished() for time in entry.damaged),
             tuple(time for entry in self._finished() for time in entry.resized),
         )
@@ -242,7 +242,9 @@ class Work:
         """Where a segment is to be written before it is finished."""
         return self.folder / f"seg-{segment.number:06d}.part"
 
-    def finish(self, segment: Segment, times: Sequence[int], flaws: Flaws = _NO_FLAWS) -> None:
+    def finish(
+        self, segment: Segment, times: Sequence[int], corrupt_frames: CorruptFrames = _NO_FLAWS
+    ) -> None:
         """Enter a segment into the journal, once its file is written and closed.
 
         Segments may be finished in any order, but by one thread at a time.
@@ -250,7 +252,7 @@ class Work:
         Args:
             segment: One of `to_do`; `path_for` it lies its file.
             times: Of the frames in it: all that it should have, except those that are lost.
-            flaws: What is wrong with them.
+            corrupt_frames: What is wrong with them.
 
         Raises:
             OutputError: The file cannot be kept, or does not hold these frames.
@@ -270,8 +272,8 @@ class Work:
             entry = Entry(
                 segment=segment.number,
                 lost=tuple(lost),
-                damaged=flaws.damaged,
-                resized=flaws.resized,
+                damaged=corrupt_frames.damaged,
+                resized=corrupt_frames.resized,
                 delay=delay,
                 frames=len(times),
                 first=times[0] if times else None,
@@ -294,7 +296,7 @@ class Work:
             self.folder.rmdir()
 
     def _finished(self) -> Iterator[Entry]:
-        """Entries of finished segments, in the film's order."""
+        """Entries of finished segments, in the video's order."""
         return (self._entries[number] for number in sorted(self._entries))
 
     def _part(self, segment: Segment, entry: Entry) -> Part:
@@ -318,7 +320,7 @@ class Work:
                 if known.get(name) != self._identity.get(name)
             ]
             raise OutputError(
-                f"{shown(self.folder)}: was begun with another {', '.join(changed)};"
+                f"{printable(self.folder)}: was begun with another {', '.join(changed)};"
                 " pass --restart to throw that work away"
             )
         self._entries = {
@@ -356,7 +358,7 @@ class Work:
             yield
         except (OSError, FFmpegError) as error:
             raise OutputError(
-                f"{shown(self.folder)}: cannot be used ({one_line(error)});"
+                f"{printable(self.folder)}: cannot be used ({one_line(error)});"
                 " what is done there stays, so run the same command again"
             ) from error
 
@@ -367,7 +369,7 @@ def _delay(path: Path, frames: int) -> int:
         found = [packet.pts for packet in container.demux(video=0) if packet.size]
     if sorted(time for time in found if time is not None) != list(range(frames)):
         raise OutputError(
-            f"{shown(path)}: holds {len(found)} of {frames} frames; run the same command again"
+            f"{printable(path)}: holds {len(found)} of {frames} frames; run the same command again"
         )
     return max(order - (time or 0) for order, time in enumerate(found))
 

@@ -1,4 +1,4 @@
-"""Everything of a film beside its picture: what an output can hold of it.
+"""Everything of a video beside its image: what an output can hold of it.
 
 What a container takes is not looked up but tried: a stream's header and first packets are written
 into a scratch file, and read back, before any frame is computed.
@@ -21,19 +21,19 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from upscale.errors import OutputError
-from upscale.pictures.names import shown
-from upscale.pictures.publish import one_line
-from upscale.video.encoding import Encoder
-from upscale.video.film import Film, VideoFrame
-from upscale.video.opening import opened
-from upscale.video.output import (
+from upscale.files.atomic import one_line
+from upscale.files.printable import printable
+from upscale.video.container import opened
+from upscale.video.encoders import Encoder
+from upscale.video.info import VideoFrame, VideoInfo
+from upscale.video.mux import (
     OWN_TAGS,
     Carried,
     Output,
     StreamPlan,
 )
 from upscale.video.probe import timecode_of
-from upscale.video.writer import SegmentWriter, plane_shapes
+from upscale.video.segment_writer import SegmentWriter, plane_shapes
 
 _REFUSALS = (FFmpegError, OSError, ValueError, RuntimeError)
 _TEXTS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
@@ -47,13 +47,13 @@ _SHAPE_TOLERANCE = Fraction(1, 250)
 
 
 def plan_streams(
-    film: Film, encoder: Encoder, output: Path, folder: Path, *, strict: bool = False
+    video: VideoInfo, encoder: Encoder, output: Path, folder: Path, *, strict: bool = False
 ) -> StreamPlan:
-    """Find out, by trying, what of a film the output can hold.
+    """Find out, by trying, what of a video the output can hold.
 
     Args:
-        film: The source.
-        encoder: How its picture will be encoded.
+        video: The source.
+        encoder: How its image will be encoded.
         output: The file to be; named in errors.
         folder: Where scratch files may lie for a while.
         strict: Whether anything lost is an error.
@@ -62,12 +62,12 @@ def plan_streams(
         OutputError: The output's header cannot be written; or, if strict, something is lost.
         VideoError: The source cannot be read.
     """
-    trial = _Trial(film, encoder, folder)
+    trial = _Trial(video, encoder, folder)
     carried: list[Carried] = []
     lost: list[str] = []
-    with opened(film.path, film.max_pixels) as source, trial:
+    with opened(video.path, video.max_pixels) as source, trial:
         for stream in source.streams:
-            if stream.index == film.stream or _is_made_anew(stream, source):
+            if stream.index == video.stream or _is_made_anew(stream, source):
                 continue
             ways = _ways(stream, encoder)
             way = next((each for each in ways if trial.holds(each, _kind(stream))), None)
@@ -82,7 +82,7 @@ def plan_streams(
         plan = StreamPlan(tuple(carried))
         refusal = trial.refusal(plan)
         if refusal is not None:
-            raise OutputError(f"{shown(output)}: cannot be written ({refusal})")
+            raise OutputError(f"{printable(output)}: cannot be written ({refusal})")
         forgotten = trial.forgotten(plan)
         # Only the older way has a place for the location that all programs look at.
         if "location" not in source.metadata and any(_PHONE_TAG in line for line in forgotten):
@@ -91,15 +91,15 @@ def plan_streams(
             forgotten = trial.forgotten(plan)
     plan = replace(plan, lost=(*lost, *forgotten))
     if strict and plan.lost:
-        raise OutputError(f"{shown(output)}: --strict, and {'; '.join(plan.lost)}")
+        raise OutputError(f"{printable(output)}: --strict, and {'; '.join(plan.lost)}")
     return plan
 
 
 class _Trial:
     """Scratch files that show what a container takes."""
 
-    def __init__(self, film: Film, encoder: Encoder, folder: Path) -> None:
-        self._film = film
+    def __init__(self, video: VideoInfo, encoder: Encoder, folder: Path) -> None:
+        self._video = video
         self._encoder = encoder
         self._segment = folder / "trial-segment"
         self._result = folder / "trial"
@@ -109,7 +109,7 @@ class _Trial:
         deep = self._encoder.planes.depth > 8
         planes = tuple(np.zeros(shape, np.uint16 if deep else np.uint8) for shape in shapes)
         with SegmentWriter(self._segment, self._encoder) as writer:
-            writer.write(VideoFrame(self._film.plan[0], planes))
+            writer.write(VideoFrame(self._video.plan[0], planes))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,14 +120,14 @@ class _Trial:
         """Why a container does not take the streams of a plan; None where it does."""
         try:
             with (
-                Output(self._result, self._film, self._encoder, plan, self._segment) as output,
+                Output(self._result, self._video, self._encoder, plan, self._segment) as output,
                 av.open(f"file:{self._segment}") as segment,
             ):
                 for packet in segment.demux(video=0):
                     if packet.size:
-                        packet.time_base = self._film.time_base
-                        packet.pts = packet.dts = max(0, self._film.plan[0])
-                        packet.stream = output.picture
+                        packet.time_base = self._video.time_base
+                        packet.pts = packet.dts = max(0, self._video.plan[0])
+                        packet.stream = output.image
                         output.mux(packet)
                 for packet in output.packets(_TRIED_PACKETS):
                     output.mux(packet)
@@ -145,10 +145,10 @@ class _Trial:
     def forgotten(self, plan: StreamPlan) -> list[str]:
         """What the container took and does not hold, by reading the last trial's result."""
         with (
-            opened(self._film.path, self._film.max_pixels) as source,
+            opened(self._video.path, self._video.max_pixels) as source,
             av.open(f"file:{self._result}") as result,
         ):
-            return list(_forgotten(source, result, self._film, self._encoder, plan))
+            return list(_forgotten(source, result, self._video, self._encoder, plan))
 
 
 def _kind(stream: Stream) -> str:
@@ -197,12 +197,16 @@ def _name(stream: Stream) -> str:
 def _refusal(stream: Stream, output: Path) -> str:
     """Why a stream is not carried."""
     if isinstance(stream, VideoStream) and not _is_in_header(stream):
-        return f"{_name(stream)} is left out; only the film's first or default picture is enlarged"
+        return f"{_name(stream)} is left out; only the video's first or default image is upscaled"
     return f"{_name(stream)} cannot go into {output.suffix}"
 
 
 def _forgotten(
-    source: InputContainer, result: InputContainer, film: Film, encoder: Encoder, plan: StreamPlan
+    source: InputContainer,
+    result: InputContainer,
+    video: VideoInfo,
+    encoder: Encoder,
+    plan: StreamPlan,
 ) -> Iterator[str]:
     """What a file does not say that was written into it, a line each."""
     place = encoder.container
@@ -212,13 +216,13 @@ def _forgotten(
         yield f"{place} cannot hold the tags {', '.join(lost)}"
     if source.chapters() and not result.chapters():
         yield f"{place} cannot hold chapters"
-    picture = result.streams.video[0]
-    if _differ(film.sample_aspect, picture.sample_aspect_ratio):
-        yield f"{encoder.codec} in {place} cannot hold the pixels' shape, {film.sample_aspect}"
-    if film.timecode not in (None, timecode_of(result, picture)):
-        yield f"{place} cannot hold the timecode {film.timecode}"
-    if _turn(film.display_matrix) != _turn(_display_matrix(result)):
-        yield f"{place} cannot hold that the picture is turned or mirrored"
+    image = result.streams.video[0]
+    if _differ(video.sample_aspect, image.sample_aspect_ratio):
+        yield f"{encoder.codec} in {place} cannot hold the pixels' shape, {video.sample_aspect}"
+    if video.timecode not in (None, timecode_of(result, image)):
+        yield f"{place} cannot hold the timecode {video.timecode}"
+    if _turn(video.display_matrix) != _turn(_display_matrix(result)):
+        yield f"{place} cannot hold that the image is turned or mirrored"
     for carried, copy in zip(plan.carried, list(result.streams)[1:], strict=False):
         stream = source.streams[carried.index]
         if not _is_in_header(stream):

@@ -1,8 +1,8 @@
-"""When the frames of a film are due: found by demuxing, and by decoding only where that cannot say.
+"""When the frames of a video are due: found by demuxing, and by decoding only where that cannot say.
 
 Packets tell the times of frames, if each has one time of its own, gives one frame, and comes near
 its place in the order of times. Where that does not hold (raw streams without times, clocks that
-jump back, fields in packets of their own) the film is decoded once, its times are put in order,
+jump back, fields in packets of their own) the video is decoded once, its times are put in order,
 and the n-th frame that the decoder gives is the n-th of the plan.
 """
 
@@ -22,7 +22,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from upscale.video.opening import decode, demux, lists_packets, only, packets_of
+from upscale.video.container import decode, demux, lists_packets, only, packets_of
 
 # No codec keeps frames back for longer than this many.
 _MOST_REORDERED = 32
@@ -30,7 +30,7 @@ _MOST_REORDERED = 32
 _FIELDS_APART = {"mpegts", "h264", "mpeg", "avi"}
 # Some of these know but one time for each packet.
 _STORED = {"avi", "asf"}
-# Their headers say how long the film is, for all streams together.
+# Their headers say how long the video is, for all streams together.
 _TIMED = {"matroska,webm", "flv", "asf", "mxf", "ivf"}
 _UNLISTED = {"matroska,webm", "flv", "mpegts", "mpeg"}
 _LEAST_STEPS = 10
@@ -46,7 +46,7 @@ class Timing:
         keys: Times of those at which decoding can start; empty where it cannot.
         sequential: Whether frames are told by their number rather than their time.
         lost: Times, some of them about, of frames that cannot be decoded and are not in the plan.
-        doubts: What is wrong with the file, a line each.
+        warnings: What is wrong with the file, a line each.
         last: How long the last frame lasts; 0 where not said.
     """
 
@@ -54,7 +54,7 @@ class Timing:
     keys: tuple[int, ...] = ()
     sequential: bool = False
     lost: tuple[int, ...] = ()
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     last: int = 0
 
 
@@ -77,17 +77,17 @@ def demuxed(container: InputContainer, stream: VideoStream) -> tuple[Timing, boo
     broken = promised.broken(found.count)
     lost = promised.missing(found.stored, plan[0] if plan else 0)
     if not _reliable(found.times, plan) or _only_stored(container, stream, found.times):
-        return Timing((), lost=lost, doubts=broken), False
-    doubts = (*broken, *found.doubts(), *_gaps(container, stream, plan))
+        return Timing((), lost=lost, warnings=broken), False
+    warnings = (*broken, *found.warnings(), *_gaps(container, stream, plan))
     # A file that flags every packet as key says nothing.
     honest = len(found.keys) < found.count or stream.codec_context.codec.intra_only
     keys = sorted(found.keys) if honest else []
-    return Timing(tuple(plan), tuple(keys), lost=lost, doubts=doubts, last=found.last), True
+    return Timing(tuple(plan), tuple(keys), lost=lost, warnings=warnings, last=found.last), True
 
 
 @dataclass
 class _Packets:
-    """What the packets of a film say."""
+    """What the packets of a video say."""
 
     times: list[int | None] = field(default_factory=list[int | None])
     stored: set[int | None] = field(default_factory=set[int | None])
@@ -98,7 +98,7 @@ class _Packets:
     last: int = 0
 
     def note(self, packet: Packet[Any], stream: VideoStream) -> None:
-        """Take in a packet of the film."""
+        """Take in a packet of the video."""
         self.count += 1
         self.stored.add(packet.dts)
         self.corrupt += packet.is_corrupt
@@ -113,7 +113,7 @@ class _Packets:
         if packet.pts > self.latest:
             self.latest, self.last = packet.pts, packet.duration or 0
 
-    def doubts(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What the packets say is wrong with themselves."""
         return (f"{self.corrupt} packets are incomplete",) if self.corrupt else ()
 
@@ -146,7 +146,7 @@ class _Promise:
             self._end = max(self._end, end * packet.time_base)
 
     def broken(self, packets: int) -> tuple[str, ...]:
-        """What the film ought to have and has not."""
+        """What the video ought to have and has not."""
         short = self._seconds - self._end
         if short > self._tolerated:
             return (f"the file ends {float(short):.2f} s before its header says",)
@@ -195,8 +195,8 @@ def decoded(
     places = [place for time, place in refused if time is None] + [len(plan)] * missing[None]
     lost = [time for time in missing.elements() if time is not None]
     lost += [plan[min(place, len(plan) - 1)] for place in places[: missing[None]] if plan]
-    doubts = (*found.doubts(), *_gaps(container, stream, plan))
-    return Timing(tuple(plan), (), True, tuple(sorted(lost)), doubts, step)
+    warnings = (*found.warnings(), *_gaps(container, stream, plan))
+    return Timing(tuple(plan), (), True, tuple(sorted(lost)), warnings, step)
 
 
 def fields_apart(container: InputContainer, stream: VideoStream, interlaced: bool) -> bool:
@@ -223,7 +223,7 @@ def shows_frame(codec: str, packet: Packet[Any]) -> bool:
 
 
 def _gaps(container: InputContainer, stream: VideoStream, plan: Sequence[int]) -> tuple[str, ...]:
-    """Where an even film has holes; only of containers that do not list their packets."""
+    """Where an even video has holes; only of containers that do not list their packets."""
     steps = [after - before for before, after in pairwise(plan)]
     if container.format.name not in _UNLISTED or len(steps) < _LEAST_STEPS:
         return ()

@@ -11,7 +11,7 @@ from tests.training.data.files import write
 
 @pytest.fixture
 def numbered(tmp_path) -> Callable[..., Path]:
-    """Makes a folder of pictures that say where they are: red is which, green the row, blue the
+    """Makes a folder of images that say where they are: red is which, green the row, blue the
     column."""
 
     def numbered(name: str, count: int, height: int = 40, width: int = 56) -> Path:
@@ -28,9 +28,9 @@ def numbered(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def pairs(tmp_path) -> tuple[Path, Path]:
-    """A folder of good pictures and one of bad ones, four times smaller, of random pixels.
+    """A folder of good images and one of bad ones, four times smaller, of random pixels.
 
-    Every pixel of a bad picture is a square of equal pixels in the good one, so that places can be
+    Every pixel of a bad image is a square of equal pixels in the good one, so that places can be
     compared whichever way they are turned.
     """
     random = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""Pictures of the tests' own making."""
+"""Images of the tests' own making."""
 
 from __future__ import annotations
 

@@ -7,19 +7,19 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from upscale_training.data.crop import Pieces
+from upscale_training.data.derive import Made, derive
+from upscale_training.data.index import images_below
+from upscale_training.data.multiscale import Copies
+from upscale_training.data.parallel import CLAIM
+from upscale_training.data.pixels import read_rgb
 
 from tests.training.data.files import write
-from training.data.crop import Pieces
-from training.data.derive import Made, derive
-from training.data.index import pictures_below
-from training.data.multiscale import Copies
-from training.data.pixels import read_rgb
-from training.data.work import CLAIM
-from upscale.errors import OutputError, PictureError, UsageError
+from upscale.errors import ImageError, OutputError, UsageError
 
 
 def make(maker, source: Path, target: Path, jobs: int = 1):
-    return dict(derive(maker, source, pictures_below(source), target, jobs))
+    return dict(derive(maker, source, images_below(source), target, jobs))
 
 
 def state(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -34,7 +34,7 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
 def test_copies_are_those_of_the_official_script(data, tmp_path):
     source = data / "photos"
     assert set(make(Copies(), source, tmp_path / "out", jobs=2).values()) == {Made(4, 0)}
-    for name in pictures_below(source):
+    for name in images_below(source):
         image = Image.fromarray(read_rgb(source / name))
         width, height = image.size
         assert width > height
@@ -50,7 +50,7 @@ def test_the_shorter_side_of_an_upright_copy_is_400():
     assert Copies().outputs(1001, 2003)["T3"] == (400, 800)
 
 
-def test_no_copy_is_larger_than_its_picture():
+def test_no_copy_is_larger_than_its_image():
     assert Copies().outputs(600, 500) == {"T0": (450, 375), "T1": (300, 250), "T2": (200, 166),
                                          "T3": (480, 400)}  # fmt: skip
     assert list(Copies().outputs(500, 400)) == ["T0", "T1", "T2"]
@@ -59,7 +59,7 @@ def test_no_copy_is_larger_than_its_picture():
 
 
 def official_starts(length: int, size: int, step: int, threshold: int) -> list[int]:
-    """Of Real-ESRGAN's extract_subimages.py, which needs a picture of at least the size."""
+    """Of Real-ESRGAN's extract_subimages.py, which needs an image of at least the size."""
     starts = np.arange(0, length - size + 1, step)
     if length - (starts[-1] + size) > threshold:
         starts = np.append(starts, length - size)
@@ -81,7 +81,7 @@ def test_pieces_lie_where_the_official_script_cuts_them(settings):
 
 def test_pieces_hold_what_is_there(tmp_path, data):
     source = data / "eval" / "photos"
-    names = pictures_below(source)[:2]
+    names = images_below(source)[:2]
     found = dict(derive(Pieces(), source, names, tmp_path / "out", 1))
     assert set(found.values()) == {Made(4, 0)}
     for name in names:
@@ -92,7 +92,7 @@ def test_pieces_hold_what_is_there(tmp_path, data):
             assert (piece == whole[top : top + 480, left : left + 480]).all()
 
 
-def test_a_picture_smaller_than_a_piece_is_taken_whole(tmp_path):
+def test_a_image_smaller_than_a_piece_is_taken_whole(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 900, 3), np.uint8)
     write(tmp_path / "in" / "a.png", pixels)
     assert make(Pieces(), tmp_path / "in", tmp_path / "out") == {"a.png": Made(3, 0)}
@@ -101,12 +101,12 @@ def test_a_picture_smaller_than_a_piece_is_taken_whole(tmp_path):
         assert (piece == pixels[:, left : left + 480]).all()
 
 
-def test_outputs_lie_in_folders_as_their_pictures(numbered, tmp_path):
+def test_outputs_lie_in_folders_as_their_images(numbered, tmp_path):
     numbered("in", 1)
     (tmp_path / "in" / "deep" / "er").mkdir(parents=True)
     (tmp_path / "in" / "000.png").rename(tmp_path / "in" / "deep" / "er" / "a.b.png")
     make(Pieces(), tmp_path / "in", tmp_path / "new" / "out")
-    assert pictures_below(tmp_path / "new" / "out") == ["deep/er/a.b_s001.png"]
+    assert images_below(tmp_path / "new" / "out") == ["deep/er/a.b_s001.png"]
 
 
 def test_finished_outputs_are_kept_and_missing_ones_made(numbered, tmp_path):
@@ -161,7 +161,7 @@ def test_outputs_among_the_inputs_are_refused(numbered, tmp_path, monkeypatch):
     assert os.listdir(source) == ["000.png"]  # noqa: PTH208
 
 
-def test_pictures_of_one_name_are_told(numbered, tmp_path):
+def test_images_of_one_name_are_told(numbered, tmp_path):
     source = numbered("in", 2)
     (source / "001.png").rename(source / "000.webp")
     found = make(Pieces(), source, tmp_path / "out")
@@ -170,15 +170,13 @@ def test_pictures_of_one_name_are_told(numbered, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_damaged_pictures_do_not_stop_the_others(numbered, tmp_path, jobs):
+def test_damaged_images_do_not_stop_the_others(numbered, tmp_path, jobs):
     source = numbered("in", 5)
     whole = (source / "001.png").read_bytes()
     (source / "001.png").write_bytes(whole[:99])
     (source / "003.png").write_bytes(b"")
     found = make(Copies(), source, tmp_path / "out", jobs)
-    assert [isinstance(found[name], PictureError) for name in sorted(found)] == [
+    assert [isinstance(found[name], ImageError) for name in sorted(found)] == [
         False, True, False, True, False
     ]  # fmt: skip
-    assert not [
-        name for name in pictures_below(tmp_path / "out") if name.startswith(("001", "003"))
-    ]
+    assert not [name for name in images_below(tmp_path / "out") if name.startswith(("001", "003"))]

@@ -4,19 +4,19 @@ import os
 
 import numpy as np
 import pytest
+from upscale_training.data.index import Line, check_name, images_below, read_index, write_index
+from upscale_training.data.listing import list_images, list_pairs
 
 from tests.training.data.files import write
 from tests.training.data.official import load_official
-from training.data.index import Line, check_name, pictures_below, read_index, write_index
-from training.data.listing import list_pairs, list_pictures
-from upscale.errors import OutputError, PictureError, TrainingError
+from upscale.errors import ImageError, OutputError, TrainingError
 
 
 def test_a_folder_is_searched_to_its_depths_in_the_order_of_names(tmp_path):
     for name in ("b.png", "a/z.JPG", "a/b/c.webp", "a/notes.txt", ".hidden/x.png", "a/._b.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"?")
-    assert pictures_below(tmp_path) == ["a/b/c.webp", "a/z.JPG", "b.png"]
+    assert images_below(tmp_path) == ["a/b/c.webp", "a/z.JPG", "b.png"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
@@ -24,12 +24,12 @@ def test_links_to_folders_are_followed_and_never_in_circles(numbered, tmp_path):
     folder = numbered("in", 1)
     (folder / "more").symlink_to(numbered("elsewhere", 2))
     (tmp_path / "elsewhere" / "back").symlink_to(folder)
-    assert pictures_below(folder) == ["000.png", "more/000.png", "more/001.png"]
+    assert images_below(folder) == ["000.png", "more/000.png", "more/001.png"]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(TrainingError, match=r"nowhere: cannot be read"):
-        pictures_below(tmp_path / "nowhere")
+        images_below(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         ("baboon.png (120,125,3) 1", Line("baboon.png", (125, 120))),  # of its LMDBs
         ("DF2K_multiscale/000001T0.png", Line("DF2K_multiscale/000001T0.png")),  # Real-ESRGAN's
         ("HR/1.png, LR/1x4.png", Line("HR/1.png", low="LR/1x4.png")),  # its pairs
-        ("a picture (1).png (5,6,3)", Line("a picture (1).png", (6, 5))),
-        ("a picture 2.png", Line("a picture 2.png")),
+        ("an image (1).png (5,6,3)", Line("an image (1).png", (6, 5))),
+        ("an image 2.png", Line("an image 2.png")),
         ("grey.png (5,6)", Line("grey.png", (6, 5))),
     ],
 )
@@ -60,27 +60,27 @@ def test_an_index_comes_back_as_it_was_written(tmp_path):
 
 def test_an_empty_index_is_refused(tmp_path):
     (tmp_path / "index.txt").write_text("\n \n")
-    with pytest.raises(TrainingError, match="names no pictures"):
+    with pytest.raises(TrainingError, match="names no images"):
         read_index(tmp_path / "index.txt")
 
 
 @pytest.mark.parametrize("name", ["a, b.png", "a\nb.png", "a.png (1,2,3)", " a.png"])
 def test_names_that_an_index_would_change_are_refused(name):
-    with pytest.raises(PictureError, match="cannot stand in an index"):
+    with pytest.raises(ImageError, match="cannot stand in an index"):
         check_name(name)
 
 
-def test_pictures_are_listed_with_their_sizes(data):
+def test_images_are_listed_with_their_sizes(data):
     folder = data / "eval" / "photos"
-    names = pictures_below(folder)
-    lines = dict(list_pictures(folder, names, 1))
+    names = images_below(folder)
+    lines = dict(list_images(folder, names, 1))
     assert list(lines) == names
     assert all(lines[name] == Line(name, (576, 576)) for name in names)
 
 
 def test_basicsr_reads_our_index(tmp_path, pairs):
     high, low = pairs
-    lines = [line for _, line in list_pictures(high, pictures_below(high), 1)]
+    lines = [line for _, line in list_images(high, images_below(high), 1)]
     write_index(tmp_path / "index.txt", lines)
     found = load_official().paired_paths_from_meta_info_file(
         [str(low), str(high)], ["lq", "gt"], str(tmp_path / "index.txt"), "{}"
@@ -94,7 +94,7 @@ def test_pairs_are_listed_where_they_fit(pairs):
     (low / "2.png").unlink()
     write(low / "4.png", np.zeros((9, 9, 3)))
     write(high / "5.png", np.zeros((8, 8, 3)))
-    found = dict(list_pairs(high, low, 4, pictures_below(high), 1))
+    found = dict(list_pairs(high, low, 4, images_below(high), 1))
     assert {name for name, line in found.items() if isinstance(line, Line)} == {
         "0.png", "1.png", "3.png"
     }  # fmt: skip

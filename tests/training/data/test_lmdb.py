@@ -5,20 +5,20 @@ import os
 import cv2
 import numpy as np
 import pytest
+from upscale_training.data import lmdb as ours
+from upscale_training.data.index import images_below
+from upscale_training.data.lmdb import build_lmdb, is_lmdb, key_of, read_keys, read_value
+from upscale_training.data.pixels import read_rgb
 
 from tests.training.data.files import write
 from tests.training.data.official import load_official
-from training.data import lmdb as ours
-from training.data.index import pictures_below
-from training.data.lmdb import build_lmdb, is_lmdb, key_of, read_keys, read_value
-from training.data.pixels import read_rgb
-from upscale.errors import OutputError, PictureError, TrainingError
+from upscale.errors import ImageError, OutputError, TrainingError
 
 
 @pytest.fixture
 def few(data):
     folder = data / "train" / "graphics"
-    return folder, pictures_below(folder)[:7]
+    return folder, images_below(folder)[:7]
 
 
 def test_basicsr_reads_what_we_write(few, tmp_path):
@@ -69,7 +69,7 @@ def test_any_name_becomes_a_key_of_its_own_that_basicsr_finds(tmp_path):
         assert (read_rgb(client.get(key)) == number).all()
 
 
-def test_pictures_of_one_key_are_told(tmp_path):
+def test_images_of_one_key_are_told(tmp_path):
     for name in ("a.png", "a.jpg", "b.png"):
         write(tmp_path / "in" / name, np.zeros((4, 4, 3)))
     found = dict(build_lmdb(tmp_path / "in", ["a.jpg", "a.png", "b.png"], tmp_path / "x.lmdb", 1))
@@ -77,17 +77,17 @@ def test_pictures_of_one_key_are_told(tmp_path):
     assert "same outputs as a.jpg" in str(found["a.png"])
 
 
-def test_a_damaged_picture_is_left_out(numbered, tmp_path):
+def test_a_damaged_image_is_left_out(numbered, tmp_path):
     folder = numbered("in", 3)
     (folder / "001.png").write_bytes(b"?")
-    found = dict(build_lmdb(folder, pictures_below(folder), tmp_path / "x.lmdb", 1))
-    assert isinstance(found["001.png"], PictureError)
+    found = dict(build_lmdb(folder, images_below(folder), tmp_path / "x.lmdb", 1))
+    assert isinstance(found["001.png"], ImageError)
     assert read_keys(tmp_path / "x.lmdb") == ["000", "002"]
 
 
 def test_it_appears_when_it_is_whole_and_goes_on_where_it_was(numbered, tmp_path):
     folder, target = numbered("in", 6), tmp_path / "x.lmdb"
-    names = pictures_below(folder)
+    names = images_below(folder)
     steps = build_lmdb(folder, names, target, 1)
     assert [next(steps) for _ in range(3)] == [(name, True) for name in names[:3]]
     steps.close()
@@ -108,7 +108,7 @@ def test_it_grows_as_it_must(numbered, tmp_path, monkeypatch):
     for number in range(20):
         write(tmp_path / "in" / f"{number}.png", random.integers(0, 256, (64, 64, 3)))
     target = tmp_path / "x.lmdb"
-    list(build_lmdb(tmp_path / "in", pictures_below(tmp_path / "in"), target, 1))
+    list(build_lmdb(tmp_path / "in", images_below(tmp_path / "in"), target, 1))
     assert (target / "data.mdb").stat().st_size > 64 * 1024
     for number in range(20):
         value = read_value(target, str(number))
@@ -120,7 +120,7 @@ def test_what_cannot_be_an_lmdb_is_refused(numbered, tmp_path):
     with pytest.raises(OutputError, match=r"must end in \.lmdb"):
         list(build_lmdb(folder, ["000.png"], tmp_path / "x", 1))
     (folder / "000.png").write_bytes(b"?")
-    with pytest.raises(TrainingError, match="no picture could be read"):
+    with pytest.raises(TrainingError, match="no image could be read"):
         list(build_lmdb(folder, ["000.png"], tmp_path / "x.lmdb", 1))
     assert not (tmp_path / "x.lmdb").exists()
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_an_lmdb_is_refused(numbered, tmp_path):
 def test_a_damaged_lmdb_is_an_error_in_one_line(tmp_path):
     (tmp_path / "x.lmdb").mkdir()
     (tmp_path / "x.lmdb" / "data.mdb").write_bytes(b"nothing of the kind" * 999)
-    with pytest.raises(PictureError, match=r"x\.lmdb: cannot be read"):
+    with pytest.raises(ImageError, match=r"x\.lmdb: cannot be read"):
         read_value(tmp_path / "x.lmdb", "a")
     with pytest.raises(TrainingError, match=r"meta_info\.txt: cannot be read"):
         read_keys(tmp_path / "x.lmdb")

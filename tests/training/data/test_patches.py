@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from upscale_training.data.index import images_below
+from upscale_training.data.lmdb import build_lmdb
+from upscale_training.data.patches import PatchDataset, batches
+from upscale_training.data.pixels import read_rgb
+from upscale_training.recipe import DataSettings, Source
 
 from benchmarks.peers import PeerMissingError, load_basicsr
 from tests.training.data.files import write
-from training.data.index import pictures_below
-from training.data.lmdb import build_lmdb
-from training.data.patches import PatchDataset, batches
-from training.data.pixels import read_rgb
-from training.recipe import DataSettings, Source
 from upscale.errors import TrainingError
 
 
@@ -43,7 +43,7 @@ def photos(data) -> DataSettings:
     )
 
 
-def test_a_patch_is_a_square_of_its_picture(numbered):
+def test_a_patch_is_a_square_of_its_image(numbered):
     found = dataset(numbered("in", 3, 40, 56), patch=16, flips=False)
     places = set()
     for number in range(60):
@@ -85,7 +85,7 @@ def test_a_sample_is_a_function_of_seed_and_number(photos):
     assert not equal([PatchDataset(photos, 2, 4)[number].high for number in range(8)], expected)
 
 
-def test_a_picture_is_cut_otherwise_in_each_epoch(numbered):
+def test_a_image_is_cut_otherwise_in_each_epoch(numbered):
     found = dataset(numbered("in", 1, 200, 200), patch=8)
     assert len({found[number].high.numpy().tobytes() for number in range(40)}) > 35
 
@@ -100,7 +100,7 @@ def test_any_number_of_workers_gives_the_same_batches(photos, workers):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_lmdb_gives_the_patches_of_its_folder(numbered, tmp_path, workers):
     folder = numbered("in", 7)
-    list(build_lmdb(folder, pictures_below(folder), tmp_path / "in.lmdb", 1))
+    list(build_lmdb(folder, images_below(folder), tmp_path / "in.lmdb", 1))
     expected = taken(dataset(folder, patch=16), 5, batch=3, first=0)
     packed = dataset(tmp_path / "in.lmdb", patch=16)
     assert equal(taken(packed, 5, batch=3, first=0, workers=workers), expected)
@@ -119,7 +119,7 @@ def test_two_processes_see_what_one_would(photos):
     assert equal([torch.cat(parts) for parts in zip(*shares, strict=True)], alone)
 
 
-def test_an_epoch_visits_every_picture_once(numbered):
+def test_an_epoch_visits_every_image_once(numbered):
     found = dataset(numbered("in", 23), patch=8)
     first, second = (
         [int(found[number].high[0, 0, 0]) for number in range(start, start + 23)]
@@ -138,7 +138,7 @@ def test_loading_draws_nothing_from_the_run(numbered):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_picture_that_is_too_small_is_mirrored(numbered):
+def test_a_image_that_is_too_small_is_mirrored(numbered):
     found = dataset(numbered("in", 1, 5, 30), patch=12, flips=False)
     rows, columns = found[0].high.numpy()[1:]
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0, 0, 1]
@@ -183,7 +183,7 @@ def _key(*patches: torch.Tensor | None) -> bytes:
     return b"".join(patch.numpy().tobytes() for patch in patches if patch is not None)
 
 
-def test_damaged_pictures_give_way_to_the_next_of_the_epoch(numbered):
+def test_damaged_images_give_way_to_the_next_of_the_epoch(numbered):
     folder = numbered("in", 9)
     whole = dataset(folder, patch=8)
     order = [int(whole[number].high[0, 0, 0]) for number in range(9)]
@@ -199,7 +199,7 @@ def test_damaged_pictures_give_way_to_the_next_of_the_epoch(numbered):
     assert f"{bad[0]:03}.png" in samples[3].damaged[0]
 
 
-def test_a_batch_names_the_damaged_pictures_of_its_workers(numbered):
+def test_a_batch_names_the_damaged_images_of_its_workers(numbered):
     folder = numbered("in", 4)
     (folder / "002.png").write_bytes(b"nothing of the kind")
     found = dataset(folder, patch=8)
@@ -210,11 +210,11 @@ def test_a_batch_names_the_damaged_pictures_of_its_workers(numbered):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_set_without_any_readable_picture_ends_in_one_line(tmp_path, workers):
+def test_a_set_without_any_readable_image_ends_in_one_line(tmp_path, workers):
     for name in ("a.png", "b.jpg"):
         (tmp_path / name).write_bytes(b"?")
     loading = batches(dataset(tmp_path, patch=8), batch=1, first=0, workers=workers)
-    with pytest.raises(TrainingError, match=r"^none of 2 pictures can be read; first: .*$"):
+    with pytest.raises(TrainingError, match=r"^none of 2 images can be read; first: .*$"):
         next(loading)
 
 

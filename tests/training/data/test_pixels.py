@@ -1,4 +1,4 @@
-"""Pictures of all kinds become 8-bit RGB, as a network should see them."""
+"""Images of all kinds become 8-bit RGB, as a network should see them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms
+from upscale_training.data.pixels import read_rgb
 
-from training.data.pixels import read_rgb
-from upscale.errors import PictureError
+from upscale.errors import ImageError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -84,7 +84,7 @@ def test_wide_colours_are_converted(tmp_path):
     assert abs(found[0, 0] - (180, 90, 60)).max() > 8
 
 
-def test_a_picture_is_upright(data):
+def test_a_image_is_upright(data):
     path = data / "robustness" / "exif-orientation" / "Landscape_6.jpg"
     with Image.open(path) as stored:
         assert stored.width < stored.height
@@ -93,5 +93,5 @@ def test_a_picture_is_upright(data):
 
 def test_damage_is_an_error_of_ours(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(PictureError, match=r"a\.png"):
+    with pytest.raises(ImageError, match=r"a\.png"):
         read_rgb(tmp_path / "a.png")

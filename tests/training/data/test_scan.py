@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from upscale_training.data import scan as scanning
+from upscale_training.data.index import images_below
+from upscale_training.data.pixels import read_rgb
+from upscale_training.data.scan import Facts, Report, Verdict, judge, look_alikes, look_of, scan
 
 from tests.training.data.files import write
-from training.data import scan as scanning
-from training.data.index import pictures_below
-from training.data.pixels import read_rgb
-from training.data.scan import Facts, Report, Verdict, judge, look_alikes, look_of, scan
 from upscale.errors import TrainingError
 
 
 def look_at(folder, known=None, jobs=1) -> list[Facts]:
-    found = [facts for _, facts in scan(folder, pictures_below(folder), jobs, known or {})]
+    found = [facts for _, facts in scan(folder, images_below(folder), jobs, known or {})]
     assert all(isinstance(facts, Facts) for facts in found)
     return found
 
@@ -31,7 +31,7 @@ def verdicts(folder, smallest=1, near=6) -> dict[str, Verdict]:
 def test_facts_are_those_of_the_files(data, tmp_path):
     source = data / "eval" / "photos"
     found = look_at(source, jobs=2)
-    assert [facts.name for facts in found] == pictures_below(source)
+    assert [facts.name for facts in found] == images_below(source)
     for facts in found:
         assert (facts.width, facts.height, facts.error) == (576, 576, None)
         assert facts.bytes == len((source / facts.name).read_bytes())
@@ -48,7 +48,7 @@ def test_damaged_and_empty_files_are_told(numbered, tmp_path):
     assert "is empty" in str(found["002.png"].facts.error)
 
 
-def test_pictures_that_are_too_small_are_told(tmp_path):
+def test_images_that_are_too_small_are_told(tmp_path):
     write(tmp_path / "a.png", np.zeros((40, 63, 3)))
     write(tmp_path / "b.png", np.zeros((64, 64, 3)))
     found = verdicts(tmp_path, smallest=64)
@@ -58,7 +58,7 @@ def test_pictures_that_are_too_small_are_told(tmp_path):
 
 def test_the_same_pixels_are_found_in_any_format(tmp_path, data):
     source = data / "eval" / "photos"
-    first, second = pictures_below(source)[:2]
+    first, second = images_below(source)[:2]
     pixels = read_rgb(source / first)
     write(tmp_path / "a.png", pixels)
     Image.fromarray(pixels).save(tmp_path / "b.webp", lossless=True)
@@ -67,12 +67,12 @@ def test_the_same_pixels_are_found_in_any_format(tmp_path, data):
     found = verdicts(tmp_path)
     assert [one.same_as for one in found.values()] == [None, "a.png", "a.png", None]
     assert [one.usable for one in found.values()] == [True, False, False, True]
-    assert found["c.tif"].remark == "is the same picture as a.png"
+    assert found["c.tif"].remark == "is the same image as a.png"
 
 
 def test_look_alikes_are_told_and_stay_usable(tmp_path, data):
     source = data / "eval" / "photos"
-    pixels = read_rgb(source / pictures_below(source)[3])
+    pixels = read_rgb(source / images_below(source)[3])
     write(tmp_path / "a.png", pixels)
     Image.fromarray(pixels).save(tmp_path / "b.jpg", quality=40)
     Image.fromarray(pixels).resize((200, 200)).save(tmp_path / "c.png")
@@ -85,20 +85,20 @@ def test_look_alikes_are_told_and_stay_usable(tmp_path, data):
     assert found["c.png"].remark == "looks like a.png, b.jpg"
 
 
-def test_looks_tell_changed_pictures_from_different_ones(data):
-    names = pictures_below(data / "train")[::5]
-    pictures = [read_rgb(data / "train" / name) for name in names]
-    looks = [look_of(picture) for picture in pictures]
+def test_looks_tell_changed_images_from_different_ones(data):
+    names = images_below(data / "train")[::5]
+    images = [read_rgb(data / "train" / name) for name in names]
+    looks = [look_of(image) for image in images]
     assert look_alikes(looks, 6) == {}
-    changed = [look_of(_recompressed(picture)) for picture in pictures]
+    changed = [look_of(_recompressed(image)) for image in images]
     apart = [(one ^ other).bit_count() for one, other in zip(looks, changed, strict=True)]
     assert np.mean(np.array(apart) <= 6) > 0.98
 
 
-def _recompressed(picture: np.ndarray) -> np.ndarray:
+def _recompressed(image: np.ndarray) -> np.ndarray:
     """A smaller copy of low quality."""
     file = io.BytesIO()
-    Image.fromarray(cv2.resize(picture, (300, 300), interpolation=cv2.INTER_AREA)).save(
+    Image.fromarray(cv2.resize(image, (300, 300), interpolation=cv2.INTER_AREA)).save(
         file, "JPEG", quality=40
     )
     return np.array(Image.open(file))

@@ -3,14 +3,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from upscale_training.data.index import images_below
+from upscale_training.data.lmdb import build_lmdb
+from upscale_training.data.pixels import read_rgb
+from upscale_training.data.sources import Entry, Stored, entries
+from upscale_training.recipe import Source
 
 from tests.training.data.files import write
-from training.data.index import pictures_below
-from training.data.lmdb import build_lmdb
-from training.data.pixels import read_rgb
-from training.data.sources import Entry, Stored, entries
-from training.recipe import Source
-from upscale.errors import PictureError, TrainingError
+from upscale.errors import ImageError, TrainingError
 
 
 def names(found: tuple[Entry, ...]) -> list[tuple[str, str | None]]:
@@ -20,7 +20,7 @@ def names(found: tuple[Entry, ...]) -> list[tuple[str, str | None]]:
     ]
 
 
-def test_a_folder_gives_all_its_pictures(data):
+def test_a_folder_gives_all_its_images(data):
     folder = data / "train"
     found = entries(Source(folder), 4)
     assert len(found) == 480 + 90
@@ -63,7 +63,7 @@ def test_pairs_are_found_by_an_index(pairs, tmp_path):
     assert names(found) == [("1.png", "another.png"), ("0.png", "0.png"), ("4.png", "4.png")]
 
 
-def test_a_picture_without_partner_is_named(pairs):
+def test_a_image_without_partner_is_named(pairs):
     high, low = pairs
     (low / "1.png").unlink()
     (low / "3.png").unlink()
@@ -74,13 +74,13 @@ def test_a_picture_without_partner_is_named(pairs):
 def test_a_pair_of_wrong_sizes_is_an_error_when_it_is_read(pairs):
     high, low = pairs
     write(low / "0.png", np.zeros((4, 4, 3)))
-    with pytest.raises(PictureError, match=r"0\.png: is .*, not 4 times its partner of 4x4"):
+    with pytest.raises(ImageError, match=r"0\.png: is .*, not 4 times its partner of 4x4"):
         entries(Source(high, low), 4)[0].read(4)
 
 
 def test_pairs_of_lmdbs_have_the_same_keys(pairs, tmp_path):
     for folder in pairs:
-        list(build_lmdb(folder, pictures_below(folder), tmp_path / f"{folder.name}.lmdb", 1))
+        list(build_lmdb(folder, images_below(folder), tmp_path / f"{folder.name}.lmdb", 1))
     found = entries(Source(tmp_path / "high.lmdb", tmp_path / "low.lmdb"), 4)
     assert names(found) == [(str(number), str(number)) for number in range(6)]
     good, bad = found[3].read(4)
@@ -99,14 +99,14 @@ def test_pairs_of_lmdbs_have_the_same_keys(pairs, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["empty", "file", "nothing"])
-def test_a_source_without_pictures_is_refused(tmp_path, kind):
+def test_a_source_without_images_is_refused(tmp_path, kind):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_bytes(b"?")
     with pytest.raises(TrainingError, match=f"{kind}: "):
         entries(Source(tmp_path / kind), 4)
 
 
-def test_a_picture_of_an_lmdb_is_named_by_its_key(pairs, tmp_path):
-    list(build_lmdb(pairs[0], pictures_below(pairs[0]), tmp_path / "a.lmdb", 1))
-    with pytest.raises(PictureError, match=r"a\.lmdb: holds no 77"):
+def test_a_image_of_an_lmdb_is_named_by_its_key(pairs, tmp_path):
+    list(build_lmdb(pairs[0], images_below(pairs[0]), tmp_path / "a.lmdb", 1))
+    with pytest.raises(ImageError, match=r"a\.lmdb: holds no 77"):
         Stored(str(tmp_path / "a.lmdb"), "77").read()

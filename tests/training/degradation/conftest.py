@@ -43,7 +43,7 @@ def photographs(data):
 
 @pytest.fixture
 def smooth():
-    """Makes smooth pictures (N, 3, H, W) in [0, 1], 8-bit levels, from a seed."""
+    """Makes smooth images (N, 3, H, W) in [0, 1], 8-bit levels, from a seed."""
 
     def make(count, height, width, seed=0):
         generator = torch.Generator().manual_seed(seed)

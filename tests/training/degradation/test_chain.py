@@ -7,16 +7,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-from training.degradation import Degradation, apply, classical, draw, generic, real_esrgan, sharpen
-from training.degradation.filters import stack_kernels
-from training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
+from upscale_training.degradation import (
+    Degradation,
+    apply,
+    classical,
+    draw,
+    generic,
+    real_esrgan,
+    sharpen,
+)
+from upscale_training.degradation.filters import stack_kernels
+from upscale_training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
 
 SETTINGS = [real_esrgan(), real_esrgan(1), real_esrgan(4, "official"), classical(2), generic()]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_a_batch_becomes_8_bit_pictures_of_the_results_size(photographs, settings):
+def test_a_batch_becomes_8_bit_images_of_the_results_size(photographs, settings):
     found = apply(photographs, draw(settings, 4, np.random.default_rng(1)))
     assert found.shape == (4, 3, 96 // settings.scale, 128 // settings.scale)
     assert found.dtype == torch.float32 and found.is_contiguous()
@@ -34,7 +41,7 @@ def test_a_description_that_went_through_json_gives_the_same_pixels(photographs,
     assert torch.equal(apply(photographs, again), first)
 
 
-def test_each_picture_is_degraded_on_its_own(photographs):
+def test_each_image_is_degraded_on_its_own(photographs):
     degradations = draw(real_esrgan(), 4, np.random.default_rng(3))
     together = apply(photographs, degradations)
     for place in range(4):
@@ -47,7 +54,7 @@ def test_each_picture_is_degraded_on_its_own(photographs):
     assert ((shuffled - together[order]).abs() * 255 > 0.5).float().mean() < 0.01
 
 
-def test_degradations_differ_between_pictures_of_a_batch(photographs):
+def test_degradations_differ_between_images_of_a_batch(photographs):
     same = photographs[:1].expand(4, -1, -1, -1)
     found = apply(same, draw(real_esrgan(), 4, np.random.default_rng(4)))
     for place in range(1, 4):
@@ -56,7 +63,7 @@ def test_degradations_differ_between_pictures_of_a_batch(photographs):
 
 @pytest.mark.parametrize("mode", ["corrected", "official"])
 @pytest.mark.parametrize("height", range(1, 41))
-def test_odd_and_small_pictures(smooth, height, mode):
+def test_odd_and_small_images(smooth, height, mode):
     settings, width = real_esrgan(4, mode), 41 - height
     for seed in range(6):
         found = apply(smooth(2, height, width), draw(settings, 2, np.random.default_rng(seed)))
@@ -73,11 +80,11 @@ def test_kernels_of_one_pixel_and_the_ends_of_quality(photographs):
     assert worst.isfinite().all()
 
 
-def test_no_pictures_are_no_error(photographs):
+def test_no_images_are_no_error(photographs):
     assert len(apply(photographs[:0], draw(real_esrgan(), 0, np.random.default_rng(0)))) == 0
 
 
-def test_levels_are_not_taken_for_pictures_in_0_to_1(photographs):
+def test_levels_are_not_taken_for_images_in_0_to_1(photographs):
     for work in (sharpen, lambda images: apply(images, [Degradation(())] * 4)):
         with pytest.raises(ValueError, match="not torch"):
             work((photographs * 255).byte())
@@ -90,7 +97,7 @@ def test_other_floats_are_taken_as_single_precision(photographs, kind):
     assert torch.equal(found, apply(photographs.to(kind).float(), degradations))
 
 
-def test_the_callers_pictures_and_layout_are_left_alone(photographs):
+def test_the_callers_images_and_layout_are_left_alone(photographs):
     degradations = draw(real_esrgan(), 4, np.random.default_rng(5))
     given = photographs.clone()
     expected = apply(given, degradations)
@@ -123,7 +130,7 @@ def test_precision_settings_of_the_caller_are_kept(photographs):
 
 def test_numbers_that_do_not_fit_are_refused(photographs):
     degradations = draw(real_esrgan(), 3, np.random.default_rng(8))
-    with pytest.raises(ValueError, match="3 degradations for 4 pictures"):
+    with pytest.raises(ValueError, match="3 degradations for 4 images"):
         apply(photographs, degradations)
     mixed = [Degradation((Resize("area", factor),)) for factor in (1, 0.5, 1, 1)]
     with pytest.raises(ValueError, match="different sizes"):

@@ -7,10 +7,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-
-from training.degradation import DegradationSettings, classical, draw, generic, real_esrgan
-from training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
-from training.degradation.steps import (
+from upscale_training.degradation import DegradationSettings, classical, draw, generic, real_esrgan
+from upscale_training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
+from upscale_training.degradation.steps import (
     BlurStep,
     EitherOrder,
     Families,
@@ -18,6 +17,7 @@ from training.degradation.steps import (
     NoiseStep,
     ResizeStep,
 )
+
 from upscale.errors import UsageError
 
 COUNT = 8000

@@ -1,19 +1,18 @@
-"""Filtering and sharpening against basicsr's, and on pictures smaller than a kernel."""
+"""Filtering and sharpening against basicsr's, and on images smaller than a kernel."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-
-from training.degradation.filters import blur, filter_each, filter_together, mirror, sharpen
-from training.degradation.operations import Blur
+from upscale_training.degradation.filters import blur, filter_each, filter_together, mirror, sharpen
+from upscale_training.degradation.operations import Blur
 
 BLURS = [Blur("aniso", 21, 3, 0.5, 0.7), Blur("iso", 7, 2), Blur("sinc", 13, cutoff=1.2)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 21])
-def test_each_picture_is_filtered_by_its_own_kernel(basicsr, smooth, size):
+def test_each_image_is_filtered_by_its_own_kernel(basicsr, smooth, size):
     images, kernels = smooth(3, 40, 57), torch.rand(3, size, size)
     kernels /= kernels.sum((1, 2), keepdim=True)
     theirs = basicsr.filter2D(images, kernels)
@@ -21,13 +20,13 @@ def test_each_picture_is_filtered_by_its_own_kernel(basicsr, smooth, size):
     assert (filter_together(images, kernels) - theirs).abs().max() < 2e-6
 
 
-def test_channels_last_pictures_are_filtered_as_others(smooth):
+def test_channels_last_images_are_filtered_as_others(smooth):
     images = smooth(3, 33, 40)
     last = images.contiguous(memory_format=torch.channels_last)
     assert torch.allclose(blur(last, BLURS), blur(images, BLURS), atol=1e-6)
 
 
-def test_a_picture_does_not_depend_on_its_neighbours(smooth):
+def test_a_image_does_not_depend_on_its_neighbours(smooth):
     images = smooth(3, 33, 40)
     together = blur(images, BLURS)
     for place in range(3):
@@ -64,6 +63,6 @@ def test_sharpening_takes_channels_last_and_odd_sizes(smooth):
     assert torch.allclose(sharpen(images[..., ::2]), sharpen(images[..., ::2].clone()), atol=1e-6)
 
 
-def test_sharpening_takes_pictures_smaller_than_its_filter():
+def test_sharpening_takes_images_smaller_than_its_filter():
     flat = torch.full((2, 3, 9, 5), 0.3)
     assert torch.allclose(sharpen(flat), flat, atol=1e-6)

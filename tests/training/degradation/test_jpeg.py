@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-from training.degradation import official
-from training.degradation.jpeg import CHROMA_TABLE, LUMA_TABLE, jpeg, tables
-from training.degradation.operations import Jpeg
+from upscale_training.degradation import official
+from upscale_training.degradation.jpeg import CHROMA_TABLE, LUMA_TABLE, jpeg, tables
+from upscale_training.degradation.operations import Jpeg
 
 QUALITIES = [30, 41, 50, 62, 75, 88, 95]
 SIZES = [(1, 1), (2, 3), (60, 1), (5, 4), (8, 8), (9, 5), (16, 17), (33, 31), (90, 121), (100, 100)]
@@ -58,7 +57,7 @@ def test_any_size(photographs, smooth, height, width):
 
 @pytest.mark.parametrize("level", [0, 1, 100, 127, 129, 144, 254, 255])
 @pytest.mark.parametrize("quality", [30, 50, 85])
-def test_flat_pictures_are_libjpegs_up_to_the_edge(level, quality):
+def test_flat_images_are_libjpegs_up_to_the_edge(level, quality):
     images = torch.full((1, 3, 100, 100), level / 255)
     images[:, 1] = 0.5
     assert difference(images, quality) == (0, 0)
@@ -75,7 +74,7 @@ def test_tables_are_those_in_a_file(quality):
         assert found == written
 
 
-def test_each_picture_has_its_own_quality(photographs):
+def test_each_image_has_its_own_quality(photographs):
     operations = [Jpeg(quality) for quality in (30, 50.4, 70, 95)]
     together = jpeg(photographs, operations)
     for place, operation in enumerate(operations):
@@ -95,7 +94,7 @@ def test_official_jpeg_is_diffjpeg(basicsr, photographs, crop):
 
 
 def test_the_official_fault_is_known_and_mended(photographs):
-    """Grey pictures at quality 50: DiffJPEG is levels away from libjpeg."""
+    """Grey images at quality 50: DiffJPEG is levels away from libjpeg."""
     grey = photographs.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     theirs = torch.stack([pillow(image, 50) for image in grey])
     faulty = (official.jpeg(grey, [Jpeg(50)] * 4) * 255 - theirs).abs().mean()

@@ -8,11 +8,10 @@ import random
 import numpy as np
 import pytest
 import torch
-
-from training.degradation.filters import stack_kernels
-from training.degradation.kernels import kernel
-from training.degradation.operations import Blur
-from training.degradation.steps import BlurStep
+from upscale_training.degradation.filters import stack_kernels
+from upscale_training.degradation.kernels import kernel
+from upscale_training.degradation.operations import Blur
+from upscale_training.degradation.steps import BlurStep
 
 SHAPES = [(0.2, 3.0, 0.7), (1.3, 0.6, -2.0), (3.0, 2.9, math.pi)]
 OFFICIAL_NAMES = ["iso", "aniso", "generalized_iso", "generalized_aniso"]
@@ -20,7 +19,7 @@ OFFICIAL_NAMES += ["plateau_iso", "plateau_aniso"]
 
 
 class BasicsrDraws:
-    """Draws from the two global streams, as basicsr does."""
+    """DegradationSampler from the two global streams, as basicsr does."""
 
     def choose(self, weights):
         return random.choices(list(weights), list(weights.values()))[0]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from training.degradation import noise, official
-from training.degradation.operations import GaussianNoise, PoissonNoise
+from upscale_training.degradation import noise, official
+from upscale_training.degradation.operations import GaussianNoise, PoissonNoise
 
 SIGMAS, SCALES = (1, 30), (0.05, 3)
 
@@ -88,7 +87,7 @@ def test_poisson_noise_is_as_strong_as_it_says():
         (noise.add_poisson, [PoissonNoise(1, True, 1), PoissonNoise(1, True, 2)]),
     ],
 )
-def test_grey_noise_is_the_same_in_channels_and_differs_between_pictures(add, noises, smooth):
+def test_grey_noise_is_the_same_in_channels_and_differs_between_images(add, noises, smooth):
     flat = torch.full((2, 3, 32, 32), 0.5)
     flat[:, :, :, 16:] = 0.55
     field = add(flat, noises) - flat

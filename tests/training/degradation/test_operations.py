@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from upscale_training.degradation import Degradation, draw, generic, real_esrgan
+from upscale_training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
 
-from training.degradation import Degradation, draw, generic, real_esrgan
-from training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
 from upscale.errors import UsageError
 
 

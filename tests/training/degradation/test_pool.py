@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-from training.degradation import PairPool
+from upscale_training.degradation import PairPool
 
 
 def pairs(start, count):

@@ -7,8 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-
-from training.degradation.resizing import resize
+from upscale_training.degradation.resizing import resize
 
 KINDS = ["nearest", "area", "bilinear", "bicubic", "lanczos"]
 ANTIALIASED = ["area", "bilinear", "bicubic", "lanczos"]
@@ -41,11 +40,11 @@ def test_area_averages_exactly_what_a_pixel_covers(photographs):
     assert torch.allclose(part, torch.tensor([[[[1.0, 5.0]]]]))
 
 
-def test_area_does_not_repeat_pixels_when_it_enlarges(photographs):
+def test_area_does_not_repeat_pixels_when_it_upscales(photographs):
     size = (192, 256)
-    enlarged = resize(photographs, size, "area")
-    assert not torch.allclose(enlarged, F.interpolate(photographs, size=size, mode="nearest"))
-    assert torch.allclose(enlarged, resize(photographs, size, "bilinear"))
+    upscaled = resize(photographs, size, "area")
+    assert not torch.allclose(upscaled, F.interpolate(photographs, size=size, mode="nearest"))
+    assert torch.allclose(upscaled, resize(photographs, size, "bilinear"))
 
 
 def test_nearest_takes_the_pixel_at_the_centre(photographs):
@@ -66,7 +65,7 @@ def test_fine_stripes_become_grey_and_not_coarse_stripes(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("before, after", [((1, 1), (3, 5)), ((3, 200), (1, 1)), ((7, 5), (9, 4))])
-def test_flat_pictures_stay_flat_at_any_size(kind, before, after):
+def test_flat_images_stay_flat_at_any_size(kind, before, after):
     found = resize(torch.full((2, 3, *before), 0.25), after, kind)
     assert found.shape == (2, 3, *after)
     assert torch.allclose(found, torch.tensor(0.25), atol=1e-6)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.loop.runs import make_pictures
+from tests.training.loop.runs import make_images
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory) -> Path:
-    """A folder of small pictures."""
-    return make_pictures(tmp_path_factory.mktemp("pictures"))
+def images(tmp_path_factory) -> Path:
+    """A folder of small images."""
+    return make_images(tmp_path_factory.mktemp("pictures"))

@@ -24,10 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from training.data.pixels import write_png
-from training.loop import Event, Stepped, train
-from training.recipe import (
+from upscale_training.data.pixels import write_png
+from upscale_training.loop import Event, Stepped, train
+from upscale_training.recipe import (
     DataSettings,
     DegradationRecipe,
     DiscriminatorSettings,
@@ -42,14 +41,14 @@ from training.recipe import (
     ValidationSet,
     ValidationSettings,
 )
-from training.recipe.reading import read_recipe
-from training.recipe.writing import to_yaml
+from upscale_training.recipe.reading import read_recipe
+from upscale_training.recipe.writing import to_yaml
 
 ROOT = Path(__file__).parents[3]
 
 
-def make_pictures(folder: Path, count: int = 5, side: int = 48) -> Path:
-    """Pictures with edges, slopes and noise."""
+def make_images(folder: Path, count: int = 5, side: int = 48) -> Path:
+    """Images with edges, slopes and noise."""
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[:side, :side]
     for number in range(count):
@@ -63,27 +62,27 @@ def make_pictures(folder: Path, count: int = 5, side: int = 48) -> Path:
     return folder
 
 
-def tiny(pictures: Path, **changes) -> Recipe:
+def tiny(images: Path, **changes) -> Recipe:
     """A recipe of two stages that takes seconds."""
     adam = OptimiserSettings(1e-3)
     judge = DiscriminatorSettings(features=4)
     settings = {
         "name": "tiny",
         "network": RRDBNetSettings(features=4, blocks=2, growth=2),
-        "data": DataSettings((Source(pictures),), patch=16, margin=4, workers=0),
+        "data": DataSettings((Source(images),), patch=16, margin=4, workers=0),
         "degradation": DegradationRecipe(pool=6),
         "stages": (
             Stage("psnr", 6, adam, batch=2, ema=0.9),
             Stage("gan", 5, adam, batch=2, ema=0.9, gan=GanSettings(discriminator=judge)),
         ),
-        "validation": ValidationSettings((ValidationSet(pictures),), every=4, pictures=1),
+        "validation": ValidationSettings((ValidationSet(images),), every=4, images=1),
         "logging": LoggingSettings(every=2),
         "saving": SavingSettings(every=3),
     }
     return Recipe(**(settings | changes))
 
 
-def one_stage(pictures: Path, stage: Stage | None = None, **changes) -> Recipe:
+def one_stage(images: Path, stage: Stage | None = None, **changes) -> Recipe:
     """A recipe of one stage, without validation, pool or TensorBoard."""
     plain = {
         "stages": (stage or Stage("psnr", 3, OptimiserSettings(1e-3), batch=2, ema=0.9),),
@@ -91,7 +90,7 @@ def one_stage(pictures: Path, stage: Stage | None = None, **changes) -> Recipe:
         "validation": None,
         "logging": LoggingSettings(every=1, tensorboard=False),
     }
-    return tiny(pictures, **(plain | changes))
+    return tiny(images, **(plain | changes))
 
 
 def longer(recipe: Recipe, place: int, iterations: int) -> Recipe:

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-
-from training.loop.ema import MovingAverage
+from upscale_training.loop.ema import MovingAverage
 
 
 def test_it_starts_from_the_weights_and_follows_the_formula():

@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn.functional import avg_pool2d
+from upscale_training.data.patches import PatchDataset
+from upscale_training.loop.distributed import Processes
+from upscale_training.loop.pairs import Pairs
+from upscale_training.loop.timing import Stopwatch
+from upscale_training.recipe import DegradationRecipe
 
-from tests.training.loop.runs import make_pictures, one_stage
-from training.data.patches import PatchDataset
-from training.loop.pairs import Pairs
-from training.loop.processes import Processes
-from training.loop.timing import Stopwatch
-from training.recipe import DegradationRecipe
+from tests.training.loop.runs import make_images, one_stage
 
 
 @pytest.fixture
 def recipe(tmp_path):
-    found = one_stage(make_pictures(tmp_path), degradation=DegradationRecipe("classical", pool=0))
+    found = one_stage(make_images(tmp_path), degradation=DegradationRecipe("classical", pool=0))
     return replace(found, data=replace(found.data, margin=8))
 
 

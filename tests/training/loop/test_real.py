@@ -1,14 +1,14 @@
-"""A whole training on real photographs, small enough for a CPU."""
+"""A whole upscale_training on real photographs, small enough for a CPU."""
 
 from __future__ import annotations
 
 import pytest
+from upscale_training.data.pixels import read_rgb, write_png
+from upscale_training.loop import Baseline, Exported, Validated
+from upscale_training.recipe.reading import read_recipe
+from upscale_training.recipes import bundled
 
 from tests.training.loop.runs import collected
-from training.data.pixels import read_rgb, write_png
-from training.loop import Baseline, Exported, Validated
-from training.recipe.reading import read_recipe
-from training.recipes import bundled
 from upscale.cli.app import run
 from upscale.cli.session import Session
 
@@ -19,7 +19,7 @@ NOISY = (
 
 
 @pytest.mark.slow
-def test_the_included_tiny_recipe_learns_to_enlarge_photographs_it_has_not_seen(
+def test_the_included_tiny_recipe_learns_to_upscale_photographs_it_has_not_seen(
     data, tmp_path, capsys
 ):
     held = tmp_path / "held"
@@ -30,7 +30,7 @@ def test_the_included_tiny_recipe_learns_to_enlarge_photographs_it_has_not_seen(
         bundled()["tiny-x4"],
         [
             f"data.sources.0.path={data / 'train'}",
-            f"validation={{sets: {sets}, every: 100, pictures: 1}}",
+            f"validation={{sets: {sets}, every: 100, images: 1}}",
         ],
     )
     assert recipe.network.blocks == 2
@@ -45,7 +45,7 @@ def test_the_included_tiny_recipe_learns_to_enlarge_photographs_it_has_not_seen(
     for place, least in (("real", -0.7), ("noisy", 0.7)):
         first = gains("psnr", place)
         assert len(first) == 3
-        assert first == sorted(first), "held-out pictures become better all the time"
+        assert first == sorted(first), "held-out images become better all the time"
         assert first[-1] > first[0] + 3
         assert first[-1] > least
         assert gains("gan", place)[-1] > first[-1] - 0.2, "the second stage keeps what was learnt"

@@ -8,10 +8,10 @@ import random
 from pathlib import Path
 
 import pytest
+from upscale_training.loop.state import saved_states
+from upscale_training.recipe import Recipe
 
 from tests.training.loop.runs import check_same, finish, one_stage, start, tiny
-from training.loop.state import saved_states
-from training.recipe import Recipe
 from upscale.checkpoints import read_state_dict
 
 MEASURED = ("images_per_second", "seconds_left", "shares")
@@ -37,9 +37,9 @@ def check_equal(one: Path, other: Path, recipe: Recipe) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(pictures, tmp_path_factory) -> tuple[Recipe, Path, int]:
+def undisturbed(images, tmp_path_factory) -> tuple[Recipe, Path, int]:
     """A run of both stages that nothing happened to, and how many moments it had."""
-    recipe, folder = tiny(pictures), tmp_path_factory.mktemp("undisturbed") / "run"
+    recipe, folder = tiny(images), tmp_path_factory.mktemp("undisturbed") / "run"
     return recipe, folder, int(finish(start(recipe, folder)).split()[-1])
 
 
@@ -58,8 +58,8 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(undisturbed, tmp_
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="processes cannot be copied there")
-def test_a_run_killed_at_any_moment_of_a_save_goes_on_exactly(pictures, tmp_path):
-    recipe = one_stage(pictures)
+def test_a_run_killed_at_any_moment_of_a_save_goes_on_exactly(images, tmp_path):
+    recipe = one_stage(images)
     moments = int(finish(start(recipe, tmp_path / "reference")).split()[-1])
     kills = [str(moment) for moment in range(moments)]
     finish(start(recipe, tmp_path / "runs", "--kill", *kills))

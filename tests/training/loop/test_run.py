@@ -13,20 +13,18 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-
-from tests.training.loop.runs import check_same, collected, longer, one_stage, tiny
-from training.backbones import load_backbone
-from training.data.patches import PatchDataset
-from training.data.pixels import read_rgb
-from training.loop import Exported, Logged, Note, Saved, Stepped, train
-from training.loop import stage as stage_module
-from training.loop.networks import make_networks
-from training.loop.pairs import Pairs
-from training.loop.processes import Processes
-from training.loop.state import saved_states
-from training.loop.timing import Stopwatch
-from training.networks.backbone import vgg_layers
-from training.recipe import (
+from upscale_training.backbone_files import load_backbone
+from upscale_training.data.patches import PatchDataset
+from upscale_training.data.pixels import read_rgb
+from upscale_training.loop import Exported, Logged, Note, Saved, Stepped, train
+from upscale_training.loop import stage as stage_module
+from upscale_training.loop.distributed import Processes
+from upscale_training.loop.networks import make_networks
+from upscale_training.loop.pairs import Pairs
+from upscale_training.loop.state import saved_states
+from upscale_training.loop.timing import Stopwatch
+from upscale_training.networks.backbone import vgg_layers
+from upscale_training.recipe import (
     ComputingSettings,
     DataSettings,
     DegradationRecipe,
@@ -41,6 +39,8 @@ from training.recipe import (
     SRVGGSettings,
     Stage,
 )
+
+from tests.training.loop.runs import check_same, collected, longer, one_stage, tiny
 from upscale import Upscaler
 from upscale.checkpoints import read_metadata, read_state_dict
 from upscale.errors import TrainingError, UsageError
@@ -58,10 +58,10 @@ def weights(folder, name: str) -> dict:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_gives_nearly_the_weights_of_full(pictures, tmp_path, precision):
+def test_half_precision_gives_nearly_the_weights_of_full(images, tmp_path, precision):
     for name in ("fp32", precision):
         computing = ComputingSettings(precision=name)
-        recipe = one_stage(pictures, gan(), computing=computing)
+        recipe = one_stage(images, gan(), computing=computing)
         told = collected(recipe, tmp_path / name)
         losses = [event.losses for event in told if isinstance(event, Logged)]
         assert all(math.isfinite(value) for found in losses for value in found.values())
@@ -78,29 +78,29 @@ def test_half_precision_gives_nearly_the_weights_of_full(pictures, tmp_path, pre
     "network",
     [RRDBNetSettings(features=4, blocks=2, growth=2), SRVGGSettings(features=4, convolutions=5)],
 )
-def test_computing_activations_again_changes_no_weight(pictures, tmp_path, network):
+def test_computing_activations_again_changes_no_weight(images, tmp_path, network):
     for again in (False, True):
         computing = ComputingSettings(checkpoint_activations=again)
-        recipe = one_stage(pictures, computing=computing, network=network)
+        recipe = one_stage(images, computing=computing, network=network)
         train(recipe, tmp_path / str(again), device="cpu")
     check_same(weights(tmp_path / "True", "psnr"), weights(tmp_path / "False", "psnr"))
 
 
-def test_memory_layouts_give_nearly_the_same_weights(pictures, tmp_path):
+def test_memory_layouts_give_nearly_the_same_weights(images, tmp_path):
     for last in (False, True):
         computing = ComputingSettings(channels_last=last)
-        train(one_stage(pictures, gan(), computing=computing), tmp_path / str(last), device="cpu")
+        train(one_stage(images, gan(), computing=computing), tmp_path / str(last), device="cpu")
     one, other = (weights(tmp_path / name, "gan") for name in ("True", "False"))
     for key, value in one.items():
         torch.testing.assert_close(other[key], value, rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_a_compiled_network_gives_nearly_the_same_weights_under_the_same_names(pictures, tmp_path):
+def test_a_compiled_network_gives_nearly_the_same_weights_under_the_same_names(images, tmp_path):
     for compiled in (False, True):
         computing = ComputingSettings(compile=compiled)
         network = SRVGGSettings(features=4, convolutions=1)
-        recipe = one_stage(pictures, computing=computing, network=network)
+        recipe = one_stage(images, computing=computing, network=network)
         train(recipe, tmp_path / str(compiled), device="cpu")
     one, other = (weights(tmp_path / name, "psnr") for name in ("True", "False"))
     assert one.keys() == other.keys()
@@ -108,15 +108,15 @@ def test_a_compiled_network_gives_nearly_the_same_weights_under_the_same_names(p
         torch.testing.assert_close(other[key], value, rtol=0, atol=2e-4)
 
 
-def test_pairs_of_files_are_neither_degraded_nor_pooled(pictures, tmp_path):
+def test_pairs_of_files_are_neither_degraded_nor_pooled(images, tmp_path):
     low = tmp_path / "low"
-    from training.data.pixels import write_png
+    from upscale_training.data.pixels import write_png
 
-    for file in pictures.iterdir():
+    for file in images.iterdir():
         write_png(read_rgb(file)[::4, ::4].copy(), low / file.name)
     recipe = one_stage(
-        pictures,
-        data=DataSettings((Source(pictures, low),), patch=16, workers=0, flips=False),
+        images,
+        data=DataSettings((Source(images, low),), patch=16, workers=0, flips=False),
         degradation=DegradationRecipe(chain="none", pool=7),
     )
     processes = Processes("cpu", "fp32")
@@ -126,12 +126,12 @@ def test_pairs_of_files_are_neither_degraded_nor_pooled(pictures, tmp_path):
 
 
 def test_the_truth_is_sharpened_for_those_losses_that_want_it_and_the_pool_holds_it_as_it_is(
-    pictures,
+    images,
 ):
-    from training.degradation import sharpen
+    from upscale_training.degradation import sharpen
 
     processes = Processes("cpu", "fp32")
-    recipe = one_stage(pictures, degradation=DegradationRecipe(pool=3))
+    recipe = one_stage(images, degradation=DegradationRecipe(pool=3))
     plain = replace(recipe.stages[0], pixel=PixelSettings(sharpen=False))
     dataset = PatchDataset(recipe.data, 0, 4)
     watch = Stopwatch(processes.device)
@@ -143,26 +143,26 @@ def test_the_truth_is_sharpened_for_those_losses_that_want_it_and_the_pool_holds
     assert Pairs(recipe, plain, dataset, processes, watch).take().sharp is None
 
 
-def test_the_pool_is_warmed_up_before_the_first_iteration(pictures):
+def test_the_pool_is_warmed_up_before_the_first_iteration(images):
     processes = Processes("cpu", "fp32")
-    recipe = one_stage(pictures, degradation=DegradationRecipe(pool=5))
+    recipe = one_stage(images, degradation=DegradationRecipe(pool=5))
     dataset = PatchDataset(recipe.data, 0, 4)
     pairs = Pairs(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
     pairs.take()
     assert pairs.state_dict()["taken"] == 4, "three batches of two fill it, the fourth is exchanged"
 
 
-def test_workers_that_read_ahead_change_nothing(pictures, tmp_path):
+def test_workers_that_read_ahead_change_nothing(images, tmp_path):
     for workers in (0, 2):
-        recipe = one_stage(pictures)
+        recipe = one_stage(images)
         recipe = replace(recipe, data=replace(recipe.data, workers=workers))
         train(recipe, tmp_path / str(workers), device="cpu")
     check_same(weights(tmp_path / "0", "psnr"), weights(tmp_path / "2", "psnr"))
 
 
 @pytest.mark.slow
-def test_readers_that_are_killed_are_begun_anew_and_change_nothing(pictures, tmp_path):
-    plain = longer(one_stage(pictures), 0, 12)
+def test_readers_that_are_killed_are_begun_anew_and_change_nothing(images, tmp_path):
+    plain = longer(one_stage(images), 0, 12)
     recipe = replace(plain, data=replace(plain.data, workers=2))
     killed: list[int] = []
 
@@ -180,12 +180,12 @@ def test_readers_that_are_killed_are_begun_anew_and_change_nothing(pictures, tmp
 
 
 def test_perceptual_and_style_terms_are_those_of_the_backbone_that_the_recipe_names(
-    pictures, tmp_path
+    images, tmp_path
 ):
     backbone, settings = small_backbone(tmp_path / "vgg.pth"), {"conv1_2": 0.5, "relu2_1": 2.0}
     perceptual = PerceptualSettings(backbone, settings, weight=3.0, style=0.25, sharpen=False)
     stage = Stage("features", 1, ADAM, batch=2, pixel=None, perceptual=perceptual)
-    recipe = one_stage(pictures, stage)
+    recipe = one_stage(images, stage)
     told = collected(recipe, tmp_path / "run")
     losses = next(event.losses for event in told if isinstance(event, Logged))
     assert losses.keys() == {"perceptual", "style"}
@@ -216,8 +216,8 @@ def small_backbone(path: Path) -> Path:
     return path
 
 
-def test_the_log_has_a_line_for_each_interval_with_where_the_time_went(pictures, tmp_path):
-    recipe = tiny(pictures)
+def test_the_log_has_a_line_for_each_interval_with_where_the_time_went(images, tmp_path):
+    recipe = tiny(images)
     collected(recipe, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     told = [(line["event"], line.get("stage"), line.get("step")) for line in lines]
@@ -236,8 +236,8 @@ def test_the_log_has_a_line_for_each_interval_with_where_the_time_went(pictures,
     assert last["learning_rate"] == 1e-3
 
 
-def test_an_exported_file_says_what_it_is_and_where_from_without_folders(pictures, tmp_path):
-    recipe = replace(tiny(pictures), licence="CC0-1.0", notes="for a test")
+def test_an_exported_file_says_what_it_is_and_where_from_without_folders(images, tmp_path):
+    recipe = replace(tiny(images), licence="CC0-1.0", notes="for a test")
     told = collected(recipe, tmp_path / "run")
     exported = [event.path for event in told if isinstance(event, Exported)]
     assert exported == [tmp_path / "run" / f"tiny-{name}.safetensors" for name in ("psnr", "gan")]
@@ -250,16 +250,16 @@ def test_an_exported_file_says_what_it_is_and_where_from_without_folders(picture
     assert metadata["stage"] == "gan"
     assert metadata["architecture"].startswith("RRDBNet x4, 2 blocks")
     assert "name: tiny" in metadata["recipe"]
-    assert str(pictures) not in metadata["recipe"]
+    assert str(images) not in metadata["recipe"]
     figures = json.loads(metadata["figures"])["validation"]
     assert figures.keys() == {"psnr", "ssim"}
     assert json.loads(metadata["figures of bicubic"])["validation"]["psnr"] > figures["psnr"]
 
 
 def test_the_exported_file_has_the_precision_of_the_recipe_and_states_have_all_bits(
-    pictures, tmp_path
+    images, tmp_path
 ):
-    recipe = one_stage(pictures, saving=SavingSettings(export="fp16"))
+    recipe = one_stage(images, saving=SavingSettings(export="fp16"))
     train(recipe, tmp_path / "run", device="cpu")
     exported = weights(tmp_path / "run", "psnr")
     kept = read_state_dict(saved_states(tmp_path / "run" / "states" / "psnr")[-1].weights)
@@ -269,7 +269,7 @@ def test_the_exported_file_has_the_precision_of_the_recipe_and_states_have_all_b
     full = replace(recipe, saving=SavingSettings(export="fp32"))
     train(full, tmp_path / "run", device="cpu")
     check_same(weights(tmp_path / "run", "psnr"), kept)
-    small = read_rgb(pictures / "0.png")
+    small = read_rgb(images / "0.png")
     assert Upscaler(tmp_path / "run" / "tiny-psnr.safetensors").upscale(small).shape == (
         192,
         192,
@@ -278,8 +278,8 @@ def test_the_exported_file_has_the_precision_of_the_recipe_and_states_have_all_b
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_saves_a_state_from_which_the_run_goes_on_exactly(pictures, tmp_path, name):
-    recipe = one_stage(pictures, gan(), degradation=DegradationRecipe(pool=3))
+def test_an_interrupt_saves_a_state_from_which_the_run_goes_on_exactly(images, tmp_path, name):
+    recipe = one_stage(images, gan(), degradation=DegradationRecipe(pool=3))
     recipe = longer(recipe, 0, 5)
     number = getattr(signal, name)
     before = signal.getsignal(number)
@@ -310,8 +310,8 @@ def heeding_interrupts():
 
 
 @pytest.mark.usefixtures("heeding_interrupts")
-def test_an_interrupt_in_a_validation_does_it_after_resuming(pictures, tmp_path, monkeypatch):
-    recipe = tiny(pictures)
+def test_an_interrupt_in_a_validation_does_it_after_resuming(images, tmp_path, monkeypatch):
+    recipe = tiny(images)
     judge = stage_module.Validation.judge
 
     def interrupted(self, network, stop):
@@ -335,9 +335,9 @@ def test_an_interrupt_in_a_validation_does_it_after_resuming(pictures, tmp_path,
 
 @pytest.mark.usefixtures("heeding_interrupts")
 def test_an_interrupt_in_the_last_validation_does_it_after_resuming_and_exports_its_figures(
-    pictures, tmp_path, monkeypatch
+    images, tmp_path, monkeypatch
 ):
-    recipe = tiny(pictures)
+    recipe = tiny(images)
     recipe = replace(recipe, stages=recipe.stages[:1])
     judge = stage_module.Validation.judge
 
@@ -364,21 +364,21 @@ def test_an_interrupt_in_the_last_validation_does_it_after_resuming_and_exports_
     check_same(weights(tmp_path / "run", "psnr"), weights(tmp_path / "at once", "psnr"))
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(pictures, tmp_path):
+def test_a_folder_that_holds_something_else_is_left_alone(images, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.jsonl").write_text("mine")
-    with pytest.raises(TrainingError, match="holds files that are not of a training"):
-        train(one_stage(pictures), tmp_path / "run", device="cpu")
+    with pytest.raises(TrainingError, match="holds files that are not of a upscale_training"):
+        train(one_stage(images), tmp_path / "run", device="cpu")
     assert (tmp_path / "run" / "log.jsonl").read_text() == "mine"
     assert len(list((tmp_path / "run").iterdir())) == 1
 
 
-def test_it_runs_outside_the_main_thread(pictures, tmp_path):
+def test_it_runs_outside_the_main_thread(images, tmp_path):
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            train(one_stage(pictures), tmp_path / "run", device="cpu")
+            train(one_stage(images), tmp_path / "run", device="cpu")
         except BaseException as error:
             errors.append(error)
 
@@ -389,7 +389,7 @@ def test_it_runs_outside_the_main_thread(pictures, tmp_path):
 
 
 def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_state(
-    pictures, tmp_path, monkeypatch
+    images, tmp_path, monkeypatch
 ):
     iterate = stage_module.StageRun._iterate
 
@@ -398,7 +398,7 @@ def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_state(
         if self._done == 2:
             next(self._networks.generator.network.parameters()).data[0] = float("nan")
 
-    recipe = longer(one_stage(pictures), 0, 6)
+    recipe = longer(one_stage(images), 0, 6)
     recipe = replace(recipe, saving=replace(recipe.saving, every=1))
     monkeypatch.setattr(stage_module.StageRun, "_iterate", poison)
     with pytest.raises(TrainingError, match="psnr: weights are not finite at iteration 2") as told:
@@ -409,31 +409,29 @@ def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_state(
     assert [s.facts.step for s in saved_states(tmp_path / "run" / "states" / "psnr")] == [1]
 
 
-def test_exploding_losses_end_the_run(pictures, tmp_path):
+def test_exploding_losses_end_the_run(images, tmp_path):
     stage = Stage("psnr", 40, OptimiserSettings(1e3), batch=1)
     with pytest.raises(TrainingError, match=r"the pixel loss is .* at iteration"):
-        train(one_stage(pictures, stage), tmp_path / "run", device="cpu")
+        train(one_stage(images, stage), tmp_path / "run", device="cpu")
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
-def test_running_out_of_memory_is_one_line_that_names_what_to_lower(
-    pictures, tmp_path, monkeypatch
-):
+def test_running_out_of_memory_is_one_line_that_names_what_to_lower(images, tmp_path, monkeypatch):
     def exhausted(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore lines")
 
     monkeypatch.setattr(stage_module.StageRun, "_iterate", exhausted)
     with pytest.raises(TrainingError) as told:
-        train(one_stage(pictures), tmp_path / "run", device="cpu")
+        train(one_stage(images), tmp_path / "run", device="cpu")
     for word in ("batch 2", "patch 16", "accumulate", "checkpoint_activations"):
         assert word in str(told.value)
     assert "\n" not in str(told.value)
 
 
-def test_a_damaged_training_picture_is_named_and_replaced(pictures, tmp_path):
+def test_a_damaged_training_image_is_named_and_replaced(images, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for file in pictures.iterdir():
+    for file in images.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     recipe = longer(one_stage(folder), 0, 5)
@@ -442,6 +440,6 @@ def test_a_damaged_training_picture_is_named_and_replaced(pictures, tmp_path):
     assert any(isinstance(event, Saved) for event in told)
 
 
-def test_a_stage_that_is_not_there_is_refused(pictures, tmp_path):
+def test_a_stage_that_is_not_there_is_refused(images, tmp_path):
     with pytest.raises(UsageError, match="--stage nonsense: the recipe has psnr, gan"):
-        train(tiny(pictures), tmp_path / "run", device="cpu", stage="nonsense")
+        train(tiny(images), tmp_path / "run", device="cpu", stage="nonsense")

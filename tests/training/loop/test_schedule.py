@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from training.loop.schedule import rate_factor
-from training.recipe import ScheduleSettings
+from upscale_training.loop.schedule import rate_factor
+from upscale_training.recipe import ScheduleSettings
 
 
 def test_milestones_are_those_of_torch_and_the_last_one_counts():

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from tests.training.loop.runs import ROOT, check_same, collected, longer, one_stage, tiny
-from training.loop import Note, Saved, StageStarted, Stepped, Validated, train
-from training.loop import state as state_module
-from training.loop.state import Facts, SavedState, saved_states, superfluous
-from training.recipe import (
+from upscale_training.loop import Note, Saved, StageStarted, Stepped, Validated, train
+from upscale_training.loop import state as state_module
+from upscale_training.loop.state import Facts, SavedState, saved_states, superfluous
+from upscale_training.recipe import (
     DegradationRecipe,
     LoggingSettings,
     SavingSettings,
     ValidationSet,
     ValidationSettings,
 )
+
+from tests.training.loop.runs import ROOT, check_same, collected, longer, one_stage, tiny
 from upscale.checkpoints import read_state_dict
 from upscale.errors import OutputError, TrainingError
 
@@ -54,8 +54,8 @@ def test_the_newest_and_the_best_are_kept():
     assert superfluous(lower, settings) == []
 
 
-def test_old_states_go_only_after_new_ones_are_there(pictures, tmp_path):
-    recipe = one_stage(pictures, saving=SavingSettings(every=1, keep_last=2))
+def test_old_states_go_only_after_new_ones_are_there(images, tmp_path):
+    recipe = one_stage(images, saving=SavingSettings(every=1, keep_last=2))
     folder, found = tmp_path / "run", []
 
     def look(event) -> None:
@@ -66,11 +66,11 @@ def test_old_states_go_only_after_new_ones_are_there(pictures, tmp_path):
     assert found == [[1], [1, 2], [2, 3]]
 
 
-def test_a_state_is_saved_for_every_validation_that_is_among_the_best(pictures, tmp_path):
+def test_a_state_is_saved_for_every_validation_that_is_among_the_best(images, tmp_path):
     # Weights that become better with each step, and a save only at the end.
     recipe = one_stage(
-        pictures,
-        validation=ValidationSettings((ValidationSet(pictures),), every=1, metrics=("psnr",)),
+        images,
+        validation=ValidationSettings((ValidationSet(images),), every=1, metrics=("psnr",)),
         saving=SavingSettings(every=100, keep_last=1, keep_best=1),
     )
     told = collected(recipe, tmp_path / "run")
@@ -85,10 +85,8 @@ def test_a_state_is_saved_for_every_validation_that_is_among_the_best(pictures, 
     assert best.facts.figure("psnr") == max(figures)
 
 
-def test_states_are_read_as_tensors_and_plain_values_only(pictures, tmp_path):
-    train(
-        one_stage(pictures, degradation=DegradationRecipe(pool=4)), tmp_path / "run", device="cpu"
-    )
+def test_states_are_read_as_tensors_and_plain_values_only(images, tmp_path):
+    train(one_stage(images, degradation=DegradationRecipe(pool=4)), tmp_path / "run", device="cpu")
     state = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
     files = list(state.path.glob("*.pt"))
     assert {file.name for file in files} == {"common.pt", "process-0.pt"}
@@ -98,17 +96,18 @@ def test_states_are_read_as_tensors_and_plain_values_only(pictures, tmp_path):
     assert pool["high"].dtype == torch.uint8, "levels, a quarter of the size of floats"
 
 
-def test_the_averaged_weights_of_a_state_are_a_network_of_their_own(pictures, tmp_path):
-    from training.data.pixels import read_rgb
+def test_the_averaged_weights_of_a_state_are_a_network_of_their_own(images, tmp_path):
+    from upscale_training.data.pixels import read_rgb
+
     from upscale import Upscaler
 
-    train(one_stage(pictures), tmp_path / "run", device="cpu")
+    train(one_stage(images), tmp_path / "run", device="cpu")
     weights = saved_states(tmp_path / "run" / "states" / "psnr")[-1].weights
-    assert Upscaler(weights).upscale(read_rgb(pictures / "0.png")).shape == (192, 192, 3)
+    assert Upscaler(weights).upscale(read_rgb(images / "0.png")).shape == (192, 192, 3)
 
 
-def test_a_longer_stage_goes_on_as_if_it_had_been_so_long_from_the_start(pictures, tmp_path):
-    recipe = one_stage(pictures)
+def test_a_longer_stage_goes_on_as_if_it_had_been_so_long_from_the_start(images, tmp_path):
+    recipe = one_stage(images)
     train(longer(recipe, 0, 2), tmp_path / "two", device="cpu")
     told = collected(recipe, tmp_path / "two")
     assert StageStarted("psnr", 2, 3) in told
@@ -120,9 +119,9 @@ def test_a_longer_stage_goes_on_as_if_it_had_been_so_long_from_the_start(picture
         assert torch.equal(weights[1][key], value)
 
 
-def test_a_finished_run_is_not_trained_again(pictures, tmp_path):
-    train(tiny(pictures), tmp_path / "run", device="cpu")
-    told = collected(tiny(pictures), tmp_path / "run")
+def test_a_finished_run_is_not_trained_again(images, tmp_path):
+    train(tiny(images), tmp_path / "run", device="cpu")
+    told = collected(tiny(images), tmp_path / "run")
     assert not any(isinstance(event, Stepped) for event in told)
 
 
@@ -134,23 +133,23 @@ def test_a_finished_run_is_not_trained_again(pictures, tmp_path):
     ],
 )
 def test_a_recipe_that_would_have_given_other_weights_is_refused_by_key(
-    pictures, tmp_path, changes, message
+    images, tmp_path, changes, message
 ):
-    train(one_stage(pictures), tmp_path / "run", device="cpu")
+    train(one_stage(images), tmp_path / "run", device="cpu")
     with pytest.raises(TrainingError, match=message) as caught:
-        train(one_stage(pictures, **changes), tmp_path / "run", device="cpu")
+        train(one_stage(images, **changes), tmp_path / "run", device="cpu")
     assert "\n" not in str(caught.value)
     assert steps(tmp_path / "run") == [3]
 
 
-def test_what_changes_no_weights_may_change(pictures, tmp_path):
-    recipe = one_stage(pictures)
+def test_what_changes_no_weights_may_change(images, tmp_path):
+    recipe = one_stage(images)
     train(recipe, tmp_path / "run", device="cpu")
     other = one_stage(
-        pictures,
+        images,
         logging=LoggingSettings(every=3, tensorboard=False),
         saving=SavingSettings(every=1, keep_last=5),
-        validation=ValidationSettings((ValidationSet(pictures),), every=2),
+        validation=ValidationSettings((ValidationSet(images),), every=2),
         data=replace(recipe.data, workers=1),
         licence="CC0",
     )
@@ -158,22 +157,22 @@ def test_what_changes_no_weights_may_change(pictures, tmp_path):
     assert steps(tmp_path / "run") == [3, 4, 5]
 
 
-def test_fewer_iterations_than_are_done_are_refused(pictures, tmp_path):
-    recipe = one_stage(pictures)
+def test_fewer_iterations_than_are_done_are_refused(images, tmp_path):
+    recipe = one_stage(images)
     train(recipe, tmp_path / "run", device="cpu")
     with pytest.raises(TrainingError, match=r"3 iterations are done, more than the 2 of stages\.0"):
         train(longer(recipe, 0, 2), tmp_path / "run", device="cpu")
 
 
-def test_a_stage_is_not_prolonged_under_the_next_one(pictures, tmp_path):
-    recipe = tiny(pictures)
+def test_a_stage_is_not_prolonged_under_the_next_one(images, tmp_path):
+    recipe = tiny(images)
     train(recipe, tmp_path / "run", device="cpu")
     with pytest.raises(TrainingError, match="gan has begun with what psnr reached after 6"):
         train(longer(recipe, 0, 9), tmp_path / "run", device="cpu")
 
 
-def test_the_second_stage_alone_needs_the_end_of_the_first(pictures, tmp_path):
-    recipe = tiny(pictures, validation=None)
+def test_the_second_stage_alone_needs_the_end_of_the_first(images, tmp_path):
+    recipe = tiny(images, validation=None)
     with pytest.raises(TrainingError, match="gan begins with what psnr ends with"):
         train(recipe, tmp_path / "run", device="cpu", stage="gan")
     train(recipe, tmp_path / "run", device="cpu", stage="psnr")
@@ -187,16 +186,16 @@ def test_the_second_stage_alone_needs_the_end_of_the_first(pictures, tmp_path):
     check_same(one, other)
 
 
-def test_beginning_anew_leaves_nothing_of_before(pictures, tmp_path):
+def test_beginning_anew_leaves_nothing_of_before(images, tmp_path):
     folder = tmp_path / "run"
-    train(tiny(pictures), folder, device="cpu")
+    train(tiny(images), folder, device="cpu")
     before = (folder / "log.jsonl").read_text().count("\n")
-    train(tiny(pictures, seed=3), folder, device="cpu", resume=False)
+    train(tiny(images, seed=3), folder, device="cpu", resume=False)
     assert (folder / "log.jsonl").read_text().count("\n") == before
 
 
-def test_a_damaged_state_is_named_with_what_to_do(pictures, tmp_path):
-    recipe = one_stage(pictures, saving=SavingSettings(every=1))
+def test_a_damaged_state_is_named_with_what_to_do(images, tmp_path):
+    recipe = one_stage(images, saving=SavingSettings(every=1))
     train(recipe, tmp_path / "run", device="cpu")
     newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1].path
     (newest / "common.pt").write_bytes(b"nothing")
@@ -209,9 +208,9 @@ def test_a_damaged_state_is_named_with_what_to_do(pictures, tmp_path):
 
 
 def test_a_full_disk_ends_the_run_in_one_line_and_older_states_are_whole(
-    pictures, tmp_path, monkeypatch
+    images, tmp_path, monkeypatch
 ):
-    recipe = one_stage(pictures, saving=SavingSettings(every=1))
+    recipe = one_stage(images, saving=SavingSettings(every=1))
     train(longer(recipe, 0, 2), tmp_path / "run", device="cpu")
 
     def full(*_):
@@ -226,7 +225,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_older_states_are_whole(
     train(recipe, tmp_path / "run", device="cpu")
 
 
-def test_a_second_run_in_the_same_folder_is_refused(pictures, tmp_path):
+def test_a_second_run_in_the_same_folder_is_refused(images, tmp_path):
     refused = []
 
     def begin_another(event) -> None:
@@ -239,5 +238,5 @@ def test_a_second_run_in_the_same_folder_is_refused(pictures, tmp_path):
             command = [sys.executable, "-c", script, str(tmp_path / "run" / ".lock")]
             refused.append(subprocess.check_output(command, text=True, cwd=ROOT))
 
-    train(one_stage(pictures), tmp_path / "run", device="cpu", events=begin_another)
+    train(one_stage(images), tmp_path / "run", device="cpu", events=begin_another)
     assert refused == ["locked\n"]

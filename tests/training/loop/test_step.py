@@ -7,17 +7,16 @@ import copy
 import pytest
 import torch
 from torch import nn
-
-from training.loop.ema import MovingAverage
-from training.loop.learner import Learner
-from training.loop.meter import Meter
-from training.loop.networks import Networks
-from training.loop.pairs import Pair
-from training.loop.processes import Processes
-from training.loop.step import Step
-from training.loop.timing import Stopwatch
-from training.networks import UNetDiscriminator
-from training.recipe import (
+from upscale_training.loop.distributed import Processes
+from upscale_training.loop.ema import MovingAverage
+from upscale_training.loop.learner import Learner
+from upscale_training.loop.meter import Meter
+from upscale_training.loop.networks import Networks
+from upscale_training.loop.pairs import Pair
+from upscale_training.loop.step import Step
+from upscale_training.loop.timing import Stopwatch
+from upscale_training.networks import UNetDiscriminator
+from upscale_training.recipe import (
     GanSettings,
     OptimiserSettings,
     PixelSettings,
@@ -28,7 +27,7 @@ ADAM = OptimiserSettings(1e-3)
 
 
 class Gain(nn.Module):
-    """Multiplies a picture."""
+    """Multiplies an image."""
 
     def __init__(self, gain: float):
         super().__init__()
@@ -39,7 +38,7 @@ class Gain(nn.Module):
 
 
 class Judge(nn.Module):
-    """A judgement a picture: its weighted mean."""
+    """A judgement an image: its weighted mean."""
 
     def __init__(self, weight: float):
         super().__init__()
@@ -77,7 +76,7 @@ def test_the_generators_gan_gradient_is_the_one_worked_out_by_hand(processes, pa
     generator = Gain(gain)
     step, _ = make(processes, generator, Judge(weight), gan_stage(weight=factor))
     step([pair])
-    # Loss: factor * mean(softplus(-w g m)), m the mean of a picture; so d/dg is
+    # Loss: factor * mean(softplus(-w g m)), m the mean of an image; so d/dg is
     # factor * mean(-sigmoid(-w g m) w m).
     means = pair.low.mean((1, 2, 3))
     expected = factor * (-torch.sigmoid(-weight * gain * means) * weight * means).mean()
@@ -106,7 +105,7 @@ def test_the_discriminators_gradient_is_the_one_worked_out_by_hand(processes, pa
     judge = Judge(weight)
     step, _ = make(processes, Gain(gain), judge, gan_stage())
     step([pair])
-    # Of the pictures that the generator made before its own step.
+    # Of the images that the generator made before its own step.
     real, fake = pair.high.mean((1, 2, 3)), gain * pair.low.mean((1, 2, 3))
     expected = (-torch.sigmoid(-weight * real) * real + torch.sigmoid(weight * fake) * fake).mean()
     torch.testing.assert_close(judge.weight.grad, expected)

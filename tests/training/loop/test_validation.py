@@ -7,19 +7,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
-from tests.training.loop.runs import collected, one_stage
-from training.data.pixels import read_rgb, write_png
-from training.loop import Baseline, Note, Validated
-from training.loop.processes import Processes
-from training.loop.validation import Validation, enlarged
-from training.recipe import (
+from upscale_training.data.pixels import read_rgb, write_png
+from upscale_training.loop import Baseline, Note, Validated
+from upscale_training.loop.distributed import Processes
+from upscale_training.loop.validation import Validation, upscaled
+from upscale_training.recipe import (
     DegradationRecipe,
     LoggingSettings,
     SavingSettings,
     ValidationSet,
     ValidationSettings,
 )
+
+from tests.training.loop.runs import collected, one_stage
 from upscale.errors import TrainingError
 from upscale.metrics import psnr, ssim
 
@@ -30,9 +30,9 @@ def processes() -> Processes:
 
 
 @pytest.fixture
-def pairs(tmp_path, pictures) -> tuple[Path, Path]:
-    """A folder of good pictures, and one of them shrunk by another program."""
-    for file in pictures.iterdir():
+def pairs(tmp_path, images) -> tuple[Path, Path]:
+    """A folder of good images, and one of them shrunk by another program."""
+    for file in images.iterdir():
         high = read_rgb(file)
         low = cv2.resize(high, (12, 12), interpolation=cv2.INTER_AREA)
         write_png(high, tmp_path / "high" / file.name)
@@ -44,21 +44,21 @@ def judged(*sets: ValidationSet, **settings) -> ValidationSettings:
     return ValidationSettings(sets, every=2, **settings)
 
 
-def test_the_baseline_is_bicubic_interpolation_measured_over_the_pairs(pictures, pairs, processes):
+def test_the_baseline_is_bicubic_interpolation_measured_over_the_pairs(images, pairs, processes):
     high, low = pairs
-    recipe = one_stage(pictures, validation=judged(ValidationSet(high, "pairs", low)))
+    recipe = one_stage(images, validation=judged(ValidationSet(high, "pairs", low)))
     found = Validation(recipe, processes, print).baseline()["pairs"]
     results = [
-        (enlarged(read_rgb(low / file.name), 4), read_rgb(file)) for file in sorted(high.iterdir())
+        (upscaled(read_rgb(low / file.name), 4), read_rgb(file)) for file in sorted(high.iterdir())
     ]
     assert found["psnr"] == pytest.approx(np.mean([psnr(*pair, border=4) for pair in results]))
     assert found["ssim"] == pytest.approx(np.mean([ssim(*pair, border=4) for pair in results]))
     assert 15 < found["psnr"] < 50
 
 
-def test_made_pictures_are_the_same_each_time_and_others_with_another_seed(pictures, processes):
+def test_made_images_are_the_same_each_time_and_others_with_another_seed(images, processes):
     def baseline(**changes) -> dict:
-        recipe = one_stage(pictures, validation=judged(ValidationSet(pictures, **changes)))
+        recipe = one_stage(images, validation=judged(ValidationSet(images, **changes)))
         validation = Validation(recipe, processes, print)
         first = validation.baseline()
         torch.rand(3)
@@ -72,25 +72,26 @@ def test_made_pictures_are_the_same_each_time_and_others_with_another_seed(pictu
 
 
 def test_made_pairs_are_those_of_a_test_set_that_upscale_degrade_writes(
-    pictures, processes, tmp_path
+    images, processes, tmp_path
 ):
-    from training.testset import find_pictures, write_set
-    from training.treatment import Draws
+    from upscale_training.degraded_sample import DegradationSampler
+    from upscale_training.test_set import find_images, write_set
 
     folder = tmp_path / "set"
-    recipe = one_stage(pictures, validation=judged(ValidationSet(pictures, seed=5)))
-    draws = Draws(recipe.degradation, 4, 5)
-    assert len(list(write_set(folder, find_pictures([pictures], folder), draws))) == 5
+    recipe = one_stage(images, validation=judged(ValidationSet(images, seed=5)))
+    draws = DegradationSampler(recipe.degradation, 4, 5)
+    assert len(list(write_set(folder, find_images([images], folder), draws))) == 5
     written = replace(recipe, validation=judged(ValidationSet(folder / "gt", low=folder / "lq")))
     made = Validation(recipe, processes, print).baseline()
     assert Validation(written, processes, print).baseline() == made
 
 
-def test_the_averaged_weights_are_what_is_measured_on_whole_pictures(pictures, processes, tmp_path):
-    from training.loop.state import saved_states
+def test_the_averaged_weights_are_what_is_measured_on_whole_images(images, processes, tmp_path):
+    from upscale_training.loop.state import saved_states
+
     from upscale import Upscaler
 
-    recipe = one_stage(pictures, validation=judged(ValidationSet(pictures, chain="classical")))
+    recipe = one_stage(images, validation=judged(ValidationSet(images, chain="classical")))
     told = collected(recipe, tmp_path / "run")
     last = [event for event in told if isinstance(event, Validated)][-1]
     state = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
@@ -100,8 +101,8 @@ def test_the_averaged_weights_are_what_is_measured_on_whole_pictures(pictures, p
     assert found.figures == last.figures
 
 
-def test_the_baseline_is_told_once(pictures, tmp_path):
-    recipe = one_stage(pictures, validation=judged(ValidationSet(pictures)))
+def test_the_baseline_is_told_once(images, tmp_path):
+    recipe = one_stage(images, validation=judged(ValidationSet(images)))
     told = collected(recipe, tmp_path / "run")
     assert len([event for event in told if isinstance(event, Baseline)]) == 1
     stages = (replace(recipe.stages[0], iterations=4),)
@@ -110,10 +111,10 @@ def test_the_baseline_is_told_once(pictures, tmp_path):
     assert (tmp_path / "run" / "log.jsonl").read_text().count('"baseline"') == 1
 
 
-def test_pictures_are_shown_beside_bicubic_and_the_truth(pictures, tmp_path):
+def test_images_are_shown_beside_bicubic_and_the_truth(images, tmp_path):
     recipe = one_stage(
-        pictures,
-        validation=judged(ValidationSet(pictures, "held"), pictures=2),
+        images,
+        validation=judged(ValidationSet(images, "held"), images=2),
         logging=LoggingSettings(every=1, tensorboard=True),
     )
     collected(recipe, tmp_path / "run")
@@ -127,32 +128,32 @@ def test_pictures_are_shown_beside_bicubic_and_the_truth(pictures, tmp_path):
     assert sum(path.stat().st_size for path in boards) > 10_000
 
 
-def test_a_damaged_picture_is_left_out_and_named_once(pictures, tmp_path):
-    for file in pictures.iterdir():
+def test_a_damaged_image_is_left_out_and_named_once(images, tmp_path):
+    for file in images.iterdir():
         (tmp_path / "held").mkdir(exist_ok=True)
         (tmp_path / "held" / file.name).write_bytes(file.read_bytes())
     (tmp_path / "held" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    recipe = one_stage(pictures, validation=judged(ValidationSet(tmp_path / "held")))
+    recipe = one_stage(images, validation=judged(ValidationSet(tmp_path / "held")))
     told = collected(recipe, tmp_path / "run")
     notes = [event.text for event in told if isinstance(event, Note)]
     assert len([text for text in notes if "0.png" in text]) == 1
 
 
-def test_a_set_without_any_usable_picture_is_refused(pictures, processes, tmp_path):
+def test_a_set_without_any_usable_image_is_refused(images, processes, tmp_path):
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "0.png").write_bytes(b"nothing")
-    recipe = one_stage(pictures, validation=judged(ValidationSet(tmp_path / "held")))
-    with pytest.raises(TrainingError, match="no picture of it can be used"):
+    recipe = one_stage(images, validation=judged(ValidationSet(tmp_path / "held")))
+    with pytest.raises(TrainingError, match="no image of it can be used"):
         Validation(recipe, processes, lambda _: None).baseline()
 
 
-def test_metrics_are_those_of_upscale_eval_and_missing_ones_are_left_out(pictures, processes):
+def test_metrics_are_those_of_upscale_eval_and_missing_ones_are_left_out(images, processes):
     names = ("psnr-y", "niqe", "lpips-vgg")
     told: list[str] = []
     recipe = one_stage(
-        pictures,
+        images,
         degradation=DegradationRecipe(pool=0),
-        validation=judged(ValidationSet(pictures), metrics=names),
+        validation=judged(ValidationSet(images), metrics=names),
         saving=SavingSettings(best_metric="psnr-y"),
     )
     validation = Validation(recipe, processes, told.append)
@@ -165,7 +166,7 @@ def test_metrics_are_those_of_upscale_eval_and_missing_ones_are_left_out(picture
         Validation(
             replace(
                 recipe,
-                validation=judged(ValidationSet(pictures), metrics=("psmr", "psnr-y")),
+                validation=judged(ValidationSet(images), metrics=("psmr", "psnr-y")),
             ),
             processes,
             told.append,

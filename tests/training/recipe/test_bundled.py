@@ -6,13 +6,19 @@ import math
 from dataclasses import replace
 
 import pytest
+from upscale_training.degradation import classical, generic, real_esrgan
+from upscale_training.degradation.steps import (
+    BlurStep,
+    EitherOrder,
+    JpegStep,
+    NoiseStep,
+    ResizeStep,
+)
+from upscale_training.losses import REAL_ESRGAN_LAYERS
+from upscale_training.recipe.reading import read_recipe
+from upscale_training.recipe.settings import RRDBNetSettings, SRVGGSettings
+from upscale_training.recipes import bundled
 
-from training.degradation import classical, generic, real_esrgan
-from training.degradation.steps import BlurStep, EitherOrder, JpegStep, NoiseStep, ResizeStep
-from training.losses import REAL_ESRGAN_LAYERS
-from training.recipe.reading import read_recipe
-from training.recipe.settings import RRDBNetSettings, SRVGGSettings
-from training.recipes import bundled
 from upscale.models import build, detect
 
 PAPER = ("real-esrgan-x4", "real-esrgan-x2", "real-esrgan-x1", "srvgg-x4", "srvgg-anime-x4")

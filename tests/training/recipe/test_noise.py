@@ -2,23 +2,22 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-
-from training.recipes.noise import SIDE, main, noise
+from upscale_training.recipes.noise import SIDE, main, noise
 
 
 def test_noise_is_as_fine_as_pixels_and_sometimes_grey():
     generator = np.random.default_rng(1)
-    pictures = [noise(generator).astype(float) for _ in range(40)]
-    assert all(picture.shape == (SIDE, SIDE, 3) for picture in pictures)
+    images = [noise(generator).astype(float) for _ in range(40)]
+    assert all(image.shape == (SIDE, SIDE, 3) for image in images)
     # of white noise neighbours are no more alike than pixels far apart
-    alike = [np.corrcoef(p[:, :-1, 0].ravel(), p[:, 1:, 0].ravel())[0, 1] for p in pictures]
+    alike = [np.corrcoef(p[:, :-1, 0].ravel(), p[:, 1:, 0].ravel())[0, 1] for p in images]
     assert 10 <= sum(abs(value) < 0.1 for value in alike) <= 30
-    grain = [picture - picture.mean((0, 1)) for picture in pictures]
+    grain = [image - image.mean((0, 1)) for image in images]
     grey = [np.corrcoef(g[..., 0].ravel(), g[..., 2].ravel())[0, 1] > 0.9 for g in grain]
     assert 10 <= sum(grey) <= 30
 
 
-def test_the_same_pictures_are_written_each_time(tmp_path):
+def test_the_same_images_are_written_each_time(tmp_path):
     for folder in ("a", "b"):
         main(tmp_path / folder, 3)
     first, second = (

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-
-from training.degradation import classical
-from training.degradation.steps import BlurStep, EitherOrder, JpegStep, ResizeStep
-from training.recipe.reading import read_recipe
-from training.recipe.settings import (
+from upscale_training.degradation import classical
+from upscale_training.degradation.steps import BlurStep, EitherOrder, JpegStep, ResizeStep
+from upscale_training.recipe.reading import read_recipe
+from upscale_training.recipe.settings import (
     DegradationRecipe,
     GanSettings,
     Metric,
@@ -23,8 +22,9 @@ from training.recipe.settings import (
     SRVGGSettings,
     Stage,
 )
+
 from upscale.errors import DependencyError, TrainingError, UsageError
-from upscale.metrics.catalogue import metrics
+from upscale.metrics.registry import metrics
 
 LINES = """\
 name: small
@@ -283,13 +283,13 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
      "small.yaml:33: stages.1.gan.discriminator.kind: a patch discriminator takes patches of 24 "
      "at least, and data.patch is 20"),
     ("pairs that are degraded", {8: "    - {path: photos, low: bad}"},
-     "small.yaml:11: degradation.chain: the sources have low pictures already; write none, or "
+     "small.yaml:11: degradation.chain: the sources have low images already; write none, or "
      "leave low out"),
     ("neither pairs nor degradation", {11: "  chain: none"} | dict.fromkeys(range(12, 19)),
-     "small.yaml:11: degradation.chain: none makes no bad pictures, and the sources have no low "
+     "small.yaml:11: degradation.chain: none makes no bad images, and the sources have no low "
      "ones"),
     ("pairs among others", {8: "    - {path: photos, low: bad}\n    - path: more"},
-     "small.yaml:7: data.sources: either all have low pictures, or none has"),
+     "small.yaml:7: data.sources: either all have low images, or none has"),
     ("no sources", {7: "  sources: []", 8: None}, "small.yaml:7: data.sources: name one at least"),
     ("no stages", {20: "stages: []"} | dict.fromkeys(range(21, 34)),
      "small.yaml:20: stages: name one at least"),
@@ -309,11 +309,11 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
      "'lpips-vgg', 'dists', 'st-lpips', 'niqe', 'brisque' or 'piqe', not \"psrn\"; did you mean "
      "psnr?"),
     ("a validation set made and given", {36: "    - {high: a, low: b, chain: classical}"},
-     "small.yaml:36: validation.sets.0.chain: makes the bad pictures, and low has them already; "
+     "small.yaml:36: validation.sets.0.chain: makes the bad images, and low has them already; "
      "give one"),
     ("a validation set of nothing",
      {8: "    - {path: photos, low: bad}", 11: "  chain: none"} | dict.fromkeys(range(12, 19)),
-     "small.yaml:29: validation.sets.0: the recipe has no degradation; give this set low pictures "
+     "small.yaml:29: validation.sets.0: the recipe has no degradation; give this set low images "
      "or a chain"),
 ]  # fmt: skip
 
@@ -422,9 +422,9 @@ def test_a_long_override_is_cut_in_the_message(write):
 @pytest.mark.parametrize(("library", "module"), [("yaml", "nodes"), ("pydantic", "reading")])
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch, library, module):
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, f"training.recipe.{module}")
+    monkeypatch.delitem(sys.modules, f"upscale_training.recipe.{module}")
     with pytest.raises(DependencyError, match=r'pip install "upscale\[train\]"'):
-        importlib.import_module(f"training.recipe.{module}")
+        importlib.import_module(f"upscale_training.recipe.{module}")
 
 
 def test_metrics_are_those_of_the_catalogue():

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from training.degradation.steps import BlurStep, EitherOrder, Families, NoiseStep, ResizeStep
-from training.recipe.reading import read_recipe
-from training.recipe.settings import (
+from upscale_training.degradation.steps import (
+    BlurStep,
+    EitherOrder,
+    Families,
+    NoiseStep,
+    ResizeStep,
+)
+from upscale_training.recipe.reading import read_recipe
+from upscale_training.recipe.settings import (
     DegradationRecipe,
     DiscriminatorSettings,
     GanSettings,
@@ -22,9 +27,10 @@ from training.recipe.settings import (
     SRVGGSettings,
     ValidationSet,
 )
-from training.recipe.translate import translate
-from training.recipe.writing import to_yaml
-from training.recipes import bundled
+from upscale_training.recipe.translate import translate
+from upscale_training.recipe.writing import to_yaml
+from upscale_training.recipes import bundled
+
 from upscale.errors import TrainingError
 
 # Values unlike the defaults of anything, in the schema of Real-ESRGAN's option files.
@@ -269,7 +275,7 @@ def test_validation_is_carried(official):
     assert validation is not None
     assert validation.sets == (ValidationSet(Path("Set14/GT"), "Set14", Path("Set14/LQ")),)
     assert (validation.every, validation.metrics, validation.border) == (2000, ("ssim",), 3)
-    assert validation.pictures == 0
+    assert validation.images == 0
     assert recipe.saving.best_metric == "ssim"
 
 
@@ -408,7 +414,7 @@ def test_esrgan_is_relativistic_and_unsharpened(write):
         network_d={"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 64},
     ))  # fmt: skip
     (stage,) = recipe.stages
-    assert recipe.data.sources[0].index is None  # an LMDB lists its own pictures
+    assert recipe.data.sources[0].index is None  # an LMDB lists its own images
     assert stage.gan and stage.gan.relativistic
     assert stage.gan.discriminator.kind == "vgg"
     assert stage.pixel and stage.perceptual
@@ -451,7 +457,7 @@ def test_silence_means_what_it_means_to_basicsr(write):
          "datasets.train.blur_kernel_size: is 15; kernels have 7 to 21 pixels, as in the official "
          "code"),
         ({"datasets__train__filename_tmpl": "{}_lq"},
-         "datasets.train.filename_tmpl: is {}_lq; the bad picture is the one with the good one's "
+         "datasets.train.filename_tmpl: is {}_lq; the bad image is the one with the good one's "
          "name"),
         ({"val__metrics__fid": {"type": "calculate_fid"}},
          "val.metrics.fid: is calculate_fid and is left out"),

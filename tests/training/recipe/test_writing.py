@@ -9,9 +9,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from training.recipe.reading import read_recipe
-from training.recipe.settings import (
+from upscale_training.recipe.reading import read_recipe
+from upscale_training.recipe.settings import (
     DataSettings,
     OptimiserSettings,
     Recipe,
@@ -21,8 +20,8 @@ from training.recipe.settings import (
     ValidationSet,
     ValidationSettings,
 )
-from training.recipe.writing import to_yaml
-from training.recipes import bundled
+from upscale_training.recipe.writing import to_yaml
+from upscale_training.recipes import bundled
 
 
 @pytest.fixture

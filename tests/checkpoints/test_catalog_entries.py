@@ -1,0 +1,142 @@
+"""The catalogue: the real one is complete, and a wrong one is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from upscale.checkpoints import catalog, is_present, known_name
+from upscale.checkpoints.catalog_entries import catalog_path, read_catalog
+from upscale.errors import CheckpointError
+
+MODEL = f"""
+[[model]]
+name = "net"
+scale = 4
+architecture = "some"
+purpose = "testing"
+source = "here"
+licence = "MIT"
+sha256 = "{"a" * 64}"
+url = "https://models.invalid/net.pth"
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "catalog.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_names_that_users_know() -> None:
+    assert list(catalog()) == [
+        "realesrgan-x4plus",
+        "realesrgan-x4plus-anime",
+        "realesr-animevideov3",
+        "upscale-x1",
+        "upscale-x2",
+        "upscale-x4-fast",
+        "realesrgan-x2plus",
+        "realesrnet-x4plus",
+        "realesr-general-x4v3",
+        "realesr-general-wdn-x4v3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("realesrgan-x4plus", "realesrgan-x4plus"),
+        ("RealESRGAN_x4plus", "realesrgan-x4plus"),
+        ("RealESRGAN_x4plus_anime_6B", "realesrgan-x4plus-anime"),
+        ("REALESRGAN_X2PLUS", "realesrgan-x2plus"),
+        ("RealESRNet_x4plus", "realesrnet-x4plus"),
+        ("x4plus", None),
+    ],
+)
+def test_official_names_are_aliases(word: str, name: str | None) -> None:
+    assert known_name(word) == name
+
+
+def test_every_model_has_a_card() -> None:
+    cards = catalog_path().with_name("README.md").read_text(encoding="utf-8")
+    for name in catalog():
+        assert f"| `{name}` |" in cards
+
+
+def test_downloads_are_official_and_of_known_size() -> None:
+    base = "https://github.com/xinntao/Real-ESRGAN/releases/download/"
+    fetched = [entry for entry in catalog().values() if entry.url]
+    assert len(fetched) == 4
+    for entry in fetched:
+        assert str(entry.url).startswith(base)
+        assert entry.size is not None
+
+
+def test_denoise_partner() -> None:
+    pairs = {entry.name: entry.denoise_partner for entry in catalog().values()}
+    assert pairs.pop("realesr-general-x4v3") == "realesr-general-wdn-x4v3"
+    assert set(pairs.values()) == {None}
+
+
+def test_smallest_entry_is_read(tmp_path: Path) -> None:
+    entry = read_catalog(write(tmp_path, MODEL))["net"]
+    assert (entry.scale, entry.size, entry.also, entry.denoise_partner) == (4, None, (), None)
+    assert entry.accepted == {"a" * 64}
+    assert is_present(entry) == "absent"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[[model]]", "[[model", "cannot be read"),
+        ("[[model]]", "[model]", "must be a table"),
+        ('name = "net"', 'name = "Net work"', "not a model name"),
+        ('name = "net"', 'name = "../net"', "not a model name"),
+        ('name = "net"', "", "needs name"),
+        ('licence = "MIT"', "", "needs licence"),
+        ('licence = "MIT"', 'licence = ""', "licence"),
+        ('licence = "MIT"', 'license = "MIT"', "unknown key 'license'"),
+        ("scale = 4", "scale = 5", "scale"),
+        ("scale = 4", 'scale = "4"', "scale"),
+        ("scale = 4", "scale = true", "scale"),
+        ("a" * 64, "a" * 63, "sha256"),
+        ("a" * 64, "A" * 64, "sha256"),
+        ("https:", "http:", "https://"),
+        ('url = "https://models.invalid/net.pth"', "", "needs one of url, file and wheel_file"),
+        ("scale = 4", 'scale = 4\nwheel_file = "x"', "needs one of"),
+        ("scale = 4", 'scale = 4\nfile = "x"', "needs one of"),
+        ('url = "https://models.invalid/net.pth"', 'file = "../x"', "no file beside"),
+        ("scale = 4", 'scale = 4\nwheel_package = "x"', "go together"),
+        ("scale = 4", 'scale = 4\ndenoise_partner = "none"', "no model none"),
+        ("scale = 4", "scale = 4\nsize = -1", "size"),
+        ("scale = 4", "scale = 4\naliases = [1]", "aliases"),
+        ("scale = 4", 'scale = 4\nalso = ["b"]', "sha256"),
+        ("scale = 4", 'scale = 4\naliases = ["NET"]', "share a name"),
+    ],
+)
+def test_wrong_catalogue_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in MODEL
+    path = write(tmp_path, MODEL.replace(old, new, 1))
+    with pytest.raises(CheckpointError) as raised:
+        read_catalog(path)
+    assert words in str(raised.value)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_catalogue_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_catalog(tmp_path / "none.toml")
+
+
+def test_listing_models_imports_no_torch() -> None:
+    script = (
+        "import sys; from upscale import checkpoints as c; "
+        "print(sorted({c.is_present(e) for e in c.catalog().values()}), c.imported_names()); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,108 @@
+"""Reads files that want to do harm; run as a program of its own, which they may bring down.
+
+    python hostile.py walk FOLDER            every file of a folder
+    python hostile.py fuzz FORMAT CASES SEED  random damage to good files of a format
+
+Prints `image` or `refused` for each case; anything else is a fault.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from tests.damage import damaged
+from upscale.errors import ImageError
+from upscale.images import Frame, Image, ImageSequence, Metadata, encode_file, read_file, read_size
+from upscale.images.codecs.formats import TRAITS
+
+MOST_FRAMES = 60
+# Read, but not written: good files of these are made by other programs.
+FOREIGN = {"jpeg2000": "J2K", "tga": "TGA", "ico": "ICO", "pnm": "PPM", "dds": "DDS", "qoi": "QOI"}
+
+
+def try_to_read(source: Path | bytes, max_pixels: int) -> str:
+    """Read all of a file; a refusal must be one line."""
+    try:
+        found = read_file(source, max_pixels=max_pixels)
+        if isinstance(found, Image):
+            assert read_size(source) == (found.width, found.height), source
+        else:
+            for frame in itertools.islice(found.frames(), MOST_FRAMES):
+                assert 0 < frame.image.width * frame.image.height <= max_pixels
+    except ImageError as error:
+        assert str(error).isprintable() and len(str(error)) < 400, str(error)
+        return "refused"
+    return "picture"
+
+
+def walk(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        # A whole image of 280 megapixels, for which the memory limit is too tight.
+        if path.is_file() and path.name != "giant-image.jpg":
+            print(try_to_read(path, 100_000_000), flush=True)
+
+
+def good_files(format: str) -> list[bytes]:
+    """Small files of a format, of each kind that it has."""
+    rng = np.random.default_rng(5)
+    metadata = Metadata(exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", xmp=b"<x:xmpmeta/>", dpi=(90, 90))
+    pixels = rng.integers(0, 65536, (13, 17, 3)).astype(np.uint16)
+    if format in FOREIGN:
+        return [foreign(pixels, FOREIGN[format])]
+    traits, deep = TRAITS[format], Image(pixels, None, metadata)
+    flat = Image((pixels >> 8).astype(np.uint8), None, metadata)
+    clear = Image(flat.pixels, flat.pixels[..., 1].copy(), metadata)
+    grey = Image(flat.pixels[..., :1].copy(), None, metadata)
+    kinds = [flat, grey, *([deep] if traits.depth > 8 else [])]
+    kinds += [clear] if traits.alpha != "none" else []
+    files = [encode_file(kind, format) for kind in kinds]
+    if traits.frames != "one":
+        animated = traits.frames == "animation"
+        frames = [Frame(kind, Fraction(1, 9) if animated else None) for kind in (clear, clear)]
+        several = ImageSequence(lambda: iter(frames), 2, 0, animated, format)
+        files.append(encode_file(several, format))
+    return files
+
+
+def foreign(pixels: np.ndarray, format: str) -> bytes:
+    import io
+
+    import imagecodecs
+    from PIL import Image as PILImage
+
+    flat = (pixels >> 8).astype(np.uint8)
+    if format == "J2K":
+        return bytes(imagecodecs.jpeg2k_encode(pixels, codecformat="jp2"))
+    if format == "QOI":
+        return bytes(imagecodecs.qoi_encode(flat))
+    target = io.BytesIO()
+    PILImage.fromarray(flat).save(target, format)
+    return target.getvalue()
+
+
+def fuzz(format: str, cases: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    files = good_files(format)
+    name = Path(f"fuzzed.{format}")
+    for number in range(cases):
+        data = damaged(files[number % len(files)], rng)
+        source: Path | bytes = data
+        if format == "tga":
+            # Nothing but the name tells this format.
+            name = Path(sys.argv[-1]) / "fuzzed.tga"
+            name.write_bytes(data)
+            source = name
+        print(f"{number}", end=" ", flush=True)
+        print(try_to_read(source, 1_000_000), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "walk":
+        walk(Path(sys.argv[2]))
+    else:
+        fuzz(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

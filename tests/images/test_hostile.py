@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.damage import run_limited
+from upscale.images.codecs.formats import TRAITS
+
+PROGRAM = Path(__file__).with_name("hostile.py")
+MEMORY = 3 * 1024**3
+CASES = 250
+FOREIGN = ("jpeg2000", "tga", "ico", "pnm", "dds", "qoi")
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
+
+
+def test_every_hostile_file_ends_in_a_image_or_one_line(shared):
+    done = run_limited(PROGRAM, "walk", shared("robustness/MANIFEST.csv").parent, memory=MEMORY)
+    assert (done.stderr, done.returncode) == ("", 0)
+    seen = done.stdout.split()
+    assert seen.count("picture") > 230 and seen.count("refused") > 60
+
+
+@pytest.mark.parametrize("format", [*TRAITS, *FOREIGN])
+def test_damaged_files_end_in_a_image_or_one_line(format, tmp_path):
+    """Longer runs are made by hand: `python tests/images/hostile.py fuzz png 100000 7`."""
+    done = run_limited(PROGRAM, "fuzz", format, CASES, 11, tmp_path, memory=MEMORY)
+    assert (done.stderr, done.returncode) == ("", 0), done.stdout[-40:]
+    assert done.stdout.count("refused") > CASES // 20
+    assert done.stdout.count("refused") + done.stdout.count("picture") == CASES

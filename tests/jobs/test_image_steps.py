@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from upscale.errors import OutputError
+from upscale.images import (
+    Encoding,
+    Frame,
+    Image,
+    ImageSequence,
+    Metadata,
+    encode_file,
+    read_file,
+    read_image,
+)
+from upscale.jobs.image import ImageJob
+from upscale.jobs.image_steps import WriteSettings, check, load, store, upscale
+
+FULL = Metadata(exif=b"MM\0*\0\0\0\x08\0\0\0\0\0\0", xmp=b"<x/>", comment="mine", dpi=(90, 90))
+
+
+def image(value=7, alpha=None, dtype=np.uint8, metadata=FULL):
+    plane = None if alpha is None else np.full((3, 4), alpha, dtype)
+    return Image(np.full((3, 4, 3), value, dtype), plane, metadata)
+
+
+def animation(*values):
+    frames = [Frame(image(value), Fraction(1, 10)) for value in values]
+    return ImageSequence(lambda: iter(frames), len(values), 0, True, "png")
+
+
+def pages(*values):
+    frames = [Frame(image(value)) for value in values]
+    return ImageSequence(lambda: iter(frames), len(values), 1, False, "tiff")
+
+
+def job(format="png", source=b"", target=None):
+    return ImageJob("a.png", source, target, format, (4, 3), (8, 6), "net")
+
+
+@pytest.mark.parametrize(
+    ("content", "format", "reason"),
+    [
+        (image(alpha=9), "jpeg", r"a\.png.*transparency.*-f png"),
+        (animation(1, 2), "jpeg", r"a\.png.*an animation.*-f png"),
+        (animation(1, 2), "tiff", "an animation"),
+        (pages(1, 2), "png", "pages.*-f tiff"),
+        (image(metadata=Metadata(cicp=(9, 16))), "webp", "colour space.*-f png"),
+    ],
+)
+def test_what_the_format_cannot_hold_is_refused_before_computing(content, format, reason):
+    with pytest.raises(OutputError, match=reason):
+        check(content, job(format), Encoding())
+
+
+def test_what_the_format_can_hold_is_not():
+    for content, format in [
+        (image(), "jpeg"),
+        (image(alpha=9), "webp"),
+        (animation(1, 2), "png"),
+        (pages(1, 2), "tiff"),
+        (image(metadata=Metadata(cicp=(9, 16))), "png"),
+    ]:
+        check(content, job(format), Encoding())
+
+
+def test_lossless_is_refused_where_there_is_no_such_thing():
+    with pytest.raises(OutputError, match="JPEG"):
+        check(image(), job("jpeg"), Encoding(lossless=True))
+    check(image(), job("webp"), Encoding(lossless=True))
+
+
+@pytest.mark.parametrize(
+    ("encoded", "format"),
+    [
+        (encode_file(image(), "png"), "png"),
+        (encode_file(pages(1, 2, 1), "tiff"), "tiff"),
+    ],
+)
+def test_stills_and_sequences_go_the_same_way(encoded, format, nearest, tmp_path):
+    one = job(format, encoded, tmp_path / "new" / f"out.{format}")
+    content = load(one, None)
+    large, report = upscale(content, one, nearest())
+    assert report.model == "nearest"
+    store(large, one, WriteSettings(), None)
+    back = read_file(one.target)
+    if isinstance(back, Image):
+        assert back.pixels.shape == (6, 8, 3)
+    else:
+        assert [int(f.image.pixels.max()) for f in back.frames()] == [1, 2, 1]
+        assert all(f.image.pixels.shape == (6, 8, 3) for f in back.frames())
+    sent = io.BytesIO()
+    store(large, ImageJob("a", b"", None, format, (4, 3), (8, 6), "net"), WriteSettings(), sent)
+    assert sent.getvalue() == one.target.read_bytes()
+
+
+def test_losses_are_told(tmp_path):
+    deep = image(dtype=np.uint16)
+    notes = store(deep, job("jpeg", target=tmp_path / "a.jpg"), WriteSettings(), None)
+    assert any("16-bit" in note for note in notes)
+    notes = store(deep, job("webp", target=tmp_path / "a.webp"), WriteSettings(), None)
+    assert any("comment" in note for note in notes)
+    assert store(deep, job("png", target=tmp_path / "a.png"), WriteSettings(), None) == ()
+
+
+def test_stripping_keeps_what_the_image_looks_like(tmp_path):
+    target = tmp_path / "a.png"
+    assert store(image(), job(target=target), WriteSettings(strip=True), None) == ()
+    found = read_image(target).metadata
+    assert (found.exif, found.xmp, found.comment) == (None, None, None)
+    assert found.dpi == pytest.approx((90, 90), abs=0.02)
+
+
+def test_pixels_are_limited(tmp_path):
+    data = encode_file(image(), "png")
+    assert isinstance(load(job(source=data), 12), Image)
+    with pytest.raises(Exception, match="limit"):
+        load(job(source=data), 11)
+
+
+def test_existing_files_are_kept(tmp_path):
+    target = Path(tmp_path / "a.png")
+    target.write_bytes(b"precious")
+    with pytest.raises(OutputError, match="exists"):
+        store(image(), job(target=target), WriteSettings(), None)
+    assert target.read_bytes() == b"precious"
+    store(image(), job(target=target), WriteSettings(overwrite=True), None)
+    assert read_image(target).width == 4

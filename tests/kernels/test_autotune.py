@@ -1,0 +1,47 @@
+"""Stopwatches for GPUs, with a stand-in for the GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from upscale.kernels import autotune
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What happens on a device whose clock advances by whole milliseconds."""
+    happened, times = [], iter([0, 3, 10, 11, 20, 27, 30, 32, 40, 44])
+
+    class Event:
+        def __init__(self, *, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.time = next(times)
+            happened.append("event")
+
+        def synchronize(self):
+            happened.append("wait")
+
+        def elapsed_time(self, other):
+            return other.time - self.time
+
+    class Cushion:
+        def zero_(self):
+            happened.append("zero")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch, "empty", lambda *_, **options: Cushion())
+    return happened
+
+
+def test_the_median_of_a_few_runs_is_told_in_seconds(events):
+    assert autotune.device_seconds(lambda: events.append("work")) == 3e-3
+    assert events == ["work"] + ["event", "work", "event", "wait"] * autotune.ROUNDS
+
+
+def test_short_work_is_asked_for_while_the_device_is_busy(events):
+    assert autotune.kernel_seconds(lambda: events.append("work")) == 3e-3
+    busy = ["zero"] * autotune.CUSHIONS
+    assert events == ["work"] + [*busy, "event", "work", "event", "wait"] * autotune.ROUNDS

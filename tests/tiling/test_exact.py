@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upscale.errors import MemoryExhaustedError
+from upscale.models import LayerGroup, RRDBSpec, SRVGGSpec
+from upscale.tiling.exact import ExactRun
+from upscale.tiling.interfaces import PrecisionLossError
+from upscale.tiling.schedule import NO_MINIMUM, MinimumTile
+
+
+class Canvas:
+    def __init__(self, planes, scale):
+        self.planes, self.scale, self.result = planes, scale, None
+        self.written = 0
+
+    def read(self, rect):
+        return self.planes[:, :, rect.top : rect.bottom, rect.left : rect.right]
+
+    def write(self, rect, tile):
+        if self.result is None:
+            _, _, height, width = self.planes.shape
+            shape = (1, tile.shape[1], height * self.scale, width * self.scale)
+            self.result = torch.full(shape, torch.nan)
+        self.written += rect.height * rect.width
+        rect = rect.times(self.scale)
+        self.result[:, :, rect.top : rect.bottom, rect.left : rect.right] = tile
+
+
+class Store:
+    """Fills planes with NaN before and after, so that a row read too early or too late shows."""
+
+    def __init__(self, retreats=0, limit=None, dtype=torch.float32):
+        self.retreats, self.limit, self.dtype = retreats, limit, dtype
+        self.largest = 0
+
+    def allocate(self, rows, width, channels):
+        self.largest = max(self.largest, rows)
+        if self.limit is not None and rows > self.limit:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+        return torch.full((rows, width, channels), torch.nan, dtype=self.dtype)
+
+    def recycle(self, plane):
+        plane.fill_(torch.nan)
+
+    def load(self, view):
+        return view
+
+    def offload(self):
+        self.retreats -= 1
+        self.limit = None
+        return self.retreats >= 0
+
+
+def run_staged(network, image, tile, store=None, **options):
+    planes = F.pixel_unshuffle(image, network.unshuffle) if network.unshuffle > 1 else image
+    canvas = Canvas(planes, network.scale * network.unshuffle)
+    options = {"groups": network.groups(fine=options.pop("fine", False))} | options
+    run = ExactRun(
+        canvas=canvas,
+        store=store or Store(),
+        height=planes.shape[2],
+        width=planes.shape[3],
+        tile=tile,
+        **options,
+    )
+    run.run()
+    return canvas, run
+
+
+specs = st.one_of(
+    st.builds(
+        RRDBSpec,
+        blocks=st.integers(1, 4),
+        features=st.sampled_from([4, 16]),
+        growth=st.sampled_from([2, 8]),
+        upsamples=st.integers(0, 3),
+    ),
+    st.builds(
+        RRDBSpec,
+        blocks=st.integers(1, 3),
+        features=st.just(8),
+        growth=st.just(4),
+        unshuffle=st.sampled_from([2, 4]),
+    ),
+    st.builds(
+        SRVGGSpec,
+        scale=st.integers(1, 4),
+        convolutions=st.integers(0, 9),
+        features=st.sampled_from([4, 16]),
+    ),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    spec=specs,
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    tile=st.integers(4, 80),
+    batch=st.sampled_from([1, 3]),
+    fine=st.booleans(),
+    floor=st.sampled_from([NO_MINIMUM, MinimumTile(16, 24)]),
+    seed=st.integers(0, 1000),
+)
+def test_tiles_give_what_the_whole_image_gives(
+    random_network, spec, height, width, tile, batch, fine, floor, seed
+):
+    network = random_network(spec, seed)
+    side = network.unshuffle
+    image = torch.rand(1, 3, height * side, width * side)
+    whole = network(image)
+    canvas, run = run_staged(network, image, tile, batch=batch, fine=fine, floor=floor)
+    assert canvas.result.shape == whole.shape
+    assert (canvas.result - whole).abs().max() < 1e-4 * max(1, whole.abs().max())
+    assert canvas.written == height * width
+    assert run.stats.done == run.stats.total
+
+
+@pytest.fixture(scope="module")
+def network(random_network):
+    return random_network(RRDBSpec(blocks=2, features=8, growth=4))
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.rand(1, 3, 90, 70, generator=torch.Generator().manual_seed(1))
+
+
+def wrapped(network, wrap, fine=False):
+    """The network's groups with `wrap(index, group, inputs)` instead of their `run`."""
+
+    def rewired(index, group):
+        return LayerGroup(
+            group.name,
+            group.sources,
+            group.halo,
+            group.scale,
+            group.channels,
+            group.workspace,
+            lambda inputs: wrap(index, group, inputs),
+            group.valid,
+        )
+
+    return [rewired(index, group) for index, group in enumerate(network.groups(fine=fine))]
+
+
+@pytest.mark.parametrize("fine", [False, True])
+def test_planes_hold_only_what_lies_between_writer_and_reader(random_network, fine):
+    network = random_network(RRDBSpec(blocks=2, features=8, growth=4))
+    store = Store()
+    run_staged(network, torch.rand(1, 3, 400, 20), 32, store, fine=fine)
+    assert store.largest <= 32 + 22
+
+
+@pytest.mark.parametrize("spec", [RRDBSpec(blocks=2, features=8, growth=4), SRVGGSpec()], ids=str)
+def test_fine_groups_compute_nothing_twice(random_network, spec):
+    """Every convolution before the tail sees each pixel of the image as a centre once."""
+    network, centres = random_network(spec), {}
+
+    def counting(index, group, inputs):
+        result = group.run(inputs)
+        if group.valid:
+            centres[index] = centres.get(index, 0) + result.shape[2] * result.shape[3]
+        return result
+
+    run_staged(network, torch.rand(1, 3, 50, 41), 16, groups=wrapped(network, counting, fine=True))
+    assert set(centres.values()) == {50 * 41}
+    assert len(centres) == (30 if isinstance(spec, RRDBSpec) else 17)
+
+
+def test_out_of_memory_in_a_tile_halves_it_and_goes_on(network, image):
+    computed = []
+
+    def hungry(index, group, inputs):
+        if index >= 3 and inputs[0].shape[2] * inputs[0].shape[3] > 42**2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        computed.append(index)
+        return group.run(inputs)
+
+    canvas, run = run_staged(network, image, 64, groups=wrapped(network, hungry))
+    assert run.stats.halvings == 1
+    assert run.schedule.tile == 32
+    assert computed[:6] == [0, 0, 1, 1, 2, 3]  # what the large tile had done stays done
+    assert run.stats.done == run.stats.total
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
+def test_out_of_memory_for_a_plane_lowers_the_band(network, image):
+    canvas, run = run_staged(network, image, 80, Store(limit=60))
+    assert run.stats.halvings == 1
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
+def test_a_floor_is_given_up_before_the_tile_is(network, image):
+    canvas, run = run_staged(network, image, 20, Store(limit=45), floor=MinimumTile(rows=60))
+    assert (run.stats.halvings, run.schedule.floor) == (0, NO_MINIMUM)
+    assert run.stats.done == run.stats.total
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
+def test_a_floor_below_the_tile_is_no_step_on_the_way(network, image):
+    tried = []
+
+    def hungry(index, group, inputs):
+        tried.append(inputs[0].shape[2])
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return group.run(inputs)
+
+    _, run = run_staged(
+        network, image, 80, floor=MinimumTile(rows=16), groups=wrapped(network, hungry)
+    )
+    assert run.stats.halvings == 1
+    assert tried[1] < tried[0], "the same tile is not tried again"
+
+
+def test_a_shared_batch_is_given_up_before_the_tile_is(network, image):
+    def hungry(index, group, inputs):
+        if inputs[0].shape[0] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return group.run(inputs)
+
+    canvas, run = run_staged(network, image, 20, batch=4, groups=wrapped(network, hungry))
+    assert run.stats.halvings == 0
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
+def test_planes_move_when_the_smallest_tile_does_not_fit(network, image):
+    store = Store(retreats=1, limit=30)
+    canvas, run = run_staged(network, image, 64, store, smallest=16)
+    assert run.schedule.tile == 16
+    assert store.retreats == 0
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
+def test_it_fails_with_advice_when_nothing_is_left_to_try(network, image):
+    def full(index, group, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(MemoryExhaustedError, match=r"smallest tile \(16\).*use"):
+        run_staged(network, image, 64, Store(retreats=2), groups=wrapped(network, full))
+
+
+def test_other_errors_are_not_taken_for_memory(network, image):
+    def broken(index, group, inputs):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_staged(network, image, 64, groups=wrapped(network, broken))
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+def test_a_tile_that_is_not_finite_is_computed_again_in_fp32(network, image, poison):
+    """A half-precision network that breaks on one tile of one group."""
+    seen = []
+
+    def breaking(index, group, inputs):
+        result = group.run([tensor.float() for tensor in inputs]).bfloat16()
+        seen.append(index)
+        if seen.count(4) == 2 and index == 4:
+            result[0, 0, 3, 3] = poison
+        return result
+
+    canvas, run = run_staged(
+        network,
+        image.bfloat16(),
+        40,
+        Store(dtype=torch.bfloat16),
+        groups=wrapped(network, breaking),
+        precise=network.groups,
+    )
+    assert run.stats.fp32_tiles == 1
+    assert canvas.result.isfinite().all()
+    assert (canvas.result - network(image)).abs().max() < 0.05
+
+
+def test_values_beyond_half_precision_are_reported_not_written(network, image):
+    def huge(index, group, inputs):
+        return torch.full_like(group.run([t.float() for t in inputs]), 1e6).half()
+
+    def precise():
+        return wrapped(network, lambda i, group, inputs: group.run(inputs) + 1e6)
+
+    with pytest.raises(PrecisionLossError):
+        run_staged(
+            network,
+            image.half(),
+            40,
+            Store(dtype=torch.float16),
+            groups=wrapped(network, huge),
+            precise=precise,
+        )

@@ -1,0 +1,72 @@
+"""Resizing with filters that widen when an image shrinks, as two matrix products."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from upscale_training.degradation.operations import Kind
+
+_REACH: dict[Kind, float] = {
+    "nearest": 0.5,
+    "area": 1,
+    "bilinear": 1,
+    "bicubic": 2,
+    "lanczos": 3,
+}
+"""How far each filter reaches at scale 1, in pixels, at most."""
+
+
+def resize(images: Tensor, size: tuple[int, int], kind: Kind) -> Tensor:
+    """Resize (N, C, H, W) to a height and width; pixel centres stay in place.
+
+    `nearest` is not antialiased; `bicubic` (a = -0.5) is MATLAB's `imresize`; `lanczos` has three
+    lobes. `area` averages exactly what a pixel covers; it upscales as `bilinear` does, because
+    covering only repeats pixels then, and the paper excludes nearest neighbours (section 3.1).
+    """
+    if images.shape[-2:] == size:
+        return images
+    rows = _matrix(kind, images.shape[-2], size[0], images.device)
+    columns = _matrix(kind, images.shape[-1], size[1], images.device)
+    return rows @ images @ columns.T
+
+
+def _matrix(kind: Kind, inputs: int, outputs: int, device: torch.device) -> Tensor:
+    """What each output takes of each input, (outputs, inputs)."""
+    places, weights = _taps(kind, inputs, outputs)
+    rows = torch.arange(outputs, device=device)[:, None].expand(places.shape)
+    matrix = torch.zeros(outputs, inputs, device=device)
+    # Taps beyond the edge fall on others; index_put_ adds them in a fixed order on every device.
+    found = torch.from_numpy(weights).to(device, torch.float32)
+    return matrix.index_put_((rows, torch.from_numpy(places).to(device)), found, accumulate=True)
+
+
+def _taps(kind: Kind, inputs: int, outputs: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Inputs and their weights, (outputs, taps) each; repeated in mirror image at the edge."""
+    ratio = inputs / outputs
+    if kind == "area" and ratio < 1:
+        kind = "bilinear"
+    stretch = 1.0 if kind == "nearest" else max(ratio, 1.0)
+    centres = (np.arange(outputs)[:, None] + 0.5) * ratio - 0.5
+    reach = int(np.ceil(_REACH[kind] * stretch))
+    places = np.floor(centres).astype(np.int64) + np.arange(-reach, reach + 2)
+    weights = _weights(kind, places - centres, stretch)
+    places %= 2 * inputs
+    return np.minimum(places, 2 * inputs - 1 - places), weights / weights.sum(1, keepdims=True)
+
+
+def _weights(kind: Kind, distance: NDArray[np.float64], stretch: float) -> NDArray[np.float64]:
+    """Weights of pixels at these distances from an output's centre, not normalised."""
+    if kind == "nearest":
+        return ((distance > -0.5) & (distance <= 0.5)).astype(np.float64)
+    if kind == "area":
+        return np.clip(stretch / 2 + 0.5 - np.abs(distance), 0, 1)
+    x = np.abs(distance / stretch)
+    if kind == "bilinear":
+        return np.clip(1 - x, 0, None)
+    if kind == "lanczos":
+        return np.where(x < 3, np.sinc(x) * np.sinc(x / 3), 0)
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))

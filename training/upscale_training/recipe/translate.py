@@ -1,0 +1,358 @@
+"""Option files of Real-ESRGAN and BasicSR as recipes.
+
+A recipe is put together from the values of an option file, which keep their lines, and read as any
+other. Where an option file is silent, what basicsr takes then is written.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from upscale_training.degradation import real_esrgan
+from upscale_training.degradation.steps import Families
+from upscale_training.losses import GanKind
+from upscale_training.recipe.nodes import compose_file, place_of
+from upscale_training.recipe.official import Options
+from upscale_training.recipe.reading import recipe_at
+from upscale_training.recipe.settings import Recipe
+
+Given = dict[str, Any]
+"""A part of a recipe: values of the option file, and plain ones; None is left out."""
+
+_TRAIN = "datasets.train"
+_DEGRADED = 400
+"""Side of what the official data set cuts from images."""
+_GAN_MODELS = ("RealESRGANModel", "ESRGANModel", "SRGANModel")
+_MODELS = ("RealESRNetModel", "SRModel", *_GAN_MODELS)
+_DATASETS = ("RealESRGANDataset", "RealESRGANPairedDataset", "PairedImageDataset")
+_OPTIMISERS = {"Adam": ("adam", 0.0), "AdamW": ("adamw", 0.01)}
+"""Ours, and the weight decay that torch takes if none is given."""
+
+_PIXELS = {"L1Loss": "l1", "CharbonnierLoss": "charbonnier"}
+_BACKBONES = {"vgg19": "vgg19-dcbb9e9d.pth", "vgg16": "vgg16-397923af.pth"}
+"""Torchvision's files, which basicsr downloads."""
+
+_DISTANCES = {"l1": "l1", "l2": "l2", "fro": "frobenius"}
+_GANS = {name.replace("-", "_"): name for name in get_args(GanKind)}
+_DISCRIMINATORS = {"UNetDiscriminatorSN": "unet", "VGGStyleDiscriminator": "vgg"}
+_METRICS = {"calculate_psnr": "psnr", "calculate_ssim": "ssim", "calculate_niqe": "niqe"}
+
+_BY_NAME = "the bad image is the one with the good one's name"
+
+_WITHOUT_MEANING = (
+    "num_gpu", "dist_params", "find_unused_parameters", "high_order_degradation",
+    "path.param_key_g", "path.param_key_d", "path.strict_load_g", "path.strict_load_d",
+    f"{_TRAIN}.name", f"{_TRAIN}.io_backend", f"{_TRAIN}.use_shuffle", f"{_TRAIN}.pin_memory",
+    f"{_TRAIN}.dataset_enlarge_ratio", f"{_TRAIN}.prefetch_mode",
+)  # fmt: skip
+"""How the official program works; it changes no result, or `upscale` finds it out."""
+
+
+def translate(path: Path) -> tuple[Recipe, tuple[str, ...]]:
+    """Make a recipe of an official option file.
+
+    Args:
+        path: an option file of Real-ESRGAN, or one of BasicSR's for the same networks.
+
+    Returns:
+        The recipe, with paths as the option file has them, and what was left out or is done
+        otherwise, a line each.
+
+    Raises:
+        TrainingError: it is no such file, or asks for what `upscale` does not have.
+    """
+    options = Options(compose_file(path), _WITHOUT_MEANING)
+    model = options.one_of("model_type", _MODELS)
+    validation = _validation(options)
+    metrics = validation["metrics"] if validation else None
+    given = {
+        "name": options.get("name"),
+        "seed": options.get("manual_seed"),
+        "start": options.get("path.pretrain_network_g"),
+        "network": _network(options),
+        "data": _data(options),
+        "degradation": _degradation(options, model),
+        "stages": [_stage(options, model)],
+        "validation": validation,
+        "logging": {
+            "every": options.whole("logger.print_freq"),
+            "tensorboard": options.get("logger.use_tb_logger"),
+        },
+        "saving": {
+            "every": options.whole("logger.save_checkpoint_freq"),
+            "best_metric": metrics[0] if metrics else None,
+        },
+    }
+    recipe = recipe_at(place_of(given, options.root.mark), None)
+    own, scale = recipe.degradation, recipe.network.scale
+    if own.settings(scale) == real_esrgan(scale, own.mode):
+        recipe = replace(recipe, degradation=replace(own, chain="real-esrgan"))
+    return recipe, (*options.notes, *options.unused())
+
+
+def _network(options: Options) -> Given:
+    kind = options.one_of("network_g.type", ("RRDBNet", "SRVGGNetCompact"))
+    for key in ("network_g.num_in_ch", "network_g.num_out_ch"):
+        options.only(key, 3)
+    found = {"scale": options.get_or("scale", 4), "features": options.get("network_g.num_feat")}
+    if kind == "RRDBNet":
+        options.only("network_g.scale", options.plain("scale", 4))
+        return found | {
+            "architecture": "rrdbnet",
+            "blocks": options.get("network_g.num_block"),
+            "growth": options.get("network_g.num_grow_ch"),
+        }
+    options.only("network_g.upscale", options.plain("scale", 4))
+    options.only("network_g.act_type", "prelu")
+    convolutions = options.get_or("network_g.num_conv", 16)
+    return found | {"architecture": "srvgg", "convolutions": convolutions}
+
+
+def _data(options: Options) -> Given:
+    index = options.get(f"{_TRAIN}.meta_info_file") or options.get(f"{_TRAIN}.meta_info")
+    in_database = options.plain(f"{_TRAIN}.io_backend.type") == "lmdb"
+    options.expect(f"{_TRAIN}.filename_tmpl", "{}", _BY_NAME)
+    source = {
+        "path": options.get(f"{_TRAIN}.dataroot_gt"),
+        "low": options.get(f"{_TRAIN}.dataroot_lq"),
+        "index": None if in_database else index,
+    }
+    whole = options.get("gt_size")
+    patch = options.plain(f"{_TRAIN}.gt_size", options.plain("gt_size"))
+    degraded = _is_synthetic(options) and isinstance(patch, int)
+    return {
+        "sources": [source],
+        "patch": options.get_or(f"{_TRAIN}.gt_size", whole),
+        "margin": max(_DEGRADED - patch, 0) // 2 if degraded else None,
+        "flips": options.get(f"{_TRAIN}.use_hflip"),
+        "rotations": options.get(f"{_TRAIN}.use_rot"),
+        "workers": options.get(f"{_TRAIN}.num_worker_per_gpu"),
+    }
+
+
+def _is_synthetic(options: Options) -> bool:
+    return options.one_of(f"{_TRAIN}.type", _DATASETS) == "RealESRGANDataset"
+
+
+def _degradation(options: Options, model: str) -> Given:
+    """The second-order chain, which the official data set and model draw one half each of."""
+    if not _is_synthetic(options):
+        return {"chain": "none", "sharpen": False}
+    options.notes += [
+        "degradation.mode: is corrected; official does what the official code does",
+    ]
+    for key in ("blur_kernel_size", "blur_kernel_size2"):
+        options.expect(
+            f"{_TRAIN}.{key}", 21, "kernels have 7 to 21 pixels, as in the official code"
+        )
+    usm = options.get("gt_usm")
+    last = {"do": "blur", "probability": options.get(f"{_TRAIN}.final_sinc_prob"), "sinc": 1,
+            "large_cutoff": [math.pi / 3, math.pi], "skip_together": False}  # fmt: skip
+    return {
+        "chain": [
+            *_order(options, "", "present"),
+            {"do": "jpeg", "quality": options.get("jpeg_range")},
+            *_order(options, "2", "result"),
+            {
+                "do": "either_order",
+                "one": [{"do": "resize", "up": 0, "down": 0, "keep": 1, "of": "result"}, last],
+                "other": [{"do": "jpeg", "quality": options.get("jpeg_range2")}],
+            },
+        ],
+        "sharpen": usm if model == "RealESRNetModel" else True,
+        "pool": options.get("queue_size"),
+    }
+
+
+def _order(options: Options, order: str, of: str) -> list[Given]:
+    """Blur, resize and noise of the first or second order."""
+    gaussian = options.number(f"gaussian_noise_prob{order}", 0.5)
+    blur = {
+        "do": "blur",
+        "probability": options.get("second_blur_prob") if order else None,
+        "sinc": options.get(f"{_TRAIN}.sinc_prob{order}"),
+        "families": _families(options, order),
+        "sigma": options.get(f"{_TRAIN}.blur_sigma{order}"),
+        "generalised_beta": options.get(f"{_TRAIN}.betag_range{order}"),
+        "plateau_beta": options.get(f"{_TRAIN}.betap_range{order}"),
+    }
+    ways = dict(zip(("up", "down", "keep"), options.items(f"resize_prob{order}"), strict=False))
+    resize = {"do": "resize", **ways, "factors": options.get(f"resize_range{order}"), "of": of}
+    noise = {
+        "do": "noise",
+        "gaussian": gaussian,
+        "poisson": 1 - gaussian,
+        "sigma": options.get(f"noise_range{order}"),
+        "scale": options.get(f"poisson_scale_range{order}"),
+        "grey": options.get(f"gray_noise_prob{order}"),
+    }
+    return [blur, resize, noise]
+
+
+def _families(options: Options, order: str) -> Given | None:
+    names = options.items(f"{_TRAIN}.kernel_list{order}")
+    shares = options.items(f"{_TRAIN}.kernel_prob{order}")
+    ours = [str(name.plain()).replace("generalized", "generalised") for name in names]
+    unnamed = dict.fromkeys(Families().weights(), 0)
+    return {**unnamed, **dict(zip(ours, shares, strict=False))} if ours else None
+
+
+def _stage(options: Options, model: str) -> Given:
+    sharpen = _sharpen(options, model)
+    gan = _gan(options, model, sharpen[2]) if model in _GAN_MODELS else None
+    return {
+        "name": "gan" if gan else "psnr",
+        "iterations": options.whole("train.total_iter"),
+        "batch": options.get(f"{_TRAIN}.batch_size_per_gpu"),
+        "ema": options.get_or("train.ema_decay", 0),
+        "optimiser": _optimiser(options, "train.optim_g"),
+        "schedule": _schedule(options),
+        "pixel": _pixel(options, sharpen[0]),
+        "perceptual": _perceptual(options, sharpen[1]),
+        "gan": gan,
+    }
+
+
+def _sharpen(options: Options, model: str) -> tuple[Any, Any, Any]:
+    """Whether pixel, perceptual and GAN loss see sharpened images."""
+    if model == "RealESRGANModel":
+        keys = ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
+        return tuple(options.get_or(key, True) for key in keys)
+    usm = options.get_or("gt_usm", False)
+    return (usm if model == "RealESRNetModel" and _is_synthetic(options) else False, False, False)
+
+
+def _optimiser(options: Options, key: str) -> Given:
+    kind, decay = _OPTIMISERS[options.one_of(f"{key}.type", _OPTIMISERS)]
+    return {
+        "kind": kind,
+        "learning_rate": options.get(f"{key}.lr"),
+        "betas": options.get_or(f"{key}.betas", [0.9, 0.999]),
+        "weight_decay": options.get_or(f"{key}.weight_decay", decay),
+    }
+
+
+def _schedule(options: Options) -> Given:
+    warmup = options.whole("train.warmup_iter")
+    if options.number("train.warmup_iter", -1) < 0:
+        warmup = None
+    kind = str(options.plain("train.scheduler.type"))
+    if kind not in ("MultiStepLR", "MultiStepRestartLR"):
+        options.get("train.scheduler")
+        options.notes.append(f"train.scheduler: is {kind}; the learning rate stays as it is")
+        return {"warmup": warmup}
+    return {
+        "warmup": warmup,
+        "milestones": options.get("train.scheduler.milestones"),
+        "gamma": options.get_or("train.scheduler.gamma", 0.1),
+    }
+
+
+def _pixel(options: Options, sharpen: object) -> Any:  # noqa: ANN401  # also a null
+    if not options.names("train.pixel_opt"):
+        return place_of(None, options.root.mark)
+    found = {
+        "kind": _PIXELS[options.one_of("train.pixel_opt.type", _PIXELS)],
+        "weight": options.get("train.pixel_opt.loss_weight"),
+        "sharpen": sharpen,
+    }
+    options.only("train.pixel_opt.reduction", "mean")
+    if found["kind"] == "charbonnier":
+        # basicsr's eps is the square
+        found["epsilon"] = math.sqrt(options.number("train.pixel_opt.eps", 1e-12))
+    return found
+
+
+def _perceptual(options: Options, sharpen: object) -> Given | None:
+    key = "train.perceptual_opt"
+    if not options.names(key):
+        return None
+    options.only(f"{key}.type", "PerceptualLoss")
+    options.only(f"{key}.range_norm", False)
+    return {
+        "backbone": _BACKBONES[options.one_of(f"{key}.vgg_type", _BACKBONES, "vgg19")],
+        "layers": options.get(f"{key}.layer_weights"),
+        "weight": options.get(f"{key}.perceptual_weight"),
+        "style": options.get(f"{key}.style_weight"),
+        "distance": _DISTANCES[options.one_of(f"{key}.criterion", _DISTANCES, "l1")],
+        "normalise": options.get(f"{key}.use_input_norm"),
+        "sharpen": sharpen,
+    }
+
+
+def _gan(options: Options, model: str, sharpen: object) -> Given:
+    options.only("train.gan_opt.type", "GANLoss")
+    options.only("train.gan_opt.real_label_val", 1)
+    options.only("train.gan_opt.fake_label_val", 0)
+    options.expect("train.net_d_iters", 1, "generator and discriminator take turns")
+    options.expect("train.net_d_init_iters", 0, "generator and discriminator begin together")
+    return {
+        "kind": _GANS[options.one_of("train.gan_opt.gan_type", _GANS)],
+        "relativistic": model == "ESRGANModel",
+        "weight": options.get_or("train.gan_opt.loss_weight", 1.0),
+        "sharpen": sharpen,
+        "discriminator": _discriminator(options),
+        "optimiser": _optimiser(options, "train.optim_d"),
+    }
+
+
+def _discriminator(options: Options) -> Given:
+    kind = _DISCRIMINATORS[options.one_of("network_d.type", _DISCRIMINATORS)]
+    options.only("network_d.num_in_ch", 3)
+    options.only("network_d.skip_connection", True)
+    patch = options.plain(f"{_TRAIN}.gt_size", options.plain("gt_size"))
+    options.only("network_d.input_size", patch)
+    return {
+        "kind": kind,
+        "features": options.get("network_d.num_feat"),
+        "start": options.get("path.pretrain_network_d"),
+    }
+
+
+def _validation(options: Options) -> Given | None:
+    names = [name for name in options.names("datasets") if name.partition("_")[0] == "val"]
+    if not options.names("val"):
+        return None
+    sets: list[Given] = []
+    for name in names:
+        key = f"datasets.{name}"
+        kind = options.plain(f"{key}.type")
+        options.get(f"{key}.io_backend")
+        if kind != "PairedImageDataset":
+            options.get(key)
+            options.notes.append(f"{key}: is {kind} and is left out")
+            continue
+        options.expect(f"{key}.filename_tmpl", "{}", _BY_NAME)
+        high, low = options.get(f"{key}.dataroot_gt"), options.get(f"{key}.dataroot_lq")
+        sets.append({"name": options.get(f"{key}.name"), "high": high, "low": low})
+    metrics, border = _metrics(options)
+    if not sets:
+        return None
+    return {
+        "sets": sets,
+        "every": options.whole("val.val_freq"),
+        "metrics": metrics or None,
+        "border": border,
+        "pictures": None if options.plain("val.save_img") else 0,
+    }
+
+
+def _metrics(options: Options) -> tuple[list[str], Any]:
+    """The metrics that `upscale` has, too, and the border of the last one."""
+    found: list[str] = []
+    border = None
+    for name in options.names("val.metrics"):
+        key = f"val.metrics.{name}"
+        kind = str(options.plain(f"{key}.type"))
+        if kind not in _METRICS:
+            options.get(key)
+            options.notes.append(f"{key}: is {kind} and is left out")
+            continue
+        luma = options.plain(f"{key}.test_y_channel") is True and kind != "calculate_niqe"
+        found.append(_METRICS[kind] + ("-y" if luma else ""))
+        border = options.get(f"{key}.crop_border")
+        options.get(f"{key}.better")
+    return found, border

@@ -1,0 +1,43 @@
+"""Images of noise: `python -m upscale_training.recipes.noise FOLDER COUNT`.
+
+A network that sees four by four pixels as one passes on what repeats every four pixels only if it
+has learned to; photographs hold too little of that to teach it soon.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 256
+BLURS = (0.0, 0.0, 0.5, 0.8)
+"""Widths in pixels; half of the images are as fine as pixels can be."""
+
+
+def noise(generator: np.random.Generator) -> NDArray[np.uint8]:
+    """An image (SIDE, SIDE, 3) of grey or coloured noise around one colour."""
+    grain = generator.normal(size=(SIDE, SIDE, 3)).astype(np.float32)
+    if generator.random() < 0.5:
+        grain[:] = grain[:, :, :1]
+    if blur := generator.choice(BLURS):
+        grain = cv2.GaussianBlur(grain, (0, 0), blur)
+        grain /= grain.std()
+    colour = generator.uniform(0.2, 0.8, 3)
+    values = colour + grain * generator.uniform(0.03, 0.25)
+    return (values.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def main(folder: Path, count: int) -> None:
+    """Write `count` images, the same ones each time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        cv2.imwrite(str(folder / f"{number:04}.png"), noise(generator))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,122 @@
+"""The default command's work: plan, run, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upscale.cli.batch_view import BatchView
+from upscale.cli.session import Session
+from upscale.errors import ExitCode, ImageError, UsageError
+from upscale.images import Encoding
+from upscale.jobs import (
+    BatchSettings,
+    ImageJob,
+    JobResult,
+    ModelFacts,
+    Plan,
+    Status,
+    WriteSettings,
+    make_plan,
+    model_facts,
+    read_names,
+    run_batch,
+)
+from upscale.options import EngineOptions, Options
+
+if TYPE_CHECKING:
+    from upscale import Upscaler
+
+
+def upscale_images(
+    session: Session,
+    inputs: Sequence[str],
+    options: Options,
+    *,
+    facts: ModelFacts | None = None,
+) -> int:
+    """Do what the default command was asked for and return the exit code.
+
+    Args:
+        session: Streams and environment.
+        inputs: Files, folders, or `-`.
+        options: Checked options.
+        facts: What planning needs of the model; looked up by default.
+    """
+    settings = BatchSettings(
+        jobs=options.run.jobs,
+        max_pixels=options.run.max_pixels,
+        write=WriteSettings(
+            Encoding(options.output.quality, options.output.lossless or None),
+            strip=options.output.strip_metadata,
+            overwrite=options.output.overwrite,
+        ),
+    )
+    with BatchView(session, options.report) as view:
+        facts = facts or model_facts(options.engine.model, options.size.needs_model_scale)
+        inputs = all_inputs(session, inputs, options.run.files_from)
+        plan = make_plan(inputs, options, facts, session.stdin.read)
+        _check_stdout(session, plan, options)
+        devices = {
+            device: partial(make_upscaler, replace(options.engine, device=device), view)
+            for device in options.engine.devices
+        }
+        results = run_batch(plan, settings, devices, view.listen, session.stdout.buffer)
+    return int(exit_code(results))
+
+
+def all_inputs(session: Session, inputs: Sequence[str], name: str | None) -> list[str]:
+    """Return the inputs and those that the list `name` names, or `-` of standard input.
+
+    Raises:
+        UsageError: Standard input would be read twice.
+        ImageError: There is none at all, which is what a search has not found.
+    """
+    if name is None:
+        return list(inputs)
+    if name == "-" and "-" in inputs:
+        raise UsageError("--files-from -: standard input cannot be the list and an image")
+    names = read_names(session.stdin.read() if name == "-" else Path(name).read_bytes())
+    if not names and not inputs:
+        raise ImageError(f"--files-from {name}: names no images")
+    return [*inputs, *names]
+
+
+def exit_code(results: Sequence[JobResult]) -> ExitCode:
+    """Return the exit code of a batch: all well, some failed, or all failed (or none found)."""
+    failed = sum(result.status is Status.FAILED for result in results)
+    if not results or failed == len(results):
+        return ExitCode.FAILED
+    return ExitCode.SOME_FAILED if failed else ExitCode.DONE
+
+
+def _check_stdout(session: Session, plan: Plan, options: Options) -> None:
+    if not any(isinstance(item, ImageJob) and item.target is None for item in plan.items):
+        return
+    if options.report.json:
+        raise UsageError("--json and an image both want standard output: give -o FILE")
+    if session.stdout.isatty():
+        raise UsageError("standard output is a terminal: redirect it, or give -o FILE")
+
+
+def make_upscaler(engine: EngineOptions, view: BatchView) -> Upscaler:
+    """Load the network; one that has to be fetched is fetched first, with a bar."""
+    from upscale import Upscaler
+    from upscale.checkpoints import catalog, is_present, known_name, locate
+
+    name = known_name(engine.model)
+    if name is not None and is_present(catalog()[name]) == "absent":
+        with view.fetching(name) as progress:
+            locate(catalog()[name], progress)
+    return Upscaler(
+        engine.model,
+        device=engine.device,
+        precision=engine.precision,
+        tile=engine.tile,
+        tta=engine.tta,
+        denoise=engine.denoise,
+        kernels=engine.kernels,
+    )

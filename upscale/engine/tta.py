@@ -1,0 +1,44 @@
+"""Test-time augmentation: the average over the eight flips and quarter turns of an image.
+
+Source: Timofte et al., "Seven ways to improve example-based single image super resolution" (2016),
+section 3.5 (enhanced prediction, later called self-ensemble).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+TRANSFORMS = 8
+
+
+def transformed(
+    source: NDArray[Any], target: NDArray[Any]
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Eight pairs of views: what is written to a target's view lands untransformed in `target`."""
+    for turns in range(4):
+        for flip in (False, True):
+            views = [np.rot90(array, turns) for array in (source, target)]
+            yield (views[0][:, ::-1], views[1][:, ::-1]) if flip else (views[0], views[1])
+
+
+def tensor_transforms() -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
+    """Eight pairs of functions of (N, C, H, W): one that transforms, and one that undoes it."""
+    for turns in range(4):
+        for axes in ((), (3,)):
+            yield (
+                lambda image, turns=turns, axes=axes: torch.rot90(image, turns, (2, 3)).flip(axes),
+                lambda image, turns=turns, axes=axes: torch.rot90(image.flip(axes), -turns, (2, 3)),
+            )
+
+
+def average_to(total: NDArray[np.float32], image: NDArray[Any], highest: int) -> None:
+    """Round the mean in [0, 1] to an image's own depth, a row at a time to save memory."""
+    for row, target in zip(total, image, strict=True):
+        levels = np.clip(row, 0, 1) * highest
+        target[...] = np.rint(levels) if image.dtype != np.float32 else levels

@@ -1,0 +1,69 @@
+"""Images, from and to files: pixels, alpha, depth, metadata, frames. No torch here."""
+
+from __future__ import annotations
+
+from upscale.files.temporary import remove_stale_temporaries
+from upscale.images.codecs.formats import (
+    SNIFF_BYTES,
+    Format,
+    can_hold,
+    can_write,
+    format_named,
+    format_of,
+    is_image_name,
+    is_spelling,
+    kept_depth,
+    label_of,
+    sniff,
+    suffix_of,
+)
+from upscale.images.conversion_losses import losses
+from upscale.images.encoding import Encoding
+from upscale.images.image import (
+    DEFAULT_MAX_PIXELS,
+    Frame,
+    Image,
+    ImageSequence,
+    Metadata,
+    Origin,
+    stripped,
+)
+from upscale.images.pixels.alpha import extend_colour
+from upscale.images.read import read_file, read_image, read_size
+from upscale.images.write import (
+    check_encoding,
+    encode_file,
+    write_file,
+)
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "SNIFF_BYTES",
+    "Encoding",
+    "Format",
+    "Frame",
+    "Image",
+    "ImageSequence",
+    "Metadata",
+    "Origin",
+    "can_hold",
+    "can_write",
+    "check_encoding",
+    "encode_file",
+    "extend_colour",
+    "format_named",
+    "format_of",
+    "is_image_name",
+    "is_spelling",
+    "kept_depth",
+    "label_of",
+    "losses",
+    "read_file",
+    "read_image",
+    "read_size",
+    "remove_stale_temporaries",
+    "sniff",
+    "stripped",
+    "suffix_of",
+    "write_file",
+]

@@ -1,0 +1,1 @@
+"""Image formats, one module each: reading, writing and what the format can hold."""

@@ -1,0 +1,110 @@
+"""PBM, PGM, PPM and PFM, which libraries scale, cut or read in part: 1 to 16 bits, and floats."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from upscale.images.codecs.base import Header, MalformedError, Raster, UnsupportedError
+from upscale.images.image import Pixels
+from upscale.images.pixels.bits import scaled
+
+_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_SIZE = re.compile(rb"P([1-6Ff])" + _GAP + rb"(\d{1,10})" + _GAP + rb"(\d{1,10})")
+_SCALE = re.compile(_GAP + rb"([-+.\deE]{1,30})")
+_HEAD_BYTES = 64 * 1024
+_BITS, _COLOURS, _FLOATS, _TEXT = b"14", b"36F", b"Ff", b"123"
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What stands before the samples, which start at `start`."""
+
+    kind: bytes
+    width: int
+    height: int
+    scale: float
+    start: int
+
+    @property
+    def channels(self) -> int:
+        return 3 if self.kind in _COLOURS else 1
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Size and depth.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    head = _head(file.read(_HEAD_BYTES))
+    bits = 0 if head.kind in _FLOATS else int(head.scale).bit_length()
+    return Header(head.width, head.height, bits=bits if 8 < bits < 16 else None)
+
+
+def decode(file: BinaryIO) -> Raster:
+    """Decode the image, its samples stretched over all of their type.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+        UnsupportedError: More than 16 bits a sample.
+    """
+    data = file.read()
+    head = _head(data[:_HEAD_BYTES])
+    if head.kind in _FLOATS:
+        # Rows stand from the bottom up, and a negative scale says little-endian.
+        samples = _numbers(data, head, "<f4" if head.scale < 0 else ">f4").astype(np.float32)
+        return Raster.of(samples[::-1])
+    if head.kind in _BITS:
+        return Raster.of(np.where(_bits(data, head), 0, 255).astype(np.uint8))
+    if not 1 <= head.scale <= 65535:
+        raise UnsupportedError("has more than 16 bits a sample")
+    samples = _numbers(data, head, "u1" if head.scale < 256 else ">u2")
+    kind = np.dtype(np.uint8 if head.scale < 256 else np.uint16)
+    return Raster.of(scaled(samples, int(head.scale), kind))
+
+
+def _head(data: bytes) -> _Head:
+    """Read the numbers at the start, between which there may be remarks."""
+    size = _SIZE.match(data)
+    if size is None:
+        raise MalformedError("is damaged")
+    kind, end, scale = size[1], size.end(), 1.0
+    if kind not in _BITS:
+        found = _SCALE.match(data, end)
+        if found is None:
+            raise MalformedError("is damaged")
+        scale, end = float(found[1]), found.end()
+    width, height = int(size[2]), int(size[3])
+    if 0 in (width, height):
+        raise MalformedError("is damaged")
+    return _Head(kind, width, height, scale, end + 1)
+
+
+def _numbers(data: bytes, head: _Head, kind: str) -> Pixels:
+    """Samples (H, W, C), written out in digits or as they are in memory."""
+    count = head.height * head.width * head.channels
+    if head.kind in _TEXT:
+        samples = np.fromstring(data[head.start :].decode("ascii"), np.int64, count, sep=" ")
+        samples = samples.clip(0, 65535).astype(np.uint16)
+    else:
+        samples = np.frombuffer(data[head.start :][: count * np.dtype(kind).itemsize], kind)
+    if samples.size < count:
+        raise MalformedError("is cut off")
+    return samples.reshape(head.height, head.width, head.channels)
+
+
+def _bits(data: bytes, head: _Head) -> Pixels:
+    """Samples (H, W) of one bit, of which 1 is black."""
+    if head.kind in _TEXT:
+        row, digits = head.width, data[head.start :].translate(None, b" \t\r\n\v\f")
+        samples = np.frombuffer(digits[: row * head.height], np.uint8) & 1
+    else:
+        row = (head.width + 7) // 8 * 8
+        samples = np.unpackbits(np.frombuffer(data[head.start :][: row // 8 * head.height], "u1"))
+    if samples.size < row * head.height:
+        raise MalformedError("is cut off")
+    return samples.reshape(head.height, row)[:, : head.width]

@@ -1,0 +1,1 @@
+"""Metadata of images: EXIF, XMP, ICC profiles, IPTC and CICP."""

@@ -1,0 +1,1 @@
+"""Operations on pixel arrays: alpha, colour and bit depth."""

@@ -1,0 +1,161 @@
+"""Blended tiling, for networks that cannot be cut into groups.
+
+The image is cut into overlapping windows; where two of them meet, they are faded into each other
+with squared-sine ramps that add up to one. This hides seams, but unlike `staged` it does not
+reproduce whole-image inference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from upscale.errors import MemoryExhaustedError
+from upscale.tiling.grid import Rect
+from upscale.tiling.interfaces import Canvas, TileStats, is_out_of_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Pixels [start, stop) along one axis; the first `fade_in` are shared with the one before."""
+
+    start: int
+    stop: int
+    fade_in: int
+    fade_out: int
+
+
+def windows(length: int, side: int, overlap: int, start: int = 0, fade_in: int = 0) -> list[Window]:
+    """Windows of at most `side` that cover [start, length), neighbours sharing `overlap` pixels.
+
+    They are as equal as integers allow. `side` is at least `2 * overlap`, and so is every window
+    but the last, so that no pixel lies in more than two.
+    """
+    steps = max(-(-(length - start - overlap) // (side - overlap)), 1)
+    side = max(-(-(length - start - overlap) // steps) + overlap, 2 * overlap)
+    found: list[Window] = []
+    while True:
+        stop = min(start + side, length)
+        last = stop == length
+        found.append(Window(start, stop, fade_in, 0 if last else overlap))
+        if last:
+            return found
+        start, fade_in = stop - overlap, overlap
+
+
+def ramp(window: Window, scale: int, device: torch.device) -> Tensor:
+    """Weights of a window's output pixels, fp32; neighbours' weights add up to one."""
+    weights = torch.ones((window.stop - window.start) * scale, device=device)
+    for fade, reverse in ((window.fade_in * scale, False), (window.fade_out * scale, True)):
+        if fade:
+            phase = (torch.arange(fade, device=device) + 0.5) / fade
+            rising = torch.sin(phase * (math.pi / 2)).square()
+            if reverse:
+                weights[-fade:] *= 1 - rising
+            else:
+                weights[:fade] *= rising
+    return weights
+
+
+class BlendedRun:
+    """One image on its way through a network as overlapping windows.
+
+    Args:
+        network: (1, C, h, w) to (1, C', h * scale, w * scale).
+        scale: output pixels per input pixel and axis.
+        canvas: the image read and the image written.
+        height: rows of the image.
+        width: columns of the image.
+        tile: side of a window; at least `2 * overlap`.
+        overlap: pixels that neighbouring windows share.
+        on_tile: called after every window.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        scale: int,
+        canvas: Canvas,
+        *,
+        height: int,
+        width: int,
+        tile: int,
+        overlap: int,
+        on_tile: Callable[[TileStats], None] | None = None,
+    ) -> None:
+        self.stats = TileStats()
+        self.tile = max(tile, 2 * overlap)
+        self._network = network
+        self._scale = scale
+        self._canvas = canvas
+        self._height = height
+        self._width = width
+        self._overlap = overlap
+        self._on_tile = on_tile
+
+    def run(self) -> None:
+        """Compute the whole image, a row of windows at a time.
+
+        Raises:
+            MemoryExhaustedError: the smallest window does not fit memory.
+        """
+        start, fade_in = 0, 0
+        carried: Tensor | None = None  # the weighted rows that the next row of windows completes
+        self.stats.total = self._count(start, fade_in)
+        while start < self._height:
+            done = self.stats.done
+            row = windows(self._height, self.tile, self._overlap, start, fade_in)[0]
+            try:
+                band = self._band(row)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                band = None
+            if band is None:
+                self._halve()
+                self.stats.done = done
+                self.stats.total = done + self._count(start, fade_in)
+                continue
+            if carried is not None:
+                band[:, :, : carried.shape[2]] += carried
+            finished = row.stop - row.start - row.fade_out
+            whole = Rect(row.start, row.start + finished, 0, self._width)
+            self._canvas.write(whole, band[:, :, : finished * self._scale])
+            carried = band[:, :, finished * self._scale :].clone()
+            start, fade_in = row.start + finished, row.fade_out
+
+    def _band(self, row: Window) -> Tensor:
+        """A row of windows, faded into each other and at both ends, fp32."""
+        band: Tensor | None = None
+        scale = self._scale
+        for column in windows(self._width, self.tile, self._overlap):
+            tile = self._canvas.read(Rect(row.start, row.stop, column.start, column.stop))
+            result = self._network(tile).float()
+            if band is None:
+                shape = (1, result.shape[1], result.shape[2], self._width * scale)
+                band = torch.zeros(shape, device=result.device)
+            weights = ramp(row, scale, result.device)[:, None] * ramp(column, scale, result.device)
+            band[:, :, :, column.start * scale : column.stop * scale] += result * weights
+            self.stats.done += 1
+            if self._on_tile is not None:
+                self._on_tile(self.stats)
+        if band is None:
+            raise ValueError("an image without columns")
+        return band
+
+    def _count(self, start: int, fade_in: int) -> int:
+        rows = windows(self._height, self.tile, self._overlap, start, fade_in)
+        return len(rows) * len(windows(self._width, self.tile, self._overlap))
+
+    def _halve(self) -> None:
+        if self.tile <= 2 * self._overlap:
+            raise MemoryExhaustedError(
+                f"out of memory with the smallest tile ({self.tile}): close other programs, "
+                "or use a smaller model or --device cpu"
+            )
+        self.tile = max(self.tile // 2, 2 * self._overlap)
+        self.stats.halvings += 1
