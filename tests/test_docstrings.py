@@ -92,7 +92,7 @@ def public_objects(package: str) -> list[tuple[str, object]]:
     names = getattr(module, "__all__", ())
     items = [(name, getattr(module, name)) for name in names]
     return [
-        (name, item) for name, item in named if inspect.isclass(item) or inspect.isfunction(item)
+        (name, item) for name, item in items if inspect.isclass(item) or inspect.isfunction(item)
     ]
 
 
