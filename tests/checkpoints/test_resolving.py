@@ -172,7 +172,7 @@ def test_copy_of_an_older_catalogue_is_replaced(tmp_path: Path) -> None:
 
 def test_leftovers_of_killed_processes_are_swept(cache: Path) -> None:
     entry = small_entry()
-    leftover = cache / "models" / f".{SMALL}.safetensors.0123.tmp"
+    leftover = cache / "models" / ".upscale-0123456789abcdef.part"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"half")
     locate(entry)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cli.test_program import rest_of
 from upscale.checkpoints import catalog, is_present
-from upscale.files.temporary import temporary_file
+from upscale.files.atomic import temporary_file
 
 QUICK = "realesr-animevideov3"
 PART = re.compile(r"\.upscale-[0-9a-f]{16}\.part")

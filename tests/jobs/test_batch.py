@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError, UsageError
-from upscale.files.temporary import temporary_file
+from upscale.files.atomic import temporary_file
 from upscale.jobs import (
     Advanced,
     BatchSettings,

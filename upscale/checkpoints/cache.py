@@ -19,8 +19,11 @@ import platformdirs
 from filelock import FileLock
 
 from upscale.checkpoints.catalog_entries import NAME, CatalogEntry, bundled_source
-from upscale.checkpoints.files import one_line, read_metadata, replacing, sha256_of, sweep
+from upscale.checkpoints.files import read_metadata
 from upscale.errors import CheckpointError
+from upscale.files.atomic import remove_stale_temporaries, replace_text
+from upscale.files.error_mapping import one_line
+from upscale.files.hashing import sha256_of
 
 CACHE_VARIABLE = "UPSCALE_CACHE"
 
@@ -66,9 +69,7 @@ class Slot:
             CheckpointError: the cache cannot be written.
         """
         try:
-            with replacing(self.stamp) as temporary:
-                line = f"{sha256_of(self.path)}  {self.path.name}\n"
-                temporary.write_text(line, encoding="ascii", newline="\n")
+            replace_text(self.stamp, f"{sha256_of(self.path)}  {self.path.name}\n")
         except OSError as error:
             raise _unwritable(self.stamp, error) from error
 
@@ -86,8 +87,7 @@ class Slot:
         except (OSError, NotImplementedError) as error:
             raise _unwritable(self.path.parent, error) from error
         try:
-            sweep(self.path)
-            sweep(self.stamp)
+            remove_stale_temporaries(self.path.parent)
             yield
         finally:
             lock.release()

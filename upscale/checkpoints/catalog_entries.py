@@ -10,8 +10,8 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from upscale.checkpoints.files import one_line
 from upscale.errors import CheckpointError
+from upscale.files.error_mapping import one_line
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What a model may be called; such a name is safe as a file's name everywhere."""

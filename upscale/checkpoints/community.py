@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from upscale.checkpoints.files import one_line
 from upscale.checkpoints.state_dicts import read_state_dict
 from upscale.errors import CheckpointError, DependencyError
+from upscale.files.error_mapping import one_line
 
 
 @dataclass(frozen=True, slots=True, eq=False)

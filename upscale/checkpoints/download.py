@@ -16,8 +16,9 @@ from pathlib import Path
 
 import requests
 
-from upscale.checkpoints.files import one_line, sha256_of
 from upscale.errors import DownloadError
+from upscale.files.error_mapping import one_line
+from upscale.files.hashing import sha256_of
 
 OFFLINE_VARIABLE = "UPSCALE_OFFLINE"
 CONNECT_SECONDS = 10.0

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upscale.checkpoints.files import one_line
 from upscale.errors import CheckpointError
+from upscale.files.error_mapping import one_line
 
 PARAM_MAGIC = b"7767517"
 FP16_TAG = 0x01306B47

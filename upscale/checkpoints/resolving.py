@@ -20,8 +20,10 @@ from upscale.checkpoints.cache import (
 )
 from upscale.checkpoints.catalog_entries import CatalogEntry, bundled_source, catalog, known_name
 from upscale.checkpoints.download import ByteProgress, Remote, download
-from upscale.checkpoints.files import one_line, read_metadata, sha256_of
+from upscale.checkpoints.files import read_metadata
 from upscale.errors import CheckpointError, UsageError
+from upscale.files.error_mapping import one_line
+from upscale.files.hashing import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor

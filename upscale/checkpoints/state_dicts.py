@@ -18,9 +18,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from upscale.checkpoints.files import one_line, replacing
 from upscale.checkpoints.ncnn import BIN_TAGS, PARAM_MAGIC, read_ncnn
 from upscale.errors import CheckpointError
+from upscale.files.atomic import replace_file
+from upscale.files.error_mapping import one_line
 
 WRAPPERS = (
     "params_ema",
@@ -83,8 +84,8 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping
         key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.items()
     }
     try:
-        with replacing(path) as temporary:
-            safetensors.torch.save_file(tensors, temporary, dict(metadata))
+        content = safetensors.torch.save(tensors, dict(metadata))
+        replace_file(path, lambda file: file.write(content))
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({one_line(error)})") from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from upscale.compare.page import Version
 from upscale.errors import ImageError
-from upscale.files.atomic import one_line
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.images import Image, Metadata, encode_file, read_image, read_size
 from upscale.images.codecs.formats import SNIFF_BYTES, Format, sniff

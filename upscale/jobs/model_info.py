@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from upscale.checkpoints import catalog, imported_names, known_name
+from upscale.files.hashing import sha256_of
 from upscale.jobs.plan import ModelFacts
 
 
@@ -55,5 +55,4 @@ def model_digest(model: str) -> str:
     """
     from upscale.checkpoints import resolve
 
-    with resolve(model).path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(resolve(model).path)

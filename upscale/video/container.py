@@ -71,7 +71,7 @@ def opened(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Generator[InputC
         _MAX_PIXELS: str(max_pixels),
     }
     told = "is no video, or its header is damaged"
-    with map_os_errors(path, VideoError, "a video", others=(FFmpegError, OSError), told=told):
+    with map_os_errors(path, VideoError, "a video", errors=(FFmpegError, OSError), problem=told):
         container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     with container:
         yield container

@@ -17,9 +17,9 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from upscale.errors import OutputError
-from upscale.files.atomic import one_line, write_atomically
+from upscale.files.atomic import remove_stale_temporaries, write_atomically
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
-from upscale.files.temporary import remove_stale_temporaries
 from upscale.video.encoders import Encoder
 from upscale.video.info import VideoInfo
 from upscale.video.mux import Outliers, Output, StreamPlan, find_outliers, whole

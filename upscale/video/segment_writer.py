@@ -23,7 +23,7 @@ from av.video.plane import VideoPlane
 from av.video.stream import VideoStream
 
 from upscale.errors import OutputError
-from upscale.files.atomic import one_line
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.video.encoders import Encoder, configure
 from upscale.video.info import Plane, VideoFrame

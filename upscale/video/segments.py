@@ -23,7 +23,14 @@ from av.error import FFmpegError
 from filelock import FileLock, Timeout
 
 from upscale.errors import OutputError, VideoError
-from upscale.files.atomic import one_line
+from upscale.files.atomic import (
+    flush_to_disk,
+    remove_stale_temporaries,
+    replace_text,
+    sync_folder,
+)
+from upscale.files.error_mapping import one_line
+from upscale.files.hashing import sha256_of
 from upscale.files.printable import printable
 from upscale.video.encoders import Encoder
 from upscale.video.join import Part
@@ -268,7 +275,7 @@ class Work:
                 path.unlink(missing_ok=True)
             else:
                 path.replace(path.with_suffix(".mkv"))
-                _sync_folder(self.folder)
+                sync_folder(self.folder)
             entry = Entry(
                 segment=segment.number,
                 lost=tuple(lost),
@@ -306,6 +313,7 @@ class Work:
         return Part(path, times, entry.delay)
 
     def _open(self) -> None:
+        remove_stale_temporaries(self.folder)
         if self._restart:
             self._clear()
         manifest = self.folder / _MANIFEST
@@ -331,7 +339,8 @@ class Work:
 
     def _write_manifest(self) -> None:
         content = {"identity": self._identity, "settled": self._settled}
-        _write_whole(self.folder / _MANIFEST, json.dumps(content, indent=1))
+        replace_text(self.folder / _MANIFEST, json.dumps(content, indent=1))
+        sync_folder(self.folder)
 
     def _is_whole(self, entry: Entry) -> bool:
         """Whether a segment is what the journal says."""
@@ -343,7 +352,7 @@ class Work:
         if (len(part.times), *ends) != (entry.frames, entry.first, entry.last):
             return False
         try:
-            return (None if part.path is None else _digest(part.path)) == entry.sha256
+            return (None if part.path is None else sha256_of(part.path)) == entry.sha256
         except OSError:
             return False
 
@@ -374,37 +383,11 @@ def _delay(path: Path, frames: int) -> int:
     return max(order - (time or 0) for order, time in enumerate(found))
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _keep(path: Path) -> str:
     """Bring a file to the drive, and say what is in it."""
     with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    return _digest(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is either whole or not there."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    _sync_folder(path.parent)
+        flush_to_disk(file)
+    return sha256_of(path)
 
 
 def _manifest(path: Path) -> tuple[dict[str, str] | None, dict[str, int]]:
@@ -424,8 +407,7 @@ def _append(path: Path, entry: Entry) -> None:
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else f"\n{line}"
         file.write(f"{line}\n".encode())
-        file.flush()
-        os.fsync(file.fileno())
+        flush_to_disk(file)
 
 
 def _journal(path: Path) -> list[Entry]:

@@ -21,7 +21,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from upscale.errors import OutputError
-from upscale.files.atomic import one_line
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.video.container import opened
 from upscale.video.encoders import Encoder

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upscale.checkpoints.files import one_line
 from upscale.errors import TrainingError
+from upscale.files.error_mapping import one_line
 from upscale_training.data.patches import Batch, PatchDataset, batches
 from upscale_training.degradation import (
     Degradation,

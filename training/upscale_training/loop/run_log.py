@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscale.errors import DependencyError, TrainingError
+from upscale.files.atomic import flush_to_disk
 from upscale.files.printable import printable
 from upscale_training.loop.events import Baseline, Event, Listener, Logged, Validated, as_record
 
@@ -65,8 +65,7 @@ class Records:
         """Bytes of the log, which are on the disk."""
         if self._board is not None:
             self._board.flush()
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        flush_to_disk(self._stream)
         return self._stream.tell()
 
     def close(self) -> None:

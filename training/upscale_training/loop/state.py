@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,8 +22,9 @@ from typing import Any
 
 import torch
 
-from upscale.checkpoints.files import one_line, replacing
 from upscale.errors import CheckpointError, OutputError, TrainingError
+from upscale.files.atomic import flush_to_disk, replace_text, sync_folder
+from upscale.files.error_mapping import one_line
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.events import Figures
 from upscale_training.loop.metrics import lower_is_better
@@ -137,8 +137,7 @@ def write_state(
     try:
         if there:
             if processes.first:
-                with replacing(target / _FACTS) as path:
-                    _write_facts(path, facts)
+                _write_facts(target / _FACTS, facts)
             processes.wait()
             return saved
         if processes.first:
@@ -213,27 +212,15 @@ def _badness(facts: Facts, settings: SavingSettings) -> float:
 
 
 def _commit(draft: Path, target: Path) -> None:
-    _flush(draft)
+    sync_folder(draft)
     draft.rename(target)
-    _flush(target.parent)
-
-
-def _flush(folder: Path) -> None:
-    """Have the names in a folder on the disk; Windows does that by itself."""
-    if os.name == "nt":
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    sync_folder(target.parent)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     with path.open("wb") as stream:
         torch.save(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
+        flush_to_disk(stream)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -247,10 +234,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write_facts(path: Path, facts: Facts) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        json.dump(asdict(facts), stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
+    replace_text(path, json.dumps(asdict(facts), indent=1))
 
 
 def _read_facts(folder: Path) -> Facts:

@@ -10,9 +10,9 @@ from pathlib import Path
 import filelock
 
 from upscale.checkpoints import read_state_dict
-from upscale.checkpoints.files import replacing
 from upscale.engine.device import PRECISIONS
 from upscale.errors import TrainingError, UsageError
+from upscale.files.atomic import remove_stale_temporaries, replace_text
 from upscale.files.printable import printable
 from upscale.models import build
 from upscale.tiling.interfaces import is_out_of_memory
@@ -252,8 +252,8 @@ def _check_resumable(recipe: Recipe, folder: Path, place: int, processes: Proces
 
 def _keep_recipe(recipe: Recipe, folder: Path) -> None:
     """Write down what is trained, with every default."""
-    with replacing(folder / "recipe.yaml") as path:
-        path.write_text(to_yaml(recipe), encoding="utf-8")
+    remove_stale_temporaries(folder)
+    replace_text(folder / "recipe.yaml", to_yaml(recipe))
 
 
 def _records(recipe: Recipe, folder: Path, events: Listener) -> Records:
