@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from upscale.metrics import UnfitError
+from upscale.metrics import MetricError
 from upscale.metrics.brisque import _features, _model, brisque
 
 DOG_FEATURES = [
@@ -17,10 +17,10 @@ DOG_FEATURES = [
 """`cv2.quality.QualityBRISQUE_computeFeatures` of opencv-contrib-python 4.12.0."""
 
 SCORES = {"dog": 6.1378, "waves": 15.0834, "flowers": 9.6737, "city": 22.8547}
-"""What libsvm 3.36 makes of such features with the model of the wheel brisque 0.2.0."""
+"""Scores by libsvm 3.36 for such features, with the model of the wheel brisque 0.2.0."""
 
 
-def slow_score(features):
+def reference_score(features):
     """A support vector regression, vector by vector."""
     model = _model()
     total = model.bias
@@ -32,47 +32,47 @@ def slow_score(features):
     return total
 
 
-def test_features_are_those_of_opencv(eval_photo):
+def test_features_agree_with_opencv(eval_photo):
     pixels = eval_photo("dog").astype(np.float64)
     grey = np.rint(0.299 * pixels[..., 0] + 0.587 * pixels[..., 1] + 0.114 * pixels[..., 2])
     np.testing.assert_allclose(_features(grey / 255), DOG_FEATURES[:18], atol=1.1e-3)
 
 
 @pytest.mark.parametrize("name", list(SCORES))
-def test_agreement_with_opencv_and_libsvm(eval_photo, name):
+def test_score_agrees_with_opencv_and_libsvm(eval_photo, name):
     assert brisque(eval_photo(name)) == pytest.approx(SCORES[name], abs=0.05)
 
 
-def test_the_regression_is_evaluated_as_libsvm_does():
-    assert slow_score(DOG_FEATURES) == pytest.approx(SCORES["dog"], abs=2e-3)
+def test_regression_agrees_with_libsvm():
+    assert reference_score(DOG_FEATURES) == pytest.approx(SCORES["dog"], abs=2e-3)
     assert len(_model().weights) == 770
 
 
 @pytest.mark.parametrize("kind", ["noise", "blur", "jpeg"])
-def test_more_damage_is_worse(photos, damages, kind):
+def test_score_rises_with_distortion(photos, damages, kind):
     for pixels in photos.values():
-        found = [brisque(damages[kind](pixels, step)) for step in (1, 2, 3, 4)]
-        assert found == sorted(found)
+        scores = [brisque(damages[kind](pixels, step)) for step in (1, 2, 3, 4)]
+        assert scores == sorted(scores)
 
 
-def test_depths_and_grey(photo):
-    wanted = brisque(photo)
-    assert brisque(photo.astype(np.uint16) * 257) == wanted
-    assert brisque((photo / 255).astype(np.float32)) == pytest.approx(wanted, abs=0.01)
+def test_score_is_independent_of_depth_and_grey_layout(photo):
+    expected = brisque(photo)
+    assert brisque(photo.astype(np.uint16) * 257) == expected
+    assert brisque((photo / 255).astype(np.float32)) == pytest.approx(expected, abs=0.01)
     grey = photo[..., 1]
     assert brisque(grey) == brisque(grey[..., None])
     assert brisque(np.dstack([grey] * 3)) == pytest.approx(brisque(grey), abs=1e-6)
 
 
-def test_a_border_does_not_count(photo):
+def test_border_is_ignored(photo):
     framed = photo.copy()
     framed[:5], framed[-5:] = 0, 0
     assert brisque(framed, border=5) == brisque(photo[5:-5, 5:-5])
 
 
-def test_what_cannot_be_measured_is_refused(photo):
-    with pytest.raises(UnfitError, match="20x15 is less than BRISQUE's 16x16"):
+def test_small_and_flat_images_are_rejected(photo):
+    with pytest.raises(MetricError, match="20x15 is smaller than 16x16"):
         brisque(photo[:15, :20])
     assert math.isfinite(brisque(photo[:17, :16]))
-    with pytest.raises(UnfitError, match="flat"):
+    with pytest.raises(MetricError, match="flat"):
         brisque(np.zeros((64, 64), np.uint8))

@@ -29,7 +29,7 @@ from upscale.images.metadata.icc import in_srgb, is_srgb
 from upscale.jobs.comparison import without_our_suffix
 from upscale.jobs.eval_items import EvalItem
 from upscale.jobs.events import error_text
-from upscale.metrics import UnfitError
+from upscale.metrics import MetricError
 from upscale.metrics.registry import Measure, Metric, Resources, metrics
 
 Pixels = NDArray[Any]
@@ -129,7 +129,7 @@ def measure(subject: EvalItem, ready: LoadedMetrics) -> Measurement:
     for metric in ready.metrics:
         try:
             value = ready.measures[metric.name](pixels, reference, ready.border)
-        except UnfitError as error:
+        except MetricError as error:
             notes.append(f"{metric.title}: {error}")
         except MemoryError:
             notes.append(f"{metric.title}: memory does not suffice")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
 from upscale.errors import ImageError, TrainingError
-from upscale.metrics import UnfitError
+from upscale.metrics import MetricError
 from upscale.models import RRDBNet, SRVGGNetCompact
 from upscale_training.data.index import stem_of
 from upscale_training.data.sources import Entry, entries
@@ -177,7 +177,7 @@ class Validation:
                 name: measure(result, held.high, self._border)
                 for name, measure in self._measures.items()
             }
-        except UnfitError as error:
+        except MetricError as error:
             self._damaged.append(f"{held.name}: {error}")
             return {}
 
