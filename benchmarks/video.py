@@ -154,9 +154,9 @@ def run_alone(clip: Path, frames: int, network: str) -> dict[str, float]:
     upscaler, seen = upscaler_of(network), Seen()
     with tempfile.TemporaryDirectory() as folder:
         job = planned(clip, folder, frames)
-    upscaler = FrameUpscaler(job.video, job.encoder, seen)
+    recorder = FrameUpscaler(job.video, job.encoder, seen)
     for frame in islice(read_frames(job.video), frames):
-        upscaler.upscale(upscaler.load(frame))
+        recorder.upscale(recorder.load(frame))
     clock = Clock()
     for image in seen.images:
         upscaler.run_tensor(image)

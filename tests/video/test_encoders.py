@@ -146,13 +146,13 @@ def test_wishes_reach_the_encoder():
         crf=23.5,
         preset="fast",
         pixel_format="yuv444p10le",
-        options=(("tune", "video"), ("x264-params", "bframes=2")),
+        options=(("tune", "film"), ("x264-params", "bframes=2")),
     )
     assert settled.planes.name == "yuv444p10le"
     assert dict(settled.options) | {
         "crf": "23.5",
         "preset": "fast",
-        "tune": "video",
+        "tune": "film",
         "x264-params": "bframes=2",
     } == dict(settled.options)
 

@@ -191,12 +191,12 @@ def video(
 
     def action(session: Session) -> int:
         from upscale.jobs.video import VideoSettings
-        from upscale.video.encoders import Encoding
+        from upscale.video.encoders import VideoEncoding
 
         options = load_options(flags, session.environ)
         session.verbose = options.report.verbose
         settings = VideoSettings(
-            Encoding(codec, crf, preset, pixel_format, _pairs(encoder_option or [])),
+            VideoEncoding(codec, crf, preset, pixel_format, _pairs(encoder_option or [])),
             start=_seconds("--start", start),
             end=_seconds("--end", end),
             frames=frames,
@@ -355,10 +355,10 @@ def _upscalers(session: Session, options: Options) -> tuple[list[Upscaler], dict
 def _announce(session: Session, job: VideoJob) -> None:
     from upscale.video.segments import folder_for
 
-    video, encoder = job.video, job.encoder
+    video, encoder, frames = job.video, job.encoder, job.encoder.frame_format
     session.say(
         f"{video.path}: {len(job.times)} frames, {video.width}x{video.height} -> "
-        f"{encoder.width}x{encoder.height}, {encoder.codec} {encoder.pixel_format}; "
+        f"{frames.width}x{frames.height}, {encoder.codec} {encoder.pixel_format}; "
         f"unfinished work in {folder_for(job.output)}"
     )
     for note in job.notes:

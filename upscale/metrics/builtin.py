@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from upscale.checkpoints.files import sha256_of
 from upscale.errors import CheckpointError, DependencyError
+from upscale.files.hashing import sha256_of
 from upscale.metrics.brisque import brisque
 from upscale.metrics.fidelity import psnr, ssim
 from upscale.metrics.niqe import niqe
