@@ -92,7 +92,7 @@ def path_seconds(
         loaded = map(upscaler.load, islice(cycle(frames), number))
         with read_ahead(loaded, AHEAD) as ahead, WriteBehind(take, BEHIND) as writer:
             for frame in ahead:
-                writer.put(upscaler.upsample(frame))
+                writer.put(upscaler.upscale(frame))
 
     run(2)
     if taken is not None:
@@ -133,13 +133,13 @@ def check_frames_out_of_memory(bench: Bench) -> bool:
         return True
     frames, upscaler = made_frames(1920, 1080, 1), bench.upscaler("fp16", 128)
     upscaler = upscaler_of(upscaler, frames[0], 4)
-    [free] = [upscaler.upsample(upscaler.load(frames[0])).frame()]
+    [free] = [upscaler.upscale(upscaler.load(frames[0])).frame()]
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 900 * MEBIBYTE / total))
     try:
         upscaler = upscaler_of(upscaler, frames[0], 4)
-        capped = upscaler.upsample(upscaler.load(frames[0])).frame()
+        capped = upscaler.upscale(upscaler.load(frames[0])).frame()
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     levels = max(

@@ -87,9 +87,10 @@ def test_tiles_have_the_pixels_of_the_square_that_is_allowed_and_no_more(
             assert held <= (allowed + around) ** 2, "what the plan promises"
             assert rect.height * rect.width <= allowed**2
             assert rect.height <= max(tile, floor.rows)
-            # cut no more than is needed: two such tiles would be too much for one
-            if rect.width < width:
-                assert 2 * rect.height * (rect.width + 1) > min(allowed, band.height) * allowed
+        columns = len({rect.left for rect in schedule.cut(index, band)})
+        if columns > 1:  # one column less would exceed the pixels that the plan promises
+            wider = -(-width // (columns - 1)) + around
+            assert (min(allowed, band.height) + around) * wider > (allowed + around) ** 2
         schedule.commit(index, band.bottom)
 
 

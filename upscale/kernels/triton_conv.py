@@ -243,7 +243,7 @@ class _Convolution:
             block_channels=cut.channels,
             block_outputs=self.block,
             num_warps=WARPS,
-            num_groups=cut.groups,
+            num_stages=cut.groups,
         )
 
     def examples(self, shape: Shape, side: int) -> tuple[list[Tensor], list[Tensor]]:
