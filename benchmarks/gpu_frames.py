@@ -22,7 +22,7 @@ from benchmarks.gpu_bench import MEBIBYTE, MISSING, MODEL, Bench, photograph, ra
 from upscale.engine.loading import Model
 from upscale.engine.transfer import Transfer
 from upscale.engine.upscaler import Upscaler
-from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_planes, to_rgb
+from upscale.engine.yuv import Layout, clipped_part, from_rgb, restore_clipped, to_planes, to_rgb
 from upscale.jobs import video_frames as module
 from upscale.jobs.pipeline import WriteBehind, read_ahead
 from upscale.jobs.video_frames import FrameUpscaler
@@ -240,10 +240,12 @@ def group_seconds(bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: in
             times.append([])
             planes = timed(lambda: transfer.upload(frame.planes).planes())
             rgb = timed(lambda planes=planes: to_rgb(planes, LAYOUT, bench.device))
-            rest = beyond(rgb)
+            rest = clipped_part(rgb)
             seen = rgb.clamp(0, 1)
             large = timed(lambda seen=seen: upscaler.run_tensor(seen, size=size))
-            out = timed(lambda large=large, rest=rest: to_planes(restore(large, rest), LAYOUT))
+            out = timed(
+                lambda large=large, rest=rest: to_planes(restore_clipped(large, rest), LAYOUT)
+            )
             timed(lambda out=out: transfer.download(out).arrays())
     return [statistics.median(column) for column in zip(*times[1:], strict=True)]
 
