@@ -22,7 +22,7 @@ from benchmarks.gpu_bench import MEBIBYTE, MISSING, MODEL, Bench, photograph, ra
 from upscale.engine.loading import Model
 from upscale.engine.transfer import Transfer
 from upscale.engine.upscaler import Upscaler
-from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_planes, to_rgb
+from upscale.engine.yuv import Layout, clipped_part, from_rgb, restore_clipped, to_planes, to_rgb
 from upscale.jobs import video_frames as module
 from upscale.jobs.pipeline import WriteBehind, read_ahead
 from upscale.jobs.video_frames import FrameUpscaler
@@ -92,7 +92,7 @@ def path_seconds(
         loaded = map(upscaler.load, islice(cycle(frames), number))
         with read_ahead(loaded, AHEAD) as ahead, WriteBehind(take, BEHIND) as writer:
             for frame in ahead:
-                writer.put(upscaler.upsample(frame))
+                writer.put(upscaler.upscale(frame))
 
     run(2)
     if taken is not None:
@@ -133,13 +133,13 @@ def check_frames_out_of_memory(bench: Bench) -> bool:
         return True
     frames, upscaler = made_frames(1920, 1080, 1), bench.upscaler("fp16", 128)
     upscaler = upscaler_of(upscaler, frames[0], 4)
-    [free] = [upscaler.upsample(upscaler.load(frames[0])).frame()]
+    [free] = [upscaler.upscale(upscaler.load(frames[0])).frame()]
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 900 * MEBIBYTE / total))
     try:
         upscaler = upscaler_of(upscaler, frames[0], 4)
-        capped = upscaler.upsample(upscaler.load(frames[0])).frame()
+        capped = upscaler.upscale(upscaler.load(frames[0])).frame()
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     levels = max(
@@ -240,10 +240,12 @@ def group_seconds(bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: in
             times.append([])
             planes = timed(lambda: transfer.upload(frame.planes).planes())
             rgb = timed(lambda planes=planes: to_rgb(planes, LAYOUT, bench.device))
-            rest = beyond(rgb)
+            rest = clipped_part(rgb)
             seen = rgb.clamp(0, 1)
             large = timed(lambda seen=seen: upscaler.run_tensor(seen, size=size))
-            out = timed(lambda large=large, rest=rest: to_planes(restore(large, rest), LAYOUT))
+            out = timed(
+                lambda large=large, rest=rest: to_planes(restore_clipped(large, rest), LAYOUT)
+            )
             timed(lambda out=out: transfer.download(out).arrays())
     return [statistics.median(column) for column in zip(*times[1:], strict=True)]
 

@@ -29,7 +29,7 @@ from PIL import Image
 
 from upscale.engine import yuv
 from upscale.engine.upscaler import Upscaler
-from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_rgb
+from upscale.engine.yuv import Layout, clipped_part, from_rgb, restore_clipped, to_rgb
 
 EXACT = (
     Interpolation.BICUBIC
@@ -60,7 +60,7 @@ def contenders(depth: int, threads: int) -> dict[str, Callable[[], object]]:
     planes = [random.integers(64, 1 << depth, shape).astype(kind) for shape in shapes]
     rgb = to_rgb(planes, form)
     woven = rgb.contiguous(memory_format=torch.channels_last)
-    rest, twice = beyond(rgb), torch.zeros(1, 3, 2160, 3840)
+    rest, twice = clipped_part(rgb), torch.zeros(1, 3, 2160, 3840)
     name = "yuv420p" if depth == 8 else "yuv420p10le"
     frame = av.VideoFrame(1920, 1080, name)
     for buffer, plane in zip(frame.planes, planes, strict=True):
@@ -76,8 +76,8 @@ def contenders(depth: int, threads: int) -> dict[str, Callable[[], object]]:
         "ours, from RGB (planar)": lambda: from_rgb(rgb, form),
         "swscale, from RGB of 32 bits": lambda: reformatted(floats, name, threads),
         f"swscale, from RGB of {depth} bits": lambda: reformatted(whole, name, threads),
-        "ours, beyond": lambda: beyond(rgb),
-        "ours, restore, twice as large": lambda: restore(twice, rest),
+        "ours, beyond": lambda: clipped_part(rgb),
+        "ours, restored, twice as large": lambda: restore_clipped(twice, rest),
     }
 
 
@@ -211,11 +211,11 @@ def print_beyond(folder: Path) -> None:
         small = to_rgb([shrunk(plane) for plane in truth], form)
         pixels = network.upscale(small[0].permute(1, 2, 0).numpy())
         large = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        rest = beyond(small)
+        rest = clipped_part(small)
         share = 0.0 if rest is None else (rest != 0).float().mean().item() * 100
         seen = to_rgb(truth, form).clamp(0, 1)
         row = {"luma": [], "shown": []}
-        for result in (large, restore(large.clone(), rest)):
+        for result in (large, restore_clipped(large.clone(), rest)):
             planes = from_rgb(result, form)
             row["luma"].append(decibels(np.mean(((planes[0] - truth[0].astype(float)) / 255) ** 2)))
             shown = to_rgb(planes, form).clamp(0, 1)

@@ -12,7 +12,7 @@ from torch import nn
 
 from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
-from upscale.engine.yuv import Layout, beyond, from_rgb, opacity, restore, to_rgb
+from upscale.engine.yuv import Layout, alpha_layout, clipped_part, from_rgb, restore_clipped, to_rgb
 
 MATRICES = ("bt601", "bt709", "bt2020")
 RANGES = (False, True)
@@ -68,7 +68,7 @@ def upscaled(rgb, factor=2):
     """What an identity network gives, which sees and makes no more than [0, 1]."""
     inside = rgb.clamp(0, 1)
     large = inside.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    return restore(large, beyond(rgb))
+    return restore_clipped(large, clipped_part(rgb))
 
 
 def worst(ours, theirs):
@@ -173,7 +173,7 @@ def test_grey_is_exact(depth, full):
 
 
 def test_opacity_has_full_range():
-    (rgb,) = to_rgb([np.array([[0, 255, 51]], np.uint8)], opacity(8))
+    (rgb,) = to_rgb([np.array([[0, 255, 51]], np.uint8)], alpha_layout(8))
     assert np.allclose(rgb[0, 0], [0, 1, 0.2])
 
 
@@ -353,7 +353,7 @@ def test_nothing_lies_beyond_black_white_and_the_colours_of_a_display():
         white = form.black + form.luma_span
         luma = np.array([[form.black, white]], sample_type(depth))
         neutral = np.full((1, 2), form.neutral, sample_type(depth))
-        assert beyond(to_rgb([luma, neutral, neutral], form)) is None
+        assert clipped_part(to_rgb([luma, neutral, neutral], form)) is None
 
 
 @pytest.mark.parametrize("size", [(14, 9), (28, 18), (56, 27), (7, 36), (20, 31)])
@@ -362,17 +362,17 @@ def test_what_lies_beyond_is_interpolated_bilinearly(size):
     upscaled = torch.rand((1, 3, *size), generator=generator)
     rest = torch.rand((1, 3, 7, 9), generator=generator) - 0.5
     expected = upscaled + torch.nn.functional.interpolate(rest, size, mode="bilinear")
-    assert torch.allclose(restore(upscaled, rest), expected, atol=3e-7)
+    assert torch.allclose(restore_clipped(upscaled, rest), expected, atol=3e-7)
 
 
 def test_what_lies_beyond_is_told_and_given_back():
     form = grey()
     plane = np.array([[0, 16, 126, 235, 254]], np.uint8).repeat(4, 0)
     rgb = to_rgb([plane], form)
-    rest = beyond(rgb)
+    rest = clipped_part(rgb)
     assert rest is not None
     assert torch.allclose(rest[0, 0, 0], torch.tensor([-16, 0, 0, 0, 19]) / 219)
-    assert torch.equal(restore(rgb.clamp(0, 1), rest), rgb)
+    assert torch.equal(restore_clipped(rgb.clamp(0, 1), rest), rgb)
 
 
 def test_a_real_run_keeps_whiter_than_white():
@@ -386,7 +386,9 @@ def test_a_real_run_keeps_whiter_than_white():
     pixels = upscaler.upscale(rgb[0].permute(1, 2, 0).numpy())
     assert pixels.min() >= 0
     assert pixels.max() <= 1
-    large = from_rgb(restore(torch.from_numpy(pixels).permute(2, 0, 1)[None], beyond(rgb)), form)
+    large = from_rgb(
+        restore_clipped(torch.from_numpy(pixels).permute(2, 0, 1)[None], clipped_part(rgb)), form
+    )
     assert errors_in_squares(large, planes, form) <= 1
 
 

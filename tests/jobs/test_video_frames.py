@@ -10,7 +10,7 @@ import torch
 from upscale.engine import yuv
 from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
-from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_rgb
+from upscale.engine.yuv import Layout, clipped_part, from_rgb, restore_clipped, to_rgb
 from upscale.errors import MemoryExhaustedError
 from upscale.jobs.video_frames import FrameUpscaler
 from upscale.models import SRVGGSpec
@@ -156,7 +156,7 @@ def test_frames_are_what_the_engine_makes_of_arrays(name, upscaler):
     rgb = to_rgb(frame.planes, form)
     seen = rgb[0].clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
     large = torch.from_numpy(upscaler.upscale(seen)).permute(2, 0, 1)[None].contiguous()
-    expected = from_rgb(restore(large, beyond(rgb)), form)
+    expected = from_rgb(restore_clipped(large, clipped_part(rgb)), form)
     made = upscaled(
         FrameUpscaler(video(name, size=(36, 26)), encoder(name, size=(72, 52)), upscaler), frame
     )

@@ -43,7 +43,7 @@ def test_windows_fade_into_each_other_with_weights_that_add_up_to_one(length, ov
 
 @settings(deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60))
-def test_a_pointwise_network_comes_out_whole(height, width, tile):
+def test_blending_does_not_change_a_pointwise_network(height, width, tile):
     canvas = Canvas(torch.rand(1, 3, height, width), 2)
     run = BlendedRun(double, 2, canvas, height=height, width=width, tile=tile, overlap=8)
     run.run()
@@ -51,7 +51,7 @@ def test_a_pointwise_network_comes_out_whole(height, width, tile):
     assert run.stats.done == run.stats.total
 
 
-def test_two_disagreeing_windows_meet_without_a_step():
+def test_two_disagreeing_windows_blend_without_a_step():
     calls = iter(range(100))
 
     def disagree(tile):
@@ -65,7 +65,7 @@ def test_two_disagreeing_windows_meet_without_a_step():
     assert steps.max() < 0.06
 
 
-def test_out_of_memory_halves_the_window_and_keeps_what_is_done():
+def test_out_of_memory_halves_the_window_and_keeps_finished_rows():
     limit = 40
 
     def hungry(tile):
@@ -98,7 +98,7 @@ def test_out_of_memory_in_the_middle_keeps_the_rows_above():
     assert torch.allclose(canvas.result, double(canvas.image), atol=1e-6)
 
 
-def test_the_smallest_window_fails_with_advice():
+def test_memory_exhausted_error_gives_advice():
     def full(tile):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -44,7 +44,7 @@ __all__ = [
     "Resolved",
     "blend",
     "cache_root",
-    "catalog_entries",
+    "catalog",
     "import_checkpoint",
     "imported_models",
     "imported_names",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from upscale.models import RRDBSpec, SRVGGSpec
+    from upscale.models import Spec
 
 PRESENCE_TEXT = {
     "cached": "ready",
@@ -199,7 +199,7 @@ def _file_facts(model: str) -> dict[str, str]:
     return facts
 
 
-def _canonical(model: str) -> tuple[RRDBSpec | SRVGGSpec | None, Mapping[str, Tensor]]:
+def _canonical(model: str) -> tuple[Spec | None, Mapping[str, Tensor]]:
     """Read a network under the keys that all its dialects have in common."""
     from upscale.checkpoints import resolve
     from upscale.models import UnknownArchitectureError, detect

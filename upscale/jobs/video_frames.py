@@ -143,7 +143,7 @@ class FrameUpscaler:
         return self._upscale_planes(planes)
 
     def _upscale_planes(self, planes: list[Tensor]) -> list[Tensor]:
-        from upscale.engine.yuv import opacity, to_planes, to_rgb
+        from upscale.engine.yuv import alpha_layout, to_planes, to_rgb
 
         colours = planes[:-1] if self._source.alpha else planes
         large = self._upscale_rgb(to_rgb(colours, self._layout_in, self._colour_device))
@@ -151,16 +151,16 @@ class FrameUpscaler:
             large = large.expand(1, 3, *large.shape[2:])
         result = to_planes(large, self._layout_out)
         if self._target.alpha:
-            alpha = to_rgb(planes[-1:], opacity(self._source.depth), self._colour_device)
-            result += to_planes(self._upscale_rgb(alpha), opacity(self._target.depth))
+            alpha = to_rgb(planes[-1:], alpha_layout(self._source.depth), self._colour_device)
+            result += to_planes(self._upscale_rgb(alpha), alpha_layout(self._target.depth))
         return result
 
     def _upscale_rgb(self, rgb: Tensor) -> Tensor:
         """Upscale (1, C, H, W) with the network, and interpolate what is outside [0, 1]."""
-        from upscale.engine.yuv import beyond, restore
+        from upscale.engine.yuv import clipped_part, restore_clipped
 
-        rest = beyond(rgb)
-        return restore(self._upscaler.run_tensor(rgb.clamp(0, 1), size=self._size), rest)
+        rest = clipped_part(rgb)
+        return restore_clipped(self._upscaler.run_tensor(rgb.clamp(0, 1), size=self._size), rest)
 
 
 def _colour_device(device: torch.device) -> torch.device:

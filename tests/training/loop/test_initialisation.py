@@ -119,7 +119,7 @@ def test_the_official_x4_weights_make_an_x2_network_that_upscales_before_any_tra
     [
         ({"conv_hr.bias": None}, r"conv_hr\.bias is missing"),
         ({"conv_hr.bias": torch.zeros(3)}, r"conv_hr\.bias has shape \(3,\) instead of \(8,\)"),
-        ({"conv_more.bias": torch.zeros(3)}, r"conv_more\.bias belongs to no RRDBNet"),
+        ({"conv_more.bias": torch.zeros(3)}, r"conv_more\.bias does not belong to RRDBNet"),
     ],
 )
 def test_every_tensor_that_is_not_as_it_should_be_is_named(saved, tmp_path, changed, message):

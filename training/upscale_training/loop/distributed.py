@@ -10,7 +10,7 @@ import inspect
 import logging
 import os
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from upscale.engine.device import PRECISIONS, pick_device
 from upscale.errors import DependencyError, DeviceError
+from upscale.options import Precision as PrecisionName
 
 try:
     from lightning_fabric import Fabric
@@ -29,8 +30,6 @@ except ImportError as error:
     raise DependencyError(
         'upscale_training needs Lightning Fabric; run: pip install "upscale[train]"'
     ) from error
-
-PrecisionName = Literal["fp32", "bf16", "fp16"]
 
 T = TypeVar("T")
 

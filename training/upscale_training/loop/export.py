@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from upscale import __version__
 from upscale.checkpoints import write_safetensors
-from upscale.models import RRDBNet, SRVGGNetCompact
+from upscale.models import Network
 from upscale_training.loop.state import Facts
 from upscale_training.recipe import Recipe
 from upscale_training.recipe.writing import to_yaml
 
 
-def export(network: RRDBNet | SRVGGNetCompact, path: Path, recipe: Recipe, facts: Facts) -> None:
+def export(network: Network[Any], path: Path, recipe: Recipe, facts: Facts) -> None:
     """Write averaged weights with all that is known of them.
 
     Args:

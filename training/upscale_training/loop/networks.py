@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint_sequential
 
-from upscale.models import RRDBNet, SRVGGNetCompact
+from upscale.models import Network, RRDBNet
 from upscale_training.backbone_files import load_backbone
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.ema import MovingAverage
@@ -28,7 +28,7 @@ from upscale_training.loop.randomness import seed_all
 from upscale_training.losses import FeatureLoss
 from upscale_training.recipe import OptimiserSettings, PerceptualSettings, Recipe
 
-Generator = RRDBNet | SRVGGNetCompact
+Generator = Network[Any]
 N = TypeVar("N", bound=nn.Module)
 
 _WEIGHTS = 5
@@ -159,7 +159,8 @@ def _forget_activations(network: Generator) -> None:
 
     Its layers stay where they are, so that the weights keep their names.
     """
-    layers = list(network.body)
+    body = cast(nn.Sequential, network.get_submodule("body"))
+    layers = list(body)
     blocks = len(layers) if isinstance(network, RRDBNet) else isqrt(len(layers))
     run = partial(checkpoint_sequential, layers, blocks, use_reentrant=False)
-    network.body.forward = cast(Any, run)
+    body.forward = cast(Any, run)

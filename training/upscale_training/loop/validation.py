@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
 from upscale.errors import ImageError, TrainingError
 from upscale.metrics import MetricError
-from upscale.models import RRDBNet, SRVGGNetCompact
+from upscale.models import Network
 from upscale_training.data.index import stem_of
 from upscale_training.data.sources import Entry, entries
 from upscale_training.degradation.resizing import resize
@@ -105,7 +106,7 @@ class Validation:
         return found.figures
 
     def judge(
-        self, network: RRDBNet | SRVGGNetCompact, stop: Callable[[], bool]
+        self, network: Network[Any], stop: Callable[[], bool]
     ) -> ValidationResult | None:
         """Measure what a network makes of whole images, through the tile engine, in fp32.
 
