@@ -26,10 +26,7 @@ TEST_SIDE = 16
 """Side in pixels of the image that is upscaled as a test."""
 
 _REQUIRED = ("torch", "numpy", "opencv-python", "pillow", "tifffile", "safetensors")
-_OPTIONAL = {
-    "spandrel": "needed for other architectures: pip install 'upscale[community]'",
-    "lightning-fabric": "needed for training: pip install 'upscale[train]'",
-}
+_OPTIONAL = {"spandrel": "needed for other architectures: pip install 'upscale[community]'"}
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -197,10 +194,9 @@ def _folders(session: Session) -> Iterator[Finding]:
 
 
 def _formats(session: Session) -> Iterator[Finding]:
-    from upscale.images import can_write
     from upscale.images.codecs.formats import TRAITS
 
-    yield Finding("formats", f"can write {', '.join(name for name in TRAITS if can_write(name))}")
+    yield Finding("formats", ", ".join(TRAITS))
 
 
 def _networks(session: Session) -> Iterator[Finding]:
@@ -211,7 +207,7 @@ def _networks(session: Session) -> Iterator[Finding]:
         presence = is_present(entry)
         missing = name == DEFAULT_MODEL and presence == "absent"
         advice = (
-            f"{name} is the default network; run: upscale models pull {name}" if missing else None
+            f"the default network is missing; run: upscale models pull {name}" if missing else None
         )
         text = f"{name}: {PRESENCE_TEXT[presence]}"
         yield Finding("network", text, advice, fatal=missing)

@@ -23,8 +23,9 @@ def complete(command: Any) -> None:  # noqa: ANN401 -- Typer's own copy of Click
         if isinstance(parameter, TyperArgument):
             parameter.display_type_rich = lambda ctx: ""  # type: ignore[method-assign]
         for placeholder, choices in CHOICES.items():
-            if placeholder in (parameter.help or ""):
-                parameter.help = parameter.help.replace(placeholder, ", ".join(choices()))
+            text = getattr(parameter, "help", None) or ""
+            if placeholder in text:
+                parameter.help = text.replace(placeholder, ", ".join(choices()))
     if option := command.get_help_option(typer.Context(command)):
         option.metavar, option.rich_help_panel = "", GENERAL
         option.help = "Show this help and exit."

@@ -19,10 +19,13 @@ from upscale.options import (
 OUTPUT, SIZE, NETWORK, INPUT, GENERAL = "Output", "Size", "Network", "Input", "General"
 """Titles of the panels of help pages."""
 
+CHAINS = "real-esrgan, classical (bicubic), generic, or the .yaml file of a recipe"
+"""Degradation chains for help pages; importing the code that knows them would import torch."""
+
 
 def option(*names: str, metavar: str, help: str, panel: str, **more: Any) -> Any:  # noqa: ANN401
     """Declare an option with a value; `more` goes to `typer.Option`."""
-    settings = {"show_default": False, **more}
+    settings: dict[str, Any] = {"show_default": False, **more}
     return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **settings)
 
 
@@ -92,8 +95,8 @@ Tile = Annotated[
 Device = Annotated[
     str | None,
     option("--device", metavar="DEVICE", panel=NETWORK,
-           help="Device to compute on: auto, cpu, cuda, cuda:N or mps. Images and videos can be "
-           "shared by several devices, for example cuda:0,cuda:1. Default: auto."),
+           help="Device to compute on: auto, cpu, cuda, cuda:N or mps. To share images or a video "
+           "among several devices, list them: cuda:0,cuda:1. Default: auto."),
 ]  # fmt: skip
 Precision = Annotated[
     str | None,
