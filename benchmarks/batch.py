@@ -68,13 +68,14 @@ def work(folder: Path, jobs: int, network: str | None) -> None:
     facts = ModelFacts(options.engine.model, SCALE)
     if network is None:
         image_batch.make_upscaler = lambda engine, view: Repeater()
+        image_batch.model_facts = lambda model, needs_scale: facts
     out = io.TextIOWrapper(io.BytesIO())
     session = Session(io.BytesIO(), out, sys.stderr, {})
     before = peak()
     started = time.perf_counter()
     make_plan([source], options, facts, lambda: b"")
     planned = time.perf_counter()
-    code = image_batch.upscale_images(session, [source], options, facts=facts)
+    code = image_batch.upscale_images(session, [source], options)
     ended = time.perf_counter()
     lines = out.buffer.getvalue().splitlines()
     assert code == 0

@@ -70,7 +70,9 @@ def test_unknown_architecture_is_one_line(monkeypatch: pytest.MonkeyPatch, file:
     stand_in(monkeypatch, RuntimeError("Unsupported\nmany\nlines"))
     with pytest.raises(CheckpointError) as raised:
         load_community(file)
-    assert str(raised.value) == f"{file}: not a network that spandrel knows (Unsupported many lines)"
+    assert (
+        str(raised.value) == f"{file}: not a network that spandrel knows (Unsupported many lines)"
+    )
 
 
 def test_network_that_makes_no_image_is_refused(
