@@ -62,6 +62,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_shell_example_runs(desk):
     for line in block("examples").splitlines():
         done = run(line, desk)
@@ -79,6 +80,7 @@ def test_every_shell_example_runs(desk):
     assert not (desk / "other").exists()
 
 
+@pytest.mark.slow
 def test_every_video_example_runs(desk):
     make(Clip(even(12), sound=True), desk / "clip.mp4")
     for line in block("videos").splitlines():

@@ -138,6 +138,7 @@ def test_no_row_begins_when_the_time_is_over(capsys):
     assert len(rows) == 5
 
 
+@pytest.mark.slow
 def test_it_runs_where_packages_for_files_and_weights_are_missing():
     ended = subprocess.run(
         [sys.executable, "-c", BARE],

@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.budget import cases
 from upscale.checkpoints import catalog, read_state_dict
 from upscale.checkpoints.catalog_entries import bundled_source
 from upscale.errors import CheckpointError
@@ -293,7 +294,9 @@ def test_binary_param_is_refused(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=cases(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_flipped_bytes_never_crash(tmp_path: Path, data: st.DataObject) -> None:

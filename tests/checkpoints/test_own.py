@@ -32,7 +32,7 @@ def test_a_file_is_what_the_catalogue_says(entry):
 
 @pytest.mark.parametrize("entry", OWN, ids=by_name)
 def test_a_bad_image_becomes_better_than_by_bicubic(entry, data):
-    good = cv2.imread(str(data / "eval/photos/dog-lossless.png"))[100:356, 100:356, ::-1]
+    good = cv2.imread(str(data / "photos/scenes/dog.webp"))[..., ::-1]
     side = good.shape[0] // entry.scale
     small = cv2.resize(good, (side, side), interpolation=cv2.INTER_AREA)
     noisy = small + np.random.default_rng(0).normal(0, 25, small.shape)
@@ -47,7 +47,7 @@ def test_a_bad_image_becomes_better_than_by_bicubic(entry, data):
 def test_upscale_x1_leaves_good_images_as_they_are(data):
     upscaler, found = Upscaler("upscale-x1", device="cpu", precision="fp32"), []
     for name in ("sand", "dog", "girl", "night", "house"):
-        good = cv2.imread(str(data / f"eval/photos/{name}-lossless.png"))[160:416, 160:416, ::-1]
+        good = cv2.imread(str(data / f"photos/scenes/{name}.webp"))[..., ::-1]
         found.append(psnr(upscaler.upscale(good.copy()), good))
     assert np.mean(found) > 37
     assert min(found) > 28  # sand: noise to the eye

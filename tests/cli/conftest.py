@@ -17,7 +17,6 @@ from upscale.cli.app import run
 from upscale.cli.session import Session
 
 ROOT = Path(__file__).parents[2]
-LOWRES = ROOT.parent / "shared" / "data" / "lowres"
 
 
 @dataclass(frozen=True)
@@ -128,17 +127,14 @@ def program_environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def photo(tmp_path):
+def photo(data, tmp_path):
     """Make a small real image in the test's folder, cut from a larger one."""
-    source = LOWRES / "OST_009.png"
-    if not source.exists():
-        pytest.skip(f"{source.name} is not here")
-    pixels = cv2.imread(str(source))
+    pixels = cv2.imread(str(data / "photos" / "kitten.webp"))
 
     def photo(name: str, width: int = 24, height: int = 16) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(path), pixels[100 : 100 + height, 100 : 100 + width])
+        assert cv2.imwrite(str(path), pixels[300 : 300 + height, 480 : 480 + width])
         return path
 
     return photo

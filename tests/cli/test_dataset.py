@@ -62,14 +62,13 @@ def test_a_scan_with_a_report_goes_on_from_it(call, folder, photo):
     assert again["bad.png"]["status"] == "failed"
 
 
-def test_multiscale_writes_copies_once(call, data, tmp_path):
-    source = data / "photos"
-    ended = call("dataset", "multiscale", source, "-o", "out", "-j", "2")
+def test_multiscale_writes_copies_once(call, wide, tmp_path):
+    ended = call("dataset", "multiscale", wide, "-o", "out", "-j", "2")
     assert (ended.code, ended.out) == (0, "out\n")
-    assert "6 images, 24 written in " in ended.err
-    again = call("dataset", "multiscale", source, "-o", "out", "-j", "2", "--json")
+    assert "3 images, 12 written in " in ended.err
+    again = call("dataset", "multiscale", wide, "-o", "out", "-j", "2", "--json")
     assert {(one["status"], one["kept"]) for one in records(again.out).values()} == {("skipped", 4)}
-    assert "6 images, 0 written, 24 there already in " in again.err
+    assert "3 images, 0 written, 12 there already in " in again.err
 
 
 def test_crop_cuts_and_counts(call, folder):
@@ -161,7 +160,9 @@ def test_without_the_package_lmdb_it_says_how_to_get_it(call, folder, monkeypatc
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")
 @pytest.mark.parametrize("command", ["crop", "lmdb"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_run_that_was_ended_goes_on(tmp_path, program_environment, command, number):
     source, random = tmp_path / "in", np.random.default_rng(0)
     source.mkdir()

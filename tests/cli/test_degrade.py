@@ -178,6 +178,7 @@ def test_a_terminal_shows_a_bar_for_a_set(call, photo):
     assert "pairs" in ended.err.split("3 pairs: 3 written")[0]
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_taken_up_by_the_same_command(
     program, program_environment, photo, tmp_path
 ):

@@ -78,6 +78,7 @@ def records(lines: str) -> dict[str, str]:
     return {Path(record["input"]).name: record["status"] for record in parsed}
 
 
+@pytest.mark.slow
 def test_a_killed_batch_leaves_whole_outputs_and_its_repetition_does_only_the_rest(
     folder, start, program, tmp_path, size_of
 ):
@@ -101,7 +102,14 @@ def test_a_killed_batch_leaves_whole_outputs_and_its_repetition_does_only_the_re
         assert (tmp_path / "out" / name).stat().st_mtime_ns == modified
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_an_ended_batch_reports_every_output_that_is_there_and_leaves_nothing_else(
     number, folder, start, tmp_path, size_of
 ):

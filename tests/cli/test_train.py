@@ -115,6 +115,7 @@ def test_the_same_command_goes_on_and_restart_begins_anew(recipe, call):
     assert "psnr: begins: 4 iterations" in anew.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_ended_run_has_saved_and_goes_on(recipe, program, program_environment, tmp_path, number):

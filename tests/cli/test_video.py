@@ -81,6 +81,7 @@ def test_a_preview_is_a_image_and_leaves_nothing_else(program, tmp_path):
     assert names == {"in.mp4", "in_preview.png", "out_preview.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")
 @pytest.mark.parametrize("codec", ["x264", "ffv1"])
 def test_a_video_that_was_killed_goes_on_and_equals_one_that_was_not(

@@ -20,7 +20,7 @@ def model():
 @pytest.fixture(scope="module")
 def photograph(data):
     """A texture-rich crop, as float32 so that differences below one level show."""
-    image = cv2.imread(str(data / "lowres" / "OST_009.png"))[100:164, 60:140, ::-1]
+    image = cv2.imread(str(data / "photos/scenes/flowers.webp"))[100:164, 60:140, ::-1]
     return image.astype(np.float32) / 255
 
 

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.budget import cases
 from upscale.engine.resize import resize, resize_tensor
 
 
@@ -40,7 +41,7 @@ def test_sixteen_bits_are_not_squeezed_through_eight():
     assert len(np.unique(resize(image, 256, 16))) > 150
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=cases(60))
 @given(
     sides=st.tuples(*[st.integers(1, 700)] * 2),
     wanted=st.tuples(*[st.integers(1, 700)] * 2),

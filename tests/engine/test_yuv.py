@@ -77,8 +77,8 @@ def worst(ours, theirs):
     )
 
 
-def photograph(data, name="budgie_colorful-wall__fa856bee.webp", size=(322, 240)):
-    image = Image.open(data / "photos" / name).convert("RGB")
+def photograph(data, name="city.webp", size=(322, 240)):
+    image = Image.open(data / "photos/scenes" / name).convert("RGB")
     pixels = np.asarray(image.resize(size, Image.Resampling.BOX), np.float32)
     return torch.from_numpy(pixels / 255).permute(2, 0, 1)[None]
 

@@ -142,7 +142,7 @@ def test_what_is_transparent_is_measured_on_white(tmp_path):
 def test_other_profiles_are_compared_as_srgb(tmp_path, data):
     from PIL import Image as PILImage
 
-    with PILImage.open(data / "robustness/sharp/p3.png") as opened:
+    with PILImage.open(data / "images/sharp/p3.png") as opened:
         profile = opened.info["icc_profile"]
     pixels = noise()
     tagged = put(tmp_path / "p3.png", pixels, icc=profile)

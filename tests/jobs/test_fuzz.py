@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.budget import cases
 from tests.damage import run_limited
 from tests.jobs.fuzz import KINDS, RICH
 
 PROGRAM = Path(__file__).with_name("fuzz.py")
 ALL = [*KINDS, RICH]
 MEMORY = 8 * 1024**3
-CASES = 10
+CASES = cases(10)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 
@@ -25,4 +26,4 @@ def test_damaged_videos_end_in_an_honest_output_or_in_one_line(tmp_path):
     said = [line.partition(" ")[2] for line in done.stdout.splitlines()]
     assert len(said) == CASES * len(ALL)
     assert not [line for line in said if line.startswith("FAULT")]
-    assert said.count("refused") > 5 and said.count("done told") > CASES * len(ALL) // 4
+    assert said.count("refused") > CASES // 2 and said.count("done told") > CASES * len(ALL) // 4

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +7,6 @@ import pytest
 
 from upscale.images import Image, read_image
 from upscale.jobs import upscale_image
-
-LOWRES = Path(__file__).parents[2].parent / "shared" / "data" / "lowres"
 
 
 def make(pixels, alpha=None) -> Image:
@@ -86,11 +83,8 @@ def test_flat_areas_of_alpha_come_back_exact_from_a_network_that_misses_them():
     ("name", "channels", "dtype"),
     [("wolf_gray.jpg", 1, np.uint8), ("tree_alpha_16bit.png", 3, np.uint16)],
 )
-def test_real_images_keep_their_kind(name, channels, dtype, nearest):
-    path = LOWRES / name
-    if not path.exists():
-        pytest.skip(f"{name} is not here")
-    image = read_image(path)
+def test_real_images_keep_their_kind(name, channels, dtype, nearest, data):
+    image = read_image(data / "images" / "lowres" / name)
     size = (image.width * 2, image.height * 2)
     larger, _ = upscale_image(image, size, nearest())
     assert larger.pixels.shape == (size[1], size[0], channels)

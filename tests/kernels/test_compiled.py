@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.budget import cases
 from tests.kernels.layers import in_double, random_layer, within_nan
 from tests.kernels.libraries import LIBRARIES
 from upscale.kernels import compiled
@@ -22,7 +23,7 @@ def accuracy(dtype):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=cases(150))
 @given(
     channels=st.lists(st.sampled_from([16, 32, 48, 64, 80]), min_size=1, max_size=5),
     outputs=st.integers(1, 70),

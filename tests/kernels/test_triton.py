@@ -12,6 +12,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.budget import cases
 from tests.kernels.layers import in_double, random_layer, within_nan
 from upscale.kernels import KernelMissingError, triton_conv
 from upscale.kernels.autotune import agree
@@ -60,7 +61,7 @@ def check(kernel, cut, layer, maps, added):
     assert torch.equal(target.nan_to_num(7), before.nan_to_num(7))
 
 
-@settings(deadline=None, max_examples=40, phases=[Phase.generate])  # shrinking takes minutes
+@settings(deadline=None, max_examples=cases(40), phases=[Phase.generate])  # shrinking takes minutes
 @given(
     channels=st.one_of(
         st.sampled_from([(3,), (12,), (48,), (64,), (64, 32), (64, 64), (64, 128), (32, 16, 16)]),

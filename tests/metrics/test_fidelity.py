@@ -145,7 +145,7 @@ def test_border_is_ignored(photo, metric):
 
 @pytest.mark.parametrize("height", [255, 256, 257, 266, 267, 522])
 def test_row_chunks_cover_every_height(photo, damages, height):
-    one = photo[:height, :40]
+    one = np.vstack((photo, photo[::-1]))[:height, :40]
     other = damages["noise"](one, 2)
     by_hand = np.mean([reference_ssim(*np.float64([one[..., c], other[..., c]])) for c in range(3)])
     assert ssim(one, other) == pytest.approx(by_hand, abs=1e-10)
@@ -168,9 +168,9 @@ def test_small_images():
 
 @pytest.mark.parametrize("metric", BOTH)
 def test_incompatible_images_are_rejected(photo, metric):
-    with pytest.raises(MetricError, match="576x576 and 575x576 cannot be compared"):
+    with pytest.raises(MetricError, match="320x264 and 319x264 cannot be compared"):
         metric(photo, photo[:, :-1])
-    with pytest.raises(ValueError, match="not \\(576, 576, 4\\)"):
+    with pytest.raises(ValueError, match="not \\(264, 320, 4\\)"):
         metric(np.dstack([photo, photo[..., 0]]), photo)
     with pytest.raises(ValueError, match="not int64"):
         metric(photo.astype(np.int64), photo)

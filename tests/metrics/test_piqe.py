@@ -8,7 +8,7 @@ import scipy.ndimage
 
 from upscale.metrics.piqe import piqe
 
-SCORES = {"dog": 20.539152, "baby": 29.508467, "city": 45.517001}
+SCORES = {"dog": 20.521206, "baby": 21.128788, "city": 46.978998}
 """Scores by pypiqe 1.2 for photographs that contain both black and white."""
 
 
@@ -43,7 +43,9 @@ def reference_piqe(grey):
 
 @pytest.mark.parametrize("name", list(SCORES))
 def test_score_agrees_with_pypiqe(eval_photo, name):
-    assert piqe(eval_photo(name)) == pytest.approx(SCORES[name], abs=1e-3)
+    pixels = eval_photo(name)[:256]
+    pixels[0, 0], pixels[0, 1] = 0, 255  # so that pypiqe does not stretch them
+    assert piqe(pixels) == pytest.approx(SCORES[name], abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["noise", "blur", "jpeg"])

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.budget import cases
 from upscale.errors import MemoryExhaustedError
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.tiling.exact import ExactRun
@@ -99,7 +100,7 @@ specs = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=cases(60))
 @given(
     spec=specs,
     height=st.integers(1, 70),

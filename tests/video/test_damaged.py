@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
+from tests.budget import cases
 from tests.damage import run_limited
 from tests.video.clips import Clip, even, make
 from tests.video.damaged import KINDS
@@ -18,7 +19,7 @@ from upscale.video import probe, read_frames
 
 PROGRAM = Path(__file__).with_name("damaged.py")
 MEMORY = 4 * 1024**3
-CASES = 120
+CASES = cases(120)
 LITTLE_MEMORY = 2 * 1024**3
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")

@@ -105,7 +105,7 @@ def test_the_official_x4_weights_make_an_x2_network_that_upscales_before_any_tra
     assert note == "starts from realesrgan-x4plus, whose x4 is made x2"
     x4 = RRDBNet(RRDBSpec()).requires_grad_(False)
     start_generator(x4, "realesrgan-x4plus")
-    crop = read_rgb(data / "eval" / "photos" / "dog-lossless.png")[200:296, 200:296]
+    crop = read_rgb(data / "photos" / "scenes" / "dog.webp")[100:196, 100:196]
     image = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 255
     ours, theirs = as_pixels(network(image)), as_pixels(shrunk(x4(image), 2))
     assert ours.shape == (192, 192, 3)
