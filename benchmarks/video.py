@@ -47,7 +47,7 @@ from upscale.engine.loading import load_model
 from upscale.jobs import video_segments
 from upscale.jobs.video import VideoJob, VideoSettings, plan_video, run_video
 from upscale.jobs.video_frames import FrameUpscaler, LoadedFrame, TensorUpscaler, UpscaledFrame
-from upscale.video.encoders import Encoding
+from upscale.video.encoders import VideoEncoding
 from upscale.video.probe import probe
 from upscale.video.reader import read_frames
 
@@ -132,7 +132,7 @@ def planned(clip: Path, folder: str, frames: int, crf: float | None = None) -> V
         clip,
         Path(folder, "out.mp4"),
         lambda size: (size[0] * SCALE, size[1] * SCALE),
-        VideoSettings(Encoding(crf=crf), frames=frames),
+        VideoSettings(VideoEncoding(crf=crf), frames=frames),
     )
 
 
@@ -154,7 +154,7 @@ def run_alone(clip: Path, frames: int, network: str) -> dict[str, float]:
     upscaler, seen = upscaler_of(network), Seen()
     with tempfile.TemporaryDirectory() as folder:
         job = planned(clip, folder, frames)
-    recorder = FrameUpscaler(job.video, job.encoder, seen)
+    recorder = FrameUpscaler(job.video.frame_format, job.encoder.frame_format, seen)
     for frame in islice(read_frames(job.video), frames):
         recorder.upscale(recorder.load(frame))
     clock = Clock()
@@ -397,7 +397,7 @@ def main() -> None:
         print(json.dumps(work(arguments.worker, clip, arguments.frames, network)))
         return
     video = probe(clip)
-    frames = min(arguments.frames, len(video.plan))
+    frames = min(arguments.frames, len(video.frame_times))
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}, PyAV {av.__version__}; "

@@ -30,7 +30,7 @@ def test_a_video_is_upscaled_by_the_real_program(program, tmp_path):
     line = json.loads(ended.out)
     assert (line["frames"], line["computed"], line["lost"]) == (6, 6, [])
     video = probe(tmp_path / "out.mp4")
-    assert (video.width, video.height, len(video.plan)) == (128, 96, 6)
+    assert (video.width, video.height, len(video.frame_times)) == (128, 96, 6)
     assert ".out.mp4.upscale" in ended.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
     again = program("video", "in.mp4", "out.mp4", "-n", QUICK)

@@ -60,7 +60,7 @@ _SPACES = {"bt601": (6, 5), "bt709": (1,), "bt2020": (9,), "rgb": (0,)}
 
 _CHROMA_LEFT = 1
 _PAL_HEIGHTS = (288, 576)
-_UNKNOWN_OPTION = re.compile(r"^(?:Unknown option:?|Error parsing option) '?(.+?)'?\.?$")
+_UNKNOWN_OPTION = re.compile(r"^(?:Unknown option:?|Error parsing option) '?(.+?)(?: = .*?)?'?\.?$")
 _AVX512 = 13  # OpenCV's number of this CPU feature; its Python package has no name for it
 _X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast", "medium"),
