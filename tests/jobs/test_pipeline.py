@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -89,11 +90,28 @@ def test_failing_block_waits_for_queued_items():
     assert not threads()
 
 
-def test_waiting_is_counted():
-    waiting = WaitTimes()
-    go_on = threading.Event()
-    with WriteBehind(lambda _: go_on.wait(), 1, waiting) as writer:
-        threading.Timer(0.1, go_on.set).start()
+def test_time_that_the_consumer_waits_is_measured():
+    waits = WaitTimes()
+
+    def items():
         for number in range(4):
+            time.sleep(0.05)
+            yield number
+
+    start = time.perf_counter()
+    with read_ahead(items(), 2, waits) as taken:
+        assert list(taken) == [0, 1, 2, 3]
+    elapsed = time.perf_counter() - start
+    assert 0.15 <= waits.for_input <= elapsed
+    assert waits.for_output == 0
+
+
+def test_time_that_the_producer_waits_is_measured():
+    waits = WaitTimes()
+    start = time.perf_counter()
+    with WriteBehind(lambda _: time.sleep(0.05), 1, waits) as writer:
+        for number in range(5):
             writer.put(number)
-    assert waiting.for_output > 0
+    elapsed = time.perf_counter() - start
+    assert 0.1 <= waits.for_output <= elapsed
+    assert waits.for_input == 0

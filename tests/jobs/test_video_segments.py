@@ -83,6 +83,28 @@ def test_network_continues_while_a_segment_is_finished(tmp_path, monkeypatch):
     assert upscale(make_kind("cfr", tmp_path), tmp_path / "out.mkv", Watching()).frames
 
 
+def test_report_contains_the_time_spent_waiting_for_both_sides(tmp_path, monkeypatch):
+    class SlowReader(reader.FrameReader):
+        def __iter__(self):
+            for frame in super().__iter__():
+                time.sleep(0.01)
+                yield frame
+
+    class SlowWriter(video_segments.SegmentWriter):
+        def write(self, frame):
+            time.sleep(0.01)
+            super().write(frame)
+
+    source = make_kind("cfr", tmp_path)
+    monkeypatch.setattr(reader, "FrameReader", SlowReader)
+    report = upscale(source, tmp_path / "read.mkv")
+    assert 0.1 <= report.waited_for_reading <= report.seconds
+    monkeypatch.undo()
+    monkeypatch.setattr(video_segments, "SegmentWriter", SlowWriter)
+    report = upscale(source, tmp_path / "written.mkv")
+    assert 0.1 <= report.waited_for_writing <= report.seconds
+
+
 def test_few_frames_wait_for_a_slow_encoder(tmp_path, monkeypatch):
     """Count frames that were upscaled and not yet written."""
     upscaled, most = Doubling(), []

@@ -9,7 +9,7 @@ import pytest
 
 from tests.video.videos import HDR10, HERE, HOLDER, make_encoder, video
 from upscale.errors import OutputError, UsageError
-from upscale.video.encoders import codec_names, container_of
+from upscale.video.encoders import codec_names, configure, container_of
 from upscale.video.info import Colour
 
 
@@ -155,6 +155,32 @@ def test_encoding_options_reach_the_encoder():
         "tune": "film",
         "x264-params": "bframes=2",
     } == dict(encoder.options)
+
+
+def test_options_of_the_user_override_all_defaults():
+    own = (("crf", "31"), ("preset", "fast"), ("threads", "2"))
+    options = dict(make_encoder(video(), crf=23, preset="slow", options=own).options)
+    assert options == {"crf": "31", "preset": "fast", "threads": "2"}
+
+
+def test_parameters_of_the_user_come_last_so_that_they_take_precedence():
+    own = "frame-threads=1:max-cll=1,1"
+    source = video("yuv420p10le", hdr=HDR10)
+    options = dict(make_encoder(source, codec="x265", options=(("x265-params", own),)).options)
+    parameters = options["x265-params"].split(":")
+    assert parameters[:2] == ["log-level=none", "frame-threads=4"]
+    assert parameters[-3:] == ["max-cll=1000,400", "frame-threads=1", "max-cll=1,1"]
+
+
+@pytest.mark.parametrize("has_avx512", [False, True])
+def test_parameters_of_the_user_come_after_those_for_the_machine(has_avx512, monkeypatch):
+    monkeypatch.setattr("cv2.checkHardwareSupport", lambda _: has_avx512)
+    encoder = make_encoder(video(), options=(("x264-params", "asm=sse2"),))
+    context = av.CodecContext.create(encoder.ffmpeg_name, "w")
+    configure(context, encoder)
+    expected = "asm=avx2:asm=sse2" if has_avx512 else "asm=sse2"
+    assert context.options["x264-params"] == expected
+    assert dict(encoder.options)["x264-params"] == "asm=sse2"
 
 
 @pytest.mark.parametrize("codec", ["x264", "x265"])

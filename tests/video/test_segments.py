@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -210,6 +211,72 @@ def test_damaged_manifest_restarts(content, output):
     manifest.write_text(content)
     with SegmentStore(output, TIMES, IDENTITY) as store:
         assert len(store.pending) == len(store.segments)
+
+
+def test_folder_of_another_version_is_rejected_unless_restarted(output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        do(store, 1)
+        manifest = store.folder / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({"identity": content["identity"], "settled": {"tile": 64}}))
+    message = r"was started by another version of upscale; pass --restart"
+    with pytest.raises(OutputError, match=message), SegmentStore(output, TIMES, IDENTITY):
+        pass
+    assert (manifest.parent / "seg-000000.mkv").exists()
+    with SegmentStore(output, TIMES, IDENTITY, restart=True) as store:
+        assert len(store.pending) == 3
+
+
+def flushed_files(monkeypatch, state: Callable[[], object]) -> list[tuple[int, object]]:
+    """Record the inode of each file that is flushed to disk, and a state at that moment."""
+    calls: list[tuple[int, object]] = []
+
+    def fsync(descriptor: int, real=os.fsync) -> None:
+        calls.append((os.fstat(descriptor).st_ino, state()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return calls
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be flushed there")
+def test_segment_is_flushed_before_its_journal_line_and_the_line_before_it_counts(
+    output, monkeypatch
+):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        segment = store.pending[0]
+        with SegmentWriter(store.path_for(segment), ENCODER) as writer:
+            for frame in frames(ENCODER, segment.times):
+                writer.write(frame)
+        data = store.path_for(segment).stat().st_ino
+        finished, journal = store.folder / "seg-000000.mkv", store.folder / "journal.jsonl"
+        calls = flushed_files(
+            monkeypatch,
+            lambda: (
+                finished.exists(),
+                journal.read_bytes().count(b"\n") if journal.exists() else 0,
+                len(store.pending),
+            ),
+        )
+        store.finish(segment, segment.times)
+        assert calls == [
+            (data, (False, 0, 3)),
+            (store.folder.stat().st_ino, (True, 0, 3)),
+            (journal.stat().st_ino, (True, 1, 3)),
+        ]
+        assert finished.stat().st_ino == data
+        assert len(store.pending) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be flushed there")
+def test_manifest_is_flushed_before_it_appears(output, monkeypatch):
+    manifest = folder_for(output) / "manifest.json"
+    calls = flushed_files(monkeypatch, manifest.exists)
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        assert calls == [
+            (manifest.stat().st_ino, False),
+            (store.folder.stat().st_ino, True),
+        ]
 
 
 def test_second_run_is_rejected_while_the_first_is_active(output):

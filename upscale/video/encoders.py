@@ -13,6 +13,7 @@ memory there, and gave up to 12 different results in 30 runs.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable, Generator, Iterable
@@ -51,6 +52,9 @@ CONTAINERS = {
 
 MP4_CONTAINERS = ("mp4", "mov")
 """FFmpeg's names of the containers of the MP4 family."""
+
+SEGMENT_CONTAINER = "matroska"
+"""FFmpeg's name of the container of segments."""
 
 _THREADS = "8"
 """Threads of encoders whose output depends on their number."""
@@ -192,11 +196,11 @@ class VideoCodec:
             changes are ignored when a video resumes.
 
     Example:
-        >>> codec = VideoCodec("huffyuv", "huffyuv", ("matroska",))
+        >>> codec = VideoCodec("mpeg4", "mpeg4", ("mp4", "matroska"))
         >>> register_codec(codec)
-        >>> "huffyuv" in codec_names()
+        >>> "mpeg4" in codec_names()
         True
-        >>> unregister_codec("huffyuv")
+        >>> unregister_codec("mpeg4")
     """
 
     name: str
@@ -235,14 +239,18 @@ def register_codec(codec: VideoCodec) -> None:
     """Add a codec, which `--codec` and `VideoEncoding.codec` then accept.
 
     Raises:
-        ValueError: A codec of that name exists, or FFmpeg has no such encoder.
+        ValueError: A codec of that name exists, FFmpeg has no such encoder, or Matroska, in which
+            segments are stored, does not support it.
     """
     if codec.name in _codecs:
         raise ValueError(f"codec {codec.name} is already registered")
     try:
-        av.Codec(codec.encoder, "w")
+        standard = av.Codec(codec.encoder, "w").canonical_name
     except ValueError as error:
         raise ValueError(f"codec {codec.name}: FFmpeg has no encoder {codec.encoder}") from error
+    with av.open(io.BytesIO(), "w", format=SEGMENT_CONTAINER) as container:
+        if standard not in container.supported_codecs:
+            raise ValueError(f"codec {codec.name}: Matroska does not support {standard}")
     _codecs[codec.name] = codec
 
 
