@@ -12,12 +12,12 @@ from benchmarks.video import (
     OFFICIAL,
     OURS,
     SCALE,
-    STAGES,
+    STEPS,
     lengthened,
+    measure_here,
     official_image,
     print_shares,
     print_speed,
-    work,
 )
 from tests.video.clips import Clip, even, make
 from upscale.video.probe import probe
@@ -30,9 +30,9 @@ def clip(tmp_path):
 
 def test_all_contenders_process_all_frames_and_tables_have_all_columns(clip, capsys):
     contenders = [each for each in CONTENDERS if each != OFFICIAL or shutil.which("ffmpeg")]
-    runs = {each: [work(each, clip, 6, "repeated")] for each in contenders}
+    runs = {each: [measure_here(each, clip, 6, "repeated")] for each in contenders}
     ours = runs[OURS][0]
-    assert 0 < sum(ours[stage] for stage in STAGES) < ours["seconds"]
+    assert 0 < sum(ours[step] for step in STEPS) < ours["seconds"]
     print_speed("repeated", 6, runs)
     print_shares("repeated", runs)
     lines = capsys.readouterr().out.splitlines()

@@ -135,8 +135,8 @@ def test_frames_are_rotated_and_mirrored_as_displayed(tmp_path):
             clip = Clip(even(3), rotation=90 * turns, mirrored=mirrored)
             name = f"{turns}{mirrored}"
             found = small(make(clip, tmp_path / f"{name}.mp4"), tmp_path / f"{name}.png", 0)
-            turned = np.rot90(plain, turns)
-            np.testing.assert_array_equal(found, turned[:, ::-1] if mirrored else turned)
+            rotated = np.rot90(plain, turns)
+            np.testing.assert_array_equal(found, rotated[:, ::-1] if mirrored else rotated)
 
 
 @pytest.mark.parametrize(

@@ -30,18 +30,18 @@ def test_damaged_videos_give_frames_or_a_one_line_error(kind, tmp_path):
     done = run_limited(PROGRAM, "fuzz", tmp_path, kind, CASES, 3, memory=MEMORY)
     assert done.returncode == 0, (done.stdout[-40:], done.stderr[-2000:])
     assert "Traceback" not in done.stderr
-    said = done.stdout.split()[1::2]
-    assert len(said) == CASES
-    assert said.count("damaged") + said.count("refused") > (5 if kind == "gif" else CASES // 4)
+    lines = done.stdout.split()[1::2]
+    assert len(lines) == CASES
+    assert lines.count("damaged") + lines.count("refused") > (5 if kind == "gif" else CASES // 4)
     # Parts missing from a GIF may contain whole frames, which cannot be detected.
-    assert said.count("silent") <= (CASES // 10 if kind == "gif" else 0)
+    assert lines.count("silent") <= (CASES // 10 if kind == "gif" else 0)
 
 
 SIZE = (300, 260)
 
 
 @pytest.mark.parametrize(
-    ("clip", "told", "instead"),
+    ("clip", "original", "instead"),
     [
         (
             Clip(even(3), codec="ffv1", container="mkv", size=SIZE),
@@ -73,11 +73,11 @@ SIZE = (300, 260)
     ],
     ids=["ffv1", "vp8", "raw", "gif", "y4m"],
 )
-def test_huge_size_in_a_hostile_header_allocates_no_memory(clip, told, instead, tmp_path):
+def test_huge_size_in_a_hostile_header_allocates_no_memory(clip, original, instead, tmp_path):
     path = make(clip, tmp_path / f"huge.{clip.container}")
     content = path.read_bytes()
-    assert told in content
-    path.write_bytes(content.replace(told, instead))
+    assert original in content
+    path.write_bytes(content.replace(original, instead))
     done = run_limited(PROGRAM, "look", path, memory=LITTLE_MEMORY)
     assert (done.returncode, done.stdout.strip()) in ((0, "refused"), (0, "damaged")), done.stderr
 

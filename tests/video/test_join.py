@@ -71,8 +71,8 @@ def test_frames_keep_their_times(codec, name, times, silent, tmp_path):
     found = [time for time, _ in packets(tmp_path / name)[0]]
     moved = 12800 if times == "early" else 0
     most = Fraction(1, 2000) if name.endswith(("mkv", "webm")) else 0
-    for own, wanted in zip(found, TIMES[times], strict=True):
-        assert abs(own - Fraction(wanted + moved, 12800)) <= most
+    for own, expected in zip(found, TIMES[times], strict=True):
+        assert abs(own - Fraction(expected + moved, 12800)) <= most
 
 
 @pytest.mark.parametrize("unit", [Fraction(1, 90000), Fraction(1001, 30000), Fraction(1, 10**6)])
@@ -137,10 +137,10 @@ def test_span_starts_at_zero_with_its_audio_and_chapters(tmp_path):
     upscaled(source, "out.mkv", tmp_path, times=times, span=span)
     before, after = packets(path), packets(tmp_path / "out.mkv")
     assert [time for time, _ in after[0]] == [Fraction(time - 600, 1000) for time in times]
-    wanted = [
+    expected = [
         (time - span.start, data) for time, data in before[1] if span.start <= time < span.end
     ]
-    assert after[1] == wanted
+    assert after[1] == expected
     assert [(time, data) for time, data in after[3]] == [
         (Fraction(1, 10), b"Two\nlines"),
         (Fraction(9, 10), b"<i>Bye</i>"),
@@ -162,12 +162,14 @@ def test_mp4_index_is_at_the_front(tmp_path, silent):
 def test_ffprobe_reads_times_tags_and_streams(tmp_path):
     path = rich(tmp_path, even(60, start=6400))
     upscaled(probe(path), "out.mp4", tmp_path, "x265")
-    said = ffprobe(tmp_path / "out.mp4", "-show_streams", "-show_chapters", "-show_packets")
-    image, sound, *_ = said["streams"]
+    report = ffprobe(tmp_path / "out.mp4", "-show_streams", "-show_chapters", "-show_packets")
+    image, sound, *_ = report["streams"]
     assert (image["codec_tag_string"], image["color_range"]) == ("hvc1", "tv")
     assert sound["tags"]["language"] == "eng"
-    assert [each["tags"]["title"] for each in said["chapters"]] == ["One", "Two"]
-    times = sorted(float(each["pts_time"]) for each in said["packets"] if each["stream_index"] == 0)
+    assert [each["tags"]["title"] for each in report["chapters"]] == ["One", "Two"]
+    times = sorted(
+        float(each["pts_time"]) for each in report["packets"] if each["stream_index"] == 0
+    )
     assert times == pytest.approx([0.5 + number / 25 for number in range(60)], abs=1e-5)
 
 
@@ -185,8 +187,8 @@ def test_lost_frames_leave_a_gap(tmp_path, silent):
     times = even(60)
     kept = tuple(time for number, time in enumerate(times) if number not in (3, 4, 50))
     parts = [*segment_files(tmp_path, encoder, kept, 20), EncodedSegment(None, (), 0)]
-    joined = join(tmp_path / "out.mp4", silent, encoder, StreamPlan(), parts)
-    assert joined == JoinResult(57)
+    result = join(tmp_path / "out.mp4", silent, encoder, StreamPlan(), parts)
+    assert result == JoinResult(57)
     found = [time * 12800 for time, _ in packets(tmp_path / "out.mp4")[0]]
     assert tuple(found) == kept
 
@@ -276,12 +278,12 @@ def test_names_with_colons_and_percent_signs_are_file_names(tmp_path, silent):
     assert len(packets(tmp_path / "a:b %d ä.mkv")[0]) == 3
 
 
-def with_sound(folder: Path, container: str) -> Path:
+def with_audio(folder: Path, container: str) -> Path:
     clip = Clip(tuple(range(50)), Fraction(1, 25), container=container, sound=True)
     return make(clip, folder / f"clip.{container}")
 
 
-def joined_from(
+def join_generated(
     path: Path, folder: Path, name: str = "out.mkv"
 ) -> tuple[JoinResult, dict[bytes, list[Fraction]]]:
     """Join a video with generated frames; also return the times of its audio packets."""
@@ -289,11 +291,11 @@ def joined_from(
     encoder = make_encoder(video, name)
     plan = plan_streams(video, encoder, folder / name, folder)
     parts = segment_files(folder, encoder, video.frame_times)
-    joined = join(folder / name, video, encoder, plan, parts)
-    return joined, times_of_sound(folder / name)
+    result = join(folder / name, video, encoder, plan, parts)
+    return result, audio_times(folder / name)
 
 
-def times_of_sound(path: Path) -> dict[bytes, list[Fraction]]:
+def audio_times(path: Path) -> dict[bytes, list[Fraction]]:
     found: dict[bytes, list[Fraction]] = {}
     with av.open(str(path)) as container:
         for packet in container.demux(audio=0):
@@ -304,8 +306,8 @@ def times_of_sound(path: Path) -> dict[bytes, list[Fraction]]:
 
 def test_misplaced_audio_packets_do_not_desynchronise_others(tmp_path):
     """Two blocks of a file are swapped, so that timestamps jump ahead, back, and ahead again."""
-    path = with_sound(tmp_path, "mkv")
-    right = times_of_sound(path)
+    path = with_audio(tmp_path, "mkv")
+    right = audio_times(path)
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         places = [packet.pos - 3 for packet in container.demux(audio=0) if packet.size]
@@ -315,24 +317,24 @@ def test_misplaced_audio_packets_do_not_desynchronise_others(tmp_path):
     first, middle, second = content[slice(*one)], content[one[1] : other[0]], content[slice(*other)]
     content[one[0] : other[1]] = second + middle + first
     path.write_bytes(content)
-    joined, made = joined_from(path, tmp_path)
-    assert any("have outlying timestamps" in note for note in joined.warnings)
+    result, made = join_generated(path, tmp_path)
+    assert any("have outlying timestamps" in note for note in result.warnings)
     assert sum(map(len, made.values())) >= sum(map(len, right.values())) - 20
     for packet, times in made.items():
         for time in times:
-            assert any(abs(time - wanted) <= Fraction(1, 500) for wanted in right[packet])
+            assert any(abs(time - expected) <= Fraction(1, 500) for expected in right[packet])
 
 
 def test_unreadable_audio_is_reported_and_later_audio_is_kept(tmp_path):
-    path = with_sound(tmp_path, "mp4")
+    path = with_audio(tmp_path, "mp4")
     content = bytearray(path.read_bytes())
     table = content.index(b"stco", content.index(b"soun"))
     entry = table + 8 + 4 * 8
     content[entry : entry + 4] = b"\x7f\xff\xff\xff"
-    right = times_of_sound(path)
+    right = audio_times(path)
     path.write_bytes(content)
-    joined, made = joined_from(path, tmp_path)
-    assert any("2 packets of stream 1 cannot be read" in note for note in joined.warnings)
+    result, made = join_generated(path, tmp_path)
+    assert any("2 packets of stream 1 cannot be read" in note for note in result.warnings)
     assert max(max(times) for times in made.values()) == pytest.approx(
         max(max(times) for times in right.values()), abs=0.01
     )
@@ -340,7 +342,7 @@ def test_unreadable_audio_is_reported_and_later_audio_is_kept(tmp_path):
 
 
 def test_audio_of_an_unknown_codec_is_listed_as_lost(tmp_path):
-    path = with_sound(tmp_path, "mp4")
+    path = with_audio(tmp_path, "mp4")
     path.write_bytes(path.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"free"))
     video = probe(path)
     (lost,) = plan_streams(video, make_encoder(video, "out.mp4"), Path("out.mp4"), tmp_path).losses
@@ -350,8 +352,8 @@ def test_audio_of_an_unknown_codec_is_listed_as_lost(tmp_path):
 def test_windows_1252_subtitles_are_recoded_with_a_warning(tmp_path):
     path = rich(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"Two\nlines", b"Tw\xf6\nlines"))
-    joined, _ = joined_from(path, tmp_path, "out.mp4")
-    assert joined.warnings == ("1 subtitles of stream 3 are not UTF-8; read as Windows-1252",)
+    result, _ = join_generated(path, tmp_path, "out.mp4")
+    assert result.warnings == ("1 subtitles of stream 3 are not UTF-8; read as Windows-1252",)
     with av.open(str(tmp_path / "out.mp4")) as container:
         texts = [bytes(packet) for packet in container.demux(subtitles=0) if packet.size > 2]
     assert len(texts) == 3 and "Tw\xf6\nlines".encode() in texts[1]
@@ -359,12 +361,12 @@ def test_windows_1252_subtitles_are_recoded_with_a_warning(tmp_path):
 
 def test_unconvertible_subtitle_is_dropped_with_a_warning(tmp_path):
     source = rich(tmp_path)
-    joined_from(source, tmp_path, "out.mp4")
+    join_generated(source, tmp_path, "out.mp4")
     path = tmp_path / "in.mp4"
     content = (tmp_path / "out.mp4").read_bytes()
     path.write_bytes(content.replace(b"Two\nlines", b"Tw\xf6\nlines"))
-    joined, _ = joined_from(path, tmp_path, "out.mkv")
-    assert joined.warnings == ("1 subtitles of stream 3 cannot be converted; dropped",)
+    result, _ = join_generated(path, tmp_path, "out.mkv")
+    assert result.warnings == ("1 subtitles of stream 3 cannot be converted; dropped",)
     with av.open(str(tmp_path / "out.mkv")) as container:
         texts = [bytes(packet) for packet in container.demux(subtitles=0) if packet.size]
     assert [text[:3] for text in texts] == [b"Hel", b"<i>"]

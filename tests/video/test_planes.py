@@ -136,5 +136,5 @@ def test_planes_with_negative_stride_are_read_in_order():
     flipped = graph.vpull()
     assert flipped.planes[0].line_size < 0
     reading = PlaneReader(nearest_planar_format(frame.format), WIDTH, HEIGHT)
-    for plane, turned in zip(reading.arrays(frame), reading.arrays(flipped), strict=True):
-        np.testing.assert_array_equal(plane[::-1], turned)
+    for plane, flipped_plane in zip(reading.arrays(frame), reading.arrays(flipped), strict=True):
+        np.testing.assert_array_equal(plane[::-1], flipped_plane)

@@ -68,9 +68,9 @@ def test_lossless_codec_preserves_planes(planes, tmp_path):
     write(tmp_path / "a.part", encoder, range(3))
     with av.open(str(tmp_path / "a.part")) as container:
         found = [frame.reformat(format=planes) for frame in container.decode(video=0)]
-    for frame, wanted in zip(found, frames(encoder, range(3)), strict=True):
+    for frame, expected in zip(found, frames(encoder, range(3)), strict=True):
         order = (2, 0, 1) if rgb else (0, 1, 2, 3)
-        for index, plane in zip(order, wanted.planes, strict=False):
+        for index, plane in zip(order, expected.planes, strict=False):
             own = np.frombuffer(frame.planes[index], plane.dtype)
             own = own.reshape(frame.planes[index].height, -1)[:, : frame.planes[index].width]
             assert np.array_equal(own, plane)
@@ -79,14 +79,14 @@ def test_lossless_codec_preserves_planes(planes, tmp_path):
 def test_planes_are_packed_losslessly_for_hardware():
     """P010 stores samples in the high bits, and interleaves the chroma planes."""
     encoder = replace(make_encoder(video("yuv420p10le"), codec="x264"), pixel_format="p010le")
-    (wanted,) = frames(encoder, [7])
-    frame = as_frame(wanted, encoder)
+    (expected,) = frames(encoder, [7])
+    frame = as_frame(expected, encoder)
     assert (frame.pts, frame.format.name) == (7, "p010le")
     luma = np.frombuffer(frame.planes[0], np.uint16).reshape(48, -1)[:, :64]
     both = np.frombuffer(frame.planes[1], np.uint16).reshape(24, -1)[:, :64]
-    assert np.array_equal(luma >> 6, wanted.planes[0])
-    assert np.array_equal(both[:, 0::2] >> 6, wanted.planes[1])
-    assert np.array_equal(both[:, 1::2] >> 6, wanted.planes[2])
+    assert np.array_equal(luma >> 6, expected.planes[0])
+    assert np.array_equal(both[:, 0::2] >> 6, expected.planes[1])
+    assert np.array_equal(both[:, 1::2] >> 6, expected.planes[2])
 
 
 @pytest.mark.parametrize("codec", HERE)
@@ -113,8 +113,8 @@ def test_full_range_is_tagged(tmp_path):
 def test_hdr10_metadata_is_read_back_by_ffprobe(codec, tmp_path):
     source = video("yuv420p10le", hdr=HDR10, colour=Colour("bt2020", False, 9, 16, 9))
     write(tmp_path / "a.part", make_encoder(source, codec=codec), range(3))
-    (said, *_) = ffprobe(tmp_path / "a.part", "-show_frames")["frames"]
-    facts = {key: value for each in said["side_data_list"] for key, value in each.items()}
+    (frame, *_) = ffprobe(tmp_path / "a.part", "-show_frames")["frames"]
+    facts = {key: value for each in frame["side_data_list"] for key, value in each.items()}
     assert (facts["max_content"], facts["max_average"]) == (1000, 400)
     values = {
         key: float(Fraction(value))
@@ -134,8 +134,8 @@ def test_hdr10_metadata_is_written_to_h264(tmp_path):
         found = {each.type.name: bytes(each) for each in next(container.decode(video=0)).side_data}
     assert np.frombuffer(found["CONTENT_LIGHT_LEVEL"], np.uint32).tolist() == [1000, 400]
     numbers = np.frombuffer(found["MASTERING_DISPLAY_METADATA"], np.int32)[:20].reshape(-1, 2)
-    wanted = [0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 0.0001, 1000]
-    assert (numbers[:, 0] / numbers[:, 1]).tolist() == pytest.approx(wanted)
+    expected = [0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 0.0001, 1000]
+    assert (numbers[:, 0] / numbers[:, 1]).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("times", [[0, 0], [5, 3]])

@@ -94,15 +94,15 @@ def test_test_files_are_removed(source, tmp_path):
 @pytest.mark.parametrize("name", ["out.mkv", "out.mp4"])
 def test_languages_titles_flags_tags_and_chapters_are_preserved(source, tmp_path, name):
     result = upscaled(probe(source), name, tmp_path)
-    with av.open(str(source)) as wanted, av.open(str(result)) as found:
+    with av.open(str(source)) as expected, av.open(str(result)) as found:
         for index in (1, 2, 3):
-            one, other = wanted.streams[index], found.streams[index]
+            one, other = expected.streams[index], found.streams[index]
             assert other.language == one.language
             assert one.metadata["title"] in other.metadata.values()
             assert one.disposition & ~other.disposition == 0
         tags = {key.lower(): value for key, value in found.metadata.items()}
         assert (tags["title"], tags["artist"], tags["date"]) == ("A video", "Somebody", "1999")
-        for one, other in zip(wanted.chapters(), found.chapters(), strict=True):
+        for one, other in zip(expected.chapters(), found.chapters(), strict=True):
             assert one["metadata"] == other["metadata"]
             for end in ("start", "end"):
                 assert one[end] * one["time_base"] == other[end] * other["time_base"]
@@ -143,10 +143,10 @@ def test_mp4_chapters_are_not_duplicated(source, tmp_path):
 )
 def test_covers_are_preserved(source, tmp_path, first, then):
     result = upscaled(probe(upscaled(probe(source), first, tmp_path)), then, tmp_path)
-    with av.open(str(source)) as wanted, av.open(str(result)) as found:
+    with av.open(str(source)) as expected, av.open(str(result)) as found:
         one, other = (
             next(bytes(packet) for packet in each.demux(each.streams.video[1]) if packet.size)
-            for each in (wanted, found)
+            for each in (expected, found)
         )
     assert one == other
     assert "cover" in kinds(result)
@@ -216,9 +216,9 @@ def test_rotation_and_mirroring_are_preserved(clip, name, tmp_path):
 
 
 def test_matroska_preserves_rotation(tmp_path):
-    turned = probe(make(Clip(even(5), rotation=90), tmp_path / "turned.mp4"))
-    assert plan_for(turned, "out.mkv", tmp_path).losses == ()
-    assert probe(upscaled(turned, "out.mkv", tmp_path)).rotation == turned.rotation
+    rotated = probe(make(Clip(even(5), rotation=90), tmp_path / "rotated.mp4"))
+    assert plan_for(rotated, "out.mkv", tmp_path).losses == ()
+    assert probe(upscaled(rotated, "out.mkv", tmp_path)).rotation == rotated.rotation
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,8 @@ def test_lost_pixel_aspect_ratio_is_listed(tmp_path):
     tags = {"stereo_mode": "anaglyph_cyan_red"}
     clip = Clip(even(3), container="mkv", sample_aspect=Fraction(16, 11), tags=tags)
     path = make(clip, tmp_path / "clip.mkv")
-    (said,) = plan_for(probe(path), "out.mkv", tmp_path, codec="ffv1").losses
-    assert said == "ffv1 in matroska does not support the pixel aspect ratio 16/11"
+    (line,) = plan_for(probe(path), "out.mkv", tmp_path, codec="ffv1").losses
+    assert line == "ffv1 in matroska does not support the pixel aspect ratio 16/11"
 
 
 def test_video_without_other_streams_has_an_empty_plan(tmp_path):
@@ -300,8 +300,8 @@ def test_real_videos_lose_only_what_is_listed(clip, name, data, tmp_path):
     found = probe(path)
     lost = plan_for(found, name, tmp_path).losses
     assert len(lost) == len(REAL[clip, name])
-    for said, start in zip(lost, REAL[clip, name], strict=True):
-        assert said.startswith(start)
+    for line, start in zip(lost, REAL[clip, name], strict=True):
+        assert line.startswith(start)
     result = probe(upscaled(found, name, tmp_path))
     unit = result.time_base
     for one, other in zip(found.frame_times, result.frame_times, strict=True):

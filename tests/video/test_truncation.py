@@ -37,8 +37,8 @@ def is_reported(path) -> bool:
         return True
     reader = read_frames(video)
     frames = list(reader)
-    said = video.end_unknown or video.warnings or not is_complete(reader.report)
-    return bool(said) or len(frames) == 24
+    is_warned = video.end_unknown or video.warnings or not is_complete(reader.report)
+    return bool(is_warned) or len(frames) == 24
 
 
 def made(kind, folder):
