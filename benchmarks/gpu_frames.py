@@ -26,34 +26,29 @@ from upscale.engine.yuv import Layout, clipped_part, from_rgb, restore_clipped, 
 from upscale.jobs import video_frames as module
 from upscale.jobs.pipeline import WriteBehind, read_ahead
 from upscale.jobs.video_frames import FrameUpscaler
+from upscale.jobs.video_segments import FRAMES_AHEAD, FRAMES_BEHIND
 from upscale.models import RRDBSpec, SRVGGSpec
-from upscale.video.encoders import Encoder, plane_format
-from upscale.video.info import Colour, VideoFrame, VideoInfo
+from upscale.video.encoders import Encoder
+from upscale.video.info import Colour, FrameFormat, VideoFrame
+from upscale.video.planes import plane_format
 
 COLOUR = Colour("bt709", full_range=False, primaries=1, transfer=1, space=1)
 LAYOUT = Layout(8, 1, 1, "yuv", "bt709", full_range=False)
 FORMAT = "yuv420p"
-AHEAD = BEHIND = 3
-"""As many frames as videos have on the way (`upscale.jobs.video_segments`)."""
 
 
-def video_of(width: int, height: int) -> VideoInfo:
-    """A video of 8 bits that is nowhere."""
-    return VideoInfo(
-        path=Path("none"), stream=0, width=width, height=height, planes=plane_format(FORMAT),
-        source_format=FORMAT, colour=COLOUR, time_base=Fraction(1, 25), plan=(), rate=Fraction(25),
-        duration=None, sample_aspect=None, display_matrix=None, rotation=0, interlaced=False,
-        top_first=False, hdr=None, timecode=None, codec="none", container="none",
-    )  # fmt: skip
+def format_of(width: int, height: int) -> FrameFormat:
+    """Return a frame format of 8 bits."""
+    return FrameFormat(width, height, plane_format(FORMAT), COLOUR)
 
 
-def encoder_of(width: int, height: int, codec: str = "x264", name: str = "libx264") -> Encoder:
-    """An encoder of 8 bits."""
+def encoder_of(width: int, height: int, codec: str, name: str) -> Encoder:
+    """Return an encoder of 8 bits."""
     options = (("crf", "17"), ("preset", "medium"), ("threads", "8")) if codec == "x264" else ()
     return Encoder(
-        codec=codec, encoder=name, container="matroska", width=width, height=height,
-        planes=plane_format(FORMAT), pixel_format=FORMAT, colour=COLOUR, options=options, tag=None,
-        time_base=Fraction(1, 25), rate=Fraction(25), sample_aspect=None,
+        codec=codec, ffmpeg_name=name, container="matroska", frame_format=format_of(width, height),
+        pixel_format=FORMAT, options=options, tag=None, time_base=Fraction(1, 25),
+        rate=Fraction(25), sample_aspect=None,
     )  # fmt: skip
 
 
@@ -69,13 +64,13 @@ def upscaler_of(upscaler: Upscaler, frame: VideoFrame, scale: int) -> FrameUpsca
     """What upscales such frames."""
     height, width = frame.planes[0].shape
     return FrameUpscaler(
-        video_of(width, height), encoder_of(width * scale, height * scale), upscaler
+        format_of(width, height), format_of(width * scale, height * scale), upscaler
     )
 
 
 def on_the_host() -> object:
     """Within it, colours are converted on the host, and frames travel as fp32 images."""
-    return patch.object(module, "_place_of_colours", lambda _: torch.device("cpu"))
+    return patch.object(module, "_colour_device", lambda _: torch.device("cpu"))
 
 
 def path_seconds(
@@ -90,7 +85,7 @@ def path_seconds(
 
     def run(number: int) -> None:
         loaded = map(upscaler.load, islice(cycle(frames), number))
-        with read_ahead(loaded, AHEAD) as ahead, WriteBehind(take, BEHIND) as writer:
+        with read_ahead(loaded, FRAMES_AHEAD) as ahead, WriteBehind(take, FRAMES_BEHIND) as writer:
             for frame in ahead:
                 writer.put(upscaler.upscale(frame))
 

@@ -13,6 +13,7 @@ memory there, and gave up to 12 different results in 30 runs.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable, Generator, Iterable
@@ -52,6 +53,9 @@ CONTAINERS = {
 MP4_CONTAINERS = ("mp4", "mov")
 """FFmpeg's names of the containers of the MP4 family."""
 
+SEGMENT_CONTAINER = "matroska"
+"""FFmpeg's name of the container of segments."""
+
 _THREADS = "8"
 """Threads of encoders whose output depends on their number."""
 
@@ -60,7 +64,7 @@ _SPACES = {"bt601": (6, 5), "bt709": (1,), "bt2020": (9,), "rgb": (0,)}
 
 _CHROMA_LEFT = 1
 _PAL_HEIGHTS = (288, 576)
-_UNKNOWN_OPTION = re.compile(r"^(?:Unknown option:?|Error parsing option) '?(.+?)'?\.?$")
+_UNKNOWN_OPTION = re.compile(r"^(?:Unknown option:?|Error parsing option) '?(.+?)(?: = .*?)?'?\.?$")
 _AVX512 = 13  # OpenCV's number of this CPU feature; its Python package has no name for it
 _X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast", "medium"),
@@ -192,11 +196,11 @@ class VideoCodec:
             changes are ignored when a video resumes.
 
     Example:
-        >>> codec = VideoCodec("huffyuv", "huffyuv", ("matroska",))
+        >>> codec = VideoCodec("mpeg4", "mpeg4", ("mp4", "matroska"))
         >>> register_codec(codec)
-        >>> "huffyuv" in codec_names()
+        >>> "mpeg4" in codec_names()
         True
-        >>> unregister_codec("huffyuv")
+        >>> unregister_codec("mpeg4")
     """
 
     name: str
@@ -235,14 +239,18 @@ def register_codec(codec: VideoCodec) -> None:
     """Add a codec, which `--codec` and `VideoEncoding.codec` then accept.
 
     Raises:
-        ValueError: A codec of that name exists, or FFmpeg has no such encoder.
+        ValueError: A codec of that name exists, FFmpeg has no such encoder, or Matroska, in which
+            segments are stored, does not support it.
     """
     if codec.name in _codecs:
         raise ValueError(f"codec {codec.name} is already registered")
     try:
-        av.Codec(codec.encoder, "w")
+        standard = av.Codec(codec.encoder, "w").canonical_name
     except ValueError as error:
         raise ValueError(f"codec {codec.name}: FFmpeg has no encoder {codec.encoder}") from error
+    with av.open(io.BytesIO(), "w", format=SEGMENT_CONTAINER) as container:
+        if standard not in container.supported_codecs:
+            raise ValueError(f"codec {codec.name}: Matroska does not support {standard}")
     _codecs[codec.name] = codec
 
 

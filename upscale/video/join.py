@@ -144,15 +144,15 @@ def verify(
         OutputError: A packet is missing, or has another time.
     """
     with av.open(f"file:{path}") as container:
-        found = [array("q") for _ in container.streams]
+        written = [array("q") for _ in container.streams]
         units = [stream.time_base or unit for stream in container.streams]
         untimed = [0 for _ in container.streams]
         for packet in container.demux():
             if packet.size and packet.pts is not None:
-                found[packet.stream.index].append(packet.pts)
+                written[packet.stream.index].append(packet.pts)
             elif packet.size:
                 untimed[packet.stream.index] += 1
-    clocks = [_Clock(sorted(each), own) for each, own in zip(found, units, strict=True)]
+    clocks = [_Clock(sorted(each), own) for each, own in zip(written, units, strict=True)]
     clocks[0].compare(output, "frames", times, unit, units[0] / 2)
     for stream in streams:
         if stream.type == "cover":

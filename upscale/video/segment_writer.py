@@ -25,11 +25,10 @@ from av.video.stream import VideoStream
 from upscale.errors import OutputError
 from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
-from upscale.video.encoders import Encoder, configure
+from upscale.video.encoders import SEGMENT_CONTAINER, Encoder, configure
 from upscale.video.info import Plane, VideoFrame
 from upscale.video.planes import RGB_ORDER
 
-_CONTAINER = "matroska"
 _TICK = Fraction(1, 1000)
 _AHEAD = 1 << 16
 """Offset of decoding times, larger than the number of frames that any encoder reorders."""
@@ -58,7 +57,7 @@ class SegmentWriter:
             self._container = av.open(
                 f"file:{path}",
                 "w",
-                format=_CONTAINER,
+                format=SEGMENT_CONTAINER,
                 container_options={"fflags": "+bitexact", "avoid_negative_ts": "disabled"},
             )
             stream = self._container.add_stream(encoder.ffmpeg_name, rate=encoder.rate)
