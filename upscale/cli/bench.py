@@ -54,9 +54,9 @@ def bench(
 
     def action(session: Session) -> int:
         from upscale.jobs.benchmark import bench as measure
-        from upscale.jobs.benchmark import ceiling
+        from upscale.jobs.benchmark import measure_peak_rates
 
-        limit = ceiling(device)
+        limit = measure_peak_rates(device)
         _show_ceiling(session, limit, as_json=as_json)
         for name in models or _MODELS:
             session.say(f"timing {name}")
@@ -79,7 +79,8 @@ def _show_ceiling(session: Session, limit: PeakRates, *, as_json: bool) -> None:
 
 def _show(session: Session, found: ModelBench, limit: PeakRates, *, as_json: bool) -> None:
     if as_json:
-        session.out(json.dumps(asdict(found)))
+        fields = asdict(found)
+        session.out(json.dumps(fields | {"paces": fields.pop("throughputs")}))
         return
     session.out("")
     session.out(
@@ -89,7 +90,7 @@ def _show(session: Session, found: ModelBench, limit: PeakRates, *, as_json: boo
     session.out(
         "precision  tile   s/Mpx out  spread  GFLOP/s  of ceiling  times default  most levels off"
     )
-    for pace in found.paces:
+    for pace in found.throughputs:
         session.out(_row(pace, limit))
     session.out(_advice(found))
 
@@ -105,7 +106,7 @@ def _row(pace: Throughput, limit: PeakRates) -> str:
 
 def _advice(found: ModelBench) -> str:
     fastest = found.fastest
-    if max(pace.spread for pace in found.paces) > _UNSTEADY:
+    if max(pace.spread for pace in found.throughputs) > _UNSTEADY:
         return "too unsteady to tell what is faster: close other programs, and try again"
     if fastest.gain < _WORTH_SAYING:
         return "nothing here is faster than the default by more than noise"

@@ -109,7 +109,9 @@ class Library:
         except (OSError, AttributeError) as error:
             raise KernelMissingError(f"{path.name} cannot be loaded: {error}") from error
         if size != ctypes.sizeof(_Job):
-            raise KernelMissingError(f"{path.name} was built from other sources: reinstall the package")
+            raise KernelMissingError(
+                f"{path.name} was built from other sources: reinstall the package"
+            )
         if not functions.ready():
             raise KernelMissingError(f"this CPU or its operating system does not support {ability}")
         return Library(ability, functions, functions.panel_size())
