@@ -89,7 +89,7 @@ def test_each_kind_of_layer_and_each_network_has_a_row(bench, capsys, monkeypatc
         wrong.setattr(
             Upscaler,
             "upscale",
-            lambda self, image: upscale(self, image) // (2 if self._kernels else 1),
+            lambda self, image: upscale(self, image) // (2 if self._runner._kernels else 1),
         )
         assert not gpu_kernels.check_images(bench)
     gpu_kernels.print_layers(bench, peak)
