@@ -15,15 +15,13 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from upscale.engine.choices import PRECISIONS, SMALLEST_TILE
 from upscale.errors import UpscaleError, UsageError
 
 DEFAULT_MODEL = "realesrgan-x4plus"
-SMALLEST_TILE = 16
 MOST_JOBS = 64
-Precision = Literal["fp32", "fp16", "bf16"]
-PRECISIONS = ("auto", *get_args(Precision))
 ENVIRONMENT_PREFIX = "UPSCALE_"
 
 Value = str | int | float | bool

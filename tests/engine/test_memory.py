@@ -14,7 +14,7 @@ from upscale.engine.memory import (
 from upscale.models import RRDBNet, RRDBSpec
 from upscale.tiling.schedule import NO_MINIMUM, plan
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def test_available_memory_is_plausible():
@@ -39,6 +39,25 @@ def test_the_automatic_tile_fits_the_memory_or_is_the_smallest(monkeypatch, avai
     planned = plan(groups, 2000, 3000, tile, minimum_tile_for(CPU)).values * 4
     assert tile in memory.TILES
     assert tile == memory.TILES[-1] or planned <= available * memory.MEMORY_SHARE
+
+
+@pytest.mark.parametrize("tile, smaller", [(256, 192), (96, 64), (64, 32)])
+@pytest.mark.parametrize("value_size", [2, 4])
+def test_the_automatic_tile_takes_45_percent_of_available_memory_and_no_more(
+    monkeypatch, tile, smaller, value_size
+):
+    groups = RRDBNet(RRDBSpec(blocks=2)).layer_groups()
+    planned = plan(groups, 2000, 3000, tile, minimum_tile_for(CUDA)).values * value_size
+    for available, expected in ((planned / 0.45 + 1, tile), (planned / 0.45 - 1, smaller)):
+        monkeypatch.setattr(memory, "available_memory", lambda device, free=available: free)
+        assert automatic_tile(groups, 2000, 3000, value_size, CUDA) == expected
+
+
+@pytest.mark.parametrize(("device", "largest"), [("cpu", 256), ("mps", 512), ("cuda", 1024)])
+def test_the_automatic_tile_is_limited_by_device_type(monkeypatch, device, largest):
+    groups = RRDBNet(RRDBSpec(blocks=1)).layer_groups()
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1 << 50)
+    assert automatic_tile(groups, 5000, 5000, 4, torch.device(device)) == largest
 
 
 def test_less_memory_never_gives_a_larger_tile(monkeypatch):

@@ -33,3 +33,9 @@ def test_images_too_large_for_memory_are_mapped_from_a_file(monkeypatch):
     monkeypatch.setattr(temporary, "available_memory", lambda device: 1000)
     assert isinstance(image_array((100, 10, 3), np.uint16), np.memmap)
     assert not isinstance(image_array((10, 10, 3), np.uint8), np.memmap)
+
+
+def test_output_images_take_at_most_45_percent_of_available_memory(monkeypatch):
+    monkeypatch.setattr(temporary, "available_memory", lambda device: 1000)
+    assert not isinstance(image_array((45, 10, 1), np.uint8), np.memmap)
+    assert isinstance(image_array((451, 1, 1), np.uint8), np.memmap)

@@ -16,6 +16,7 @@ from upscale.engine.upscaler import OVERLAP, Upscaler, output_size
 from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError, UsageError
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.tiling.exact import ExactRun
+from upscale.tiling.schedule import plan
 
 X4 = RRDBSpec(blocks=2, features=8, growth=4)
 X2 = RRDBSpec(blocks=1, features=8, growth=4, unshuffle=2)
@@ -301,6 +302,25 @@ def test_feature_maps_beyond_memory_start_in_a_file(random_model, monkeypatch):
     result = Upscaler(model, device="cpu", tile=16).run(image)
     assert result.report.placement == "file"
     assert np.abs(result.pixels.astype(int) - whole).max() <= 1
+
+
+@pytest.mark.parametrize(("missing", "placement"), [(0, "host"), (1, "file")])
+def test_feature_maps_may_take_all_available_memory_and_no_more(
+    random_model, monkeypatch, missing, placement
+):
+    model = random_model(X4)
+    groups = model.network.layer_groups(fine=True)
+    planned = plan(groups, 50, 40, 16).feature_maps * 4
+    monkeypatch.setattr(memory, "available_memory", lambda device: planned - missing)
+    result = Upscaler(model, device="cpu", tile=16).run(random_image(50, 40))
+    assert result.report.placement == placement
+
+
+def test_an_automatic_tile_is_limited_by_available_memory(random_model, monkeypatch):
+    upscaler = Upscaler(random_model(X4), device="cpu")
+    assert upscaler.run(random_image(40, 300)).report.tile == 256
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1 << 20)
+    assert upscaler.run(random_image(40, 300)).report.tile == 32
 
 
 def test_models_without_layer_groups_are_blended_and_reported_so():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscale.errors import MemoryExhaustedError
-from upscale.tiling.blended import BlendedRun, ramp, windows
+from upscale.tiling.blended import BlendedRun, Window, ramp, windows
 
 CPU = torch.device("cpu")
 
@@ -39,6 +41,25 @@ def test_windows_fade_into_each_other_with_weights_that_add_up_to_one(length, ov
         assert window.stop - window.start <= 2 * overlap + extra
         total[window.start * 2 : window.stop * 2] += ramp(window, 2, CPU)
     assert torch.allclose(total, torch.ones_like(total), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_ramps_are_squared_sines(scale):
+    """By the identity sin(x)**2 = (1 - cos(2 * x)) / 2, at the centres of the pixels."""
+    weights = ramp(Window(10, 30, fade_in=6, fade_out=4), scale, CPU).tolist()
+    assert len(weights) == 20 * scale
+    for fade, values in ((6, weights), (4, weights[::-1])):
+        centres = [(pixel + 0.5) / (fade * scale) for pixel in range(fade * scale)]
+        expected = [(1 - math.cos(math.pi * centre)) / 2 for centre in centres]
+        assert values[: fade * scale] == pytest.approx(expected, abs=1e-6)
+        assert values[fade * scale] == 1
+
+
+def test_windows_are_at_least_two_overlaps_wide():
+    canvas = Canvas(torch.zeros(1, 1, 40, 40), 1)
+    run = BlendedRun(lambda tile: tile, 1, canvas, height=40, width=40, tile=1, overlap=8)
+    assert run.tile == 16
+    assert windows(40, 16, 8)[:2] == [Window(0, 16, 0, 8), Window(8, 24, 8, 8)]
 
 
 @settings(deadline=None)

@@ -53,11 +53,11 @@ def bench(
 
     def action(session: Session) -> int:
         from upscale.jobs.benchmark import bench as measure
-        from upscale.jobs.benchmark import ceiling as measure_peak
+        from upscale.jobs.benchmark import measure_peak_rates
 
         options = resolve(context, session)
         device, as_json = options.engine.devices[0], options.report.json
-        peak = measure_peak(device)
+        peak = measure_peak_rates(device)
         _print_peak(session, peak, as_json=as_json)
         for name in networks or _NETWORKS:
             session.say(f"measuring {name}")
@@ -84,7 +84,7 @@ def _print_result(session: Session, result: ModelBench, peak: PeakRates, *, as_j
                 "operations": result.operations,
                 "side": result.side,
                 "kernels": result.kernels,
-                "throughputs": [asdict(throughput) for throughput in result.paces],
+                "throughputs": [asdict(throughput) for throughput in result.throughputs],
             }
         )
         return
@@ -94,7 +94,7 @@ def _print_result(session: Session, result: ModelBench, peak: PeakRates, *, as_j
         f"measured on {result.side}x{result.side} pixels; convolutions: {result.kernels}"
     )
     session.out("precision  tile   s/Mpx out  spread  GFLOP/s  of peak  speed-up  max. difference")
-    for throughput in result.paces:
+    for throughput in result.throughputs:
         session.out(_row(throughput, peak))
     session.out(_advice(result))
 
@@ -111,7 +111,7 @@ def _row(throughput: Throughput, peak: PeakRates) -> str:
 
 def _advice(result: ModelBench) -> str:
     fastest = result.fastest
-    if max(throughput.spread for throughput in result.paces) > _MAX_SPREAD:
+    if max(throughput.spread for throughput in result.throughputs) > _MAX_SPREAD:
         return "the measurements vary too much: close other programs and run again"
     if fastest.gain < _MIN_GAIN:
         return "no setting is faster than the default"

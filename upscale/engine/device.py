@@ -8,8 +8,8 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
+from upscale.engine.choices import Precision
 from upscale.errors import DeviceError, UsageError
-from upscale.options import Precision
 
 PRECISIONS: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from upscale.engine.canvas import ImageCanvas, TileFormat
+from upscale.engine.choices import SMALLEST_TILE
 from upscale.engine.device import computing_on
 from upscale.engine.feature_maps import FeatureMaps
 from upscale.engine.kernel_selection import NetworkOnDevice, SelectedGroups, select_groups
@@ -17,7 +18,6 @@ from upscale.engine.loading import Model
 from upscale.engine.memory import automatic_tile, initial_placement, minimum_tile_for
 from upscale.engine.report import Progress, ProgressCallback
 from upscale.models import Network
-from upscale.options import SMALLEST_TILE
 from upscale.tiling.blended import BlendedRun
 from upscale.tiling.exact import ExactRun
 from upscale.tiling.group import LayerGroup

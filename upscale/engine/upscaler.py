@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from upscale.engine.canvas import DEPTHS, IMAGE_CHANNELS, ArrayCanvas, TensorCanvas, as_image
+from upscale.engine.choices import SMALLEST_TILE
 from upscale.engine.device import computing_on, pick_device, pick_precision, precision_name
 from upscale.engine.loading import Model, load_model
 from upscale.engine.report import Progress, ProgressCallback, Report, Result
@@ -21,7 +22,6 @@ from upscale.engine.temporary import image_array
 from upscale.engine.tile_runner import OVERLAP, ImageRun, TileRunner
 from upscale.engine.tta import TRANSFORMS, average_to, tensor_transforms, transformed
 from upscale.errors import UsageError
-from upscale.options import SMALLEST_TILE
 from upscale.tiling.interfaces import PrecisionLossError
 
 __all__ = ["OVERLAP", "Progress", "ProgressCallback", "Report", "Result", "Upscaler", "output_size"]
