@@ -58,8 +58,9 @@ def _compare(
     matched = match_inputs(inputs)
     files = [path for found in matched.sets for path in found.paths]
     check_target(output, files, overwrite=overwrite)
-    if matched.alone:
-        session.say(f"note: {_counted(matched.alone)} without a partner: {_named(matched.alone)}")
+    if matched.unmatched:
+        count, names = _counted(matched.unmatched), _named(matched.unmatched)
+        session.say(f"note: {count} without a partner: {names}")
     failures: list[Exception] = []
     sets = read_sets(matched, failures.append)
     shown = write_page(output, title or _title(inputs), sets, overwrite=overwrite)
@@ -77,10 +78,9 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
     """Do what the default command was asked for with `--models`, and return the exit code."""
     from upscale.cli import image_batch
     from upscale.cli.batch_view import BatchView
-    from upscale.jobs import model_facts
+    from upscale.jobs import find_model_info
     from upscale.jobs.comparison import (
         ComparedModel,
-        ModelsRequest,
         check_target,
         compare_models,
         write_page,
@@ -92,7 +92,8 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
     with BatchView(session, options.report) as view:
         needs_scale = options.size.needs_model_scale
         models = [
-            ComparedModel(name, model_facts(name, needs_scale)) for name in options.compare.models
+            ComparedModel(name, find_model_info(name, needs_scale))
+            for name in options.compare.models
         ]
         finder = Finder(options.run.recursive, None)
         named = image_batch.all_inputs(session, inputs, options.run.files_from)
@@ -105,9 +106,8 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
         sets, results = compare_models(
             finder,
             sources,
-            ModelsRequest(
-                tuple(models), options.compare.crop, options.size, options.run.max_pixels
-            ),
+            models,
+            options,
             make=lambda name: image_batch.make_upscaler(
                 replace(options.engine, model=name, device=device), view
             ),

@@ -226,7 +226,7 @@ def _cut(source: Path, pixels: Pixels, plan: _Plan, options: Options) -> tuple[B
     asked = asked or plan.crop
     box = Box(*asked) if asked else choose_crop(pixels)
     height, width = pixels.shape[:2]
-    if min(box) < 0 or not box.lies_in((width, height)):
+    if min(box) < 0 or not box.fits_in((width, height)):
         raise UsageError(f"--crop: {printable(source)} is {width}x{height} and has no {tuple(box)}")
     part = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
     part = divisible(part, plan.treatments[0].degradation.scale, printable(source))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from upscale_training.degraded_sample import DegradationSampler
 
     from upscale.cli.eval_report import Outputs
-    from upscale.jobs import ModelFacts
+    from upscale.jobs import ModelInfo
     from upscale.jobs.eval_items import EvalItem
     from upscale.jobs.evaluation import LoadedMetrics
 
@@ -219,7 +219,7 @@ def _first(devices: str) -> str:
 def _prepare(
     names: str | None, paired: bool, *, border: int = 0, folder: Path | None, device: str
 ) -> LoadedMetrics:
-    from upscale.jobs.evaluation import prepare
+    from upscale.jobs.evaluation import load_metrics
     from upscale.metrics.registry import Resources
 
     def pick() -> str:
@@ -228,7 +228,7 @@ def _prepare(
         return str(pick_device(_first(device)))
 
     wanted = [] if names is None else [name.strip() for name in names.split(",")]
-    return prepare(wanted, paired=paired, border=border, resources=Resources(folder, pick))
+    return load_metrics(wanted, paired=paired, border=border, resources=Resources(folder, pick))
 
 
 def _list_metrics(session: Session, folder: Path | None, *, as_json: bool) -> int:
@@ -270,7 +270,7 @@ class _Trial:
         device: For the networks.
     """
 
-    models: tuple[tuple[str, ModelFacts], ...]
+    models: tuple[tuple[str, ModelInfo], ...]
     images: tuple[Path, ...]
     draws: DegradationSampler
     device: str
@@ -287,9 +287,9 @@ def _plan_trial(
 ) -> _Trial:
     from upscale_training.degraded_sample import find_sampler
 
-    from upscale.jobs import model_facts
+    from upscale.jobs import find_model_info
 
-    found = tuple((name, model_facts(name, True)) for name in dict.fromkeys(names))
+    found = tuple((name, find_model_info(name, True)) for name in dict.fromkeys(names))
     labels = [facts.name for _, facts in found]
     if len({*labels, "bicubic"}) <= len(labels):
         raise UsageError("two of the networks have one name: rename a file")
@@ -321,7 +321,7 @@ def _compare(
         upscale_bicubic_set,
     )
     from upscale.cli.eval_report import show_evaluation
-    from upscale.jobs.eval_items import Found, find_eval_items
+    from upscale.jobs.eval_items import Matches, find_eval_items
 
     scale, device = trial.draws.scale, trial.device
     images, problems = _make_set(session, trial, folder / "set", as_json=outputs.as_json)
@@ -341,10 +341,10 @@ def _compare(
     subjects: list[EvalItem] = []
     for label, made in versions.items():
         if made.is_dir():
-            found = find_eval_items([str(made)], high, recursive=True).subjects
+            found = find_eval_items([str(made)], high, recursive=True).items
             # a folder that was kept can hold images of other runs
             subjects += [replace(one, version=label) for one in found if one.image in images]
-    return show_evaluation(session, Found(tuple(subjects), tuple(problems)), ready, outputs)
+    return show_evaluation(session, Matches(tuple(subjects), tuple(problems)), ready, outputs)
 
 
 def _make_set(

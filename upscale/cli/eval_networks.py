@@ -13,11 +13,10 @@ from upscale.cli.eval_report import progress
 from upscale.cli.session import Session
 from upscale.errors import ImageError
 from upscale.jobs import (
-    BatchSettings,
     Event,
     Finished,
     JobResult,
-    ModelFacts,
+    ModelInfo,
     make_plan,
     run_batch,
 )
@@ -50,7 +49,7 @@ def upscale_bicubic_set(session: Session, low: Path, target: Path, scale: int) -
 def upscale(
     session: Session,
     name: str,
-    facts: ModelFacts,
+    facts: ModelInfo,
     low: Path,
     target: Path,
     *,
@@ -83,7 +82,7 @@ def upscale(
             if isinstance(event, Finished):
                 advance()
 
-        return run_batch(plan, BatchSettings(), {device: make}, listen, session.stdout.buffer)
+        return run_batch(plan, options, {device: make}, listen, session.stdout.buffer)
 
 
 def tell_pace(session: Session, label: str, results: Sequence[JobResult], *, as_json: bool) -> None:
@@ -111,7 +110,7 @@ def failures(results: Sequence[JobResult], label: str) -> list[ImageError]:
     return [ImageError(f"{label}: {error}") for error in told]
 
 
-def folder_name(name: str, facts: ModelFacts, *, kept: bool) -> str:
+def folder_name(name: str, facts: ModelInfo, *, kept: bool) -> str:
     """Name a folder after a network; one that is kept so that other weights get another.
 
     Raises:

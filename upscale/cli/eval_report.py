@@ -14,16 +14,16 @@ from upscale.compare import Table, report_parts
 from upscale.errors import ExitCode, OutputError, UsageError
 from upscale.files.atomic import check_target_free, write_atomically
 from upscale.files.printable import printable
-from upscale.jobs.eval_items import Found
+from upscale.jobs.eval_items import Matches
 from upscale.jobs.evaluation import (
     LoadedMetrics,
-    Measurement,
+    Scores,
     best_versions,
-    crops,
-    figure_text,
-    means,
+    crop_sets,
+    csv_table,
+    format_score,
+    mean_scores,
     measure,
-    table_of,
 )
 from upscale.jobs.inputs import file_key
 
@@ -73,12 +73,14 @@ class Outputs:
                     raise OutputError(f"{printable(target)}: would replace an input; name another")
 
 
-def show_evaluation(session: Session, found: Found, ready: LoadedMetrics, outputs: Outputs) -> int:
+def show_evaluation(
+    session: Session, found: Matches, ready: LoadedMetrics, outputs: Outputs
+) -> int:
     """Measure what was found, show it, and return the exit code."""
-    outputs.check([path for one in found.subjects for path in (one.path, one.reference) if path])
-    measurements: list[Measurement] = []
-    with progress(session, "measuring", len(found.subjects)) as advance:
-        for subject in found.subjects:
+    outputs.check([path for one in found.items for path in (one.path, one.reference) if path])
+    measurements: list[Scores] = []
+    with progress(session, "measuring", len(found.items)) as advance:
+        for subject in found.items:
             measurements.append(measure(subject, ready))
             if outputs.as_json:
                 session.out(json.dumps(_record(measurements[-1], kept=outputs.kept)))
@@ -88,7 +90,7 @@ def show_evaluation(session: Session, found: Found, ready: LoadedMetrics, output
     elif measurements:
         _print_table(session, measurements, ready)
     if outputs.table is not None:
-        content = table_of(measurements, ready)
+        content = csv_table(measurements, ready)
         write_atomically(
             outputs.table, lambda file: file.writelines([content]), overwrite=outputs.overwrite
         )
@@ -127,8 +129,8 @@ def progress(session: Session, what: str, total: int) -> Generator[Callable[[], 
         bars.stop()
 
 
-def _record(one: Measurement, *, kept: bool) -> dict[str, object]:
-    subject = one.subject
+def _record(one: Scores, *, kept: bool) -> dict[str, object]:
+    subject = one.item
     reference = None if subject.reference is None else str(subject.reference)
     return {
         "kind": "picture",
@@ -148,9 +150,9 @@ def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _print_summary(
-    session: Session, measurements: Sequence[Measurement], ready: LoadedMetrics
+    session: Session, measurements: Sequence[Scores], ready: LoadedMetrics
 ) -> None:
-    for version, figures in means(measurements).items():
+    for version, figures in mean_scores(measurements).items():
         record = {
             "kind": "mean",
             "version": version,
@@ -166,13 +168,13 @@ def _print_summary(
 
 
 def _print_table(
-    session: Session, measurements: Sequence[Measurement], ready: LoadedMetrics
+    session: Session, measurements: Sequence[Scores], ready: LoadedMetrics
 ) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
     from rich.text import Text
 
-    found = means(measurements)
+    found = mean_scores(measurements)
     several = len(found) > 1
     grid = Grid(box=None, pad_edge=False)
     grid.add_column("image\nbetter is")
@@ -182,8 +184,8 @@ def _print_table(
         grid.add_column(f"{metric.title}\n{metric.better}", justify="right")
     for one in measurements:
         if one.error is None:
-            name = printable(one.subject.path) if not one.subject.version else one.subject.image
-            grid.add_row(name, *[one.subject.version] * several, *_cells(one.values, ready))
+            name = printable(one.item.path) if not one.item.version else one.item.image
+            grid.add_row(name, *[one.item.version] * several, *_cells(one.values, ready))
     if any(_count(measurements, version) > 1 for version in found):
         grid.add_section()
         best = {metric.name: best_versions(found, metric) for metric in ready.metrics}
@@ -201,20 +203,20 @@ def _print_table(
 
 def _cells(values: Mapping[str, float], ready: LoadedMetrics) -> list[str]:
     return [
-        figure_text(values[metric.name], metric) if metric.name in values else ""
+        format_score(values[metric.name], metric) if metric.name in values else ""
         for metric in ready.metrics
     ]
 
 
-def _count(measurements: Sequence[Measurement], version: str) -> int:
+def _count(measurements: Sequence[Scores], version: str) -> int:
     """Images of a version that were measured."""
-    return sum(one.error is None and one.subject.version == version for one in measurements)
+    return sum(one.error is None and one.item.version == version for one in measurements)
 
 
 def _write_page(
-    target: Path, measurements: Sequence[Measurement], ready: LoadedMetrics, outputs: Outputs
+    target: Path, measurements: Sequence[Scores], ready: LoadedMetrics, outputs: Outputs
 ) -> None:
-    found = means(measurements)
+    found = mean_scores(measurements)
     places = [
         (row, column + 2)
         for column, metric in enumerate(ready.metrics)
@@ -230,17 +232,17 @@ def _write_page(
     table = Table(head, rows, frozenset(places), "↑ more is better, ↓ less is better, ● the best")
     remarks = [f"{metric.title}: {metric.implementation}" for metric in ready.metrics]
     remarks += [f"{name} was not measured: {reason}" for name, reason in ready.missing.items()]
-    parts = report_parts(outputs.title, table, crops(measurements, ready), remarks)
+    parts = report_parts(outputs.title, table, crop_sets(measurements, ready), remarks)
     write_atomically(target, lambda file: file.writelines(parts), overwrite=outputs.overwrite)
 
 
 def _tell_problems(
-    session: Session, found: Found, measurements: Sequence[Measurement], ready: LoadedMetrics
+    session: Session, found: Matches, measurements: Sequence[Scores], ready: LoadedMetrics
 ) -> int:
     """Say what was not measured, and return the exit code."""
     for one in measurements:
         for note in one.notes:
-            session.say(f"note: {printable(one.subject.path)}: {note}")
+            session.say(f"note: {printable(one.item.path)}: {note}")
     for name, reason in ready.missing.items():
         session.say(f"note: {name} was not measured: {reason}")
     failures = [one.error for one in measurements if one.error is not None]

@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING
 from upscale.cli.batch_view import BatchView
 from upscale.cli.session import Session
 from upscale.errors import ExitCode, ImageError, UsageError
-from upscale.images import Encoding
 from upscale.jobs import (
-    BatchSettings,
     ImageJob,
     JobResult,
-    ModelFacts,
+    ModelInfo,
     Plan,
     Status,
-    WriteSettings,
+    find_model_info,
     make_plan,
-    model_facts,
     read_names,
     run_batch,
 )
@@ -36,7 +33,7 @@ def upscale_images(
     inputs: Sequence[str],
     options: Options,
     *,
-    facts: ModelFacts | None = None,
+    facts: ModelInfo | None = None,
 ) -> int:
     """Do what the default command was asked for and return the exit code.
 
@@ -46,17 +43,8 @@ def upscale_images(
         options: Checked options.
         facts: What planning needs of the model; looked up by default.
     """
-    settings = BatchSettings(
-        jobs=options.run.jobs,
-        max_pixels=options.run.max_pixels,
-        write=WriteSettings(
-            Encoding(options.output.quality, options.output.lossless or None),
-            strip=options.output.strip_metadata,
-            overwrite=options.output.overwrite,
-        ),
-    )
     with BatchView(session, options.report) as view:
-        facts = facts or model_facts(options.engine.model, options.size.needs_model_scale)
+        facts = facts or find_model_info(options.engine.model, options.size.needs_model_scale)
         inputs = all_inputs(session, inputs, options.run.files_from)
         plan = make_plan(inputs, options, facts, session.stdin.read)
         _check_stdout(session, plan, options)
@@ -64,7 +52,7 @@ def upscale_images(
             device: partial(make_upscaler, replace(options.engine, device=device), view)
             for device in options.engine.devices
         }
-        results = run_batch(plan, settings, devices, view.listen, session.stdout.buffer)
+        results = run_batch(plan, options, devices, view.listen, session.stdout.buffer)
     return int(exit_code(results))
 
 

@@ -222,10 +222,10 @@ def upscale_video(
     session: Session, source: Path, output: Path, settings: VideoSettings, options: Options
 ) -> int:
     """Do one video and return the exit code."""
-    from upscale.jobs import model_facts
+    from upscale.jobs import find_model_info
     from upscale.jobs.video import plan_video, run_video, video_record
 
-    facts = model_facts(options.engine.model, options.size.needs_model_scale)
+    facts = find_model_info(options.engine.model, options.size.needs_model_scale)
     job: VideoJob | None = None
 
     def tell(line: str) -> None:
@@ -262,10 +262,10 @@ def preview_video(
     times: tuple[Fraction, ...],
 ) -> int:
     """Write an image of what a video would become, and return the exit code."""
-    from upscale.jobs import model_facts
+    from upscale.jobs import find_model_info
     from upscale.jobs.video_preview import plan_preview, preview_name, preview_record, run_preview
 
-    facts = model_facts(options.engine.model, options.size.needs_model_scale)
+    facts = find_model_info(options.engine.model, options.size.needs_model_scale)
     target, job = preview_name(source, output), None
 
     with _failures(
