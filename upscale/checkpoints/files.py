@@ -55,10 +55,10 @@ def sweep(target: Path) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file (empty where it has none).
+    """Return the metadata of a safetensors file, empty if it has none.
 
     Raises:
-        CheckpointError: the file cannot be read or is not a safetensors file.
+        CheckpointError: The file cannot be read or is not a safetensors file.
     """
     try:
         with safetensors.safe_open(path, framework="np") as opened:

@@ -187,11 +187,11 @@ def _folders(session: Session) -> Iterator[Finding]:
 
 
 def _networks(session: Session) -> Iterator[Finding]:
-    from upscale.checkpoints import catalog, imported_names, is_present
+    from upscale.checkpoints import availability, catalog, imported_names
     from upscale.cli.models import PRESENCE_TEXT
 
     for name, entry in catalog().items():
-        presence = is_present(entry)
+        presence = availability(entry)
         missing = name == DEFAULT_MODEL and presence == "absent"
         advice = f"{name}, the default: run: upscale models pull {name}" if missing else None
         text = f"{name}: {PRESENCE_TEXT[presence]}"
@@ -205,10 +205,10 @@ def _trial(session: Session) -> Iterator[Finding]:
     import numpy as np
 
     from upscale import Upscaler
-    from upscale.checkpoints import catalog, is_present
+    from upscale.checkpoints import availability, catalog
     from upscale.images import Image, encode_file, read_image
 
-    if is_present(catalog()[DEFAULT_MODEL]) == "absent":
+    if availability(catalog()[DEFAULT_MODEL]) == "absent":
         return
     began = perf_counter()
     pixels = np.full((TRIAL_SIDE, TRIAL_SIDE, 3), 128, np.uint8)

@@ -93,10 +93,10 @@ def _check_stdout(session: Session, plan: Plan, options: Options) -> None:
 def make_upscaler(engine: EngineOptions, view: BatchView) -> Upscaler:
     """Load the network; one that has to be fetched is fetched first, with a bar."""
     from upscale import Upscaler
-    from upscale.checkpoints import catalog, is_present, known_name, locate
+    from upscale.checkpoints import availability, catalog, known_name, locate
 
     name = known_name(engine.model)
-    if name is not None and is_present(catalog()[name]) == "absent":
+    if name is not None and availability(catalog()[name]) == "absent":
         with view.fetching(name) as progress:
             locate(catalog()[name], progress)
     return Upscaler(

@@ -19,7 +19,7 @@ def defer_interrupts() -> Generator[None]:
     receives them, this does nothing.
 
     Raises:
-        KeyboardInterrupt: At the end of the block, if an interrupt has arrived.
+        KeyboardInterrupt: An interrupt arrived during the block; raised at its end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

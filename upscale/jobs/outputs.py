@@ -19,7 +19,7 @@ class Destination:
     """Where outputs are written.
 
     Attributes:
-        kind: Beside the inputs, into a folder, to one file, or to standard output.
+        kind: Place: beside the inputs, a folder, one file, or standard output.
         path: The file or the folder; None for the other kinds.
     """
 
