@@ -5,12 +5,12 @@ import sys
 import pytest
 
 from upscale import __version__
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 from upscale.cli import doctor
 from upscale.options import DEFAULT_MODEL
 
 needs_default = pytest.mark.skipif(
-    is_present(catalog()[DEFAULT_MODEL]) == "absent", reason=f"{DEFAULT_MODEL} is not here"
+    availability(catalog()[DEFAULT_MODEL]) == "absent", reason=f"{DEFAULT_MODEL} is not here"
 )
 
 
@@ -24,7 +24,7 @@ def test_a_sound_installation_does_a_trial_and_exits_0(call):
 
 
 def test_without_the_default_network_it_says_how_to_get_it_and_exits_1(call, monkeypatch):
-    monkeypatch.setattr("upscale.checkpoints.is_present", lambda entry: "absent")
+    monkeypatch.setattr("upscale.checkpoints.availability", lambda entry: "absent")
     ended = call("doctor")
     assert ended.code == 1
     assert f"upscale models pull {DEFAULT_MODEL}" in ended.out

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 from upscale.cli import image_batch as work
 from upscale.errors import CheckpointError
 from upscale.metrics import niqe, psnr, ssim
@@ -338,7 +338,7 @@ def test_a_network_that_fails_does_not_stop_the_others(call, pair, monkeypatch):
 def test_a_network_that_cannot_be_got_does_not_stop_the_others(call, pair, monkeypatch):
     monkeypatch.setenv("UPSCALE_OFFLINE", "1")
     absent = "realesrnet-x4plus"
-    if is_present(catalog()[absent]) != "absent":
+    if availability(catalog()[absent]) != "absent":
         pytest.skip(f"{absent} is here")
     arguments = ("eval", "models", absent, QUICK, "--on", "ref", *FAST, "--keep", "kept")
     ended = call(*arguments)

@@ -14,7 +14,7 @@ import cv2
 import pytest
 
 from tests.cli.test_program import rest_of
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 from upscale.files.atomic import temporary_file
 
 QUICK = "realesr-animevideov3"
@@ -22,7 +22,7 @@ PART = re.compile(r"\.upscale-[0-9a-f]{16}\.part")
 NAMES = tuple(f"{number}.png" for number in range(6))
 
 pytestmark = [
-    pytest.mark.skipif(is_present(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"),
+    pytest.mark.skipif(availability(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"),
     pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there"),
 ]
 

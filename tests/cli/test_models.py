@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from upscale.checkpoints import cache_root, catalog, is_present
+from upscale.checkpoints import availability, cache_root, catalog
 from upscale.options import DEFAULT_MODEL
 
 QUICK = "realesr-animevideov3"
 needs_quick = pytest.mark.skipif(
-    is_present(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"
+    availability(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"
 )
 
 
@@ -60,7 +60,7 @@ def test_info_of_a_file_that_is_no_checkpoint_is_one_line(call, tmp_path):
 def test_pull_makes_a_bundled_network_ready(call, own_cache):
     ended = call("models", "pull", QUICK)
     assert (ended.code, ended.out) == (0, f"{cache_root() / 'models' / QUICK}.safetensors\n")
-    assert is_present(catalog()[QUICK]) == "cached"
+    assert availability(catalog()[QUICK]) == "cached"
 
 
 @needs_quick

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 
 QUICK = "realesr-animevideov3"
 pytestmark = pytest.mark.skipif(
-    is_present(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"
+    availability(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.kernels.libraries import LIBRARIES
 from upscale import Upscaler
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 from upscale.images import read_image
 from upscale.kernels import compiled
 from upscale.kernels.compiled import AMX
@@ -88,7 +88,7 @@ def test_torch_computes_without_a_library(random_model, monkeypatch):
 def test_photographs_differ_by_at_most_one_level_and_with_bf16_on_average(
     library, only, data, name
 ):
-    if is_present(catalog()[name]) == "absent":
+    if availability(catalog()[name]) == "absent":
         pytest.skip(f"{name} is not here")
     only(library)
     photo = read_image(sorted((data / "photos").glob("*.webp"))[0]).pixels[:90, :110, :3]

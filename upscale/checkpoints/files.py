@@ -11,7 +11,7 @@ from upscale.files.error_mapping import one_line
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file; empty where it has none.
+    """Return the metadata of a safetensors file, empty if it has none.
 
     Raises:
         CheckpointError: The file cannot be read or is not a safetensors file.

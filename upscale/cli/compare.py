@@ -64,9 +64,9 @@ def _compare(
     matched = match_inputs(inputs)
     files = [path for group in matched.sets for path in group.paths]
     check_target(page, files, overwrite=overwrite)
-    if matched.alone:
+    if matched.unmatched:
         session.say(
-            f"note: {_counted(matched.alone)} without a counterpart: {_listed(matched.alone)}"
+            f"note: {_counted(matched.unmatched)} without a counterpart: {_listed(matched.unmatched)}"
         )
     failures: list[Exception] = []
     sets = read_sets(matched, failures.append)
@@ -85,10 +85,9 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
     """Upscale with several networks, write a comparison page, and return the exit code."""
     from upscale.cli import image_batch
     from upscale.cli.batch_view import BatchView
-    from upscale.jobs import model_facts
+    from upscale.jobs import find_model_info
     from upscale.jobs.comparison import (
         ComparedModel,
-        ModelsRequest,
         check_target,
         compare_models,
         write_page,
@@ -100,7 +99,8 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
     with BatchView(session, options.report) as view:
         needs_scale = options.size.needs_model_scale
         models = [
-            ComparedModel(name, model_facts(name, needs_scale)) for name in options.compare.models
+            ComparedModel(name, find_model_info(name, needs_scale))
+            for name in options.compare.models
         ]
         finder = Finder(options.run.recursive, None)
         names = image_batch.all_inputs(session, inputs, options.run.files_from)
@@ -113,9 +113,8 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
         sets, results = compare_models(
             finder,
             sources,
-            ModelsRequest(
-                tuple(models), options.compare.crop, options.size, options.run.max_pixels
-            ),
+            models,
+            options,
             make=lambda name: image_batch.make_upscaler(
                 replace(options.engine, model=name, device=device), view
             ),

@@ -213,7 +213,7 @@ def _cut(source: Path, pixels: Pixels, plan: _Plan, options: Options) -> tuple[B
     crop = crop or plan.crop
     box = Box(*crop) if crop else choose_crop(pixels)
     height, width = pixels.shape[:2]
-    if min(box) < 0 or not box.lies_in((width, height)):
+    if min(box) < 0 or not box.fits_in((width, height)):
         raise UsageError(
             f"--crop: {tuple(box)} is not inside {printable(source)}, which is {width}x{height}"
         )

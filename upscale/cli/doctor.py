@@ -200,11 +200,11 @@ def _formats(session: Session) -> Iterator[Finding]:
 
 
 def _networks(session: Session) -> Iterator[Finding]:
-    from upscale.checkpoints import catalog, imported_names, is_present
+    from upscale.checkpoints import availability, catalog, imported_names
     from upscale.cli.models import PRESENCE_TEXT
 
     for name, entry in catalog().items():
-        presence = is_present(entry)
+        presence = availability(entry)
         missing = name == DEFAULT_MODEL and presence == "absent"
         advice = (
             f"the default network is missing; run: upscale models pull {name}" if missing else None
@@ -220,10 +220,10 @@ def _test(session: Session) -> Iterator[Finding]:
     import numpy as np
 
     from upscale import Upscaler
-    from upscale.checkpoints import catalog, is_present
+    from upscale.checkpoints import availability, catalog
     from upscale.images import Image, encode_file, read_image
 
-    if is_present(catalog()[DEFAULT_MODEL]) == "absent":
+    if availability(catalog()[DEFAULT_MODEL]) == "absent":
         return
     start = perf_counter()
     pixels = np.full((TEST_SIDE, TEST_SIDE, 3), 128, np.uint8)

@@ -208,7 +208,7 @@ def _load_metrics(
     names: str | None, has_reference: bool, border: int, folder: Path | None, options: Options
 ) -> LoadedMetrics:
     """Load metrics; with `names` None, all that are available."""
-    from upscale.jobs.evaluation import prepare
+    from upscale.jobs.evaluation import load_metrics
     from upscale.metrics.registry import Resources
 
     def pick() -> str:
@@ -218,7 +218,7 @@ def _load_metrics(
 
     selected = [] if names is None else [name.strip() for name in names.split(",")]
     resources = Resources(folder, pick)
-    return prepare(selected, paired=has_reference, border=border, resources=resources)
+    return load_metrics(selected, paired=has_reference, border=border, resources=resources)
 
 
 def _list_metrics(session: Session, missing: Mapping[str, str], *, as_json: bool) -> int:

@@ -17,17 +17,16 @@ from upscale.cli.progress_bars import step_progress
 from upscale.cli.session import Session
 from upscale.errors import ImageError, UpscaleError, UsageError
 from upscale.jobs import (
-    BatchSettings,
     Event,
     Finished,
     JobResult,
-    ModelFacts,
+    ModelInfo,
+    find_model_info,
     make_plan,
-    model_facts,
     run_batch,
 )
 from upscale.jobs.bicubic import upscale_bicubic
-from upscale.jobs.eval_items import EvalItem, Found, find_eval_items
+from upscale.jobs.eval_items import EvalItem, Matches, find_eval_items
 from upscale.jobs.evaluation import LoadedMetrics
 from upscale.jobs.model_info import model_digest
 from upscale.jobs.naming import model_label
@@ -58,7 +57,7 @@ class Comparison:
         device: Device of the networks.
     """
 
-    networks: Mapping[str, ModelFacts]
+    networks: Mapping[str, ModelInfo]
     images: tuple[Path, ...]
     sampler: DegradationSampler
     device: str
@@ -89,7 +88,7 @@ def plan_comparison(
     """
     from upscale_training.degraded_sample import find_sampler
 
-    networks = {name: model_facts(name, True) for name in names}
+    networks = {name: find_model_info(name, True) for name in names}
     labels = [facts.name for facts in networks.values()]
     if len({*labels, BICUBIC}) <= len(labels):
         raise UsageError("two networks have the same name: rename one of the files")
@@ -154,10 +153,10 @@ def _compare(
     items: list[EvalItem] = []
     for label, version in versions.items():
         if version.is_dir():
-            matches = find_eval_items([str(version)], high, recursive=True).subjects
+            matches = find_eval_items([str(version)], high, recursive=True).items
             # a folder that was kept can contain images of other runs
             items += [replace(item, version=label) for item in matches if item.image in names]
-    return run_evaluation(session, Found(tuple(items), tuple(problems)), metrics, outputs)
+    return run_evaluation(session, Matches(tuple(items), tuple(problems)), metrics, outputs)
 
 
 def _make_set(
@@ -219,7 +218,7 @@ def _run_network(
                 progress(done, len(plan.items))
 
         devices = {comparison.device: make}
-        return run_batch(plan, BatchSettings(), devices, listen, session.stdout.buffer)
+        return run_batch(plan, options, devices, listen, session.stdout.buffer)
 
 
 def _print_time(
@@ -252,7 +251,7 @@ def _failures(results: Sequence[JobResult], label: str) -> list[ImageError]:
     return [ImageError(f"{label}: {error}") for error in errors]
 
 
-def _folder_name(name: str, facts: ModelFacts, *, kept: bool) -> str:
+def _folder_name(name: str, facts: ModelInfo, *, kept: bool) -> str:
     """Name a folder after a network, and after its weights if the folder is kept.
 
     Raises:

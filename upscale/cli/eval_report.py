@@ -14,16 +14,16 @@ from upscale.compare import Table, report_parts
 from upscale.errors import ExitCode, OutputError, UsageError
 from upscale.files.atomic import check_target_free, write_atomically
 from upscale.files.printable import printable
-from upscale.jobs.eval_items import Found
+from upscale.jobs.eval_items import Matches
 from upscale.jobs.evaluation import (
     LoadedMetrics,
-    Measurement,
+    Scores,
     best_versions,
-    crops,
-    figure_text,
-    means,
+    crop_sets,
+    csv_table,
+    format_score,
+    mean_scores,
     measure,
-    table_of,
 )
 from upscale.jobs.inputs import file_key
 
@@ -81,7 +81,7 @@ class Outputs:
 
 
 def run_evaluation(
-    session: Session, matches: Found, metrics: LoadedMetrics, outputs: Outputs
+    session: Session, matches: Matches, metrics: LoadedMetrics, outputs: Outputs
 ) -> int:
     """Measure images, print and write the results, and return the exit code.
 
@@ -91,9 +91,9 @@ def run_evaluation(
         metrics: Metrics to compute.
         outputs: Where the results go.
     """
-    items = matches.subjects
+    items = matches.items
     outputs.check([path for item in items for path in (item.path, item.reference) if path])
-    measurements: list[Measurement] = []
+    measurements: list[Scores] = []
     with step_progress(session, "measuring") as progress:
         for item in items:
             measurements.append(measure(item, metrics))
@@ -105,7 +105,7 @@ def run_evaluation(
     elif measurements:
         _print_table(session, measurements, metrics)
     if outputs.table is not None:
-        content = table_of(measurements, metrics)
+        content = csv_table(measurements, metrics)
         write_atomically(
             outputs.table, lambda file: file.writelines([content]), overwrite=outputs.overwrite
         )
@@ -114,8 +114,8 @@ def run_evaluation(
     return _print_problems(session, matches, measurements, metrics)
 
 
-def _record(measurement: Measurement, *, kept: bool) -> dict[str, object]:
-    item = measurement.subject
+def _record(measurement: Scores, *, kept: bool) -> dict[str, object]:
+    item = measurement.item
     reference = None if item.reference is None else str(item.reference)
     return {
         "kind": "picture",
@@ -135,9 +135,9 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _print_json_summary(
-    session: Session, measurements: Sequence[Measurement], metrics: LoadedMetrics
+    session: Session, measurements: Sequence[Scores], metrics: LoadedMetrics
 ) -> None:
-    for version, scores in means(measurements).items():
+    for version, scores in mean_scores(measurements).items():
         session.out_json(
             {
                 "kind": "mean",
@@ -153,13 +153,11 @@ def _print_json_summary(
     session.out_json({"kind": "metrics", "used": used, "missing": dict(metrics.missing)})
 
 
-def _print_table(
-    session: Session, measurements: Sequence[Measurement], metrics: LoadedMetrics
-) -> None:
+def _print_table(session: Session, measurements: Sequence[Scores], metrics: LoadedMetrics) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    scores = means(measurements)
+    scores = mean_scores(measurements)
     has_versions = len(scores) > 1
     grid = Grid(box=None, pad_edge=False)
     grid.add_column("image")
@@ -169,7 +167,7 @@ def _print_table(
         grid.add_column(f"{metric.title} {_ARROWS[metric.better]}", justify="right")
     for measurement in measurements:
         if measurement.error is None:
-            item = measurement.subject
+            item = measurement.item
             name = item.image if item.version else printable(item.path)
             cells = _cells(measurement.values, metrics)
             grid.add_row(name, *[item.version] * has_versions, *cells)
@@ -182,14 +180,14 @@ def _print_table(
 
 def _add_means(
     grid: Grid,
-    measurements: Sequence[Measurement],
+    measurements: Sequence[Scores],
     metrics: LoadedMetrics,
     *,
     has_versions: bool,
 ) -> None:
     from rich.text import Text
 
-    scores = means(measurements)
+    scores = mean_scores(measurements)
     grid.add_section()
     best = {metric.name: best_versions(scores, metric) for metric in metrics.metrics}
     for version, values in scores.items():
@@ -203,26 +201,26 @@ def _add_means(
 
 def _cells(values: Mapping[str, float], metrics: LoadedMetrics) -> list[str]:
     return [
-        figure_text(values[metric.name], metric) if metric.name in values else ""
+        format_score(values[metric.name], metric) if metric.name in values else ""
         for metric in metrics.metrics
     ]
 
 
-def _count(measurements: Sequence[Measurement], version: str) -> int:
+def _count(measurements: Sequence[Scores], version: str) -> int:
     """Return the number of images of a version that were measured."""
     return sum(
-        measurement.error is None and measurement.subject.version == version
+        measurement.error is None and measurement.item.version == version
         for measurement in measurements
     )
 
 
 def _write_page(
     target: Path,
-    measurements: Sequence[Measurement],
+    measurements: Sequence[Scores],
     metrics: LoadedMetrics,
     outputs: Outputs,
 ) -> None:
-    scores = means(measurements)
+    scores = mean_scores(measurements)
     best = [
         (row, column + 2)
         for column, metric in enumerate(metrics.metrics)
@@ -238,17 +236,17 @@ def _write_page(
     table = Table(head, rows, frozenset(best), "↑ higher is better, ↓ lower is better, ● best")
     remarks = [f"{metric.title}: {metric.implementation}" for metric in metrics.metrics]
     remarks += [f"{name} was not measured: {reason}" for name, reason in metrics.missing.items()]
-    parts = report_parts(outputs.title, table, crops(measurements, metrics), remarks)
+    parts = report_parts(outputs.title, table, crop_sets(measurements, metrics), remarks)
     write_atomically(target, lambda file: file.writelines(parts), overwrite=outputs.overwrite)
 
 
 def _print_problems(
-    session: Session, matches: Found, measurements: Sequence[Measurement], metrics: LoadedMetrics
+    session: Session, matches: Matches, measurements: Sequence[Scores], metrics: LoadedMetrics
 ) -> int:
     """Print notes and errors, and return the exit code."""
     for measurement in measurements:
         for note in measurement.notes:
-            session.say(f"note: {printable(measurement.subject.path)}: {note}")
+            session.say(f"note: {printable(measurement.item.path)}: {note}")
     for name, reason in metrics.missing.items():
         session.say(f"note: {name} was not measured: {reason}")
     failures = [measurement.error for measurement in measurements if measurement.error is not None]

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 from upscale.cli.batch_view import BatchView
 from upscale.cli.session import Session
 from upscale.errors import ExitCode, ImageError, UsageError
-from upscale.images import Encoding
 from upscale.jobs import (
-    BatchSettings,
     ImageJob,
     JobResult,
     Plan,
     Status,
-    WriteSettings,
+    find_model_info,
     make_plan,
-    model_facts,
     read_names,
     run_batch,
 )
@@ -38,17 +35,8 @@ def upscale_images(session: Session, inputs: Sequence[str], options: Options) ->
         inputs: Files, folders, or `-` for standard input.
         options: Checked options.
     """
-    settings = BatchSettings(
-        jobs=options.run.jobs,
-        max_pixels=options.run.max_pixels,
-        write=WriteSettings(
-            Encoding(options.output.quality, options.output.lossless or None),
-            strip=options.output.strip_metadata,
-            overwrite=options.output.overwrite,
-        ),
-    )
     with BatchView(session, options.report) as view:
-        facts = model_facts(options.engine.model, options.size.needs_model_scale)
+        facts = find_model_info(options.engine.model, options.size.needs_model_scale)
         inputs = all_inputs(session, inputs, options.run.files_from)
         plan = make_plan(inputs, options, facts, session.stdin.read)
         _check_stdout(session, plan, options)
@@ -56,7 +44,7 @@ def upscale_images(session: Session, inputs: Sequence[str], options: Options) ->
             device: partial(make_upscaler, replace(options.engine, device=device), view)
             for device in options.engine.devices
         }
-        results = run_batch(plan, settings, devices, view.listen, session.stdout.buffer)
+        results = run_batch(plan, options, devices, view.listen, session.stdout.buffer)
     return int(exit_code(results))
 
 
@@ -102,10 +90,10 @@ def _check_stdout(session: Session, plan: Plan, options: Options) -> None:
 def make_upscaler(engine: EngineOptions, view: BatchView) -> Upscaler:
     """Load the network, after a download with a progress bar if it is not in the cache."""
     from upscale import Upscaler
-    from upscale.checkpoints import catalog, is_present, known_name, locate
+    from upscale.checkpoints import availability, catalog, known_name, locate
 
     name = known_name(engine.model)
-    if name is not None and is_present(catalog()[name]) == "absent":
+    if name is not None and availability(catalog()[name]) == "absent":
         with view.download(name) as progress:
             locate(catalog()[name], progress)
     return Upscaler(

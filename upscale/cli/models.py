@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upscale.checkpoints import CatalogEntry, catalog, imported_names, is_present, known_name
+from upscale.checkpoints import CatalogEntry, availability, catalog, imported_names, known_name
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import OUTPUT, Json, Overwrite, Verbose, option, output, resolve
 from upscale.errors import ExitCode, OutputError, UpscaleError, UsageError
@@ -136,7 +136,7 @@ def _print_list(session: Session, as_json: bool) -> int:
 
     table = Table("network", "scale", "status", "purpose", box=None, pad_edge=False)
     for entry in catalog().values():
-        presence = PRESENCE_TEXT[is_present(entry)]
+        presence = PRESENCE_TEXT[availability(entry)]
         table.add_row(entry.name, f"x{entry.scale}", presence, entry.purpose)
     for name in imported_names():
         facts = _imported_facts(name)
@@ -144,7 +144,7 @@ def _print_list(session: Session, as_json: bool) -> int:
     width = None if session.stdout.isatty() else _LINE_WIDTH
     console = Console(file=session.stdout, width=width, highlight=False, markup=False)
     console.print(table)
-    if any(is_present(entry) == "absent" for entry in catalog().values()):
+    if any(availability(entry) == "absent" for entry in catalog().values()):
         session.say("download a network with: upscale models pull NAME")
     return ExitCode.DONE
 
@@ -170,7 +170,7 @@ def _catalog_facts(entry: CatalogEntry) -> dict[str, str]:
     facts = {
         "name": entry.name,
         "scale": str(entry.scale),
-        "present": is_present(entry),
+        "present": availability(entry),
         "architecture": entry.architecture,
         "purpose": entry.purpose,
         "source": entry.source,
@@ -240,7 +240,7 @@ def _download(session: Session, entry: CatalogEntry) -> Path:
     from upscale.checkpoints import locate
     from upscale.cli.progress_bars import download_progress
 
-    if is_present(entry) == "absent":
+    if availability(entry) == "absent":
         session.say(f"downloading {entry.name}")
     with download_progress(session.stderr, entry.name) as progress:
         return locate(entry, progress)

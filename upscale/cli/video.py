@@ -175,10 +175,10 @@ def upscale_video(
 ) -> int:
     """Upscale one video and return the exit code."""
     from upscale.cli.progress_bars import step_progress
-    from upscale.jobs import model_facts
+    from upscale.jobs import find_model_info
     from upscale.jobs.video import plan_video, run_video, video_record
 
-    facts = model_facts(options.engine.model, options.size.needs_model_scale)
+    facts = find_model_info(options.engine.model, options.size.needs_model_scale)
     job: VideoJob | None = None
 
     def print_note(line: str) -> None:
@@ -225,10 +225,10 @@ def preview_video(
         times: Times of the frames in seconds; empty for three evenly spaced frames.
     """
     from upscale.cli.progress_bars import step_progress
-    from upscale.jobs import model_facts
+    from upscale.jobs import find_model_info
     from upscale.jobs.video_preview import plan_preview, preview_name, preview_record, run_preview
 
-    facts = model_facts(options.engine.model, options.size.needs_model_scale)
+    facts = find_model_info(options.engine.model, options.size.needs_model_scale)
     target, job = preview_name(source, output), None
 
     with _recorded_failures(

@@ -16,7 +16,7 @@ from upscale_training.loop.state import saved_states
 from upscale_training.recipe import DiscriminatorSettings, OptimiserSettings, RRDBNetSettings, Stage
 
 from tests.training.loop.runs import collected, one_stage
-from upscale.checkpoints import catalog, is_present, read_state_dict, write_safetensors
+from upscale.checkpoints import availability, catalog, read_state_dict, write_safetensors
 from upscale.errors import CheckpointError, TrainingError
 from upscale.models import RRDBNet, RRDBSpec, SRVGGNetCompact, SRVGGSpec
 
@@ -90,7 +90,7 @@ def test_a_compact_network_for_x4_gives_the_repeated_pixels_of_that_for_x2(saved
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    is_present(catalog()["realesrgan-x4plus"]) == "absent", reason="the weights are not here"
+    availability(catalog()["realesrgan-x4plus"]) == "absent", reason="the weights are not here"
 )
 def test_the_official_x4_weights_make_an_x2_network_that_upscales_before_any_training(data):
     from upscale_training.data.pixels import read_rgb
