@@ -36,9 +36,9 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        topic: What was checked.
+        topic: Name of the check.
         text: The result.
-        advice: What to do if something is missing; None if all is well.
+        advice: Instructions to fix a problem; None if there is none.
         fatal: Whether images cannot be upscaled.
     """
 
