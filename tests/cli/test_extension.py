@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import Quiet, Verbose, resolve
+from upscale.cli.shared_options import Quiet, Verbose, resolve_options
 
 app = typer.Typer(add_completion=False)
 
@@ -32,7 +32,7 @@ def hello(
     """
 
     def action(session: Session) -> int:
-        if not resolve(context, session).report.quiet:
+        if not resolve_options(context, session).report.quiet:
             session.out(f"Hello, {name}!")
         return 0
 
