@@ -54,7 +54,7 @@ REPLACEMENTS = {
     r"nobody can tell": "is identical to",
     r"paces?": "throughput or speed",
     r"ceilings?": "peak FLOP/s",
-    r"treatments?": "degraded sample",
+    r"treatments": "degraded samples",
     r"there already": "already exist",
 }
 """Forbidden words, as regular expressions, with the word to use instead."""
