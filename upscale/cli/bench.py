@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import NETWORK, Device, Json, Verbose, option, resolve
+from upscale.cli.shared_options import option, resolve_options
 from upscale.errors import ExitCode
 from upscale.options import DEFAULT_MODEL
 
@@ -35,14 +36,14 @@ def bench(
         ),
     ] = None,
     *,
-    device: Device = None,
+    device: shared.Device = None,
     rounds: Annotated[
         int,
-        option("--rounds", metavar="N", min=1, panel=NETWORK, show_default=True,
+        option("--rounds", metavar="N", min=1, panel=shared.NETWORK, show_default=True,
                help="Measure each setting N times."),
     ] = 3,
-    json: Json = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Measure networks with the default settings and with alternatives, and recommend the fastest.
 
@@ -55,7 +56,7 @@ def bench(
         from upscale.jobs.benchmark import bench as measure
         from upscale.jobs.benchmark import measure_peak_rates
 
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         device, as_json = options.engine.devices[0], options.report.json
         peak = measure_peak_rates(device)
         _print_peak(session, peak, as_json=as_json)

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import OUTPUT, Overwrite, Verbose, option, output, resolve
+from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, UsageError
 from upscale.options import Options
 
@@ -37,11 +38,11 @@ def compare(
     ] = Path(DEFAULT_PAGE),
     title: Annotated[
         str | None,
-        option("--title", metavar="TEXT", panel=OUTPUT,
+        option("--title", metavar="TEXT", panel=shared.OUTPUT,
                help="Title of the page. Default: the names of the inputs."),
     ] = None,
-    overwrite: Overwrite = None,
-    verbose: Verbose = None,
+    overwrite: shared.Overwrite = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Write an HTML page that compares versions of an image with a slider.
 
@@ -50,7 +51,7 @@ def compare(
     """
 
     def action(session: Session) -> int:
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         return _compare(session, inputs, page, title or _title(inputs), options.output.overwrite)
 
     return action

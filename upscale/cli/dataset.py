@@ -12,17 +12,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import (
-    INPUT,
-    Json,
-    Overwrite,
-    Quiet,
-    Verbose,
-    option,
-    output,
-    resolve,
-)
+from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, ImageError, TrainingError, UsageError
 from upscale.options import ReportOptions
 
@@ -46,17 +38,18 @@ Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="Folder of images, searched with its subfolders.")
 ]
 NewFolder = Annotated[
-    Path, output("FOLDER", "Output folder. If it exists, the work of an earlier run is resumed.")
+    Path,
+    output("FOLDER", "Output folder. If it exists, the work of an earlier run is resumed."),
 ]
 Index = Annotated[
     Path | None,
-    option("--index", metavar="INDEX", panel=INPUT,
+    option("--index", metavar="INDEX", panel=shared.INPUT,
            help="Use only the images in this index file, as written by scan or index."),
 ]  # fmt: skip
 Processes = Annotated[
     int,
     option("-j", "--jobs", metavar="N", min=1, envvar="UPSCALE_JOBS", show_envvar=False,
-           panel=INPUT, help="Number of processes. Default: the number of CPU cores."),
+           panel=shared.INPUT, help="Number of processes. Default: the number of CPU cores."),
 ]  # fmt: skip
 
 
@@ -94,11 +87,11 @@ def scan(
                help="Report images as similar if their 64-bit perceptual hashes differ in at most "
                "this number of bits."),
     ] = 6,
-    overwrite: Overwrite = None,
+    overwrite: shared.Overwrite = None,
     processes: Processes = _CORES,
-    json: Json = None,
-    quiet: Quiet = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Find images that are damaged, too small or duplicates.
 
@@ -106,7 +99,7 @@ def scan(
     """
 
     def action(session: Session) -> int:
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         run = _Run(session, folder, options.report)
         overwrite = options.output.overwrite
         return _scan(run, (target, cache), (min_side, max_distance), processes, overwrite=overwrite)
@@ -122,16 +115,16 @@ def multiscale(
     target: NewFolder,
     index_file: Index = None,
     processes: Processes = _CORES,
-    json: Json = None,
-    quiet: Quiet = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
     """Write downscaled copies: 0.75, 0.5 and 1/3 of the size, and a shorter side of 400 pixels."""
 
     def action(session: Session) -> int:
         from upscale_training.data.multiscale import Copies
 
-        report = resolve(context, session).report
+        report = resolve_options(context, session).report
         return _derive(_Run(session, folder, report, index_file), Copies(), target, processes)
 
     return action
@@ -160,16 +153,16 @@ def crop(
     ] = 0,
     index_file: Index = None,
     processes: Processes = _CORES,
-    json: Json = None,
-    quiet: Quiet = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Cut images into overlapping crops, which load faster during training."""
 
     def action(session: Session) -> int:
         from upscale_training.data.crop import Pieces
 
-        report = resolve(context, session).report
+        report = resolve_options(context, session).report
         pieces = Pieces(size, step, threshold)
         return _derive(_Run(session, folder, report, index_file), pieces, target, processes)
 
@@ -184,27 +177,27 @@ def index(
     target: Annotated[Path, output("INDEX", "Text file to write.")],
     low: Annotated[
         Path | None,
-        option("--low", metavar="FOLDER", panel=INPUT,
+        option("--low", metavar="FOLDER", panel=shared.INPUT,
                help="List pairs: FOLDER contains the low-resolution (LR) images, with the same "
                "names."),
     ] = None,
     factor: Annotated[
         int | None,
-        option("--scale", metavar="N", min=1, panel=INPUT,
+        option("--scale", metavar="N", min=1, panel=shared.INPUT,
                help="Scale between the LR and the HR images."),
     ] = None,
-    overwrite: Overwrite = None,
+    overwrite: shared.Overwrite = None,
     processes: Processes = _CORES,
-    json: Json = None,
-    quiet: Quiet = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """List images with their sizes, in the meta_info format of BasicSR."""
     if (low is None) != (factor is None):
         raise UsageError("dataset index: --low and --scale must be used together")
 
     def action(session: Session) -> int:
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         run = _Run(session, folder, options.report)
         pairs = None if low is None or factor is None else (low, factor)
         return _index(run, target, pairs, processes, overwrite=options.output.overwrite)
@@ -220,14 +213,14 @@ def lmdb(
     target: Annotated[Path, output("NAME.lmdb", "LMDB folder to write.")],
     index_file: Index = None,
     processes: Processes = _CORES,
-    json: Json = None,
-    quiet: Quiet = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
     """Pack images into an LMDB database that BasicSR can read."""
 
     def action(session: Session) -> int:
-        report = resolve(context, session).report
+        report = resolve_options(context, session).report
         return _lmdb(_Run(session, folder, report, index_file), target, processes)
 
     return action

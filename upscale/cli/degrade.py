@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import (
-    CHAINS,
-    OUTPUT,
-    Json,
-    Overwrite,
-    Quiet,
-    Verbose,
-    option,
-    output,
-    resolve,
-)
+from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, OutputError, UpscaleError, UsageError
 from upscale.options import Options
 
@@ -56,25 +47,25 @@ def degrade(
     ] = None,
     samples: Annotated[
         int | None,
-        option("--samples", metavar="N", min=1, panel=OUTPUT,
+        option("--samples", metavar="N", min=1, panel=shared.OUTPUT,
                help=f"Number of samples in the grid. Default: {SAMPLES}."),
     ] = None,
     crop: Annotated[
         str | None,
-        option("--crop", metavar="X,Y,WIDTH,HEIGHT", panel=OUTPUT,
+        option("--crop", metavar="X,Y,WIDTH,HEIGHT", panel=shared.OUTPUT,
                help="Part of the image to degrade. Default: the part with the most detail."),
     ] = None,
     dataset: Annotated[
         Path | None,
-        option("--dataset", metavar="FOLDER", panel=OUTPUT,
+        option("--dataset", metavar="FOLDER", panel=shared.OUTPUT,
                help="Write a test set instead of a grid: the whole images to FOLDER/gt, their "
                "degraded versions to FOLDER/lq."),
     ] = None,
-    overwrite: Overwrite = None,
+    overwrite: shared.Overwrite = None,
     chain: Annotated[
         str | None,
         option("--chain", metavar="NAME|RECIPE", panel=_DEGRADATION,
-               help=f"Degradation chain: {CHAINS}. Default: {DEFAULT_CHAIN}."),
+               help=f"Degradation chain: {shared.CHAINS}. Default: {DEFAULT_CHAIN}."),
     ] = None,
     mode: Annotated[
         Literal["corrected", "official"] | None,
@@ -99,9 +90,9 @@ def degrade(
                help="Apply the degradations in FILE, as printed by --json, instead of random "
                "ones."),
     ] = None,
-    json: Json = None,
-    quiet: Quiet = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Degrade high-resolution images as in training, to inspect the results or to test networks.
 
@@ -120,7 +111,7 @@ def degrade(
         return find_sampler(chain or DEFAULT_CHAIN, mode=mode, scale=scale, seed=seed)
 
     def action(session: Session) -> int:
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         if dataset is not None:
             return _write_set(session, inputs, dataset, make_sampler(), options)
         if len(inputs) > 1:

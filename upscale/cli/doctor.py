@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from upscale import __version__
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import Verbose
 from upscale.errors import ExitCode, UpscaleError
 from upscale.options import DEFAULT_MODEL, config_path
 
@@ -36,9 +36,9 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        topic: What was checked.
+        topic: Name of the check.
         text: The result.
-        advice: What to do if something is missing; None if all is well.
+        advice: Instructions to fix a problem; None if there is none.
         fatal: Whether images cannot be upscaled.
     """
 
@@ -53,7 +53,7 @@ def doctor(
     quick: Annotated[
         bool, typer.Option("--quick", metavar="", help="Skip the test that upscales an image.")
     ] = False,
-    verbose: Verbose = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
     """Check versions, devices, memory, formats and networks, and upscale a small test image."""
     return lambda session: _run_checks(session, quick)

@@ -9,20 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import (
-    CHAINS,
-    INPUT,
-    OUTPUT,
-    Device,
-    Json,
-    Overwrite,
-    Recursive,
-    Verbose,
-    option,
-    output,
-    resolve,
-)
+from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -65,7 +54,7 @@ MetricFiles = Annotated[
 TableFile = Annotated[Path | None, output("TABLE", "Also write the results to this .csv file.")]
 Html = Annotated[
     Path | None,
-    option("--html", metavar="PAGE", panel=OUTPUT,
+    option("--html", metavar="PAGE", panel=shared.OUTPUT,
            help="Also write an HTML page with crops of the regions that differ most."),
 ]  # fmt: skip
 
@@ -89,20 +78,20 @@ def files(
     *,
     reference: Annotated[
         Path | None,
-        option("--reference", metavar="FOLDER|FILE", panel=INPUT,
+        option("--reference", metavar="FOLDER|FILE", panel=shared.INPUT,
                help="Original image, or folder of originals, which are matched by name (photo.png "
                "also matches photo_x4.png). Without it, only no-reference metrics are computed."),
     ] = None,
-    recursive: Recursive = None,
+    recursive: shared.Recursive = None,
     metrics: Metrics = None,
     border: Border = 0,
     metric_files: MetricFiles = None,
-    device: Device = None,
+    device: shared.Device = None,
     table: TableFile = None,
     html: Html = None,
-    overwrite: Overwrite = None,
-    json: Json = None,
-    verbose: Verbose = None,
+    overwrite: shared.Overwrite = None,
+    json: shared.Json = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Measure images, with or without reference images."""
 
@@ -110,7 +99,7 @@ def files(
         from upscale.cli.eval_report import Outputs, run_evaluation
         from upscale.jobs.eval_items import find_eval_items
 
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         title = f"{', '.join(inputs[:3])}{' and others' if len(inputs) > 3 else ''}"
         outputs = Outputs(table, html, title, options.report.json, options.output.overwrite)
         matches = find_eval_items(inputs, reference, recursive=options.run.recursive)
@@ -135,7 +124,7 @@ def models(
     degrade: Annotated[
         str,
         option("--degrade", metavar="CHAIN|RECIPE", panel=_TEST_SET, show_default=True,
-               help=f"Degradation that makes the low-resolution images: {CHAINS}."),
+               help=f"Degradation that makes the low-resolution images: {shared.CHAINS}."),
     ] = DEFAULT_CHAIN,
     scale: Annotated[
         int | None,
@@ -150,18 +139,18 @@ def models(
     ] = None,
     keep: Annotated[
         Path | None,
-        option("--keep", metavar="FOLDER", panel=OUTPUT,
+        option("--keep", metavar="FOLDER", panel=shared.OUTPUT,
                help="Keep all images in this folder. The same command then reuses them."),
     ] = None,
     metrics: Metrics = None,
     border: Border = 0,
     metric_files: MetricFiles = None,
-    device: Device = None,
+    device: shared.Device = None,
     table: TableFile = None,
     html: Html = None,
-    overwrite: Overwrite = None,
-    json: Json = None,
-    verbose: Verbose = None,
+    overwrite: shared.Overwrite = None,
+    json: shared.Json = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Downscale images, upscale them with each network and bicubic, and compare the results.
 
@@ -173,7 +162,7 @@ def models(
         from upscale.cli.eval_networks import compare_networks, plan_comparison
         from upscale.cli.eval_report import Outputs
 
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         title = f"{', '.join(networks)} and bicubic on {', '.join(map(str, on))}"
         outputs = Outputs(
             table, html, title, options.report.json, options.output.overwrite, kept=keep is not None
@@ -191,13 +180,13 @@ def models(
 def metrics_(
     context: typer.Context,
     metric_files: MetricFiles = None,
-    json: Json = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
     """List the metrics: direction, implementation, availability."""
 
     def action(session: Session) -> int:
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         missing = _load_metrics(None, True, 0, metric_files, options).missing
         return _list_metrics(session, missing, as_json=options.report.json)
 

@@ -9,34 +9,10 @@ import typer
 from typer.core import TyperCommand
 
 from upscale import __version__
+from upscale.cli import shared_options as shared
 from upscale.cli.commands import all_commands
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import (
-    GENERAL,
-    INPUT,
-    NETWORK,
-    OUTPUT,
-    Device,
-    Height,
-    Json,
-    Kernels,
-    MaxPixels,
-    MaxSide,
-    Model,
-    Overwrite,
-    Precision,
-    Quiet,
-    Recursive,
-    Scale,
-    Tile,
-    Tta,
-    Verbose,
-    Width,
-    option,
-    output,
-    resolve,
-    switch,
-)
+from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.errors import UsageError
 from upscale.options import MOST_JOBS, RunOptions
 
@@ -93,55 +69,55 @@ def image(
     ] = None,
     format: Annotated[
         str | None,
-        option("-f", "--format", metavar="FORMAT", panel=OUTPUT,
+        option("-f", "--format", metavar="FORMAT", panel=shared.OUTPUT,
                help="Output format, for example jpg, png, webp, tiff or avif; `upscale doctor` "
                "lists all. Default: the extension of OUT, or the format of the input."),
     ] = None,
     quality: Annotated[
         str | None,
-        option("-q", "--quality", metavar="1..100", panel=OUTPUT,
+        option("-q", "--quality", metavar="1..100", panel=shared.OUTPUT,
                help="Quality of lossy formats. Default: 95; for JPEG to JPEG, at least the quality "
                "of the input."),
     ] = None,
     lossless: Annotated[
         bool | None,
-        switch("--lossless", panel=OUTPUT, help="Use lossless compression in WebP, AVIF, JPEG XL "
-               "and HEIC."),
+        switch("--lossless", panel=shared.OUTPUT,
+               help="Use lossless compression in WebP, AVIF, JPEG XL and HEIC."),
     ] = None,
     strip_metadata: Annotated[
         bool | None,
-        switch("--strip-metadata", panel=OUTPUT,
+        switch("--strip-metadata", panel=shared.OUTPUT,
                help="Remove EXIF, XMP, IPTC and comments. The colour profile is kept."),
     ] = None,
     name: Annotated[
         str | None,
-        option("--name", metavar="TEMPLATE", panel=OUTPUT,
+        option("--name", metavar="TEMPLATE", panel=shared.OUTPUT,
                help="Output file name, for example {stem}_x{scale}.{ext}. Fields: {stem}, {suffix} "
                "and {folder} of the input; {scale}, {model}, {width}, {height} and {ext} of the "
                "output."),
     ] = None,
-    overwrite: Overwrite = None,
+    overwrite: shared.Overwrite = None,
     skip_existing: Annotated[
         bool | None,
-        switch("--skip-existing", panel=OUTPUT, help="Skip inputs whose output file exists."),
+        switch("--skip-existing", panel=shared.OUTPUT, help="Skip inputs whose output exists."),
     ] = None,
     dry_run: Annotated[
         bool | None,
-        switch("--dry-run", panel=OUTPUT, help="Print the outputs without writing them."),
+        switch("--dry-run", panel=shared.OUTPUT, help="Print the outputs without writing them."),
     ] = None,
-    scale: Scale = None,
-    width: Width = None,
-    height: Height = None,
-    max_side: MaxSide = None,
-    model: Model = None,
-    tile: Tile = None,
-    device: Device = None,
-    precision: Precision = None,
-    kernels: Kernels = None,
-    tta: Tta = None,
+    scale: shared.Scale = None,
+    width: shared.Width = None,
+    height: shared.Height = None,
+    max_side: shared.MaxSide = None,
+    model: shared.Model = None,
+    tile: shared.Tile = None,
+    device: shared.Device = None,
+    precision: shared.Precision = None,
+    kernels: shared.Kernels = None,
+    tta: shared.Tta = None,
     denoise: Annotated[
         str | None,
-        option("--denoise", metavar="0..1", panel=NETWORK,
+        option("--denoise", metavar="0..1", panel=shared.NETWORK,
                help="Denoising strength, for networks that support it "
                "(realesr-general-x4v3)."),
     ] = None,
@@ -157,33 +133,34 @@ def image(
                help="Compare on a part of the image: X,Y,WIDTH,HEIGHT in pixels, or auto for the "
                "part with the most detail."),
     ] = None,
-    recursive: Recursive = None,
+    recursive: shared.Recursive = None,
     files_from: Annotated[
         str | None,
-        option("--files-from", metavar="FILE|-", panel=INPUT,
+        option("--files-from", metavar="FILE|-", panel=shared.INPUT,
                help="Read input paths from a file, or - for standard input: one per line, or "
                "separated by NUL as `find -print0` writes them."),
     ] = None,
-    max_pixels: MaxPixels = None,
+    max_pixels: shared.MaxPixels = None,
     jobs: Annotated[
         str | None,
-        option("-j", "--jobs", metavar="N", panel=INPUT,
+        option("-j", "--jobs", metavar="N", panel=shared.INPUT,
                help=f"Number of threads that read and write files, 1 to {MOST_JOBS}. "
                f"Default: {RunOptions().jobs}."),
     ] = None,
-    json: Json = None,
-    quiet: Quiet = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True,
-                     rich_help_panel=GENERAL, metavar="", help="Print the version and exit."),
+                     metavar="", rich_help_panel=shared.GENERAL,
+                     help="Print the version and exit."),
     ] = False,
 ) -> Action:  # fmt: skip
     """Upscale images: `upscale photo.jpg` writes photo_x4.jpg."""
 
     def action(session: Session) -> int:
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         if options.compare.models:
             from upscale.cli.compare import compare_networks
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscale.checkpoints import CatalogEntry, availability, catalog, imported_names, known_name
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import OUTPUT, Json, Overwrite, Verbose, option, output, resolve
+from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, OutputError, UpscaleError, UsageError
 
 if TYPE_CHECKING:
@@ -31,13 +32,17 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
 @app.callback(invoke_without_command=True)
-def models(context: typer.Context, json: Json = None, verbose: Verbose = None) -> Action | None:
+def models(
+    context: typer.Context, json: shared.Json = None, verbose: shared.Verbose = None
+) -> Action | None:
     """List the available networks, or manage them."""
     return None if context.invoked_subcommand else _list(context)
 
 
 @app.command("list")
-def list_(context: typer.Context, json: Json = None, verbose: Verbose = None) -> Action:
+def list_(
+    context: typer.Context, json: shared.Json = None, verbose: shared.Verbose = None
+) -> Action:
     """List the available networks."""
     return _list(context)
 
@@ -48,11 +53,13 @@ def info(
     network: Annotated[
         str, typer.Argument(metavar="NAME|FILE", help="Network name or checkpoint file.")
     ],
-    json: Json = None,
-    verbose: Verbose = None,
+    json: shared.Json = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
     """Show details of a network: scale, architecture, source, licence, checksum."""
-    return lambda session: _print_info(session, network, resolve(context, session).report.json)
+    return lambda session: _print_info(
+        session, network, resolve_options(context, session).report.json
+    )
 
 
 @app.command()
@@ -62,7 +69,7 @@ def pull(
         typer.Argument(metavar="NAME", show_default=False, help="Networks to download."),
     ] = None,
     all: Annotated[bool, typer.Option("--all", metavar="", help="Download all networks.")] = False,
-    verbose: Verbose = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
     """Download networks and verify their checksums, for use without an internet connection."""
     return lambda session: _pull(session, names or [], all)
@@ -76,7 +83,7 @@ def import_(
         typer.Option("--name", metavar="NAME", show_default=False,
                      help="Name of the network. Default: the name of the file."),
     ] = None,
-    verbose: Verbose = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Check a checkpoint and copy it to the cache, for use by name."""
     return lambda session: _import(session, file, new_name)
@@ -85,7 +92,7 @@ def import_(
 @app.command()
 def remove(
     network: Annotated[str, typer.Argument(metavar="NAME", help="Imported network.")],
-    verbose: Verbose = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
     """Delete an imported network from the cache."""
     return lambda session: _remove(network)
@@ -100,28 +107,28 @@ def blend(
     target: Annotated[Path, output("FILE", "Checkpoint to write (.safetensors).")],
     alpha: Annotated[
         float,
-        option("--alpha", min=0, max=1, metavar="0..1", panel=OUTPUT, show_default=True,
+        option("--alpha", min=0, max=1, metavar="0..1", panel=shared.OUTPUT, show_default=True,
                help="Weight of A; B has the weight 1 - alpha."),
     ] = 0.5,
     half: Annotated[
         bool,
-        typer.Option("--half", metavar="", rich_help_panel=OUTPUT,
+        typer.Option("--half", metavar="", rich_help_panel=shared.OUTPUT,
                      help="Store fp16 weights: half the size of fp32."),
     ] = False,
-    overwrite: Overwrite = None,
-    verbose: Verbose = None,
+    overwrite: shared.Overwrite = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Write the weighted average of two networks of the same architecture."""
 
     def action(session: Session) -> int:
-        overwrite = resolve(context, session).output.overwrite
+        overwrite = resolve_options(context, session).output.overwrite
         return _blend(session, (a, b), alpha, target, half=half, overwrite=overwrite)
 
     return action
 
 
 def _list(context: typer.Context) -> Action:
-    return lambda session: _print_list(session, resolve(context, session).report.json)
+    return lambda session: _print_list(session, resolve_options(context, session).report.json)
 
 
 def _print_list(session: Session, as_json: bool) -> int:

@@ -39,7 +39,7 @@ def output(metavar: str, help: str) -> Any:  # noqa: ANN401
     return option("-o", "--output", metavar=metavar, help=help, panel=OUTPUT)
 
 
-def resolve(context: typer.Context, session: Session) -> Options:
+def resolve_options(context: typer.Context, session: Session) -> Options:
     """Merge a command's options with the environment and the configuration file.
 
     Raises:
@@ -59,7 +59,7 @@ def _set_verbose(context: typer.Context, value: bool | None) -> bool | None:
     return value
 
 
-# Values stay text until `resolve` checks them, wherever they come from.
+# Values stay text until `resolve_options` checks them, wherever they come from.
 
 Scale = Annotated[
     str | None,

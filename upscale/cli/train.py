@@ -11,17 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import (
-    Device,
-    Json,
-    Quiet,
-    Verbose,
-    option,
-    output,
-    resolve,
-    switch,
-)
+from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.errors import ExitCode, UsageError
 from upscale.options import Options
 
@@ -76,10 +68,10 @@ def train(
         option("--translate", metavar="OPTIONS", panel=_OTHER,
                help="Convert an option file of Real-ESRGAN or BasicSR to a recipe and print it."),
     ] = None,
-    device: Device = None,
-    json: Json = None,
-    quiet: Quiet = None,
-    verbose: Verbose = None,
+    device: shared.Device = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Train a network as described by a recipe.
 
@@ -90,7 +82,7 @@ def train(
         raise UsageError("train: name a recipe, or use either --recipes or --translate")
 
     def action(session: Session) -> int:
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         if recipes:
             return _list_recipes(session, options)
         if translate is not None:

@@ -13,27 +13,9 @@ from typing import TYPE_CHECKING, Annotated, overload
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import (
-    INPUT,
-    Device,
-    Height,
-    Json,
-    Kernels,
-    MaxPixels,
-    MaxSide,
-    Model,
-    Overwrite,
-    Precision,
-    Quiet,
-    Scale,
-    Tile,
-    Verbose,
-    Width,
-    option,
-    resolve,
-    switch,
-)
+from upscale.cli.shared_options import option, resolve_options, switch
 from upscale.errors import ExitCode, UsageError
 from upscale.options import Options
 
@@ -60,15 +42,15 @@ def video(
                        help="Output video: .mp4, .m4v, .mov, .mkv or .webm. With --preview, an "
                        "image file."),
     ] = None,
-    scale: Scale = None,
-    width: Width = None,
-    height: Height = None,
-    max_side: MaxSide = None,
-    model: Model = None,
-    tile: Tile = None,
-    device: Device = None,
-    precision: Precision = None,
-    kernels: Kernels = None,
+    scale: shared.Scale = None,
+    width: shared.Width = None,
+    height: shared.Height = None,
+    max_side: shared.MaxSide = None,
+    model: shared.Model = None,
+    tile: shared.Tile = None,
+    device: shared.Device = None,
+    precision: shared.Precision = None,
+    kernels: shared.Kernels = None,
     codec: Annotated[
         str | None,
         option("--codec", metavar="CODEC", panel=_ENCODING,
@@ -96,29 +78,31 @@ def video(
     ] = None,
     start: Annotated[
         str | None,
-        option("--start", metavar="TIME", panel=INPUT,
+        option("--start", metavar="TIME", panel=shared.INPUT,
                help="Start at this time: seconds or [H:]MM:SS, for example 12.5 or 1:02:03."),
     ] = None,
     end: Annotated[
-        str | None, option("--end", metavar="TIME", panel=INPUT, help="Stop at this time.")
+        str | None, option("--end", metavar="TIME", panel=shared.INPUT, help="Stop at this time.")
     ] = None,
     frames: Annotated[
         int | None,
-        option("--frames", metavar="N", min=1, panel=INPUT, help="Process at most N frames."),
+        option("--frames", metavar="N", min=1, panel=shared.INPUT,
+               help="Process at most N frames."),
     ] = None,
     deinterlace: Annotated[
-        bool, switch("--deinterlace", panel=INPUT, help="Deinterlace the video before upscaling.")
+        bool,
+        switch("--deinterlace", panel=shared.INPUT, help="Deinterlace the video before upscaling."),
     ] = False,
     strict: Annotated[
         bool,
-        switch("--strict", panel=INPUT,
+        switch("--strict", panel=shared.INPUT,
                help="Fail if the output cannot hold one of the input's streams."),
     ] = False,
     restart: Annotated[
         bool,
-        switch("--restart", panel=INPUT, help="Discard the work of an interrupted run."),
+        switch("--restart", panel=shared.INPUT, help="Discard the work of an interrupted run."),
     ] = False,
-    max_pixels: MaxPixels = None,
+    max_pixels: shared.MaxPixels = None,
     preview: Annotated[
         bool,
         switch("--preview", panel=_PREVIEW,
@@ -131,10 +115,10 @@ def video(
                help="Preview the frames at these times, for example 0:05,1:30. For a single time, "
                "the whole upscaled frame is written."),
     ] = None,
-    overwrite: Overwrite = None,
-    json: Json = None,
-    quiet: Quiet = None,
-    verbose: Verbose = None,
+    overwrite: shared.Overwrite = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
     """Upscale a video; audio, subtitles, timestamps and metadata are copied.
 
@@ -146,7 +130,7 @@ def video(
         from upscale.jobs.video import VideoSettings
         from upscale.video.encoders import VideoEncoding
 
-        options = resolve(context, session)
+        options = resolve_options(context, session)
         settings = VideoSettings(
             VideoEncoding(codec, crf, preset, pixel_format, _pairs(encoder_option or [])),
             start=_seconds("--start", start),
