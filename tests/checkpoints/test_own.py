@@ -32,7 +32,7 @@ def test_file_matches_its_catalogue_entry(entry):
 
 @pytest.mark.parametrize("entry", OWN, ids=by_name)
 def test_degraded_image_is_restored_better_than_by_bicubic(entry, data):
-    good = cv2.imread(str(data / "photos/scenes/dog.webp"))[..., ::-1]
+    good = cv2.imread(str(data / "photos/dog.webp"))[..., ::-1]
     side = good.shape[0] // entry.scale
     small = cv2.resize(good, (side, side), interpolation=cv2.INTER_AREA)
     noisy = small + np.random.default_rng(0).normal(0, 25, small.shape)

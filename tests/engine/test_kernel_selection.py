@@ -91,7 +91,7 @@ def test_photographs_differ_by_at_most_one_level_and_with_bf16_on_average(
     if availability(catalog()[name]) == "absent":
         pytest.skip(f"{name} is not here")
     only(library)
-    photo = read_image(sorted((data / "photos").glob("*.webp"))[0]).pixels[:90, :110, :3]
+    photo = read_image(sorted((data / "photos/scenes").glob("*.webp"))[0]).pixels[:90, :110, :3]
     whole = Upscaler(name, device="cpu", tile=0, kernels=False).upscale(photo)
     result = Upscaler(name, device="cpu", tile=48, precision=precision(library)).upscale(photo)
     levels = np.abs(result.astype(int) - whole)
