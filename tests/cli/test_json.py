@@ -1,4 +1,4 @@
-"""docs/json.md is the interface: its tables and examples hold for real lines."""
+"""docs/reference/json.md is the interface: its tables and examples hold for real lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upscale.jobs import JobRecord, Status
 from upscale.jobs.preview import PreviewRecord
 from upscale.jobs.video import FilmRecord
 
-WHOLE = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+WHOLE = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
 DOCUMENT, _, FILMS = WHOLE.partition("\n# `upscale video --json`")
 
 
@@ -50,7 +50,7 @@ def examples(document: str) -> list[dict]:
 
 
 FIELDS = fields("Fields")
-FILM_FIELDS = fields("Fields of a film", FILMS)
+FILM_FIELDS = fields("Fields of a video", FILMS)
 PREVIEW_FIELDS = fields("Fields of a preview", FILMS)
 EXAMPLES = examples(DOCUMENT)
 
@@ -153,7 +153,7 @@ def test_examples_of_films_are_valid():
 
 
 def test_the_documented_exit_codes_of_films_are_among_those_of_the_program():
-    codes = [int(cells[0]) for cells in rows("Exit codes of films", FILMS)]
+    codes = [int(cells[0]) for cells in rows("Exit codes of videos", FILMS)]
     assert codes == [code.value for code in ExitCode if code is not ExitCode.SOME_FAILED]
 
 
