@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,8 +31,12 @@ INCLUDED = {
 
 COMMAND_LINE = "reference/cli.md"
 
+Command = Any
+Parameter = Any
+"""Objects that Typer makes, whose classes have no public names."""
 
-def on_files(files: Files, config: Any) -> Files:
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to the site."""
     for source, page in INCLUDED.items():
         text = (ROOT / source).read_text(encoding="utf-8")
@@ -39,7 +45,7 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     """Point links to files of the repository at the pages that show them."""
     return rewrite_links(markdown, page.file.src_uri)
 
@@ -103,7 +109,7 @@ def command_line_page() -> str:
     return "\n".join(lines)
 
 
-def _command(name: str, command: Any, level: int) -> Iterator[str]:
+def _command(name: str, command: Command, level: int) -> Iterator[str]:
     """Yield the lines of one command and of its subcommands."""
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option"]
@@ -134,25 +140,25 @@ def _command(name: str, command: Any, level: int) -> Iterator[str]:
         yield from _command(f"{name} {subname}", subcommand, level + 1)
 
 
-def _argument_usage(argument: Any) -> str:
+def _argument_usage(argument: Parameter) -> str:
     text = _metavar(argument)
     if argument.nargs == -1 and not text.endswith("..."):
         text += "..."
     return text if argument.required else f"[{text}]"
 
 
-def _metavar(parameter: Any) -> str:
+def _metavar(parameter: Parameter) -> str:
     return (parameter.metavar or parameter.name or "").strip("{}[]").upper()
 
 
-def _spelling(option: Any) -> str:
+def _spelling(option: Parameter) -> str:
     """Return all names of an option, with the name of its value."""
     value = option.metavar or ("" if option.is_flag else "VALUE")
     names = sorted(option.opts, key=len, reverse=True) + sorted(option.secondary_opts)
     return ", ".join(f"`{name} {value}`" if value else f"`{name}`" for name in names)
 
 
-def _default(option: Any) -> str:
+def _default(option: Parameter) -> str:
     shown = getattr(option, "show_default", False) and not option.is_flag
     if not shown or option.default in (None, "", ()) or callable(option.default):
         return ""
