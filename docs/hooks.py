@@ -136,6 +136,8 @@ def _command(name: str, command: Command, level: int) -> Iterator[str]:
         for option in members:
             yield f"| {_spelling(option)} | {_cell(option.help)}{_default(option)} |"
         yield ""
+    if command.epilog:
+        yield from (_prose(command.epilog), "")
     for subname, subcommand in subcommands.items():
         yield from _command(f"{name} {subname}", subcommand, level + 1)
 
@@ -152,10 +154,11 @@ def _metavar(parameter: Parameter) -> str:
 
 
 def _spelling(option: Parameter) -> str:
-    """Return all names of an option, with the name of its value."""
+    """Return all names of an option, short ones first, the longest with the name of its value."""
     value = option.metavar or ("" if option.is_flag else "VALUE")
-    names = sorted(option.opts, key=len, reverse=True) + sorted(option.secondary_opts)
-    return ", ".join(f"`{name} {value}`" if value else f"`{name}`" for name in names)
+    *short, longest = sorted(option.opts, key=len)
+    names = [*short, f"{longest} {value}".rstrip(), *sorted(option.secondary_opts)]
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _default(option: Parameter) -> str:
