@@ -140,7 +140,7 @@ WRITTEN = {
 """Other files that examples write."""
 
 PRINTED = {
-    "quick-doctor": "all works",
+    "quick-doctor": "result:",
     "library": "exact",
     "networks": "upscale-x4-fast",
     "own-network-python": "exact",
