@@ -19,8 +19,8 @@ CROP = (100, 56, 520, 476)
 """Left, top, right and bottom of the part that is shown, in output pixels."""
 
 
-def main() -> None:
-    """Write docs/images/before-after.webp."""
+def comparison() -> Image.Image:
+    """Return bicubic interpolation on the left and the network's output on the right."""
     with Image.open(HERE / "dog.jpg") as photo:
         small = photo.convert("RGB")
     pixels = Upscaler("realesrgan-x4plus", device="cpu").upscale(np.array(small))
@@ -30,7 +30,13 @@ def main() -> None:
     page = Image.new("RGB", (2 * width + 4, height), "white")
     page.paste(bicubic.crop(CROP), (0, 0))
     page.paste(large.crop(CROP), (width + 4, 0))
-    page.save(HERE.parent / "docs" / "images" / "before-after.webp", quality=85, method=6)
+    return page
+
+
+def main() -> None:
+    """Write docs/images/before-after.webp."""
+    path = HERE.parent / "docs" / "images" / "before-after.webp"
+    comparison().save(path, quality=85, method=6)
 
 
 if __name__ == "__main__":
