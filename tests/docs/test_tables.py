@@ -65,3 +65,18 @@ def test_the_table_of_formats_equals_the_traits():
     """The other half of the proof is tests/images/test_traits.py."""
     rows = table(ROOT / "docs/reference/formats.md", "formats")
     assert rows == [format_row(traits) for traits in TRAITS.values()]
+
+
+def test_speeds_in_the_readme_equal_the_results():
+    """The column "speed" of the README is that of the benchmark."""
+    results = (ROOT / "benchmarks/RESULTS.md").read_text(encoding="utf-8")
+    section = results.partition("## Speed of the networks")[2].partition("\n## ")[0]
+    measured = {
+        name: row[2]
+        for names, *row in re.findall(
+            r"^\| ([\w, -]+) \| (\d) \| ([\d.]+) \| ([\d.]+x) \|$", section, re.MULTILINE
+        )
+        for name in names.split(", ")
+    }
+    rows = table(README, "networks")
+    assert {re.findall(r"`([\w-]+)`", row[0])[0]: row[3] for row in rows} == measured
