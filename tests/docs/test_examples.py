@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import cv2
 import pytest
 
@@ -19,7 +20,6 @@ from tests.video.clips import Clip, even, make
 from upscale.checkpoints import catalog, locate, read_state_dict
 from upscale.cli.app import run as run_program
 from upscale.cli.session import Session
-from upscale.video.probe import probe
 
 SMALL_MODEL = "realesr-animevideov3"
 RUN_BY_CI = {"install", "tests"}
@@ -102,6 +102,11 @@ def width(path: Path) -> int:
     return cv2.imread(str(path)).shape[1]
 
 
+def frames(path: Path) -> int:
+    with av.open(str(path)) as video:
+        return sum(1 for _ in video.decode(video=0))
+
+
 WIDTHS = {
     "first-steps": {"photo_x4.jpg": 208, "upscaled/deeper/two.jpg": 208},
     "library": {"large.png": 104},
@@ -160,7 +165,7 @@ def test_the_example_runs(block: Block, desk: Path):
         assert (desk / name).stat().st_size > 0, name
     assert PRINTED.get(block.name, "") in output
     if block.name == "videos":
-        assert [len(probe(desk / name).plan) for name in ("large.mp4", "sample.mkv")] == [12, 5]
+        assert [frames(desk / name) for name in ("large.mp4", "sample.mkv")] == [12, 5]
     if block.name == "folders":
         assert not (desk / "png").exists(), "--dry-run writes nothing"
     if block.name == "degrade":

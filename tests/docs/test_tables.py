@@ -6,7 +6,7 @@ import re
 
 from tests.docs.pages import README, ROOT, table
 from upscale.checkpoints import catalog
-from upscale.images.codecs.formats import TRAITS, Traits
+from upscale.images.codecs.registry import Codec, codecs
 
 PARTNER = "realesr-general-wdn-x4v3"
 """The partner network of --denoise, which is not for use alone."""
@@ -46,11 +46,13 @@ def test_texts_about_licences_name_the_exceptions():
     assert "`upscale-x1` was trained from scratch and is MIT" in " ".join(text.split())
 
 
-def format_row(traits: Traits) -> list[str]:
+def format_row(codec: Codec) -> list[str]:
     """Return the row of the documentation for a format."""
+    traits = codec.traits
+    assert traits is not None
     bits = {32: "8, 16, float", 16: "8, 16", 12: "8, 10, 12", 8: "8"}[traits.depth]
     cells = [
-        traits.label,
+        codec.label,
         "256 colours" if not traits.lossy and not traits.lossless else bits,
         "one channel" if traits.grey else "as RGB",
         {"none": "", "binary": "on or off", "full": "yes"}[traits.alpha],
@@ -64,7 +66,14 @@ def format_row(traits: Traits) -> list[str]:
 def test_the_table_of_formats_equals_the_traits():
     """The other half of the proof is tests/images/test_traits.py."""
     rows = table(ROOT / "docs/reference/formats.md", "formats")
-    assert rows == [format_row(traits) for traits in TRAITS.values()]
+    assert rows == [format_row(codec) for codec in codecs().values() if codec.traits]
+
+
+def test_every_benchmark_that_results_name_exists():
+    results = (ROOT / "benchmarks/RESULTS.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"python -m benchmarks\.(\w+)", results))
+    assert len(names) > 10
+    assert [name for name in names if not (ROOT / f"benchmarks/{name}.py").is_file()] == []
 
 
 def test_speeds_in_the_readme_equal_the_results():
