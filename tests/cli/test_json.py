@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from tests.video.clips import Clip, even, make
-from upscale.cli import video as films
+from upscale.cli import video as videos
 from upscale.errors import ExitCode
 from upscale.jobs import JobRecord, Status
-from upscale.jobs.preview import PreviewRecord
-from upscale.jobs.video import FilmRecord
+from upscale.jobs.video import VideoRecord
+from upscale.jobs.video_preview import PreviewRecord
 
 WHOLE = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
-DOCUMENT, _, FILMS = WHOLE.partition("\n# `upscale video --json`")
+DOCUMENT, _, VIDEOS = WHOLE.partition("\n# `upscale video --json`")
 
 
 def is_integer(value) -> bool:
@@ -50,8 +50,8 @@ def examples(document: str) -> list[dict]:
 
 
 FIELDS = fields("Fields")
-FILM_FIELDS = fields("Fields of a video", FILMS)
-PREVIEW_FIELDS = fields("Fields of a preview", FILMS)
+VIDEO_FIELDS = fields("Fields of a video", VIDEOS)
+PREVIEW_FIELDS = fields("Fields of a preview", VIDEOS)
 EXAMPLES = examples(DOCUMENT)
 
 
@@ -72,7 +72,7 @@ def check(record: dict, documented: dict[str, list[str]] = FIELDS) -> None:
 
 def test_the_documented_fields_are_those_of_a_record_in_order():
     assert list(FIELDS) == list(JobRecord.__annotations__)
-    tables = FIELDS | FILM_FIELDS | PREVIEW_FIELDS
+    tables = FIELDS | VIDEO_FIELDS | PREVIEW_FIELDS
     assert set(KINDS) == {cells[1].removesuffix(" or null") for cells in tables.values()}
 
 
@@ -93,7 +93,7 @@ def lines(call, photo, tmp_path):
     photo("in/exists.png")
     photo("out/exists.png")
     photo("in/wide.webp", 300, 2)
-    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "bad.png").write_bytes(b"no image")
     photo("taken.png")
     photo("taken_x4.png")
     runs = (
@@ -134,34 +134,34 @@ def test_lines_are_ascii_and_nothing_else_is_on_standard_output(call, photo):
     ]
 
 
-# --- films -----------------------------------------------------------------------------------
+# --- videos -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("documented", "record"), [(FILM_FIELDS, FilmRecord), (PREVIEW_FIELDS, PreviewRecord)]
+    ("documented", "record"), [(VIDEO_FIELDS, VideoRecord), (PREVIEW_FIELDS, PreviewRecord)]
 )
-def test_the_documented_fields_of_films_are_those_of_records_in_order(documented, record):
+def test_the_documented_fields_of_videos_are_those_of_records_in_order(documented, record):
     assert list(documented) == list(record.__annotations__)
 
 
-def test_examples_of_films_are_valid():
-    done, failed, preview = examples(FILMS)
-    check(done, FILM_FIELDS)
-    check(failed, FILM_FIELDS)
+def test_examples_of_videos_are_valid():
+    done, failed, preview = examples(VIDEOS)
+    check(done, VIDEO_FIELDS)
+    check(failed, VIDEO_FIELDS)
     check(preview, PREVIEW_FIELDS)
     assert [each["status"] for each in (done, failed, preview)] == ["done", "failed", "done"]
 
 
-def test_the_documented_exit_codes_of_films_are_among_those_of_the_program():
-    codes = [int(cells[0]) for cells in rows("Exit codes of videos", FILMS)]
+def test_the_documented_exit_codes_of_videos_are_among_those_of_the_program():
+    codes = [int(cells[0]) for cells in rows("Exit codes of videos", VIDEOS)]
     assert codes == [code.value for code in ExitCode if code is not ExitCode.SOME_FAILED]
 
 
 @pytest.fixture
-def film(monkeypatch, tmp_path):
-    """A film whose end is missing, and a program with a stand-in for the engine."""
+def video(monkeypatch, tmp_path):
+    """A video whose end is missing, and a program with a stand-in for the engine."""
     upscalers = [Tripling()], {"model": "tripling"}
-    monkeypatch.setattr(films, "_upscalers", lambda session, options: upscalers)
+    monkeypatch.setattr(videos, "_upscalers", lambda session, options: upscalers)
     path = make(Clip(even(25), container="mkv", sound=True), tmp_path / "in.mkv")
     path.write_bytes(path.read_bytes()[:-200])
     return path
@@ -170,26 +170,26 @@ def film(monkeypatch, tmp_path):
 class Tripling:
     device = torch.device("cpu")
 
-    def settle_tile(self, width, height, tile=None):
+    def resolve_tile(self, width, height, tile=None):
         return tile or 0
 
-    def run_tensor(self, picture, *, size=None):
-        return torch.nn.functional.interpolate(picture, size[::-1])
+    def run_tensor(self, image, *, size=None):
+        return torch.nn.functional.interpolate(image, size[::-1])
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "documented"),
     [
-        (("in.mkv", "out.mkv", "-s", "3"), "done", FILM_FIELDS),
-        (("in.mkv", "taken.mkv", "-s", "3"), "failed", FILM_FIELDS),
-        (("gone.mkv", "out.mkv"), "failed", FILM_FIELDS),
-        (("in.mkv", "out.mkv", "--strict", "--frames", "2"), "done", FILM_FIELDS),
+        (("in.mkv", "out.mkv", "-s", "3"), "done", VIDEO_FIELDS),
+        (("in.mkv", "taken.mkv", "-s", "3"), "failed", VIDEO_FIELDS),
+        (("gone.mkv", "out.mkv"), "failed", VIDEO_FIELDS),
+        (("in.mkv", "out.mkv", "--strict", "--frames", "2"), "done", VIDEO_FIELDS),
         (("in.mkv", "--preview", "-s", "3"), "done", PREVIEW_FIELDS),
         (("in.mkv", "taken.png", "--preview"), "failed", PREVIEW_FIELDS),
         (("gone.mkv", "--preview"), "failed", PREVIEW_FIELDS),
     ],
 )
-def test_lines_of_films_hold_to_the_document(arguments, status, documented, film, call, tmp_path):
+def test_lines_of_videos_hold_to_the_document(arguments, status, documented, video, call, tmp_path):
     for name in ("taken.mkv", "taken.png"):
         (tmp_path / name).write_bytes(b"precious")
     ended = call("video", *arguments, "--json", "--quiet")
@@ -203,6 +203,6 @@ def test_lines_of_films_hold_to_the_document(arguments, status, documented, film
         assert line["error"] in ended.err
 
 
-def test_an_impossible_request_for_a_film_prints_no_line(film, call):
+def test_an_impossible_request_for_a_video_prints_no_line(video, call):
     ended = call("video", "in.mkv", "out.mkv", "--crf", "99", "--json")
     assert (ended.out, ended.code) == ("", ExitCode.USAGE)

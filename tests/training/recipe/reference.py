@@ -14,8 +14,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from training.degradation import steps
-from training.recipe import settings
+from upscale_training.degradation import steps
+from upscale_training.recipe import settings
 
 PAGE = Path(__file__).parents[3] / "docs/reference/recipes.md"
 

@@ -7,9 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-
-from training.recipe.reading import read_recipe
-from training.recipes import bundled
+from upscale_training.recipe.reading import read_recipe
+from upscale_training.recipes import bundled
 
 _spec = importlib.util.spec_from_file_location(
     "reference", Path(__file__).with_name("reference.py")
