@@ -1,4 +1,4 @@
-"""docs/json.md is the interface: its tables and examples hold for real lines."""
+"""docs/reference/json.md is the interface: its tables and examples hold for real lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upscale.jobs import JobRecord, Status
 from upscale.jobs.video import VideoRecord
 from upscale.jobs.video_preview import PreviewRecord
 
-WHOLE = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+WHOLE = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
 DOCUMENT, _, VIDEOS = WHOLE.partition("\n# `upscale video --json`")
 
 

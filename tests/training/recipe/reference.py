@@ -1,4 +1,4 @@
-"""The tables of docs/recipes.md, from the settings and their docstrings.
+"""The tables of docs/reference/recipes.md, from the settings and their docstrings.
 
 python tests/training/recipe/reference.py  # writes them into the page
 """
@@ -17,7 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from upscale_training.degradation import steps
 from upscale_training.recipe import settings
 
-PAGE = Path(__file__).parents[3] / "docs/recipes.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/recipes.md"
 
 KINDS = {
     kind.__name__: kind
