@@ -14,7 +14,7 @@ import pytest
 
 from tests.video.clips import Clip, even, make
 from upscale.checkpoints import catalog
-from upscale.images.codecs.formats import TRAITS, Traits
+from upscale.images.codecs.registry import Codec, codecs
 from upscale.video.probe import probe
 
 ROOT = Path(__file__).parents[1]
@@ -134,12 +134,14 @@ def test_the_table_of_networks_is_the_catalogue():
     assert listed == there
 
 
-def format_row(traits: Traits) -> str:
+def format_row(codec: Codec) -> str:
     """What the README's table says of a format."""
+    traits = codec.traits
+    assert traits is not None
     bits = {32: "8, 16, float", 16: "8, 16", 12: "8, 10, 12", 8: "8"}[traits.depth]
     colours = "256 colours" if not traits.lossy and not traits.lossless else bits
     cells = [
-        traits.label,
+        codec.label,
         colours,
         "one channel" if traits.grey else "three equal",
         {"none": "", "binary": "all or nothing", "full": "yes"}[traits.alpha],
@@ -155,4 +157,5 @@ def test_the_table_of_formats_is_what_the_code_does():
     """The other half of the proof is tests/images/test_traits.py."""
     table = README.partition("<!-- table: formats -->\n")[2].partition("<!-- end -->")[0]
     rows = [re.sub(r" +", " ", row) for row in table.splitlines()[2:]]
-    assert rows == [re.sub(r" +", " ", format_row(traits)) for traits in TRAITS.values()]
+    writable = [codec for codec in codecs().values() if codec.traits]
+    assert rows == [re.sub(r" +", " ", format_row(codec)) for codec in writable]

@@ -18,7 +18,9 @@ import numpy as np
 from tests.damage import damaged
 from upscale.errors import ImageError
 from upscale.images import Frame, Image, ImageSequence, Metadata, encode_file, read_file, read_size
-from upscale.images.codecs.formats import TRAITS
+from upscale.images.formats import writable_traits
+
+TRAITS = writable_traits()
 
 MOST_FRAMES = 60
 # Read, but not written: good files of these are made by other programs.

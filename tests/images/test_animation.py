@@ -31,6 +31,8 @@ from upscale.images import (
     write_file,
 )
 from upscale.images.codecs import gif, png
+from upscale.images.codecs.png_chunks import chunk
+from upscale.images.write import encode_to
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LOSSLESS = {"png": Encoding(), "gif": Encoding(), "webp": Encoding(lossless=True)}
@@ -174,10 +176,10 @@ def test_a_first_gif_frame_beyond_the_screen_upscales_it(shared):
 
 def test_a_later_gif_frame_beyond_the_screen_is_cut(noise):
     frames = [
-        gif.start(8, 6, 1, None),
+        gif.file_start(8, 6, 1, None),
         gif.image_block(plain(10), 5, disposal=1),
-        gif.image_block(plain(200, (90, 70)), 5, disposal=1, place=(4, 3)),
-        gif.END,
+        gif.image_block(plain(200, (90, 70)), 5, disposal=1, position=(4, 3)),
+        gif.TRAILER,
     ]
     _, (first, second) = opened(b"".join(frames))
     assert (first.image.pixels == 10).all()
@@ -190,10 +192,10 @@ def test_a_gif_frame_that_states_no_disposal_stays():
     # Pillow keeps the disposal of the frame before.
     places = [((0, 0), 2), ((2, 2), 0), ((4, 4), 0)]
     blocks = [
-        gif.image_block(plain(50 * number + 50, (2, 2)), 5, disposal=disposal, place=place)
+        gif.image_block(plain(50 * number + 50, (2, 2)), 5, disposal=disposal, position=place)
         for number, (place, disposal) in enumerate(places)
     ]
-    _, frames = opened(gif.start(8, 6, 1, None) + b"".join(blocks) + gif.END)
+    _, frames = opened(gif.file_start(8, 6, 1, None) + b"".join(blocks) + gif.TRAILER)
     shown = [np.unique(frame.image.pixels[frame.image.alpha > 0]) for frame in frames]
     assert [list(colours) for colours in shown] == [[50], [100], [100, 150]]
 
@@ -203,7 +205,7 @@ def test_gif_to_gif_keeps_the_stored_repeats(repeats):
     extension = b"!\xff\x0bNETSCAPE2.0\x03\x01"
     stored = b"" if repeats is None else extension + struct.pack("<HB", repeats, 0)
     blocks = [gif.image_block(image, 7, disposal=1) for image in moving(2)]
-    data = gif.start(24, 18, 1, None) + stored + b"".join(blocks) + gif.END
+    data = gif.file_start(24, 18, 1, None) + stored + b"".join(blocks) + gif.TRAILER
     found, _ = opened(data)
     # A count of repeats: what browsers show is one more.
     assert found.plays == (1 if repeats is None else repeats and repeats + 1)
@@ -245,9 +247,9 @@ def test_damaged_gif_frames_end_in_one_line_or_frames_of_the_size(shared):
 
 
 def test_a_gif_frame_of_four_gigapixels_is_refused_not_unpacked():
-    head = gif.start(8, 6, 1, None) + gif.image_block(plain(10), 5)
+    head = gif.file_start(8, 6, 1, None) + gif.image_block(plain(10), 5)
     block = b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x02\x44\x01\x00"
-    found = read_file(head + block + gif.END)
+    found = read_file(head + block + gif.TRAILER)
     with pytest.raises(ImageError, match="damaged"):
         list(found.frames())
 
@@ -277,21 +279,21 @@ def apng(canvas, frames, plays=0, default=None):
     """An animated PNG of frames: (image, left, top, (delay, of), disposal, blend)."""
     number, parts = 0, [b"\x89PNG\r\n\x1a\n"]
     start = bytes(png.encode_plain(default or frames[0][0])[16:29])
-    parts.append(png.chunk(b"IHDR", struct.pack(">II", *canvas) + start[8:]))
-    parts.append(png.chunk(b"acTL", struct.pack(">II", len(frames), plays)))
+    parts.append(chunk(b"IHDR", struct.pack(">II", *canvas) + start[8:]))
+    parts.append(chunk(b"acTL", struct.pack(">II", len(frames), plays)))
     if default is not None:
-        parts.append(png.chunk(b"IDAT", packed(default)))
+        parts.append(chunk(b"IDAT", packed(default)))
     for index, (image, left, top, time, disposal, blend) in enumerate(frames):
         size = image.width, image.height
         control = struct.pack(">IIIIIHHBB", number, *size, left, top, *time, disposal, blend)
-        parts.append(png.chunk(b"fcTL", control))
+        parts.append(chunk(b"fcTL", control))
         number += 1
         if index == 0 and default is None:
-            parts.append(png.chunk(b"IDAT", packed(image)))
+            parts.append(chunk(b"IDAT", packed(image)))
         else:
-            parts.append(png.chunk(b"fdAT", struct.pack(">I", number) + packed(image)))
+            parts.append(chunk(b"fdAT", struct.pack(">I", number) + packed(image)))
             number += 1
-    return b"".join((*parts, png.chunk(b"IEND", b"")))
+    return b"".join((*parts, chunk(b"IEND", b"")))
 
 
 def packed(image):
@@ -474,9 +476,8 @@ def test_frames_are_written_while_later_ones_are_computed(format, noise):
             sizes.append(len(target.getvalue()))
             yield Frame(noise(), Fraction(1, 10))
 
-    from upscale.images import write
-
-    write._encode(ImageSequence(frames, 6, 0, True, "png"), format, Encoding(), target)
+    sequence = ImageSequence(frames, 6, 0, True, "png")
+    encode_to(sequence, target, format, Encoding())
     assert sizes[0] < 20 < sizes[3]
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.damage import run_limited
-from upscale.images.codecs.formats import TRAITS
+from upscale.images.formats import writable_traits
+
+TRAITS = writable_traits()
 
 PROGRAM = Path(__file__).with_name("hostile.py")
 MEMORY = 3 * 1024**3

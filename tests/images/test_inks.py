@@ -151,18 +151,18 @@ def test_hostile_profiles_of_inks_end_no_process(shared, tmp_path):
 import sys
 from pathlib import Path
 import numpy as np
-from upscale.images.codecs.pillow import raster_of_inks
+from upscale.images.codecs.pillow import raster_of_cmyk
 folder, rng = Path(sys.argv[1]), np.random.default_rng(0)
 inks = rng.integers(0, 65536, (8, 8, 4), np.uint16)
 real = (folder / "real.icc").read_bytes()
 for depth in (inks, (inks >> 8).astype(np.uint8)):
-    assert raster_of_inks(depth, (folder / "bad.icc").read_bytes()).pixels.shape == (8, 8, 3)
+    assert raster_of_cmyk(depth, (folder / "bad.icc").read_bytes()).pixels.shape == (8, 8, 3)
 for turn in range(60):
     damaged = np.frombuffer(real, np.uint8).copy()
     reach = 400 if turn % 2 else len(damaged)
     damaged[rng.integers(0, reach, 12)] = rng.integers(0, 256, 12)
     for depth in (inks, (inks >> 8).astype(np.uint8)):
-        assert raster_of_inks(depth, damaged.tobytes()).pixels.dtype == depth.dtype
+        assert raster_of_cmyk(depth, damaged.tobytes()).pixels.dtype == depth.dtype
 print("alive")
 """
     done = subprocess.run(

@@ -16,9 +16,11 @@ import pytest
 from PIL import Image
 
 from upscale.errors import ImageError
-from upscale.images import Metadata, encode_file, read, read_image, read_size
-from upscale.images.codecs import png
+from upscale.images import Metadata, encode_file, read_image, read_size
+from upscale.images.codecs import png, png_chunks, registry
+from upscale.images.codecs.registry import codecs
 from upscale.images.metadata import exif
+from upscale.images.pixels.orientation import upright
 
 NAMES = ["photo.png", "with space.png", "Grüße 图片 🐺.png", "two\nlines.png", "-dash.png"]
 
@@ -108,8 +110,8 @@ def test_the_pixel_limit_is_checked_before_decoding(noise, monkeypatch):
         data = encode_file(noise(), format)
         assert read_image(data, max_pixels=53 * 37).width == 53
         with monkeypatch.context() as patch:
-            reader = replace(read._READERS[format], decode=pytest.fail)
-            patch.setattr(read, "_READERS", {format: reader})
+            codec = replace(codecs()[format], decode=pytest.fail)
+            patch.setattr(registry, "_codecs", {format: codec})
             assert "53x37" in refusal(data, max_pixels=53 * 37 - 1)
 
 
@@ -208,7 +210,7 @@ def test_orientation_is_applied_once_and_reset(pillow_bytes, exif_block, orienta
     block = b"Exif\0\0" + exif_block(orientation)
     data = pillow_bytes(pil_image, format, exif=block, **lossless.get(format, {}))
     image = read_image(data)
-    turned = exif.upright(stored, orientation)
+    turned = upright(stored, orientation)
     assert read_size(data) == (image.width, image.height) == turned.shape[1::-1]
     visible = turned.max(axis=2) > (0 if format == "JPEG" else 256)
     if alpha:
@@ -327,7 +329,7 @@ def test_damaged_png_pixels_are_refused_in_silence(noise, capfd):
 
 
 def test_metadata_bombs_are_left_out(monkeypatch):
-    monkeypatch.setattr(png, "_MAX_METADATA_BYTES", 1000)
+    monkeypatch.setattr(png_chunks, "_MAX_METADATA_BYTES", 1000)
     bomb = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(100_000)))
     image = read_image(png_of((1, 1, 8, 0), b"\0\x07", bomb))
     assert image.metadata.icc is None and image.pixels.tolist() == [[[7]]]

@@ -27,7 +27,9 @@ from upscale.images import (
     read_image,
     write_file,
 )
-from upscale.images.codecs.formats import TRAITS
+from upscale.images.formats import writable_traits
+
+TRAITS = writable_traits()
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = (

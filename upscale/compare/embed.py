@@ -10,8 +10,16 @@ from upscale.compare.page import Version
 from upscale.errors import ImageError
 from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
-from upscale.images import Image, Metadata, encode_file, read_image, read_size
-from upscale.images.codecs.formats import SNIFF_BYTES, Format, sniff
+from upscale.images import (
+    SNIFF_BYTES,
+    Format,
+    Image,
+    Metadata,
+    encode_file,
+    read_image,
+    read_size,
+    sniff,
+)
 from upscale.images.pixels.depth import in_depth
 
 _SHOWN_BY_BROWSERS: Mapping[Format, str] = {

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import BinaryIO
 
-from upscale.images.codecs import gif_reader, png
+from upscale.images.codecs import gif, png
 from upscale.images.codecs.base import Header, MalformedError
 
 _TAIL_BYTES = 1 << 17
@@ -159,6 +159,6 @@ _FINDERS: dict[str, Callable[[BinaryIO, int], Ending]] = {
     "mpeg": _closed_by(b"\x00\x00\x01\xb9"),
     "mpegvideo": _closed_by(b"\x00\x00\x01\xb7"),
     "mxf": _closed_by(bytes.fromhex("060e2b34020501010d01020101110100"), _HEAD_BYTES),
-    "gif": _walked(gif_reader.read_header),
+    "gif": _walked(gif.read_header),
     "apng": _walked(png.read_header),
 }

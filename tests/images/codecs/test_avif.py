@@ -12,7 +12,6 @@ from PIL import ImageCms
 from upscale.errors import ImageError, OutputError
 from upscale.images import Encoding, Image, Metadata, Origin, encode_file, read_image, read_size
 from upscale.images.codecs import avif
-from upscale.images.codecs.avif_writer import encode
 from upscale.images.encoding import ResolvedEncoding
 
 EXACT = Encoding(lossless=True)
@@ -108,7 +107,7 @@ def test_images_are_turned_as_the_container_says(shared, name):
 def test_an_orientation_in_exif_alone_does_not_turn_and_does_not_stay(noise, exif_block):
     metadata = Metadata(exif=exif_block(6))
     target = io.BytesIO()
-    encode(noise(metadata=metadata), target, ResolvedEncoding(95, True))
+    avif.encode(noise(metadata=metadata), target, ResolvedEncoding(95, True))
     back = read_image(target.getvalue())
     assert (back.width, back.height) == (53, 37)
     assert back.metadata.exif == exif_block(1)

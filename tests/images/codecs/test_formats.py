@@ -6,7 +6,7 @@ import pytest
 
 from upscale.errors import OutputError
 from upscale.images import can_hold, format_of, is_image_name, kept_depth, suffix_of
-from upscale.images.codecs.formats import foreign_kind, sniff
+from upscale.images.formats import foreign_kind, sniff
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_comment_longer_than_a_block_comes_back():
 def test_blocks_joined_are_an_animation():
     frames = [of_colours(4), of_colours(200), of_colours(30)]
     blocks = [gif.image_block(frame, 12 + n) for n, frame in enumerate(frames)]
-    data = gif.start(41, 40, 5, None) + b"".join(blocks) + gif.END
+    data = gif.file_start(41, 40, 5, None) + b"".join(blocks) + gif.TRAILER
     with PILImage.open(io.BytesIO(data)) as pil_image:
         assert pil_image.info["loop"] == 4
         found = [(np.asarray(frame.convert("RGBA")), frame.info["duration"])
@@ -93,7 +93,7 @@ def test_blocks_joined_are_an_animation():
 
 @pytest.mark.parametrize(("plays", "loop"), [(0, 0), (1, None), (2, 1), (7, 6)])
 def test_the_number_of_plays(plays, loop):
-    data = gif.start(41, 40, plays, None) + gif.image_block(of_colours(3)) * 2 + gif.END
+    data = gif.file_start(41, 40, plays, None) + gif.image_block(of_colours(3)) * 2 + gif.TRAILER
     with PILImage.open(io.BytesIO(data)) as pil_image:
         assert pil_image.info.get("loop") == loop
 

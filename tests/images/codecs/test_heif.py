@@ -9,9 +9,9 @@ from PIL import ImageCms
 
 from upscale.errors import DependencyError, ImageError
 from upscale.images import Encoding, Image, Metadata, Origin, encode_file, read_image, read_size
-from upscale.images.codecs.formats import sniff
-from upscale.images.metadata import exif
-from upscale.images.pixels.bits import stretched
+from upscale.images.formats import sniff
+from upscale.images.pixels.depth import stretched
+from upscale.images.pixels.orientation import upright
 
 pillow_heif = pytest.importorskip("pillow_heif")
 
@@ -83,7 +83,7 @@ def test_images_are_turned_once(orientation, exif_block):
     )
     back = read_image(target.getvalue())
     assert read_size(target.getvalue()) == (back.width, back.height)
-    expected = exif.upright(pixels, orientation).astype(int)
+    expected = upright(pixels, orientation).astype(int)
     assert np.abs(back.pixels - expected).max() < 12
     assert back.metadata.exif == exif_block(1)
 

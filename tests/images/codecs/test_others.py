@@ -181,7 +181,7 @@ def test_photoshop(shared):
 def test_photoshop_of_sixteen_bits_is_refused_rather_than_cut(shared):
     data = bytearray(shared("robustness/pillow/hopper.psd").read_bytes())
     data[22:24] = b"\0\x10"
-    with pytest.raises(ImageError, match="has 16 bits a sample; convert it"):
+    with pytest.raises(ImageError, match="has 16 bits per sample; convert it"):
         read_image(bytes(data))
 
 

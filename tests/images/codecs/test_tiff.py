@@ -13,6 +13,7 @@ from PIL import Image
 
 from upscale.errors import ImageError
 from upscale.images import (
+    Encoding,
     Frame,
     ImageSequence,
     Metadata,
@@ -21,8 +22,8 @@ from upscale.images import (
     read_image,
     read_size,
 )
-from upscale.images.codecs import tiff_writer
-from upscale.images.metadata import exif
+from upscale.images.codecs.registry import codecs
+from upscale.images.pixels.orientation import upright
 
 
 def written(samples, **options):
@@ -302,7 +303,7 @@ def test_ycbcr_that_is_no_jpeg_is_turned_once(shared, orientation):
     data[entry.valueoffset : entry.valueoffset + 2] = np.array(
         [orientation], order + "u2"
     ).tobytes()
-    assert np.array_equal(read_image(bytes(data)).pixels, exif.upright(stored, orientation))
+    assert np.array_equal(read_image(bytes(data)).pixels, upright(stored, orientation))
 
 
 def document(pages, count=None):
@@ -361,9 +362,10 @@ def test_pages_are_written_as_they_come(noise):
     def pages():
         for _ in range(5):
             sizes.append(len(target.getvalue()))
-            yield noise(size=(100, 100))
+            yield Frame(noise(size=(100, 100)))
 
-    tiff_writer.encode(pages(), target)
+    sequence = ImageSequence(pages, 5, 1, animated=False, format="tiff")
+    codecs()["tiff"].encode_sequence(sequence, target, Encoding())
     assert all(late > early + 20_000 for early, late in itertools.pairwise(sizes[1:]))
 
 

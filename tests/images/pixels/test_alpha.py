@@ -153,11 +153,11 @@ def test_a_slope_that_became_a_step_is_a_slope_again():
     assert np.abs(stepped - fine).max() <= 4
 
 
-def test_bands_of_rows_cannot_be_seen(monkeypatch):
+def test_row_chunks_give_the_result_of_the_whole_array(monkeypatch):
     source = np.random.default_rng(0).integers(0, 256, (70, 30), np.uint8)
     whole = np.random.default_rng(1).integers(0, 256, (233, 101), np.uint8)
-    banded = whole.copy()
+    chunked = whole.copy()
     hold_to_source(whole, source)
-    monkeypatch.setattr("upscale.images.pixels.alpha._BAND_ROWS", 17)
-    hold_to_source(banded, source)
-    assert np.array_equal(whole, banded)
+    monkeypatch.setattr("upscale.images.pixels.row_chunks.CHUNK_SAMPLES", 17 * 101)
+    hold_to_source(chunked, source)
+    assert np.array_equal(whole, chunked)

@@ -113,7 +113,7 @@ def test_light_reaches_the_network_as_srgb_encodes_it_and_comes_back_exact(dtype
     pixels = np.rint(every * FULL[dtype]).astype(dtype) if dtype != "float32" else every
     pixels = pixels.astype(dtype)
     curve = tone_curve(pixels, Metadata(icc=icc))
-    assert curve is not None and curve.light
+    assert curve is not None and curve.is_linear
     shown = curve.to_network(pixels)
     light = pixels / FULL[dtype]
     expected = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
@@ -136,7 +136,7 @@ def test_floats_beyond_white_come_back_and_what_is_below_stays_bright():
     light = np.geomspace(1e-4, 1000, 300 * 40).astype(np.float32).reshape(300, 40, 1)
     light[0, 0] = -0.2
     curve = tone_curve(light, Metadata())
-    assert curve is not None and curve.light
+    assert curve is not None and curve.is_linear
     shown = curve.to_network(light)
     assert shown.min() == 0 and shown.max() == 1
     assert (np.diff(shown.ravel()[1:]) > 0).all()
@@ -148,7 +148,7 @@ def test_floats_beyond_white_come_back_and_what_is_below_stays_bright():
 def test_floats_that_overshoot_a_little_are_stretched_not_taken_for_light():
     pixels = np.linspace(-0.05, 1.1, 300, dtype=np.float32).reshape(20, 15, 1)
     curve = tone_curve(pixels, Metadata())
-    assert curve is not None and not curve.light
+    assert curve is not None and not curve.is_linear
     np.testing.assert_allclose(
         curve.from_network(curve.to_network(pixels), np.float32), pixels, atol=1e-6
     )
@@ -161,11 +161,11 @@ def test_numbers_that_are_none_are_left_for_the_engine_to_refuse(value):
     assert tone_curve(pixels, Metadata()) is None
 
 
-def test_bands_of_rows_cannot_be_seen(monkeypatch):
+def test_row_chunks_give_the_result_of_the_whole_array(monkeypatch):
     pixels = cv2.resize(np.random.default_rng(0).random((9, 9, 3)), (64, 700)).astype(np.float32)
     curve = ToneCurve(True, -0.1, 2.0)
     whole = curve.to_network(pixels)
-    monkeypatch.setattr("upscale.images.pixels.colour._BAND_ROWS", 17)
+    monkeypatch.setattr("upscale.images.pixels.row_chunks.CHUNK_SAMPLES", 17 * 64 * 3)
     assert np.array_equal(curve.to_network(pixels), whole)
 
 

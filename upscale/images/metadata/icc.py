@@ -1,22 +1,28 @@
-"""ICC profiles of images whose format has no place for one."""
+"""ICC profiles, and the conversion to sRGB for formats without a place for a profile."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import replace
 from functools import cache
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
 from PIL import ImageCms
 
 from upscale.images.image import Image, Pixels
+from upscale.images.pixels.row_chunks import row_chunks
 
-_BAND_ROWS = 256
+SRGB_INTENT: dict[str, Any] = {
+    "intent": imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+    "flags": imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
+}
+"""Arguments of `imagecodecs.cms_transform` for all conversions to sRGB."""
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether a profile calls itself sRGB, as cameras' and programs' own versions do."""
+    """Return whether a profile calls itself sRGB, as the variants of cameras and programs do."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return "srgb" in ImageCms.getProfileDescription(opened).lower()
@@ -25,9 +31,9 @@ def is_srgb(profile: bytes) -> bool:
 
 
 def in_srgb(image: Image) -> Image:
-    """The image with its colours in sRGB and without its profile, in its own depth.
+    """Convert an image to sRGB in its own depth, and remove its profile.
 
-    Colours that sRGB lacks become the nearest that it has. A damaged profile is only left out.
+    Colours outside sRGB are clipped to it. A damaged profile is removed without a conversion.
     """
     profile = image.metadata.icc
     if profile is None:
@@ -41,26 +47,26 @@ def in_srgb(image: Image) -> Image:
         return bare
 
 
+@cache
+def built_in_profile(name: Literal["sRGB", "LAB"]) -> bytes:
+    """Return a profile of Little CMS: sRGB, or LAB with D50."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
+
+
 def _converted(pixels: Pixels, profile: bytes) -> Pixels:
-    """Pixels (H, W, 1 or 3) from a profile to sRGB, a band at a time; ValueError, RuntimeError."""
+    """Convert pixels (H, W, 1 or 3) to sRGB; ValueError or RuntimeError for a damaged profile."""
     channels = pixels.shape[2]
     result = np.empty_like(pixels)
-    for top in range(0, len(pixels), _BAND_ROWS):
-        band = np.ascontiguousarray(pixels[top : top + _BAND_ROWS])
+    for rows in row_chunks(pixels.shape):
+        chunk = np.ascontiguousarray(pixels[rows])
         converted = imagecodecs.cms_transform(
-            band[..., 0] if channels == 1 else band,
+            chunk[..., 0] if channels == 1 else chunk,
             profile,
-            _srgb(),
+            built_in_profile("sRGB"),
             colorspace="gray" if channels == 1 else "rgb",
             outcolorspace="rgb",
             outdtype=pixels.dtype,
-            intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
-            flags=imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
+            **SRGB_INTENT,
         )
-        result[top : top + _BAND_ROWS] = converted[..., :channels]
+        result[rows] = converted[..., :channels]
     return result
-
-
-@cache
-def _srgb() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
