@@ -12,7 +12,6 @@ from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.images import (
     SNIFF_BYTES,
-    Format,
     Image,
     Metadata,
     encode_file,
@@ -22,7 +21,7 @@ from upscale.images import (
 )
 from upscale.images.pixels.depth import in_depth
 
-_SHOWN_BY_BROWSERS: Mapping[Format, str] = {
+_SHOWN_BY_BROWSERS: Mapping[str, str] = {
     "jpeg": "image/jpeg",
     "png": "image/png",
     "webp": "image/webp",

@@ -7,7 +7,6 @@ from upscale.images.codecs.registry import SNIFF_BYTES
 from upscale.images.conversion_losses import losses
 from upscale.images.encoding import Encoding
 from upscale.images.formats import (
-    Format,
     can_hold,
     can_write,
     format_named,
@@ -40,7 +39,6 @@ __all__ = [
     "DEFAULT_MAX_PIXELS",
     "SNIFF_BYTES",
     "Encoding",
-    "Format",
     "Frame",
     "Image",
     "ImageSequence",

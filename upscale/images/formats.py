@@ -8,9 +8,6 @@ from pathlib import Path
 from upscale.errors import OutputError
 from upscale.images.codecs.registry import Codec, Traits, codecs
 
-Format = str
-"""Name of an image format, for example `jpeg`."""
-
 _FOREIGN_KINDS = {
     b"%PDF": "PDF",
     b"<svg": "SVG",
@@ -19,7 +16,7 @@ _FOREIGN_KINDS = {
 }
 
 
-def format_of(suffix_or_name: str) -> Format:
+def format_of(suffix_or_name: str) -> str:
     """Return the writable format of a suffix or file name.
 
     Args:
@@ -40,7 +37,7 @@ def format_of(suffix_or_name: str) -> Format:
     return name
 
 
-def format_named(name: str) -> Format | None:
+def format_named(name: str) -> str | None:
     """Return the format of a file name by its suffix; None for other suffixes.
 
     Args:
@@ -70,7 +67,7 @@ def writable_codec(format: str) -> tuple[Codec, Traits]:
     return codec, codec.traits
 
 
-def writable_traits() -> Mapping[Format, Traits]:
+def writable_traits() -> Mapping[str, Traits]:
     """Return the traits of all formats that can be written, by name."""
     return {name: codec.traits for name, codec in codecs().items() if codec.traits is not None}
 
@@ -147,7 +144,7 @@ def is_image_name(path: Path) -> bool:
     return bool(path.suffix) and format_named(path.suffix) is not None
 
 
-def sniff(start: bytes) -> Format | None:
+def sniff(start: bytes) -> str | None:
     r"""Detect the format of a file from its content.
 
     Args:
@@ -162,7 +159,7 @@ def sniff(start: bytes) -> Format | None:
     )
 
 
-def detect(start: bytes, name: str | None) -> Format | None:
+def detect(start: bytes, name: str | None) -> str | None:
     """Detect the format of a file from its content, or by its suffix if nothing else identifies it.
 
     Args:

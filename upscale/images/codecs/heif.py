@@ -26,7 +26,7 @@ def read_header(file: BinaryIO) -> Header:
     """Read size, depth and metadata; libheif turns images upright by itself.
 
     Raises:
-        DependencyError: pillow-heif is not installed.
+        DependencyError: The package pillow-heif is not installed.
     """
     images = _open(file)
     pil_image = images[images.primary_index]
@@ -56,7 +56,7 @@ def decode(file: BinaryIO) -> Raster:
     """Decode the primary image; 10 and 12 bits are scaled to 16.
 
     Raises:
-        DependencyError: pillow-heif is not installed.
+        DependencyError: The package pillow-heif is not installed.
         MalformedError: It holds no image.
     """
     images = _open(file)
@@ -77,7 +77,7 @@ def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
     """Encode uint8 pixels as they are, uint16 pixels with 10 or 12 bits, without subsampling.
 
     Raises:
-        DependencyError: pillow-heif is not installed.
+        DependencyError: The package pillow-heif is not installed.
     """
     samples, mode, bits = image.samples(), _MODES[image.samples().shape[2]], 8
     if samples.dtype == np.uint16:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 
-import imagecodecs
 import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageCms
 
 from upscale.images.codecs.base import Raster, UnsupportedError
 from upscale.images.image import Image, Pixels
-from upscale.images.metadata.icc import SRGB_INTENT, built_in_profile
+from upscale.images.metadata.icc import built_in_profile, to_srgb
 from upscale.images.pixels.row_chunks import row_chunks
 
 _GREY_MODES = ("1", "L")
@@ -116,15 +115,7 @@ def _through_profile(pil_image: PILImage.Image, profile: bytes) -> PILImage.Imag
 def _deep_rgb(samples: Pixels, profile: bytes, colours: str) -> Pixels | None:
     """Convert samples to sRGB of 16 bits; None where the profile is for other colours."""
     try:
-        return imagecodecs.cms_transform(
-            samples,
-            profile,
-            built_in_profile("sRGB"),
-            colorspace=colours,
-            outcolorspace="rgb",
-            outdtype=np.uint16,
-            **SRGB_INTENT,
-        )
+        return to_srgb(samples, profile, colours, np.uint16)
     except (RuntimeError, ValueError):
         return None
 

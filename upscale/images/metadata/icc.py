@@ -5,20 +5,15 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import imagecodecs
 import numpy as np
+from numpy.typing import DTypeLike
 from PIL import ImageCms
 
 from upscale.images.image import Image, Pixels
 from upscale.images.pixels.row_chunks import row_chunks
-
-SRGB_INTENT: dict[str, Any] = {
-    "intent": imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
-    "flags": imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
-}
-"""Arguments of `imagecodecs.cms_transform` for all conversions to sRGB."""
 
 
 def is_srgb(profile: bytes) -> bool:
@@ -47,6 +42,31 @@ def in_srgb(image: Image) -> Image:
         return bare
 
 
+def to_srgb(samples: Pixels, profile: bytes, colours: str, dtype: DTypeLike) -> Pixels:
+    """Convert samples to sRGB with relative colorimetric intent and black point compensation.
+
+    Args:
+        samples: Array of shape (H, W) or (H, W, C).
+        profile: ICC profile of the samples.
+        colours: Kind of the samples: gray, rgb, cmyk or lab.
+        dtype: Type of the result.
+
+    Raises:
+        RuntimeError: The profile is damaged.
+        ValueError: The profile is for other colours.
+    """
+    return imagecodecs.cms_transform(
+        samples,
+        profile,
+        built_in_profile("sRGB"),
+        colorspace=colours,
+        outcolorspace="rgb",
+        outdtype=dtype,
+        intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+        flags=imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
+    )
+
+
 @cache
 def built_in_profile(name: Literal["sRGB", "LAB"]) -> bytes:
     """Return a profile of Little CMS: sRGB, or LAB with D50."""
@@ -59,14 +79,7 @@ def _converted(pixels: Pixels, profile: bytes) -> Pixels:
     result = np.empty_like(pixels)
     for rows in row_chunks(pixels.shape):
         chunk = np.ascontiguousarray(pixels[rows])
-        converted = imagecodecs.cms_transform(
-            chunk[..., 0] if channels == 1 else chunk,
-            profile,
-            built_in_profile("sRGB"),
-            colorspace="gray" if channels == 1 else "rgb",
-            outcolorspace="rgb",
-            outdtype=pixels.dtype,
-            **SRGB_INTENT,
-        )
-        result[rows] = converted[..., :channels]
+        colours = "gray" if channels == 1 else "rgb"
+        plain = chunk[..., 0] if channels == 1 else chunk
+        result[rows] = to_srgb(plain, profile, colours, pixels.dtype)[..., :channels]
     return result
