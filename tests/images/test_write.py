@@ -36,7 +36,7 @@ def test_failing_encoder_leaves_nothing_behind(noise, tmp_path, monkeypatch, fai
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_format_cannot_hold_names_the_file(noise, tmp_path):
+def test_error_about_unsupported_content_names_the_file(noise, tmp_path):
     message = error_of(noise(alpha=True), tmp_path / "a.jpg", format="jpeg")
     assert "a.jpg" in message and "transparency" in message
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from upscale.images.metadata import exif
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_orientation_is_found_and_nothing_else_is_changed(exif_block, orientation, order):
+def test_orientation_is_reset_and_nothing_else_is_changed(exif_block, orientation, order):
     block = exif_block(orientation, order)
     assert exif.orientation_of(block) == orientation
     reset = exif.reset_orientation(block)
@@ -27,7 +27,7 @@ def test_orientations_that_do_not_exist_mean_upright(exif_block, value):
     assert exif.orientation_of(exif_block(value)) == 1
 
 
-def test_damaged_blocks_mean_upright_and_stay_as_they_are(exif_block):
+def test_damaged_blocks_are_upright_and_unchanged(exif_block):
     whole = exif_block(6)
     blocks = [whole[:length] for length in range(len(whole))]
     blocks += [b"II*\0" + struct.pack("<I", start) for start in (0, 7, 2**32 - 1)]
