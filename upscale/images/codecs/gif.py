@@ -1,8 +1,8 @@
-"""GIF: read by walking over its blocks, each frame decoded by Pillow; written with own palettes.
+"""GIF: read by walking over its blocks, each frame decoded by Pillow; each frame has a palette.
 
 Walking over the blocks counts the frames and detects a file that is cut off before its first half
-is processed. Pillow reads times, disposals and transparent backgrounds differently from browsers
-(see `upscale.images.animation`), and writes palettes that are shared by frames.
+is processed. Pillow composes and writes animations differently from browsers (see
+`upscale.images.animation`), and finds the nearest colour of a palette only approximately.
 """
 
 from __future__ import annotations

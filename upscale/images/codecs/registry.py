@@ -12,6 +12,7 @@ import pkgutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import BinaryIO, Literal
 
 from upscale.images.codecs.base import Header, Raster, StoredFrame
@@ -91,8 +92,7 @@ class Codec:
 
 
 _codecs: dict[str, Codec] = {}
-_lock = threading.RLock()
-_state = {"loaded": False}
+_lock = threading.Lock()
 
 
 def register(codec: Codec) -> None:
@@ -117,6 +117,9 @@ def register(codec: Codec) -> None:
 def unregister(name: str) -> None:
     """Remove a format.
 
+    Args:
+        name: Name of the format.
+
     Raises:
         KeyError: There is no format of that name.
     """
@@ -126,13 +129,21 @@ def unregister(name: str) -> None:
 
 def codecs() -> Mapping[str, Codec]:
     """Return all codecs by name, in the order of their rank."""
+    _import_all()
     with _lock:
-        if not _state["loaded"]:
-            package = importlib.import_module(__package__ or "")
-            for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-                importlib.import_module(module.name)
-            _state["loaded"] = True
         return dict(sorted(_codecs.items(), key=lambda item: item[1].rank))
+
+
+@cache
+def _import_all() -> None:
+    """Import all modules of this folder, which register themselves.
+
+    The lock must not be held meanwhile: another thread may be importing one of them, and waits for
+    the lock in `register`.
+    """
+    package = importlib.import_module(__package__ or "")
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 
 
 def starts_with(*signatures: bytes) -> Callable[[bytes], bool]:

@@ -1,6 +1,6 @@
 """WebP: headers by walking over the chunks; pixels through Pillow.
 
-Pillow decodes the whole file to return its size. It would also collect all frames of an animation
+Pillow reads the whole file to return its size. It would also collect all frames of an animation
 before writing, so animations are assembled here from still images.
 """
 
