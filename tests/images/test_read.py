@@ -245,10 +245,12 @@ def test_real_images_with_orientation_equal_pillow(shared, name):
     assert exif.orientation_of(image.metadata.exif) == 1
 
 
-def test_resolution_turns_with_the_image(pillow_bytes, exif_block):
-    block = b"Exif\0\0" + exif_block(6)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_resolution_turns_with_the_image(pillow_bytes, exif_block, orientation):
+    block = b"Exif\0\0" + exif_block(orientation)
     data = pillow_bytes(Image.new("RGB", (4, 2)), "PNG", exif=block, dpi=(300, 100))
-    assert read_image(data).metadata.dpi == pytest.approx((100, 300), rel=1e-3)
+    expected = (100, 300) if orientation in (5, 6, 7, 8) else (300, 100)
+    assert read_image(data).metadata.dpi == pytest.approx(expected, rel=1e-3)
 
 
 def test_metadata_of_real_files_is_kept(shared):
