@@ -105,9 +105,7 @@ class Validation:
         assert found is not None
         return found.figures
 
-    def judge(
-        self, network: Network[Any], stop: Callable[[], bool]
-    ) -> ValidationResult | None:
+    def judge(self, network: Network[Any], stop: Callable[[], bool]) -> ValidationResult | None:
         """Measure what a network makes of whole images, through the tile engine, in fp32.
 
         Args:
