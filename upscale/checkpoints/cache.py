@@ -25,7 +25,7 @@ from upscale.errors import CheckpointError
 CACHE_VARIABLE = "UPSCALE_CACHE"
 
 Availability = Literal["cached", "bundled", "absent"]
-"""cached: ready for use; bundled: in an installed package, converted at first use."""
+"""cached: ready for use; bundled: in an installed package; absent: needs a download."""
 
 
 @dataclass(frozen=True, slots=True)
