@@ -76,6 +76,8 @@ def test_segments_are_stored_in_a_hidden_folder_beside_the_output(output):
     long = folder_for(output.with_name("ä" * 125 + ".mp4"))
     assert len(os.fsencode(long.name)) <= 255
     assert long.name.endswith(".upscale")
+    assert folder_for(output.with_name("a" * 246)).name == f".{'a' * 246}.upscale"
+    assert folder_for(output.with_name("a" * 247)).name != f".{'a' * 247}.upscale"
 
 
 def test_finished_segments_are_not_pending_again(output):
