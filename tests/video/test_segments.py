@@ -112,10 +112,12 @@ def test_lost_frames_are_stored(output):
     with SegmentStore(output, TIMES, IDENTITY) as store:
         do(store, without=gone)
         assert store.lost == gone
+        assert not store.path_for(store.segments[1]).exists()
     with SegmentStore(output, TIMES, IDENTITY) as store:
         assert store.pending == ()
         assert store.lost == gone
-        assert store.encoded_segments()[1].path is None
+        empty = store.encoded_segments()[1]
+        assert (empty.path, empty.times, empty.delay) == (None, (), 0)
         assert sum(len(part.times) for part in store.encoded_segments()) == len(TIMES) - len(gone)
 
 
