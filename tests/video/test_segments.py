@@ -167,6 +167,28 @@ def test_segment_that_differs_from_the_journal_is_pending_again(output):
         assert len(store.pending) == 3
 
 
+@pytest.mark.parametrize(
+    ("change", "pending"),
+    [
+        ({"segment": 99, "lost": [1]}, 3),
+        ({"segment": -1, "lost": [1]}, 3),
+        ({"frames": 119}, 3),
+        ({"first": 1}, 3),
+        ({"last": 1}, 3),
+        ({"lost": [TIMES[5]]}, 3),
+        ({}, 2),
+    ],
+)
+def test_journal_entries_that_do_not_fit_the_segments_are_ignored(change, pending, output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        do(store, 1)
+        journal = store.folder / "journal.jsonl"
+    journal.write_text(json.dumps(json.loads(journal.read_text()) | change) + "\n")
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        assert len(store.pending) == pending
+        assert store.lost == ()
+
+
 @pytest.mark.parametrize("name", list(IDENTITY))
 def test_other_identity_is_rejected_unless_restarted(output, name):
     with SegmentStore(output, TIMES, IDENTITY) as store:
