@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from upscale.errors import OutputError
-from upscale.images import can_hold, format_of, is_image_name, kept_depth, suffix_of
+from upscale.images import can_hold, format_of, is_image_name, suffix_of
 from upscale.images.formats import foreign_kind, sniff
 
 
@@ -76,9 +76,6 @@ def test_sides_are_limited_where_the_format_says_so():
 def test_depth_is_rounded_not_rejected_unless_there_is_no_such_depth():
     assert hold("jpeg", depth=16) is None
     assert hold("png", depth=12) is not None
-    depths = [kept_depth(n, 32) for n in ("jpeg", "png", "webp", "tiff", "bmp")]
-    assert depths == [8, 16, 8, 32, 8]
-    assert kept_depth("png", 8) == 8
 
 
 def test_unknown_formats_are_an_output_error():

@@ -184,23 +184,6 @@ def foreign_kind(start: bytes) -> str | None:
     return next((kind for head, kind in _FOREIGN_KINDS.items() if start.startswith(head)), None)
 
 
-def kept_depth(format: str, depth: int) -> int:
-    """Return the bits per sample that an image has after writing.
-
-    Args:
-        format: Name of the format.
-        depth: Bits per sample of the image: 8 to 16, or 32 for floats.
-
-    Raises:
-        OutputError: The format cannot be written.
-
-    Example:
-        >>> kept_depth("png", 32)
-        16
-    """
-    return min(depth, writable_codec(format)[1].depth)
-
-
 def can_hold(
     format: str,
     *,
@@ -214,7 +197,7 @@ def can_hold(
 ) -> str | None:
     """Return why a format cannot hold an image, in a few words; None when it can.
 
-    A greater depth than the format's is no reason: the samples are rounded (see `kept_depth`).
+    A greater depth than the format's is no reason: the samples are rounded (see `losses`).
 
     Args:
         format: Name of the format.

@@ -305,7 +305,7 @@ register(
     Codec(
         name="png",
         label="PNG",
-        suffixes=("png",),
+        suffixes=("png", "apng"),
         sniff=starts_with(SIGNATURE),
         read_header=read_header,
         read_shape=read_shape,

@@ -80,14 +80,14 @@ def _check_kind(page: TiffPage) -> None:
     """Raise UnsupportedError for an intact page that cannot be read."""
     if page.compression not in _COMPRESSIONS:
         raise UnsupportedError("is compressed in a way that is not supported")
-    lab = page.photometric in (_CIELAB, _ICCLAB)
-    if not lab and page.photometric not in (*range(_INDEXED + 1), _SEPARATED, _YCBCR):
+    is_lab = page.photometric in (_CIELAB, _ICCLAB)
+    if not is_lab and page.photometric not in (*range(_INDEXED + 1), _SEPARATED, _YCBCR):
         raise UnsupportedError("stores its colours in a way that is not supported")
     kind = page.dtype
-    known = kind is not None and (kind.kind in "bf" or (kind.kind == "u" and kind.itemsize <= 2))
-    if lab and (page.bitspersample not in (8, 16) or page.compression == _JPEG):
-        known = False
-    if not known or page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
+    is_read = kind is not None and (kind.kind in "bf" or (kind.kind == "u" and kind.itemsize <= 2))
+    if is_lab and (page.bitspersample not in (8, 16) or page.compression == _JPEG):
+        is_read = False
+    if not is_read or page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
         raise UnsupportedError("stores its samples as a type of numbers that is not supported")
 
 
@@ -137,8 +137,8 @@ def _check_jpeg(page: TiffPage, file: BinaryIO) -> None:
     allowed = 2 * math.prod(page.chunks)
     for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
         file.seek(start)
-        inside = JpegImagePlugin.JpegImageFile(io.BytesIO(file.read(size)))
-        if math.prod(inside.size) > allowed:
+        embedded = JpegImagePlugin.JpegImageFile(io.BytesIO(file.read(size)))
+        if math.prod(embedded.size) > allowed:
             raise MalformedError("is damaged")
 
 

@@ -52,14 +52,13 @@ def orientation_of(block: bytes | None) -> int:
 
 def resolution_of(block: bytes | None) -> tuple[float, float] | None:
     """Return horizontal and vertical pixels per inch in an EXIF block; None without them."""
+    block = block or b""
     try:
-        order, _ = header(block or b"")
-        tags = {entry.tag: entry for entry in entries(block or b"")}
-        across, down = (_fraction(block or b"", order, tags[tag]) for tag in (_ACROSS, _DOWN))
+        order, _ = header(block)
+        tags = {entry.tag: entry for entry in entries(block)}
+        across, down = (_fraction(block, order, tags[tag]) for tag in (_ACROSS, _DOWN))
         unit = tags.get(_UNIT)
-        kind = (
-            2 if unit is None else struct.unpack_from(order + "H", block or b"", unit.position)[0]
-        )
+        kind = 2 if unit is None else struct.unpack_from(order + "H", block, unit.position)[0]
         inch = {2: 1.0, 3: 2.54}[kind]
         return (across * inch, down * inch) if min(across, down) > 0 else None
     except (ValueError, KeyError, ZeroDivisionError, struct.error):

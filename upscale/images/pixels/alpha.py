@@ -75,9 +75,8 @@ def hold_to_source(alpha: NDArray[Any], source: NDArray[Any]) -> None:
         source: Alpha of the source, shape (h, w), same type.
     """
     neighbours = np.ones((3, 3), np.uint8)
-    low, high = (
-        filter_(source, neighbours).astype(np.float32) for filter_ in (cv2.erode, cv2.dilate)
-    )
+    low = cv2.erode(source, neighbours).astype(np.float32)
+    high = cv2.dilate(source, neighbours).astype(np.float32)
     rise = high - low
     full = full_scale(source.dtype)
     share = ((rise / full - _SLOPE) / (_EDGE - _SLOPE)).clip(0, 1)
