@@ -163,8 +163,8 @@ def write_images(folder: Path) -> Path:
 def write_backbone(path: Path) -> Path:
     """A VGG19 of random weights as torchvision keeps it."""
     state = {
-        f"features.{place}.{part}": tensor
-        for place, layer in enumerate(vgg("vgg19"))
+        f"features.{index}.{part}": tensor
+        for index, layer in enumerate(vgg("vgg19"))
         for part, tensor in layer.state_dict().items()
     }
     torch.save(state, path)
