@@ -87,7 +87,7 @@ def test_files_that_are_no_backbones_are_refused_in_one_line(tmp_path):
     whole = first_layers()
     cases = {
         "absent.pth": (None, "cannot be read .* not downloaded"),
-        "other.pth": ({"conv_first.weight": torch.zeros(1)}, "not a backbone that is known"),
+        "other.pth": ({"conv_first.weight": torch.zeros(1)}, "not a known backbone"),
         "lacks.pth": (
             {key: value for key, value in whole.items() if key != "features.2.bias"},
             "lacks conv1_2.bias",
@@ -197,7 +197,7 @@ def test_hdf5_files_that_are_no_vgg_are_refused(tmp_path):
     huge = {"block5_conv3": np.zeros((3, 3, 512, 513), np.float32)}
     broken = {"block1_conv1": np.full((3, 3, 3, 64), np.nan, np.float32)}
     cases = [
-        ({"leave": ["block5_conv3"]}, "holds no VGG16 or VGG19"),
+        ({"leave": ["block5_conv3"]}, "contains no VGG16 or VGG19"),
         (huge, "larger than any of VGG"),
         (broken, "not finite"),
     ]

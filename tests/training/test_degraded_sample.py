@@ -54,10 +54,10 @@ def test_a_treatment_is_sharpening_and_the_degradation(good):
 def test_samples_are_drawn_by_their_number_and_the_seed(chain):
     draws = find_sampler(chain, seed=5)
     again = DegradationSampler(CHAINS[chain], 4, 5)
-    assert [draws.treatment(n) for n in range(5)] == [again.treatment(n) for n in range(5)]
+    assert [draws.sample(n) for n in range(5)] == [again.sample(n) for n in range(5)]
     if chain != "classical":
-        assert draws.treatment(0) != draws.treatment(1)
-        assert draws.treatment(0) != find_sampler(chain, seed=6).treatment(0)
+        assert draws.sample(0) != draws.sample(1)
+        assert draws.sample(0) != find_sampler(chain, seed=6).sample(0)
 
 
 @pytest.mark.parametrize("mode", ["corrected", "official"])
@@ -66,14 +66,14 @@ def test_samples_are_those_of_training(mode):
     settings = real_esrgan(4, mode)
     in_training = drawn(settings, 7, [3]) if mode == "official" else drawn(settings, 7, range(5))
     expected = in_training[0 if mode == "official" else 3]
-    assert draws.treatment(3) == DegradedSample(expected, sharpen=True)
+    assert draws.sample(3) == DegradedSample(expected, sharpen=True)
 
 
 def test_names_draw_as_numbers_do():
     draws = find_sampler("real-esrgan")
-    assert draws.treatment("a/b") == find_sampler("real-esrgan").treatment("a/b")
-    assert draws.treatment("a/b") != draws.treatment("a/c")
-    assert draws.treatment("\udcff") != draws.treatment("a")  # a name that is not UTF-8
+    assert draws.sample("a/b") == find_sampler("real-esrgan").sample("a/b")
+    assert draws.sample("a/b") != draws.sample("a/c")
+    assert draws.sample("\udcff") != draws.sample("a")  # a name that is not UTF-8
 
 
 def test_only_real_esrgan_sharpens_first():
@@ -110,7 +110,7 @@ def test_what_cannot_be_drawn_from_is_refused(tmp_path):
 
 
 def described(path, *extra):
-    treatments = [find_sampler("real-esrgan", seed=seed).treatment(0) for seed in (1, 2)]
+    treatments = [find_sampler("real-esrgan", seed=seed).sample(0) for seed in (1, 2)]
     lines = [json.dumps(each.as_dict() | dict(extra)) for each in treatments]
     path.write_text("\n".join(lines) + "\n\n")
     return treatments
@@ -120,11 +120,11 @@ def test_descriptions_are_read_again_one_a_line_or_a_single_one(tmp_path):
     path = tmp_path / "drawn.jsonl"
     treatments = described(path, ("input", "x.png"), ("crop", [1, 2, 30, 40]))
     found = read_descriptions(path)
-    assert [each.treatment for each in found] == treatments
+    assert [each.sample for each in found] == treatments
     assert found[0].crop == (1, 2, 30, 40)
     path.write_text(json.dumps(treatments[0].as_dict(), indent=2))
     [only] = read_descriptions(path)
-    assert (only.treatment, only.crop) == (treatments[0], None)
+    assert (only.sample, only.crop) == (treatments[0], None)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,6 @@ def test_images_are_cut_to_a_multiple_of_the_scale(good):
 
 def test_an_official_treatment_does_not_depend_on_others(good):
     draws = find_sampler("real-esrgan", mode="official")
-    assert np.array_equal(draws.treatment(3).make(good), draws.treatment(3).make(good))
-    assert DegradedSample(draws.treatment(3).degradation).degradation.mode == "official"
-    assert any(isinstance(each, Jpeg) for each in draws.treatment(3).degradation.operations)
+    assert np.array_equal(draws.sample(3).make(good), draws.sample(3).make(good))
+    assert DegradedSample(draws.sample(3).degradation).degradation.mode == "official"
+    assert any(isinstance(each, Jpeg) for each in draws.sample(3).degradation.operations)
