@@ -95,7 +95,7 @@ def test_a_recipe_says_chain_scale_and_seed_and_can_be_overruled(tmp_path):
 def test_what_cannot_be_drawn_from_is_refused(tmp_path):
     with pytest.raises(UsageError, match="did you mean classical"):
         find_sampler("clasical")
-    with pytest.raises(UsageError, match="there are real-esrgan, classical, generic"):
+    with pytest.raises(UsageError, match="chains are real-esrgan, classical, generic"):
         find_sampler("none")
     with pytest.raises(UsageError, match="basicsr cannot resize by nearest"):
         find_sampler("generic", mode="official")
@@ -117,7 +117,7 @@ def described(path, *extra):
 
 
 def test_descriptions_are_read_again_one_a_line_or_a_single_one(tmp_path):
-    path = tmp_path / "drawn.jsonl"
+    path = tmp_path / "samples.jsonl"
     treatments = described(path, ("input", "x.png"), ("crop", [1, 2, 30, 40]))
     found = read_descriptions(path)
     assert [each.sample for each in found] == treatments
@@ -145,9 +145,9 @@ def test_descriptions_are_read_again_one_a_line_or_a_single_one(tmp_path):
     ],
 )
 def test_files_without_descriptions_are_refused_in_one_line(tmp_path, content):
-    path = tmp_path / "drawn.jsonl"
+    path = tmp_path / "samples.jsonl"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"drawn.jsonl: ") as refused:
+    with pytest.raises(UsageError, match=r"samples.jsonl: ") as refused:
         read_descriptions(path)
     assert "\n" not in str(refused.value)
     with pytest.raises(UsageError, match="cannot be read"):
@@ -157,7 +157,7 @@ def test_files_without_descriptions_are_refused_in_one_line(tmp_path, content):
 def test_images_are_cut_to_a_multiple_of_the_scale(good):
     assert divisible(good, 3, "a.png").shape == (39, 54, 3)
     assert np.array_equal(divisible(good, 3, "a.png"), good[:39, :54])
-    with pytest.raises(ImageError, match=r"a.png: is less than 41 pixels"):
+    with pytest.raises(ImageError, match=r"a.png: smaller than 41 pixels"):
         divisible(good, 41, "a.png")
 
 

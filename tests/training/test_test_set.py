@@ -140,7 +140,7 @@ def test_a_damaged_image_is_told_and_the_rest_is_done(photos, tmp_path):
 def test_a_set_is_not_mixed_with_another(photos, tmp_path, other):
     written(photos, tmp_path / "set")
     before = content(tmp_path / "set")
-    with pytest.raises(OutputError, match="begun with another"):
+    with pytest.raises(OutputError, match="contains a set of another"):
         written(photos, tmp_path / "set", other)
     assert content(tmp_path / "set") == before
 
@@ -148,7 +148,7 @@ def test_a_set_is_not_mixed_with_another(photos, tmp_path, other):
 def test_folders_of_others_are_left_alone(photos, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="holds other files"):
+    with pytest.raises(OutputError, match="contains other files"):
         written(photos, tmp_path / "mine")
     assert content(tmp_path / "mine") == {"notes.txt": b"mine"}
     (tmp_path / "mine" / "notes.txt").rename(tmp_path / "mine" / "descriptions.jsonl")
@@ -159,12 +159,12 @@ def test_folders_of_others_are_left_alone(photos, tmp_path):
 
 
 def test_inputs_that_cannot_make_a_set_are_refused(photos, tmp_path):
-    with pytest.raises(UsageError, match="lies in"):
+    with pytest.raises(UsageError, match="is inside"):
         find_images([photos], photos / "set")
     with pytest.raises(UsageError, match="rename it"):
         find_images([photos, photos / "below" / "a.png"], tmp_path / "set")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no images"):
+    with pytest.raises(UsageError, match="contains no images"):
         find_images([tmp_path / "empty"], tmp_path / "set")
     twice = find_images([photos / "a.png", photos / "a.png"], tmp_path / "set")
     assert list(twice) == ["a"]

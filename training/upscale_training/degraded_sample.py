@@ -140,9 +140,7 @@ def find_sampler(
         hint = f"did you mean {near[0]}?" if near else f"chains are {', '.join(CHAINS)}"
         raise UsageError(f"{chain}: neither a degradation chain nor a recipe (.yaml); {hint}")
     recipe = replace(recipe, mode=mode or recipe.mode)
-    return DegradationSampler(
-        recipe, scale or recipe_scale, recipe_seed if seed is None else seed
-    )
+    return DegradationSampler(recipe, scale or recipe_scale, recipe_seed if seed is None else seed)
 
 
 @dataclass(frozen=True, slots=True)

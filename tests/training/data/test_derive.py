@@ -33,7 +33,9 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_copies_are_those_of_the_official_script(data, tmp_path):
     source = data / "photos"
-    assert set(make(MultiscaleCopier(), source, tmp_path / "out", jobs=2).values()) == {DeriveResult(4, 0)}
+    assert set(make(MultiscaleCopier(), source, tmp_path / "out", jobs=2).values()) == {
+        DeriveResult(4, 0)
+    }
     for name in images_below(source):
         image = Image.fromarray(read_rgb(source / name))
         width, height = image.size
@@ -95,7 +97,9 @@ def test_pieces_hold_what_is_there(tmp_path, data):
 def test_a_image_smaller_than_a_piece_is_taken_whole(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 900, 3), np.uint8)
     write(tmp_path / "in" / "a.png", pixels)
-    assert make(SubImageCropper(), tmp_path / "in", tmp_path / "out") == {"a.png": DeriveResult(3, 0)}
+    assert make(SubImageCropper(), tmp_path / "in", tmp_path / "out") == {
+        "a.png": DeriveResult(3, 0)
+    }
     for number, left in enumerate((0, 240, 420), 1):
         piece = read_rgb(tmp_path / "out" / f"a_s00{number}.png")
         assert (piece == pixels[:, left : left + 480]).all()
@@ -113,7 +117,9 @@ def test_finished_outputs_are_kept_and_missing_ones_made(numbered, tmp_path):
     source, target = numbered("in", 4), tmp_path / "out"
     make(SubImageCropper(24, 8), source, target)
     before = state(target)
-    assert set(make(SubImageCropper(24, 8), source, target, jobs=2).values()) == {DeriveResult(0, 15)}
+    assert set(make(SubImageCropper(24, 8), source, target, jobs=2).values()) == {
+        DeriveResult(0, 15)
+    }
     assert state(target) == before
     gone = ["000_s001.png", "002_s015.png"]
     for name in gone:

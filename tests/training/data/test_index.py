@@ -4,7 +4,13 @@ import os
 
 import numpy as np
 import pytest
-from upscale_training.data.index import IndexEntry, check_name, images_below, read_index, write_index
+from upscale_training.data.index import (
+    IndexEntry,
+    check_name,
+    images_below,
+    read_index,
+    write_index,
+)
 from upscale_training.data.listing import list_images, list_pairs
 
 from tests.training.data.files import write
@@ -35,9 +41,15 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("0001_s001.png (480,360,3)", IndexEntry("0001_s001.png", (360, 480))),  # BasicSR's meta_info
+        (
+            "0001_s001.png (480,360,3)",
+            IndexEntry("0001_s001.png", (360, 480)),
+        ),  # BasicSR's meta_info
         ("baboon.png (120,125,3) 1", IndexEntry("baboon.png", (125, 120))),  # of its LMDBs
-        ("DF2K_multiscale/000001T0.png", IndexEntry("DF2K_multiscale/000001T0.png")),  # Real-ESRGAN's
+        (
+            "DF2K_multiscale/000001T0.png",
+            IndexEntry("DF2K_multiscale/000001T0.png"),
+        ),  # Real-ESRGAN's
         ("HR/1.png, LR/1x4.png", IndexEntry("HR/1.png", lr="LR/1x4.png")),  # its pairs
         ("an image (1).png (5,6,3)", IndexEntry("an image (1).png", (6, 5))),
         ("an image 2.png", IndexEntry("an image 2.png")),
@@ -51,7 +63,12 @@ def test_lines_of_official_files_are_understood(tmp_path, text, line):
 
 def test_an_index_comes_back_as_it_was_written(tmp_path):
     odd = os.fsdecode(b"caf\xe9.png")  # not UTF-8
-    lines = (IndexEntry("ä b.png", (3, 4)), IndexEntry("c.png"), IndexEntry("d.png", lr="e.png"), IndexEntry(odd))
+    lines = (
+        IndexEntry("ä b.png", (3, 4)),
+        IndexEntry("c.png"),
+        IndexEntry("d.png", lr="e.png"),
+        IndexEntry(odd),
+    )
     write_index(tmp_path / "index.txt", lines)
     assert read_index(tmp_path / "index.txt") == lines
     with pytest.raises(OutputError, match="exists"):

@@ -122,8 +122,7 @@ def test_two_processes_see_what_one_would(photos):
 def test_an_epoch_visits_every_image_once(numbered):
     found = dataset(numbered("in", 23), patch=8)
     first, second = (
-        [int(found[number].hr[0, 0, 0]) for number in range(start, start + 23)]
-        for start in (0, 23)
+        [int(found[number].hr[0, 0, 0]) for number in range(start, start + 23)] for start in (0, 23)
     )
     assert sorted(first) == sorted(second) == list(range(23))
     assert first != second

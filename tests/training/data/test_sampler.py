@@ -51,7 +51,9 @@ def test_numbers_in_any_order_give_the_same_images():
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_processes_share_what_one_would_take(world, accumulate):
     alone = islice(DistributedBatchSampler(4 * world, accumulate=accumulate), 9)
-    shares = [islice(DistributedBatchSampler(4, 0, rank, world, accumulate), 9) for rank in range(world)]
+    shares = [
+        islice(DistributedBatchSampler(4, 0, rank, world, accumulate), 9) for rank in range(world)
+    ]
     together = [
         [number for part in parts for number in part] for parts in zip(*shares, strict=True)
     ]

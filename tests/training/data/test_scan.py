@@ -12,7 +12,15 @@ from PIL import Image
 from upscale_training.data import scan as scanning
 from upscale_training.data.index import images_below
 from upscale_training.data.pixels import read_rgb
-from upscale_training.data.scan import ImageInfo, ScanReport, ScanResult, assess, find_similar, perceptual_hash, scan
+from upscale_training.data.scan import (
+    ImageInfo,
+    ScanReport,
+    ScanResult,
+    assess,
+    find_similar,
+    perceptual_hash,
+    scan,
+)
 
 from tests.training.data.files import write
 from upscale.errors import TrainingError

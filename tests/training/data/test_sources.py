@@ -15,8 +15,7 @@ from upscale.errors import ImageError, TrainingError
 
 def names(found: tuple[SourceEntry, ...]) -> list[tuple[str, str | None]]:
     return [
-        (str(one.hr).rpartition("/")[2], one.lr and str(one.lr).rpartition("/")[2])
-        for one in found
+        (str(one.hr).rpartition("/")[2], one.lr and str(one.lr).rpartition("/")[2]) for one in found
     ]
 
 

@@ -65,7 +65,7 @@ def make_images(folder: Path, count: int = 5, side: int = 48) -> Path:
 def tiny(images: Path, **changes) -> Recipe:
     """A recipe of two stages that takes seconds."""
     adam = OptimiserSettings(1e-3)
-    judge = DiscriminatorSettings(features=4)
+    discriminator = DiscriminatorSettings(features=4)
     settings = {
         "name": "tiny",
         "network": RRDBNetSettings(features=4, blocks=2, growth=2),
@@ -73,7 +73,7 @@ def tiny(images: Path, **changes) -> Recipe:
         "degradation": DegradationRecipe(pool=6),
         "stages": (
             Stage("psnr", 6, adam, batch=2, ema=0.9),
-            Stage("gan", 5, adam, batch=2, ema=0.9, gan=GanSettings(discriminator=judge)),
+            Stage("gan", 5, adam, batch=2, ema=0.9, gan=GanSettings(discriminator=discriminator)),
         ),
         "validation": ValidationSettings((ValidationSet(images),), every=4, images=1),
         "logging": LoggingSettings(every=2),

@@ -152,14 +152,14 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
 
 def test_a_discriminator_starts_from_its_file_and_refuses_others(tmp_path):
     settings = DiscriminatorSettings("unet", features=4)
-    judge, other = fresh_discriminator(settings, 32), fresh_discriminator(settings, 32)
-    torch.save({"params": judge.state_dict()}, tmp_path / "judge.pth")
-    start_discriminator(other, tmp_path / "judge.pth")
-    for key, value in judge.state_dict().items():
+    discriminator, other = fresh_discriminator(settings, 32), fresh_discriminator(settings, 32)
+    torch.save({"params": discriminator.state_dict()}, tmp_path / "discriminator.pth")
+    start_discriminator(other, tmp_path / "discriminator.pth")
+    for key, value in discriminator.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
-    with pytest.raises(TrainingError, match=r"judge\.pth: is of another discriminator"):
+    with pytest.raises(TrainingError, match=r"discriminator\.pth: contains another discriminator"):
         start_discriminator(
-            fresh_discriminator(DiscriminatorSettings("patch"), 32), tmp_path / "judge.pth"
+            fresh_discriminator(DiscriminatorSettings("patch"), 32), tmp_path / "discriminator.pth"
         )
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 from upscale_training.data.patches import PatchDataset
 from upscale_training.loop.distributed import Processes
-from upscale_training.loop.pairs import Pairs
+from upscale_training.loop.pairs import PairLoader
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.recipe import DegradationRecipe
 
@@ -20,20 +20,20 @@ def recipe(tmp_path):
     return replace(found, data=replace(found.data, margin=8))
 
 
-def pairs(recipe) -> Pairs:
+def pairs(recipe) -> PairLoader:
     processes = Processes("cpu", "fp32")
     dataset = PatchDataset(recipe.data, recipe.seed, recipe.network.scale)
-    return Pairs(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
+    return PairLoader(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
 
 
 def test_both_of_a_pair_show_the_same_place_without_its_margin(recipe):
     found = pairs(recipe)
     for _ in range(6):
         pair = found.take()
-        assert pair.high.shape[1:] == (3, 16, 16) and pair.low.shape[1:] == (3, 4, 4)
-        small = avg_pool2d(pair.high, 4)
-        own = (pair.low - small).abs().mean()
-        others = (pair.low - small.roll(1, 3)).abs().mean(), (pair.low - small.flip(2)).abs().mean()
+        assert pair.hr.shape[1:] == (3, 16, 16) and pair.lr.shape[1:] == (3, 4, 4)
+        small = avg_pool2d(pair.hr, 4)
+        own = (pair.lr - small).abs().mean()
+        others = (pair.lr - small.roll(1, 3)).abs().mean(), (pair.lr - small.flip(2)).abs().mean()
         assert own < 0.08 and own < min(others)
 
 
@@ -44,7 +44,7 @@ def test_margins_are_cut_alike_after_a_pause(recipe):
     again = pairs(recipe)
     again.load_state_dict(paused.state_dict())
     for pair in first[1:]:
-        assert torch.equal(again.take().low, pair.low)
+        assert torch.equal(again.take().lr, pair.lr)
 
 
 def test_blocks_of_jpeg_lie_anywhere(recipe):

@@ -40,7 +40,7 @@ def test_the_included_tiny_recipe_learns_to_upscale_photographs_it_has_not_seen(
         """PSNR over that of bicubic interpolation, in dB, at each validation."""
         bicubic = next(event for event in told if isinstance(event, Baseline))
         found = [e for e in told if isinstance(e, Validated) and e.stage == stage]
-        return [e.figures[place]["psnr"] - bicubic.figures[place]["psnr"] for e in found]
+        return [e.scores[place]["psnr"] - bicubic.scores[place]["psnr"] for e in found]
 
     for place, least in (("real", -0.7), ("noisy", 0.7)):
         first = gains("psnr", place)

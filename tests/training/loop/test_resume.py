@@ -30,7 +30,7 @@ def check_equal(one: Path, other: Path, recipe: Recipe) -> None:
         name = f"{recipe.name}-{stage.name}.safetensors"
         check_same(read_state_dict(one / name), read_state_dict(other / name))
         states = [saved_states(folder / "states" / stage.name) for folder in (one, other)]
-        assert [s.facts.step for s in states[0]] == [s.facts.step for s in states[1]]
+        assert [s.info.step for s in states[0]] == [s.info.step for s in states[1]]
         for mine, theirs in zip(*states, strict=True):
             check_same(mine.common(), theirs.common())
             check_same(mine.own(0), theirs.own(0))

@@ -20,7 +20,7 @@ from upscale_training.loop import Exported, Logged, Note, Saved, Stepped, train
 from upscale_training.loop import stage as stage_module
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.networks import make_networks
-from upscale_training.loop.pairs import Pairs
+from upscale_training.loop.pairs import PairLoader
 from upscale_training.loop.state import saved_states
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.networks.backbone import vgg_layers
@@ -49,8 +49,8 @@ ADAM = OptimiserSettings(1e-3)
 
 
 def gan(**settings) -> Stage:
-    judge = GanSettings(discriminator=DiscriminatorSettings(features=4))
-    return Stage("gan", 3, ADAM, batch=2, ema=0.9, gan=judge, **settings)
+    gan = GanSettings(discriminator=DiscriminatorSettings(features=4))
+    return Stage("gan", 3, ADAM, batch=2, ema=0.9, gan=gan, **settings)
 
 
 def weights(folder, name: str) -> dict:
@@ -121,8 +121,10 @@ def test_pairs_of_files_are_neither_degraded_nor_pooled(images, tmp_path):
     )
     processes = Processes("cpu", "fp32")
     dataset = PatchDataset(recipe.data, 0, 4)
-    pair = Pairs(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device)).take()
-    torch.testing.assert_close(pair.low, pair.high[:, :, ::4, ::4])
+    pair = PairLoader(
+        recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device)
+    ).take()
+    torch.testing.assert_close(pair.lr, pair.hr[:, :, ::4, ::4])
 
 
 def test_the_truth_is_sharpened_for_those_losses_that_want_it_and_the_pool_holds_it_as_it_is(
@@ -135,19 +137,19 @@ def test_the_truth_is_sharpened_for_those_losses_that_want_it_and_the_pool_holds
     plain = replace(recipe.stages[0], pixel=PixelSettings(sharpen=False))
     dataset = PatchDataset(recipe.data, 0, 4)
     watch = Stopwatch(processes.device)
-    pair = Pairs(recipe, recipe.stages[0], dataset, processes, watch).take()
-    torch.testing.assert_close(pair.truth(True), sharpen(pair.high))
-    assert pair.truth(False) is pair.high
-    levels = pair.high * 255
+    pair = PairLoader(recipe, recipe.stages[0], dataset, processes, watch).take()
+    torch.testing.assert_close(pair.target(True), sharpen(pair.hr))
+    assert pair.target(False) is pair.hr
+    levels = pair.hr * 255
     torch.testing.assert_close(levels, levels.round())
-    assert Pairs(recipe, plain, dataset, processes, watch).take().sharp is None
+    assert PairLoader(recipe, plain, dataset, processes, watch).take().sharpened is None
 
 
 def test_the_pool_is_warmed_up_before_the_first_iteration(images):
     processes = Processes("cpu", "fp32")
     recipe = one_stage(images, degradation=DegradationRecipe(pool=5))
     dataset = PatchDataset(recipe.data, 0, 4)
-    pairs = Pairs(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
+    pairs = PairLoader(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
     pairs.take()
     assert pairs.state_dict()["taken"] == 4, "three batches of two fill it, the fourth is exchanged"
 
@@ -192,10 +194,10 @@ def test_perceptual_and_style_terms_are_those_of_the_backbone_that_the_recipe_na
     processes = Processes("cpu", "fp32")
     networks, _ = make_networks(recipe, 0, processes, None)
     dataset = PatchDataset(recipe.data, 0, 4)
-    pair = Pairs(recipe, stage, dataset, processes, Stopwatch(processes.device)).take()
+    pair = PairLoader(recipe, stage, dataset, processes, Stopwatch(processes.device)).take()
     with torch.no_grad():
-        result = networks.average.network(pair.low)
-        ours, theirs = (load_backbone(backbone, settings)(each) for each in (result, pair.high))
+        result = networks.average.network(pair.lr)
+        ours, theirs = (load_backbone(backbone, settings)(each) for each in (result, pair.hr))
         expected = sum(w * (ours[key] - theirs[key]).abs().mean() for key, w in settings.items())
     assert losses["perceptual"] == pytest.approx(3.0 * expected.item(), rel=1e-4)
     assert 0 < losses["style"] < losses["perceptual"]
@@ -295,7 +297,7 @@ def test_an_interrupt_saves_a_state_from_which_the_run_goes_on_exactly(images, t
         assert signal.getsignal(number) is signal.default_int_handler
     finally:
         signal.signal(number, before)
-    assert [state.facts.step for state in saved_states(tmp_path / "run" / "states" / "gan")] == [2]
+    assert [state.info.step for state in saved_states(tmp_path / "run" / "states" / "gan")] == [2]
     train(recipe, tmp_path / "run", device="cpu")
     train(recipe, tmp_path / "at once", device="cpu")
     check_same(weights(tmp_path / "run", "gan"), weights(tmp_path / "at once", "gan"))
@@ -312,13 +314,13 @@ def heeding_interrupts():
 @pytest.mark.usefixtures("heeding_interrupts")
 def test_an_interrupt_in_a_validation_does_it_after_resuming(images, tmp_path, monkeypatch):
     recipe = tiny(images)
-    judge = stage_module.Validation.judge
+    validate = stage_module.Validation.validate
 
     def interrupted(self, network, stop):
         os.kill(os.getpid(), signal.SIGINT)
-        return judge(self, network, stop)
+        return validate(self, network, stop)
 
-    monkeypatch.setattr(stage_module.Validation, "judge", interrupted)
+    monkeypatch.setattr(stage_module.Validation, "validate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "run", device="cpu")
     monkeypatch.undo()
@@ -334,28 +336,28 @@ def test_an_interrupt_in_a_validation_does_it_after_resuming(images, tmp_path, m
 
 
 @pytest.mark.usefixtures("heeding_interrupts")
-def test_an_interrupt_in_the_last_validation_does_it_after_resuming_and_exports_its_figures(
+def test_a_last_validation_that_was_interrupted_is_done_after_resuming(
     images, tmp_path, monkeypatch
 ):
     recipe = tiny(images)
     recipe = replace(recipe, stages=recipe.stages[:1])
-    judge = stage_module.Validation.judge
+    validate = stage_module.Validation.validate
 
     def interrupted(self, network, stop):
         if len(saved_states(tmp_path / "run" / "states" / "psnr")) == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return judge(self, network, stop)
+        return validate(self, network, stop)
 
-    monkeypatch.setattr(stage_module.Validation, "judge", interrupted)
+    monkeypatch.setattr(stage_module.Validation, "validate", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "run", device="cpu")
     monkeypatch.undo()
     newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
-    assert (newest.facts.step, newest.facts.judged) == (6, 4)
+    assert (newest.info.step, newest.info.validated_step) == (6, 4)
     train(recipe, tmp_path / "run", device="cpu")
     newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
-    assert (newest.facts.step, newest.facts.judged) == (6, 6)
+    assert (newest.info.step, newest.info.validated_step) == (6, 6)
     train(recipe, tmp_path / "at once", device="cpu")
     one, other = (
         read_metadata(tmp_path / name / "tiny-psnr.safetensors") for name in ("run", "at once")
@@ -367,7 +369,7 @@ def test_an_interrupt_in_the_last_validation_does_it_after_resuming_and_exports_
 def test_a_folder_that_holds_something_else_is_left_alone(images, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.jsonl").write_text("mine")
-    with pytest.raises(TrainingError, match="holds files that are not of a upscale_training"):
+    with pytest.raises(TrainingError, match="contains files of something else"):
         train(one_stage(images), tmp_path / "run", device="cpu")
     assert (tmp_path / "run" / "log.jsonl").read_text() == "mine"
     assert len(list((tmp_path / "run").iterdir())) == 1
@@ -401,12 +403,14 @@ def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_state(
     recipe = longer(one_stage(images), 0, 6)
     recipe = replace(recipe, saving=replace(recipe.saving, every=1))
     monkeypatch.setattr(stage_module.StageRun, "_iterate", poison)
-    with pytest.raises(TrainingError, match="psnr: weights are not finite at iteration 2") as told:
+    with pytest.raises(
+        TrainingError, match="psnr: weights are not finite at iteration 2"
+    ) as caught:
         train(recipe, tmp_path / "run", device="cpu")
-    assert "learning_rate" in str(told.value)
-    assert "00000001/ema.safetensors as start" in str(told.value).replace("\\", "/")
-    assert "\n" not in str(told.value)
-    assert [s.facts.step for s in saved_states(tmp_path / "run" / "states" / "psnr")] == [1]
+    assert "learning_rate" in str(caught.value)
+    assert "00000001/ema.safetensors as start" in str(caught.value).replace("\\", "/")
+    assert "\n" not in str(caught.value)
+    assert [s.info.step for s in saved_states(tmp_path / "run" / "states" / "psnr")] == [1]
 
 
 def test_exploding_losses_end_the_run(images, tmp_path):
@@ -421,11 +425,11 @@ def test_running_out_of_memory_is_one_line_that_names_what_to_lower(images, tmp_
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore lines")
 
     monkeypatch.setattr(stage_module.StageRun, "_iterate", exhausted)
-    with pytest.raises(TrainingError) as told:
+    with pytest.raises(TrainingError) as caught:
         train(one_stage(images), tmp_path / "run", device="cpu")
     for word in ("batch 2", "patch 16", "accumulate", "checkpoint_activations"):
-        assert word in str(told.value)
-    assert "\n" not in str(told.value)
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_training_image_is_named_and_replaced(images, tmp_path):

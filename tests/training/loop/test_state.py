@@ -10,7 +10,7 @@ import pytest
 import torch
 from upscale_training.loop import Note, Saved, StageStarted, Stepped, Validated, train
 from upscale_training.loop import state as state_module
-from upscale_training.loop.state import Facts, SavedState, saved_states, superfluous
+from upscale_training.loop.state import StateInfo, SavedState, saved_states, superfluous
 from upscale_training.recipe import (
     DegradationRecipe,
     LoggingSettings,
@@ -25,31 +25,37 @@ from upscale.errors import OutputError, TrainingError
 
 
 def steps(folder: Path, stage: str = "psnr") -> list[int]:
-    return [state.facts.step for state in saved_states(folder / "states" / stage)]
+    return [state.info.step for state in saved_states(folder / "states" / stage)]
 
 
-def judged(step: int, figure: float | None) -> SavedState:
-    figures = None if figure is None else {"a": {"psnr": figure - 1}, "b": {"psnr": figure + 1}}
-    facts = Facts("psnr", step, 1, "", 0, None, figures, None if figure is None else step)
-    return SavedState(Path(str(step)), facts)
+def validated(step: int, score: float | None) -> SavedState:
+    scores = None if score is None else {"a": {"psnr": score - 1}, "b": {"psnr": score + 1}}
+    info = StateInfo("psnr", step, 1, "", 0, None, scores, None if score is None else step)
+    return SavedState(Path(str(step)), info)
 
 
 def test_the_newest_and_the_best_are_kept():
-    states = [judged(1, 20), judged(2, 22), judged(3, None), judged(4, 22), judged(5, 21)]
+    states = [
+        validated(1, 20),
+        validated(2, 22),
+        validated(3, None),
+        validated(4, 22),
+        validated(5, 21),
+    ]
 
     def gone(**settings) -> list[int]:
-        return [each.facts.step for each in superfluous(states, SavingSettings(**settings))]
+        return [each.info.step for each in superfluous(states, SavingSettings(**settings))]
 
     assert gone(keep_last=1, keep_best=0) == [1, 2, 3, 4]
     assert gone(keep_last=1, keep_best=1) == [1, 3, 4], "of equals, the older"
     assert gone(keep_last=2, keep_best=2) == [1, 3]
-    assert gone(keep_last=1, keep_best=5) == [3], "what was not judged is not among the best"
-    figures = {"a": {"niqe": 3.0}}
+    assert gone(keep_last=1, keep_best=5) == [3], "a state without validation is not among the best"
+    scores = {"a": {"niqe": 3.0}}
     lower = [
-        SavedState(each.path, replace(each.facts, figures=figures, judged=each.facts.step))
+        SavedState(each.path, replace(each.info, scores=scores, validated_step=each.info.step))
         for each in states[:2]
     ]
-    lower[0] = SavedState(lower[0].path, replace(lower[0].facts, figures={"a": {"niqe": 2.0}}))
+    lower[0] = SavedState(lower[0].path, replace(lower[0].info, scores={"a": {"niqe": 2.0}}))
     settings = SavingSettings(keep_last=1, keep_best=1, best_metric="niqe")
     assert superfluous(lower, settings) == []
 
@@ -76,13 +82,11 @@ def test_a_state_is_saved_for_every_validation_that_is_among_the_best(images, tm
     told = collected(recipe, tmp_path / "run")
     best = max(
         saved_states(tmp_path / "run" / "states" / "psnr"),
-        key=lambda each: each.facts.figure("psnr") or 0,
+        key=lambda each: each.info.score("psnr") or 0,
     )
-    figures = [
-        event.figures["validation"]["psnr"] for event in told if isinstance(event, Validated)
-    ]
+    figures = [event.scores["validation"]["psnr"] for event in told if isinstance(event, Validated)]
     assert len(figures) == 3
-    assert best.facts.figure("psnr") == max(figures)
+    assert best.info.score("psnr") == max(figures)
 
 
 def test_states_are_read_as_tensors_and_plain_values_only(images, tmp_path):
@@ -167,13 +171,13 @@ def test_fewer_iterations_than_are_done_are_refused(images, tmp_path):
 def test_a_stage_is_not_prolonged_under_the_next_one(images, tmp_path):
     recipe = tiny(images)
     train(recipe, tmp_path / "run", device="cpu")
-    with pytest.raises(TrainingError, match="gan has begun with what psnr reached after 6"):
+    with pytest.raises(TrainingError, match="gan has started from psnr after 6"):
         train(longer(recipe, 0, 9), tmp_path / "run", device="cpu")
 
 
 def test_the_second_stage_alone_needs_the_end_of_the_first(images, tmp_path):
     recipe = tiny(images, validation=None)
-    with pytest.raises(TrainingError, match="gan begins with what psnr ends with"):
+    with pytest.raises(TrainingError, match="gan starts from the weights of psnr"):
         train(recipe, tmp_path / "run", device="cpu", stage="gan")
     train(recipe, tmp_path / "run", device="cpu", stage="psnr")
     told = collected(recipe, tmp_path / "run", stage="gan")

@@ -13,7 +13,13 @@ from urllib.parse import quote
 from upscale.errors import DependencyError, ImageError, OutputError, TrainingError
 from upscale.files.printable import printable
 from upscale_training.data.index import IndexEntry, publish_text, read_index, stem_of
-from upscale_training.data.parallel import CLAIM_FILE, check_apart, claim_folder, map_parallel, split_clashes
+from upscale_training.data.parallel import (
+    CLAIM_FILE,
+    check_apart,
+    claim_folder,
+    map_parallel,
+    split_clashes,
+)
 from upscale_training.data.pixels import png_of, read_rgb
 
 _DATA = "data.mdb"

@@ -7,5 +7,10 @@ from pathlib import Path
 
 
 def bundled() -> Mapping[str, Path]:
-    """Return the files of the recipes that come with `upscale`, by their names."""
+    """Return the files of the recipes that come with `upscale`, by their names.
+
+    Example:
+        >>> bundled()["tiny-x4"].name
+        'tiny-x4.yaml'
+    """
     return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
