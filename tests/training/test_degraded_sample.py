@@ -40,7 +40,7 @@ def good():
     return np.dstack([rows * 6, columns * 4, rows + columns]).astype(np.uint8)
 
 
-def test_a_treatment_is_sharpening_and_the_degradation(good):
+def test_a_sample_is_sharpened_and_degraded(good):
     [degradation] = draw(real_esrgan(), 1, np.random.default_rng(1))
     images = torch.from_numpy(good).permute(2, 0, 1)[None].float() / 255
     for sharpened in (True, False):
@@ -51,7 +51,7 @@ def test_a_treatment_is_sharpening_and_the_degradation(good):
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-def test_samples_are_drawn_by_their_number_and_the_seed(chain):
+def test_samples_depend_on_their_number_and_the_seed(chain):
     draws = find_sampler(chain, seed=5)
     again = DegradationSampler(CHAINS[chain], 4, 5)
     assert [draws.sample(n) for n in range(5)] == [again.sample(n) for n in range(5)]
@@ -69,7 +69,7 @@ def test_samples_are_those_of_training(mode):
     assert draws.sample(3) == DegradedSample(expected, sharpen=True)
 
 
-def test_names_draw_as_numbers_do():
+def test_names_give_samples_like_numbers():
     draws = find_sampler("real-esrgan")
     assert draws.sample("a/b") == find_sampler("real-esrgan").sample("a/b")
     assert draws.sample("a/b") != draws.sample("a/c")
@@ -84,7 +84,7 @@ def test_only_real_esrgan_sharpens_first():
     }
 
 
-def test_a_recipe_says_chain_scale_and_seed_and_can_be_overruled(tmp_path):
+def test_chain_scale_and_seed_of_a_recipe_can_be_overridden(tmp_path):
     path = tmp_path / "trial.yaml"
     path.write_text(RECIPE)
     found = find_sampler(str(path))
@@ -92,7 +92,7 @@ def test_a_recipe_says_chain_scale_and_seed_and_can_be_overruled(tmp_path):
     assert find_sampler(str(path), scale=3, seed=0) == DegradationSampler(found.recipe, 3, 0)
 
 
-def test_what_cannot_be_drawn_from_is_refused(tmp_path):
+def test_impossible_chains_raise_an_error(tmp_path):
     with pytest.raises(UsageError, match="did you mean classical"):
         find_sampler("clasical")
     with pytest.raises(UsageError, match="chains are real-esrgan, classical, generic"):
@@ -116,7 +116,7 @@ def described(path, *extra):
     return treatments
 
 
-def test_descriptions_are_read_again_one_a_line_or_a_single_one(tmp_path):
+def test_descriptions_are_read_from_one_or_several_lines(tmp_path):
     path = tmp_path / "samples.jsonl"
     treatments = described(path, ("input", "x.png"), ("crop", [1, 2, 30, 40]))
     found = read_descriptions(path)
@@ -144,7 +144,7 @@ def test_descriptions_are_read_again_one_a_line_or_a_single_one(tmp_path):
         b"[" * 100_000,
     ],
 )
-def test_files_without_descriptions_are_refused_in_one_line(tmp_path, content):
+def test_files_without_descriptions_raise_an_error_of_one_line(tmp_path, content):
     path = tmp_path / "samples.jsonl"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"samples.jsonl: ") as refused:
@@ -154,14 +154,14 @@ def test_files_without_descriptions_are_refused_in_one_line(tmp_path, content):
         read_descriptions(tmp_path / "absent.jsonl")
 
 
-def test_images_are_cut_to_a_multiple_of_the_scale(good):
+def test_images_are_cropped_to_a_multiple_of_the_scale(good):
     assert divisible(good, 3, "a.png").shape == (39, 54, 3)
     assert np.array_equal(divisible(good, 3, "a.png"), good[:39, :54])
     with pytest.raises(ImageError, match=r"a.png: smaller than 41 pixels"):
         divisible(good, 41, "a.png")
 
 
-def test_an_official_treatment_does_not_depend_on_others(good):
+def test_an_official_sample_does_not_depend_on_others(good):
     draws = find_sampler("real-esrgan", mode="official")
     assert np.array_equal(draws.sample(3).make(good), draws.sample(3).make(good))
     assert DegradedSample(draws.sample(3).degradation).degradation.mode == "official"

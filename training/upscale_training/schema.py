@@ -42,14 +42,15 @@ def settings(cls: type[T]) -> type[T]:
         Size(side=16)
     """
     config = pydantic.ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
-    return pydantic.dataclasses.dataclass(frozen=True, slots=True, config=config)(cls)
+    decorate: Any = pydantic.dataclasses.dataclass(frozen=True, slots=True, config=config)
+    return decorate(cls)
 
 
 def rule_error(message: str, key: str = "") -> PydanticCustomError:
     """Make the error that a validator raises for values that do not fit together.
 
     Args:
-        message: What is wrong and what to do, in one line.
+        message: Description of the error and its solution, in one line.
         key: Dotted key of the wrong value, relative to the validated object; empty for itself.
     """
     return PydanticCustomError(RULE, "{message}", {"message": message, "key": key})

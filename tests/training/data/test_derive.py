@@ -69,7 +69,7 @@ def official_starts(length: int, size: int, step: int, threshold: int) -> list[i
 
 
 @pytest.mark.parametrize("settings", [(480, 240, 0), (480, 240, 48), (100, 130, 0), (7, 3, 2)])
-def test_pieces_lie_where_the_official_script_cuts_them(settings):
+def test_sub_images_are_those_of_the_official_script(settings):
     pieces = SubImageCropper(*settings)
     for width in range(settings[0], settings[0] + 400, 7):
         height = 2 * settings[0] + width % 50
@@ -81,7 +81,7 @@ def test_pieces_lie_where_the_official_script_cuts_them(settings):
         assert list(pieces.outputs(width, height).values()) == expected
 
 
-def test_pieces_hold_what_is_there(tmp_path, data):
+def test_sub_images_have_the_pixels_of_the_image(tmp_path, data):
     source = data / "eval" / "photos"
     names = images_below(source)[:2]
     found = dict(derive(SubImageCropper(), source, names, tmp_path / "out", 1))
@@ -94,7 +94,7 @@ def test_pieces_hold_what_is_there(tmp_path, data):
             assert (piece == whole[top : top + 480, left : left + 480]).all()
 
 
-def test_a_image_smaller_than_a_piece_is_taken_whole(tmp_path):
+def test_an_image_smaller_than_a_sub_image_is_kept_whole(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 900, 3), np.uint8)
     write(tmp_path / "in" / "a.png", pixels)
     assert make(SubImageCropper(), tmp_path / "in", tmp_path / "out") == {
@@ -105,7 +105,7 @@ def test_a_image_smaller_than_a_piece_is_taken_whole(tmp_path):
         assert (piece == pixels[:, left : left + 480]).all()
 
 
-def test_outputs_lie_in_folders_as_their_images(numbered, tmp_path):
+def test_outputs_have_the_folders_of_their_images(numbered, tmp_path):
     numbered("in", 1)
     (tmp_path / "in" / "deep" / "er").mkdir(parents=True)
     (tmp_path / "in" / "000.png").rename(tmp_path / "in" / "deep" / "er" / "a.b.png")
@@ -113,7 +113,7 @@ def test_outputs_lie_in_folders_as_their_images(numbered, tmp_path):
     assert images_below(tmp_path / "new" / "out") == ["deep/er/a.b_s001.png"]
 
 
-def test_finished_outputs_are_kept_and_missing_ones_made(numbered, tmp_path):
+def test_existing_outputs_are_kept_and_missing_ones_written(numbered, tmp_path):
     source, target = numbered("in", 4), tmp_path / "out"
     make(SubImageCropper(24, 8), source, target)
     before = state(target)
@@ -133,7 +133,7 @@ def test_finished_outputs_are_kept_and_missing_ones_made(numbered, tmp_path):
     assert {name for name in after if after[name] != before[name]} == set(gone)
 
 
-def test_what_a_killed_run_left_half_written_is_removed(numbered, tmp_path):
+def test_stale_temporary_files_of_a_killed_run_are_removed(numbered, tmp_path):
     source, target = numbered("in", 1), tmp_path / "out"
     make(SubImageCropper(), source, target)
     part = target / ".upscale-0123456789abcdef.part"
@@ -142,7 +142,7 @@ def test_what_a_killed_run_left_half_written_is_removed(numbered, tmp_path):
     assert not part.exists()
 
 
-def test_a_folder_of_something_else_is_refused(numbered, tmp_path):
+def test_a_folder_with_other_files_raises_an_error(numbered, tmp_path):
     source, target = numbered("in", 1), tmp_path / "out"
     make(SubImageCropper(), source, target)
     before = state(target)
@@ -158,7 +158,7 @@ def test_a_folder_of_something_else_is_refused(numbered, tmp_path):
     assert {**state(target), CLAIM_FILE: before[CLAIM_FILE]} == before
 
 
-def test_outputs_among_the_inputs_are_refused(numbered, tmp_path, monkeypatch):
+def test_outputs_among_the_inputs_raise_an_error(numbered, tmp_path, monkeypatch):
     source = numbered("in", 1)
     for target in (source, source / "out", Path("in/../in/out")):
         monkeypatch.chdir(tmp_path)
@@ -167,7 +167,7 @@ def test_outputs_among_the_inputs_are_refused(numbered, tmp_path, monkeypatch):
     assert os.listdir(source) == ["000.png"]  # noqa: PTH208
 
 
-def test_images_of_one_name_are_told(numbered, tmp_path):
+def test_images_with_the_same_outputs_are_reported(numbered, tmp_path):
     source = numbered("in", 2)
     (source / "001.png").rename(source / "000.webp")
     found = make(SubImageCropper(), source, tmp_path / "out")

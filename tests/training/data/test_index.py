@@ -18,7 +18,7 @@ from tests.training.data.official import load_official
 from upscale.errors import ImageError, OutputError, TrainingError
 
 
-def test_a_folder_is_searched_to_its_depths_in_the_order_of_names(tmp_path):
+def test_a_folder_is_searched_recursively_in_the_order_of_names(tmp_path):
     for name in ("b.png", "a/z.JPG", "a/b/c.webp", "a/notes.txt", ".hidden/x.png", "a/._b.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"?")
@@ -26,14 +26,14 @@ def test_a_folder_is_searched_to_its_depths_in_the_order_of_names(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-def test_links_to_folders_are_followed_and_never_in_circles(numbered, tmp_path):
+def test_links_to_folders_are_followed_without_cycles(numbered, tmp_path):
     folder = numbered("in", 1)
     (folder / "more").symlink_to(numbered("elsewhere", 2))
     (tmp_path / "elsewhere" / "back").symlink_to(folder)
     assert images_below(folder) == ["000.png", "more/000.png", "more/001.png"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_raises_an_error(tmp_path):
     with pytest.raises(TrainingError, match=r"nowhere: cannot be read"):
         images_below(tmp_path / "nowhere")
 
@@ -56,12 +56,12 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         ("grey.png (5,6)", IndexEntry("grey.png", (6, 5))),
     ],
 )
-def test_lines_of_official_files_are_understood(tmp_path, text, line):
+def test_lines_of_official_files_are_parsed(tmp_path, text, line):
     (tmp_path / "meta_info.txt").write_bytes(f"{text}\r\n\n{text}".encode())
     assert read_index(tmp_path / "meta_info.txt") == (line, line)
 
 
-def test_an_index_comes_back_as_it_was_written(tmp_path):
+def test_a_written_index_reads_the_same(tmp_path):
     odd = os.fsdecode(b"caf\xe9.png")  # not UTF-8
     lines = (
         IndexEntry("ä b.png", (3, 4)),
@@ -75,14 +75,14 @@ def test_an_index_comes_back_as_it_was_written(tmp_path):
         write_index(tmp_path / "index.txt", lines)
 
 
-def test_an_empty_index_is_refused(tmp_path):
+def test_an_empty_index_raises_an_error(tmp_path):
     (tmp_path / "index.txt").write_text("\n \n")
     with pytest.raises(TrainingError, match="lists no images"):
         read_index(tmp_path / "index.txt")
 
 
 @pytest.mark.parametrize("name", ["a, b.png", "a\nb.png", "a.png (1,2,3)", " a.png"])
-def test_names_that_an_index_would_change_are_refused(name):
+def test_names_that_an_index_cannot_contain_raise_an_error(name):
     with pytest.raises(ImageError, match="an index cannot contain this name"):
         check_name(name)
 
@@ -106,7 +106,7 @@ def test_basicsr_reads_our_index(tmp_path, pairs):
     assert [one["lq_path"] for one in found] == [f"{low}/{number}.png" for number in range(6)]
 
 
-def test_pairs_are_listed_where_they_fit(pairs):
+def test_matching_pairs_are_listed(pairs):
     high, low = pairs
     (low / "2.png").unlink()
     write(low / "4.png", np.zeros((9, 9, 3)))

@@ -23,7 +23,7 @@ def test_results_come_in_order_and_errors_are_results(jobs):
     ]
 
 
-def test_work_that_ends_its_process_ends_nothing_else():
+def test_an_item_that_ends_its_process_affects_no_other():
     items = ["1", END, "3", "4", END, "6", "7", "8"]
     found = list(map_parallel(eval, items, 2))
     assert [item for item, _ in found] == items

@@ -68,7 +68,7 @@ def test_patches_reach_every_edge(numbered):
     ("flips", "rotations", "ways"), [(False, False, 1), (True, False, 2), (False, True, 4),
                                      (True, True, 8)]
 )  # fmt: skip
-def test_patches_are_turned_in_every_way_equally_often(numbered, flips, rotations, ways):
+def test_patches_are_flipped_and_rotated_equally_often(numbered, flips, rotations, ways):
     found = dataset(numbered("in", 1, 8, 8), patch=8, flips=flips, rotations=rotations)
     corners = [
         tuple(found[number].hr[1:, [0, 0], [0, 7]].flatten().tolist()) for number in range(800)
@@ -85,7 +85,7 @@ def test_a_sample_is_a_function_of_seed_and_number(photos):
     assert not equal([PatchDataset(photos, 2, 4)[number].hr for number in range(8)], expected)
 
 
-def test_a_image_is_cut_otherwise_in_each_epoch(numbered):
+def test_an_image_is_cropped_differently_in_each_epoch(numbered):
     found = dataset(numbered("in", 1, 200, 200), patch=8)
     assert len({found[number].hr.numpy().tobytes() for number in range(40)}) > 35
 
@@ -106,13 +106,13 @@ def test_an_lmdb_gives_the_patches_of_its_folder(numbered, tmp_path, workers):
     assert equal(taken(packed, 5, batch=3, first=0, workers=workers), expected)
 
 
-def test_a_run_that_starts_in_the_middle_goes_on_as_if_it_had_not_stopped(photos):
+def test_batches_from_a_later_iteration_are_those_of_an_uninterrupted_run(photos):
     whole = taken(PatchDataset(photos, 1, 4), 12, batch=3, first=0, accumulate=2)
     rest = taken(PatchDataset(photos, 1, 4), 4, batch=3, first=4, accumulate=2, workers=1)
     assert equal(rest, whole[8:])
 
 
-def test_two_processes_see_what_one_would(photos):
+def test_two_processes_share_the_samples_of_one(photos):
     found = PatchDataset(photos, 1, 4)
     alone = taken(found, 5, batch=6, first=2)
     shares = [taken(found, 5, batch=3, first=2, rank=rank, world=2) for rank in range(2)]
@@ -128,7 +128,7 @@ def test_an_epoch_visits_every_image_once(numbered):
     assert first != second
 
 
-def test_loading_draws_nothing_from_the_run(numbered):
+def test_loading_uses_no_random_numbers_of_the_run(numbered):
     found = dataset(numbered("in", 4), patch=8)
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -137,7 +137,7 @@ def test_loading_draws_nothing_from_the_run(numbered):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_image_that_is_too_small_is_mirrored(numbered):
+def test_an_image_that_is_too_small_is_mirrored(numbered):
     found = dataset(numbered("in", 1, 5, 30), patch=12, flips=False)
     rows, columns = found[0].hr.numpy()[1:]
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0, 0, 1]
@@ -145,7 +145,7 @@ def test_a_image_that_is_too_small_is_mirrored(numbered):
 
 
 @pytest.mark.parametrize("patch", [8, 48, 96])
-def test_a_pair_is_cut_at_the_same_place_and_turned_alike(pairs, patch):
+def test_a_pair_is_cropped_and_rotated_alike(pairs, patch):
     high, low = pairs
     found = dataset(Source(high, low), patch=patch, rotations=True)
     for number in range(60):
@@ -155,7 +155,7 @@ def test_a_pair_is_cut_at_the_same_place_and_turned_alike(pairs, patch):
         assert torch.equal(sample.hr, sample.lr.repeat_interleave(4, 1).repeat_interleave(4, 2))
 
 
-def test_pairs_are_cut_where_the_official_code_cuts_them(pairs, monkeypatch):
+def test_pairs_are_cropped_as_in_the_official_code(pairs, monkeypatch):
     try:
         [official] = load_basicsr("data.transforms")
     except (PeerMissingError, ModuleNotFoundError) as error:
@@ -182,7 +182,7 @@ def _key(*patches: torch.Tensor | None) -> bytes:
     return b"".join(patch.numpy().tobytes() for patch in patches if patch is not None)
 
 
-def test_damaged_images_give_way_to_the_next_of_the_epoch(numbered):
+def test_damaged_images_are_replaced_by_the_next_of_the_epoch(numbered):
     folder = numbered("in", 9)
     whole = dataset(folder, patch=8)
     order = [int(whole[number].hr[0, 0, 0]) for number in range(9)]
@@ -198,7 +198,7 @@ def test_damaged_images_give_way_to_the_next_of_the_epoch(numbered):
     assert f"{bad[0]:03}.png" in samples[3].damaged[0]
 
 
-def test_a_batch_names_the_damaged_images_of_its_workers(numbered):
+def test_a_batch_reports_the_damaged_images_of_its_workers(numbered):
     folder = numbered("in", 4)
     (folder / "002.png").write_bytes(b"nothing of the kind")
     found = dataset(folder, patch=8)
@@ -209,7 +209,7 @@ def test_a_batch_names_the_damaged_images_of_its_workers(numbered):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_set_without_any_readable_image_ends_in_one_line(tmp_path, workers):
+def test_a_set_without_readable_images_raises_an_error_of_one_line(tmp_path, workers):
     for name in ("a.png", "b.jpg"):
         (tmp_path / name).write_bytes(b"?")
     loading = batches(dataset(tmp_path, patch=8), batch=1, first=0, workers=workers)
@@ -217,7 +217,7 @@ def test_a_set_without_any_readable_image_ends_in_one_line(tmp_path, workers):
         next(loading)
 
 
-def test_a_pair_whose_sizes_do_not_fit_is_passed_over(pairs):
+def test_a_pair_whose_sizes_do_not_match_is_skipped(pairs):
     high, low = pairs
     write(low / "3.png", np.zeros((9, 9, 3)))
     found = dataset(Source(high, low), patch=8)
@@ -226,18 +226,18 @@ def test_a_pair_whose_sizes_do_not_fit_is_passed_over(pairs):
     assert "3.png" in told[0] and "4 times" in told[0] and "9x9" in told[0]
 
 
-def test_patches_that_will_be_degraded_come_with_their_margin(numbered):
+def test_patches_that_will_be_degraded_have_a_margin(numbered):
     found = dataset(numbered("in", 2, 40, 56), patch=16, margin=6)
     assert found[0].hr.shape == (3, 28, 28)
 
 
-def test_pairs_come_without_a_margin(numbered):
+def test_pairs_have_no_margin(numbered):
     folder = numbered("in", 2, 40, 56)
     found = dataset(Source(folder, low=folder), scale=1, patch=16, margin=6)
     assert found[0].hr.shape == (3, 16, 16) and found[0].lr.shape == (3, 16, 16)
 
 
-def test_workers_read_though_this_process_has_used_opencvs_threads(numbered):
+def test_workers_read_after_this_process_has_used_opencvs_threads(numbered):
     """A process that is forked now would wait for ever."""
     cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (512, 512))
     found = dataset(numbered("in", 2, 40, 56), patch=16)

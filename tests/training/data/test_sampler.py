@@ -28,7 +28,7 @@ def test_sources_are_mixed_within_an_epoch():
     assert 15 < sum(first) < 35
 
 
-def test_a_weight_says_how_often_each_image_comes_in_an_epoch():
+def test_a_weight_sets_how_often_each_image_occurs_in_an_epoch():
     visits = EpochOrder((6, 4, 10), (1, 3, 0.5), seed=0)
     assert len(visits) == 6 + 12 + 5
     for epoch in range(0, 6, 2):
@@ -37,7 +37,7 @@ def test_a_weight_says_how_often_each_image_comes_in_an_epoch():
         assert counts == [2] * 6 + [6] * 4 + [1] * 10
 
 
-def test_a_source_of_tiny_weight_is_visited_all_the_same():
+def test_a_source_of_tiny_weight_occurs_at_least_once():
     assert len(EpochOrder((3, 10), (0.01, 1), seed=0)) == 11
 
 
@@ -49,7 +49,7 @@ def test_numbers_in_any_order_give_the_same_images():
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("world", [1, 2, 5])
-def test_processes_share_what_one_would_take(world, accumulate):
+def test_processes_share_the_samples_of_one(world, accumulate):
     alone = islice(DistributedBatchSampler(4 * world, accumulate=accumulate), 9)
     shares = [
         islice(DistributedBatchSampler(4, 0, rank, world, accumulate), 9) for rank in range(world)
@@ -60,7 +60,7 @@ def test_processes_share_what_one_would_take(world, accumulate):
     assert together == list(alone)
 
 
-def test_a_share_starts_from_any_iteration():
+def test_batches_start_from_any_iteration():
     whole = list(islice(DistributedBatchSampler(3, 0, 1, 2, accumulate=2), 20))
     assert list(islice(DistributedBatchSampler(3, 7, 1, 2, accumulate=2), 6)) == whole[14:]
 

@@ -36,7 +36,7 @@ def verdicts(folder, smallest=1, near=6) -> dict[str, ScanResult]:
     return {one.info.name: one for one in assess(look_at(folder), smallest, near)}
 
 
-def test_facts_are_those_of_the_files(data, tmp_path):
+def test_properties_are_those_of_the_files(data, tmp_path):
     source = data / "eval" / "photos"
     found = look_at(source, jobs=2)
     assert [facts.name for facts in found] == images_below(source)
@@ -46,7 +46,7 @@ def test_facts_are_those_of_the_files(data, tmp_path):
     assert len({facts.digest for facts in found}) == len(found)
 
 
-def test_damaged_and_empty_files_are_told(numbered, tmp_path):
+def test_damaged_and_empty_files_are_reported(numbered, tmp_path):
     folder = numbered("in", 3)
     (folder / "001.png").write_bytes((folder / "001.png").read_bytes()[:70])
     (folder / "002.png").write_bytes(b"")
@@ -56,7 +56,7 @@ def test_damaged_and_empty_files_are_told(numbered, tmp_path):
     assert "is empty" in str(found["002.png"].info.error)
 
 
-def test_images_that_are_too_small_are_told(tmp_path):
+def test_images_that_are_too_small_are_reported(tmp_path):
     write(tmp_path / "a.png", np.zeros((40, 63, 3)))
     write(tmp_path / "b.png", np.zeros((64, 64, 3)))
     found = verdicts(tmp_path, smallest=64)
@@ -78,7 +78,7 @@ def test_the_same_pixels_are_found_in_any_format(tmp_path, data):
     assert found["c.tif"].remark == "is the same image as a.png"
 
 
-def test_look_alikes_are_told_and_stay_usable(tmp_path, data):
+def test_similar_images_are_reported_and_stay_usable(tmp_path, data):
     source = data / "eval" / "photos"
     pixels = read_rgb(source / images_below(source)[3])
     write(tmp_path / "a.png", pixels)
@@ -93,7 +93,7 @@ def test_look_alikes_are_told_and_stay_usable(tmp_path, data):
     assert found["c.png"].remark == "looks like a.png, b.jpg"
 
 
-def test_looks_tell_changed_images_from_different_ones(data):
+def test_hashes_distinguish_changed_images_from_different_ones(data):
     names = images_below(data / "train")[::5]
     images = [read_rgb(data / "train" / name) for name in names]
     looks = [perceptual_hash(image) for image in images]
@@ -112,7 +112,7 @@ def _recompressed(image: np.ndarray) -> np.ndarray:
     return np.array(Image.open(file))
 
 
-def test_alike_looks_are_found_however_many_there_are():
+def test_similar_hashes_are_found_among_any_number():
     random = np.random.default_rng(0)
     looks = [int(look) for look in random.integers(0, 2**64, 500, np.uint64)]
     looks[333] = looks[20] ^ 0b1011
@@ -123,7 +123,7 @@ def test_alike_looks_are_found_however_many_there_are():
     assert find_similar([], 3) == {}
 
 
-def test_a_scan_that_is_repeated_reads_only_what_is_new(numbered, monkeypatch, tmp_path):
+def test_a_repeated_scan_reads_only_new_images(numbered, monkeypatch, tmp_path):
     folder = numbered("in", 4)
     (folder / "003.png").write_bytes(b"?")
     report = ScanReport(tmp_path / "report.jsonl")
@@ -145,7 +145,7 @@ def test_a_scan_that_is_repeated_reads_only_what_is_new(numbered, monkeypatch, t
     ]
 
 
-def test_a_report_that_a_killed_run_left_is_taken_up(tmp_path):
+def test_a_report_of_a_killed_run_is_resumed(tmp_path):
     path = tmp_path / "report.jsonl"
     report = ScanReport(path)
     kept = [ImageInfo(name, 1, 2, 3, 4, "d", "ff") for name in "ab"]
@@ -160,13 +160,13 @@ def test_a_report_that_a_killed_run_left_is_taken_up(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"precious\n", b'{"name": "a"}\n', b"[1]\n{}\n", b"\xff\xfe"])
-def test_a_file_that_is_no_report_is_not_touched(tmp_path, content):
+def test_a_file_that_is_no_report_is_unchanged(tmp_path, content):
     (tmp_path / "notes.txt").write_bytes(content)
     with pytest.raises(TrainingError, match=r"notes\.txt"):
         ScanReport(tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_bytes() == content
 
 
-def test_an_empty_file_or_none_begins_a_report(tmp_path):
+def test_an_empty_or_missing_file_starts_a_report(tmp_path):
     (tmp_path / "empty").touch()
     assert ScanReport(tmp_path / "empty").known == ScanReport(tmp_path / "none").known == {}

@@ -6,7 +6,7 @@ import pytest
 from upscale_training.data.index import images_below
 from upscale_training.data.lmdb import build_lmdb
 from upscale_training.data.pixels import read_rgb
-from upscale_training.data.sources import SourceEntry, ImageRef, list_entries
+from upscale_training.data.sources import ImageRef, SourceEntry, list_entries
 from upscale_training.recipe import Source
 
 from tests.training.data.files import write
@@ -27,7 +27,7 @@ def test_a_folder_gives_all_its_images(data):
     assert found[0].hr.read().shape == (512, 512, 3)
 
 
-def test_an_index_chooses_and_may_repeat(numbered, tmp_path):
+def test_an_index_selects_images_and_may_repeat_them(numbered, tmp_path):
     folder = numbered("in", 3)
     (tmp_path / "meta.txt").write_text("002.png (40,56,3)\n000.png (40,56,3)\n002.png (40,56,3)\n")
     found = list_entries(Source(folder, index=tmp_path / "meta.txt"), 4)
@@ -62,7 +62,7 @@ def test_pairs_are_found_by_an_index(pairs, tmp_path):
     assert names(found) == [("1.png", "another.png"), ("0.png", "0.png"), ("4.png", "4.png")]
 
 
-def test_a_image_without_partner_is_named(pairs):
+def test_an_image_without_lr_image_raises_an_error(pairs):
     high, low = pairs
     (low / "1.png").unlink()
     (low / "3.png").unlink()
@@ -98,14 +98,14 @@ def test_pairs_of_lmdbs_have_the_same_keys(pairs, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["empty", "file", "nothing"])
-def test_a_source_without_images_is_refused(tmp_path, kind):
+def test_a_source_without_images_raises_an_error(tmp_path, kind):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_bytes(b"?")
     with pytest.raises(TrainingError, match=f"{kind}: "):
         list_entries(Source(tmp_path / kind), 4)
 
 
-def test_a_image_of_an_lmdb_is_named_by_its_key(pairs, tmp_path):
+def test_an_image_of_an_lmdb_is_named_by_its_key(pairs, tmp_path):
     list(build_lmdb(pairs[0], images_below(pairs[0]), tmp_path / "a.lmdb", 1))
     with pytest.raises(ImageError, match=r"a\.lmdb: contains no 77"):
         ImageRef(str(tmp_path / "a.lmdb"), "77").read()

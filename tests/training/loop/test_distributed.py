@@ -73,7 +73,7 @@ def test_a_vgg_discriminator_uses_batch_statistics_of_both_processes(images, tmp
 
 
 @pytest.mark.slow
-def test_two_processes_resume_exactly_and_refuse_another_number(images, tmp_path):
+def test_two_processes_resume_exactly_and_only_as_two(images, tmp_path):
     whole = one_stage(images, degradation=DegradationRecipe(pool=5))
     half = longer(whole, 0, 2)
     for recipe, name in ((whole, "at once"), (half, "in two"), (whole, "in two")):

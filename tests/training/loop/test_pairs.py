@@ -26,7 +26,7 @@ def pairs(recipe) -> PairLoader:
     return PairLoader(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
 
 
-def test_both_of_a_pair_show_the_same_place_without_its_margin(recipe):
+def test_both_images_of_a_pair_show_the_same_area_without_margin(recipe):
     found = pairs(recipe)
     for _ in range(6):
         pair = found.take()
@@ -37,7 +37,7 @@ def test_both_of_a_pair_show_the_same_place_without_its_margin(recipe):
         assert own < 0.08 and own < min(others)
 
 
-def test_margins_are_cut_alike_after_a_pause(recipe):
+def test_margins_are_cut_off_alike_after_resuming(recipe):
     whole, paused = pairs(recipe), pairs(recipe)
     first = [whole.take() for _ in range(4)]
     paused.take()
@@ -47,7 +47,7 @@ def test_margins_are_cut_alike_after_a_pause(recipe):
         assert torch.equal(again.take().lr, pair.lr)
 
 
-def test_blocks_of_jpeg_lie_anywhere(recipe):
+def test_jpeg_blocks_start_anywhere(recipe):
     """Else networks learn where in a patch they end."""
     found = pairs(recipe)
     size = recipe.data.side // 4

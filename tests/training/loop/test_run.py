@@ -78,7 +78,7 @@ def test_half_precision_gives_nearly_the_weights_of_full(images, tmp_path, preci
     "network",
     [RRDBNetSettings(features=4, blocks=2, growth=2), SRVGGSettings(features=4, convolutions=5)],
 )
-def test_computing_activations_again_changes_no_weight(images, tmp_path, network):
+def test_activation_checkpointing_changes_no_weight(images, tmp_path, network):
     for again in (False, True):
         computing = ComputingSettings(checkpoint_activations=again)
         recipe = one_stage(images, computing=computing, network=network)
@@ -127,7 +127,7 @@ def test_pairs_of_files_are_neither_degraded_nor_pooled(images, tmp_path):
     torch.testing.assert_close(pair.lr, pair.hr[:, :, ::4, ::4])
 
 
-def test_the_truth_is_sharpened_for_those_losses_that_want_it_and_the_pool_holds_it_as_it_is(
+def test_the_ground_truth_is_sharpened_for_losses_only_and_not_in_the_pool(
     images,
 ):
     from upscale_training.degradation import sharpen
@@ -154,7 +154,7 @@ def test_the_pool_is_warmed_up_before_the_first_iteration(images):
     assert pairs.state_dict()["taken"] == 4, "three batches of two fill it, the fourth is exchanged"
 
 
-def test_workers_that_read_ahead_change_nothing(images, tmp_path):
+def test_workers_do_not_change_the_weights(images, tmp_path):
     for workers in (0, 2):
         recipe = one_stage(images)
         recipe = replace(recipe, data=replace(recipe.data, workers=workers))
@@ -163,7 +163,7 @@ def test_workers_that_read_ahead_change_nothing(images, tmp_path):
 
 
 @pytest.mark.slow
-def test_readers_that_are_killed_are_begun_anew_and_change_nothing(images, tmp_path):
+def test_killed_workers_are_restarted_and_change_nothing(images, tmp_path):
     plain = longer(one_stage(images), 0, 12)
     recipe = replace(plain, data=replace(plain.data, workers=2))
     killed: list[int] = []
@@ -218,7 +218,7 @@ def small_backbone(path: Path) -> Path:
     return path
 
 
-def test_the_log_has_a_line_for_each_interval_with_where_the_time_went(images, tmp_path):
+def test_the_log_has_a_line_per_interval_with_shares_of_time(images, tmp_path):
     recipe = tiny(images)
     collected(recipe, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -238,7 +238,7 @@ def test_the_log_has_a_line_for_each_interval_with_where_the_time_went(images, t
     assert last["learning_rate"] == 1e-3
 
 
-def test_an_exported_file_says_what_it_is_and_where_from_without_folders(images, tmp_path):
+def test_the_metadata_of_an_exported_file_contains_no_folders(images, tmp_path):
     recipe = replace(tiny(images), licence="CC0-1.0", notes="for a test")
     told = collected(recipe, tmp_path / "run")
     exported = [event.path for event in told if isinstance(event, Exported)]
@@ -258,7 +258,7 @@ def test_an_exported_file_says_what_it_is_and_where_from_without_folders(images,
     assert json.loads(metadata["figures of bicubic"])["validation"]["psnr"] > figures["psnr"]
 
 
-def test_the_exported_file_has_the_precision_of_the_recipe_and_states_have_all_bits(
+def test_the_exported_file_has_the_recipes_precision_and_states_have_fp32(
     images, tmp_path
 ):
     recipe = one_stage(images, saving=SavingSettings(export="fp16"))
@@ -280,7 +280,7 @@ def test_the_exported_file_has_the_precision_of_the_recipe_and_states_have_all_b
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_saves_a_state_from_which_the_run_goes_on_exactly(images, tmp_path, name):
+def test_an_interrupt_saves_a_state_from_which_the_run_resumes_exactly(images, tmp_path, name):
     recipe = one_stage(images, gan(), degradation=DegradationRecipe(pool=3))
     recipe = longer(recipe, 0, 5)
     number = getattr(signal, name)
@@ -312,7 +312,7 @@ def heeding_interrupts():
 
 
 @pytest.mark.usefixtures("heeding_interrupts")
-def test_an_interrupt_in_a_validation_does_it_after_resuming(images, tmp_path, monkeypatch):
+def test_an_interrupted_validation_is_done_after_resuming(images, tmp_path, monkeypatch):
     recipe = tiny(images)
     validate = stage_module.Validation.validate
 
@@ -366,7 +366,7 @@ def test_a_last_validation_that_was_interrupted_is_done_after_resuming(
     check_same(weights(tmp_path / "run", "psnr"), weights(tmp_path / "at once", "psnr"))
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(images, tmp_path):
+def test_a_folder_with_other_files_is_unchanged(images, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.jsonl").write_text("mine")
     with pytest.raises(TrainingError, match="contains files of something else"):
@@ -390,7 +390,7 @@ def test_it_runs_outside_the_main_thread(images, tmp_path):
     assert not errors
 
 
-def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_state(
+def test_losses_that_are_not_finite_stop_the_run_and_keep_the_last_good_state(
     images, tmp_path, monkeypatch
 ):
     iterate = stage_module.StageRun._iterate
@@ -413,14 +413,14 @@ def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_state(
     assert [s.info.step for s in saved_states(tmp_path / "run" / "states" / "psnr")] == [1]
 
 
-def test_exploding_losses_end_the_run(images, tmp_path):
+def test_diverging_losses_stop_the_run(images, tmp_path):
     stage = Stage("psnr", 40, OptimiserSettings(1e3), batch=1)
     with pytest.raises(TrainingError, match=r"the pixel loss is .* at iteration"):
         train(one_stage(images, stage), tmp_path / "run", device="cpu")
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
-def test_running_out_of_memory_is_one_line_that_names_what_to_lower(images, tmp_path, monkeypatch):
+def test_running_out_of_memory_names_the_settings_to_reduce(images, tmp_path, monkeypatch):
     def exhausted(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore lines")
 
@@ -444,6 +444,6 @@ def test_a_damaged_training_image_is_named_and_replaced(images, tmp_path):
     assert any(isinstance(event, Saved) for event in told)
 
 
-def test_a_stage_that_is_not_there_is_refused(images, tmp_path):
+def test_an_unknown_stage_raises_an_error(images, tmp_path):
     with pytest.raises(UsageError, match="--stage nonsense: the recipe has psnr, gan"):
         train(tiny(images), tmp_path / "run", device="cpu", stage="nonsense")

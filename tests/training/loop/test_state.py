@@ -10,7 +10,7 @@ import pytest
 import torch
 from upscale_training.loop import Note, Saved, StageStarted, Stepped, Validated, train
 from upscale_training.loop import state as state_module
-from upscale_training.loop.state import StateInfo, SavedState, saved_states, superfluous
+from upscale_training.loop.state import SavedState, StateInfo, saved_states, superfluous
 from upscale_training.recipe import (
     DegradationRecipe,
     LoggingSettings,
@@ -60,7 +60,7 @@ def test_the_newest_and_the_best_are_kept():
     assert superfluous(lower, settings) == []
 
 
-def test_old_states_go_only_after_new_ones_are_there(images, tmp_path):
+def test_old_states_are_removed_only_after_new_ones_exist(images, tmp_path):
     recipe = one_stage(images, saving=SavingSettings(every=1, keep_last=2))
     folder, found = tmp_path / "run", []
 
@@ -100,7 +100,7 @@ def test_states_are_read_as_tensors_and_plain_values_only(images, tmp_path):
     assert pool["high"].dtype == torch.uint8, "levels, a quarter of the size of floats"
 
 
-def test_the_averaged_weights_of_a_state_are_a_network_of_their_own(images, tmp_path):
+def test_the_averaged_weights_of_a_state_can_be_loaded_as_a_network(images, tmp_path):
     from upscale_training.data.pixels import read_rgb
 
     from upscale import Upscaler
@@ -110,7 +110,7 @@ def test_the_averaged_weights_of_a_state_are_a_network_of_their_own(images, tmp_
     assert Upscaler(weights).upscale(read_rgb(images / "0.png")).shape == (192, 192, 3)
 
 
-def test_a_longer_stage_goes_on_as_if_it_had_been_so_long_from_the_start(images, tmp_path):
+def test_a_prolonged_stage_equals_one_of_that_length(images, tmp_path):
     recipe = one_stage(images)
     train(longer(recipe, 0, 2), tmp_path / "two", device="cpu")
     told = collected(recipe, tmp_path / "two")
@@ -136,7 +136,7 @@ def test_a_finished_run_is_not_trained_again(images, tmp_path):
         ({"degradation": DegradationRecipe(pool=4)}, "degradation.pool was 0 and is 4"),
     ],
 )
-def test_a_recipe_that_would_have_given_other_weights_is_refused_by_key(
+def test_a_recipe_that_changes_weights_raises_an_error_that_names_the_key(
     images, tmp_path, changes, message
 ):
     train(one_stage(images), tmp_path / "run", device="cpu")
@@ -146,7 +146,7 @@ def test_a_recipe_that_would_have_given_other_weights_is_refused_by_key(
     assert steps(tmp_path / "run") == [3]
 
 
-def test_what_changes_no_weights_may_change(images, tmp_path):
+def test_keys_that_change_no_weights_may_change(images, tmp_path):
     recipe = one_stage(images)
     train(recipe, tmp_path / "run", device="cpu")
     other = one_stage(
@@ -161,7 +161,7 @@ def test_what_changes_no_weights_may_change(images, tmp_path):
     assert steps(tmp_path / "run") == [3, 4, 5]
 
 
-def test_fewer_iterations_than_are_done_are_refused(images, tmp_path):
+def test_fewer_iterations_than_are_done_raise_an_error(images, tmp_path):
     recipe = one_stage(images)
     train(recipe, tmp_path / "run", device="cpu")
     with pytest.raises(TrainingError, match=r"3 iterations are done, more than the 2 of stages\.0"):
@@ -190,7 +190,7 @@ def test_the_second_stage_alone_needs_the_end_of_the_first(images, tmp_path):
     check_same(one, other)
 
 
-def test_beginning_anew_leaves_nothing_of_before(images, tmp_path):
+def test_starting_over_removes_everything(images, tmp_path):
     folder = tmp_path / "run"
     train(tiny(images), folder, device="cpu")
     before = (folder / "log.jsonl").read_text().count("\n")
@@ -198,7 +198,7 @@ def test_beginning_anew_leaves_nothing_of_before(images, tmp_path):
     assert (folder / "log.jsonl").read_text().count("\n") == before
 
 
-def test_a_damaged_state_is_named_with_what_to_do(images, tmp_path):
+def test_the_error_for_a_damaged_state_says_how_to_continue(images, tmp_path):
     recipe = one_stage(images, saving=SavingSettings(every=1))
     train(recipe, tmp_path / "run", device="cpu")
     newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1].path
@@ -211,7 +211,7 @@ def test_a_damaged_state_is_named_with_what_to_do(images, tmp_path):
     assert StageStarted("psnr", 2, 4) in collected(longer(recipe, 0, 4), tmp_path / "run")
 
 
-def test_a_full_disk_ends_the_run_in_one_line_and_older_states_are_whole(
+def test_a_full_disk_stops_the_run_and_older_states_are_complete(
     images, tmp_path, monkeypatch
 ):
     recipe = one_stage(images, saving=SavingSettings(every=1))
@@ -229,7 +229,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_older_states_are_whole(
     train(recipe, tmp_path / "run", device="cpu")
 
 
-def test_a_second_run_in_the_same_folder_is_refused(images, tmp_path):
+def test_a_second_run_in_the_same_folder_raises_an_error(images, tmp_path):
     refused = []
 
     def begin_another(event) -> None:

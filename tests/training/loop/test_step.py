@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.ema import MovingAverage
-from upscale_training.loop.trained_network import TrainedNetwork
 from upscale_training.loop.meter import LossMeter
 from upscale_training.loop.networks import Networks
 from upscale_training.loop.pairs import PairBatch
 from upscale_training.loop.step import TrainingStep
 from upscale_training.loop.timing import Stopwatch
+from upscale_training.loop.trained_network import TrainedNetwork
 from upscale_training.networks import UNetDiscriminator
 from upscale_training.recipe import (
     GanSettings,
@@ -71,7 +71,7 @@ def gan_stage(**settings) -> Stage:
     return Stage("gan", 1, ADAM, pixel=None, gan=GanSettings(sharpen=False, **settings))
 
 
-def test_the_generators_gan_gradient_is_the_one_worked_out_by_hand(processes, pair):
+def test_the_generators_gan_gradient_is_that_derived_by_hand(processes, pair):
     gain, weight, factor = 0.7, 2.0, 0.1
     generator = Gain(gain)
     step, _ = make(processes, generator, MeanLogit(weight), gan_stage(weight=factor))
@@ -84,7 +84,7 @@ def test_the_generators_gan_gradient_is_the_one_worked_out_by_hand(processes, pa
     torch.testing.assert_close(generator.gain.grad, expected)
 
 
-def test_the_relativistic_gradient_is_the_one_worked_out_by_hand(processes, pair):
+def test_the_relativistic_gradient_is_that_derived_by_hand(processes, pair):
     gain, weight = 0.7, 2.0
     generator = Gain(gain)
     stage = gan_stage(weight=1.0, relativistic=True)
@@ -100,7 +100,7 @@ def test_the_relativistic_gradient_is_the_one_worked_out_by_hand(processes, pair
     torch.testing.assert_close(generator.gain.grad, expected)
 
 
-def test_the_discriminators_gradient_is_the_one_worked_out_by_hand(processes, pair):
+def test_the_discriminators_gradient_is_that_derived_by_hand(processes, pair):
     gain, weight = 0.7, 2.0
     discriminator = MeanLogit(weight)
     step, _ = make(processes, Gain(gain), discriminator, gan_stage())
@@ -111,7 +111,7 @@ def test_the_discriminators_gradient_is_the_one_worked_out_by_hand(processes, pa
     torch.testing.assert_close(discriminator.weight.grad, expected)
 
 
-def test_the_generators_step_leaves_the_discriminator_as_it_is(processes, pair):
+def test_the_generators_step_does_not_change_the_discriminator(processes, pair):
     torch.manual_seed(0)
     discriminator = UNetDiscriminator(features=4)
     before = {key: value.clone() for key, value in discriminator.state_dict().items()}
@@ -143,7 +143,7 @@ def test_spectral_norms_iterate_towards_the_true_norm(processes, pair):
 
 
 @pytest.mark.parametrize("sharpen", [False, True])
-def test_each_loss_compares_with_the_truth_that_the_recipe_names(processes, sharpen):
+def test_each_loss_uses_the_target_of_the_recipe(processes, sharpen):
     low, high = torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), 0.4)
     pair = PairBatch(low, high, torch.full((1, 3, 16, 16), 0.9))
     stage = Stage("l1", 1, ADAM, pixel=PixelSettings(sharpen=sharpen))
@@ -175,7 +175,7 @@ def test_batches_of_one_iteration_equal_one_large_batch(processes, pair):
             torch.testing.assert_close(other[key], value, rtol=1e-4, atol=2e-6, msg=key)
 
 
-def test_an_overflow_of_one_network_is_no_matter_of_the_other(processes):
+def test_an_overflow_of_one_network_does_not_affect_the_other(processes):
     one, other = Gain(1.0), Gain(1.0)
     first, second = (
         TrainedNetwork(network, ADAM, processes, scaled=True) for network in (one, other)

@@ -56,7 +56,7 @@ def test_the_baseline_is_bicubic_interpolation_measured_over_the_pairs(images, p
     assert 15 < found["psnr"] < 50
 
 
-def test_made_images_are_the_same_each_time_and_others_with_another_seed(images, processes):
+def test_created_lr_images_depend_only_on_the_seed(images, processes):
     def baseline(**changes) -> dict:
         recipe = one_stage(images, validation=validating(ValidationSet(images, **changes)))
         validation = Validation(recipe, processes, print)
@@ -71,7 +71,7 @@ def test_made_images_are_the_same_each_time_and_others_with_another_seed(images,
     assert baseline(chain="classical")["psnr"] > real["psnr"] + 2
 
 
-def test_made_pairs_are_those_of_a_test_set_that_upscale_degrade_writes(
+def test_created_pairs_are_those_of_upscale_degrade(
     images, processes, tmp_path
 ):
     from upscale_training.degraded_sample import DegradationSampler
@@ -88,7 +88,7 @@ def test_made_pairs_are_those_of_a_test_set_that_upscale_degrade_writes(
     assert Validation(written, processes, print).baseline() == made
 
 
-def test_the_averaged_weights_are_what_is_measured_on_whole_images(images, processes, tmp_path):
+def test_the_averaged_weights_are_measured_on_whole_images(images, processes, tmp_path):
     from upscale_training.loop.state import saved_states
 
     from upscale import Upscaler
@@ -103,7 +103,7 @@ def test_the_averaged_weights_are_what_is_measured_on_whole_images(images, proce
     assert found.scores == last.scores
 
 
-def test_the_baseline_is_told_once(images, tmp_path):
+def test_the_baseline_is_emitted_once(images, tmp_path):
     recipe = one_stage(images, validation=validating(ValidationSet(images)))
     told = collected(recipe, tmp_path / "run")
     assert len([event for event in told if isinstance(event, Baseline)]) == 1
@@ -113,7 +113,7 @@ def test_the_baseline_is_told_once(images, tmp_path):
     assert (tmp_path / "run" / "log.jsonl").read_text().count('"baseline"') == 1
 
 
-def test_images_are_shown_beside_bicubic_and_the_truth(images, tmp_path):
+def test_previews_show_bicubic_and_the_ground_truth(images, tmp_path):
     recipe = one_stage(
         images,
         validation=validating(ValidationSet(images, "held"), images=2),
@@ -130,7 +130,7 @@ def test_images_are_shown_beside_bicubic_and_the_truth(images, tmp_path):
     assert sum(path.stat().st_size for path in boards) > 10_000
 
 
-def test_a_damaged_image_is_left_out_and_named_once(images, tmp_path):
+def test_a_damaged_image_is_skipped_and_reported_once(images, tmp_path):
     for file in images.iterdir():
         (tmp_path / "held").mkdir(exist_ok=True)
         (tmp_path / "held" / file.name).write_bytes(file.read_bytes())
@@ -141,7 +141,7 @@ def test_a_damaged_image_is_left_out_and_named_once(images, tmp_path):
     assert len([text for text in notes if "0.png" in text]) == 1
 
 
-def test_a_set_without_any_usable_image_is_refused(images, processes, tmp_path):
+def test_a_set_without_usable_images_raises_an_error(images, processes, tmp_path):
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "0.png").write_bytes(b"nothing")
     recipe = one_stage(images, validation=validating(ValidationSet(tmp_path / "held")))
@@ -149,7 +149,7 @@ def test_a_set_without_any_usable_image_is_refused(images, processes, tmp_path):
         Validation(recipe, processes, lambda _: None).baseline()
 
 
-def test_metrics_are_those_of_upscale_eval_and_missing_ones_are_left_out(images, processes):
+def test_metrics_are_those_of_upscale_eval_and_missing_ones_are_skipped(images, processes):
     names = ("psnr-y", "niqe", "lpips-vgg")
     told: list[str] = []
     recipe = one_stage(

@@ -61,7 +61,7 @@ class IndexEntry:
 
 
 def read_index(path: Path) -> tuple[IndexEntry, ...]:
-    """Read an index of `upscale dataset`, or a `meta_info` file of BasicSR.
+    r"""Read an index of `upscale dataset`, or a `meta_info` file of BasicSR.
 
     Args:
         path: Path of the file.
@@ -71,7 +71,7 @@ def read_index(path: Path) -> tuple[IndexEntry, ...]:
 
     Example:
         >>> from pathlib import Path
-        >>> _ = Path("index.txt").write_text("1.png (480,320,3)\\n2.png\\n")
+        >>> _ = Path("index.txt").write_text("1.png (480,320,3)\n2.png\n")
         >>> [entry.name for entry in read_index(Path("index.txt"))]
         ['1.png', '2.png']
     """
@@ -86,7 +86,7 @@ def read_index(path: Path) -> tuple[IndexEntry, ...]:
 
 
 def write_index(path: Path, lines: Iterable[IndexEntry], *, overwrite: bool = False) -> None:
-    """Write an index atomically.
+    r"""Write an index atomically.
 
     Args:
         path: Path of the file.
@@ -100,7 +100,7 @@ def write_index(path: Path, lines: Iterable[IndexEntry], *, overwrite: bool = Fa
         >>> from pathlib import Path
         >>> write_index(Path("written.txt"), [IndexEntry("1.png", size=(320, 480))])
         >>> Path("written.txt").read_text()
-        '1.png (480,320,3)\\n'
+        '1.png (480,320,3)\n'
     """
     publish_text(path, "".join(f"{line}\n" for line in lines), overwrite=overwrite)
 

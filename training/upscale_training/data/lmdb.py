@@ -186,11 +186,11 @@ class _Writer:
     def index(self) -> str:
         """Return the content of `meta_info.txt`."""
         with self._environment.begin(buffers=True) as transaction:
-            return "".join(
-                f"{IndexEntry(bytes(key).decode() + _SUFFIX, struct.unpack('>II', value[_PNG_SIZE]))} "
-                f"{_LEVEL}\n"
+            entries = [
+                IndexEntry(bytes(key).decode() + _SUFFIX, struct.unpack(">II", value[_PNG_SIZE]))
                 for key, value in transaction.cursor()
-            )
+            ]
+        return "".join(f"{entry} {_LEVEL}\n" for entry in entries)
 
 
 def _encode(source: Path, name: str) -> bytes:

@@ -52,9 +52,9 @@ def register_degradation(
 
     Args:
         name: Name of the step in recipes (`do`).
-        step: Settings class, made with `upscale_training.schema.settings`, which samples operations.
+        step: Settings class that samples operations, made with `upscale_training.schema.settings`.
         operations: Operation classes that the step samples, with the functions that apply them.
-        official_operations: The same for mode `official`; None if basicsr lacks this degradation.
+        official_operations: Functions for mode `official`; None if basicsr lacks the degradation.
 
     Raises:
         UsageError: The name of the step or of an operation is taken.

@@ -14,7 +14,7 @@ from upscale_training.degradation.operations import Blur
 from upscale_training.degradation.precision import as_single, full_precision
 
 SPECTRUM_STEP = 16
-"""Sides of spectra are multiples of this number: few different sizes, which are fast to transform."""
+"""Sides of spectra are multiples of this number: few sizes, which are fast to transform."""
 
 SHARPENING_RADIUS = 25
 SHARPENING_SIGMA = 8.0

@@ -54,7 +54,7 @@ COSINES = (
     (2260, -6436, 9633, -11363),
 )
 """Left halves of libjpeg's cosines in units of 2^-13, one frequency per row. The right halves
-mirror them, with the opposite sign in odd rows. (Sums of the twelve constants of its butterflies.)"""
+mirror them, with the opposite sign in odd rows. (Sums of twelve constants of the butterflies.)"""
 
 BLOCK = 8
 

@@ -83,15 +83,16 @@ def sample(
         >>> import numpy as np
         >>> first, second = sample(real_esrgan(scale=4), 2, np.random.default_rng(0))
         >>> print(first)
-        blur plateau iso 19 0.3 beta 1.0
-        down 0.73 bicubic
-        grey gauss 23.4
-        jpeg 66
-        to 1.11 of result area
-        grey gauss 5.2
-        jpeg 60
+        sinc 11 0.88 pi
+        keep size
+        poisson 2.81
+        jpeg 86
+        blur plateau iso 19 0.9 beta 1.0
+        to 1.02 of result bicubic
+        poisson 0.99
+        jpeg 72
         to result bicubic
-        sinc 7 0.67 pi
+        sinc 13 0.68 pi
     """
     seed = int(generator.integers(1 << 63))
     own = NumpyRandomness(generator)

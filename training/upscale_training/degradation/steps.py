@@ -54,7 +54,7 @@ class Step:
     """
 
     __slots__ = ()
-    do: str
+    do: Any
 
     def sample(self, own: Randomness, shared: Randomness, scale: int) -> tuple[Operation, ...]:
         """Sample operations.
@@ -67,7 +67,9 @@ class Step:
         raise NotImplementedError
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        cls, source: type, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """Build the step that `do` names where any step is allowed."""
         if cls is Step:
             return ClassBy("do", STEPS).__get_pydantic_core_schema__(source, handler)

@@ -40,7 +40,7 @@ def check_unchanged(path: Path, before: str, now: str, stage_index: int) -> None
     if changed:
         more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise TrainingError(
-            f"{printable(path)}: the recipe has changed since: {', '.join(changed[:_SHOWN])}{more}; "
+            f"{printable(path)}: the recipe has changed: {', '.join(changed[:_SHOWN])}{more}; "
             "change it back, use another folder, or start over with --restart"
         )
 

@@ -6,8 +6,8 @@
         common.pt             networks, optimisers, scalers
         process-0.pt ...      per process: random states, pool, position in the data
 
-A state is written under a name that starts with a dot, flushed to disk, and renamed. An old state is
-renamed to such a name before it is removed. So every folder with a plain name is complete.
+A state is written under a name that starts with a dot, flushed to disk, and renamed. An old state
+is renamed to such a name before it is removed. So every folder with a plain name is complete.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class ValidationResult:
 
     Attributes:
         scores: Means over the images, by set and metric.
-        previews: As many images of each set as the recipe shows, in order.
+        previews: Images of each set, as many as the recipe shows, in order.
     """
 
     scores: Scores

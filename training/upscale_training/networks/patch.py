@@ -43,7 +43,7 @@ class PatchDiscriminator(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, 1, H / 8 - 2, W / 8 - 2) of (N, channels, H, W), higher for more real."""
+        """Return logits (N, 1, H / 8 - 2, W / 8 - 2) of (N, channels, H, W), high if real."""
         return self.model(images)
 
 

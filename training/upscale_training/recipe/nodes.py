@@ -117,7 +117,7 @@ class Node:
 
         Raises:
             TrainingError: This is no mapping, or a key is not text or occurs twice.
-            UsageError: The same is true in an override.
+            UsageError: The error is in an override.
         """
         if not isinstance(self.value, yaml.MappingNode):
             self.fail("must be a mapping of keys")
@@ -137,7 +137,7 @@ class Node:
 
         Raises:
             TrainingError: This is no list.
-            UsageError: The same is true in an override.
+            UsageError: The error is in an override.
         """
         if not isinstance(self.value, yaml.SequenceNode):
             self.fail("must be a list")
@@ -178,7 +178,7 @@ class Node:
 
         Raises:
             TrainingError: A value has a tag that means something else.
-            UsageError: The same is true in an override.
+            UsageError: The error is in an override.
         """
         if isinstance(self.value, yaml.MappingNode):
             return {name: node.to_python() for name, node in self.entries().items()}

@@ -20,7 +20,7 @@ from upscale_training.recipe.reading import build_recipe
 from upscale_training.recipe.settings import Recipe
 
 Section = dict[str, Any]
-"""A part of a recipe: nodes of the option file and plain values; those that are None are omitted."""
+"""A part of a recipe: nodes of the option file and plain values, of which None is omitted."""
 
 _TRAIN = "datasets.train"
 _DEGRADED = 400

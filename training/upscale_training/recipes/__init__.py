@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+__all__ = ["bundled"]
+
 
 def bundled() -> Mapping[str, Path]:
     """Return the files of the recipes that come with `upscale`, by their names.
