@@ -32,7 +32,7 @@ class Cell:
     Attributes:
         name: Title of the image.
         words: Parts of the caption; line breaks within a part are avoided.
-        pixels: Array of shape (H, W, 3), uint8, RGB; enlarged by a whole number to the width of the
+        pixels: Array of shape (H, W, 3), uint8, RGB; pixels are repeated up to the width of the
             widest cell.
     """
 

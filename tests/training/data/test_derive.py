@@ -53,8 +53,8 @@ def test_the_shorter_side_of_an_upright_copy_is_400():
 
 
 def test_no_copy_is_larger_than_its_image():
-    assert MultiscaleCopier().outputs(600, 500) == {"T0": (450, 375), "T1": (300, 250), "T2": (200, 166),
-                                         "T3": (480, 400)}  # fmt: skip
+    sizes = {"T0": (450, 375), "T1": (300, 250), "T2": (200, 166), "T3": (480, 400)}
+    assert MultiscaleCopier().outputs(600, 500) == sizes
     assert list(MultiscaleCopier().outputs(500, 400)) == ["T0", "T1", "T2"]
     assert list(MultiscaleCopier().outputs(2, 2)) == ["T0", "T1"]
     assert MultiscaleCopier().outputs(1, 1) == {}

@@ -52,7 +52,7 @@ def add_gaussian(images: Tensor, noises: Sequence[GaussianNoise]) -> Tensor:
 
 
 def add_poisson(images: Tensor, noises: Sequence[PoissonNoise]) -> Tensor:
-    """One stream for the batch (the first seed); every image gets the draws of both noises."""
+    """Add noise from one stream for the whole batch; grey and colour noise are always sampled."""
     generator = seeded(noises[0].seed, images.device)
     scale = _column(images, [noise.scale for noise in noises])
     grey = _column(images, [float(noise.grey) for noise in noises])

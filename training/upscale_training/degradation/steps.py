@@ -172,8 +172,8 @@ class ResizeStep(Step):
 
     Attributes:
         do: Selects this step.
-        up: Relative frequency of enlarging.
-        down: Relative frequency of shrinking.
+        up: Relative frequency of upscaling.
+        down: Relative frequency of downscaling.
         keep: Relative frequency of keeping the size.
         factors: Range of factors; must contain 1.
         kinds: Resampling filters, equally likely.

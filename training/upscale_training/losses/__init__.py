@@ -1,4 +1,4 @@
-"""Losses: plain functions of tensors, and thin objects that hold their weights.
+"""Losses: plain functions of tensors, and thin objects with their weights.
 
 All losses compute in at least single precision, even under autocast.
 """
