@@ -52,7 +52,7 @@ def add_gaussian(images: Tensor, noises: Sequence[GaussianNoise]) -> Tensor:
 
 
 def add_poisson(images: Tensor, noises: Sequence[PoissonNoise]) -> Tensor:
-    """Add noise from one stream for the whole batch; grey and colour noise are always sampled."""
+    """Add noise from one stream for the whole batch, sampled in colour and, if needed, in grey."""
     generator = seeded(noises[0].seed, images.device)
     scale = _column(images, [noise.scale for noise in noises])
     grey = _column(images, [float(noise.grey) for noise in noises])
