@@ -1,4 +1,4 @@
-"""What is done to an image: found by name or recipe, drawn by number or name, replayed."""
+"""Degraded samples: found by name or recipe, sampled by number or name, replayed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from upscale_training.degradation import apply, draw, real_esrgan, sharpen
+from upscale_training.degradation import apply, real_esrgan, sample, sharpen
 from upscale_training.degradation.operations import Jpeg
 from upscale_training.degraded_sample import (
     CHAINS,
@@ -17,7 +17,7 @@ from upscale_training.degraded_sample import (
     find_sampler,
     read_descriptions,
 )
-from upscale_training.loop.pairs import drawn
+from upscale_training.loop.pairs import sample_degradations
 from upscale_training.recipe.settings import DegradationRecipe
 
 from upscale.errors import ImageError, UsageError
@@ -41,7 +41,7 @@ def good():
 
 
 def test_a_sample_is_sharpened_and_degraded(good):
-    [degradation] = draw(real_esrgan(), 1, np.random.default_rng(1))
+    [degradation] = sample(real_esrgan(), 1, np.random.default_rng(1))
     images = torch.from_numpy(good).permute(2, 0, 1)[None].float() / 255
     for sharpened in (True, False):
         made = DegradedSample(degradation, sharpened).make(good)
@@ -64,7 +64,7 @@ def test_samples_depend_on_their_number_and_the_seed(chain):
 def test_samples_are_those_of_training(mode):
     draws = find_sampler("real-esrgan", mode=mode, seed=7)
     settings = real_esrgan(4, mode)
-    in_training = drawn(settings, 7, [3]) if mode == "official" else drawn(settings, 7, range(5))
+    in_training = sample_degradations(settings, 7, [3]) if mode == "official" else sample_degradations(settings, 7, range(5))
     expected = in_training[0 if mode == "official" else 3]
     assert draws.sample(3) == DegradedSample(expected, sharpen=True)
 

@@ -10,7 +10,7 @@ import torch
 from upscale_training.data.pixels import read_rgb, write_png
 from upscale_training.loop import Baseline, Note, Validated
 from upscale_training.loop.distributed import Processes
-from upscale_training.loop.validation import Validation, upscaled
+from upscale_training.loop.validation import Validation, upscale_bicubic
 from upscale_training.recipe import (
     DegradationRecipe,
     LoggingSettings,
@@ -49,7 +49,7 @@ def test_the_baseline_is_bicubic_interpolation_measured_over_the_pairs(images, p
     recipe = one_stage(images, validation=validating(ValidationSet(high, "pairs", low)))
     found = Validation(recipe, processes, print).baseline()["pairs"]
     results = [
-        (upscaled(read_rgb(low / file.name), 4), read_rgb(file)) for file in sorted(high.iterdir())
+        (upscale_bicubic(read_rgb(low / file.name), 4), read_rgb(file)) for file in sorted(high.iterdir())
     ]
     assert found["psnr"] == pytest.approx(np.mean([psnr(*pair, border=4) for pair in results]))
     assert found["ssim"] == pytest.approx(np.mean([ssim(*pair, border=4) for pair in results]))
