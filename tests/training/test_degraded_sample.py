@@ -34,17 +34,17 @@ stages:
 
 
 @pytest.fixture
-def good():
+def hr():
     """A smooth image (40, 56, 3) in 8 bits."""
     rows, columns = np.mgrid[:40, :56]
     return np.dstack([rows * 6, columns * 4, rows + columns]).astype(np.uint8)
 
 
-def test_a_sample_is_sharpened_and_degraded(good):
+def test_a_sample_is_sharpened_and_degraded(hr):
     [degradation] = sample(real_esrgan(), 1, np.random.default_rng(1))
-    images = torch.from_numpy(good).permute(2, 0, 1)[None].float() / 255
+    images = torch.from_numpy(hr).permute(2, 0, 1)[None].float() / 255
     for sharpened in (True, False):
-        made = DegradedSample(degradation, sharpened).make(good)
+        made = DegradedSample(degradation, sharpened).make(hr)
         expected = apply(sharpen(images) if sharpened else images, [degradation])
         assert made.dtype == np.uint8 and made.shape == (10, 14, 3)
         assert np.array_equal(made, (expected[0] * 255).round().permute(1, 2, 0).numpy())
@@ -52,28 +52,32 @@ def test_a_sample_is_sharpened_and_degraded(good):
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_samples_depend_on_their_number_and_the_seed(chain):
-    draws = find_sampler(chain, seed=5)
+    sampler = find_sampler(chain, seed=5)
     again = DegradationSampler(CHAINS[chain], 4, 5)
-    assert [draws.sample(n) for n in range(5)] == [again.sample(n) for n in range(5)]
+    assert [sampler.sample(n) for n in range(5)] == [again.sample(n) for n in range(5)]
     if chain != "classical":
-        assert draws.sample(0) != draws.sample(1)
-        assert draws.sample(0) != find_sampler(chain, seed=6).sample(0)
+        assert sampler.sample(0) != sampler.sample(1)
+        assert sampler.sample(0) != find_sampler(chain, seed=6).sample(0)
 
 
 @pytest.mark.parametrize("mode", ["corrected", "official"])
 def test_samples_are_those_of_training(mode):
-    draws = find_sampler("real-esrgan", mode=mode, seed=7)
+    sampler = find_sampler("real-esrgan", mode=mode, seed=7)
     settings = real_esrgan(4, mode)
-    in_training = sample_degradations(settings, 7, [3]) if mode == "official" else sample_degradations(settings, 7, range(5))
+    in_training = (
+        sample_degradations(settings, 7, [3])
+        if mode == "official"
+        else sample_degradations(settings, 7, range(5))
+    )
     expected = in_training[0 if mode == "official" else 3]
-    assert draws.sample(3) == DegradedSample(expected, sharpen=True)
+    assert sampler.sample(3) == DegradedSample(expected, sharpen=True)
 
 
 def test_names_give_samples_like_numbers():
-    draws = find_sampler("real-esrgan")
-    assert draws.sample("a/b") == find_sampler("real-esrgan").sample("a/b")
-    assert draws.sample("a/b") != draws.sample("a/c")
-    assert draws.sample("\udcff") != draws.sample("a")  # a name that is not UTF-8
+    sampler = find_sampler("real-esrgan")
+    assert sampler.sample("a/b") == find_sampler("real-esrgan").sample("a/b")
+    assert sampler.sample("a/b") != sampler.sample("a/c")
+    assert sampler.sample("\udcff") != sampler.sample("a")  # a name that is not UTF-8
 
 
 def test_only_real_esrgan_sharpens_first():
@@ -110,21 +114,21 @@ def test_impossible_chains_raise_an_error(tmp_path):
 
 
 def described(path, *extra):
-    treatments = [find_sampler("real-esrgan", seed=seed).sample(0) for seed in (1, 2)]
-    lines = [json.dumps(each.as_dict() | dict(extra)) for each in treatments]
+    samples = [find_sampler("real-esrgan", seed=seed).sample(0) for seed in (1, 2)]
+    lines = [json.dumps(each.as_dict() | dict(extra)) for each in samples]
     path.write_text("\n".join(lines) + "\n\n")
-    return treatments
+    return samples
 
 
 def test_descriptions_are_read_from_one_or_several_lines(tmp_path):
     path = tmp_path / "samples.jsonl"
-    treatments = described(path, ("input", "x.png"), ("crop", [1, 2, 30, 40]))
+    samples = described(path, ("input", "x.png"), ("crop", [1, 2, 30, 40]))
     found = read_descriptions(path)
-    assert [each.sample for each in found] == treatments
+    assert [each.sample for each in found] == samples
     assert found[0].crop == (1, 2, 30, 40)
-    path.write_text(json.dumps(treatments[0].as_dict(), indent=2))
+    path.write_text(json.dumps(samples[0].as_dict(), indent=2))
     [only] = read_descriptions(path)
-    assert (only.sample, only.crop) == (treatments[0], None)
+    assert (only.sample, only.crop) == (samples[0], None)
 
 
 @pytest.mark.parametrize(
@@ -154,15 +158,15 @@ def test_files_without_descriptions_raise_an_error_of_one_line(tmp_path, content
         read_descriptions(tmp_path / "absent.jsonl")
 
 
-def test_images_are_cropped_to_a_multiple_of_the_scale(good):
-    assert divisible(good, 3, "a.png").shape == (39, 54, 3)
-    assert np.array_equal(divisible(good, 3, "a.png"), good[:39, :54])
+def test_images_are_cropped_to_a_multiple_of_the_scale(hr):
+    assert divisible(hr, 3, "a.png").shape == (39, 54, 3)
+    assert np.array_equal(divisible(hr, 3, "a.png"), hr[:39, :54])
     with pytest.raises(ImageError, match=r"a.png: smaller than 41 pixels"):
-        divisible(good, 41, "a.png")
+        divisible(hr, 41, "a.png")
 
 
-def test_an_official_sample_does_not_depend_on_others(good):
-    draws = find_sampler("real-esrgan", mode="official")
-    assert np.array_equal(draws.sample(3).make(good), draws.sample(3).make(good))
-    assert DegradedSample(draws.sample(3).degradation).degradation.mode == "official"
-    assert any(isinstance(each, Jpeg) for each in draws.sample(3).degradation.operations)
+def test_an_official_sample_does_not_depend_on_others(hr):
+    sampler = find_sampler("real-esrgan", mode="official")
+    assert np.array_equal(sampler.sample(3).make(hr), sampler.sample(3).make(hr))
+    assert DegradedSample(sampler.sample(3).degradation).degradation.mode == "official"
+    assert any(isinstance(each, Jpeg) for each in sampler.sample(3).degradation.operations)

@@ -1,4 +1,4 @@
-"""Small runs for tests, and a program that does one and kills itself where it is told.
+"""Small runs for tests, and a program that does one and kills itself where it is events.
 
     python -m tests.training.loop.runs RECIPE FOLDER
 
@@ -101,10 +101,10 @@ def longer(recipe: Recipe, place: int, iterations: int) -> Recipe:
 
 
 def collected(recipe: Recipe, folder: Path, **options) -> list[Event]:
-    """Train, and return what was told."""
-    told: list[Event] = []
-    train(recipe, folder, device="cpu", events=told.append, **options)
-    return told
+    """Train, and return what was events."""
+    events: list[Event] = []
+    train(recipe, folder, device="cpu", events=events.append, **options)
+    return events
 
 
 def start(recipe: Recipe, folder: Path, *arguments: str, processes: int = 1):
@@ -147,7 +147,7 @@ def check_same(one, other) -> None:
 
 
 def main() -> None:
-    """Train, and die where told."""
+    """Train, and die where events."""
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe", type=Path)
     parser.add_argument("folder", type=Path)

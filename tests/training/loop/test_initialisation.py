@@ -178,8 +178,8 @@ def test_a_run_starts_from_the_file_that_the_recipe_names(saved, images, tmp_pat
     recipe = one_stage(
         images, Stage("psnr", 1, OptimiserSettings(1e-9), batch=1, ema=0), start=path
     )
-    told = collected(recipe, tmp_path / "run")
-    assert Note(f"starts from {path}") in told
+    events = collected(recipe, tmp_path / "run")
+    assert Note(f"starts from {path}") in events
     trained = read_state_dict(saved_states(tmp_path / "run" / "states" / "psnr")[-1].weights)
     for key, value in network.state_dict().items():
         torch.testing.assert_close(trained[key], value, rtol=0, atol=1e-7)

@@ -62,8 +62,8 @@ def test_half_precision_gives_nearly_the_weights_of_full(images, tmp_path, preci
     for name in ("fp32", precision):
         computing = ComputingSettings(precision=name)
         recipe = one_stage(images, gan(), computing=computing)
-        told = collected(recipe, tmp_path / name)
-        losses = [event.losses for event in told if isinstance(event, Logged)]
+        events = collected(recipe, tmp_path / name)
+        losses = [event.losses for event in events if isinstance(event, Logged)]
         assert all(math.isfinite(value) for found in losses for value in found.values())
     exact, rounded = weights(tmp_path / "fp32", "gan"), weights(tmp_path / precision, "gan")
     for key, value in exact.items():
@@ -188,8 +188,8 @@ def test_perceptual_and_style_terms_are_those_of_the_backbone_that_the_recipe_na
     perceptual = PerceptualSettings(backbone, settings, weight=3.0, style=0.25, sharpen=False)
     stage = Stage("features", 1, ADAM, batch=2, pixel=None, perceptual=perceptual)
     recipe = one_stage(images, stage)
-    told = collected(recipe, tmp_path / "run")
-    losses = next(event.losses for event in told if isinstance(event, Logged))
+    events = collected(recipe, tmp_path / "run")
+    losses = next(event.losses for event in events if isinstance(event, Logged))
     assert losses.keys() == {"perceptual", "style"}
     processes = Processes("cpu", "fp32")
     networks, _ = make_networks(recipe, 0, processes, None)
@@ -222,8 +222,8 @@ def test_the_log_has_a_line_per_interval_with_shares_of_time(images, tmp_path):
     recipe = tiny(images)
     collected(recipe, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    told = [(line["event"], line.get("stage"), line.get("step")) for line in lines]
-    assert told == [
+    events = [(line["event"], line.get("stage"), line.get("step")) for line in lines]
+    assert events == [
         ("baseline", None, None),
         *(("step", "psnr", 2), ("step", "psnr", 4), ("validation", "psnr", 4)),
         *(("step", "psnr", 6), ("validation", "psnr", 6)),
@@ -240,8 +240,8 @@ def test_the_log_has_a_line_per_interval_with_shares_of_time(images, tmp_path):
 
 def test_the_metadata_of_an_exported_file_contains_no_folders(images, tmp_path):
     recipe = replace(tiny(images), licence="CC0-1.0", notes="for a test")
-    told = collected(recipe, tmp_path / "run")
-    exported = [event.path for event in told if isinstance(event, Exported)]
+    events = collected(recipe, tmp_path / "run")
+    exported = [event.path for event in events if isinstance(event, Exported)]
     assert exported == [tmp_path / "run" / f"tiny-{name}.safetensors" for name in ("psnr", "gan")]
     metadata = read_metadata(exported[1])
     assert metadata["name"] == "tiny-gan"
@@ -258,9 +258,7 @@ def test_the_metadata_of_an_exported_file_contains_no_folders(images, tmp_path):
     assert json.loads(metadata["figures of bicubic"])["validation"]["psnr"] > figures["psnr"]
 
 
-def test_the_exported_file_has_the_recipes_precision_and_states_have_fp32(
-    images, tmp_path
-):
+def test_the_exported_file_has_the_recipes_precision_and_states_have_fp32(images, tmp_path):
     recipe = one_stage(images, saving=SavingSettings(export="fp16"))
     train(recipe, tmp_path / "run", device="cpu")
     exported = weights(tmp_path / "run", "psnr")
@@ -439,9 +437,9 @@ def test_a_damaged_training_image_is_named_and_replaced(images, tmp_path):
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     recipe = longer(one_stage(folder), 0, 5)
-    told = collected(recipe, tmp_path / "run")
-    assert any("1.png" in event.text for event in told if isinstance(event, Note))
-    assert any(isinstance(event, Saved) for event in told)
+    events = collected(recipe, tmp_path / "run")
+    assert any("1.png" in event.text for event in events if isinstance(event, Note))
+    assert any(isinstance(event, Saved) for event in events)
 
 
 def test_an_unknown_stage_raises_an_error(images, tmp_path):

@@ -79,12 +79,14 @@ def test_a_state_is_saved_for_every_validation_that_is_among_the_best(images, tm
         validation=ValidationSettings((ValidationSet(images),), every=1, metrics=("psnr",)),
         saving=SavingSettings(every=100, keep_last=1, keep_best=1),
     )
-    told = collected(recipe, tmp_path / "run")
+    events = collected(recipe, tmp_path / "run")
     best = max(
         saved_states(tmp_path / "run" / "states" / "psnr"),
         key=lambda each: each.info.score("psnr") or 0,
     )
-    figures = [event.scores["validation"]["psnr"] for event in told if isinstance(event, Validated)]
+    figures = [
+        event.scores["validation"]["psnr"] for event in events if isinstance(event, Validated)
+    ]
     assert len(figures) == 3
     assert best.info.score("psnr") == max(figures)
 
@@ -113,8 +115,8 @@ def test_the_averaged_weights_of_a_state_can_be_loaded_as_a_network(images, tmp_
 def test_a_prolonged_stage_equals_one_of_that_length(images, tmp_path):
     recipe = one_stage(images)
     train(longer(recipe, 0, 2), tmp_path / "two", device="cpu")
-    told = collected(recipe, tmp_path / "two")
-    assert StageStarted("psnr", 2, 3) in told
+    events = collected(recipe, tmp_path / "two")
+    assert StageStarted("psnr", 2, 3) in events
     train(recipe, tmp_path / "one", device="cpu")
     weights = [
         read_state_dict(tmp_path / name / "tiny-psnr.safetensors") for name in ("one", "two")
@@ -125,8 +127,8 @@ def test_a_prolonged_stage_equals_one_of_that_length(images, tmp_path):
 
 def test_a_finished_run_is_not_trained_again(images, tmp_path):
     train(tiny(images), tmp_path / "run", device="cpu")
-    told = collected(tiny(images), tmp_path / "run")
-    assert not any(isinstance(event, Stepped) for event in told)
+    events = collected(tiny(images), tmp_path / "run")
+    assert not any(isinstance(event, Stepped) for event in events)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +182,9 @@ def test_the_second_stage_alone_needs_the_end_of_the_first(images, tmp_path):
     with pytest.raises(TrainingError, match="gan starts from the weights of psnr"):
         train(recipe, tmp_path / "run", device="cpu", stage="gan")
     train(recipe, tmp_path / "run", device="cpu", stage="psnr")
-    told = collected(recipe, tmp_path / "run", stage="gan")
+    events = collected(recipe, tmp_path / "run", stage="gan")
     start = tmp_path / "run" / "states" / "psnr" / "00000006" / "ema.safetensors"
-    assert Note(f"starts from {start}") in told
+    assert Note(f"starts from {start}") in events
     train(recipe, tmp_path / "at once", device="cpu")
     one, other = (
         read_state_dict(tmp_path / name / "tiny-gan.safetensors") for name in ("run", "at once")
@@ -211,9 +213,7 @@ def test_the_error_for_a_damaged_state_says_how_to_continue(images, tmp_path):
     assert StageStarted("psnr", 2, 4) in collected(longer(recipe, 0, 4), tmp_path / "run")
 
 
-def test_a_full_disk_stops_the_run_and_older_states_are_complete(
-    images, tmp_path, monkeypatch
-):
+def test_a_full_disk_stops_the_run_and_older_states_are_complete(images, tmp_path, monkeypatch):
     recipe = one_stage(images, saving=SavingSettings(every=1))
     train(longer(recipe, 0, 2), tmp_path / "run", device="cpu")
 

@@ -49,7 +49,8 @@ def test_the_baseline_is_bicubic_interpolation_measured_over_the_pairs(images, p
     recipe = one_stage(images, validation=validating(ValidationSet(high, "pairs", low)))
     found = Validation(recipe, processes, print).baseline()["pairs"]
     results = [
-        (upscale_bicubic(read_rgb(low / file.name), 4), read_rgb(file)) for file in sorted(high.iterdir())
+        (upscale_bicubic(read_rgb(low / file.name), 4), read_rgb(file))
+        for file in sorted(high.iterdir())
     ]
     assert found["psnr"] == pytest.approx(np.mean([psnr(*pair, border=4) for pair in results]))
     assert found["ssim"] == pytest.approx(np.mean([ssim(*pair, border=4) for pair in results]))
@@ -71,9 +72,7 @@ def test_created_lr_images_depend_only_on_the_seed(images, processes):
     assert baseline(chain="classical")["psnr"] > real["psnr"] + 2
 
 
-def test_created_pairs_are_those_of_upscale_degrade(
-    images, processes, tmp_path
-):
+def test_created_pairs_are_those_of_upscale_degrade(images, processes, tmp_path):
     from upscale_training.degraded_sample import DegradationSampler
     from upscale_training.test_set import find_images, write_set
 
@@ -94,8 +93,8 @@ def test_the_averaged_weights_are_measured_on_whole_images(images, processes, tm
     from upscale import Upscaler
 
     recipe = one_stage(images, validation=validating(ValidationSet(images, chain="classical")))
-    told = collected(recipe, tmp_path / "run")
-    last = [event for event in told if isinstance(event, Validated)][-1]
+    events = collected(recipe, tmp_path / "run")
+    last = [event for event in events if isinstance(event, Validated)][-1]
     state = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
     upscaler = Upscaler(state.weights, device="cpu")
     found = Validation(recipe, processes, print)._evaluate(upscaler.upscale, lambda: False)
@@ -105,8 +104,8 @@ def test_the_averaged_weights_are_measured_on_whole_images(images, processes, tm
 
 def test_the_baseline_is_emitted_once(images, tmp_path):
     recipe = one_stage(images, validation=validating(ValidationSet(images)))
-    told = collected(recipe, tmp_path / "run")
-    assert len([event for event in told if isinstance(event, Baseline)]) == 1
+    events = collected(recipe, tmp_path / "run")
+    assert len([event for event in events if isinstance(event, Baseline)]) == 1
     stages = (replace(recipe.stages[0], iterations=4),)
     again = collected(replace(recipe, stages=stages), tmp_path / "run")
     assert not any(isinstance(event, Baseline) for event in again)
@@ -136,8 +135,8 @@ def test_a_damaged_image_is_skipped_and_reported_once(images, tmp_path):
         (tmp_path / "held" / file.name).write_bytes(file.read_bytes())
     (tmp_path / "held" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     recipe = one_stage(images, validation=validating(ValidationSet(tmp_path / "held")))
-    told = collected(recipe, tmp_path / "run")
-    notes = [event.text for event in told if isinstance(event, Note)]
+    events = collected(recipe, tmp_path / "run")
+    notes = [event.text for event in events if isinstance(event, Note)]
     assert len([text for text in notes if "0.png" in text]) == 1
 
 
@@ -151,19 +150,19 @@ def test_a_set_without_usable_images_raises_an_error(images, processes, tmp_path
 
 def test_metrics_are_those_of_upscale_eval_and_missing_ones_are_skipped(images, processes):
     names = ("psnr-y", "niqe", "lpips-vgg")
-    told: list[str] = []
+    events: list[str] = []
     recipe = one_stage(
         images,
         degradation=DegradationRecipe(pool=0),
         validation=validating(ValidationSet(images), metrics=names),
         saving=SavingSettings(best_metric="psnr-y"),
     )
-    validation = Validation(recipe, processes, told.append)
+    validation = Validation(recipe, processes, events.append)
     found = validation._measures
     assert {"psnr-y", "niqe"} <= found.keys()
     if "lpips-vgg" not in found:
-        assert len(told) == 1
-        assert told[0].startswith("validation goes without lpips-vgg: needs ")
+        assert len(events) == 1
+        assert events[0].startswith("validation skips lpips-vgg: needs ")
     with pytest.raises(TrainingError, match=r"validation\.metrics: psmr is not one of psnr"):
         Validation(
             replace(
@@ -171,5 +170,5 @@ def test_metrics_are_those_of_upscale_eval_and_missing_ones_are_skipped(images, 
                 validation=validating(ValidationSet(images), metrics=("psmr", "psnr-y")),
             ),
             processes,
-            told.append,
+            events.append,
         )
