@@ -12,7 +12,7 @@ from upscale_training.test_set import Pair, find_images, write_set
 
 from upscale.errors import ImageError, OutputError, UsageError
 
-DRAWS = find_sampler("real-esrgan", seed=3)
+SAMPLER = find_sampler("real-esrgan", seed=3)
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def photos(data, tmp_path):
     return folder
 
 
-def written(photos, target, draws=DRAWS, only=None):
+def written(photos, target, sampler=SAMPLER, only=None):
     """Write a set of a folder, and return what each image gave."""
     images = find_images([photos], target)
     return {
         path.relative_to(photos).as_posix(): result
-        for path, result in write_set(target, only or images, draws)
+        for path, result in write_set(target, only or images, sampler)
     }
 
 
@@ -56,10 +56,10 @@ def test_lr_images_follow_from_hr_images_and_descriptions(photos, tmp_path):
     for line in lines:
         name = json.loads(line)["name"]
         assert json.loads(line)["sharpen"] is False
-        good = levels(tmp_path / "set" / "gt" / f"{name}.png")
-        bad = levels(tmp_path / "set" / "lq" / f"{name}.png")
-        assert good.shape == (48, 60, 3) and bad.shape == (12, 15, 3)
-        assert np.array_equal(DegradedSample.from_dict(json.loads(line)).make(good), bad)
+        hr = levels(tmp_path / "set" / "gt" / f"{name}.png")
+        lr = levels(tmp_path / "set" / "lq" / f"{name}.png")
+        assert hr.shape == (48, 60, 3) and lr.shape == (12, 15, 3)
+        assert np.array_equal(DegradedSample.from_dict(json.loads(line)).make(hr), lr)
     assert np.array_equal(
         levels(tmp_path / "set" / "gt" / "a.png"), levels(photos / "a.png")[:48, :60]
     )

@@ -163,12 +163,3 @@ def test_metrics_are_those_of_upscale_eval_and_missing_ones_are_skipped(images, 
     if "lpips-vgg" not in found:
         assert len(events) == 1
         assert events[0].startswith("validation skips lpips-vgg: needs ")
-    with pytest.raises(TrainingError, match=r"validation\.metrics: psmr is not one of psnr"):
-        Validation(
-            replace(
-                recipe,
-                validation=validating(ValidationSet(images), metrics=("psmr", "psnr-y")),
-            ),
-            processes,
-            events.append,
-        )

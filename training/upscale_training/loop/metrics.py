@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from upscale.errors import DependencyError, TrainingError
+from upscale.errors import DependencyError
 from upscale.metrics.registry import Measure, Resources, metrics
 
 
@@ -19,15 +19,12 @@ def ready_measures(names: Sequence[str], device: str) -> tuple[dict[str, Measure
         The loaded metrics, and the reasons why others are skipped, one line each.
 
     Raises:
-        TrainingError: There is no metric of a name.
         CheckpointError: The file of a metric is not the expected one.
     """
     known = metrics()
     loaded: dict[str, Measure] = {}
     missing: list[str] = []
     for name in names:
-        if name not in known:
-            raise TrainingError(f"validation.metrics: {name} is not one of {', '.join(known)}")
         try:
             loaded[name] = known[name].load(Resources(device=lambda: device))
         except DependencyError as error:

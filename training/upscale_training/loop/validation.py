@@ -64,7 +64,7 @@ class Validation:
         note: Function that gets the reasons, once each, why metrics and images are skipped.
 
     Raises:
-        TrainingError: A set has no images, a metric is unknown, or the metric that decides which
+        TrainingError: A set has no images, or the metric that decides which
             state is best cannot be loaded.
         CheckpointError: The file of a metric is not the expected one.
     """
