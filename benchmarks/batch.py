@@ -1,10 +1,10 @@
-"""Memory and time of batches of many small images: both must not grow with their number.
+"""Memory and time of batches of many small images; memory must not grow with their number.
 
-    python -m benchmarks.batch                                       # pixels repeated, no network
+    python -m benchmarks.batch                                       # repeats pixels, no network
     python -m benchmarks.batch --network realesr-animevideov3 --counts 100 1000
 
-Each batch is a process of its own. Without a network the time is what an image costs beside the
-computing: finding, planning, reading, writing (with its flush to the disk) and reporting.
+Each batch runs in its own process. Without a network, the time is the overhead of an image:
+finding, planning, reading, writing (including fsync) and reporting.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 
 from upscale.cli import image_batch
 from upscale.cli.session import Session
-from upscale.jobs import ModelFacts, make_plan
+from upscale.jobs import ModelInfo, make_plan
 from upscale.options import EngineOptions, Options, OutputOptions, ReportOptions, RunOptions
 
 COUNTS = (100, 1_000, 10_000)
@@ -35,10 +35,10 @@ SCALE = 4
 
 
 class Repeater:
-    """Stands in for the engine: repeats pixels, which takes next to no time."""
+    """Stand-in for the engine that repeats pixels, which takes almost no time."""
 
     def run(self, array: np.ndarray, *, progress: Callable, **_: object) -> SimpleNamespace:
-        """UpscaleFunction (H, W, C) by SCALE and report one tile."""
+        """Upscale (H, W, C) by SCALE and report one tile."""
         pixels = array.repeat(SCALE, 0).repeat(SCALE, 1)
         progress(SimpleNamespace(done=1, total=1))
         report = SimpleNamespace(
@@ -48,7 +48,7 @@ class Repeater:
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Write `count` small PNGs of noise, which all differ."""
+    """Write `count` small PNG files of different noise."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     for number in range(count):
@@ -56,8 +56,8 @@ def make_images(folder: Path, count: int) -> None:
         cv2.imwrite(str(folder / f"{number:05}.png"), pixels)
 
 
-def work(folder: Path, jobs: int, network: str | None) -> None:
-    """One measured batch in this process; prints a JSON object."""
+def run_batch(folder: Path, jobs: int, network: str | None) -> None:
+    """Run and measure one batch in this process; print a JSON object."""
     source, target = str(folder / "in"), f"{folder / 'out'}/"
     options = Options(
         engine=EngineOptions(model=network or "repeat"),
@@ -65,16 +65,17 @@ def work(folder: Path, jobs: int, network: str | None) -> None:
         run=RunOptions(jobs=jobs),
         report=ReportOptions(json=True, quiet=True),
     )
-    facts = ModelFacts(options.engine.model, SCALE)
+    facts = ModelInfo(options.engine.model, SCALE)
     if network is None:
         image_batch.make_upscaler = lambda engine, view: Repeater()
+        image_batch.model_facts = lambda model, needs_scale: facts
     out = io.TextIOWrapper(io.BytesIO())
     session = Session(io.BytesIO(), out, sys.stderr, {})
     before = peak()
     started = time.perf_counter()
     make_plan([source], options, facts, lambda: b"")
     planned = time.perf_counter()
-    code = image_batch.upscale_images(session, [source], options, facts=facts)
+    code = image_batch.upscale_images(session, [source], options)
     ended = time.perf_counter()
     lines = out.buffer.getvalue().splitlines()
     assert code == 0
@@ -85,7 +86,7 @@ def work(folder: Path, jobs: int, network: str | None) -> None:
             {
                 "files": len(lines),
                 "planning": planned - started,
-                "all": ended - planned,
+                "total": ended - planned,
                 "before": before,
                 "peak": peak(),
             }
@@ -99,7 +100,7 @@ def peak() -> float:
 
 
 def measure(count: int, jobs: int, network: str | None) -> dict[str, float]:
-    """Run a batch of `count` images in a process of its own."""
+    """Run a batch of `count` images in another process."""
     with tempfile.TemporaryDirectory() as name:
         make_images(Path(name) / "in", count)
         command = [sys.executable, "-m", "benchmarks.batch", "--work", name, "--jobs", str(jobs)]
@@ -108,23 +109,23 @@ def measure(count: int, jobs: int, network: str | None) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print a table, a row for each number of images."""
+    """Print a table with a row for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--network", help="a network's name; none: pixels are repeated")
+    parser.add_argument("--network", help="name of a network; without it, pixels are repeated")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work is not None:
-        work(arguments.work, arguments.jobs, arguments.network)
+        run_batch(arguments.work, arguments.jobs, arguments.network)
         return
-    print("| images | planning s | all s | ms an image | MiB before | peak MiB |")
+    print("| images | planning s | total s | ms per image | MiB before | peak MiB |")
     print("|---|---|---|---|---|---|")
     for count in arguments.counts:
         row = measure(count, arguments.jobs, arguments.network)
-        each = row["all"] / row["files"] * 1000
+        each = row["total"] / row["files"] * 1000
         print(
-            f"| {row['files']} | {row['planning']:.2f} | {row['all']:.1f} | {each:.2f} "
+            f"| {row['files']} | {row['planning']:.2f} | {row['total']:.1f} | {each:.2f} "
             f"| {row['before']:.0f} | {row['peak']:.0f} |",
             flush=True,
         )

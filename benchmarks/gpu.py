@@ -1,11 +1,11 @@
-"""Everything that only a GPU can tell, in one command: correctness first, then speed and memory.
+"""Checks and benchmarks that need a GPU, in one command: correctness first, then speed and memory.
 
-    python -m benchmarks.gpu             # on cuda:0, less than eight minutes
-    python -m benchmarks.gpu --device cpu --small    # the same script where there is no GPU
+    python -m benchmarks.gpu                         # on cuda:0, in less than eight minutes
+    python -m benchmarks.gpu --device cpu --small    # the same script without a GPU
 
-Needs torch and this project. Packages that read and write files may be missing, and so may the
-bundled weights: then weights are random, which changes no time. A check that fails ends the run
-with status 1 after the rest has run; what cannot run here, or has no time left, says so.
+Requires torch and this project. Packages for files and the bundled weights may be missing: random
+weights take the same time. If a check fails, the run continues and exits with status 1. Rows that
+cannot run here, or have no time left, are reported as not run.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import torch
 
 from benchmarks.gpu_bench import MEBIBYTE, MISSING, MODEL, Bench, photograph, random_model
 from benchmarks.gpu_frames import (
+    check_colour_devices,
     check_frames_out_of_memory,
-    check_places,
     print_devices,
     print_encoders,
     print_frames,
@@ -39,8 +39,10 @@ from benchmarks.gpu_kernels import (
 )
 from benchmarks.peers import PeerMissingError, official_network, padded_tiles, to_levels
 from upscale import Upscaler
+from upscale.engine import memory
 from upscale.engine.loading import Model, load_model
-from upscale.jobs.benchmark import PeakRates, ceiling
+from upscale.engine.tile_runner import TileRunner
+from upscale.jobs.benchmark import PeakRates, measure_peak_rates
 from upscale.models import LayerGroup, RRDBSpec
 
 T = TypeVar("T")
@@ -50,12 +52,12 @@ GFLOP_PER_PIXEL = 35.9e-3
 
 
 def difference(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Levels by which two uint8 images differ."""
+    """Return the absolute differences of two uint8 images in levels."""
     return np.abs(left.astype(int) - right)
 
 
-def check_fp32_tiles(bench: Bench) -> bool:
-    """Tiles in fp32 equal the whole image in fp32, and the CPU agrees."""
+def check_tiles(bench: Bench) -> bool:
+    """Check that tiles in fp32 equal the whole image, and that the CPU agrees."""
     image = photograph(80, 60) if bench.small else photograph(200, 150)
     whole = bench.upscaler("fp32").upscale(image)
     tiled = bench.upscaler("fp32", 32).upscale(image)
@@ -63,12 +65,14 @@ def check_fp32_tiles(bench: Bench) -> bool:
     on_cpu = Upscaler(bench.model, device="cpu", precision="fp32", tile=0).upscale(small)
     here = bench.upscaler("fp32").upscale(small)
     tiles, machines = difference(tiled, whole).max(), difference(on_cpu, here).max()
-    print(f"fp32: tiles to whole {tiles} levels, this device to the CPU {machines} levels")
+    print(
+        f"fp32: tiles differ from the whole image by {tiles} levels, the CPU by {machines} levels"
+    )
     return tiles <= 1 and machines <= 1
 
 
 def check_half(bench: Bench) -> bool:
-    """Half precision stays near fp32, and no tile had to be fp32."""
+    """Check that half precision is close to fp32 and that no tile falls back to fp32."""
     image = photograph(64, 48) if bench.small else photograph(320, 240)
     whole = bench.upscaler("fp32").upscale(image)
     good = True
@@ -78,14 +82,14 @@ def check_half(bench: Bench) -> bool:
         within = (levels <= 1).mean()
         print(
             f"{precision}: within one level on {within:.4%} of values, at most {levels.max()}, "
-            f"{result.report.fp32_tiles} tiles in fp32"
+            f"{result.report.fp32_fallbacks} fp32 fallbacks"
         )
-        good &= precision != "fp16" or (within > 0.99 and result.report.fp32_tiles == 0)
+        good &= precision != "fp16" or (within > 0.99 and result.report.fp32_fallbacks == 0)
     return good
 
 
 def check_out_of_memory(bench: Bench) -> bool:
-    """With a cap on device memory a huge tile is halved, and the image is the same."""
+    """Check that a huge tile is halved under a memory limit, with the same image."""
     if not bench.is_cuda:
         print("out of memory: not run (needs CUDA)")
         return True
@@ -100,31 +104,30 @@ def check_out_of_memory(bench: Bench) -> bool:
         torch.cuda.set_per_process_memory_fraction(1.0)
     levels = difference(capped.pixels, free)
     print(
-        f"out of memory: {capped.report.halvings} halvings to tile {capped.report.tile}, planes on "
-        f"{capped.report.planes}, at most {levels.max()} levels from the run with memory"
+        f"out of memory: {capped.report.halvings} halvings to tile {capped.report.tile}, feature "
+        f"maps on {capped.report.placement}, at most {levels.max()} levels from the free run"
     )
     return capped.report.halvings > 0 and (levels <= 1).mean() > 0.999
 
 
-def check_planes_off_device(bench: Bench) -> bool:
-    """Planes in host memory give the same image (pinned copies)."""
-    from upscale.engine import upscaler as module
-
+def check_offloading(bench: Bench) -> bool:
+    """Check that feature maps in host memory give the same image (pinned copies)."""
     image = photograph(96, 72) if bench.small else photograph(400, 300)
     expected = bench.upscaler("fp32", 64).upscale(image)
-    real = module.available_memory
-    module.available_memory = lambda device: 0 if device.type != "cpu" else real(device)
-    try:
+    real = memory.available_memory
+
+    def available(device: torch.device) -> int:
+        return 0 if device.type != "cpu" else real(device)
+
+    with patch.object(memory, "available_memory", available):
         result = bench.upscaler("fp32", 64).run(image)
-    finally:
-        module.available_memory = real
     levels = difference(result.pixels, expected).max()
-    print(f"planes on {result.report.planes}: at most {levels} levels from planes on the device")
+    print(f"feature maps on {result.report.placement}: at most {levels} levels from the device")
     return levels <= 1
 
 
 def print_speed(bench: Bench, sizes: list[tuple[int, int]], tiles: list[int]) -> None:
-    """Our engine and the official loop in the same run, whole and in tiles."""
+    """Print times of our engine and of the official loop, whole and in tiles."""
     precision = "fp16" if bench.is_cuda else "fp32"
     dtype = torch.float16 if bench.is_cuda else torch.float32
     official = official_of(bench, dtype)
@@ -159,7 +162,7 @@ def print_speed(bench: Bench, sizes: list[tuple[int, int]], tiles: list[int]) ->
 
 
 def official_of(bench: Bench, dtype: torch.dtype) -> torch.nn.Module | None:
-    """The official program's network; None where its package is missing."""
+    """Return the official program's network, or None if its package is missing."""
     try:
         network = official_network(bench.model.network.state_dict(), 23)
     except PeerMissingError as error:
@@ -169,30 +172,30 @@ def official_of(bench: Bench, dtype: torch.dtype) -> torch.nn.Module | None:
 
 
 def print_groups(bench: Bench) -> None:
-    """Where an image's time goes: the network's groups, and the rest."""
-    if not bench.has_time("groups of the network"):
+    """Print the time of an image by kind of layer group."""
+    if not bench.has_time("layer groups"):
         return
     image = photograph(96, 72) if bench.small else photograph(1920, 1080)
-    upscaler, spent = bench.upscaler("auto", "auto"), dict[str, float]()
+    upscaler, times = bench.upscaler("auto", "auto"), dict[str, float]()
     upscaler.upscale(image)
-    real = Upscaler._groups
+    real = TileRunner.groups
 
-    def timed(self: Upscaler, dtype: torch.dtype) -> tuple[LayerGroup, ...]:
-        return tuple(timed_group(bench, group, spent) for group in real(self, dtype))
+    def timed(self: TileRunner, dtype: torch.dtype) -> tuple[LayerGroup, ...]:
+        return tuple(timed_group(bench, group, times) for group in real(self, dtype))
 
-    with patch.object(Upscaler, "_groups", timed):
+    with patch.object(TileRunner, "groups", timed):
         started = time.perf_counter()
         upscaler.upscale(image)
         whole = time.perf_counter() - started
-    spent["the rest: reading, writing and keeping planes"] = whole - sum(spent.values())
-    print(f"\nstages of one {image.shape[1]}x{image.shape[0]} image, waited for one by one:")
+    times["other: tiles and feature maps"] = whole - sum(times.values())
+    print(f"\nlayer groups of one {image.shape[1]}x{image.shape[0]} image, timed one by one:")
     print("| group | ms | share |\n|---|---|---|")
-    for name, seconds in spent.items():
+    for name, seconds in times.items():
         print(f"| {name} | {seconds * 1e3:.1f} | {seconds / whole:.1%} |")
 
 
-def timed_group(bench: Bench, group: LayerGroup, spent: dict[str, float]) -> LayerGroup:
-    """A group that adds its time to that of its kind: `first`, `block` or `tail`."""
+def timed_group(bench: Bench, group: LayerGroup, times: dict[str, float]) -> LayerGroup:
+    """Return a group that adds its time to its kind: `first`, `block` or `tail`."""
     kind = group.name.partition(" ")[0]
 
     def timed(work: Callable[..., T]) -> Callable[..., T]:
@@ -201,7 +204,7 @@ def timed_group(bench: Bench, group: LayerGroup, spent: dict[str, float]) -> Lay
             started = time.perf_counter()
             result = work(*tensors)
             bench.wait()
-            spent[kind] = spent.get(kind, 0.0) + time.perf_counter() - started
+            times[kind] = times.get(kind, 0.0) + time.perf_counter() - started
             return result
 
         return run
@@ -210,18 +213,18 @@ def timed_group(bench: Bench, group: LayerGroup, spent: dict[str, float]) -> Lay
     return replace(group, run=timed(group.run), fill=fill)
 
 
-def print_ceiling(bench: Bench) -> PeakRates:
-    """What the device does at the very most."""
-    found = ceiling(bench.device)
-    products = ", ".join(f"{name} {rate / 1e12:.2f}" for name, rate in found.products.items())
-    print(f"ceiling: products of matrices {products} TFLOP/s; copies {found.copied / 1e9:.0f} GB/s")
-    return found
+def print_peak_rates(bench: Bench) -> PeakRates:
+    """Print the peak rates of the device."""
+    peak = measure_peak_rates(bench.device)
+    products = ", ".join(f"{name} {rate / 1e12:.2f}" for name, rate in peak.products.items())
+    print(f"peak: matrix products {products} TFLOP/s; copies {peak.copied / 1e9:.0f} GB/s")
+    return peak
 
 
-def the_model() -> Model:
-    """The 23-block x4 network, with its weights where they are at hand."""
+def load_or_make_model() -> Model:
+    """Return the 23-block x4 network, with random weights if its own are not installed."""
     if importlib.util.find_spec(WEIGHTS) is None:
-        print(f"{MODEL}: its weights are not here; weights are random")
+        print(f"{MODEL}: not installed; weights are random")
         return random_model(RRDBSpec())
     return load_model(MODEL)
 
@@ -231,29 +234,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="small images and one round")
-    parser.add_argument("--minutes", type=float, default=7.5, help="no row begins after these")
+    parser.add_argument(
+        "--minutes", type=float, default=7.5, help="start no new row after N minutes", metavar="N"
+    )
     arguments = parser.parse_args()
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        sys.exit("no CUDA GPU here: nothing was run (use --device cpu --small to try the script)")
-    bench = Bench(arguments.device, the_model(), arguments.small, arguments.minutes)
+        sys.exit("no CUDA GPU is available: use --device cpu --small to try the script")
+    bench = Bench(arguments.device, load_or_make_model(), arguments.small, arguments.minutes)
     name = torch.cuda.get_device_name() if bench.is_cuda else platform.machine()
     print(f"{name}, Python {platform.python_version()}, torch {torch.__version__}, {MODEL}")
     if MISSING:
-        print(f"not installed, and not needed here: {', '.join(MISSING)}")
-    limit = print_ceiling(bench)
+        print(f"not installed and not required: {', '.join(MISSING)}")
+    peak = print_peak_rates(bench)
     checks = [
         check_layers,
         check_images,
-        check_fp32_tiles,
+        check_tiles,
         check_half,
         check_out_of_memory,
-        check_planes_off_device,
-        check_places,
+        check_offloading,
+        check_colour_devices,
         check_frames_out_of_memory,
     ]
     failed = [check.__name__ for check in checks if not check(bench)]
-    print_layers(bench, limit)
-    print_images(bench, limit)
+    print_layers(bench, peak)
+    print_images(bench, peak)
     print_frames(bench)
     print()
     if bench.small:
@@ -267,7 +272,7 @@ def main() -> None:
         print()
         print_speed(bench, [(4000, 3000)], [512])
         print_speed(bench, [(960, 540)], [0, 512, 256])
-    print(f"\n{(time.perf_counter() - bench.began) / 60:.1f} minutes")
+    print(f"\n{(time.perf_counter() - bench.started) / 60:.1f} minutes")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

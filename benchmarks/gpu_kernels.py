@@ -1,4 +1,4 @@
-"""The part of `benchmarks.gpu` about convolutions: the Triton kernel beside torch."""
+"""The part of `benchmarks.gpu` about convolutions: the Triton kernel compared with torch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.models.layers import Layer, LayerRun, torch_layer
 
 ODD = (37, 123)
-"""Rows and columns that no block divides."""
+"""Rows and columns that are not multiples of a block."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of layer: the channels of its maps, and what `Layer` says."""
+    """A kind of layer: the channels of its maps, and the fields of `Layer`."""
 
     name: str
     channels: tuple[int, ...]
@@ -39,7 +39,7 @@ class Kind:
     residuals: int = 0
 
     def layer(self, device: str, dtype: torch.dtype) -> Layer:
-        """Such a layer with random weights."""
+        """Return a layer of this kind with random weights."""
         generator = torch.Generator().manual_seed(0)
         inputs = sum(self.channels)
         convolution = torch.nn.Conv2d(inputs, self.outputs, 3, padding=1).requires_grad_(False)
@@ -54,11 +54,11 @@ class Kind:
     def tensors(
         self, rows: int, columns: int, device: str, dtype: torch.dtype
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Random maps and residuals."""
+        """Return random maps and residuals."""
         edge = 2 * self.padding - 2
         height, width = rows * self.upsample + edge, columns * self.upsample + edge
-        maps = [made(each, rows, columns, device, dtype) for each in self.channels]
-        return maps, [made(self.outputs, height, width, device, dtype)] * self.residuals
+        maps = [random_map(each, rows, columns, device, dtype) for each in self.channels]
+        return maps, [random_map(self.outputs, height, width, device, dtype)] * self.residuals
 
 
 KINDS = (
@@ -80,14 +80,14 @@ KINDS = (
 )
 
 
-def made(channels: int, rows: int, columns: int, device: str, dtype: torch.dtype) -> Tensor:
-    """A random channels-last map."""
+def random_map(channels: int, rows: int, columns: int, device: str, dtype: torch.dtype) -> Tensor:
+    """Return a random channels-last map."""
     values = torch.rand(1, rows, columns, channels, device=device) - 0.5
     return values.to(dtype).permute(0, 3, 1, 2)
 
 
-def conductor_of(bench: Bench) -> Autotuner | None:
-    """What cuts layers on the bench's device; None, and the reason is said, where nothing does."""
+def autotuner_of(bench: Bench) -> Autotuner | None:
+    """Return the autotuner of the device, or None with a printed reason."""
     if not bench.is_cuda:
         print("the Triton kernel: not run (needs CUDA)")
         return None
@@ -100,19 +100,24 @@ def conductor_of(bench: Bench) -> Autotuner | None:
 
 
 def check_layers(bench: Bench) -> bool:
-    """Each kind of layer, cut in each way, gives what torch gives in fp32 up to rounding."""
-    autotuner = conductor_of(bench)
+    """Check each kind of layer with each tile config against torch in fp32."""
+    autotuner = autotuner_of(bench)
     if autotuner is None:
         return True
     good, count = True, 0
-    for dtype, cuts in ((torch.float16, autotuner.cuts), (torch.bfloat16, autotuner.cuts[:1])):
+    for dtype, configs in (
+        (torch.float16, autotuner.configs),
+        (torch.bfloat16, autotuner.configs[:1]),
+    ):
         for kind in KINDS:
             run = triton_layer(autotuner, kind.layer(bench.device, dtype))
-            for cut in (cut for cut in autotuner.fitting(run) if cut in cuts):
-                fault = fault_of(bench, kind, cut, run, dtype)
+            for config in (
+                config for config in autotuner.fitting_configs(run) if config in configs
+            ):
+                fault = fault_of(bench, kind, config, run, dtype)
                 count += 1
                 if fault is not None:
-                    print(f"{kind.name}, {precision_name(dtype)}, {cut}: {fault}")
+                    print(f"{kind.name}, {precision_name(dtype)}, {config}: {fault}")
                     good = False
     print(f"the Triton kernel: {count} layers of {ODD[1]}x{ODD[0]} compared with torch in fp32")
     return good
@@ -120,49 +125,49 @@ def check_layers(bench: Bench) -> bool:
 
 @torch.inference_mode()
 def fault_of(
-    bench: Bench, kind: Kind, cut: TileConfig, run: LayerRun, dtype: torch.dtype
+    bench: Bench, kind: Kind, config: TileConfig, run: LayerRun, dtype: torch.dtype
 ) -> str | None:
-    """What is wrong with a kind of layer, cut in one way; None if nothing is."""
+    """Return the fault of a kind of layer with a tile config, or None."""
     maps, residuals = kind.tensors(*ODD, bench.device, dtype)
-    wanted = in_single(kind.layer(bench.device, dtype))(
+    expected = in_single(kind.layer(bench.device, dtype))(
         [x.float() for x in maps], [x.float() for x in residuals]
     )
-    found = run.empty(maps[0]).fill_(torch.nan)
+    result = run.empty(maps[0]).fill_(torch.nan)
     try:
-        run.launch(cut, maps, residuals, found)
+        run.launch(config, maps, residuals, result)
         bench.wait()
-    except Exception as error:  # what a compiler or a small card says
+    except Exception as error:  # compiler errors, or too little memory
         return f"failed: {error}"
-    if agree(found, wanted.to(dtype)):
+    if agree(result, expected.to(dtype)):
         return None
-    return f"differs by up to {(found.float() - wanted).abs().max():.3g}"
+    return f"differs by up to {(result.float() - expected).abs().max():.3g}"
 
 
 def in_single(layer: Layer) -> LayerRun:
-    """The same layer as torch computes it in fp32."""
-    bare = layer.convolution
-    convolution = torch.nn.Conv2d(bare.in_channels, bare.out_channels, 3, padding=1)
-    convolution.to(bare.weight.device).load_state_dict(bare.state_dict())
+    """Return the layer computed by torch in fp32."""
+    half = layer.convolution
+    convolution = torch.nn.Conv2d(half.in_channels, half.out_channels, 3, padding=1)
+    convolution.to(half.weight.device).load_state_dict(half.state_dict())
     slope = layer.slope.float() if isinstance(layer.slope, Tensor) else layer.slope
     return torch_layer(replace(layer, convolution=convolution, slope=slope))
 
 
 def check_images(bench: Bench) -> bool:
-    """Images with kernels are as near to fp32 as torch's are."""
+    """Check that images with kernels are as close to fp32 as images with torch."""
     image, good = photograph(64, 48) if bench.small else photograph(500, 333), True
     for name, model in networks(bench):
-        began = time.perf_counter()
+        started = time.perf_counter()
         upscaler = bench.upscaler("auto", "auto", model=model)
         used = upscaler.kernels_name
         bench.wait()
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         plain = bench.upscaler("auto", "auto", model=model, kernels=False)
         exact = bench.upscaler("fp32", "auto", model=model, kernels=False).upscale(image)
         mine, other = (np.abs(each.upscale(image).astype(int) - exact)
                        for each in (upscaler, plain))  # fmt: skip
-        reason = upscaler._group_list(upscaler._dtype).reason
+        reason = upscaler._runner.selected(upscaler._dtype).reason
         print(
-            f"convolutions of {name}: {used}{f' ({reason})' if reason else ''}, found in "
+            f"convolutions of {name}: {used}{f' ({reason})' if reason else ''}, selected in "
             f"{seconds:.1f} s; within a level of fp32 on {(mine <= 1).mean():.4%} of values, "
             f"torch's on {(other <= 1).mean():.4%}"
         )
@@ -170,14 +175,14 @@ def check_images(bench: Bench) -> bool:
     return good
 
 
-def print_layers(bench: Bench, limit: PeakRates) -> None:
-    """Milliseconds of each kind of layer: torch, and the kernel cut in each way."""
-    autotuner = conductor_of(bench)
-    cuts = () if autotuner is None else autotuner.cuts
+def print_layers(bench: Bench, peak: PeakRates) -> None:
+    """Print milliseconds of each kind of layer with torch and with each tile config."""
+    autotuner = autotuner_of(bench)
+    configs = () if autotuner is None else autotuner.configs
     dtype = torch.float16 if autotuner is not None or bench.is_cuda else torch.float32
     side = 16 if bench.small else 512
-    names = [f"{cut.pixels}x{cut.channels}, {cut.groups} deep" for cut in cuts]
-    print(f"\nlayers on {side}x{side}, {precision_name(dtype)}: ms each; share of the ceiling")
+    names = [f"{config.pixels}x{config.channels}, {config.stages} stages" for config in configs]
+    print(f"\nlayers on {side}x{side}, {precision_name(dtype)}: ms each; share of peak")
     print(
         f"| layer | torch | {''.join(f'{name} | ' for name in names)}torch, share | best, share |"
     )
@@ -185,11 +190,11 @@ def print_layers(bench: Bench, limit: PeakRates) -> None:
     for kind in KINDS:
         if not bench.has_time(kind.name):
             continue
-        found = list(layer_seconds(bench, kind, autotuner, cuts, dtype, side))
+        times = list(layer_seconds(bench, kind, autotuner, configs, dtype, side))
         work = 18 * sum(kind.channels) * kind.outputs * (side * kind.upsample) ** 2
-        shares = [work / each / limit.products[precision_name(dtype)]
-                  for each in (found[0], min(found))]  # fmt: skip
-        row = [f"{each * 1e3:.3f}" for each in found] + [f"{share:.1%}" for share in shares]
+        shares = [work / each / peak.products[precision_name(dtype)]
+                  for each in (times[0], min(times))]  # fmt: skip
+        row = [f"{each * 1e3:.3f}" for each in times] + [f"{share:.1%}" for share in shares]
         print(f"| {kind.name} | {' | '.join(row)} |", flush=True)
 
 
@@ -198,40 +203,40 @@ def layer_seconds(
     bench: Bench,
     kind: Kind,
     autotuner: Autotuner | None,
-    cuts: Sequence[TileConfig],
+    configs: Sequence[TileConfig],
     dtype: torch.dtype,
     side: int,
 ) -> Iterator[float]:
-    """Seconds of a kind of layer with torch, then with each cut; infinite for what cannot run."""
+    """Yield seconds of a kind of layer with torch and with each tile config; inf on failure."""
     layer = kind.layer(bench.device, dtype)
     maps, residuals = kind.tensors(side, side, bench.device, dtype)
     plain = torch_layer(layer)
-    target = made(kind.outputs, *plain(maps, residuals).shape[2:], bench.device, dtype)
+    target = random_map(kind.outputs, *plain(maps, residuals).shape[2:], bench.device, dtype)
     seconds = kernel_seconds if bench.is_cuda else bench.seconds
     yield seconds(lambda: plain(maps, residuals, target))
-    for cut in cuts:
+    for config in configs:
         run = triton_layer(autotuner, layer)
         try:
-            fits = cut in autotuner.fitting(run)
-            work = partial(run.launch, cut, maps, residuals, target)
+            fits = config in autotuner.fitting_configs(run)
+            work = partial(run.launch, config, maps, residuals, target)
             yield seconds(work) if fits else float("inf")
-        except Exception:  # what a compiler or a small card says
+        except Exception:  # compiler errors, or too little memory
             yield float("inf")
 
 
 def networks(bench: Bench) -> Iterator[tuple[str, Model]]:
-    """Names and networks."""
+    """Yield names and networks."""
     yield f"x4, 23 blocks, {bench.model.name}", bench.model
     yield "x2, 23 blocks, random weights", random_model(RRDBSpec(unshuffle=2))
     yield "x4, compact, random weights", random_model(SRVGGSpec())
 
 
-def print_images(bench: Bench, limit: PeakRates) -> None:
-    """Seconds of an image with kernels and without, by tile."""
+def print_images(bench: Bench, peak: PeakRates) -> None:
+    """Print seconds of an image with and without kernels, by tile."""
     width, height = (64, 48) if bench.small else (1920, 1080)
     precision = "fp16" if bench.is_cuda else "fp32"
-    print(f"\npictures of {width}x{height}, {precision}, from array to array")
-    print("| network | tile | convolutions | s | torch's s | ratio | share of the ceiling |")
+    print(f"\nimages of {width}x{height}, {precision}, from array to array")
+    print("| network | tile | convolutions | s | torch's s | ratio | share of peak |")
     print("|---|---|---|---|---|---|---|")
     image = photograph(width, height)
     for name, model in networks(bench):
@@ -246,6 +251,6 @@ def print_images(bench: Bench, limit: PeakRates) -> None:
                            for one in (fast, plain))  # fmt: skip
             print(
                 f"| {name} | {tile} | {fast.kernels_name} | {mine:.3f} | {other:.3f} "
-                f"| {other / mine:.2f} | {work / mine / limit.products[precision]:.1%} |",
+                f"| {other / mine:.2f} | {work / mine / peak.products[precision]:.1%} |",
                 flush=True,
             )

@@ -1,14 +1,13 @@
-"""Us and the peers on the same images and cores, in turn.
+"""Comparison with other programs on the same images and cores.
 
     python -m benchmarks.images                                  # the bundled example
     python -m benchmarks.images photo.png other.png --tile 64 128 --rounds 5
     python -m benchmarks.images --only ours torch openvino
 
-Each run is a process of its own, which computes the image once to warm up; the contenders
-alternate, so that a machine that slows down slows all of them. The machine's own ceiling is
-measured first. Operations are counted as direct convolution does them, so that an algorithm that
-does fewer can exceed the ceiling. The error is the largest difference, in levels of 255, to the
-whole image in torch.
+Each run is a process of its own with a warm-up run. The contenders alternate, so that changes in
+the machine's speed affect all of them. Peak FLOP/s are measured first. Operations are counted for
+direct convolution, so that an algorithm with fewer operations can exceed the peak. The error is the
+largest difference from the whole image in torch, in levels of 255.
 """
 
 from __future__ import annotations
@@ -41,25 +40,24 @@ from benchmarks.peers import (
     spandrel_network,
     to_levels,
 )
-from upscale import Upscaler
-from upscale.engine.loading import load_model
+from upscale import Upscaler, load_model
 from upscale.jobs import benchmark
-from upscale.jobs.benchmark import PeakRates, ceiling
+from upscale.jobs.benchmark import PeakRates, measure_peak_rates
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "torch"
 PEERS = (REFERENCE, "official", "spandrel", "ncnn", "openvino", "onnxruntime")
-"""Those that compute in fp32."""
+"""Contenders in fp32."""
 
 CONTENDERS = ("ours", "ours-tiled", "ours-plain", "ours-bf16", *PEERS, "openvino-bf16")
-"""Ours takes the tile that it finds by itself, but `ours-tiled`, which stands for one contender a
-tile; `ours-plain` goes without compiled kernels."""
+"""All contenders. Ours uses the automatic tile, except for `ours-tiled`, which runs with each
+`--tile`; `ours-plain` runs without compiled kernels."""
 
 MODEL = "realesrgan-x4plus"
 
 
 def contender(name: str, tile: int, height: int, width: int) -> Callable[[np.ndarray], np.ndarray]:
-    """The way from a (height, width, 3) uint8 image to a four times larger one."""
+    """Return the function from a (height, width, 3) uint8 image to the x4 image."""
     if name.startswith("ours"):
         precision = "bf16" if name == "ours-bf16" else "fp32"
         kernels = name != "ours-plain"
@@ -135,16 +133,16 @@ def each_tile(names: Sequence[str], tiles: Sequence[int]) -> list[str]:
     ]
 
 
-def report(image: Path, runs: dict[str, list[dict]], folder: Path, top: PeakRates) -> None:
+def report(image: Path, runs: dict[str, list[dict]], folder: Path, peak: PeakRates) -> None:
     """Print one image's table."""
     whole = np.load(folder / f"{REFERENCE}.npy").astype(int)
-    ran = {name: found for name, found in runs.items() if "missing" not in found[0]}
+    ran = {name: each for name, each in runs.items() if "missing" not in each[0]}
     medians = {name: statistics.median(run["seconds"] for run in ran[name]) for name in ran}
     fastest = min(medians[name] for name in PEERS if name in medians)
     model = load_model(MODEL)
     operations = benchmark.operations(model) / model.scale**2 * 1e6
     print(f"\n{image.name}, {operations / 1e9:.0f} GFLOP an output megapixel")
-    print("| contender | s / output Mpx | min-max | GFLOP/s | of the ceiling | peak MiB | error "
+    print("| contender | s / output Mpx | min-max | GFLOP/s | of peak | peak MiB | error "
           "| fastest peer / it |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|")
     for name in runs:
@@ -156,7 +154,7 @@ def report(image: Path, runs: dict[str, list[dict]], folder: Path, top: PeakRate
         rate = operations / medians[name]
         print(
             f"| {name} | {medians[name]:.2f} | {min(seconds):.2f}-{max(seconds):.2f} "
-            f"| {rate / 1e9:.0f} | {rate / top.products['fp32']:.0%} "
+            f"| {rate / 1e9:.0f} | {rate / peak.products['fp32']:.0%} "
             f"| {max(run['peak'] for run in ran[name]):.0f} "
             f"| {levels.max()} ({(levels > 0).mean():.4%} differ) | {fastest / medians[name]:.2f} |"
         )
@@ -165,8 +163,10 @@ def report(image: Path, runs: dict[str, list[dict]], folder: Path, top: PeakRate
 def main() -> None:
     """Measure every image given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="*", type=Path, default=[ROOT / "examples/kitten.jpg"])
-    parser.add_argument("--tile", type=int, nargs="+", default=[128], help="the first for peers")
+    parser.add_argument("images", nargs="*", type=Path, default=[ROOT / "examples/kitten.jpg"])
+    parser.add_argument(
+        "--tile", type=int, nargs="+", default=[128], help="tile sizes; peers use the first"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -178,18 +178,18 @@ def main() -> None:
         return
     if REFERENCE not in arguments.only:
         parser.error(f"--only needs {REFERENCE}, which the errors are measured from")
-    top = ceiling("cpu")
+    peak = measure_peak_rates("cpu")
     print(
         f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
         f"{torch.get_num_threads()} of {os.cpu_count()} cores, torch {torch.__version__}, {MODEL}, "
-        f"fp32 but where named, tile {tile} for peers, {arguments.rounds} rounds; ceiling: "
-        f"{top.products['fp32'] / 1e9:.0f} GFLOP/s, {top.copied / 1e9:.0f} GB/s"
+        f"fp32 but where named, tile {tile} for peers, {arguments.rounds} rounds; peak: "
+        f"{peak.products['fp32'] / 1e9:.0f} GFLOP/s, {peak.copied / 1e9:.0f} GB/s"
     )
     for image in arguments.images:
         with tempfile.TemporaryDirectory() as folder:
             names = each_tile(arguments.only, arguments.tile)
             runs = measure(image.resolve(), names, tile, arguments.rounds, Path(folder))
-            report(image, runs, Path(folder), top)
+            report(image, runs, Path(folder), peak)
 
 
 if __name__ == "__main__":

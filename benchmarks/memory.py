@@ -1,7 +1,7 @@
-"""Peak resident memory against image and tile size, beside what the plan promises.
+"""Peak resident memory by image and tile size, compared with the plan.
 
     python -m benchmarks.memory                      # a table of small runs
-    python -m benchmarks.memory --image 4000x3000  # one run on a 12-megapixel photograph
+    python -m benchmarks.memory --image 4000x3000    # one run on a 12-megapixel image
 
 Each run is a process of its own, on the CPU in fp32, so that its peak is its own.
 """
@@ -21,8 +21,7 @@ import cv2
 import numpy as np
 import torch
 
-from upscale import Upscaler
-from upscale.engine.loading import load_model
+from upscale import Upscaler, load_model
 from upscale.engine.memory import minimum_tile_for
 from upscale.tiling.schedule import plan
 
@@ -57,25 +56,21 @@ def run_here(case: Case) -> dict[str, float]:
     before = peak()
     started = time.perf_counter()
     result = upscaler.run(image)
-    groups = model.network_on(torch.device("cpu"), torch.float32).groups(fine=True)
+    groups = model.network_on(torch.device("cpu"), torch.float32).layer_groups(fine=True)
     side = result.report.tile or max(case.width, case.height)
-    floor = minimum_tile_for(torch.device("cpu"))
-    planned = plan(groups, case.height, case.width, side, floor)
+    minimum = minimum_tile_for(torch.device("cpu"))
+    planned = plan(groups, case.height, case.width, side, minimum)
     return {
         "before": before,
         "peak": peak(),
         "planned": planned.values * 4 / MEBIBYTE + result.pixels.nbytes / MEBIBYTE,
-        "strips": planned.strips * 4 / MEBIBYTE,
-        "bands": planned.bands * 4 / MEBIBYTE,
-        "workspace": planned.workspace * 4 / MEBIBYTE,
-        "output": result.pixels.nbytes / MEBIBYTE,
         "tile": result.report.tile,
         "seconds": time.perf_counter() - started,
     }
 
 
 def peak() -> float:
-    """The most memory that this process has had resident, in MiB."""
+    """Return the peak resident memory of this process in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEBIBYTE
 
@@ -104,11 +99,11 @@ def main() -> None:
     print("| model | image | tile | used MiB | planned MiB | peak of process MiB | seconds |")
     print("|---|---|---|---|---|---|---|")
     for case in cases:
-        found = run_apart(case)
+        run = run_apart(case)
         print(
-            f"| {case.model} | {case.width}x{case.height} | {found['tile']:.0f} "
-            f"| {found['peak'] - found['before']:.0f} | {found['planned']:.0f} "
-            f"| {found['peak']:.0f} | {found['seconds']:.1f} |",
+            f"| {case.model} | {case.width}x{case.height} | {run['tile']:.0f} "
+            f"| {run['peak'] - run['before']:.0f} | {run['planned']:.0f} "
+            f"| {run['peak']:.0f} | {run['seconds']:.1f} |",
             flush=True,
         )
 

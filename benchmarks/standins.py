@@ -1,7 +1,7 @@
-"""Stand-ins for packages that read and write files, where a benchmark has no files and they lack.
+"""Stand-ins for missing packages that read and write files, for benchmarks that use no files.
 
-A machine with a GPU may hold torch and little else. `install` is called before the project is
-imported; what is installed is never replaced.
+A machine with a GPU may have little more than torch. Call `install` before the project is
+imported; installed packages are never replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PACKAGES = ("av", "imagecodecs", "platformdirs", "filelock", "requests", "tifffi
 
 
 class _StandIns(MetaPathFinder, Loader):
-    """Finds the named packages and everything in them."""
+    """Import hook for the named packages and all their submodules."""
 
     def __init__(self, packages: Sequence[str]) -> None:
         self._packages = packages
@@ -35,21 +35,21 @@ class _StandIns(MetaPathFinder, Loader):
 
 
 class _Anything(type):
-    """A class that has every attribute."""
+    """A class with every attribute."""
 
     def __getattr__(cls, name: str) -> object:
         return _named(name)
 
 
 def _named(name: str) -> object:
-    """A class to inherit from or to except, where the name looks like one; anything, elsewhere."""
+    """Return an exception class for a name in title case, and a mock otherwise."""
     if name.startswith("__"):
         raise AttributeError(name)
     return _Anything(name, (Exception,), {}) if name[0].isupper() else MagicMock(name=name)
 
 
 def install() -> tuple[str, ...]:
-    """Stand in for packages that are not installed, and name them."""
+    """Install stand-ins for packages that are not installed, and return their names."""
     missing = tuple(name for name in PACKAGES if importlib.util.find_spec(name) is None)
     if missing:
         sys.meta_path.append(_StandIns(missing))

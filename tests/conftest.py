@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+# `HYPOTHESIS_PROFILE=ci` tries four times as many random cases as a plain run.
+settings.register_profile("default", max_examples=25)
+settings.register_profile("ci", max_examples=100)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+DATA = Path(__file__).resolve().parent / "data"
 
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real photographs; not part of a user's checkout."""
-    if not DATA.is_dir():
-        pytest.skip("the folder ../shared/data is not here")
+    """The folder `tests/data`, whose SOURCES.md says where each file comes from."""
     return DATA
+
+
+@pytest.fixture(scope="session")
+def wide(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three larger images, wider than high: photographs side by side."""
+    import cv2
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("wide")
+    scenes = [cv2.imread(str(path)) for path in sorted((data / "photos/scenes").glob("*.webp"))]
+    scenes = [scene[:256, :256] for scene in scenes]
+    for number, (width, height) in enumerate([(700, 503), (620, 576), (719, 481)]):
+        rows = [np.hstack(np.roll(scenes, number + 3 * row, axis=0)[:3]) for row in range(3)]
+        assert cv2.imwrite(str(folder / f"{number}.png"), np.vstack(rows)[:height, :width])
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,9 @@
     from upscale import Upscaler
 
     upscaler = Upscaler("realesrgan-x4plus")
-    large = upscaler.upscale(small)  # HWC uint8, uint16 or float32
+    large = upscaler.upscale(small)  # (H, W, 3) uint8, uint16 or float32
 
-Importing this package does not import torch; the first use of `Upscaler` does.
+Importing this package does not import torch; the first use of `Upscaler` or `load_model` does.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING
 from upscale import errors
 
 if TYPE_CHECKING:
+    from upscale.engine.loading import load_model
     from upscale.engine.upscaler import Upscaler
 
 __version__ = "0.1.0"
-__all__ = ["Upscaler", "__version__", "errors"]
+__all__ = ["Upscaler", "__version__", "errors", "load_model"]
+
+_MODULES = {"Upscaler": "upscale.engine.upscaler", "load_model": "upscale.engine.loading"}
 
 
 def __getattr__(name: str) -> object:
-    """Import the engine, and torch with it, only when it is asked for."""
-    if name == "Upscaler":
-        from upscale.engine.upscaler import Upscaler
+    """Import the engine, and torch with it, on first use."""
+    if name in _MODULES:
+        from importlib import import_module
 
-        return Upscaler
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m upscale`, and the console script."""
+"""Entry point of `python -m upscale` and of the console script."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from upscale.errors import ExitCode
 
 
 def main() -> None:
-    """Run the program and exit; being told to end ends it as cleanly as Ctrl-C does."""
+    """Run the program and exit; SIGTERM and SIGHUP end it as cleanly as Ctrl-C does."""
     try:
-        _treat_as_interrupts("SIGTERM", "SIGHUP")
-        # Pillow warns of damaged tags, which are left out; what matters becomes an error.
+        _raise_interrupt_on("SIGTERM", "SIGHUP")
+        # Pillow warns of damaged metadata tags, which are dropped; real damage is an error.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-        # imported here so that an interrupt during the imports is met, too
+        # imported here so that an interrupt during the import is handled, too
         from upscale.cli.app import run
         from upscale.cli.session import Session
 
@@ -24,8 +24,8 @@ def main() -> None:
         sys.exit(ExitCode.INTERRUPTED)
 
 
-def _treat_as_interrupts(*names: str) -> None:
-    """Let signals (a shutdown, a closed terminal) interrupt, unless they are ignored (nohup)."""
+def _raise_interrupt_on(*names: str) -> None:
+    """Raise KeyboardInterrupt on these signals, except those that are ignored, as under nohup."""
     for name in names:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:

@@ -1,15 +1,16 @@
-"""The exception tree. Every class carries the exit code that the command line returns for it.
+"""Exceptions, each with the exit code that the command line returns for it.
 
-A message is one line: it names the file or option, says what is wrong and what to do about it.
+A message is one line: it names the file or option, says what is wrong and what to do.
 """
 
 from __future__ import annotations
 
+import warnings
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the program; part of its interface."""
+    """Exit codes of the program; part of its public interface."""
 
     DONE = 0
     FAILED = 1
@@ -19,13 +20,13 @@ class ExitCode(IntEnum):
 
 
 class UpscaleError(Exception):
-    """Anything that stops a job and that the user can act on."""
+    """Base class of all errors that a user can act on."""
 
     exit_code = ExitCode.FAILED
 
 
 class UsageError(UpscaleError):
-    """The request itself is impossible: a wrong option, or options that exclude each other."""
+    """An option is invalid, or options cannot be combined."""
 
     exit_code = ExitCode.USAGE
 
@@ -39,15 +40,15 @@ class VideoError(UpscaleError):
 
 
 class OutputError(UpscaleError):
-    """An output cannot be written, or would overwrite something."""
+    """An output cannot be written, or would overwrite an existing file."""
 
 
 class CheckpointError(UpscaleError):
-    """A file is not a usable checkpoint, or a model name is not known."""
+    """A file is not a usable checkpoint, or a model name is unknown."""
 
 
 class DownloadError(UpscaleError):
-    """A checkpoint could not be fetched or is not the expected file."""
+    """A checkpoint cannot be downloaded, or its checksum is wrong."""
 
 
 class DependencyError(UpscaleError):
@@ -55,12 +56,25 @@ class DependencyError(UpscaleError):
 
 
 class DeviceError(UpscaleError):
-    """A requested device or precision is not available."""
+    """A device or precision is not available."""
 
 
 class MemoryExhaustedError(UpscaleError):
-    """The smallest tile still does not fit memory."""
+    """The smallest tile does not fit into memory."""
 
 
 class TrainingError(UpscaleError):
-    """A recipe, data set or upscale_training run cannot be used."""
+    """A recipe, a dataset or a training run cannot be used."""
+
+
+_OLD_NAMES = {"PictureError": "ImageError"}
+
+
+def __getattr__(name: str) -> type[UpscaleError]:
+    """Return a class that was renamed, with a DeprecationWarning."""
+    if name not in _OLD_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    new = _OLD_NAMES[name]
+    warnings.warn(f"{name} was renamed to {new}", DeprecationWarning, stacklevel=2)
+    renamed: type[UpscaleError] = globals()[new]
+    return renamed

@@ -1,10 +1,9 @@
-"""What a user asked for: frozen objects, checked once, whatever source a value came from.
+"""Options as frozen dataclasses, read from flags, the environment and the configuration file.
 
-A value is taken from the flags, else from the environment (`UPSCALE_<FLAG>`), else from the
-configuration file, else from the defaults below. Options that are alternatives to each other (the
-ways to give a size; overwrite and skip-existing) are taken together from the first of these
-sources that names any of them, so that `--width` on the command line replaces a `scale` in the
-configuration file instead of contradicting it.
+A value comes from the command line, else from the environment (`UPSCALE_<OPTION>`), else from the
+configuration file, else from the defaults below. Options that exclude each other, such as the ways
+to give a size, are taken together from the first source that sets one of them: `--width` on the
+command line replaces a `scale` in the configuration file instead of conflicting with it.
 """
 
 from __future__ import annotations
@@ -18,24 +17,23 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from upscale.engine.choices import PRECISIONS, SMALLEST_TILE
 from upscale.errors import UpscaleError, UsageError
 
 DEFAULT_MODEL = "realesrgan-x4plus"
-SMALLEST_TILE = 16
 MOST_JOBS = 64
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 ENVIRONMENT_PREFIX = "UPSCALE_"
 
 Value = str | int | float | bool
-"""A value before it is checked: text from a flag or the environment, or a TOML scalar."""
+"""An unchecked value: text from a flag or the environment, or a TOML scalar."""
 
 Crop = tuple[int, int, int, int] | Literal["auto"]
-"""Left, top, width and height in input pixels; or where most detail is."""
+"""Left, top, width and height in input pixels, or `auto` for the part with the most detail."""
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
-_FAMILIES = (
+_EXCLUSIVE = (
     frozenset({"model", "models"}),
     frozenset({"scale", "width", "height", "max_side"}),
     frozenset({"overwrite", "skip_existing"}),
@@ -45,9 +43,13 @@ _FAMILIES = (
 
 @dataclass(frozen=True, slots=True)
 class SizeOptions:
-    """The size of the result: a ratio, a width and/or height, or a longer side, in pixels.
+    """The output size; without any value, the model's scale is used.
 
-    Nothing given means the model's own scale.
+    Attributes:
+        scale: Output size divided by input size, greater than 0.
+        width: Output width in pixels; without `height`, the aspect ratio is kept.
+        height: Output height in pixels; without `width`, the aspect ratio is kept.
+        max_side: Longer side of the output in pixels.
     """
 
     scale: float | None = None
@@ -56,24 +58,32 @@ class SizeOptions:
     max_side: int | None = None
 
     def __post_init__(self) -> None:
-        _refuse_both("scale", self.scale, "width", self.width)
-        _refuse_both("scale", self.scale, "height", self.height)
-        _refuse_both("scale", self.scale, "max_side", self.max_side)
-        _refuse_both("max_side", self.max_side, "width", self.width)
-        _refuse_both("max_side", self.max_side, "height", self.height)
+        _check_exclusive("scale", self.scale, "width", self.width)
+        _check_exclusive("scale", self.scale, "height", self.height)
+        _check_exclusive("scale", self.scale, "max_side", self.max_side)
+        _check_exclusive("max_side", self.max_side, "width", self.width)
+        _check_exclusive("max_side", self.max_side, "height", self.height)
 
     @property
     def is_ratio(self) -> bool:
-        """Whether the size follows from a scale (the user's or the model's)."""
+        """Whether the size is given by a scale, the user's or the model's."""
         return self.width is None and self.height is None and self.max_side is None
 
     @property
     def needs_model_scale(self) -> bool:
-        """Whether nothing was given, so that the model decides."""
+        """Whether no size is given, so that the model's scale is used."""
         return self.is_ratio and self.scale is None
 
     def resolve(self, size: tuple[int, int], model_scale: float) -> tuple[int, int]:
-        """Return the (width, height) of the result for an image of `size` = (width, height)."""
+        """Return the output size of an image.
+
+        Args:
+            size: Width and height of the input in pixels.
+            model_scale: Scale of the model, used if no size is given.
+
+        Returns:
+            Width and height of the output in pixels, at least 1.
+        """
         width, height = size
         if self.width is not None and self.height is not None:
             return self.width, self.height
@@ -90,10 +100,16 @@ class SizeOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What the network runs on and how.
+    """The network, and how it is computed.
 
-    `tile` is a side in input pixels, 0 for no tiles; `device` is one, or several with commas;
-    `kernels` lets compiled kernels take over from torch.
+    Attributes:
+        model: Name of a network, or path of a checkpoint.
+        tile: Tile size in input pixels; 0 disables tiling.
+        device: A device name, or several separated by commas.
+        precision: One of `PRECISIONS`.
+        tta: Average the results of 8 flips and rotations.
+        denoise: Denoising strength, 0..1; None for the network's default.
+        kernels: Use compiled convolutions where they are faster than PyTorch's.
     """
 
     model: str = DEFAULT_MODEL
@@ -106,15 +122,23 @@ class EngineOptions:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The devices that share a batch."""
+        """The device names, one by one."""
         return tuple(self.device.split(","))
 
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """Where results go, in which format, with what metadata, and what may be replaced.
+    """The output files.
 
-    `quality` is 1..100 for formats that lose; `lossless` asks for none of that loss.
+    Attributes:
+        output: File, folder, or `-` for standard output; None for a file next to the input.
+        format: Name or extension of an image format; None for the input's.
+        quality: Quality of lossy formats, 1..100; None for the default.
+        lossless: Use lossless compression where the format supports it.
+        strip_metadata: Remove all metadata except the colour profile.
+        name: Template of the file name; None for the default.
+        overwrite: Overwrite existing files.
+        skip_existing: Skip inputs whose output exists.
     """
 
     output: str | None = None
@@ -128,17 +152,21 @@ class OutputOptions:
 
     def __post_init__(self) -> None:
         if self.overwrite and self.skip_existing:
-            raise UsageError("--overwrite and --skip-existing exclude each other: give one")
+            raise UsageError("--overwrite and --skip-existing exclude each other: choose one")
         if self.lossless and self.quality is not None:
-            raise UsageError("--lossless and --quality exclude each other: give one")
+            raise UsageError("--lossless and --quality exclude each other: choose one")
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a batch is run.
+    """How a batch is read and processed.
 
-    `max_pixels` is the largest input that is read, None the default; `files_from` names a file
-    that lists inputs, or `-`.
+    Attributes:
+        files_from: File with a list of inputs, or `-` for standard input.
+        jobs: Number of threads that read and write files, 1..`MOST_JOBS`.
+        recursive: Include subfolders.
+        dry_run: Plan the outputs without writing them.
+        max_pixels: Largest number of pixels of an input; None for the default limit.
     """
 
     files_from: str | None = None
@@ -150,7 +178,12 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class CompareOptions:
-    """Networks to try on each input, or on a crop of it, for a page that compares the results."""
+    """A comparison of networks on an HTML page.
+
+    Attributes:
+        models: Networks to compare; empty for a normal run.
+        crop: Part of the input to compare on; None for the whole image.
+    """
 
     models: tuple[str, ...] = ()
     crop: Crop | None = None
@@ -158,7 +191,13 @@ class CompareOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What is printed."""
+    """What is printed.
+
+    Attributes:
+        json: Print results as JSON.
+        quiet: Print nothing except errors.
+        verbose: Print details, and tracebacks of errors.
+    """
 
     json: bool = False
     quiet: bool = False
@@ -167,7 +206,7 @@ class ReportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything that the default command can be told."""
+    """All options of the default command."""
 
     size: SizeOptions = field(default_factory=SizeOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -181,16 +220,16 @@ def load_options(flags: Mapping[str, Value | None], environ: Mapping[str, str]) 
     """Merge flags, environment and configuration file into checked options.
 
     Args:
-        flags: Values by option name (`max_side`); None where the flag was not given.
-        environ: The process environment.
+        flags: Values by option name, such as `max_side`; None for a flag that is not given.
+        environ: Environment variables.
 
     Raises:
-        UsageError: A value is wrong, options exclude each other, or the configuration file cannot
-            be read or has an unknown key.
+        UsageError: A value is invalid, options exclude each other, or the configuration file
+            cannot be read or has an unknown key.
     """
     layers = (_flag_layer(flags), _environment_layer(environ), _config_layer(environ))
     merged = _merge(layers)
-    _refuse_both("model", merged.get("model"), "models", merged.get("models"))
+    _check_exclusive("model", merged.get("model"), "models", merged.get("models"))
     return Options(
         size=SizeOptions(**_pick(merged, SizeOptions)),
         engine=EngineOptions(**_pick(merged, EngineOptions)),
@@ -202,25 +241,25 @@ def load_options(flags: Mapping[str, Value | None], environ: Mapping[str, str]) 
 
 
 def option_names() -> tuple[str, ...]:
-    """Every option's name, as in `max_side`."""
+    """Return the names of all options, such as `max_side`."""
     return tuple(_PARSERS)
 
 
 def config_path(environ: Mapping[str, str]) -> Path | None:
-    """Return the configuration file to read, or None where there is none.
+    """Return the path of the configuration file, or None if there is none.
 
-    `UPSCALE_CONFIG` names the file; empty means that none is read.
+    `UPSCALE_CONFIG` names the file; if the variable is empty, no file is read.
 
     Raises:
         UsageError: The file that `UPSCALE_CONFIG` names does not exist.
     """
-    named = environ.get("UPSCALE_CONFIG")
-    if named == "":
+    name = environ.get("UPSCALE_CONFIG")
+    if name == "":
         return None
-    if named is not None:
-        if not Path(named).is_file():
-            raise UsageError(f"UPSCALE_CONFIG: {named}: no such file")
-        return Path(named)
+    if name is not None:
+        if not Path(name).is_file():
+            raise UsageError(f"UPSCALE_CONFIG: {name}: no such file; correct or unset the variable")
+        return Path(name)
     import platformdirs
 
     path = platformdirs.user_config_path("upscale", appauthor=False) / "config.toml"
@@ -231,9 +270,9 @@ def _side(length: int, ratio: float) -> int:
     return max(1, round(length * ratio))
 
 
-def _refuse_both(first: str, one: object, second: str, other: object) -> None:
-    if one is not None and other is not None:
-        raise UsageError(f"{_flag(first)} and {_flag(second)} exclude each other: give one")
+def _check_exclusive(name: str, value: object, other: str, other_value: object) -> None:
+    if value is not None and other_value is not None:
+        raise UsageError(f"{_flag(name)} and {_flag(other)} exclude each other: choose one")
 
 
 def _flag(name: str) -> str:
@@ -268,9 +307,9 @@ def _config_layer(environ: Mapping[str, str]) -> dict[str, Any]:
     for key, value in _read_toml(path).items():
         name = key.replace("-", "_")
         if name not in _PARSERS:
-            raise UsageError(f"{path}: unknown key {key!r}; known: {', '.join(_PARSERS)}")
+            raise UsageError(f"{path}: unknown key {key!r}; choose from {', '.join(_PARSERS)}")
         if not isinstance(value, str | int | float | bool):
-            raise UsageError(f"{path}: {key} must be one value, not {type(value).__name__}")
+            raise UsageError(f"{path}: {key} must be a single value, not {type(value).__name__}")
         layer[name] = _PARSERS[name](f"{path}: {key}", value)
     return layer
 
@@ -279,23 +318,23 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML: {error}") from error
+        raise UsageError(f"{path}: is not a valid TOML file: {error}") from error
 
 
 def _merge(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Join layers, the first one strongest; families of alternatives are taken whole."""
+    """Merge layers; earlier ones take precedence, also over options that exclude theirs."""
     merged: dict[str, Any] = {}
     for layer in layers:
-        taken = set(merged).union(
-            *(family for family in _FAMILIES if any(merged.get(name) for name in family))
+        fixed = set(merged).union(
+            *(group for group in _EXCLUSIVE if any(merged.get(name) for name in group))
         )
-        if "format" in layer and _names_a_image(merged.get("output")):
-            taken.add("format")  # `-o out.jpg` outranks the format of a weaker source
-        merged |= {name: value for name, value in layer.items() if name not in taken}
+        if "format" in layer and _has_image_suffix(merged.get("output")):
+            fixed.add("format")  # `-o out.jpg` takes precedence over a format from a later layer
+        merged |= {name: value for name, value in layer.items() if name not in fixed}
     return merged
 
 
-def _names_a_image(output: str | None) -> bool:
+def _has_image_suffix(output: str | None) -> bool:
     if not output or output == "-" or output.endswith(("/", os.sep)):
         return False
     from upscale.images import format_of
@@ -316,7 +355,7 @@ def _pick(merged: Mapping[str, Any], group: type[Any]) -> dict[str, Any]:
 
 def _text(label: str, value: Value) -> str:
     if not isinstance(value, str) or not value:
-        raise UsageError(f"{label}: {value!r} is not a text")
+        raise UsageError(f"{label}: {value!r} is not a non-empty string")
     return value
 
 
@@ -347,20 +386,20 @@ def _switch(label: str, value: Value) -> bool:
     word = str(value).lower()
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
-    raise UsageError(f"{label}: {value!r} is neither true nor false")
+    raise UsageError(f"{label}: {value!r} is not a switch: use true or false")
 
 
 def _scale(label: str, value: Value) -> float:
     number = _number(label, value)
     if number <= 0:
-        raise UsageError(f"{label}: {value} is not above 0")
+        raise UsageError(f"{label}: {value} is not greater than 0")
     return number
 
 
 def _fraction(label: str, value: Value) -> float:
     number = _number(label, value)
     if not 0 <= number <= 1:
-        raise UsageError(f"{label}: {value} is outside 0..1")
+        raise UsageError(f"{label}: {value} is not between 0 and 1")
     return number
 
 
@@ -368,9 +407,9 @@ def _between(low: int, high: int | None = None) -> Callable[[str, Value], int]:
     def parse(label: str, value: Value) -> int:
         number = _whole(label, value)
         if number < low:
-            raise UsageError(f"{label}: {number} is below {low}")
+            raise UsageError(f"{label}: {number} is less than {low}")
         if high is not None and number > high:
-            raise UsageError(f"{label}: {number} is above {high}")
+            raise UsageError(f"{label}: {number} is greater than {high}")
         return number
 
     return parse
@@ -382,8 +421,8 @@ def _tile(label: str, value: Value) -> int | str:
     number = _whole(label, value)
     if number != 0 and number < SMALLEST_TILE:
         raise UsageError(
-            f"{label}: {value} is not a tile size: give auto, 0 for no tiles, "
-            f"or {SMALLEST_TILE} and more"
+            f"{label}: {value} is not a tile size: use auto, 0 to disable tiling, "
+            f"or at least {SMALLEST_TILE}"
         )
     return number
 
@@ -393,17 +432,19 @@ def _device(label: str, value: Value) -> str:
         return "auto"
     devices = str(value).split(",")
     if not all(_DEVICE.fullmatch(device) for device in devices):
-        known = "auto, cpu, cuda, cuda:N, mps"
-        raise UsageError(f"{label}: {value!r} is not one of {known}, nor several as cuda:0,cuda:1")
+        raise UsageError(
+            f"{label}: unknown device {value!r}; choose from auto, cpu, cuda, cuda:N, mps, "
+            "or a list such as cuda:0,cuda:1"
+        )
     if len({"cuda:0" if device == "cuda" else device for device in devices}) < len(devices):
-        raise UsageError(f"{label}: {value!r} names a device twice")
+        raise UsageError(f"{label}: {value!r} contains a device twice")
     return ",".join(devices)
 
 
 def _models(label: str, value: Value) -> tuple[str, ...]:
     names = tuple(name.strip() for name in _text(label, value).split(","))
     if not all(names):
-        raise UsageError(f"{label}: {value!r} has an empty name: give NAME,NAME")
+        raise UsageError(f"{label}: {value!r} contains an empty name: use NAME,NAME")
     return tuple(dict.fromkeys(names))
 
 
@@ -412,7 +453,7 @@ def _crop(label: str, value: Value) -> Crop:
         return "auto"
     parts = str(value).split(",")
     if len(parts) != 4:
-        raise UsageError(f"{label}: {value!r} is neither auto nor X,Y,WIDTH,HEIGHT")
+        raise UsageError(f"{label}: {value!r} is not a crop: use auto or X,Y,WIDTH,HEIGHT")
     x, y = (_between(0)(label, part) for part in parts[:2])
     width, height = (_between(1)(label, part) for part in parts[2:])
     return x, y, width, height
@@ -420,7 +461,9 @@ def _crop(label: str, value: Value) -> Crop:
 
 def _precision(label: str, value: Value) -> str:
     if value not in PRECISIONS:
-        raise UsageError(f"{label}: {value!r} is not one of {', '.join(PRECISIONS)}")
+        raise UsageError(
+            f"{label}: unknown precision {value!r}; choose from {', '.join(PRECISIONS)}"
+        )
     return str(value)
 
 

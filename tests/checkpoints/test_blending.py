@@ -13,11 +13,11 @@ def state(value: float, dtype: torch.dtype = torch.float32) -> dict[str, torch.T
     return {"a.weight": torch.full((2, 3), value, dtype=dtype), "a.bias": torch.full((2,), -value)}
 
 
-@pytest.mark.parametrize(("alpha", "wanted"), [(0.0, 5.0), (0.25, 4.0), (0.5, 3.0), (1.0, 1.0)])
-def test_weighted_mean(alpha: float, wanted: float) -> None:
+@pytest.mark.parametrize(("alpha", "expected"), [(0.0, 5.0), (0.25, 4.0), (0.5, 3.0), (1.0, 1.0)])
+def test_result_is_the_weighted_mean(alpha: float, expected: float) -> None:
     mixed = blend(state(1.0), state(5.0), alpha)
-    assert torch.equal(mixed["a.weight"], torch.full((2, 3), wanted))
-    assert torch.equal(mixed["a.bias"], torch.full((2,), -wanted))
+    assert torch.equal(mixed["a.weight"], torch.full((2, 3), expected))
+    assert torch.equal(mixed["a.bias"], torch.full((2,), -expected))
 
 
 def test_ends_are_exact() -> None:
@@ -40,7 +40,7 @@ def test_counters_are_taken_from_the_first() -> None:
     assert torch.equal(mixed["n"], torch.tensor(3))
 
 
-def test_inputs_are_left_alone() -> None:
+def test_inputs_are_not_modified() -> None:
     one, other = state(1.0), state(5.0)
     blend(one, other, 0.5)["a.weight"].zero_()
     assert torch.equal(one["a.weight"], torch.ones(2, 3))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from upscale.checkpoints import catalog, is_present, known_name
+from upscale.checkpoints import availability, catalog, known_name
 from upscale.checkpoints.catalog_entries import catalog_path, read_catalog
 from upscale.errors import CheckpointError
 
@@ -31,7 +31,7 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_the_names_that_users_know() -> None:
+def test_catalogue_contains_the_documented_names() -> None:
     assert list(catalog()) == [
         "realesrgan-x4plus",
         "realesrgan-x4plus-anime",
@@ -82,20 +82,20 @@ def test_denoise_partner() -> None:
     assert set(pairs.values()) == {None}
 
 
-def test_smallest_entry_is_read(tmp_path: Path) -> None:
+def test_minimal_entry_is_read(tmp_path: Path) -> None:
     entry = read_catalog(write(tmp_path, MODEL))["net"]
     assert (entry.scale, entry.size, entry.also, entry.denoise_partner) == (4, None, (), None)
     assert entry.accepted == {"a" * 64}
-    assert is_present(entry) == "absent"
+    assert availability(entry) == "absent"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "message"),
     [
         ("[[model]]", "[[model", "cannot be read"),
         ("[[model]]", "[model]", "must be a table"),
-        ('name = "net"', 'name = "Net work"', "not a model name"),
-        ('name = "net"', 'name = "../net"', "not a model name"),
+        ('name = "net"', 'name = "Net work"', "not a valid model name"),
+        ('name = "net"', 'name = "../net"', "not a valid model name"),
         ('name = "net"', "", "needs name"),
         ('licence = "MIT"', "", "needs licence"),
         ('licence = "MIT"', 'licence = ""', "licence"),
@@ -106,11 +106,19 @@ def test_smallest_entry_is_read(tmp_path: Path) -> None:
         ("a" * 64, "a" * 63, "sha256"),
         ("a" * 64, "A" * 64, "sha256"),
         ("https:", "http:", "https://"),
-        ('url = "https://models.invalid/net.pth"', "", "needs one of url, file and wheel_file"),
-        ("scale = 4", 'scale = 4\nwheel_file = "x"', "needs one of"),
-        ("scale = 4", 'scale = 4\nfile = "x"', "needs one of"),
-        ('url = "https://models.invalid/net.pth"', 'file = "../x"', "no file beside"),
-        ("scale = 4", 'scale = 4\nwheel_package = "x"', "go together"),
+        (
+            'url = "https://models.invalid/net.pth"',
+            "",
+            "needs exactly one of url, file and wheel_file",
+        ),
+        ("scale = 4", 'scale = 4\nwheel_file = "x"', "needs exactly one of"),
+        ("scale = 4", 'scale = 4\nfile = "x"', "needs exactly one of"),
+        (
+            'url = "https://models.invalid/net.pth"',
+            'file = "../x"',
+            "not a valid name of a file beside",
+        ),
+        ("scale = 4", 'scale = 4\nwheel_package = "x"', "must both be given"),
         ("scale = 4", 'scale = 4\ndenoise_partner = "none"', "no model none"),
         ("scale = 4", "scale = 4\nsize = -1", "size"),
         ("scale = 4", "scale = 4\naliases = [1]", "aliases"),
@@ -118,17 +126,17 @@ def test_smallest_entry_is_read(tmp_path: Path) -> None:
         ("scale = 4", 'scale = 4\naliases = ["NET"]', "share a name"),
     ],
 )
-def test_wrong_catalogue_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+def test_invalid_catalogue_is_rejected(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in MODEL
     path = write(tmp_path, MODEL.replace(old, new, 1))
     with pytest.raises(CheckpointError) as raised:
         read_catalog(path)
-    assert words in str(raised.value)
+    assert message in str(raised.value)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_missing_catalogue_is_refused(tmp_path: Path) -> None:
+def test_missing_catalogue_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_catalog(tmp_path / "none.toml")
 
@@ -136,7 +144,7 @@ def test_missing_catalogue_is_refused(tmp_path: Path) -> None:
 def test_listing_models_imports_no_torch() -> None:
     script = (
         "import sys; from upscale import checkpoints as c; "
-        "print(sorted({c.is_present(e) for e in c.catalog().values()}), c.imported_names()); "
+        "print(sorted({c.availability(e) for e in c.catalog().values()}), c.imported_names()); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -53,7 +53,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", module)
 
 
-def test_description_is_passed_on(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+def test_descriptor_of_spandrel_is_converted(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     network = torch.nn.Dropout()
     stand_in(monkeypatch, Descriptor(network))
     model = load_community(file)
@@ -66,22 +66,24 @@ def test_description_is_passed_on(monkeypatch: pytest.MonkeyPatch, file: Path) -
         model.scale = 4  # type: ignore[misc]
 
 
-def test_unknown_architecture_is_one_line(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+def test_unknown_architecture_is_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
     stand_in(monkeypatch, RuntimeError("Unsupported\nmany\nlines"))
     with pytest.raises(CheckpointError) as raised:
         load_community(file)
-    assert str(raised.value) == f"{file}: not a network that spandrel knows (Unsupported)"
+    assert str(raised.value) == f"{file}: spandrel does not support this network (Unsupported)"
 
 
-def test_network_that_makes_no_image_is_refused(
+def test_network_that_does_not_map_images_is_rejected(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
     stand_in(monkeypatch, object())
-    with pytest.raises(CheckpointError, match="one image from one image"):
+    with pytest.raises(CheckpointError, match="one image to one image"):
         load_community(file)
 
 
-def test_missing_spandrel_says_how_to_install_it(
+def test_missing_spandrel_is_reported_with_the_install_command(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)

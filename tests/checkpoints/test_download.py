@@ -1,4 +1,4 @@
-"""Downloads from a local server that breaks off, lies and refuses."""
+"""Downloads from a local server that interrupts, sends wrong data, or returns errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from upscale.checkpoints.download import Patience, Remote, download
+from upscale.checkpoints.download import RemoteFile, RetryPolicy, download
 from upscale.errors import DownloadError
 
 CHUNK = 1 << 14
@@ -24,7 +24,7 @@ Answer = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers each request with the next of the server's scripted answers; the last one stays."""
+    """Handler that sends the next scripted answer to each request and repeats the last one."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -71,13 +71,13 @@ class Server(ThreadingHTTPServer):
 
 
 def ranged(data: bytes = DATA, *, etag: str = '"one"', stop: int | None = None) -> Answer:
-    """A correct server; with `stop` it closes the connection after so many bytes of its answer."""
+    """Answer range requests correctly; with `stop`, close the connection after that many bytes."""
 
     def answer(handler: Handler) -> None:
         start, status, extra = 0, 200, {}
-        wanted = handler.headers.get("Range")
-        if wanted and handler.headers.get("If-Range") in (None, etag):
-            start, status = int(wanted.removeprefix("bytes=").removesuffix("-")), 206
+        requested = handler.headers.get("Range")
+        if requested and handler.headers.get("If-Range") in (None, etag):
+            start, status = int(requested.removeprefix("bytes=").removesuffix("-")), 206
             if start >= len(data):
                 handler.reply(416, Content_Range=f"bytes */{len(data)}")
                 return
@@ -94,14 +94,14 @@ def status(code: int, **headers: str) -> Answer:
 
 
 @dataclass
-class Naps:
-    """Patience that only writes down how long it would have slept."""
+class Sleeps:
+    """Retry policy that records its delays instead of waiting."""
 
     taken: list[float] = field(default_factory=list)
 
     @property
-    def patience(self) -> Patience:
-        return Patience(sleep=self.taken.append, connect=5, read=0.5)
+    def policy(self) -> RetryPolicy:
+        return RetryPolicy(sleep=self.taken.append, connect=5, read=0.5)
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def naps() -> Naps:
-    return Naps()
+def sleeps() -> Sleeps:
+    return Sleeps()
 
 
 @pytest.fixture
@@ -124,14 +124,14 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "in" / "net.pth"
 
 
-def assert_whole(target: Path) -> None:
+def assert_complete(target: Path) -> None:
     assert target.read_bytes() == DATA
     assert [item.name for item in target.parent.iterdir()] == ["net.pth"]
 
 
-def failure(remote: Remote, target: Path, naps: Naps) -> str:
+def failure(remote: RemoteFile, target: Path, sleeps: Sleeps) -> str:
     with pytest.raises(DownloadError) as raised:
-        download(remote, target, patience=naps.patience)
+        download(remote, target, policy=sleeps.policy)
     message = str(raised.value)
     assert "\n" not in message
     assert not target.exists()
@@ -139,266 +139,278 @@ def failure(remote: Remote, target: Path, naps: Naps) -> str:
 
 
 @pytest.mark.parametrize("size", [len(DATA), None])
-def test_whole_file(server: Server, target: Path, naps: Naps, size: int | None) -> None:
+def test_file_is_downloaded(server: Server, target: Path, sleeps: Sleeps, size: int | None) -> None:
     steps: list[tuple[int, int | None]] = []
-    found = download(
-        Remote(server.url, SHA, size),
+    result = download(
+        RemoteFile(server.url, SHA, size),
         target,
         progress=lambda done, total: steps.append((done, total)),
-        patience=naps.patience,
+        policy=sleeps.policy,
     )
-    assert found == target
-    assert_whole(target)
+    assert result == target
+    assert_complete(target)
     assert steps[-1] == (len(DATA), len(DATA))
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
-    assert naps.taken == []
+    assert sleeps.taken == []
 
 
 @pytest.mark.parametrize("size", [len(DATA), None])
-def test_broken_connection_is_resumed(
-    server: Server, target: Path, naps: Naps, size: int | None
+def test_interrupted_connection_is_resumed(
+    server: Server, target: Path, sleeps: Sleeps, size: int | None
 ) -> None:
     server.answers = [ranged(stop=20 * CHUNK), ranged(stop=5 * CHUNK), ranged()]
-    download(Remote(server.url, SHA, size), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, size), target, policy=sleeps.policy)
+    assert_complete(target)
     assert server.ranges == [None, f"bytes={20 * CHUNK}-", f"bytes={25 * CHUNK}-"]
     assert server.seen[1][1]["If-Range"] == '"one"'
-    assert naps.taken == [1.0, 1.0], "an attempt that brought bytes starts the count again"
+    assert sleeps.taken == [1.0, 1.0], "an attempt that received bytes resets the delays"
 
 
-def test_next_run_resumes(server: Server, target: Path, naps: Naps) -> None:
+def test_next_run_resumes(server: Server, target: Path, sleeps: Sleeps) -> None:
     server.answers = [ranged(stop=20 * CHUNK), status(503)]
-    remote = Remote(server.url, SHA, len(DATA))
-    assert "503" in failure(remote, target, naps)
+    remote = RemoteFile(server.url, SHA, len(DATA))
+    assert "503" in failure(remote, target, sleeps)
     server.answers = [ranged()]
-    download(remote, target, patience=naps.patience)
-    assert_whole(target)
+    download(remote, target, policy=sleeps.policy)
+    assert_complete(target)
     assert server.ranges[-1] == f"bytes={20 * CHUNK}-"
 
 
-def test_changed_file_is_begun_anew(server: Server, target: Path, naps: Naps) -> None:
+def test_changed_file_is_downloaded_from_the_start(
+    server: Server, target: Path, sleeps: Sleeps
+) -> None:
     server.answers = [ranged(b"x" * len(DATA), etag='"old"', stop=20 * CHUNK), ranged()]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
 
 
-def test_pieces_of_two_files_without_etag_are_noticed(
-    server: Server, target: Path, naps: Naps
+def test_parts_of_two_files_are_detected_without_etag(
+    server: Server, target: Path, sleeps: Sleeps
 ) -> None:
     server.answers = [ranged(b"x" * len(DATA), etag="", stop=20 * CHUNK), ranged(etag="")]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
     assert server.ranges == [None, f"bytes={20 * CHUNK}-", None]
 
 
-def test_weak_etag_is_not_used(server: Server, target: Path, naps: Naps) -> None:
+def test_weak_etag_is_not_used(server: Server, target: Path, sleeps: Sleeps) -> None:
     server.answers = [ranged(etag='W/"one"', stop=20 * CHUNK), ranged()]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
     assert "If-Range" not in server.seen[1][1]
 
 
-def test_server_that_ignores_range(server: Server, target: Path, naps: Naps) -> None:
+def test_server_that_ignores_range_restarts_the_download(
+    server: Server, target: Path, sleeps: Sleeps
+) -> None:
     server.answers = [ranged(stop=20 * CHUNK), lambda handler: handler.reply(200, DATA)]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
 
 
-def test_server_that_sends_another_range(server: Server, target: Path, naps: Naps) -> None:
+def test_wrong_range_restarts_the_download(server: Server, target: Path, sleeps: Sleeps) -> None:
     def wrong(handler: Handler) -> None:
         handler.reply(206, DATA[5:], Content_Range=f"bytes 5-{len(DATA) - 1}/{len(DATA)}")
 
     server.answers = [ranged(stop=20 * CHUNK), wrong, ranged()]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
 
 
-def test_break_inside_a_chunk_costs_at_most_that_chunk(
-    server: Server, target: Path, naps: Naps
+def test_interruption_loses_at_most_the_current_chunk(
+    server: Server, target: Path, sleeps: Sleeps
 ) -> None:
     server.answers = [ranged(stop=300_000), ranged()]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
     start = int(str(server.ranges[1]).strip("bytes=-"))
     assert 300_000 - CHUNK < start <= 300_000
 
 
-def test_content_length_too_small(server: Server, target: Path, naps: Naps) -> None:
+def test_too_small_content_length_is_detected(server: Server, target: Path, sleeps: Sleeps) -> None:
     server.answers = [lambda handler: handler.reply(200, DATA, Content_Length="1000"), ranged()]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
     assert server.ranges == [None, "bytes=1000-"]
 
 
-def test_content_length_too_large(server: Server, target: Path, naps: Naps) -> None:
+def test_too_large_content_length_is_detected(server: Server, target: Path, sleeps: Sleeps) -> None:
     server.answers = [
         lambda handler: handler.reply(200, DATA, Content_Length="9000000"),
         ranged(),
     ]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
 
 
-def test_endless_file_is_cut_off(server: Server, target: Path, naps: Naps) -> None:
+def test_endless_response_is_cut_off(server: Server, target: Path, sleeps: Sleeps) -> None:
     server.answers = [lambda handler: handler.reply(200, DATA * 20)]
-    message = failure(Remote(server.url, SHA, len(DATA)), target, naps)
+    message = failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
     assert "not the expected one" in message
 
 
 @pytest.mark.parametrize("size", [len(DATA), None])
-def test_wrong_bytes_are_refused_and_not_kept(
-    server: Server, target: Path, naps: Naps, size: int | None
+def test_wrong_file_is_rejected_and_deleted(
+    server: Server, target: Path, sleeps: Sleeps, size: int | None
 ) -> None:
     server.answers = [ranged(DATA[:-1] + b"?")]
-    message = failure(Remote(server.url, SHA, size), target, naps)
+    message = failure(RemoteFile(server.url, SHA, size), target, sleeps)
     assert SHA in message
     assert message.count(server.url) == 1
-    assert "fetch it in a browser, then run: upscale models import FILE" in message
+    assert "download it in a browser, then run: upscale models import FILE" in message
     assert list(target.parent.iterdir()) == []
 
 
-def test_wrong_leftover_is_replaced(server: Server, target: Path, naps: Naps) -> None:
+def test_wrong_partial_download_is_replaced(server: Server, target: Path, sleeps: Sleeps) -> None:
     target.parent.mkdir()
     target.with_name("net.pth.part").write_bytes(b"y" * len(DATA))
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
 
 
 @pytest.mark.parametrize("size", [len(DATA), None])
-def test_complete_leftover_is_used(
-    server: Server, target: Path, naps: Naps, size: int | None
+def test_complete_partial_download_is_used(
+    server: Server, target: Path, sleeps: Sleeps, size: int | None
 ) -> None:
     target.parent.mkdir()
     target.with_name("net.pth.part").write_bytes(DATA)
-    download(Remote(server.url, SHA, size), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, size), target, policy=sleeps.policy)
+    assert_complete(target)
     assert server.ranges == ([] if size else [f"bytes={len(DATA)}-"]), "the server answers 416"
 
 
-def test_416_for_a_leftover_that_is_too_long(server: Server, target: Path, naps: Naps) -> None:
+def test_too_long_partial_download_is_replaced(
+    server: Server, target: Path, sleeps: Sleeps
+) -> None:
     target.parent.mkdir()
     target.with_name("net.pth.part").write_bytes(DATA + b"more")
-    download(Remote(server.url, SHA), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA), target, policy=sleeps.policy)
+    assert_complete(target)
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_refusal_is_final(server: Server, target: Path, naps: Naps, code: int) -> None:
+def test_client_errors_are_not_retried(
+    server: Server, target: Path, sleeps: Sleeps, code: int
+) -> None:
     server.answers = [status(code)]
-    message = failure(Remote(server.url, SHA, len(DATA)), target, naps)
+    message = failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
     assert str(code) in message
     assert "upscale models import" in message
     assert len(server.seen) == 1
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
-def test_trouble_is_waited_out(server: Server, target: Path, naps: Naps, code: int) -> None:
+def test_server_errors_are_retried(server: Server, target: Path, sleeps: Sleeps, code: int) -> None:
     server.answers = [status(code), status(code), ranged()]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
-    assert naps.taken == [1.0, 2.0]
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
+    assert sleeps.taken == [1.0, 2.0]
 
 
-def test_lasting_trouble_ends(server: Server, target: Path, naps: Naps) -> None:
+def test_retries_are_limited(server: Server, target: Path, sleeps: Sleeps) -> None:
     server.answers = [status(500)]
-    assert "500" in failure(Remote(server.url, SHA, len(DATA)), target, naps)
-    assert naps.taken == [1.0, 2.0, 4.0]
+    assert "500" in failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
+    assert sleeps.taken == [1.0, 2.0, 4.0]
 
 
-def test_redirect_is_followed(server: Server, target: Path, naps: Naps) -> None:
+def test_redirect_is_followed(server: Server, target: Path, sleeps: Sleeps) -> None:
     server.answers = [status(302, Location="/elsewhere"), ranged()]
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
     assert [path for path, _ in server.seen] == ["/net.pth", "/elsewhere"]
 
 
-def test_redirects_in_a_circle_end(server: Server, target: Path, naps: Naps) -> None:
+def test_circular_redirects_fail(server: Server, target: Path, sleeps: Sleeps) -> None:
     server.answers = [status(302, Location="/net.pth")]
-    assert "redirects" in failure(Remote(server.url, SHA, len(DATA)), target, naps)
+    assert "redirects" in failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
 
 
-def test_silent_server(server: Server, target: Path, naps: Naps) -> None:
+def test_silent_server_fails(server: Server, target: Path, sleeps: Sleeps) -> None:
     release = threading.Event()
     server.answers = [lambda handler: release.wait(20) and None]
     try:
-        assert "silent" in failure(Remote(server.url, SHA, len(DATA)), target, naps)
+        assert "stopped responding" in failure(
+            RemoteFile(server.url, SHA, len(DATA)), target, sleeps
+        )
     finally:
         release.set()
 
 
-def test_nobody_listens(target: Path, naps: Naps) -> None:
+def test_unreachable_server_fails(target: Path, sleeps: Sleeps) -> None:
     with Server() as gone:
         url = gone.url
-    assert "no connection" in failure(Remote(url, SHA, len(DATA)), target, naps)
+    assert "no connection" in failure(RemoteFile(url, SHA, len(DATA)), target, sleeps)
 
 
-def test_https_to_a_server_without_it(server: Server, target: Path, naps: Naps) -> None:
+def test_untrusted_certificate_is_not_retried(server: Server, target: Path, sleeps: Sleeps) -> None:
     url = server.url.replace("http:", "https:")
-    assert "certificate" in failure(Remote(url, SHA, len(DATA)), target, naps)
-    assert naps.taken == []
+    assert "certificate" in failure(RemoteFile(url, SHA, len(DATA)), target, sleeps)
+    assert sleeps.taken == []
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://127.0.0.1/x"])
-def test_address_that_is_none(target: Path, naps: Naps, url: str) -> None:
-    failure(Remote(url, SHA), target, naps)
+def test_invalid_url_fails(target: Path, sleeps: Sleeps, url: str) -> None:
+    failure(RemoteFile(url, SHA), target, sleeps)
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES"])
-def test_offline_asks_nobody(
-    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch, value: str
+def test_offline_mode_sends_no_request(
+    server: Server, target: Path, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("UPSCALE_OFFLINE", value)
-    message = failure(Remote(server.url, SHA, len(DATA)), target, naps)
+    message = failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
     assert "UPSCALE_OFFLINE" in message
     assert server.url in message
     assert server.seen == []
 
 
 @pytest.mark.parametrize("value", ["", "0", "false", "no"])
-def test_offline_can_be_switched_off(
-    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch, value: str
+def test_offline_mode_can_be_disabled(
+    server: Server, target: Path, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("UPSCALE_OFFLINE", value)
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
 
 
 def test_http_proxy_is_used(
-    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch
+    server: Server, target: Path, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.server_port}")
     url = "http://models.invalid/net.pth"
-    download(Remote(url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
     assert [path for path, _ in server.seen] == [url]
 
 
 def test_https_proxy_is_used(
-    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch
+    server: Server, target: Path, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.server_port}")
-    message = failure(Remote("https://models.invalid/net.pth", SHA), target, naps)
+    message = failure(RemoteFile("https://models.invalid/net.pth", SHA), target, sleeps)
     assert "proxy" in message
     assert server.seen[0][0] == "models.invalid:443"
 
 
 def test_no_proxy_is_respected(
-    server: Server, target: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch
+    server: Server, target: Path, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    download(Remote(server.url, SHA, len(DATA)), target, patience=naps.patience)
-    assert_whole(target)
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
 
 
-def test_folder_that_cannot_be_made(server: Server, tmp_path: Path, naps: Naps) -> None:
+def test_folder_that_cannot_be_created_fails(
+    server: Server, tmp_path: Path, sleeps: Sleeps
+) -> None:
     (tmp_path / "file").write_text("x")
-    message = failure(Remote(server.url, SHA), tmp_path / "file" / "net.pth", naps)
+    message = failure(RemoteFile(server.url, SHA), tmp_path / "file" / "net.pth", sleeps)
     assert "cannot be written" in message
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs /dev/full")
-def test_full_disk(server: Server, target: Path, naps: Naps) -> None:
+def test_full_disk_fails(server: Server, target: Path, sleeps: Sleeps) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
     target.parent.mkdir()
@@ -411,4 +423,4 @@ def test_full_disk(server: Server, target: Path, naps: Naps) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "open", full)
-        assert "No space left" in failure(Remote(server.url, SHA, len(DATA)), target, naps)
+        assert "No space left" in failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)

@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.budget import cases
 from upscale.checkpoints import catalog, read_state_dict
 from upscale.checkpoints.catalog_entries import bundled_source
 from upscale.errors import CheckpointError
@@ -111,7 +112,7 @@ def write_rrdb(
         ("realesr-animevideov3", 53, 621_424, "SRVGGNetCompact x4, 16 convolutions, 64 features"),
     ],
 )
-def test_real_weights(name: str, tensors: int, numbers: int, line: str) -> None:
+def test_real_models_are_read(name: str, tensors: int, numbers: int, line: str) -> None:
     source = real(name)
     entry = catalog()[name]
     assert hashlib.sha256(source.read_bytes()).hexdigest() == entry.sha256
@@ -124,7 +125,7 @@ def test_real_weights(name: str, tensors: int, numbers: int, line: str) -> None:
     assert detect(state).spec.describe() == line
 
 
-def test_real_names_and_shapes() -> None:
+def test_real_keys_and_shapes() -> None:
     state = read_state_dict(real("realesrgan-x4plus"))
     assert state["conv_first.weight"].shape == (64, 3, 3, 3)
     assert state["body.22.rdb3.conv5.weight"].shape == (64, 192, 3, 3)
@@ -134,7 +135,7 @@ def test_real_names_and_shapes() -> None:
 
 
 @pytest.mark.parametrize("name", ["realesrgan-x4plus-anime", "realesr-animevideov3"])
-def test_real_weights_make_a_larger_copy_of_the_image(name: str) -> None:
+def test_real_weights_upscale_an_image(name: str) -> None:
     """Had one name or axis been swapped, the result would not resemble the input."""
     state = read_state_dict(real(name))
     detected = detect(state)
@@ -148,14 +149,14 @@ def test_real_weights_make_a_larger_copy_of_the_image(name: str) -> None:
     assert (small - image).abs().mean() < 0.06  # black: 0.5; measured: 0.03 and 0.05
 
 
-def test_either_file_of_the_pair_is_taken() -> None:
+def test_either_file_of_the_pair_is_accepted() -> None:
     source = real("realesr-animevideov3")
     one, other = read_state_dict(source), read_state_dict(source.with_suffix(".param"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_graphs_that_end_in_a_resize_give_the_same_network() -> None:
+def test_final_resize_is_ignored() -> None:
     source = real("realesr-animevideov3")
     x4 = read_state_dict(source)
     x2 = read_state_dict(source.with_name("REALESRGAN_ANIMAVIDEOV3_UP2X.bin"))
@@ -163,19 +164,19 @@ def test_graphs_that_end_in_a_resize_give_the_same_network() -> None:
 
 
 @pytest.mark.parametrize("half", [True, False])
-def test_crafted_srvgg(tmp_path: Path, half: bool) -> None:
-    wanted = write_srvgg(tmp_path, half=half)
-    found = read_state_dict(tmp_path / "net.param")
-    assert list(found) == list(wanted)
-    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+def test_synthetic_srvgg_is_read(tmp_path: Path, half: bool) -> None:
+    expected = write_srvgg(tmp_path, half=half)
+    state = read_state_dict(tmp_path / "net.param")
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize("upsamples", [0, 1, 2, 3])
-def test_crafted_rrdb(tmp_path: Path, upsamples: int) -> None:
-    wanted = write_rrdb(tmp_path, upsamples=upsamples)
-    found = read_state_dict(tmp_path / "net.bin")
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+def test_synthetic_rrdb_is_read(tmp_path: Path, upsamples: int) -> None:
+    expected = write_rrdb(tmp_path, upsamples=upsamples)
+    state = read_state_dict(tmp_path / "net.bin")
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 
 def test_missing_partner_is_named(tmp_path: Path) -> None:
@@ -184,23 +185,23 @@ def test_missing_partner_is_named(tmp_path: Path) -> None:
     assert "put net.param beside it" in message_of(tmp_path / "net.bin")
 
 
-def test_every_truncation_of_the_bin_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_of_the_bin_is_rejected(tmp_path: Path) -> None:
     write_srvgg(tmp_path)
     data = (tmp_path / "net.bin").read_bytes()
     for length in range(1, len(data), 7):
         (tmp_path / "net.bin").write_bytes(data[:length])
-        with pytest.raises(CheckpointError, match=r"ends too early|neither fp16 nor fp32"):
+        with pytest.raises(CheckpointError, match=r"is too short|neither fp16 nor fp32"):
             read_state_dict(tmp_path / "net.param")
 
 
-def test_bytes_too_many_are_refused(tmp_path: Path) -> None:
+def test_extra_bytes_are_rejected(tmp_path: Path) -> None:
     write_srvgg(tmp_path)
     path = tmp_path / "net.bin"
     path.write_bytes(path.read_bytes() + b"\0\0\0\0")
     assert "4 bytes more" in message_of(path)
 
 
-def test_every_truncation_of_the_param_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_of_the_param_is_rejected(tmp_path: Path) -> None:
     write_srvgg(tmp_path)
     path = tmp_path / "net.param"
     text = path.read_text()
@@ -238,7 +239,7 @@ def test_every_truncation_of_the_param_is_refused(tmp_path: Path) -> None:
         ("Input in 0 1 data", "MemoryData in 0 1 data"),
     ],
 )
-def test_lying_param_is_refused(tmp_path: Path, old: str, new: str) -> None:
+def test_inconsistent_param_is_rejected(tmp_path: Path, old: str, new: str) -> None:
     write_srvgg(tmp_path)
     path = tmp_path / "net.param"
     text = path.read_text()
@@ -249,7 +250,7 @@ def test_lying_param_is_refused(tmp_path: Path, old: str, new: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_other_slope_is_refused(tmp_path: Path) -> None:
+def test_other_slope_is_rejected(tmp_path: Path) -> None:
     write_rrdb(tmp_path, leaky="1.000000e-01")
     assert "leaky ReLU of slope 0.2" in message_of(tmp_path / "net.param")
 
@@ -263,21 +264,21 @@ def test_other_slope_is_refused(tmp_path: Path) -> None:
         ("Interp up", "Noop up"),
     ],
 )
-def test_other_graph_than_rrdb_is_refused(tmp_path: Path, old: str, new: str) -> None:
+def test_other_graph_than_rrdb_is_rejected(tmp_path: Path, old: str, new: str) -> None:
     write_rrdb(tmp_path)
     path = tmp_path / "net.param"
     path.write_text(path.read_text().replace(old, new))
     message_of(path)
 
 
-def test_unknown_storage_is_refused(tmp_path: Path) -> None:
+def test_unknown_storage_is_rejected(tmp_path: Path) -> None:
     write_srvgg(tmp_path)
     path = tmp_path / "net.bin"
     path.write_bytes(b"\x38\x4b\x0d\x00" + path.read_bytes()[4:])
     assert "neither fp16 nor fp32" in message_of(path)
 
 
-def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+def test_infinity_and_nan_are_rejected(tmp_path: Path) -> None:
     write_srvgg(tmp_path, half=False)
     path = tmp_path / "net.bin"
     data = bytearray(path.read_bytes())
@@ -286,14 +287,16 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     assert "not finite" in message_of(path)
 
 
-def test_binary_param_is_refused(tmp_path: Path) -> None:
+def test_binary_param_is_rejected(tmp_path: Path) -> None:
     write_srvgg(tmp_path)
     (tmp_path / "net.param").write_bytes(struct.pack("<IHH", 7767517, 200, 300))
     assert "not ncnn's text format" in message_of(tmp_path / "net.param")
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=cases(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_flipped_bytes_never_crash(tmp_path: Path, data: st.DataObject) -> None:
@@ -311,8 +314,8 @@ def test_flipped_bytes_never_crash(tmp_path: Path, data: st.DataObject) -> None:
         assert sum(tensor.numel() for tensor in state.values()) > 0
 
 
-def test_copy_of_the_real_pair_cut_by_one_byte(tmp_path: Path) -> None:
+def test_real_pair_truncated_by_one_byte_is_rejected(tmp_path: Path) -> None:
     source = real("realesr-animevideov3")
     shutil.copy(source.with_suffix(".param"), tmp_path / "cut.param")
     (tmp_path / "cut.bin").write_bytes(source.read_bytes()[:-1])
-    assert "ends too early" in message_of(tmp_path / "cut.param", tmp_path / "cut.bin")
+    assert "is too short" in message_of(tmp_path / "cut.param", tmp_path / "cut.bin")

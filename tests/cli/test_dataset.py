@@ -17,7 +17,7 @@ from upscale_training.data.lmdb import read_keys
 
 @pytest.fixture
 def folder(photo, tmp_path) -> Path:
-    """Three images and one that is none."""
+    """Three images and a damaged one."""
     for number in range(3):
         photo(f"in/{number}.png", 40 + number, 32)
     (tmp_path / "in" / "bad.png").write_bytes(b"nothing of the kind")
@@ -28,7 +28,7 @@ def records(out: str) -> dict[str, dict]:
     return {Path(record["input"]).name: record for record in map(json.loads, out.splitlines())}
 
 
-def test_scan_lists_what_is_usable_and_names_the_rest(call, folder, photo):
+def test_scan_lists_usable_images_and_reports_the_others(call, folder, photo):
     photo("in/again.bmp", 41, 32)
     ended = call("dataset", "scan", folder, "-o", "index.txt", "--smallest", "32", "-j", "1")
     assert ended.code == 3
@@ -39,16 +39,16 @@ def test_scan_lists_what_is_usable_and_names_the_rest(call, folder, photo):
     assert ended.out.splitlines()[-1] == "index.txt"
 
 
-def test_scan_as_json_has_a_line_for_every_image(call, folder):
+def test_scan_prints_a_json_line_for_every_image(call, folder):
     ended = call("dataset", "scan", folder, "--json", "-j", "1", "--smallest", "33")
-    found = records(ended.out)
-    assert sorted(found) == ["0.png", "1.png", "2.png", "bad.png"]
-    assert (found["0.png"]["status"], found["bad.png"]["status"]) == ("done", "failed")
-    assert (found["0.png"]["small"], found["0.png"]["usable"]) == (True, False)
-    assert "bad.png" in found["bad.png"]["error"]
+    results = records(ended.out)
+    assert sorted(results) == ["0.png", "1.png", "2.png", "bad.png"]
+    assert (results["0.png"]["status"], results["bad.png"]["status"]) == ("done", "failed")
+    assert (results["0.png"]["small"], results["0.png"]["usable"]) == (True, False)
+    assert "bad.png" in results["bad.png"]["error"]
 
 
-def test_a_scan_with_a_report_goes_on_from_it(call, folder, photo):
+def test_a_scan_with_a_report_reads_only_new_images(call, folder, photo):
     arguments = ("dataset", "scan", folder, "--report", "report.jsonl", "-j", "1", "--json")
     first = records(call(*arguments).out)
     lines = [json.loads(line) for line in Path("report.jsonl").read_text().splitlines()]
@@ -62,29 +62,31 @@ def test_a_scan_with_a_report_goes_on_from_it(call, folder, photo):
     assert again["bad.png"]["status"] == "failed"
 
 
-def test_multiscale_writes_copies_once(call, data, tmp_path):
-    source = data / "photos"
-    ended = call("dataset", "multiscale", source, "-o", "out", "-j", "2")
+def test_multiscale_writes_copies_once(call, wide, tmp_path):
+    ended = call("dataset", "multiscale", wide, "-o", "out", "-j", "2")
     assert (ended.code, ended.out) == (0, "out\n")
-    assert "6 images, 24 written in " in ended.err
-    again = call("dataset", "multiscale", source, "-o", "out", "-j", "2", "--json")
+    assert "3 images, 12 written in " in ended.err
+    again = call("dataset", "multiscale", wide, "-o", "out", "-j", "2", "--json")
     assert {(one["status"], one["kept"]) for one in records(again.out).values()} == {("skipped", 4)}
-    assert "6 images, 0 written, 24 there already in " in again.err
+    assert "3 images, 0 written, 12 already exist in " in again.err
 
 
 def test_crop_cuts_and_counts(call, folder):
     ended = call("dataset", "crop", folder, "-o", "out", "--size", "16", "--step", "16", "--json",
                  "-j", "1")  # fmt: skip
-    found = records(ended.out)
+    results = records(ended.out)
     assert ended.code == 3
-    assert found["0.png"] | {"input": ""} == {
+    assert results["0.png"] | {"input": ""} == {
         "input": "", "status": "done", "error": None, "written": 6, "kept": 0
     }  # fmt: skip
-    assert (found["bad.png"]["status"], "bad.png" in found["bad.png"]["error"]) == ("failed", True)
+    assert (results["bad.png"]["status"], "bad.png" in results["bad.png"]["error"]) == (
+        "failed",
+        True,
+    )
     assert len(images_below(Path("out"))) == 18
 
 
-def test_images_can_be_chosen_by_what_a_scan_listed(call, folder):
+def test_commands_use_only_the_images_of_an_index(call, folder):
     call("dataset", "scan", folder, "-o", "good.txt", "-j", "1")
     for command, target in (("crop", "out"), ("multiscale", "small"), ("lmdb", "set.lmdb")):
         ended = call("dataset", command, folder, "-o", target, "--index", "good.txt", "-j", "1")
@@ -120,26 +122,30 @@ def test_lmdb_packs_images(call, folder):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         ((), 2, "Missing command"),
         (("crop", "in"), 2, "--output"),
         (("crop", "in", "-o", "in/out"), 2, "lies in in; give a folder beside it"),
         (("crop", "in", "-o", "out", "--size", "0"), 2, "--size"),
-        (("index", "in", "-o", "x.txt", "--low", "in"), 2, "--low and --scale belong together"),
+        (
+            ("index", "in", "-o", "x.txt", "--low", "in"),
+            2,
+            "--low and --scale must be used together",
+        ),
         (("lmdb", "in", "-o", "in/x.lmdb"), 2, "in/x.lmdb: lies in in; give a folder beside it"),
         (("scan", "nowhere"), 1, "nowhere: cannot be read"),
-        (("scan", "empty"), 1, "empty: holds no images"),
+        (("scan", "empty"), 1, "empty: contains no images"),
         (("lmdb", "in", "-o", "x"), 1, "must end in .lmdb"),
         (("scan", "in", "--report", "in/0.png"), 1, "0.png"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(call, folder, tmp_path, arguments, code, said):
+def test_invalid_requests_are_one_line(call, folder, tmp_path, arguments, code, message):
     (tmp_path / "empty").mkdir()
     before = sorted(path.name for path in tmp_path.rglob("*"))
     ended = call("dataset", *arguments)
     assert (ended.code, ended.out) == (code, "")
-    assert said in ended.err and ended.err.count("\n") == 1
+    assert message in ended.err and ended.err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
@@ -152,7 +158,7 @@ def test_a_folder_of_damaged_images_alone_fails(call, tmp_path):
         assert "a.png" in ended.err
 
 
-def test_without_the_package_lmdb_it_says_how_to_get_it(call, folder, monkeypatch):
+def test_a_missing_lmdb_package_is_reported_with_its_extra(call, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", None)
     ended = call("dataset", "lmdb", folder, "-o", "x.lmdb", "-j", "1")
     assert (ended.code, ended.out) == (1, "")
@@ -161,8 +167,10 @@ def test_without_the_package_lmdb_it_says_how_to_get_it(call, folder, monkeypatc
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")
 @pytest.mark.parametrize("command", ["crop", "lmdb"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_ended_goes_on(tmp_path, program_environment, command, number):
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_an_interrupted_run_is_resumed(tmp_path, program_environment, command, number):
     source, random = tmp_path / "in", np.random.default_rng(0)
     source.mkdir()
     for name in range(40):
@@ -191,9 +199,9 @@ def test_a_run_that_was_ended_goes_on(tmp_path, program_environment, command, nu
     for name in ("out.lmdb", "straight.lmdb"):
         ended = subprocess.run([*line, name], cwd=tmp_path, env=program_environment,
                                capture_output=True, check=True)  # fmt: skip
-        found = records(ended.stdout.decode())
-        skipped = sum(one["status"] == "skipped" for one in found.values())
-        assert len(found) == 40
+        results = records(ended.stdout.decode())
+        skipped = sum(one["status"] == "skipped" for one in results.values())
+        assert len(results) == 40
         assert skipped == 0 if name == "straight.lmdb" else 0 <= skipped < 40
     assert contents(tmp_path / "out.lmdb") == contents(tmp_path / "straight.lmdb")
 
@@ -207,7 +215,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {key: read_value(folder, key) for key in read_keys(folder)}
 
 
-def test_a_terminal_sees_a_bar_and_a_pipe_none(call, folder):
+def test_a_bar_is_shown_on_a_terminal_only(call, folder):
     shown = call("dataset", "index", folder, "-o", "a.txt", "-j", "1", terminal=True)
     piped = call("dataset", "index", folder, "-o", "b.txt", "-j", "1")
     assert "\x1b[" in shown.err and "\x1b[" not in piped.err
@@ -215,8 +223,9 @@ def test_a_terminal_sees_a_bar_and_a_pipe_none(call, folder):
 
 def test_preparing_needs_no_torch():
     code = (
-        "import sys, upscale_training.data.derive, upscale_training.data.scan, upscale_training.data.lmdb, "
-        "upscale_training.data.listing, upscale.cli.dataset; print('torch' in sys.modules)"
+        "import sys, upscale_training.data.derive, upscale_training.data.scan\n"
+        "import upscale_training.data.lmdb, upscale_training.data.listing, upscale.cli.dataset\n"
+        "print('torch' in sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                            cwd=Path(__file__).parents[2])  # fmt: skip

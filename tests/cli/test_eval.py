@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 from upscale.cli import image_batch as work
 from upscale.errors import CheckpointError
 from upscale.metrics import niqe, psnr, ssim
@@ -53,25 +53,19 @@ def lines(text: str) -> list[dict]:
 def test_a_pair_is_measured_and_shown(call, pair, tmp_path):
     ended = call("eval", "a/one.png", "--reference", "ref/one.png", *FAST)
     assert (ended.code, ended.err) == (0, "")
-    one, good = rgb(tmp_path / "a/one.png"), rgb(tmp_path / "ref/one.png")
+    one, reference = rgb(tmp_path / "a/one.png"), rgb(tmp_path / "ref/one.png")
     assert rows(ended.out) == [
-        ["picture", "PSNR", "SSIM"],
-        ["better is", "more", "more"],
-        ["a/one.png", f"{psnr(one, good):.2f}", f"{ssim(one, good):.4f}"],
+        ["image", "PSNR ↑", "SSIM ↑"],
+        ["a/one.png", f"{psnr(one, reference):.2f}", f"{ssim(one, reference):.4f}"],
     ]
 
 
 def test_folders_are_compared_and_their_means_shown(call, pair, tmp_path):
     ended = call("eval", "a", "b", "--reference", "ref", *FAST, "--border", "4")
     assert (ended.code, ended.err) == (0, "")
-    found = rows(ended.out)
-    assert found[0] == ["picture", "PSNR", "SSIM"] and found[1] == [
-        "better is",
-        "of",
-        "more",
-        "more",
-    ]
-    assert [row[:2] for row in found[2:6]] == [
+    table = rows(ended.out)
+    assert table[0] == ["image", "version", "PSNR ↑", "SSIM ↑"]
+    assert [row[:2] for row in table[1:5]] == [
         ["one", "a"],
         ["two", "a"],
         ["one", "b"],
@@ -81,8 +75,8 @@ def test_folders_are_compared_and_their_means_shown(call, pair, tmp_path):
         psnr(rgb(tmp_path / f"a/{name}.png"), rgb(tmp_path / f"ref/{name}.png"), border=4)
         for name in ("one", "two")
     ]
-    assert found[6][:3] == ["mean of 2", "a", f"{np.mean(values):.2f}"]
-    assert found[7][:2] == ["mean of 2", "b"]
+    assert table[5][:3] == ["mean of 2", "a", f"{np.mean(values):.2f}"]
+    assert table[6][:2] == ["mean of 2", "b"]
 
 
 def test_images_alone_are_measured_without_references(call, photo, tmp_path):
@@ -90,9 +84,9 @@ def test_images_alone_are_measured_without_references(call, photo, tmp_path):
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (200, 200, 3)))
     ended = call("eval", "x.png")
     assert (ended.code, ended.err) == (0, "")
-    found = rows(ended.out)
-    assert found[0] == ["picture", "NIQE", "BRISQUE", "PIQE"]
-    assert found[2][:2] == ["x.png", f"{niqe(rgb(path)):.3f}"]
+    table = rows(ended.out)
+    assert table[0] == ["image", "NIQE ↓", "BRISQUE ↓", "PIQE ↓"]
+    assert table[1][:2] == ["x.png", f"{niqe(rgb(path)):.3f}"]
 
 
 def test_json_is_one_object_a_line(call, pair, tmp_path):
@@ -102,6 +96,7 @@ def test_json_is_one_object_a_line(call, pair, tmp_path):
     one, two, mean, used = lines(ended.out)
     assert one == {
         "kind": "picture",
+        "image": "one",
         "picture": "one",
         "version": "a",
         "input": "a/one.png",
@@ -110,9 +105,10 @@ def test_json_is_one_object_a_line(call, pair, tmp_path):
         "notes": ["PSNR: is infinite, because the images are equal"],
         "error": None,
     }
-    good = psnr(rgb(tmp_path / "a/two.png"), rgb(tmp_path / "ref/two.png"))
-    assert two["values"]["psnr"] == pytest.approx(good)
-    assert (mean["kind"], mean["version"], mean["pictures"]) == ("mean", "a", 2)
+    expected = psnr(rgb(tmp_path / "a/two.png"), rgb(tmp_path / "ref/two.png"))
+    assert two["values"]["psnr"] == pytest.approx(expected)
+    assert (mean["kind"], mean["version"], mean["images"]) == ("mean", "a", 2)
+    assert mean["pictures"] == 2
     assert mean["values"]["psnr"] is None
     assert mean["values"]["ssim"] == pytest.approx((1 + two["values"]["ssim"]) / 2)
     assert used["kind"] == "metrics" and used["missing"] == {}
@@ -137,14 +133,16 @@ def test_the_folder_of_files_can_come_from_the_environment(call, pair, tmp_path)
     assert ended.code == 1 and "is not the vgg16-397923af.pth of torchvision" in ended.err
 
 
-def test_what_does_not_fit_is_one_line_and_the_rest_is_measured(call, photo, pair, tmp_path):
+def test_images_that_do_not_match_are_errors_and_the_others_are_measured(
+    call, photo, pair, tmp_path
+):
     photo("a/three.png", 30, 30)
     photo("ref/three.png", 31, 30)
     photo("a/four.png", 30, 30)
     (tmp_path / "a/one.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     ended = call("eval", "a", "--reference", "ref", *FAST)
     assert ended.code == 3
-    assert [row[0] for row in rows(ended.out)[2:]] == ["two"]
+    assert [row[0] for row in rows(ended.out)[1:]] == ["two"]
     errors = ended.err.splitlines()
     assert len(errors) == 3 and all(line.startswith("error: a/") for line in errors)
     assert "error: a/four.png: has no reference: ref holds no image named four" in errors
@@ -155,29 +153,29 @@ def test_nothing_to_measure_is_a_failure(call, photo, tmp_path):
     (tmp_path / "empty").mkdir()
     ended = call("eval", "empty")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == "error: no images found; -r looks into folders of folders\n"
+    assert ended.err == "error: no images found; use -r to include subfolders\n"
     ended = call("eval", "none.png")
     assert ended.code == 1 and "none.png: does not exist" in ended.err
 
 
-def test_small_images_have_gaps_that_are_explained(call, photo):
+def test_metrics_that_cannot_be_computed_are_explained(call, photo):
     photo("x.png", 10, 10)
     ended = call("eval", "x.png", "--reference", "x.png", *FAST)
     assert ended.code == 0
-    assert rows(ended.out)[2] == ["x.png", "inf"]
+    assert rows(ended.out)[1] == ["x.png", "inf"]
     assert "note: x.png: SSIM: 10x10 is less than SSIM's window of 11x11" in ended.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((), "Missing command"),
         (("a", "--metrics", "psnr"), "psnr compares with a reference: give --reference"),
         (("a", "--metrics", "niqe,nope"), "there is no 'nope'"),
         (("a", "--metrics", ""), "there is no ''"),
         (("a", "--border", "-1"), "--border"),
-        (("a", "--html", "page.txt"), "--html page.txt: is a page: end its name in .html"),
-        (("a", "-o", "table.txt"), "-o table.txt: is a table: end its name in .csv"),
+        (("a", "--html", "page.txt"), "--html page.txt: the file name must end in .html"),
+        (("a", "-o", "table.txt"), "-o table.txt: the file name must end in .csv"),
         (("-",), "no input"),
         (("models", "--on", "ref"), "NAME"),
         (("models", QUICK), "--on"),
@@ -185,16 +183,16 @@ def test_small_images_have_gaps_that_are_explained(call, photo):
         (("models", QUICK, QUICK + ".pth", "--on", "ref"), QUICK + ".pth"),
     ],
 )
-def test_what_is_asked_wrongly_is_refused_before_any_work(call, pair, made, arguments, told):
+def test_invalid_requests_fail_before_any_work(call, pair, upscalers, arguments, message):
     ended = call("eval", *arguments)
-    assert ended.code in (1, 2) and ended.out == "" and not made
-    assert told in ended.err and ended.err.count("error: ") == 1
+    assert ended.code in (1, 2) and ended.out == "" and not upscalers
+    assert message in ended.err and ended.err.count("error: ") == 1
 
 
 # --- tables and pages ------------------------------------------------------------------------
 
 
-def test_a_table_and_a_page_are_written_too(call, pair, tmp_path):
+def test_a_table_and_a_page_are_written(call, pair, tmp_path):
     ended = call(
         "eval", "a", "b", "--reference", "ref", *FAST, "-o", "new/t.csv", "--html", "p.html"
     )
@@ -235,18 +233,19 @@ def test_without_images_no_page_is_left(call, tmp_path):
 # --- networks --------------------------------------------------------------------------------
 
 
-def test_networks_and_bicubic_are_compared_with_the_originals(call, pair, made, tmp_path):
+def test_networks_and_bicubic_are_compared_with_the_originals(call, pair, upscalers, tmp_path):
     ended = call("eval", "models", QUICK, ANIME, "--on", "ref", *FAST, "--html", "p.html")
     assert ended.code == 0, ended.err
-    assert "2 images, made 4 times smaller by classical, seed 0" in ended.err
-    found = rows(ended.out)
+    assert "2 images, downscaled x4 by classical, seed 0" in ended.err
+    table = rows(ended.out)
     names = ["bicubic", QUICK, ANIME]
-    assert [row[:2] for row in found[2:8]] == [[p, name] for name in names for p in ("one", "two")]
-    assert [row[:2] for row in found[8:]] == [["mean of 2", name] for name in names]
-    # the stand-ins repeat pixels, which is worse than bicubic, and all alike
-    assert float(found[8][2]) > float(found[9][2]) and found[9][2:] == found[10][2:]
-    assert [upscaler.engine.model for upscaler in made] == [QUICK, ANIME]
-    assert [size for upscaler in made for size in upscaler.sizes] == [(64, 48)] * 4
+    assert [row[:2] for row in table[1:7]] == [[p, name] for name in names for p in ("one", "two")]
+    means = table[7:]
+    assert [row[:2] for row in means] == [["mean of 2", name] for name in names]
+    # the fake upscalers repeat pixels, which is worse than bicubic
+    assert float(means[0][2]) > float(means[1][2]) and means[1][2:] == means[2][2:]
+    assert [upscaler.engine.model for upscaler in upscalers] == [QUICK, ANIME]
+    assert [size for upscaler in upscalers for size in upscaler.sizes] == [(64, 48)] * 4
     page = (tmp_path / "p.html").read_text("utf-8")
     assert re.findall(r'<img alt="([^"]*)"', page) == ["reference", *names] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "p.html", "ref"]
@@ -261,17 +260,17 @@ def test_bicubic_is_bicubic(call, pair, tmp_path):
     assert low.shape == (24, 32, 3)
     from PIL import Image
 
-    wanted = np.asarray(Image.fromarray(low).resize((64, 48), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "kept/bicubic/one.png")), wanted)
+    expected = np.asarray(Image.fromarray(low).resize((64, 48), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "kept/bicubic/one.png")), expected)
 
 
-def test_the_seed_decides_and_the_networks_do_not(call, pair):
+def test_the_test_set_depends_on_the_seed_and_not_on_the_networks(call, pair):
     def values(*arguments):
         ended = call("eval", "models", *arguments, "--on", "ref", "--degrade", "real-esrgan",
                      *FAST, "--json")  # fmt: skip
         assert ended.code == 0, ended.err
         return {
-            (line["version"], line["picture"]): line["values"]
+            (line["version"], line["image"]): line["values"]
             for line in lines(ended.out)
             if line["kind"] == "picture"
         }
@@ -283,40 +282,42 @@ def test_the_seed_decides_and_the_networks_do_not(call, pair):
     assert all(other[key] != first[key] for key in first)
 
 
-def test_json_tells_the_set_and_the_time_of_networks(call, pair):
+def test_json_contains_the_set_and_the_time_of_each_network(call, pair):
     ended = call("eval", "models", QUICK, "--on", "ref", *FAST, "--json")
-    found = lines(ended.out)
-    assert found[0] == {"kind": "set", "chain": "classical", "scale": 4, "seed": 0, "pictures": 2}
-    assert found[1]["kind"] == "network" and found[1]["version"] == QUICK
-    assert found[1]["pictures"] == 2 and found[1]["seconds"] >= 0
-    assert [line["kind"] for line in found[2:]] == ["picture"] * 4 + ["mean"] * 2 + ["metrics"]
-    assert found[2]["input"] is None and found[2]["reference"] is None
+    test_set, network, *rest = lines(ended.out)
+    assert test_set == {
+        "kind": "set", "chain": "classical", "scale": 4, "seed": 0, "images": 2, "pictures": 2,
+    }  # fmt: skip
+    assert network["kind"] == "network" and network["version"] == QUICK
+    assert network["images"] == network["pictures"] == 2 and network["seconds"] >= 0
+    assert [line["kind"] for line in rest] == ["picture"] * 4 + ["mean"] * 2 + ["metrics"]
+    assert rest[0]["input"] is None and rest[0]["reference"] is None
 
 
-def test_what_was_kept_is_gone_on_with(call, pair, made, photo, tmp_path):
+def test_kept_images_are_reused(call, pair, upscalers, photo, tmp_path):
     arguments = ("eval", "models", QUICK, "--on", "ref", *FAST, "--keep", "kept")
     first = call(*arguments)
-    assert first.code == 0 and len(made) == 1 and len(made[0].sizes) == 2
+    assert first.code == 0 and len(upscalers) == 1 and len(upscalers[0].sizes) == 2
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.png")}
     assert len(kept) == 8
     again = call(*arguments)
     assert (again.code, again.out) == (0, first.out)
-    assert sum(len(upscaler.sizes) for upscaler in made) == 2
+    assert sum(len(upscaler.sizes) for upscaler in upscalers) == 2
     photo("ref/three.png", 64, 48)
     (tmp_path / "ref/one.png").unlink()
     third = call(*arguments)
-    assert [row[0] for row in rows(third.out)[2:6]] == ["three", "two"] * 2
+    assert [row[0] for row in rows(third.out)[1:5]] == ["three", "two"] * 2
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     other = call(*arguments, "--seed", "7")
     assert other.code == 1 and "was begun with another chain, scale or seed" in other.err
 
 
-def test_a_recipe_says_how_images_become_small(call, pair):
-    recipe = ROOT / "training/recipes/real-esrgan-x2.yaml"
+def test_a_recipe_defines_the_degradation(call, pair):
+    recipe = ROOT / "training/upscale_training/recipes/real-esrgan-x2.yaml"
     ended = call("eval", "models", QUICK, "--on", "ref", "--degrade", recipe, *FAST, "--json")
     assert ended.code == 0, ended.err
-    found = lines(ended.out)[0]
-    assert (found["chain"], found["scale"], found["pictures"]) == ("real-esrgan", 2, 2)
+    test_set = lines(ended.out)[0]
+    assert (test_set["chain"], test_set["scale"], test_set["images"]) == ("real-esrgan", 2, 2)
 
 
 def test_a_network_that_fails_does_not_stop_the_others(call, pair, monkeypatch):
@@ -332,26 +333,26 @@ def test_a_network_that_fails_does_not_stop_the_others(call, pair, monkeypatch):
     assert ended.code == 3
     assert ended.err.count("error: ") == 1
     assert f"error: {ANIME}: the file is damaged" in ended.err
-    assert {row[1] for row in rows(ended.out)[2:6]} == {"bicubic", QUICK}
+    assert {row[1] for row in rows(ended.out)[1:5]} == {"bicubic", QUICK}
 
 
-def test_a_network_that_cannot_be_got_does_not_stop_the_others(call, pair, monkeypatch):
+def test_a_missing_network_does_not_stop_the_others(call, pair, monkeypatch):
     monkeypatch.setenv("UPSCALE_OFFLINE", "1")
     absent = "realesrnet-x4plus"
-    if is_present(catalog()[absent]) != "absent":
+    if availability(catalog()[absent]) != "absent":
         pytest.skip(f"{absent} is here")
     arguments = ("eval", "models", absent, QUICK, "--on", "ref", *FAST, "--keep", "kept")
     ended = call(*arguments)
     assert ended.code == 3 and ended.err.count("error: ") == 1
     assert f"error: {absent}: " in ended.err
-    assert {row[1] for row in rows(ended.out)[2:6]} == {"bicubic", QUICK}
+    assert {row[1] for row in rows(ended.out)[1:5]} == {"bicubic", QUICK}
 
 
-def test_a_image_that_cannot_be_read_is_named(call, pair, tmp_path):
+def test_an_unreadable_image_is_reported(call, pair, tmp_path):
     (tmp_path / "ref/one.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     ended = call("eval", "models", QUICK, "--on", "ref", *FAST)
     assert ended.code == 3 and "error: ref/one.png" in ended.err
-    assert [row[0] for row in rows(ended.out)[2:]] == ["two", "two"]
+    assert [row[0] for row in rows(ended.out)[1:]] == ["two", "two"]
 
 
 # --- the command -----------------------------------------------------------------------------
@@ -360,23 +361,24 @@ def test_a_image_that_cannot_be_read_is_named(call, pair, tmp_path):
 def test_metrics_are_listed(call):
     ended = call("eval", "metrics")
     assert ended.code == 0
-    found = {row[0]: row for row in rows(ended.out)[1:]}
-    assert found["psnr"] == ["psnr", "more", "a pair", "own; all channels, in dB", "yes"]
-    assert found["niqe"][1:3] == ["less", "one"]
-    assert found["lpips"][4].startswith("needs alexnet-owt-7be5be79.pth")
+    listing = {row[0]: row for row in rows(ended.out)[1:]}
+    assert listing["psnr"][:3] == ["psnr", "higher", "required"]
+    assert listing["psnr"][4] == "yes"
+    assert listing["niqe"][1:3] == ["lower", "none"]
+    assert listing["lpips"][4].startswith("needs alexnet-owt-7be5be79.pth")
     listed = {line["name"]: line for line in lines(call("eval", "metrics", "--json").out)}
-    assert listed.keys() == found.keys()
+    assert listed.keys() == listing.keys()
     assert listed["psnr"]["missing"] is None and "needs" in listed["dists"]["missing"]
 
 
-def test_help_shows_both_ways(call, capsys):
-    for arguments, told in [
+def test_help_shows_files_and_models(call, capsys):
+    for arguments, word in [
         (("eval", "--help"), "models"),
         (("eval", "files", "--help"), "--reference"),
         (("eval", "models", "--help"), "--degrade"),
     ]:
         assert call(*arguments).code == 0
-        assert told in capsys.readouterr().out
+        assert word in capsys.readouterr().out
 
 
 def test_measuring_files_imports_no_torch_unless_a_network_measures(pair, tmp_path):

@@ -88,23 +88,23 @@ def test_quality_changes_the_file(call, photo, tmp_path):
         (["--denoise", "0.3"], EngineOptions(denoise=0.3)),
     ],
 )
-def test_flags_of_the_network_reach_it(flags, engine, call, photo, made):
+def test_flags_of_the_network_are_passed_to_it(flags, engine, call, photo, upscalers):
     photo("a.png")
     assert call("a.png", *flags).code == 0
-    assert [upscaler.engine for upscaler in made] == [engine]
+    assert [upscaler.engine for upscaler in upscalers] == [engine]
 
 
-def test_each_device_gets_an_upscaler_and_a_bar_of_its_own(call, photo, made, monkeypatch):
+def test_each_device_gets_an_upscaler_and_a_bar_of_its_own(call, photo, upscalers, monkeypatch):
     for name in ("a.png", "b.png"):
         photo(name)
     ended = call("a.png", "b.png", "--device", "cuda:0,cpu", terminal=True)
     assert ended.code == 0, ended.err
-    assert [upscaler.engine.device for upscaler in made] == ["cuda:0", "cpu"]
+    assert [upscaler.engine.device for upscaler in upscalers] == ["cuda:0", "cpu"]
     assert "cuda:0 preparing" in ended.err
     assert "cpu preparing" in ended.err
 
 
-def test_flags_outrank_the_environment_which_outranks_the_file(call, photo, tmp_path):
+def test_flags_take_precedence_over_environment_and_file(call, photo, tmp_path):
     photo("a.png")
     config = tmp_path / "config.toml"
     config.write_text('scale = 3\nformat = "bmp"\n')
@@ -168,7 +168,7 @@ def test_quiet_prints_errors_only(call, photo):
     assert ended.err.count("\n") == 1
 
 
-def test_a_dry_run_touches_nothing(call, photo, tmp_path, made):
+def test_a_dry_run_writes_nothing(call, photo, tmp_path, upscalers):
     photo("in/a.png")
     photo("in/sub/b.jpg")
     before = sorted(tmp_path.rglob("*"))
@@ -176,10 +176,10 @@ def test_a_dry_run_touches_nothing(call, photo, tmp_path, made):
     assert ended.code == 0
     assert ended.out == "out/a.png  24x16 -> 72x48\nout/sub/b.jpg  24x16 -> 72x48\n"
     assert sorted(tmp_path.rglob("*")) == before
-    assert made == []
+    assert upscalers == []
 
 
-def test_recursion_mirrors_the_tree_and_says_what_it_passed_over(call, photo, tmp_path, size_of):
+def test_recursion_mirrors_the_tree_and_counts_ignored_files(call, photo, tmp_path, size_of):
     for name in ("in/b.png", "in/a.jpg", "in/deep/er/c.webp"):
         photo(name)
     (tmp_path / "in" / "notes.txt").write_text("x")
@@ -187,7 +187,7 @@ def test_recursion_mirrors_the_tree_and_says_what_it_passed_over(call, photo, tm
     assert ended.code == 0
     assert ended.out.splitlines() == ["out/a.jpg", "out/b.png", "out/deep/er/c.webp"]
     assert size_of(tmp_path / "out/deep/er/c.webp") == (96, 64)
-    assert ended.err.startswith("3 done, 1 other file passed over in ")
+    assert ended.err.startswith("3 done, 1 other file ignored in ")
     assert call("in", "-o", "flat", "--recursive").out.count("\n") == 3
     assert call("in", "-o", "flat2").out.count("\n") == 2
 
@@ -219,7 +219,7 @@ def test_existing_outputs_are_kept_skipped_or_replaced(call, photo, tmp_path, si
     assert size_of(kept) == (96, 64)
 
 
-def test_an_input_is_never_replaced(call, photo, tmp_path):
+def test_an_input_is_never_overwritten(call, photo, tmp_path):
     content = photo("a.png").read_bytes()
     for output in ("a.png", "."):
         ended = call("a.png", "-o", output, "--overwrite")
@@ -236,7 +236,9 @@ def test_two_inputs_with_one_output_fail_the_second(call, photo):
     assert "error: a.png: has the same output as a.jpg" in ended.err
 
 
-def test_failures_are_listed_last_and_the_exit_code_tells_how_many(call, photo, tmp_path):
+def test_failures_are_listed_last_and_the_exit_code_distinguishes_some_from_all(
+    call, photo, tmp_path
+):
     photo("a.png")
     (tmp_path / "bad.png").write_bytes(b"no")
     ended = call("bad.png", "a.png", "gone.png", "-o", "out/")
@@ -256,27 +258,27 @@ def test_an_error_shows_its_traceback_with_verbose_only(call, tmp_path):
         assert "Traceback" in call("bad.png", *flags, env=env).err
 
 
-def test_verbose_prints_a_line_a_image(call, photo):
+def test_verbose_prints_a_line_per_image(call, photo):
     photo("a.png")
     photo("b.png")
     assert "a.png: 24x16" not in call("a.png", "b.png").err
     assert "b.png: 24x16" in call("a.png", "b.png", "-v", "--overwrite").err
 
 
-def test_a_fault_of_the_program_is_one_line_that_asks_for_verbose(call, photo, monkeypatch):
+def test_an_internal_error_is_one_line_that_suggests_verbose(call, photo, monkeypatch):
     photo("a.png")
     monkeypatch.setattr(work, "run_batch", lambda *args: 1 / 0)
     ended = call("a.png")
     assert ended.code == 1
     assert (
-        ended.err
-        == "error: internal error: ZeroDivisionError: division by zero; run again with -v\n"
+        ended.err == "error: internal error: ZeroDivisionError: division by zero; "
+        "run again with -v for details\n"
     )
     assert "Traceback" in call("a.png", "-v").err
 
 
 @pytest.mark.parametrize(("error", "code"), [(CheckpointError, 1), (UsageError, 2)])
-def test_a_network_that_cannot_be_used_is_one_line(error, code, call, photo, monkeypatch):
+def test_an_unusable_network_is_one_line(error, code, call, photo, monkeypatch):
     def fail(engine, view):
         raise error("net: cannot be used")
 
@@ -294,7 +296,7 @@ def test_an_unknown_network_is_an_error_before_anything_is_read(call):
     assert "realesrgan-x4pluss" in ended.err
 
 
-def test_a_name_that_the_system_refuses_is_one_line(call, photo):
+def test_a_name_that_the_system_rejects_is_one_line(call, photo):
     photo("a.png")
     for arguments in (["x" * 5000], ["a.png", "--name", "x" * 5000], ["a.png", "-o", "x" * 5000]):
         ended = call(*arguments)
@@ -304,7 +306,7 @@ def test_a_name_that_the_system_refuses_is_one_line(call, photo):
         assert "internal" not in ended.err
 
 
-def test_too_many_pixels_are_refused(call, photo):
+def test_too_many_pixels_are_an_error(call, photo):
     photo("a.png")
     assert call("a.png", "--max-pixels", "383").code == 1
     assert call("a.png", "--max-pixels", "384").code == 0
@@ -338,12 +340,12 @@ def test_a_list_of_inputs_comes_from_a_file_or_standard_input(call, photo, tmp_p
 def test_a_list_without_names_is_a_failure_and_standard_input_is_read_once(call, photo):
     empty = call("--files-from", "-", "-o", "out/")
     assert (empty.code, empty.out) == (1, "")
-    assert empty.err == "error: --files-from -: names no images\n"
+    assert empty.err == "error: --files-from -: the list is empty\n"
     assert call("--files-from", "gone.txt").code == 1
     assert call("-", "--files-from", "-", "-o", "out/").code == 2
 
 
-def test_a_image_is_not_sent_to_a_terminal_nor_mixed_with_json(call, photo):
+def test_an_image_is_not_written_to_a_terminal_or_mixed_with_json(call, photo):
     photo("a.png")
     for ended in (call("a.png", "-o", "-", out_terminal=True), call("a.png", "-o", "-", "--json")):
         assert (ended.code, ended.out) == (2, "")
@@ -354,18 +356,18 @@ def test_bars_are_shown_on_a_terminal_only_and_vanish(call, photo, monkeypatch):
     for name in ("a.png", "b.png"):
         photo(name)
     shown = call("a.png", "b.png", terminal=True).err
-    assert "pictures" in shown
-    assert "\x1b[2K" in shown, "lines of the bars are erased"
+    assert "images" in shown
+    assert "\x1b[2K" in shown, "the bars are erased"
     assert shown.endswith(" s\n")
     assert "\x1b[3" in shown, "colours"
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[3" not in call("a.png", "b.png", "--overwrite", terminal=True).err
     plain = call("a.png", "b.png", "--overwrite").err
     assert "\x1b" not in plain
-    assert "pictures" not in plain
+    assert "images" not in plain
 
 
-def test_a_note_says_that_the_format_was_changed(call, photo):
+def test_a_note_reports_a_changed_format(call, photo):
     photo("wide.webp", 300, 2)
     ended = call("wide.webp", "-s", "60")
     assert ended.out == "wide_x60.png\n"
@@ -373,7 +375,7 @@ def test_a_note_says_that_the_format_was_changed(call, photo):
     assert "16383" in ended.err
 
 
-def test_an_interrupt_is_one_line_and_exit_code_130(call, photo, made, monkeypatch):
+def test_an_interrupt_is_one_line_and_exit_code_130(call, photo, monkeypatch):
     photo("a.png")
 
     def interrupted(engine, view):

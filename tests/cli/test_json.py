@@ -1,4 +1,4 @@
-"""docs/json.md is the interface: its tables and examples hold for real lines."""
+"""docs/reference/json.md is the interface: its tables and examples hold for real lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upscale.jobs import JobRecord, Status
 from upscale.jobs.video import VideoRecord
 from upscale.jobs.video_preview import PreviewRecord
 
-WHOLE = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+WHOLE = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
 DOCUMENT, _, VIDEOS = WHOLE.partition("\n# `upscale video --json`")
 
 
@@ -56,7 +56,7 @@ EXAMPLES = examples(DOCUMENT)
 
 
 def check(record: dict, documented: dict[str, list[str]] = FIELDS) -> None:
-    """A line holds to the document: fields, their order and types, and when they are null."""
+    """Compare a line with the document: fields, their order and types, and when they are null."""
     assert list(record) == list(documented)
     for name, (_, kind, _, null) in documented.items():
         value = record[name]
@@ -88,7 +88,7 @@ def test_the_documented_exit_codes_are_those_of_the_program():
 
 @pytest.fixture
 def lines(call, photo, tmp_path):
-    """Real lines of runs that hold every status and a note."""
+    """Lines of real runs, with every status and a note."""
     photo("in/done.png")
     photo("in/exists.png")
     photo("out/exists.png")
@@ -105,14 +105,14 @@ def lines(call, photo, tmp_path):
     return [json.loads(line) for ended in runs for line in ended.out.splitlines()]
 
 
-def test_every_line_of_real_runs_holds_to_the_document(lines):
+def test_every_line_of_real_runs_is_as_documented(lines):
     assert {line["status"] for line in lines} == {status.value for status in Status}
     assert len(lines) == 7
     for line in lines:
         check(line)
 
 
-def test_notes_and_sizes_are_told_as_documented(lines):
+def test_notes_and_sizes_are_as_documented(lines):
     (planned,) = [line for line in lines if line["status"] == "planned"]
     assert (planned["size_in"], planned["size_out"]) == ([300, 2], [18000, 120])
     assert "16383" in planned["notes"][0]
@@ -159,9 +159,9 @@ def test_the_documented_exit_codes_of_videos_are_among_those_of_the_program():
 
 @pytest.fixture
 def video(monkeypatch, tmp_path):
-    """A video whose end is missing, and a program with a stand-in for the engine."""
+    """A truncated video, and a fake engine."""
     upscalers = [Tripling()], {"model": "tripling"}
-    monkeypatch.setattr(videos, "_upscalers", lambda session, options: upscalers)
+    monkeypatch.setattr(videos, "_make_upscalers", lambda session, options: upscalers)
     path = make(Clip(even(25), container="mkv", sound=True), tmp_path / "in.mkv")
     path.write_bytes(path.read_bytes()[:-200])
     return path
@@ -189,7 +189,7 @@ class Tripling:
         (("gone.mkv", "--preview"), "failed", PREVIEW_FIELDS),
     ],
 )
-def test_lines_of_videos_hold_to_the_document(arguments, status, documented, video, call, tmp_path):
+def test_lines_of_videos_are_as_documented(arguments, status, documented, video, call, tmp_path):
     for name in ("taken.mkv", "taken.png"):
         (tmp_path / name).write_bytes(b"precious")
     ended = call("video", *arguments, "--json", "--quiet")
@@ -203,6 +203,6 @@ def test_lines_of_videos_hold_to_the_document(arguments, status, documented, vid
         assert line["error"] in ended.err
 
 
-def test_an_impossible_request_for_a_video_prints_no_line(video, call):
+def test_an_invalid_request_for_a_video_prints_no_line(video, call):
     ended = call("video", "in.mkv", "out.mkv", "--crf", "99", "--json")
     assert (ended.out, ended.code) == ("", ExitCode.USAGE)

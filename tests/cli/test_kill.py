@@ -1,4 +1,4 @@
-"""A batch that is ended at any moment, and repeated: the real program with the real network."""
+"""A batch that is killed or interrupted, and repeated: the real program with a real network."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import cv2
 import pytest
 
 from tests.cli.test_program import rest_of
-from upscale.checkpoints import catalog, is_present
-from upscale.files.temporary import temporary_file
+from upscale.checkpoints import availability, catalog
+from upscale.files.atomic import temporary_file
 
 QUICK = "realesr-animevideov3"
 PART = re.compile(r"\.upscale-[0-9a-f]{16}\.part")
 NAMES = tuple(f"{number}.png" for number in range(6))
 
 pytestmark = [
-    pytest.mark.skipif(is_present(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"),
+    pytest.mark.skipif(availability(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"),
     pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there"),
 ]
 
@@ -50,7 +50,7 @@ def start(tmp_path, program_environment):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=heed_signals,  # noqa: PLW1509
+            preexec_fn=restore_signals,  # noqa: PLW1509
         )
         assert process.stdout is not None
         return process, process.stdout.readline()
@@ -58,8 +58,8 @@ def start(tmp_path, program_environment):
     return start
 
 
-def heed_signals() -> None:
-    """A test run in the background ignores these, and its children would, too."""
+def restore_signals() -> None:
+    """Restore the signals that a test run in the background ignores."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -78,7 +78,8 @@ def records(lines: str) -> dict[str, str]:
     return {Path(record["input"]).name: record["status"] for record in parsed}
 
 
-def test_a_killed_batch_leaves_whole_outputs_and_its_repetition_does_only_the_rest(
+@pytest.mark.slow
+def test_a_killed_batch_leaves_complete_outputs_and_is_resumed(
     folder, start, program, tmp_path, size_of
 ):
     process, first = start()
@@ -96,13 +97,20 @@ def test_a_killed_batch_leaves_whole_outputs_and_its_repetition_does_only_the_re
     assert again.code == 0, again.err
     assert records(again.out) == {name: "skipped" if name in finished else "done" for name in NAMES}
     assert check_whole(tmp_path, size_of) == set(NAMES)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES), "no stale_temporaries"
+    assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES), "no stale temporary files"
     for name, modified in before.items():
         assert (tmp_path / "out" / name).stat().st_mtime_ns == modified
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_ended_batch_reports_every_output_that_is_there_and_leaves_nothing_else(
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_batch_reports_every_output_and_leaves_nothing_else(
     number, folder, start, tmp_path, size_of
 ):
     process, first = start()
@@ -118,7 +126,7 @@ def test_an_ended_batch_reports_every_output_that_is_there_and_leaves_nothing_el
     assert f"{len(NAMES) - len(finished)} not started" in err
 
 
-def test_what_another_run_is_writing_in_the_same_folder_is_left_alone(folder, program, tmp_path):
+def test_temporary_files_of_another_running_batch_are_kept(folder, program, tmp_path):
     (tmp_path / "out").mkdir()
     dead = tmp_path / "out" / ".upscale-0123456789abcdef.part"
     dead.write_bytes(b"left by a killed run")
@@ -132,7 +140,7 @@ def test_what_another_run_is_writing_in_the_same_folder_is_left_alone(folder, pr
     assert not alive.exists()
 
 
-def test_a_dry_run_removes_no_leftovers(folder, program, tmp_path):
+def test_a_dry_run_removes_no_stale_temporary_files(folder, program, tmp_path):
     (tmp_path / "out").mkdir()
     dead = tmp_path / "out" / ".upscale-0123456789abcdef.part"
     dead.write_bytes(b"left by a killed run")

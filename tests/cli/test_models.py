@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from upscale.checkpoints import cache_root, catalog, is_present
+from upscale.checkpoints import availability, cache_root, catalog
 from upscale.options import DEFAULT_MODEL
 
 QUICK = "realesr-animevideov3"
 needs_quick = pytest.mark.skipif(
-    is_present(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"
+    availability(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"
 )
 
 
@@ -43,13 +43,13 @@ def test_info_of_a_network_names_its_licence_and_checksum(call):
         assert value in ended.out
 
 
-def test_info_of_something_unknown_is_an_error(call):
+def test_info_of_an_unknown_name_is_an_error(call):
     ended = call("models", "info", "nonsense")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith("error: nonsense")
 
 
-def test_info_of_a_file_that_is_no_checkpoint_is_one_line(call, tmp_path):
+def test_info_of_an_invalid_file_is_one_line(call, tmp_path):
     (tmp_path / "net.pth").write_bytes(b"no network")
     ended = call("models", "info", "net.pth")
     assert ended.code == 1
@@ -57,14 +57,14 @@ def test_info_of_a_file_that_is_no_checkpoint_is_one_line(call, tmp_path):
 
 
 @needs_quick
-def test_pull_makes_a_bundled_network_ready(call, own_cache):
+def test_pull_copies_an_included_network_to_the_cache(call, own_cache):
     ended = call("models", "pull", QUICK)
     assert (ended.code, ended.out) == (0, f"{cache_root() / 'models' / QUICK}.safetensors\n")
-    assert is_present(catalog()[QUICK]) == "cached"
+    assert availability(catalog()[QUICK]) == "cached"
 
 
 @needs_quick
-def test_pull_goes_on_after_a_failure_and_tells_by_its_exit_code(call, own_cache):
+def test_pull_continues_after_a_failure_and_exits_3(call, own_cache):
     ended = call("models", "pull", "realesrgan-x2plus", QUICK)
     assert ended.code == 3
     assert ended.out.count("\n") == 1
@@ -78,8 +78,8 @@ def test_blend_import_and_use(call, own_cache, tmp_path):
     assert (ended.code, ended.out) == (0, "mix.safetensors\n"), ended.err
     assert call("models", "blend", QUICK, QUICK, "-o", "mix.safetensors").code == 1
     assert call("models", "blend", QUICK, QUICK, "-o", "mix.safetensors", "--overwrite").code == 0
-    shown = call("models", "info", "mix.safetensors", "--json").out
-    assert json.loads(shown)["scale"] == "4"
+    info = call("models", "info", "mix.safetensors", "--json").out
+    assert json.loads(info)["scale"] == "4"
     ended = call("models", "import", "mix.safetensors", "--name", "my-mix")
     assert (ended.code, ended.out) == (0, "my-mix\n"), ended.err
     assert "my-mix" in call("models").out
@@ -90,7 +90,7 @@ def test_blend_import_and_use(call, own_cache, tmp_path):
 
 
 @needs_quick
-def test_a_blend_may_be_of_half_the_size(call, own_cache, tmp_path):
+def test_a_blend_can_be_stored_as_fp16(call, own_cache, tmp_path):
     for name, more in (("whole", ()), ("half", ("--half",))):
         assert call("models", "blend", QUICK, QUICK, "-o", f"{name}.safetensors", *more).code == 0
     whole, half = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "half"))
@@ -100,7 +100,7 @@ def test_a_blend_may_be_of_half_the_size(call, own_cache, tmp_path):
 
 
 @needs_quick
-def test_a_dry_run_knows_the_scale_of_files_and_imports(call, own_cache, photo):
+def test_a_dry_run_uses_the_scale_of_files_and_imported_networks(call, own_cache, photo):
     photo("a.png")
     call("models", "blend", QUICK, QUICK, "-o", "mix.safetensors")
     call("models", "import", "mix.safetensors", "--name", "my-mix")

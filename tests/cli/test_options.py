@@ -7,7 +7,7 @@ from upscale.options import Options, SizeOptions, load_options, option_names
 
 NO_CONFIG = {"UPSCALE_CONFIG": ""}
 
-GOOD_VALUES = {
+VALUES = {
     "output": ("out/", ("output", "output"), "out/"),
     "scale": ("2.5", ("size", "scale"), 2.5),
     "width": ("800", ("size", "width"), 800),
@@ -44,13 +44,13 @@ def _get(options: Options, place: tuple[str, str]):
     return getattr(getattr(options, place[0]), place[1])
 
 
-def test_every_option_is_covered_here():
-    assert set(GOOD_VALUES) == set(option_names())
+def test_every_option_is_tested():
+    assert set(VALUES) == set(option_names())
 
 
-@pytest.mark.parametrize("name", GOOD_VALUES)
+@pytest.mark.parametrize("name", VALUES)
 def test_every_option_is_read_from_flag_environment_and_file(name, tmp_path):
-    text, place, value = GOOD_VALUES[name]
+    text, place, value = VALUES[name]
     assert _get(load_options({}, NO_CONFIG), place) != value
     assert _get(load_options({name: text}, NO_CONFIG), place) == value
     environ = NO_CONFIG | {"UPSCALE_" + name.upper(): text}
@@ -90,7 +90,7 @@ def test_every_option_is_read_from_flag_environment_and_file(name, tmp_path):
         ("max_pixels", "0"),
     ],
 )
-def test_wrong_values_are_refused_with_the_name_of_their_source(name, text):
+def test_invalid_values_are_errors_that_name_their_source(name, text):
     flag = "--" + name.replace("_", "-")
     with pytest.raises(UsageError, match=flag):
         load_options({name: text}, NO_CONFIG)
@@ -99,18 +99,18 @@ def test_wrong_values_are_refused_with_the_name_of_their_source(name, text):
         load_options({}, NO_CONFIG | {variable: text})
 
 
-def test_several_devices_are_one_option():
+def test_several_devices_are_given_as_one_list():
     engine = load_options({"device": "cuda:0,cuda:1,cpu"}, NO_CONFIG).engine
     assert engine.devices == ("cuda:0", "cuda:1", "cpu")
     assert Options().engine.devices == ("auto",)
 
 
-def test_a_switch_that_is_neither_true_nor_false_is_refused():
+def test_an_invalid_switch_is_an_error():
     with pytest.raises(UsageError, match="UPSCALE_TTA"):
         load_options({}, NO_CONFIG | {"UPSCALE_TTA": "perhaps"})
 
 
-def test_flags_outrank_the_environment_which_outranks_the_file(tmp_path):
+def test_flags_take_precedence_over_environment_and_file(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text('model = "from-file"\nquality = 10\ndevice = "cpu"\n')
     environ = {
@@ -134,7 +134,7 @@ def test_an_environment_switch_turns_off_what_the_file_turns_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("weaker", "flags", "size"),
+    ("environment", "flags", "size"),
     [
         ({"UPSCALE_SCALE": "2"}, {"width": "800"}, SizeOptions(width=800)),
         ({"UPSCALE_HEIGHT": "600"}, {"width": "800"}, SizeOptions(width=800)),
@@ -142,8 +142,8 @@ def test_an_environment_switch_turns_off_what_the_file_turns_on(tmp_path):
         ({"UPSCALE_SCALE": "2"}, {}, SizeOptions(scale=2)),
     ],
 )
-def test_a_size_from_a_stronger_source_replaces_the_weaker_one_whole(weaker, flags, size):
-    assert load_options(flags, NO_CONFIG | weaker).size == size
+def test_a_size_replaces_all_sizes_of_later_sources(environment, flags, size):
+    assert load_options(flags, NO_CONFIG | environment).size == size
 
 
 def test_overwrite_as_a_flag_replaces_skip_existing_of_the_environment():
@@ -152,7 +152,7 @@ def test_overwrite_as_a_flag_replaces_skip_existing_of_the_environment():
     assert not options.output.skip_existing
 
 
-def test_the_suffix_of_an_output_flag_outranks_the_format_of_the_file(tmp_path):
+def test_the_extension_of_an_output_flag_takes_precedence_over_the_format_of_the_file(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text('format = "png"\n')
     environ = {"UPSCALE_CONFIG": str(config)}
@@ -189,7 +189,7 @@ def test_alternatives_from_one_source_exclude_each_other(flags):
         ("model = ['a']\n", "model"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_names_it(text, message, tmp_path):
+def test_an_invalid_file_is_one_line_with_its_path(text, message, tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(text)
     with pytest.raises(UsageError, match=message) as caught:
@@ -198,7 +198,7 @@ def test_a_wrong_file_is_one_line_that_names_it(text, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_named_must_exist(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="no such file"):
         load_options({}, {"UPSCALE_CONFIG": str(tmp_path / "none.toml")})
 
@@ -215,5 +215,5 @@ def test_a_file_that_is_named_must_exist(tmp_path):
         (SizeOptions(max_side=150), (150, 75)),
     ],
 )
-def test_sizes_resolve_for_a_image_of_100_by_50(size, expected):
+def test_sizes_resolve_for_an_image_of_100_by_50(size, expected):
     assert size.resolve((100, 50), model_scale=4) == expected

@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 import pytest
 
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 
 QUICK = "realesr-animevideov3"
 pytestmark = pytest.mark.skipif(
-    is_present(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"
+    availability(catalog()[QUICK]) == "absent", reason=f"{QUICK} is not here"
 )
 
 
-def test_a_photo_becomes_a_photo_beside_it(program, photo, tmp_path, size_of):
+def test_a_photo_is_upscaled_next_to_the_input(program, photo, tmp_path, size_of):
     source = photo("photo.jpg", 64, 48)
     ended = program("photo.jpg", "-n", QUICK)
     assert (ended.code, ended.out) == (0, "photo_x4.jpg\n"), ended.err
@@ -53,7 +53,7 @@ def test_many_flags_at_once(program, photo, tmp_path, size_of):
     assert size_of(tmp_path / "out/sub/b-48x80.webp") == (48, 80)
 
 
-def test_transparency_and_grey_pass_through_the_network(program, tmp_path):
+def test_alpha_and_16_bit_grey_are_upscaled(program, tmp_path):
     rgba = np.full((24, 24, 4), 90, np.uint8)
     rgba[..., 3] = 0
     rgba[6:18, 6:18, 3] = 255
@@ -69,7 +69,7 @@ def test_transparency_and_grey_pass_through_the_network(program, tmp_path):
     assert (grey.shape, grey.dtype) == ((64, 128), np.uint16)
 
 
-def test_a_filter_between_two_pipes(program, photo, tmp_path):
+def test_standard_input_to_standard_output(program, photo, tmp_path):
     ended = program("-", "-n", QUICK, "-f", "png", "-o", "-", stdin=photo("a.jpg").read_bytes())
     assert ended.code == 0, ended.err
     decoded = cv2.imdecode(np.frombuffer(ended.out_bytes, np.uint8), cv2.IMREAD_COLOR)
@@ -85,7 +85,7 @@ def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of process groups are of another kind there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_finished_outputs_whole_and_nothing_else(
+def test_an_interrupt_leaves_complete_outputs_and_nothing_else(
     number, photo, tmp_path, program_environment, size_of
 ):
     photo("in/a.png")
@@ -117,7 +117,7 @@ def test_an_interrupt_leaves_finished_outputs_whole_and_nothing_else(
     assert [size_of(path) for path in reported] == [(96, 64)] * len(reported)
 
 
-def test_a_reader_that_goes_away_is_no_error(photo, tmp_path, program_environment, size_of):
+def test_a_closed_pipe_is_not_an_error(photo, tmp_path, program_environment, size_of):
     photo("a.png")
     process = subprocess.Popen(
         [sys.executable, "-m", "upscale", "a.png", "-n", QUICK],
@@ -136,7 +136,7 @@ def test_a_reader_that_goes_away_is_no_error(photo, tmp_path, program_environmen
     assert size_of(tmp_path / "a_x4.png") == (96, 64)
 
 
-def test_names_that_are_not_unicode_are_printed_as_they_are(program, photo, tmp_path):
+def test_names_that_are_not_unicode_are_printed_unchanged(program, photo, tmp_path):
     odd = tmp_path / "a\udcff.png"
     try:
         photo("a.png").rename(odd)
@@ -157,7 +157,7 @@ def test_exit_codes_of_the_process(program, photo, tmp_path):
     assert program("a.png", "bad.png", "--dry-run").code == 3
 
 
-def test_a_network_without_a_denoising_partner_refuses_denoise(program, photo):
+def test_denoise_is_an_error_for_a_network_without_a_partner(program, photo):
     photo("a.png")
     ended = program("a.png", "-n", QUICK, "--denoise", "0.5")
     assert ended.code == 2
@@ -165,7 +165,7 @@ def test_a_network_without_a_denoising_partner_refuses_denoise(program, photo):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="streams are closed in another way there")
-def test_closed_streams_are_survived(photo, tmp_path, program_environment):
+def test_closed_streams_are_accepted(photo, tmp_path, program_environment):
     photo("a.png")
     for closing in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
         command = f'"{sys.executable}" -m upscale a.png --dry-run {closing}'

@@ -1,4 +1,4 @@
-"""Every kind of image through the real program into every format, judged by other programs."""
+"""Every kind of image through the real program into every format, read by other programs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def outputs(scans, tmp_path_factory):
     return run
 
 
-def refused(name, traits):
+def is_unsupported(name, traits):
     """Whether a format cannot hold one of the kinds."""
     return (
         (name == "rgba8.webp" and traits.alpha == "none")
@@ -101,26 +101,26 @@ def refused(name, traits):
 
 
 def exiftool(path):
-    found = subprocess.run(
+    info = subprocess.run(
         ["exiftool", "-json", "-n", "-G0", str(path)], capture_output=True, check=True, text=True
     )
-    return json.loads(found.stdout)[0]
+    return json.loads(info.stdout)[0]
 
 
 @pytest.mark.parametrize("format", TRAITS)
-def test_every_kind_is_written_or_refused_as_the_table_says(format, scans, outputs, program):
+def test_every_kind_is_written_or_an_error_according_to_the_traits(format, scans, outputs, program):
     report, folder = outputs(format, program)
     assert set(report) == {path.name for path in scans.iterdir()}
     for name, line in report.items():
-        if refused(name, TRAITS[format]):
+        if is_unsupported(name, TRAITS[format]):
             assert line["status"] == "failed" and "cannot hold" in line["error"], line
             continue
         assert line["status"] == "done", line
         path = folder / f"{Path(name).stem}.{SUFFIX.get(format, format)}"
-        found = exiftool(path)
+        info = exiftool(path)
         upright = (HEIGHT, WIDTH) if name == "tagged.jpg" else (WIDTH, HEIGHT)
-        sizes = [v for k, v in found.items() if k.endswith((":ImageWidth", ":ImageHeight"))]
-        assert set(sizes) == {4 * upright[0], 4 * upright[1]}, (path, found)
+        sizes = [v for k, v in info.items() if k.endswith((":ImageWidth", ":ImageHeight"))]
+        assert set(sizes) == {4 * upright[0], 4 * upright[1]}, (path, info)
     written = sum(line["status"] == "done" for line in report.values())
     assert len(list(folder.iterdir())) == written
 
@@ -154,7 +154,7 @@ def mean(path):
 
 
 @pytest.mark.parametrize("format", ["png", "tiff", "avif"])
-def test_depth_arrives_in_other_readers(format, outputs, program):
+def test_other_readers_find_the_bit_depth(format, outputs, program):
     _, folder = outputs(format, program)
     suffix = SUFFIX.get(format, format)
     for stem in ("rgb16", "float", "deep"):
@@ -177,10 +177,10 @@ def test_depth_arrives_in_other_readers(format, outputs, program):
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "avif", "heic", "jxl"])
-def test_metadata_arrives_in_another_reader(format, outputs, program):
+def test_metadata_is_found_by_another_reader(format, outputs, program):
     _, folder = outputs(format, program)
-    found = exiftool(folder / f"tagged.{SUFFIX.get(format, format)}")
-    names = {key.rpartition(":")[2]: value for key, value in found.items()}
+    info = exiftool(folder / f"tagged.{SUFFIX.get(format, format)}")
+    names = {key.rpartition(":")[2]: value for key, value in info.items()}
     assert (names["Make"], names["Rating"]) == ("Maker", 4)
     assert names["DateTimeOriginal"] == "2020:01:02 03:04:05"
     assert names["GPSLatitude"] == pytest.approx(48.1)
@@ -205,7 +205,7 @@ def test_an_animation_keeps_its_frames_times_and_plays(format, outputs, program)
         assert image.info["loop"] == (2 if format == "gif" else 3)
 
 
-def test_stripped_outputs_say_nothing_of_their_maker(scans, program, tmp_path):
+def test_stripped_outputs_contain_no_metadata(scans, program, tmp_path):
     for format in ("jpg", "png", "tif"):
         out = tmp_path / f"bare.{format}"
         ended = program(scans / "tagged.jpg", "-o", out, "-n", MODEL, "--strip-metadata")

@@ -40,15 +40,15 @@ def test_a_dry_run_does_not_import_torch(photo):
     assert ended.stdout.splitlines()[-1] == "False", ended.stderr
 
 
-def test_alone_it_prints_the_help_of_the_default_command_and_the_others(call, capsys):
+def test_without_arguments_the_help_lists_all_options_and_commands(call, capsys):
     assert call().code == 0
-    alone = capsys.readouterr().out
+    page = capsys.readouterr().out
     assert call("--help").code == 0
-    assert capsys.readouterr().out == alone
+    assert capsys.readouterr().out == page
     for name in option_names():
-        assert "--" + name.replace("_", "-") in alone
-    assert "doctor" in alone
-    assert "models" in alone
+        assert "--" + name.replace("_", "-") in page
+    assert "doctor" in page
+    assert "models" in page
 
 
 @pytest.mark.parametrize("command", [["models"], ["models", "pull"], ["doctor"]])
@@ -83,7 +83,7 @@ def test_the_version_is_one_line(call):
         ["doctor", "extra"],
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(arguments, call):
+def test_invalid_usage_is_one_line_and_exit_code_2(arguments, call):
     ended = call(*arguments)
     assert ended.code == 2
     assert ended.out == ""
@@ -91,6 +91,6 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, call):
     assert ended.err.count("\n") == 1
 
 
-def test_verbose_shows_the_traceback_of_wrong_usage_too(call):
+def test_verbose_prints_the_traceback_of_invalid_usage(call):
     assert "Traceback" in call("a.png", "-v", "-s", "0").err
     assert "Traceback" in call("models", "info", "nonsense", "-v").err

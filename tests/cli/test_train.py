@@ -74,17 +74,17 @@ def test_both_stages_are_trained_and_their_files_upscale_a_photograph(
         str(Path("run") / "mine-psnr.safetensors"),
         str(Path("run") / "mine-gan.safetensors"),
     ]
-    for words in ("psnr: begins: 4 iterations", "psnr 2/4: pixel 0.", "bicubic: psnr ",
+    for words in ("psnr: starting, 4 iterations", "psnr 2/4: pixel 0.", "bicubic: psnr ",
                   "gan 3/3: pixel 0.", "discriminator "):  # fmt: skip
         assert words in ended.err
     photo("photo.png", 24, 16)
     upscaled = program("photo.png", "-n", "run/mine-gan.safetensors", "-o", "large.png")
     assert upscaled.code == 0, upscaled.err
     assert size_of(tmp_path / "large.png") == (96, 64)
-    told = program("models", "info", "run/mine-gan.safetensors")
+    info = program("models", "info", "run/mine-gan.safetensors")
     for line in ("licence       CC0-1.0", "scale         4", "steps "):
-        assert line.split()[0] in told.out
-    assert "RRDBNet x4, 1 blocks, 4 features, growth 2" in told.out
+        assert line.split()[0] in info.out
+    assert "RRDBNet x4, 1 blocks, 4 features, growth 2" in info.out
 
 
 def test_events_are_json_objects_on_standard_output(recipe, call):
@@ -100,25 +100,28 @@ def test_events_are_json_objects_on_standard_output(recipe, call):
     assert ended.err == ""
 
 
-def test_the_same_command_goes_on_and_restart_begins_anew(recipe, call):
+def test_the_same_command_resumes_and_restart_discards(recipe, call):
     shorter = ("--set", "stages.0.iterations=2")
     assert call("train", recipe, "--stage", "psnr", *shorter).code == 0
     again = call("train", recipe, "--stage", "psnr")
     assert again.code == 0, again.err
-    assert "psnr: goes on after 2 of 4 iterations" in again.err
+    assert "psnr: resuming after 2 of 4 iterations" in again.err
     changed = call("train", recipe, "--stage", "psnr", "--set", "seed=1")
     assert changed.code == 1
     assert "seed was 0 and is 1" in changed.err
     assert changed.err.count("\n") == 1
-    anew = call("train", recipe, "--stage", "psnr", "--set", "seed=1", "--restart")
-    assert anew.code == 0, anew.err
-    assert "psnr: begins: 4 iterations" in anew.err
+    restarted = call("train", recipe, "--stage", "psnr", "--set", "seed=1", "--restart")
+    assert restarted.code == 0, restarted.err
+    assert "psnr: starting, 4 iterations" in restarted.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_ended_run_has_saved_and_goes_on(recipe, program, program_environment, tmp_path, number):
-    def heed_signals() -> None:
+def test_an_interrupted_run_saves_and_is_resumed(
+    recipe, program, program_environment, tmp_path, number
+):
+    def restore_signals() -> None:
         """A test run in the background ignores these, and its children would, too."""
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
@@ -141,7 +144,7 @@ def test_an_ended_run_has_saved_and_goes_on(recipe, program, program_environment
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=heed_signals,  # noqa: PLW1509
+        preexec_fn=restore_signals,  # noqa: PLW1509
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -150,7 +153,7 @@ def test_an_ended_run_has_saved_and_goes_on(recipe, program, program_environment
     os.killpg(process.pid, number)  # as a terminal and torchrun do, readers and all
     out, err = process.communicate()
     assert process.returncode == 130, err
-    assert "the same command goes on from where this ended" in err
+    assert "run the same command again to resume" in err
     assert "Traceback" not in err
     saved = json.loads(out.splitlines()[-1])
     assert saved["event"] == "saved"
@@ -160,7 +163,7 @@ def test_an_ended_run_has_saved_and_goes_on(recipe, program, program_environment
     assert (first["event"], first["step"]) == ("stage", saved["step"])
 
 
-def test_a_check_trains_nothing_and_names_what_is_there(recipe, call, tmp_path):
+def test_a_check_trains_nothing_and_prints_a_summary(recipe, call, tmp_path):
     ended = call("train", recipe, "--check", "--device", "cpu")
     assert ended.code == 0, ended.err
     for words in ("RRDBNet x4, 1 blocks", "5 samples an epoch", "stage gan", "5 in validation"):
@@ -171,7 +174,7 @@ def test_a_check_trains_nothing_and_names_what_is_there(recipe, call, tmp_path):
     assert "nowhere" in refused.err
 
 
-def test_included_recipes_are_listed_and_taken_by_name(call, tmp_path):
+def test_included_recipes_are_listed_and_used_by_name(call, tmp_path):
     ended = call("train", "--recipes")
     assert ended.code == 0
     names = [line.split()[0] for line in ended.out.splitlines()]
@@ -183,7 +186,7 @@ def test_included_recipes_are_listed_and_taken_by_name(call, tmp_path):
     checked = call("train", "tiny-x4", "--check", *change)
     assert checked.code == 0, checked.err
     assert call("train", "tiny-x5").err == (
-        "error: tiny-x5: no recipe of this name or file; did you mean tiny-x4?\n"
+        "error: tiny-x5: is neither a recipe file nor an included recipe; did you mean tiny-x4?\n"
     )
 
 
@@ -218,7 +221,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, recipe, call):
     assert ended.err.count("\n") == 1
 
 
-def test_bars_on_a_terminal_leave_no_rest_and_notes_stay(recipe, call):
+def test_bars_are_removed_and_messages_stay(recipe, call):
     ended = call("train", recipe, "--stage", "psnr", "--device", "cpu", terminal=True)
     assert ended.code == 0
     assert ended.out.strip() == str(Path("mine") / "mine-psnr.safetensors")
@@ -234,7 +237,7 @@ def test_bars_on_a_terminal_leave_no_rest_and_notes_stay(recipe, call):
         ("tensorboard", "TensorBoard is not installed"),
     ],
 )
-def test_a_package_that_is_not_installed_is_named_with_how_to_get_it(
+def test_a_missing_package_is_reported_with_its_extra(
     recipe, program_environment, tmp_path, package, words
 ):
     script = (

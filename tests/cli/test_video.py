@@ -30,7 +30,7 @@ def test_a_video_is_upscaled_by_the_real_program(program, tmp_path):
     line = json.loads(ended.out)
     assert (line["frames"], line["computed"], line["lost"]) == (6, 6, [])
     video = probe(tmp_path / "out.mp4")
-    assert (video.width, video.height, len(video.plan)) == (128, 96, 6)
+    assert (video.width, video.height, len(video.frame_times)) == (128, 96, 6)
     assert ".out.mp4.upscale" in ended.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
     again = program("video", "in.mp4", "out.mp4", "-n", QUICK)
@@ -39,35 +39,35 @@ def test_a_video_is_upscaled_by_the_real_program(program, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("gone.mp4", "out.mp4"), 1, "gone.mp4"),
         (("in.mp4", "in.mp4"), 1, "input itself"),
         (("in.mp4", "out.mp4", "--codec", "divx"), 2, "divx"),
-        (("in.mp4", "out.webm", "--codec", "x264"), 1, "cannot hold"),
+        (("in.mp4", "out.webm", "--codec", "x264"), 1, "does not support"),
         (("in.mp4", "out.mp4", "--encoder-option", "nonsense=1"), 2, "nonsense"),
         (("in.mp4", "out.mp4", "--encoder-option", "nonsense"), 2, "KEY=VALUE"),
         (("in.mp4", "out.mp4", "--crf", "99"), 2, "crf"),
         (("in.mp4", "out.mp4", "--start", "9"), 1, "--start"),
-        (("in.mp4", "out.mp4", "--start", "1:xx"), 2, "--start 1:xx: is no time"),
+        (("in.mp4", "out.mp4", "--start", "1:xx"), 2, "--start 1:xx: is not a time"),
         (("in.mp4", "out.mp4", "--end", "-1"), 2, "--end"),
         (("in.mp4", "out.mp4", "--at", "0"), 2, "--preview"),
-        (("in.mp4", "--preview", "--at", "0,,1"), 2, "--at : is no time"),
+        (("in.mp4", "--preview", "--at", "0,,1"), 2, "--at : is not a time"),
         (("in.mp4", "--preview", "--at", "1:00"), 2, "ends at 0:00.080"),
         (("in.mp4", "out.txt", "--preview"), 1, "out.txt"),
         (("gone.mp4", "--preview"), 1, "gone.mp4"),
         (("in.mp4",), 2, "OUT"),
     ],
 )
-def test_impossible_requests_end_in_one_line_before_any_work(arguments, code, said, call, tmp_path):
+def test_invalid_requests_are_one_line_before_any_work(arguments, code, message, call, tmp_path):
     make(Clip(even(2)), tmp_path / "in.mp4")
     ended = call("video", *arguments)
     assert ended.code == code, ended.err
-    assert said in ended.err and len(ended.err.splitlines()) == 1
+    assert message in ended.err and len(ended.err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_a_preview_is_a_image_and_leaves_nothing_else(program, tmp_path):
+def test_a_preview_writes_only_an_image(program, tmp_path):
     make(Clip(even(6), sound=True), tmp_path / "in.mp4")
     ended = program("video", "in.mp4", "--preview", "-n", QUICK, "-s", "2", "--at", "0,0:00.2")
     assert (ended.code, ended.out) == (0, "in_preview.png\n"), ended.err
@@ -81,12 +81,13 @@ def test_a_preview_is_a_image_and_leaves_nothing_else(program, tmp_path):
     assert names == {"in.mp4", "in_preview.png", "out_preview.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")
 @pytest.mark.parametrize("codec", ["x264", "ffv1"])
-def test_a_video_that_was_killed_goes_on_and_equals_one_that_was_not(
+def test_a_killed_run_is_resumed_with_an_identical_result(
     codec, program, program_environment, tmp_path
 ):
-    """Killed within the second segment; finished segments are not computed again."""
+    """Kill the program in the second segment; finished segments are not computed again."""
     make(Clip(even(150), size=(16, 16)), tmp_path / "in.mp4")
     command = ["video", "in.mp4", "-n", QUICK, "--scale", "2", "--codec", codec]
     assert program(*command, "whole.mkv").code == 0

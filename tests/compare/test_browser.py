@@ -1,4 +1,4 @@
-"""The page in a real browser: a script that is added to a copy of it presses keys and looks."""
+"""The page in a real browser, driven by a script that is added to a copy of it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from upscale.compare import ImageSet, Version, page_parts
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
-HANGING = 300
-"""Seconds after which a browser that has not come to an end is given up."""
+TIMEOUT = 300
+"""Seconds to wait for the browser."""
 
 pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium is installed")
 
@@ -32,13 +32,13 @@ DRIVER = """
   const get = (id) => document.getElementById(id);
   const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
   const settle = async () => {
-    while (get("stage").getAttribute("aria-busy") !== "false") await frame();
+    while (get("viewer").getAttribute("aria-busy") !== "false") await frame();
     await frame();
   };
   const key = (key, more = {}, target = document.body) => target.dispatchEvent(
     new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
   const at = (x, y) => {
-    const box = get("stage").getBoundingClientRect();
+    const box = get("viewer").getBoundingClientRect();
     return { clientX: box.left + x * box.width, clientY: box.top + y * box.height };
   };
   const pointer = (type, x, y, more = {}) => {
@@ -56,12 +56,12 @@ DRIVER = """
   };
   const image = (side) => {
     const image = get(side).querySelector("img");
-    const box = image.getBoundingClientRect(), stage = get("stage").getBoundingClientRect();
-    return { label: image.alt, left: box.left - stage.left, top: box.top - stage.top,
+    const box = image.getBoundingClientRect(), viewer = get("viewer").getBoundingClientRect();
+    return { label: image.alt, left: box.left - viewer.left, top: box.top - viewer.top,
              width: box.width, height: box.height, rendering: image.style.imageRendering,
              fit: image.style.objectFit, natural: image.naturalWidth };
   };
-  const room = () => get("stage").getBoundingClientRect();
+  const room = () => get("viewer").getBoundingClientRect();
   const split = () => Number(get("slider").getAttribute("aria-valuenow"));
   const seen = {};
   try { await settle(); STEPS } catch (error) { window.problems.push(String(error.stack)); }
@@ -79,9 +79,9 @@ for (const kind of ["error", "unhandledrejection", "securitypolicyviolation"])
 
 @dataclass
 class Visit:
-    """What a script saw; the browser's load event waits for it, and a screenshot for that."""
+    """The report of a script; the load event waits for it, and a screenshot for the load event."""
 
-    said: dict = field(default_factory=dict)
+    report: dict = field(default_factory=dict)
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -90,12 +90,12 @@ def listening(visit: Visit):
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             length = int(self.headers["Content-Length"])
-            visit.said = json.loads(self.rfile.read(length))
+            visit.report = json.loads(self.rfile.read(length))
             visit.done.set()
             self.answer()
 
         def do_GET(self):
-            visit.done.wait(HANGING)
+            visit.done.wait(TIMEOUT)
             self.answer()
 
         def answer(self):
@@ -117,7 +117,7 @@ def listening(visit: Visit):
 
 @pytest.fixture
 def browse(tmp_path):
-    """Open a file in the browser and return its document as text."""
+    """Return a function that opens a file in the browser and returns its document as text."""
 
     def browse(path: Path, *flags: str) -> str:
         command = [
@@ -132,7 +132,7 @@ def browse(tmp_path):
             *(flags or ("--dump-dom",)),
             path.as_uri(),
         ]
-        done = subprocess.run(command, capture_output=True, timeout=HANGING, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
@@ -141,7 +141,7 @@ def browse(tmp_path):
 
 @pytest.fixture
 def drive(tmp_path, browse):
-    """Run steps in a copy of a page; return what they saw, and the screenshot where one is made."""
+    """Return a function that runs steps in a copy of a page and returns what they recorded."""
 
     def drive(page: bytes, steps: str, *flags: str, shot: bool = False):
         visit = Visit()
@@ -150,9 +150,9 @@ def drive(tmp_path, browse):
             path.write_text(_with_driver(page.decode(), steps, server), encoding="utf-8")
             target = tmp_path / "shot.png"
             browse(path, *flags, f"--screenshot={target}" if shot else "--dump-dom")
-        assert visit.said, "the script has not come to its end"
-        assert visit.said["problems"] == []
-        return (visit.said["seen"], cv2.imread(str(target))) if shot else visit.said["seen"]
+        assert visit.report, "the script did not finish"
+        assert visit.report["problems"] == []
+        return (visit.report["seen"], cv2.imread(str(target))) if shot else visit.report["seen"]
 
     return drive
 
@@ -197,7 +197,7 @@ def several(name: str = "many") -> ImageSet:
     )
 
 
-def test_the_page_runs_under_its_own_policy(tmp_path, browse):
+def test_page_runs_under_its_own_policy(tmp_path, browse):
     path = tmp_path / "page.html"
     path.write_bytes(page(pair()))
     text = browse(path)
@@ -205,7 +205,7 @@ def test_the_page_runs_under_its_own_policy(tmp_path, browse):
     assert "100 × 75" in text
 
 
-def test_the_policy_stops_any_other_script(tmp_path, browse):
+def test_policy_blocks_foreign_scripts(tmp_path, browse):
     path = tmp_path / "page.html"
     foreign = b'<script>document.title = "taken"</script><p onclick="">x</p></body>'
     path.write_bytes(page(pair()).replace(b"</body>", foreign))
@@ -215,7 +215,7 @@ def test_the_policy_stops_any_other_script(tmp_path, browse):
 
 
 @pytest.mark.parametrize("kind", ["mouse", "touch", "pen"])
-def test_the_line_follows_a_pointer(kind, drive):
+def test_line_follows_the_pointer(kind, drive):
     steps = """
       const line = get("slider").getBoundingClientRect();
       const middle = (line.left + line.width / 2) / room().width;
@@ -227,14 +227,14 @@ def test_the_line_follows_a_pointer(kind, drive):
       seen.image = image("right"); seen.room = room().width;
     """.replace("KIND", f'"{kind}"')
     seen = drive(page(pair()), steps)
-    room, left = seen["room"], seen["picture"]["left"]
-    width = seen["picture"]["width"]
+    room, left = seen["room"], seen["image"]["left"]
+    width = seen["image"]["width"]
     assert seen["dragged"] == pytest.approx(100 * (0.6 * room - left) / width, abs=1)
     assert seen["clicked"] == pytest.approx(100 * (0.4 * room - left) / width, abs=1)
     assert seen["outside"] == seen["released"] == seen["other"] == 100
 
 
-def test_keys_move_and_flip_the_line(drive):
+def test_keys_move_the_line_and_switch_sides(drive):
     steps = """
       const press = (...keys) => { for (const one of keys) key(one); return split(); };
       const away = () => ["left", "right"].filter((side) => get(`${side}-label`).matches(".away"));
@@ -285,13 +285,13 @@ def test_zoom_is_in_screen_pixels(ratio, drive):
     assert seen["button"] * ratio == pytest.approx(3200, abs=0.1)
 
 
-def test_a_small_image_is_fitted_by_a_whole_number(drive):
+def test_small_image_is_fitted_by_a_whole_number(drive):
     seen = drive(page(pair(160, 120)), 'seen.width = image("right").width;')
     assert seen["width"] % 160 == 0
     assert seen["width"] > 160
 
 
-def test_what_is_upscaled_shows_its_pixels_until_smooth_is_asked_for(drive):
+def test_enlarged_pixels_are_interpolated_only_with_smooth(drive):
     steps = """
       const now = () => [image("left").rendering, image("right").rendering];
       key("1"); seen.one = now(); key("2"); seen.two = now();
@@ -305,7 +305,7 @@ def test_what_is_upscaled_shows_its_pixels_until_smooth_is_asked_for(drive):
     assert seen["again"] == ["pixelated", "pixelated"]
 
 
-def test_a_image_larger_than_the_window_is_moved(drive):
+def test_image_larger_than_the_window_is_panned(drive):
     steps = """
       key("2"); const start = image("right");
       drag([0.3, 0.3], [0.2, 0.25]); seen.dragged = image("right");
@@ -328,7 +328,7 @@ def test_a_image_larger_than_the_window_is_moved(drive):
     assert (seen["corner"]["left"], seen["corner"]["top"]) == pytest.approx((0, 0), abs=0.6)
 
 
-def test_wheel_and_pinch_zoom_about_the_pointer(drive):
+def test_wheel_and_pinch_zoom_at_the_pointer(drive):
     steps = """
       const under = (x, y) => {
         const box = image("right");
@@ -336,7 +336,7 @@ def test_wheel_and_pinch_zoom_about_the_pointer(drive):
         return [across / box.width, down / box.height, box.width];
       };
       key("1"); seen.before = under(0.3, 0.4);
-      get("stage").dispatchEvent(new WheelEvent("wheel",
+      get("viewer").dispatchEvent(new WheelEvent("wheel",
         { deltaY: -300, bubbles: true, cancelable: true, ...at(0.3, 0.4) }));
       seen.wheel = under(0.3, 0.4);
       key("1"); seen.untouched = under(0.5, 0.5);
@@ -354,7 +354,7 @@ def test_wheel_and_pinch_zoom_about_the_pointer(drive):
     assert seen["split"] == 50
 
 
-def test_the_gallery_is_walked_by_keys_and_thumbnails(drive):
+def test_gallery_is_browsed_by_keys_and_thumbnails(drive):
     steps = """
       const now = () => [get("position").textContent, image("left").label];
       const buttons = [...document.querySelectorAll("#gallery button")];
@@ -376,7 +376,7 @@ def test_the_gallery_is_walked_by_keys_and_thumbnails(drive):
     assert seen["ends"] == [False, True]
 
 
-def test_one_pair_has_neither_gallery_nor_choosers(drive):
+def test_single_pair_has_no_gallery_and_no_choosers(drive):
     steps = """
       seen.hidden = ["#gallery", "#steps", "#left-label select"].map((selector) =>
         getComputedStyle(document.querySelector(selector)).display === "none");
@@ -410,7 +410,7 @@ def test_each_side_can_show_any_of_several_versions(drive):
     assert seen["kept"] == ["v2", "v1"]
 
 
-def test_the_keys_are_shown_and_rest_meanwhile(drive):
+def test_keys_are_disabled_while_the_help_is_open(drive):
     steps = """
       const dialog = get("keys");
       key("?"); seen.open = dialog.open; key("ArrowRight"); seen.split = split();
@@ -420,12 +420,12 @@ def test_the_keys_are_shown_and_rest_meanwhile(drive):
     assert seen == {"open": True, "split": 50, "closed": True, "button": True}
 
 
-def test_a_button_that_has_the_focus_keeps_its_space_bar(drive):
+def test_space_activates_a_focused_button(drive):
     seen = drive(page(pair()), 'key(" ", {}, get("help")); seen.split = split();')
     assert seen["split"] == 50
 
 
-def test_everything_that_can_be_used_has_a_name_and_can_be_reached(drive):
+def test_controls_are_named_and_focusable(drive):
     steps = """
       const usable = document.querySelectorAll("button, select, [role=slider]");
       seen.nameless = [...usable].filter((one) => !(one.ariaLabel || one.textContent.trim()));
@@ -438,7 +438,7 @@ def test_everything_that_can_be_used_has_a_name_and_can_be_reached(drive):
     assert seen["slider"] == ["slider", "0", "100", "50", "50 % v0"]
 
 
-def test_hostile_names_are_shown_as_they_are(drive):
+def test_hostile_names_are_shown_as_text(drive):
     name = "</script><img src=x onerror=\"document.title='taken'\">&amp;"
     one = ImageSet(name, (version(noise(8, 6), name, name), version(noise(8, 6), "b")))
     steps = """
@@ -453,7 +453,7 @@ def test_hostile_names_are_shown_as_they_are(drive):
     assert seen["images"] == 0
 
 
-def test_images_of_other_proportions_are_not_distorted(drive):
+def test_images_of_another_aspect_ratio_are_not_distorted(drive):
     one = ImageSet("x", (version(noise(33, 25), "a"), version(noise(132, 99), "b")))
     other = ImageSet("y", (version(noise(30, 30), "a"), version(noise(132, 99), "b")))
     steps = """
@@ -463,16 +463,18 @@ def test_images_of_other_proportions_are_not_distorted(drive):
     assert drive(page(one, other), steps) == {"rounded": "fill", "other": "contain"}
 
 
-def test_a_image_that_the_browser_cannot_show_is_named(drive):
+def test_image_that_the_browser_cannot_display_is_named(drive):
     broken = Version("broken.jpg", b"\xff\xd8\xff nothing", "image/jpeg", (40, 30))
     one = ImageSet("x", (broken, version(noise(40, 30), "b")))
-    seen = drive(page(one), 'seen.said = get("problem").textContent; seen.right = image("right");')
-    assert seen["said"] == "broken.jpg: this browser cannot show it"
+    seen = drive(
+        page(one), 'seen.report = get("problem").textContent; seen.right = image("right");'
+    )
+    assert seen["report"] == "broken.jpg: this browser cannot display it"
     assert seen["right"]["label"] == "b"
 
 
-def found_in(shot: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """The part of a screenshot that is most like what is expected."""
+def best_match(shot: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the part of a screenshot that is most similar to the expected pixels."""
     scores = cv2.matchTemplate(shot, expected, cv2.TM_SQDIFF)
     _, _, (x, y), _ = cv2.minMaxLoc(scores)
     return shot[y : y + expected.shape[0], x : x + expected.shape[1]]
@@ -481,8 +483,8 @@ def found_in(shot: np.ndarray, expected: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("ratio", [1, 1.25, 2])
 @pytest.mark.parametrize("zoom", [1, 2])
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_the_screen_shows_exactly_the_pixels(ratio, zoom, side, drive):
-    """Beyond what the style says: the screenshot holds the very values of the image."""
+def test_screenshot_contains_the_exact_pixels(ratio, zoom, side, drive):
+    """Compare the values of the screenshot with those of the image, not only the style."""
     before = noise(60, 40).repeat(4, 0).repeat(4, 1)
     shown = {"before": before, "after": noise(240, 160, 1)}[side].repeat(zoom, 0).repeat(zoom, 1)
     steps = f'key("{zoom}"); key("{"End" if side == "before" else "Home"}"); await frame();'
@@ -490,10 +492,10 @@ def test_the_screen_shows_exactly_the_pixels(ratio, zoom, side, drive):
     _, shot = drive(page(pair(240, 160)), steps, flag, shot=True)
     margin = round(40 * ratio)  # the grip and its shadow
     inner = shown[:, margin:-margin]
-    np.testing.assert_array_equal(found_in(shot, inner), inner)
+    np.testing.assert_array_equal(best_match(shot, inner), inner)
 
 
-def test_transparency_shows_a_grey_chequerboard_and_not_the_other_side(drive):
+def test_transparency_shows_a_chequerboard(drive):
     clear = np.zeros((160, 240, 4), np.uint8)
     one = ImageSet("x", (version(noise(240, 160), "noise"), version(clear, "clear")))
     _, shot = drive(page(one), 'key("1"); key("Home"); await frame();', shot=True)
@@ -502,4 +504,4 @@ def test_transparency_shows_a_grey_chequerboard_and_not_the_other_side(drive):
     dark, light = np.uint8(106), np.uint8(140)
     tile = np.where(np.tile(board, (4, 5)), light, dark)[..., None].repeat(3, 2)
     # the grip and its shadow are in the left half
-    np.testing.assert_array_equal(found_in(shot[:, shot.shape[1] // 2 :], tile), tile)
+    np.testing.assert_array_equal(best_match(shot[:, shot.shape[1] // 2 :], tile), tile)

@@ -8,7 +8,9 @@ from importlib.resources import files
 
 from upscale.compare import ImageSet, Version, page_parts
 
-HOSTILE = "</script></template><img src=x onerror=alert(1)>\"'&<b>$sets<!-- sets --> \u202e\ud800"
+HOSTILE = (
+    "</script></template><img src=x onerror=alert(1)>\"'&<b>{{ sets }}{% endfor %} \u202e\ud800"
+)
 PNG = b"\x89PNG not really"
 
 
@@ -54,7 +56,7 @@ def page(*sets: ImageSet, title: str = "title") -> Parsed:
     return Parsed(b"".join(page_parts(title, sets)).decode())
 
 
-def test_images_are_embedded_in_order_with_what_is_known_of_them():
+def test_images_are_embedded_in_order():
     small = version("small", b"\xff\xd8one", media_type="image/jpeg")
     large = version("large", bytes(range(256)), size=(8, 6), note="2 s")
     one = ImageSet("first", (small, large))
@@ -70,7 +72,7 @@ def test_images_are_embedded_in_order_with_what_is_known_of_them():
     assert (images[1]["width"], images[1]["height"], images[1]["data-note"]) == ("8", "6", "2 s")
 
 
-def test_nothing_is_loaded_from_elsewhere():
+def test_page_loads_no_external_resource():
     parsed = page()
     for tag, attributes in parsed.elements:
         for name in ("src", "href", "srcset", "data", "action", "poster"):
@@ -80,7 +82,7 @@ def test_nothing_is_loaded_from_elsewhere():
     assert {"link", "iframe", "object", "embed", "base"} & set(parsed.tags) <= {"link"}
 
 
-def test_the_policy_allows_the_pages_own_script_and_style_alone():
+def test_policy_allows_only_the_own_script_and_style():
     parsed = page()
     (policy,) = [m["content"] for m in parsed.all("meta") if "http-equiv" in m]
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
@@ -99,7 +101,7 @@ def test_the_policy_allows_the_pages_own_script_and_style_alone():
         assert not any(name.startswith("on") or name == "style" for name in attributes), tag
 
 
-def test_no_text_can_become_markup():
+def test_texts_are_escaped():
     plain = page(ImageSet("one", (version("a"), version("b"))))
     hostile = page(
         ImageSet(HOSTILE, (version(HOSTILE, note=HOSTILE), version("b", media_type=HOSTILE))),
@@ -114,7 +116,7 @@ def test_no_text_can_become_markup():
     assert hostile.texts["title"] == [shown]
 
 
-def test_sets_are_taken_one_at_a_time():
+def test_sets_are_consumed_one_at_a_time():
     taken = []
 
     def sets():
@@ -131,7 +133,7 @@ def test_sets_are_taken_one_at_a_time():
     assert taken == ["a", "b"]
 
 
-def test_the_script_finds_every_element_that_it_asks_for():
+def test_script_uses_existing_element_ids():
     parsed = page()
     ids = {attributes["id"] for _, attributes in parsed.elements if "id" in attributes}
     (script,) = parsed.texts["script"]
@@ -139,7 +141,7 @@ def test_the_script_finds_every_element_that_it_asks_for():
     assert len(re.findall(r'get\("', script)) > 20
 
 
-def test_the_parts_of_the_page_are_package_data():
+def test_page_files_are_package_data():
     folder = files("upscale.compare")
-    for name in ("page.html", "page.css", "page.js"):
+    for name in ("page.html", "page.css", "page.js", "report.html", "report.css"):
         assert folder.joinpath(name).is_file()

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from upscale.compare import ImageSet, Table, Version, report_parts
 
-HOSTILE = "</style><img src=x onerror=alert(1)>\"'&<b>$content<!-- content --> \u202e\ud800"
+HOSTILE = "</style><img src=x onerror=alert(1)>\"'&<b>{{ sets }}{% endfor %} \u202e\ud800"
 
 
 class Parsed(HTMLParser):
@@ -43,7 +43,7 @@ def page(
     return text, Parsed(text)
 
 
-def test_figures_come_first_then_images_then_remarks():
+def test_page_shows_scores_then_images_then_remarks():
     content = bytes(range(256))
     one = ImageSet("first", (version("a"), version("b", content, note="PSNR 30")))
     text, parsed = page(one, ImageSet("second", (version("c"),)), remarks=["said"])
@@ -60,12 +60,12 @@ def test_figures_come_first_then_images_then_remarks():
     assert text.startswith("<!doctype html>") and text.endswith("</html>\n")
 
 
-def test_the_best_figures_stand_out():
+def test_best_scores_are_highlighted():
     text, _ = page(best=frozenset({(0, 2), (1, 1)}))
     assert re.findall(r'<td class="best">(\w)</td>', text) == ["2", "3"]
 
 
-def test_nothing_that_is_named_becomes_code():
+def test_texts_are_escaped():
     table = Table((HOSTILE,), [(HOSTILE,)], note=HOSTILE)
     one = ImageSet(HOSTILE, (version(HOSTILE, note=HOSTILE),))
     _, parsed = page(one, title=HOSTILE, table=table, remarks=[HOSTILE])
@@ -77,7 +77,7 @@ def test_nothing_that_is_named_becomes_code():
     assert parsed.all("img")[0]["alt"] == shown
 
 
-def test_the_page_may_run_nothing_and_fetch_nothing():
+def test_policy_forbids_scripts_and_requests():
     text, parsed = page(ImageSet("one", (version("a"),)))
     [policy] = [m["content"] for m in parsed.all("meta") if "http-equiv" in m]
     style = files("upscale.compare").joinpath("report.css").read_text("utf-8")
@@ -91,16 +91,19 @@ def test_the_page_may_run_nothing_and_fetch_nothing():
     assert all(image["src"].startswith("data:") for image in parsed.all("img"))
 
 
-def test_one_set_is_in_memory_at_a_time():
-    made = []
+def test_sets_are_consumed_one_at_a_time():
+    consumed = []
 
     def sets():
         for name in "abc":
-            made.append(name)
+            consumed.append(name)
             yield ImageSet(name, (version(name),))
 
     parts = report_parts("title", Table((), []), sets())
-    assert next(parts) and not made
-    while b"<h2><bdi>a" not in next(parts):
-        pass
-    assert made == ["a"]
+    assert next(parts) and not consumed
+    received = b""
+    while b"<h2><bdi>a" not in received:
+        received += next(parts)
+    assert consumed == ["a"]
+    assert b"".join(parts).endswith(b"</html>\n")
+    assert consumed == ["a", "b", "c"]

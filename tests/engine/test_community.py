@@ -1,4 +1,4 @@
-"""A network of another architecture, from its file to the image, through spandrel itself."""
+"""A network of another architecture, from its checkpoint to the image, through spandrel."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def architectures():
         ),
     ],
 )
-def test_a_foreign_network_upscales_a_image_of_any_size(architectures, tmp_path, name, options):
+def test_a_community_network_upscales_images_of_any_size(architectures, tmp_path, name, options):
     torch.manual_seed(0)
     network = architectures[name](**options).eval()
     path = tmp_path / "foreign.safetensors"

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def tf32():
-    """The process's setting, put back afterwards."""
+    """Enable TF32, and restore the setting afterwards."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = True
     yield lambda: torch.backends.cudnn.allow_tf32
@@ -39,7 +39,7 @@ def test_tf32_is_off_until_the_last_of_several_threads_leaves(tf32):
     assert tf32()
 
 
-def test_gradients_are_off_inside_and_a_failure_puts_all_back(tf32):
+def test_gradients_are_off_and_an_error_restores_the_settings(tf32):
     with pytest.raises(RuntimeError), computing_on(CPU):
         assert torch.is_inference_mode_enabled()
         raise RuntimeError
@@ -48,18 +48,18 @@ def test_gradients_are_off_inside_and_a_failure_puts_all_back(tf32):
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "cpu:1", ""])
-def test_devices_that_mean_nothing_are_refused(name):
+def test_invalid_device_names_raise_usage_error(name):
     with pytest.raises(UsageError):
         pick_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused():
+def test_a_missing_gpu_raises_device_error():
     with pytest.raises(DeviceError):
         pick_device("cuda")
 
 
-def test_precisions():
+def test_precision_names_select_types():
     assert pick_precision("auto", CPU) == torch.float32
     assert pick_precision("bf16", CPU) == torch.bfloat16
     with pytest.raises(UsageError):

@@ -1,4 +1,4 @@
-"""Layers on trial: used if they give what torch's do, and sooner."""
+"""Autotuning of layers: they are used if they are correct and faster than torch's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import torch
 
 from upscale import Upscaler
 from upscale.engine import kernel_selection as module
-from upscale.engine.kernel_selection import GroupList, Placed, group_list, tried
+from upscale.engine.kernel_selection import (
+    NetworkOnDevice,
+    SelectedGroups,
+    autotune_groups,
+    select_groups,
+)
 from upscale.kernels import KernelMissingError
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.models.layers import torch_layer
@@ -21,20 +26,22 @@ SPECS = [RRDBSpec(blocks=1), RRDBSpec(blocks=1, unshuffle=2), SRVGGSpec(convolut
 
 
 @pytest.fixture
-def placed(random_model):
+def on_device(random_model):
     def place(spec=SPECS[0], dtype=torch.float16):
         model = random_model(spec)
         channels = model.channels * model.unshuffle**2
-        return Placed(model.network_on(CPU, dtype), channels, CPU, dtype)
+        return NetworkOnDevice(model.network_on(CPU, dtype), channels, CPU, dtype)
 
     return place
 
 
 @pytest.fixture
 def coarse(monkeypatch):
-    """The groups that a GPU gets, on a CPU."""
+    """Use coarse groups on a CPU, as on a GPU."""
     monkeypatch.setattr(
-        Placed, "groups", lambda self, make=torch_layer: self.network.groups(make=make)
+        NetworkOnDevice,
+        "groups",
+        lambda self, make=torch_layer: self.network.layer_groups(make=make),
     )
 
 
@@ -49,7 +56,7 @@ def stopwatch(*times):
 
 
 def rounded_once(layer):
-    """The layer in single precision: right, but not bit for bit what torch gives."""
+    """Compute the layer in single precision: correct, but not bit for bit torch's result."""
     slope = layer.slope.float() if isinstance(layer.slope, torch.Tensor) else layer.slope
     convolution = copy.deepcopy(layer.convolution).float()
     run = torch_layer(replace(layer, convolution=convolution, slope=slope))
@@ -63,7 +70,7 @@ def rounded_once(layer):
 
 
 def faulty(fault, number):
-    """Makes right layers, but for one, whose result `fault` changes."""
+    """Make correct layers except for one, whose result `fault` changes."""
     made = []
 
     def make(layer):
@@ -83,18 +90,20 @@ def faulty(fault, number):
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.describe())
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_layers_that_are_right_and_faster_are_used(placed, coarse, spec, dtype):
-    found = tried(placed(spec, dtype), rounded_once, "fast", stopwatch(2.0, 1.0), side=32)
-    assert (found.kernels, found.reason) == ("fast", None)
-    assert [group.name for group in found.groups] == [
-        group.name for group in placed(spec, dtype).groups()
+def test_correct_and_faster_layers_are_used(on_device, coarse, spec, dtype):
+    selected = autotune_groups(
+        on_device(spec, dtype), rounded_once, "fast", stopwatch(2.0, 1.0), side=32
+    )
+    assert (selected.kernels, selected.reason) == ("fast", None)
+    assert [group.name for group in selected.groups] == [
+        group.name for group in on_device(spec, dtype).groups()
     ]
 
 
 @pytest.mark.parametrize("times", [(1.0, 1.0), (1.0, 2.0), (1.0, float("nan"))])
-def test_layers_that_are_not_faster_are_not(placed, coarse, times):
+def test_layers_that_are_not_faster_are_rejected(on_device, coarse, times):
     with pytest.raises(KernelMissingError, match=r"not faster here: .* ms, torch 1000.0 ms"):
-        tried(placed(), rounded_once, "fast", stopwatch(*times), side=32)
+        autotune_groups(on_device(), rounded_once, "fast", stopwatch(*times), side=32)
 
 
 FAULTS = {
@@ -107,44 +116,48 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("number", range(1, 13))
-def test_one_wrong_layer_is_enough_to_refuse_all(placed, coarse, fault, number):
+def test_one_wrong_layer_rejects_all(on_device, coarse, fault, number):
     """13 layers: the first, a block of an RRDB, and so on; the last blocks are like the first."""
     with pytest.raises(KernelMissingError, match=r"differs from torch in group (first|block 0)"):
-        tried(placed(), faulty(FAULTS[fault], number), "fast", stopwatch(2.0, 1.0), side=32)
+        autotune_groups(
+            on_device(), faulty(FAULTS[fault], number), "fast", stopwatch(2.0, 1.0), side=32
+        )
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("number", range(17, 23))
-def test_so_is_one_of_the_tail(placed, coarse, fault, number):
+def test_one_wrong_layer_of_the_tail_rejects_all(on_device, coarse, fault, number):
     with pytest.raises(KernelMissingError, match="differs from torch in group tail"):
-        tried(placed(), faulty(FAULTS[fault], number), "fast", stopwatch(2.0, 1.0), side=32)
+        autotune_groups(
+            on_device(), faulty(FAULTS[fault], number), "fast", stopwatch(2.0, 1.0), side=32
+        )
 
 
-def test_failing_is_a_reason_like_any_other(placed, coarse):
+def test_layers_that_fail_are_rejected(on_device, coarse):
     def make(layer):
         raise RuntimeError("no such instruction")
 
     with pytest.raises(KernelMissingError, match="fast failed: no such instruction"):
-        tried(placed(), make, "fast", stopwatch(2.0, 1.0), side=32)
+        autotune_groups(on_device(), make, "fast", stopwatch(2.0, 1.0), side=32)
 
 
-def test_where_no_kernel_can_be_used_torch_computes_and_the_reason_is_told(placed, monkeypatch):
+def test_torch_is_the_fallback_and_the_reason_is_reported(on_device, monkeypatch):
     def none(_):
         raise KernelMissingError("too old")
 
     monkeypatch.setattr(module, "_for_cpu", none)
-    found = group_list(placed(), kernels=True)
-    assert (found.kernels, found.reason) == ("torch", "too old")
-    assert group_list(placed(), kernels=False).reason is None
+    selected = select_groups(on_device(), kernels=True)
+    assert (selected.kernels, selected.reason) == ("torch", "too old")
+    assert select_groups(on_device(), kernels=False).reason is None
 
 
-def test_an_upscaler_uses_and_names_what_won(random_model, monkeypatch, coarse):
-    def find(placed, *, kernels):
-        if not kernels or placed.dtype == torch.float32:
-            return GroupList(placed.groups())
-        return tried(placed, rounded_once, "fast", stopwatch(2.0, 1.0), side=32)
+def test_an_upscaler_uses_and_names_the_fastest_kernels(random_model, monkeypatch, coarse):
+    def find(network, *, kernels):
+        if not kernels or network.dtype == torch.float32:
+            return SelectedGroups(network.groups())
+        return autotune_groups(network, rounded_once, "fast", stopwatch(2.0, 1.0), side=32)
 
-    monkeypatch.setattr("upscale.engine.upscaler.group_list", find)
+    monkeypatch.setattr("upscale.engine.tile_runner.select_groups", find)
     model = random_model(SPECS[0])
     image = np.random.default_rng(0).integers(60, 190, (40, 30, 3), np.uint8)
     fast = Upscaler(model, device="cpu", precision="fp16", tile=16)

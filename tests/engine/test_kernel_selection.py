@@ -5,7 +5,7 @@ import pytest
 
 from tests.kernels.libraries import LIBRARIES
 from upscale import Upscaler
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 from upscale.images import read_image
 from upscale.kernels import compiled
 from upscale.kernels.compiled import AMX
@@ -15,7 +15,7 @@ from upscale.models.layers import torch_layer
 
 @pytest.fixture
 def only(monkeypatch):
-    """Makes engines use one library."""
+    """Make the engine use one library."""
 
     def use(library):
         monkeypatch.setattr("upscale.kernels.compiled.library_for", lambda dtype: library)
@@ -24,7 +24,7 @@ def only(monkeypatch):
 
 
 def precision(library):
-    """What it computes in."""
+    """Return the precision of a library."""
     return "bf16" if library.ability == AMX else "fp32"
 
 
@@ -42,7 +42,7 @@ def precision(library):
 )
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (37, 41)])
 @pytest.mark.parametrize("tile", [0, 16])
-def test_networks_give_the_same_image_whatever_the_tile(
+def test_compiled_kernels_give_the_same_image_for_every_tile(
     library, only, random_model, spec, size, tile
 ):
     only(library)
@@ -56,7 +56,7 @@ def test_networks_give_the_same_image_whatever_the_tile(
 
 @pytest.mark.parametrize("library", LIBRARIES[-1:])
 @pytest.mark.parametrize("spec", [RRDBSpec(blocks=1), SRVGGSpec(convolutions=2)], ids=str)
-def test_torch_computes_no_convolution(library, only, random_model, spec, monkeypatch):
+def test_all_convolutions_use_the_compiled_kernels(library, only, random_model, spec, monkeypatch):
     computed = []
 
     def recorded(layer):
@@ -73,7 +73,7 @@ def test_torch_computes_no_convolution(library, only, random_model, spec, monkey
     assert computed == []
 
 
-def test_without_a_library_torch_computes(random_model, monkeypatch):
+def test_torch_computes_without_a_library(random_model, monkeypatch):
     monkeypatch.setattr(compiled, "LIBRARIES", {})
     model, image = random_model(RRDBSpec(blocks=1)), np.full((5, 6, 3), 99, np.uint8)
     plain = Upscaler(model, device="cpu", kernels=False).upscale(image)
@@ -85,13 +85,13 @@ def test_without_a_library_torch_computes(random_model, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["realesrgan-x4plus", "realesrgan-x4plus-anime", "realesr-animevideov3"]
 )
-def test_photographs_come_out_within_one_level_and_with_bfloat16_within_one_in_the_mean(
+def test_photographs_differ_by_at_most_one_level_and_with_bf16_on_average(
     library, only, data, name
 ):
-    if is_present(catalog()[name]) == "absent":
+    if availability(catalog()[name]) == "absent":
         pytest.skip(f"{name} is not here")
     only(library)
-    photo = read_image(sorted((data / "photos").glob("*.webp"))[0]).pixels[:90, :110, :3]
+    photo = read_image(sorted((data / "photos/scenes").glob("*.webp"))[0]).pixels[:90, :110, :3]
     whole = Upscaler(name, device="cpu", tile=0, kernels=False).upscale(photo)
     result = Upscaler(name, device="cpu", tile=48, precision=precision(library)).upscale(photo)
     levels = np.abs(result.astype(int) - whole)

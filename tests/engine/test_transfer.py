@@ -21,17 +21,17 @@ def planes_of(seed, kind, size=(64, 48)):
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("device", DEVICES)
-def test_planes_come_back_as_they_went(device, kind):
+def test_planes_survive_upload_and_download(device, kind):
     transfer = Transfer(torch.device(device))
     sent = planes_of(1, kind)
-    there = transfer.upload(sent).planes()
-    assert {plane.device.type for plane in there} == {device}
-    for plane, same in zip(transfer.download(there).arrays(), sent, strict=True):
+    uploaded = transfer.upload(sent).planes()
+    assert {plane.device.type for plane in uploaded} == {device}
+    for plane, same in zip(transfer.download(uploaded).arrays(), sent, strict=True):
         assert plane.dtype == kind and np.array_equal(plane, same)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_many_frames_on_the_way_at_once_are_not_mixed_up(device):
+def test_frames_transferred_at_the_same_time_are_not_mixed_up(device):
     """Each is uploaded before the one before it is computed, and fetched after the next one is."""
     transfer, form = Transfer(torch.device(device)), Layout(8, 0, 0, "rgb", "rgb", True)
     frames = [planes_of(seed, np.uint8, (700, 900)) for seed in range(12)]
@@ -46,12 +46,12 @@ def test_many_frames_on_the_way_at_once_are_not_mixed_up(device):
             assert np.array_equal(255 - plane, inverse)
 
 
-def test_nothing_is_copied_in_the_memory_of_the_host():
+def test_nothing_is_copied_on_the_cpu():
     transfer = Transfer(torch.device("cpu"))
     [plane, *_] = sent = planes_of(2, np.uint16)
-    there = transfer.upload(sent).planes()
-    assert np.shares_memory(there[0].numpy(), plane)
-    assert np.shares_memory(transfer.download(there).arrays()[0], plane)
+    uploaded = transfer.upload(sent).planes()
+    assert np.shares_memory(uploaded[0].numpy(), plane)
+    assert np.shares_memory(transfer.download(uploaded).arrays()[0], plane)
 
 
 def test_all_sixteen_bits_survive_as_a_tensor():
@@ -62,27 +62,27 @@ def test_all_sixteen_bits_survive_as_a_tensor():
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """What CUDA's streams are told, in order; tensors stay where they are.
+def calls(monkeypatch):
+    """Record the calls to stand-ins for CUDA's streams; tensors stay where they are.
 
-    It shows who waits for whom, not that copies overlap.
+    The record shows the order of waits, not that copies overlap.
     """
-    told, current = [], ["computing"]
+    calls, current = [], ["computing"]
 
     class Stream:
         def __init__(self, device):
-            self.name = "up" if not told else "down"
-            told.append(f"{self.name} is made")
+            self.name = "up" if not calls else "down"
+            calls.append(f"{self.name} is created")
 
         def wait_event(self, event):
-            told.append(f"{self.name} waits for {event.name}")
+            calls.append(f"{self.name} waits for {event.name}")
 
     class Event:
         def record(self, stream):
-            self.name = f"all so far of {stream.name}"
+            self.name = f"the work of {stream.name}"
 
         def synchronize(self):
-            told.append(f"host waits for {self.name}")
+            calls.append(f"host waits for {self.name}")
 
     @contextmanager
     def stream(chosen):
@@ -91,14 +91,14 @@ def told(monkeypatch):
         current.pop()
 
     def copied(self, *_, non_blocking):
-        told.append(f"{current[-1]} copies")
+        calls.append(f"{current[-1]} copies")
         return self
 
     def unpinned(shape, *, dtype, pin_memory):
         return empty(shape, dtype=dtype)
 
     def kept(self, stream):
-        told.append(f"{stream.name} keeps")
+        calls.append(f"{stream.name} keeps")
 
     computing, empty = object.__new__(Stream), torch.empty
     computing.name = "computing"
@@ -112,24 +112,24 @@ def told(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "to", copied)
     monkeypatch.setattr(torch.Tensor, "copy_", copied)
     monkeypatch.setattr(torch.Tensor, "record_stream", kept)
-    return told
+    return calls
 
 
-def test_streams_wait_for_each_other_and_the_host_waits_only_for_what_it_reads(told):
+def test_streams_wait_for_each_other_and_the_host_waits_for_the_download_only(calls):
     transfer = Transfer(torch.device("cuda"))
     [plane, *_] = planes_of(3, np.uint16)
-    there = transfer.upload([plane]).planes()
-    here = transfer.download(there)
-    assert "host" not in " ".join(told)
-    assert here.arrays()[0].shape == plane.shape
-    assert told == [
-        "up is made",
-        "down is made",
+    uploaded = transfer.upload([plane]).planes()
+    downloaded = transfer.download(uploaded)
+    assert "host" not in " ".join(calls)
+    assert downloaded.arrays()[0].shape == plane.shape
+    assert calls == [
+        "up is created",
+        "down is created",
         "up copies",
-        "computing waits for all so far of up",
+        "computing waits for the work of up",
         "computing keeps",
-        "down waits for all so far of computing",
+        "down waits for the work of computing",
         "down copies",
         "down keeps",
-        "host waits for all so far of down",
+        "host waits for the work of down",
     ]

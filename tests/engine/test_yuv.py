@@ -12,14 +12,14 @@ from torch import nn
 
 from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
-from upscale.engine.yuv import Layout, beyond, from_rgb, opacity, restore, to_rgb
+from upscale.engine.yuv import Layout, alpha_layout, clipped_part, from_rgb, restore_clipped, to_rgb
 
 MATRICES = ("bt601", "bt709", "bt2020")
 RANGES = (False, True)
 SUBSAMPLINGS = ((1, 1), (1, 0), (0, 0))
 LOCATIONS = {1: "left", 2: "center", 3: "topleft", 4: "top", 5: "bottomleft", 6: "bottom"}
 PLACES = {1: (0, 0.5), 2: (0.5, 0.5), 3: (0, 0), 4: (0.5, 0), 5: (0, 1), 6: (0.5, 1)}
-"""Columns and rows from a group's first pixel to its chroma sample, by FFmpeg's location."""
+"""Columns and rows from the first pixel of a group to its chroma sample, by FFmpeg's location."""
 
 FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact:param0=0:param1=0.5"
 """swscale at its most exact, with the cubic of Catmull and Rom."""
@@ -38,7 +38,7 @@ def sample_type(depth):
 
 
 def patches(luma, chroma, form, side=32):
-    """Planes of flat squares, one for each of (N,) luma codes and (N, 2) chroma codes."""
+    """Return planes of flat squares, one for each of (N,) luma and (N, 2) chroma codes."""
     columns = 64
     planes = []
     for codes, across, down in (
@@ -52,7 +52,7 @@ def patches(luma, chroma, form, side=32):
 
 
 def errors_in_squares(large, small, form, side=32):
-    """How far planes of `patches` are off in the middles of their squares, twice as large."""
+    """Return the largest error of upscaled `patches` in the centres of their squares."""
     worst = 0
     for place, (after, before) in enumerate(zip(large, small, strict=True)):
         down, across = (form.chroma_down, form.chroma_across) if place else (0, 0)
@@ -65,10 +65,10 @@ def errors_in_squares(large, small, form, side=32):
 
 
 def upscaled(rgb, factor=2):
-    """What an identity network gives, which sees and makes no more than [0, 1]."""
+    """Return the result of an identity network with inputs and outputs in 0..1."""
     inside = rgb.clamp(0, 1)
     large = inside.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    return restore(large, beyond(rgb))
+    return restore_clipped(large, clipped_part(rgb))
 
 
 def worst(ours, theirs):
@@ -77,14 +77,14 @@ def worst(ours, theirs):
     )
 
 
-def photograph(data, name="budgie_colorful-wall__fa856bee.webp", size=(322, 240)):
-    image = Image.open(data / "photos" / name).convert("RGB")
+def photograph(data, name="city.webp", size=(322, 240)):
+    image = Image.open(data / "photos/scenes" / name).convert("RGB")
     pixels = np.asarray(image.resize(size, Image.Resampling.BOX), np.float32)
     return torch.from_numpy(pixels / 255).permute(2, 0, 1)[None]
 
 
 def swscale(planes, source, target, options):
-    """Planes in FFmpeg's format `source` as `target`, by FFmpeg's own converter."""
+    """Convert planes from FFmpeg's format `source` to `target` with swscale."""
     frame = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], source)
     for buffer, plane in zip(frame.planes, planes, strict=True):
         rows = np.zeros((buffer.height, buffer.line_size // plane.itemsize), plane.dtype)
@@ -116,7 +116,7 @@ def swscale(planes, source, target, options):
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("full", RANGES)
-def test_every_colour_of_8_bits_comes_back_as_it_was(matrix, full):
+def test_every_8_bit_colour_survives_the_round_trip(matrix, full):
     blue, red = (np.ascontiguousarray(a, np.uint8) for a in np.mgrid[:256, :256])
     form = layout(across=0, down=0, matrix=matrix, full=full)
     for luma in range(256):
@@ -172,8 +172,8 @@ def test_grey_is_exact(depth, full):
     assert all((chroma == 1 << (depth - 1)).all() for chroma in planes[1:])
 
 
-def test_opacity_has_full_range():
-    (rgb,) = to_rgb([np.array([[0, 255, 51]], np.uint8)], opacity(8))
+def test_alpha_has_full_range():
+    (rgb,) = to_rgb([np.array([[0, 255, 51]], np.uint8)], alpha_layout(8))
     assert np.allclose(rgb[0, 0], [0, 1, 0.2])
 
 
@@ -231,7 +231,7 @@ def test_colour_bars_have_the_codes_of_the_standards(matrix, depth, level, codes
 @pytest.mark.parametrize(
     "depth, source", [(8, "yuv420p"), (8, "yuv422p"), (10, "yuv420p10le"), (12, "yuv444p12le")]
 )
-def test_rgb_is_what_ffmpeg_makes_of_the_planes(matrix, full, depth, source):
+def test_rgb_matches_ffmpeg(matrix, full, depth, source):
     across, down = int("444" not in source), int("420" in source)
     form = layout(depth, across, down, matrix, full, location=1)
     generator = np.random.default_rng(2)
@@ -250,7 +250,7 @@ def test_rgb_is_what_ffmpeg_makes_of_the_planes(matrix, full, depth, source):
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("full", RANGES)
-def test_planes_are_what_ffmpeg_makes_of_rgb(matrix, full):
+def test_planes_match_ffmpeg(matrix, full):
     generator = np.random.default_rng(3)
     squares = generator.integers(0, 256, (3, 24, 24)).repeat(16, 1).repeat(16, 2).astype(np.uint8)
     form = layout(matrix=matrix, full=full, location=1)
@@ -262,7 +262,7 @@ def test_planes_are_what_ffmpeg_makes_of_rgb(matrix, full):
 
 
 @pytest.mark.parametrize("location", LOCATIONS)
-def test_chroma_of_photographs_lies_where_ffmpeg_puts_it(location, data):
+def test_chroma_location_matches_ffmpeg(location, data):
     rgb = photograph(data)
     form = layout(location=location)
     planes = from_rgb(rgb, form)
@@ -276,14 +276,14 @@ def test_chroma_of_photographs_lies_where_ffmpeg_puts_it(location, data):
     assert worst(planes, theirs) <= 1
     back = swscale(planes, "yuv420p", "gbrp", options.format("in", name, "in", "tv", "pc"))
     ours = (to_rgb(planes, form)[0].clamp(0, 1) * 255).numpy()
-    inside = np.s_[:, 4:-4, 4:-4]  # swscale treats borders in a way of its own
+    inside = np.s_[:, 4:-4, 4:-4]  # swscale treats borders differently
     assert np.abs(ours - np.stack(back))[inside].max() < 1
 
 
 @pytest.mark.parametrize("location", LOCATIONS)
 @pytest.mark.parametrize("down", [0, 1])
 @pytest.mark.parametrize("size", [(40, 48), (41, 51)])
-def test_a_ramp_of_chroma_is_sampled_at_its_place_and_back(location, down, size):
+def test_a_chroma_ramp_is_sampled_at_its_location_and_back(location, down, size):
     form = layout(16, down=down, location=location, matrix="bt2020")
     rows, columns = np.mgrid[: size[0], : size[1]].astype(float)
 
@@ -321,7 +321,7 @@ def test_chroma_is_antialiased_when_it_is_reduced():
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 1), (5, 7), (37, 41)])
 @pytest.mark.parametrize("across, down", [*SUBSAMPLINGS, (2, 0), (2, 2)])
-def test_odd_sizes_have_chroma_for_their_last_pixels(size, across, down):
+def test_odd_sizes_have_chroma_for_the_last_pixels(size, across, down):
     form = layout(10, across, down)
     rgb = torch.tensor([0.2, 0.9, 0.4]).view(1, 3, 1, 1).expand(1, 3, *size)
     planes = from_rgb(rgb, form)
@@ -331,7 +331,7 @@ def test_odd_sizes_have_chroma_for_their_last_pixels(size, across, down):
 
 
 @pytest.mark.parametrize("full", RANGES)
-def test_photographs_keep_their_luma_and_gain_no_cast(data, full):
+def test_photographs_keep_their_luma_without_a_colour_cast(data, full):
     form = layout(full=full)
     planes = from_rgb(photograph(data), form)
     rgb = to_rgb(planes, form)
@@ -347,35 +347,35 @@ def test_photographs_keep_their_luma_and_gain_no_cast(data, full):
         assert abs(result.mean() - plane.mean()) < 0.05
 
 
-def test_nothing_lies_beyond_black_white_and_the_colours_of_a_display():
+def test_nothing_is_clipped_between_black_and_white():
     for full, depth, matrix in itertools.product(RANGES, (8, 10, 12, 16), MATRICES):
         form = layout(depth, 0, 0, matrix, full)
         white = form.black + form.luma_span
         luma = np.array([[form.black, white]], sample_type(depth))
         neutral = np.full((1, 2), form.neutral, sample_type(depth))
-        assert beyond(to_rgb([luma, neutral, neutral], form)) is None
+        assert clipped_part(to_rgb([luma, neutral, neutral], form)) is None
 
 
 @pytest.mark.parametrize("size", [(14, 9), (28, 18), (56, 27), (7, 36), (20, 31)])
-def test_what_lies_beyond_is_interpolated_bilinearly(size):
+def test_the_clipped_part_is_interpolated_bilinearly(size):
     generator = torch.Generator().manual_seed(1)
     upscaled = torch.rand((1, 3, *size), generator=generator)
-    rest = torch.rand((1, 3, 7, 9), generator=generator) - 0.5
-    expected = upscaled + torch.nn.functional.interpolate(rest, size, mode="bilinear")
-    assert torch.allclose(restore(upscaled, rest), expected, atol=3e-7)
+    clipped = torch.rand((1, 3, 7, 9), generator=generator) - 0.5
+    expected = upscaled + torch.nn.functional.interpolate(clipped, size, mode="bilinear")
+    assert torch.allclose(restore_clipped(upscaled, clipped), expected, atol=3e-7)
 
 
-def test_what_lies_beyond_is_told_and_given_back():
+def test_the_clipped_part_is_measured_and_restored():
     form = grey()
     plane = np.array([[0, 16, 126, 235, 254]], np.uint8).repeat(4, 0)
     rgb = to_rgb([plane], form)
-    rest = beyond(rgb)
-    assert rest is not None
-    assert torch.allclose(rest[0, 0, 0], torch.tensor([-16, 0, 0, 0, 19]) / 219)
-    assert torch.equal(restore(rgb.clamp(0, 1), rest), rgb)
+    clipped = clipped_part(rgb)
+    assert clipped is not None
+    assert torch.allclose(clipped[0, 0, 0], torch.tensor([-16, 0, 0, 0, 19]) / 219)
+    assert torch.equal(restore_clipped(rgb.clamp(0, 1), clipped), rgb)
 
 
-def test_a_real_run_keeps_whiter_than_white():
+def test_an_upscaled_frame_keeps_values_above_white():
     model = Model("nearest", nn.UpsamplingNearest2d(scale_factor=2), 2, 3, False, "nearest")
     upscaler = Upscaler(model, device="cpu")
     form = layout(10)
@@ -386,11 +386,13 @@ def test_a_real_run_keeps_whiter_than_white():
     pixels = upscaler.upscale(rgb[0].permute(1, 2, 0).numpy())
     assert pixels.min() >= 0
     assert pixels.max() <= 1
-    large = from_rgb(restore(torch.from_numpy(pixels).permute(2, 0, 1)[None], beyond(rgb)), form)
+    large = from_rgb(
+        restore_clipped(torch.from_numpy(pixels).permute(2, 0, 1)[None], clipped_part(rgb)), form
+    )
     assert errors_in_squares(large, planes, form) <= 1
 
 
-def test_memory_format_changes_nothing_and_inputs_stay_as_they_are():
+def test_results_do_not_depend_on_memory_format_and_inputs_are_not_modified():
     generator = np.random.default_rng(4)
     form = layout(10)
     planes = [

@@ -12,14 +12,12 @@ from PIL import Image as PILImage
 
 from upscale.images import Image, Metadata
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[1] / "data" / "images"
 
 
 def _shared(name: str) -> Path:
-    """A shared test file; skips where the data is not at hand."""
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"shared data {name} is not here")
+    path = DATA / name.removeprefix("robustness/")
+    assert path.exists(), name
     return path
 
 

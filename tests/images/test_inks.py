@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from upscale.errors import ImageError
 from upscale.images import read_image
 
-PRINT = "robustness/sharp/Channel_digital_image_CMYK_color.jpg"
+PRINT = "robustness/generated/cmyk.jpg"
 
 
 def written(samples, **options):

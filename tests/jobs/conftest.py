@@ -7,7 +7,7 @@ import pytest
 
 
 class NearestUpscaler:
-    """Stands in for the engine: repeats pixels, counts calls, and fails where it is told to."""
+    """Stand-in for the engine that repeats pixels, records calls, and fails on request."""
 
     def __init__(self, fail_on_width: int | None = None, error: BaseException | None = None):
         self.sizes: list[tuple[int, int]] = []

@@ -1,9 +1,9 @@
-"""Sends damaged videos through the whole program; run as one of its own, which they may bring down.
+"""Upscale damaged videos; a separate program, because they may crash it.
 
     python fuzz.py FOLDER KIND[,KIND...] CASES SEED
 
-Prints for each case `refused`; or `done` and whether anything was told; or FAULT and what is wrong:
-the output is held against what another reading of the same damaged video gives.
+Prints `refused` for each case; or `done` and whether anything was reported; or FAULT and what is
+wrong. The output is compared with an independent reading of the same damaged video.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from tests.video import clips, videos
 from upscale.errors import UpscaleError
 from upscale.jobs.video import VideoReport, VideoSettings, plan_video, run_video
 from upscale.video import VideoInfo, segments
-from upscale.video.encoders import Encoding
+from upscale.video.encoders import VideoEncoding
 from upscale.video.segments import folder_for
 
 FRAMES = 40
 SEGMENT = 8
 LONGEST_CUT = 2000
-# One that is missing at the end may be taken for the rounding of headers.
+# One frame missing at the end may be within the rounding of headers.
 TOLERATED = 1
-ALWAYS_SAID = ("its colours", "its container does not tell")
+ALWAYS_REPORTED = ("the colours are not tagged", "the container does not record")
 RICH = "mkv-rich"
 IN_STEP = Fraction(1, 10)
 SAME_IMAGE = 8
-"""Mean levels of luma; neighbours differ by more than 10."""
+"""Mean difference of luma; consecutive frames differ by more than 10."""
 OPTIONS = {"fflags": "+genpts"}
 X264 = {"x264-params": "keyint=10:bframes=2:qp=0"}
 KINDS = {
@@ -54,7 +54,7 @@ KINDS = {
 
 def good(kind: str, folder: Path) -> Path:
     if kind == RICH:
-        # With subtitles, which become others in MP4, two tracks of sound, chapters and a font.
+        # With subtitles, which are converted for MP4, two audio streams, chapters and a font.
         return videos.rich(folder, clips.even(FRAMES))
     codec, container, options = KINDS[kind]
     clip = clips.Clip(
@@ -65,38 +65,43 @@ def good(kind: str, folder: Path) -> Path:
 
 
 def outcome(source: Path, output: Path) -> str:
-    """What came of a video, or a fault."""
-    told: list[str] = []
+    """Return the result of a video, or a fault."""
+    warnings: list[str] = []
     try:
-        encoding = Encoding("ffv1") if output.suffix == ".mkv" else Encoding("x264", crf=0)
+        is_mkv = output.suffix == ".mkv"
+        encoding = VideoEncoding("ffv1") if is_mkv else VideoEncoding("x264", crf=0)
         job = plan_video(source, output, doubled, VideoSettings(encoding))
-        report = run_video(job, [Doubling()], {"model": "none"}, lambda *_: None, told.append)
+        report = run_video(job, [Doubling()], {"model": "none"}, lambda *_: None, warnings.append)
     except UpscaleError as error:
         assert str(error).isprintable() and len(str(error)) < 600, str(error)
         assert not output.exists()
         return "refused"
     assert not folder_for(output).exists()
-    notes = [note for note in report.notes if not note.startswith(ALWAYS_SAID)]
-    said = bool(notes or report.lost or report.damaged or job.video.open_end)
-    faults = [*image_faults(job.video, output, report), *sound_faults(job.video, output, report)]
-    if report.frames < FRAMES - TOLERATED and not said:
-        faults.append(f"only {report.frames} frames, without a word")
-    return "FAULT " + "; ".join(faults) if faults else f"done {'told' if said else 'quietly'}"
+    notes = [note for note in report.notes if not note.startswith(ALWAYS_REPORTED)]
+    is_reported = bool(notes or report.lost or report.damaged or job.video.end_unknown)
+    faults = [*image_faults(job.video, output, report), *audio_faults(job.video, output, report)]
+    if report.frames < FRAMES - TOLERATED and not is_reported:
+        faults.append(f"only {report.frames} frames, and nothing reported")
+    return (
+        "FAULT " + "; ".join(faults)
+        if faults
+        else f"done {'reported' if is_reported else 'quietly'}"
+    )
 
 
 def image_faults(video: VideoInfo, output: Path, report: VideoReport):
-    """Frames of the output that no decoder gave, or at another time."""
+    """Yield frames of the output that no decoder returns, or at another time."""
     given = images(video.path)
     made = images(output)
     if len(made) != report.frames:
         yield f"{len(made)} frames, {report.frames} reported"
-    # Of frames that are not in the plan, times are known about.
+    # Times of frames that are not expected are approximate.
     unplanned = Counter(float(time * video.time_base) for time in video.lost)
     lost = Counter(report.lost) - unplanned
-    times = [time for time in video.plan if float(time * video.time_base) not in lost]
+    times = [time for time in video.frame_times if float(time * video.time_base) not in lost]
     if len(times) != len(made):
         yield f"{len(made)} frames of {len(times)} that are not lost"
-    start = min(0, video.plan[0])
+    start = min(0, video.frame_times[0])
     by_time = dict(reversed(given))  # of two with one time, the first
     place = 0
     for number, ((time, large), due) in enumerate(zip(made, times, strict=False)):
@@ -104,11 +109,11 @@ def image_faults(video: VideoInfo, output: Path, report: VideoReport):
             yield f"frame {number} at {float(time):.4f}, not {float(due * video.time_base):.4f}"
         luma = large[::2, ::2]
         if not video.sequential:
-            wanted = by_time.get(due * video.time_base)
-            if wanted is None or not same(luma, wanted):
+            expected = by_time.get(due * video.time_base)
+            if expected is None or not same(luma, expected):
                 yield f"frame {number} is another image"
             continue
-        # In the order in which the decoder gives them.
+        # In decoder order.
         while place < len(given) and not same(luma, given[place][1]):
             place += 1
         if place == len(given):
@@ -118,16 +123,16 @@ def image_faults(video: VideoInfo, output: Path, report: VideoReport):
 
 def same(one: np.ndarray, other: np.ndarray) -> bool:
     if one.shape != other.shape:
-        return True  # brought to the video's size
+        return True  # resized
     return float(np.abs(one.astype(int) - other).mean()) < SAME_IMAGE
 
 
 def images(path: Path) -> list[tuple[Fraction | None, np.ndarray]]:
-    """Times and luma of all that can be decoded, in order of decoding."""
+    """Return the times and luma of all frames that can be decoded, in decoder order."""
     found = []
     with av.open(str(path), options=OPTIONS, metadata_errors="replace") as container:
         stream = container.streams.video[0]
-        # What a decoder makes of damage depends on its threads.
+        # The result of decoding damaged frames depends on the threads.
         stream.thread_type = "SLICE"
         for packet in [*packets(container, stream), None]:
             with suppress(FFmpegError):
@@ -155,29 +160,29 @@ def packets(container, *streams):
             return
         except FFmpegError:
             pass
-        # A packet that lies behind the end looks like the end of the file.
+        # A packet beyond the end of the file looks like its end.
         failures += 1 if container.format.name.startswith("mov,") else 100
 
 
-def sound_faults(video: VideoInfo, output: Path, report: VideoReport):
-    """Packets of sound that the source does not have, or at another time; and those not there."""
-    source, made = sounds(video.path), sounds(output)
-    start = min(0, video.plan[0]) * video.time_base
+def audio_faults(video: VideoInfo, output: Path, report: VideoReport):
+    """Yield audio packets that the source lacks, that are at another time, or that are missing."""
+    source, made = audio_packets(video.path), audio_packets(output)
+    start = min(0, video.frame_times[0]) * video.time_base
     known = defaultdict(list)
     for time, content in source:
         known[content].append(None if time is None else time - start)
     for time, content in made:
-        # Of what comes before time zero, readers of Matroska may not tell the time.
+        # Matroska readers may not return the time of audio before zero.
         near = [None in (at, time) or abs(at - time) <= IN_STEP for at in known[content]]
         if not near:
-            yield "a packet of sound that the video does not have"
+            yield "an audio packet that the source does not have"
         elif not any(near):
-            yield f"sound at {float(time):.3f} s, not {float(known[content][0] or -1):.3f}"
+            yield f"audio at {float(time):.3f} s, not {float(known[content][0] or -1):.3f}"
     if len(made) < len(source) and not report.notes:
-        yield f"{len(made)} of {len(source)} packets of sound"
+        yield f"{len(made)} of {len(source)} audio packets"
 
 
-def sounds(path: Path) -> list[tuple[Fraction | None, bytes]]:
+def audio_packets(path: Path) -> list[tuple[Fraction | None, bytes]]:
     with av.open(str(path), options=OPTIONS, metadata_errors="replace") as container:
         streams = container.streams.audio
         return [
@@ -203,6 +208,6 @@ def fuzz(folder: Path, kind: str, cases: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    segments.segments.__defaults__ = (SEGMENT,)
+    segments.SEGMENT_FRAMES = SEGMENT
     for each in sys.argv[2].split(","):
         fuzz(Path(sys.argv[1]), each, int(sys.argv[3]), int(sys.argv[4]))

@@ -12,23 +12,21 @@ import numpy as np
 import pytest
 
 from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError, UsageError
-from upscale.files.temporary import temporary_file
+from upscale.files.atomic import temporary_file
 from upscale.jobs import (
     Advanced,
-    BatchSettings,
     Finished,
-    ModelFacts,
+    ModelInfo,
     Planned,
     Started,
     Status,
-    WriteSettings,
     batch,
     make_plan,
     run_batch,
 )
-from upscale.options import Options, OutputOptions
+from upscale.options import Options, OutputOptions, RunOptions
 
-MODEL = ModelFacts("net", 2)
+MODEL = ModelInfo("net", 2)
 IMAGES = ["4.png", "5.png", "6.png", "7.png", "8.png"]
 
 
@@ -44,15 +42,16 @@ def images(tmp_path):
 
 def run(folder, factory, *, jobs=2, listener=None, stdout=None, overwrite=False, **output):
     output = {"output": str(folder.parent / "out")} | output
-    options = Options(output=OutputOptions(overwrite=overwrite, **output))
+    options = Options(
+        output=OutputOptions(overwrite=overwrite, **output), run=RunOptions(jobs=jobs)
+    )
     plan = make_plan([str(folder)], options, MODEL, lambda: b"")
-    settings = BatchSettings(jobs=jobs, write=WriteSettings(overwrite=overwrite))
     devices = factory if isinstance(factory, dict) else {"cpu": factory}
-    return run_batch(plan, settings, devices, listener or (lambda event: None), stdout)
+    return run_batch(plan, options, devices, listener or (lambda event: None), stdout)
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3, 8])
-def test_every_image_is_upscaled_and_results_keep_their_order(jobs, images, nearest):
+def test_results_keep_the_order_of_the_plan(jobs, images, nearest):
     results = run(images, nearest, jobs=jobs)
     assert [Path(result.input).name for result in results] == [f"{n}.png" for n in range(4, 9)]
     for result in results:
@@ -61,7 +60,7 @@ def test_every_image_is_upscaled_and_results_keep_their_order(jobs, images, near
         np.testing.assert_array_equal(large, small.repeat(2, 0).repeat(2, 1))
 
 
-def test_a_result_is_complete(images, nearest):
+def test_result_has_all_fields(images, nearest):
     record = run(images, nearest)[0].record()
     assert record | {"seconds": 0} == {
         "input": str(images / "4.png"),
@@ -82,7 +81,7 @@ def test_a_result_is_complete(images, nearest):
     assert record["seconds"] >= 0
 
 
-def test_events_come_in_order_from_the_calling_thread(images, nearest):
+def test_events_arrive_in_order_in_the_calling_thread(images, nearest):
     events, threads = [], set()
 
     def listen(event):
@@ -97,10 +96,10 @@ def test_events_come_in_order_from_the_calling_thread(images, nearest):
     ]
 
 
-def test_an_output_is_reported_while_the_next_image_is_computed(images, nearest):
+def test_output_is_reported_during_the_next_computation(images, nearest):
     finished = []
 
-    class Patient(nearest):
+    class Waiting(nearest):
         def run(self, array, *, scale=None, size=None, progress=None):
             while array.shape[1] == 5 and not finished:  # ends only if the first is reported
                 time.sleep(0.001)
@@ -111,7 +110,7 @@ def test_an_output_is_reported_while_the_next_image_is_computed(images, nearest)
         if isinstance(event, Finished):
             finished.append(event.result)
 
-    assert len(run(images, Patient, listener=listen)) == len(finished) == 5
+    assert len(run(images, Waiting, listener=listen)) == len(finished) == 5
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_an_output_is_reported_while_the_next_image_is_computed(images, nearest)
         (ZeroDivisionError("oops"), "internal error: ZeroDivisionError: oops; run again with -v"),
     ],
 )
-def test_one_failure_does_not_stop_the_others(error, text, images, nearest):
+def test_failed_image_does_not_stop_the_others(error, text, images, nearest):
     results = run(images, lambda: nearest(6, error))
     failed = [result for result in results if result.status is Status.FAILED]
     assert [Path(result.input).name for result in failed] == ["6.png"]
@@ -132,7 +131,7 @@ def test_one_failure_does_not_stop_the_others(error, text, images, nearest):
     assert sum(result.status is Status.DONE for result in results) == 4
 
 
-def test_a_model_that_cannot_be_used_fails_all_and_is_tried_once(images):
+def test_unusable_model_is_loaded_once_and_fails_all_images(images):
     tries = []
 
     def factory():
@@ -144,7 +143,7 @@ def test_a_model_that_cannot_be_used_fails_all_and_is_tried_once(images):
     assert len(tries) == 1
 
 
-def test_wrong_usage_that_the_model_finds_ends_the_batch(images):
+def test_usage_error_of_the_model_ends_the_batch(images):
     def factory():
         raise UsageError("no denoise here")
 
@@ -152,13 +151,13 @@ def test_wrong_usage_that_the_model_finds_ends_the_batch(images):
         run(images, factory)
 
 
-def test_without_work_no_model_is_loaded(images, nearest):
+def test_model_is_not_loaded_without_work(images, nearest):
     run(images, nearest)
     results = run(images, lambda: pytest.fail("not needed"), skip_existing=True)
     assert {result.status for result in results} == {Status.SKIPPED}
 
 
-def test_a_image_cut_off_after_its_header_fails_alone(images, nearest):
+def test_truncated_image_fails_alone(images, nearest):
     whole = (images / "5.png").read_bytes()
     (images / "5.png").write_bytes(whole[:60])
     results = run(images, nearest)
@@ -166,7 +165,7 @@ def test_a_image_cut_off_after_its_header_fails_alone(images, nearest):
     assert "5.png" in results[1].error
 
 
-def test_an_output_that_appears_meanwhile_is_not_replaced(images, nearest):
+def test_output_that_appears_during_the_run_is_not_replaced(images, nearest):
     target = images.parent / "out" / "4.png"
 
     def factory():
@@ -179,7 +178,7 @@ def test_an_output_that_appears_meanwhile_is_not_replaced(images, nearest):
     assert target.read_bytes() == b"mine"
 
 
-def test_an_unwritable_folder_fails_without_leaving_anything(images, nearest, monkeypatch):
+def test_failed_write_leaves_no_file(images, nearest, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
@@ -191,7 +190,7 @@ def test_an_unwritable_folder_fails_without_leaving_anything(images, nearest, mo
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 4])
-def test_an_interrupt_leaves_finished_outputs_whole_and_reported(jobs, images, nearest):
+def test_interrupt_keeps_and_reports_complete_outputs(jobs, images, nearest):
     finished = []
 
     def listen(event):
@@ -207,7 +206,7 @@ def test_an_interrupt_leaves_finished_outputs_whole_and_reported(jobs, images, n
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 4])
-def test_few_images_are_in_flight_at_a_time(jobs, images, nearest, monkeypatch):
+def test_number_of_images_in_memory_is_limited(jobs, images, nearest, monkeypatch):
     alive, most = 0, 0
     lock = threading.Lock()
     read, write = batch.load, batch.store
@@ -233,11 +232,12 @@ def test_few_images_are_in_flight_at_a_time(jobs, images, nearest, monkeypatch):
     assert most <= jobs + 1
 
 
-def test_the_image_goes_to_standard_output_and_a_closed_one_is_a_failure(images, nearest):
+def test_closed_standard_output_fails_the_image(images, nearest):
     source = images / "4.png"
-    plan = make_plan([str(source)], Options(output=OutputOptions(output="-")), MODEL, lambda: b"")
+    options = Options(output=OutputOptions(output="-"))
+    plan = make_plan([str(source)], options, MODEL, lambda: b"")
     stdout = io.BytesIO()
-    (result,) = run_batch(plan, BatchSettings(), {"cpu": nearest}, lambda event: None, stdout)
+    (result,) = run_batch(plan, options, {"cpu": nearest}, lambda event: None, stdout)
     assert result.output == "-"
     decoded = cv2.imdecode(np.frombuffer(stdout.getvalue(), np.uint8), cv2.IMREAD_COLOR)
     assert decoded.shape == (6, 8, 3)
@@ -246,18 +246,18 @@ def test_the_image_goes_to_standard_output_and_a_closed_one_is_a_failure(images,
         def write(self, data):
             raise BrokenPipeError(32, "Broken pipe")
 
-    (result,) = run_batch(plan, BatchSettings(), {"cpu": nearest}, lambda event: None, Closed())
+    (result,) = run_batch(plan, options, {"cpu": nearest}, lambda event: None, Closed())
     assert result.status is Status.FAILED
     assert "standard output" in result.error
 
 
-def shared_by(**upscalers):
-    """Devices by name, each with the upscaler that it has already made."""
-    return {device: (lambda made=made: made) for device, made in upscalers.items()}
+def factories(**upscalers):
+    """Return factories by device, each for an upscaler that already exists."""
+    return {device: (lambda upscaler=upscaler: upscaler) for device, upscaler in upscalers.items()}
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 8])
-def test_devices_share_the_images_and_results_keep_the_plans_order(jobs, images, nearest):
+def test_devices_share_the_images(jobs, images, nearest):
     others_are_done = threading.Event()
 
     class Slow(nearest):
@@ -279,7 +279,7 @@ def test_devices_share_the_images_and_results_keep_the_plans_order(jobs, images,
         if isinstance(event, Finished):
             order.append(Path(event.result.input).name)
 
-    results = run(images, shared_by(slow=slow, fast=fast), jobs=jobs, listener=listen)
+    results = run(images, factories(slow=slow, fast=fast), jobs=jobs, listener=listen)
     assert (len(slow.sizes), len(fast.sizes)) == (1, 4)
     assert order == [Path(result.input).name for result in results] == IMAGES
     for result in results:
@@ -287,9 +287,9 @@ def test_devices_share_the_images_and_results_keep_the_plans_order(jobs, images,
         np.testing.assert_array_equal(large, small.repeat(2, 0).repeat(2, 1))
 
 
-def test_events_name_the_device_and_come_in_order_on_each(images, nearest):
+def test_events_name_their_device(images, nearest):
     events = []
-    run(images, shared_by(one=nearest(), two=nearest()), listener=events.append)
+    run(images, factories(one=nearest(), two=nearest()), listener=events.append)
     assert events[0] == Planned(5, 0, ("one", "two"))
     started = {}
     for device in ("one", "two"):
@@ -306,7 +306,7 @@ def test_events_name_the_device_and_come_in_order_on_each(images, nearest):
         DeviceError("cuda:1 has stopped working"),
     ],
 )
-def test_a_device_that_stops_working_costs_its_image_and_no_other(error, images, nearest):
+def test_failed_device_fails_only_its_image(error, images, nearest):
     dead, alive = nearest(None, error), nearest()
     results = run(images, {"cuda:1": lambda: dead, "cpu": lambda: alive})
     assert [result.status for result in results].count(Status.DONE) == 4
@@ -316,24 +316,33 @@ def test_a_device_that_stops_working_costs_its_image_and_no_other(error, images,
     assert "internal" not in failed.error
 
 
-def test_when_the_last_device_stops_working_the_rest_fails_at_once(images, nearest):
-    asked = []
+@pytest.mark.parametrize("message", ["mat1 and mat2 shapes cannot be multiplied", "out of range"])
+def test_other_runtime_errors_fail_the_image_and_keep_the_device(message, images, nearest):
+    only = nearest(6, RuntimeError(message))
+    results = run(images, {"cuda:0": lambda: only})
+    assert [result.status.value for result in results] == ["done"] * 2 + ["failed"] + ["done"] * 2
+    assert f"RuntimeError: {message}" in results[2].error
+    assert len(only.sizes) == 4
+
+
+def test_failure_of_the_last_device_fails_the_remaining_images(images, nearest):
+    widths = []
 
     class Dying(nearest):
         def run(self, array, **options):
-            asked.append(array.shape[1])
+            widths.append(array.shape[1])
             if array.shape[1] == 6:
                 raise RuntimeError("CUDA error: unspecified launch failure")
             return super().run(array, **options)
 
     results = run(images, Dying)
-    assert asked == [4, 5, 6]
+    assert widths == [4, 5, 6]
     assert [result.status.value for result in results] == ["done"] * 2 + ["failed"] * 3
     assert len({result.error for result in results[2:]}) == 1
     assert "--skip-existing" in results[4].error
 
 
-def test_an_unusable_device_fails_all_before_the_others_start(images, nearest):
+def test_unusable_device_fails_all_images_before_the_start(images, nearest):
     def factory():
         raise DeviceError("there is no cuda:7: the last of 1 is cuda:0")
 
@@ -343,7 +352,7 @@ def test_an_unusable_device_fails_all_before_the_others_start(images, nearest):
     assert good.sizes == []
 
 
-def test_no_more_devices_are_made_ready_than_there_are_images(images, nearest):
+def test_no_more_devices_are_loaded_than_there_are_images(images, nearest):
     for name in IMAGES[1:]:
         (images / name).unlink()
     unneeded = {"cuda:1": lambda: pytest.fail("not needed")}
@@ -352,7 +361,7 @@ def test_no_more_devices_are_made_ready_than_there_are_images(images, nearest):
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_an_interrupt_breaks_off_what_is_being_computed(devices, images, nearest):
+def test_interrupt_stops_computations(devices, images, nearest):
     class Endless(nearest):
         def run(self, array, *, scale=None, size=None, progress=None):
             if array.shape[1] == 4:
@@ -376,7 +385,7 @@ def test_an_interrupt_breaks_off_what_is_being_computed(devices, images, nearest
     assert threading.active_count() == before
 
 
-def test_what_a_killed_run_left_is_removed_and_what_a_live_one_writes_is_not(images, nearest):
+def test_stale_temporary_files_are_removed(images, nearest):
     out = images.parent / "out"
     out.mkdir()
     (out / ".upscale-0123456789abcdef.part").write_bytes(b"dead")

@@ -6,7 +6,7 @@ import pytest
 from upscale.engine.loading import load_model
 from upscale.errors import MemoryExhaustedError
 from upscale.jobs import benchmark as module
-from upscale.jobs.benchmark import Setting, bench, ceiling
+from upscale.jobs.benchmark import Setting, bench, measure_peak_rates
 
 NAME = "realesr-animevideov3"
 
@@ -18,7 +18,7 @@ def small(monkeypatch):
     monkeypatch.setitem(module._PRODUCT_SIDE, "cpu", 64)
 
 
-def test_operations_are_those_of_the_network():
+def test_operations_count_all_convolutions():
     """SRVGG: 3 to 64, 16 times 64 to 64, 64 to 48 channels, 9 places, two operations each."""
     expected = 2 * 9 * (3 * 64 + 16 * 64 * 64 + 64 * 48)
     assert module.operations(load_model(NAME)) == expected
@@ -29,19 +29,19 @@ def test_operations_of_the_large_network():
     """A dense block: 64, 96, 128, 160 to 32 and 192 to 64; 69 of them, and what is around."""
     blocks = 69 * (32 * (64 + 96 + 128 + 160) + 192 * 64)
     ends = 3 * 64 + 64 * 64 + 4 * 64 * 64 + 16 * (64 * 64 + 64 * 64 + 64 * 3)
-    found = module.operations(load_model("realesrgan-x4plus"))
-    assert found == 2 * 9 * (blocks + ends)
+    operations = module.operations(load_model("realesrgan-x4plus"))
+    assert operations == 2 * 9 * (blocks + ends)
 
 
-def test_the_ceiling_is_measured_in_each_precision():
-    limit = ceiling("cpu")
-    assert set(limit.products) == {"fp32", "fp16", "bf16"}
-    assert min(*limit.products.values(), limit.copied) > 0
+def test_peak_rates_are_measured_in_each_precision():
+    peak = measure_peak_rates("cpu")
+    assert set(peak.products) == {"fp32", "fp16", "bf16"}
+    assert min(*peak.products.values(), peak.copied) > 0
 
 
-def test_the_default_comes_first_and_is_what_others_are_held_to():
-    found = bench(NAME, "cpu", rounds=2)
-    first, *others = found.paces
+def test_other_settings_are_compared_with_the_default():
+    result = bench(NAME, "cpu", rounds=2)
+    first, *others = result.throughputs
     assert (first.setting, first.gain, first.furthest) == (Setting("fp32", "auto"), 1, 0)
     assert [each.setting.precision for each in others] == ["fp16", "bf16", "fp32"]
     assert [each.setting.tile for each in others] == ["auto", "auto", 64]
@@ -49,10 +49,10 @@ def test_the_default_comes_first_and_is_what_others_are_held_to():
     rounded = next(each for each in others if each.setting.precision == "bf16")
     assert exact.furthest <= 1 and exact.within == 1
     assert 0.9 < rounded.within <= 1
-    assert found.side == 96 and found.scale == 4
+    assert result.side == 96 and result.scale == 4
     megapixels = (96 * 4) ** 2 / 1e6
-    for pace in found.paces:
-        assert pace.rate * pace.seconds * megapixels == pytest.approx(found.operations * 96**2)
+    for each in result.throughputs:
+        assert each.rate * each.seconds * megapixels == pytest.approx(result.operations * 96**2)
 
 
 class Recorded:
@@ -66,7 +66,7 @@ class Recorded:
         return image
 
 
-def test_settings_take_turns_and_the_first_round_does_not_count():
+def test_settings_take_turns_and_the_warm_up_round_does_not_count():
     log = []
     runs = module._timed([Recorded("a", log), Recorded("b", log)], np.zeros((4, 4, 3)), 2)
     assert log == ["a", "b"] * 3

@@ -9,11 +9,10 @@ import pytest
 
 from upscale.compare import ImageSet
 from upscale.errors import CheckpointError, ImageError, OutputError, UsageError
-from upscale.jobs import Advanced, Finished, ModelFacts, Planned, Started, Status
+from upscale.jobs import Advanced, Finished, ModelInfo, Planned, Started, Status
 from upscale.jobs.comparison import (
     MARGIN,
     ComparedModel,
-    ModelsRequest,
     check_target,
     compare_models,
     match_inputs,
@@ -21,7 +20,7 @@ from upscale.jobs.comparison import (
     write_page,
 )
 from upscale.jobs.inputs import Finder, Source
-from upscale.options import SizeOptions
+from upscale.options import CompareOptions, Options, SizeOptions
 
 
 def put(path: Path, width: int = 12, height: int = 8, seed: int = 0) -> Path:
@@ -39,70 +38,74 @@ def decoded(content: bytes) -> np.ndarray:
 
 
 def matched(root: Path, *names: str, folders: tuple[str, ...] = ("a", "b")):
-    """Which files of these, made below `root`, are matched, and which stay alone."""
+    """Create files below `root`; return the matched and the unmatched ones."""
     for name in names:
         put(root / name)
-    found = match_inputs([root / folder for folder in folders])
-    sets = {one.name: [p.relative_to(root).as_posix() for p in one.paths] for one in found.sets}
-    return sets, [path.relative_to(root).as_posix() for path in found.alone]
+    matched_files = match_inputs([root / folder for folder in folders])
+    sets = {
+        one.name: [p.relative_to(root).as_posix() for p in one.paths] for one in matched_files.sets
+    }
+    return sets, [path.relative_to(root).as_posix() for path in matched_files.unmatched]
 
 
-def test_folders_are_matched_by_path_whatever_the_suffix(tmp_path):
-    sets, alone = matched(tmp_path, "a/x.png", "a/in/y.jpg", "b/in/y.webp", "b/x.png", "b/in/x.png")
+def test_folders_are_matched_by_path_without_suffix(tmp_path):
+    sets, unmatched = matched(
+        tmp_path, "a/x.png", "a/in/y.jpg", "b/in/y.webp", "b/x.png", "b/in/x.png"
+    )
     assert sets == {"in/y": ["a/in/y.jpg", "b/in/y.webp"], "x": ["a/x.png", "b/x.png"]}
-    assert alone == ["b/in/x.png"]
+    assert unmatched == ["b/in/x.png"]
 
 
 @pytest.mark.parametrize("name", ["x_x4.png", "x_x2.5.jpg", "x_640x480.webp"])
-def test_what_our_default_names_add_is_tolerated(name, tmp_path):
+def test_size_suffix_is_ignored_in_matching(name, tmp_path):
     assert matched(tmp_path, "a/x.png", f"b/{name}") == ({"x": ["a/x.png", f"b/{name}"]}, [])
 
 
-def test_equal_names_outrank_tolerated_ones(tmp_path):
-    sets, alone = matched(tmp_path, "a/x.png", "b/x.png", "b/x_x4.png")
+def test_equal_names_take_precedence_over_stripped_names(tmp_path):
+    sets, unmatched = matched(tmp_path, "a/x.png", "b/x.png", "b/x_x4.png")
     assert sets == {"x": ["a/x.png", "b/x.png"]}
-    assert alone == ["b/x_x4.png"]
+    assert unmatched == ["b/x_x4.png"]
 
 
-def test_every_result_of_one_input_is_a_version_of_it(tmp_path):
+def test_all_results_of_an_input_are_versions_of_it(tmp_path):
     sets, _ = matched(tmp_path, "a/x.png", "b/x_x2.png", "b/x_x4.png")
     assert sets == {"x": ["a/x.png", "b/x_x2.png", "b/x_x4.png"]}
 
 
-def test_three_folders_need_a_image_in_each(tmp_path):
+def test_sets_need_an_image_in_every_folder(tmp_path):
     names = ("a/x.png", "b/x.png", "c/x_x4.png", "a/y.png", "b/y.png")
-    sets, alone = matched(tmp_path, *names, folders=("a", "b", "c"))
+    sets, unmatched = matched(tmp_path, *names, folders=("a", "b", "c"))
     assert sets == {"x": ["a/x.png", "b/x.png", "c/x_x4.png"]}
-    assert alone == ["a/y.png", "b/y.png"]
+    assert unmatched == ["a/y.png", "b/y.png"]
 
 
-def test_other_files_hidden_ones_and_inputs_in_inputs_are_passed_over(tmp_path):
+def test_other_files_hidden_files_and_nested_inputs_are_ignored(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "notes.txt").write_text("x")
     names = ("a/x.png", "a/.x.png", "a/.hidden/z.png", "a/out/x.png", "a/out/w.png")
-    sets, alone = matched(tmp_path, *names, folders=("a", "a/out"))
+    sets, unmatched = matched(tmp_path, *names, folders=("a", "a/out"))
     assert sets == {"x": ["a/x.png", "a/out/x.png"]}
-    assert alone == ["a/out/w.png"]
+    assert unmatched == ["a/out/w.png"]
 
 
-def test_files_are_versions_of_one_image_in_the_order_given(tmp_path):
+def test_files_are_versions_in_the_given_order(tmp_path):
     paths = [put(tmp_path / name) for name in ("c.png", "a.png", "b.png")]
     (one,) = match_inputs(paths).sets
     assert list(one.paths) == paths
 
 
-def test_one_input_and_files_among_folders_are_wrong_usage(tmp_path):
+def test_single_input_or_mixed_inputs_raise(tmp_path):
     path = put(tmp_path / "a" / "x.png")
     for inputs in ([path], [path.parent], [path, path.parent], []):
         with pytest.raises(UsageError):
             match_inputs(inputs)
 
 
-def test_labels_tell_versions_apart_and_do_not_tell_where_the_folder_is(tmp_path):
+def test_labels_are_relative_to_the_common_folder(tmp_path):
     put(tmp_path / "before" / "in" / "x.png")
     put(tmp_path / "after" / "in" / "x_x4.png")
-    found = match_inputs([tmp_path / "before", tmp_path / "after"])
-    (one,) = read_sets(found, lambda error: pytest.fail(str(error)))
+    matched_files = match_inputs([tmp_path / "before", tmp_path / "after"])
+    (one,) = read_sets(matched_files, lambda error: pytest.fail(str(error)))
     labels = [Path(version.label).as_posix() for version in one.versions]
     assert labels == ["before/in/x.png", "after/in/x_x4.png"]
     files = match_inputs([tmp_path / "before/in/x.png", put(tmp_path / "before/in/y.png")])
@@ -110,7 +113,7 @@ def test_labels_tell_versions_apart_and_do_not_tell_where_the_folder_is(tmp_path
     assert [version.label for version in two.versions] == ["x.png", "y.png"]
 
 
-def test_a_image_that_cannot_be_read_loses_its_set_only(tmp_path):
+def test_unreadable_image_drops_only_its_set(tmp_path):
     for name in ("a/x.png", "b/x.png", "a/y.png", "b/y.png"):
         put(tmp_path / name)
     (tmp_path / "b" / "x.png").write_bytes(b"no image")
@@ -124,15 +127,15 @@ def test_a_image_that_cannot_be_read_loses_its_set_only(tmp_path):
 # --- pages -----------------------------------------------------------------------------------
 
 
-def one_set(tmp_path) -> ImageSet:
+def example_set(tmp_path) -> ImageSet:
     paths = [put(tmp_path / name) for name in ("a.png", "b.png")]
     (one,) = read_sets(match_inputs(paths), lambda error: pytest.fail(str(error)))
     return one
 
 
-def test_a_page_is_written_whole_or_not_at_all(tmp_path):
+def test_page_is_written_atomically(tmp_path):
     target = tmp_path / "new" / "page.html"
-    one = one_set(tmp_path)
+    one = example_set(tmp_path)
 
     def broken():
         yield one
@@ -146,22 +149,22 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["page.html"]
 
 
-def test_an_existing_page_is_kept_without_overwrite(tmp_path):
+def test_existing_page_is_kept_without_overwrite(tmp_path):
     target = tmp_path / "page.html"
     target.write_text("mine")
     with pytest.raises(OutputError, match="exists"):
-        write_page(target, "title", [one_set(tmp_path)], overwrite=False)
+        write_page(target, "title", [example_set(tmp_path)], overwrite=False)
     assert target.read_text() == "mine"
-    write_page(target, "title", [one_set(tmp_path)], overwrite=True)
+    write_page(target, "title", [example_set(tmp_path)], overwrite=True)
     assert target.read_bytes().startswith(b"<!doctype html>")
 
 
-def test_no_sets_leave_no_page(tmp_path):
+def test_no_page_is_written_without_sets(tmp_path):
     assert write_page(tmp_path / "page.html", "title", [], overwrite=False) == 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_impossible_targets_are_refused_beforehand(tmp_path):
+def test_unsuitable_targets_are_rejected(tmp_path):
     existing = tmp_path / "page.html"
     existing.write_text("mine")
     (tmp_path / "folder.html").mkdir()
@@ -179,7 +182,7 @@ def test_impossible_targets_are_refused_beforehand(tmp_path):
 
 
 class Neighbours:
-    """Upscales by repetition, after a mean over the surroundings that shows a missing margin."""
+    """Upscaler that repeats pixels after a box blur, which makes a missing margin visible."""
 
     def __init__(self, reach: int = 20, error: Exception | None = None):
         self.shapes = []
@@ -201,19 +204,20 @@ class Neighbours:
 
 
 def run(sources, models, *, crop=None, size=None, makers=None, events=None):
-    """Try models, of which each is (name, scale), on files."""
-    tried = tuple(ComparedModel(name, ModelFacts(name, scale)) for name, scale in models)
+    """Compare models, each (name, scale), on files."""
+    compared = tuple(ComparedModel(name, ModelInfo(name, scale)) for name, scale in models)
     made = {}
 
     def make(name):
         made[name] = (makers or {}).get(name, Neighbours)()
         return made[name]
 
-    request = ModelsRequest(tried, crop, size or SizeOptions())
+    options = Options(size=size or SizeOptions(), compare=CompareOptions(crop=crop))
     sets, results = compare_models(
         Finder(False, None),
         [Source(str(path), path) for path in sources],
-        request,
+        compared,
+        options,
         make=make,
         device="cpu",
         listener=(events if events is not None else []).append,
@@ -221,7 +225,7 @@ def run(sources, models, *, crop=None, size=None, makers=None, events=None):
     return sets, results, made
 
 
-def test_a_crop_shows_what_the_network_makes_of_the_whole_image(tmp_path):
+def test_crop_equals_the_same_part_of_the_whole_result(tmp_path):
     path = put(tmp_path / "a.png", 400, 300)
     (whole,), _, _ = run([path], [("net", 2)])
     for x, y, width, height in ((150, 120, 60, 40), (0, 0, 50, 30), (371, 271, 29, 29)):
@@ -234,7 +238,7 @@ def test_a_crop_shows_what_the_network_makes_of_the_whole_image(tmp_path):
         assert seen[0] <= height + 2 * MARGIN
 
 
-def test_the_first_version_is_the_crop_itself(tmp_path):
+def test_first_version_is_the_unscaled_crop(tmp_path):
     path = put(tmp_path / "a.png", 400, 300)
     (one,), _, _ = run([path], [("net", 4)], crop=(30, 40, 50, 20))
     assert one.versions[0].label == "input"
@@ -243,7 +247,7 @@ def test_the_first_version_is_the_crop_itself(tmp_path):
     np.testing.assert_array_equal(decoded(one.versions[0].content), pixels)
 
 
-def test_networks_of_several_scales_give_one_size(tmp_path):
+def test_networks_of_different_scales_give_equal_sizes(tmp_path):
     path = put(tmp_path / "a.png", 40, 30)
     (one,), _, _ = run([path], [("x2", 2), ("x4", 4), ("x1", 1)])
     assert [v.label for v in one.versions] == ["input", "x2", "x4", "x1"]
@@ -260,27 +264,27 @@ def test_networks_of_several_scales_give_one_size(tmp_path):
         (SizeOptions(scale=0.01), (1, 1)),
     ],
 )
-def test_the_size_asked_for_is_that_of_the_whole_image(size, expected, tmp_path):
+def test_requested_size_refers_to_the_whole_image(size, expected, tmp_path):
     path = put(tmp_path / "a.png", 100, 80)
     (one,), (result,), _ = run([path], [("net", 4)], crop=(70, 60, 20, 10), size=size)
     assert one.versions[1].size == result.size_out == expected
 
 
-def test_notes_tell_time_and_device(tmp_path):
+def test_notes_contain_time_and_device(tmp_path):
     (one,), _, _ = run([put(tmp_path / "a.png")], [("net", 4)])
     assert one.versions[0].note == ""
     assert one.versions[1].note.endswith(" s, cpu fp32")
     assert float(one.versions[1].note.split()[0]) >= 0
 
 
-def test_transparency_comes_along(tmp_path):
+def test_transparency_is_preserved(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
     (one,), _, _ = run([tmp_path / "a.png"], [("net", 2)], crop=(10, 10, 20, 20))
     assert [decoded(v.content).shape for v in one.versions] == [(20, 20, 4), (40, 40, 4)]
 
 
-def test_an_automatic_crop_is_found_for_each_image(tmp_path):
+def test_automatic_crop_is_chosen_for_each_image(tmp_path):
     for name, x in (("a", 100), ("b", 700)):
         pixels = np.full((700, 1000, 3), 128, np.uint8)
         rng = np.random.default_rng(0)
@@ -293,7 +297,7 @@ def test_an_automatic_crop_is_found_for_each_image(tmp_path):
         assert decoded(one.versions[0].content).std() > 20
 
 
-def test_a_crop_beyond_the_edge_fails_that_image_only(tmp_path):
+def test_crop_beyond_the_edge_fails_only_that_image(tmp_path):
     small, large = put(tmp_path / "small.png", 30, 30), put(tmp_path / "large.png", 90, 90)
     sets, results, _ = run([small, large], [("net", 2)], crop=(20, 20, 40, 40))
     assert [Path(one.name).name for one in sets] == ["large.png"]
@@ -301,7 +305,7 @@ def test_a_crop_beyond_the_edge_fails_that_image_only(tmp_path):
     assert "small.png: is 30x30" in results[0].error
 
 
-def test_a_network_that_fails_does_not_stop_the_others(tmp_path):
+def test_failed_network_does_not_stop_the_others(tmp_path):
     def absent():
         raise CheckpointError("bad: cannot be loaded")
 
@@ -317,14 +321,14 @@ def test_a_network_that_fails_does_not_stop_the_others(tmp_path):
     assert len(results) == 6
 
 
-def test_a_image_that_no_network_upscaled_is_left_out(tmp_path):
+def test_image_without_any_result_is_left_out(tmp_path):
     bad = {"bad": lambda: Neighbours(error=RuntimeError("x"))}
     sets, results, _ = run([put(tmp_path / "a.png")], [("bad", 4)], makers=bad)
     assert sets == []
     assert results[0].status is Status.FAILED
 
 
-def test_an_impossible_request_is_wrong_usage(tmp_path):
+def test_usage_error_of_a_network_propagates(tmp_path):
     def refuse():
         raise UsageError("--denoise does not work with net")
 
@@ -332,7 +336,7 @@ def test_an_impossible_request_is_wrong_usage(tmp_path):
         run([put(tmp_path / "a.png")], [("net", 4)], makers={"net": refuse})
 
 
-def test_each_network_is_loaded_once_and_none_without_images(tmp_path):
+def test_networks_are_loaded_once_and_only_with_images(tmp_path):
     loads = []
 
     def make():
@@ -347,7 +351,7 @@ def test_each_network_is_loaded_once_and_none_without_images(tmp_path):
     assert [result.status for result in results] == [Status.FAILED]
 
 
-def test_the_listener_hears_of_every_network_on_every_image(tmp_path):
+def test_events_cover_every_network_on_every_image(tmp_path):
     events = []
     paths = [put(tmp_path / "a.png"), tmp_path / "none.png", put(tmp_path / "b.png")]
     run(paths, [("one", 2), ("two", 2)], events=events)
@@ -358,7 +362,7 @@ def test_the_listener_hears_of_every_network_on_every_image(tmp_path):
     assert Advanced("cpu", 1, 1) in events
 
 
-def test_only_the_crops_are_kept_in_memory(tmp_path):
+def test_only_crops_are_kept_in_memory(tmp_path):
     path = put(tmp_path / "a.png", 600, 500)
     kept = []
 

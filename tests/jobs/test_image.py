@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +7,6 @@ import pytest
 
 from upscale.images import Image, read_image
 from upscale.jobs import upscale_image
-
-LOWRES = Path(__file__).parents[2].parent / "shared" / "data" / "lowres"
 
 
 def make(pixels, alpha=None) -> Image:
@@ -22,7 +19,7 @@ def noise(*shape: int, dtype=np.uint8):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_depth_and_channels_are_kept(dtype, channels, nearest):
+def test_depth_and_channels_are_preserved(dtype, channels, nearest):
     upscaler = nearest()
     image, report = upscale_image(make(noise(5, 7, channels, dtype=dtype)), (21, 15), upscaler)
     assert image.pixels.shape == (15, 21, channels)
@@ -40,7 +37,7 @@ def test_constant_alpha_stays_constant_without_a_second_run(nearest):
     assert (image.alpha == 200).all()
 
 
-def test_varying_alpha_goes_through_the_network_as_a_grey_image(nearest):
+def test_varying_alpha_is_upscaled_as_a_grey_image(nearest):
     upscaler = nearest()
     alpha = noise(5, 7)
     image, _ = upscale_image(make(noise(5, 7, 3), alpha), (14, 10), upscaler)
@@ -58,7 +55,7 @@ def test_colour_under_transparent_pixels_does_not_reach_the_network(nearest):
     assert (image.pixels == 100).all()
 
 
-def test_progress_counts_colour_and_alpha_as_one_image(nearest):
+def test_progress_covers_colour_and_alpha(nearest):
     steps = []
     upscale_image(
         make(noise(4, 4, 3), noise(4, 4)), (8, 8), nearest(), lambda *step: steps.append(step)
@@ -66,7 +63,7 @@ def test_progress_counts_colour_and_alpha_as_one_image(nearest):
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_flat_areas_of_alpha_come_back_exact_from_a_network_that_misses_them():
+def test_flat_areas_of_alpha_are_exact_even_if_the_network_is_not():
     class Faulty:
         def run(self, array, *, scale=None, size=None, progress=None):
             grown = array.repeat(4, 0).repeat(4, 1).astype(int)
@@ -86,11 +83,8 @@ def test_flat_areas_of_alpha_come_back_exact_from_a_network_that_misses_them():
     ("name", "channels", "dtype"),
     [("wolf_gray.jpg", 1, np.uint8), ("tree_alpha_16bit.png", 3, np.uint16)],
 )
-def test_real_images_keep_their_kind(name, channels, dtype, nearest):
-    path = LOWRES / name
-    if not path.exists():
-        pytest.skip(f"{name} is not here")
-    image = read_image(path)
+def test_real_images_keep_depth_and_channels(name, channels, dtype, nearest, data):
+    image = read_image(data / "images" / "lowres" / name)
     size = (image.width * 2, image.height * 2)
     larger, _ = upscale_image(image, size, nearest())
     assert larger.pixels.shape == (size[1], size[0], channels)
@@ -98,8 +92,8 @@ def test_real_images_keep_their_kind(name, channels, dtype, nearest):
     assert (larger.alpha is None) == (image.alpha is None)
 
 
-class Seen:
-    """Repeats pixels four times, and keeps what it was shown."""
+class Recorder:
+    """Upscaler that repeats pixels four times and records its inputs."""
 
     def __init__(self):
         self.arrays = []
@@ -109,23 +103,23 @@ class Seen:
         return SimpleNamespace(pixels=array.repeat(4, 0).repeat(4, 1), report=None)
 
 
-def test_a_colour_image_without_colour_gains_none():
+def test_grey_rgb_image_stays_grey():
     grey = noise(5, 6, 1).repeat(3, axis=2)
-    seen = Seen()
-    larger, _ = upscale_image(make(grey), (24, 20), seen)
-    assert [array.shape for array in seen.arrays] == [(5, 6, 1)]
+    recorder = Recorder()
+    larger, _ = upscale_image(make(grey), (24, 20), recorder)
+    assert [array.shape for array in recorder.arrays] == [(5, 6, 1)]
     assert np.array_equal(larger.pixels, grey.repeat(4, 0).repeat(4, 1))
     grey[4, 5, 2] ^= 1
-    upscale_image(make(grey), (24, 20), seen)
-    assert seen.arrays[-1].shape == (5, 6, 3)
+    upscale_image(make(grey), (24, 20), recorder)
+    assert recorder.arrays[-1].shape == (5, 6, 3)
 
 
-def test_bright_floats_come_back_as_bright_and_the_network_sees_none_of_it():
+def test_hdr_floats_are_mapped_into_range_and_restored():
     light = (np.linspace(-0.5, 40, 90, dtype=np.float32) ** 1).reshape(5, 6, 3)
     light[0, 0] = np.nan
     light[1, 1] = np.inf
-    seen = Seen()
-    larger, _ = upscale_image(make(light), (24, 20), seen)
-    assert seen.arrays[0].min() >= 0 and seen.arrays[0].max() <= 1
+    recorder = Recorder()
+    larger, _ = upscale_image(make(light), (24, 20), recorder)
+    assert recorder.arrays[0].min() >= 0 and recorder.arrays[0].max() <= 1
     expected = np.where(np.isnan(light), 0, np.minimum(light, 40)).repeat(4, 0).repeat(4, 1)
     assert np.allclose(larger.pixels, expected, rtol=1e-4, atol=1e-5)

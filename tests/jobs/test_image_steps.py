@@ -9,7 +9,6 @@ import pytest
 
 from upscale.errors import OutputError
 from upscale.images import (
-    Encoding,
     Frame,
     Image,
     ImageSequence,
@@ -19,7 +18,8 @@ from upscale.images import (
     read_image,
 )
 from upscale.jobs.image import ImageJob
-from upscale.jobs.image_steps import WriteSettings, check, load, store, upscale
+from upscale.jobs.image_steps import check, load, store, upscale
+from upscale.options import OutputOptions
 
 FULL = Metadata(exif=b"MM\0*\0\0\0\x08\0\0\0\0\0\0", xmp=b"<x/>", comment="mine", dpi=(90, 90))
 
@@ -53,12 +53,12 @@ def job(format="png", source=b"", target=None):
         (image(metadata=Metadata(cicp=(9, 16))), "webp", "colour space.*-f png"),
     ],
 )
-def test_what_the_format_cannot_hold_is_refused_before_computing(content, format, reason):
+def test_unsupported_content_is_rejected_before_the_computation(content, format, reason):
     with pytest.raises(OutputError, match=reason):
-        check(content, job(format), Encoding())
+        check(content, job(format), OutputOptions())
 
 
-def test_what_the_format_can_hold_is_not():
+def test_supported_content_is_accepted():
     for content, format in [
         (image(), "jpeg"),
         (image(alpha=9), "webp"),
@@ -66,13 +66,13 @@ def test_what_the_format_can_hold_is_not():
         (pages(1, 2), "tiff"),
         (image(metadata=Metadata(cicp=(9, 16))), "png"),
     ]:
-        check(content, job(format), Encoding())
+        check(content, job(format), OutputOptions())
 
 
-def test_lossless_is_refused_where_there_is_no_such_thing():
+def test_lossless_is_rejected_for_formats_without_it():
     with pytest.raises(OutputError, match="JPEG"):
-        check(image(), job("jpeg"), Encoding(lossless=True))
-    check(image(), job("webp"), Encoding(lossless=True))
+        check(image(), job("jpeg"), OutputOptions(lossless=True))
+    check(image(), job("webp"), OutputOptions(lossless=True))
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_lossless_is_refused_where_there_is_no_such_thing():
         (encode_file(pages(1, 2, 1), "tiff"), "tiff"),
     ],
 )
-def test_stills_and_sequences_go_the_same_way(encoded, format, nearest, tmp_path):
+def test_images_and_sequences_are_stored(encoded, format, nearest, tmp_path):
     one = job(format, encoded, tmp_path / "new" / f"out.{format}")
     content = load(one, None)
     large, report = upscale(content, one, nearest())
     assert report.model == "nearest"
-    store(large, one, WriteSettings(), None)
+    store(large, one, OutputOptions(), None)
     back = read_file(one.target)
     if isinstance(back, Image):
         assert back.pixels.shape == (6, 8, 3)
@@ -95,39 +95,39 @@ def test_stills_and_sequences_go_the_same_way(encoded, format, nearest, tmp_path
         assert [int(f.image.pixels.max()) for f in back.frames()] == [1, 2, 1]
         assert all(f.image.pixels.shape == (6, 8, 3) for f in back.frames())
     sent = io.BytesIO()
-    store(large, ImageJob("a", b"", None, format, (4, 3), (8, 6), "net"), WriteSettings(), sent)
+    store(large, ImageJob("a", b"", None, format, (4, 3), (8, 6), "net"), OutputOptions(), sent)
     assert sent.getvalue() == one.target.read_bytes()
 
 
-def test_losses_are_told(tmp_path):
+def test_conversion_losses_are_noted(tmp_path):
     deep = image(dtype=np.uint16)
-    notes = store(deep, job("jpeg", target=tmp_path / "a.jpg"), WriteSettings(), None)
+    notes = store(deep, job("jpeg", target=tmp_path / "a.jpg"), OutputOptions(), None)
     assert any("16-bit" in note for note in notes)
-    notes = store(deep, job("webp", target=tmp_path / "a.webp"), WriteSettings(), None)
+    notes = store(deep, job("webp", target=tmp_path / "a.webp"), OutputOptions(), None)
     assert any("comment" in note for note in notes)
-    assert store(deep, job("png", target=tmp_path / "a.png"), WriteSettings(), None) == ()
+    assert store(deep, job("png", target=tmp_path / "a.png"), OutputOptions(), None) == ()
 
 
-def test_stripping_keeps_what_the_image_looks_like(tmp_path):
+def test_stripping_keeps_resolution_and_colours(tmp_path):
     target = tmp_path / "a.png"
-    assert store(image(), job(target=target), WriteSettings(strip=True), None) == ()
-    found = read_image(target).metadata
-    assert (found.exif, found.xmp, found.comment) == (None, None, None)
-    assert found.dpi == pytest.approx((90, 90), abs=0.02)
+    assert store(image(), job(target=target), OutputOptions(strip_metadata=True), None) == ()
+    metadata = read_image(target).metadata
+    assert (metadata.exif, metadata.xmp, metadata.comment) == (None, None, None)
+    assert metadata.dpi == pytest.approx((90, 90), abs=0.02)
 
 
-def test_pixels_are_limited(tmp_path):
+def test_number_of_pixels_is_limited(tmp_path):
     data = encode_file(image(), "png")
     assert isinstance(load(job(source=data), 12), Image)
     with pytest.raises(Exception, match="limit"):
         load(job(source=data), 11)
 
 
-def test_existing_files_are_kept(tmp_path):
+def test_existing_file_is_kept_without_overwrite(tmp_path):
     target = Path(tmp_path / "a.png")
     target.write_bytes(b"precious")
     with pytest.raises(OutputError, match="exists"):
-        store(image(), job(target=target), WriteSettings(), None)
+        store(image(), job(target=target), OutputOptions(), None)
     assert target.read_bytes() == b"precious"
-    store(image(), job(target=target), WriteSettings(overwrite=True), None)
+    store(image(), job(target=target), OutputOptions(overwrite=True), None)
     assert read_image(target).width == 4

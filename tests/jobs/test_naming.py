@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from upscale.errors import UsageError
-from upscale.jobs.naming import NameFields, check_template, model_label, render, short_scale
+from upscale.jobs.naming import (
+    NameFields,
+    check_template,
+    model_label,
+    render,
+    short_scale,
+    strip_size_suffix,
+)
 
 FIELDS = NameFields(
     stem="photo",
@@ -30,7 +37,7 @@ FIELDS = NameFields(
         ("{{{stem}}}", "{photo}.jpg"),
     ],
 )
-def test_template_gives_the_name(template, name):
+def test_template_is_rendered(template, name):
     assert render(template, FIELDS) == name
 
 
@@ -59,7 +66,7 @@ def test_unsafe_or_unknown_templates_are_usage_errors(template):
     assert "\n" not in str(caught.value)
 
 
-def test_a_template_may_not_name_another_format_than_the_one_that_is_written():
+def test_template_must_not_end_in_another_format():
     with pytest.raises(UsageError, match="-f png"):
         render("{stem}.png", FIELDS)
 
@@ -67,7 +74,7 @@ def test_a_template_may_not_name_another_format_than_the_one_that_is_written():
 @pytest.mark.parametrize(
     ("scale", "text"), [(4, "4"), (4.0, "4"), (2.5, "2.5"), (10 / 3, "3.333"), (0.5, "0.5")]
 )
-def test_scales_are_short(scale, text):
+def test_scales_have_at_most_four_digits(scale, text):
     assert short_scale(scale) == text
 
 
@@ -80,5 +87,13 @@ def test_scales_are_short(scale, text):
         ("C:\\nets\\b", "C__nets_b"),
     ],
 )
-def test_model_label_holds_no_separator(model, label):
+def test_model_label_has_no_separators(model, label):
     assert model_label(model) == label
+
+
+@pytest.mark.parametrize(
+    ("stem", "stripped"),
+    [("photo_x4", "photo"), ("in/photo_x2.5", "in/photo"), ("a_640x480", "a"), ("a_b", "a_b")],
+)
+def test_size_suffix_of_default_names_is_stripped(stem, stripped):
+    assert strip_size_suffix(stem) == stripped

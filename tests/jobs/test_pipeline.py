@@ -1,24 +1,25 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
-from upscale.jobs.pipeline import Waiting, WriteBehind, read_ahead
+from upscale.jobs.pipeline import WaitTimes, WriteBehind, read_ahead
 
 
 def threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("upscale-")]
 
 
-def test_items_come_in_order_and_no_thread_stays():
+def test_items_are_read_in_order_and_the_thread_ends():
     with read_ahead(range(100), 3) as items:
         assert list(items) == list(range(100))
         assert list(items) == []
     assert not threads()
 
 
-def test_only_so_many_are_read_before_they_are_asked_for():
+def test_reading_ahead_is_limited_to_the_depth():
     made = []
     enough = threading.Event()
 
@@ -36,7 +37,7 @@ def test_only_so_many_are_read_before_they_are_asked_for():
     assert len(made) < 20
 
 
-def test_what_reading_raises_is_raised_where_items_are_taken():
+def test_error_of_the_reader_is_raised_to_the_consumer():
     def items():
         yield 1
         raise ValueError("broken")
@@ -48,14 +49,14 @@ def test_what_reading_raises_is_raised_where_items_are_taken():
     assert not threads()
 
 
-def test_leaving_early_ends_the_reader():
+def test_leaving_the_block_early_ends_the_reader():
     with pytest.raises(KeyError), read_ahead(iter(int, 1), 2) as taken:
         next(taken)
         raise KeyError
     assert not threads()
 
 
-def test_everything_is_written_in_order_before_the_block_ends():
+def test_all_items_are_processed_in_order_before_the_block_ends():
     done = []
     with WriteBehind(done.append, 2) as writer:
         for number in range(40):
@@ -64,7 +65,7 @@ def test_everything_is_written_in_order_before_the_block_ends():
     assert not threads()
 
 
-def test_what_writing_raises_is_raised_and_the_rest_is_left_out():
+def test_error_of_the_writer_is_raised_and_later_items_are_skipped():
     done = []
 
     def work(item):
@@ -79,7 +80,7 @@ def test_what_writing_raises_is_raised_and_the_rest_is_left_out():
     assert not threads()
 
 
-def test_a_failing_block_waits_for_what_was_put():
+def test_failing_block_waits_for_queued_items():
     done = []
     with pytest.raises(KeyError), WriteBehind(done.append, 5) as writer:
         for number in range(4):
@@ -89,11 +90,28 @@ def test_a_failing_block_waits_for_what_was_put():
     assert not threads()
 
 
-def test_waiting_is_counted():
-    waiting = Waiting()
-    go_on = threading.Event()
-    with WriteBehind(lambda _: go_on.wait(), 1, waiting) as writer:
-        threading.Timer(0.1, go_on.set).start()
+def test_time_that_the_consumer_waits_is_measured():
+    waits = WaitTimes()
+
+    def items():
         for number in range(4):
+            time.sleep(0.05)
+            yield number
+
+    start = time.perf_counter()
+    with read_ahead(items(), 2, waits) as taken:
+        assert list(taken) == [0, 1, 2, 3]
+    elapsed = time.perf_counter() - start
+    assert 0.15 <= waits.for_input <= elapsed
+    assert waits.for_output == 0
+
+
+def test_time_that_the_producer_waits_is_measured():
+    waits = WaitTimes()
+    start = time.perf_counter()
+    with WriteBehind(lambda _: time.sleep(0.05), 1, waits) as writer:
+        for number in range(5):
             writer.put(number)
-    assert waiting.for_output > 0
+    elapsed = time.perf_counter() - start
+    assert 0.1 <= waits.for_output <= elapsed
+    assert waits.for_input == 0

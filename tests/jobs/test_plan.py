@@ -12,7 +12,7 @@ from upscale.errors import UsageError
 from upscale.jobs import (
     ImageJob,
     JobResult,
-    ModelFacts,
+    ModelInfo,
     Status,
     make_plan,
     outputs,
@@ -26,7 +26,7 @@ from upscale.options import (
     SizeOptions,
 )
 
-MODEL = ModelFacts("net", 4)
+MODEL = ModelInfo("net", 4)
 
 
 def image(path: Path, width: int = 8, height: int = 6, channels: int = 3) -> Path:
@@ -46,9 +46,9 @@ def plan(*inputs, size=None, run=None, stdin=b"", model=MODEL, **output):
     return make_plan([str(name) for name in inputs], options, model, lambda: stdin)
 
 
-def only(made) -> ImageJob | JobResult:
-    assert len(made.items) == 1
-    return made.items[0]
+def only(result) -> ImageJob | JobResult:
+    assert len(result.items) == 1
+    return result.items[0]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def only(made) -> ImageJob | JobResult:
         (SizeOptions(width=10, height=10), "photo_10x10.jpg", (10, 10)),
     ],
 )
-def test_without_an_output_the_name_tells_the_size(size, name, expected, tmp_path):
+def test_default_name_contains_the_size(size, name, expected, tmp_path):
     photo = image(tmp_path / "photo.jpg")
     job = only(plan(photo, size=size))
     assert job.target == tmp_path / name
@@ -70,58 +70,58 @@ def test_without_an_output_the_name_tells_the_size(size, name, expected, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["a.JPG", "a.jpeg", "a.png", "a.webp", "a.tif", "a.tiff", "a.bmp"])
-def test_the_inputs_own_format_and_spelling_are_kept(name, tmp_path):
+def test_output_keeps_the_format_and_suffix_spelling_of_the_input(name, tmp_path):
     photo = image(tmp_path / name)
     job = only(plan(photo))
     assert job.target == tmp_path / f"a_x4{photo.suffix}"
 
 
-def test_the_content_decides_the_format_not_the_name(tmp_path):
+def test_format_is_detected_from_the_content(tmp_path):
     photo = image(tmp_path / "really.png").rename(tmp_path / "photo.jpg")
     job = only(plan(photo))
     assert (job.format, job.target) == ("png", tmp_path / "photo_x4.png")
 
 
-def test_a_name_without_a_suffix_is_read_by_its_content(tmp_path):
+def test_input_without_suffix_gets_the_suffix_of_its_format(tmp_path):
     photo = image(tmp_path / "really.webp").rename(tmp_path / "photo")
     assert only(plan(photo)).target == tmp_path / "photo_x4.webp"
 
 
-def test_what_the_own_format_cannot_hold_becomes_png_and_is_said(tmp_path):
+def test_output_too_large_for_the_input_format_becomes_png_with_a_note(tmp_path):
     photo = image(tmp_path / "wide.webp", 600, 2)
     job = only(plan(photo, size=SizeOptions(scale=30)))
     assert job.target == tmp_path / "wide_x30.png"
     assert "16383" in job.note
 
 
-def test_what_a_chosen_format_cannot_hold_is_refused_before_work(tmp_path):
+def test_output_too_large_for_the_requested_format_fails(tmp_path):
     photo = image(tmp_path / "wide.png", 600, 2)
     result = only(plan(photo, size=SizeOptions(scale=30), format="webp"))
     assert result.status is Status.FAILED
     assert "-f png" in result.error
 
 
-def test_a_file_output_decides_the_format(tmp_path):
+def test_output_file_determines_the_format(tmp_path):
     photo = image(tmp_path / "photo.jpg")
     job = only(plan(photo, output=str(tmp_path / "new" / "big.webp")))
     assert (job.format, job.target) == ("webp", tmp_path / "new" / "big.webp")
 
 
 @pytest.mark.parametrize("output", ["out", "out/", "new/deep/"])
-def test_a_folder_output_keeps_the_plain_name(output, tmp_path, monkeypatch):
+def test_output_folder_keeps_the_name(output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     photo = image(tmp_path / "photo.jpg")
     assert only(plan(photo, output=output)).target == Path(output) / "photo.jpg"
 
 
-def test_several_inputs_make_the_output_a_folder(tmp_path):
+def test_output_of_several_inputs_is_a_folder(tmp_path):
     photos = [image(tmp_path / "a.jpg"), image(tmp_path / "b.png")]
-    made = plan(*photos, output=str(tmp_path / "out"))
-    assert [job.target.name for job in made.items] == ["a.jpg", "b.png"]
+    result = plan(*photos, output=str(tmp_path / "out"))
+    assert [job.target.name for job in result.items] == ["a.jpg", "b.png"]
 
 
-def test_a_template_tells_where_the_input_came_from(tmp_path):
+def test_template_can_use_folder_and_suffix_of_the_input(tmp_path):
     photo = image(tmp_path / "holiday" / "photo.webp")
     job = only(
         plan(photo, output=f"{tmp_path}/out/", name="{folder}/{stem}_{suffix}", format="png")
@@ -131,13 +131,13 @@ def test_a_template_tells_where_the_input_came_from(tmp_path):
     assert only(plan(bare, name="{stem}_{suffix}")).target.name == "photo_webp.webp"
 
 
-def test_format_decides_the_suffix(tmp_path):
+def test_format_determines_the_suffix(tmp_path):
     photo = image(tmp_path / "photo.jpg")
     job = only(plan(photo, format="webp"))
     assert (job.format, job.target.name) == ("webp", "photo_x4.webp")
 
 
-def test_a_template_names_the_output(tmp_path):
+def test_template_names_the_output(tmp_path):
     photo = image(tmp_path / "photo.jpg")
     job = only(plan(photo, name="{model}/{stem}-{scale}-{width}x{height}.{ext}"))
     assert job.target == tmp_path / "net" / "photo-4-32x24.jpg"
@@ -149,16 +149,16 @@ def test_a_template_names_the_output(tmp_path):
         ({"output": "photo.xyz"}, "xyz"),
         ({"output": "photo"}, "no such folder"),
         ({"format": "tga"}, "--format"),
-        ({"output": "a.png", "format": "jpg"}, "two formats"),
+        ({"output": "a.png", "format": "jpg"}, "differ in format"),
         ({"name": "{oops}"}, "oops"),
     ],
 )
-def test_impossible_requests_are_refused_before_any_input_is_read(changes, message, tmp_path):
+def test_usage_errors_are_found_before_reading_inputs(changes, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         plan(tmp_path / "not-even-there.jpg", **changes)
 
 
-def test_requests_that_fit_no_number_of_inputs_are_refused(tmp_path):
+def test_output_must_suit_the_number_of_inputs(tmp_path):
     a, b = image(tmp_path / "in" / "a.jpg"), image(tmp_path / "in" / "b.jpg")
     for inputs, output in (
         ([], None),
@@ -174,28 +174,28 @@ def test_requests_that_fit_no_number_of_inputs_are_refused(tmp_path):
             plan(*inputs, output=output)
 
 
-def test_a_folder_is_read_in_order_and_other_files_are_counted(tmp_path):
+def test_folder_is_read_in_order_and_ignored_files_are_counted(tmp_path):
     folder = tmp_path / "in"
     for name in ("b.png", "a.jpg", "sub/c.png"):
         image(folder / name)
     for name in ("notes.txt", ".hidden.png", "noext"):
         (folder / name).write_bytes(b"x")
-    made = plan(folder, output=str(tmp_path / "out"))
-    assert [job.label for job in made.items] == [str(folder / "a.jpg"), str(folder / "b.png")]
-    assert made.ignored == 3
+    result = plan(folder, output=str(tmp_path / "out"))
+    assert [job.label for job in result.items] == [str(folder / "a.jpg"), str(folder / "b.png")]
+    assert result.ignored == 3
 
 
-def test_recursion_mirrors_the_tree_and_does_not_read_its_own_output(tmp_path):
+def test_recursion_mirrors_the_tree_and_skips_its_own_output(tmp_path):
     folder = tmp_path / "in"
     for name in ("a.png", "sub/deep/b.png", ".hidden/c.png", "out/old.png", "out/sub/old.png"):
         image(folder / name)
-    made = plan(folder, output=str(folder / "out"), run=RunOptions(recursive=True))
-    targets = [job.target for job in made.items]
+    result = plan(folder, output=str(folder / "out"), run=RunOptions(recursive=True))
+    targets = [job.target for job in result.items]
     assert targets == [folder / "out" / "a.png", folder / "out" / "sub" / "deep" / "b.png"]
 
 
 @pytest.mark.parametrize(
-    ("names", "output", "better"),
+    ("names", "output", "advice"),
     [
         (("a.jpg", "a.png"), {"format": "png"}, "--name '{stem}_{suffix}.{ext}'"),
         (("x/a.png", "y/a.png"), {}, "--name '{folder}/{stem}.{ext}'"),
@@ -203,8 +203,8 @@ def test_recursion_mirrors_the_tree_and_does_not_read_its_own_output(tmp_path):
         (("x/s/a.png", "y/s/a.png"), {}, "another -o"),
     ],
 )
-def test_two_inputs_with_one_output_fail_the_second_with_advice_that_works(
-    names, output, better, tmp_path
+def test_second_input_with_the_same_output_fails_with_working_advice(
+    names, output, advice, tmp_path
 ):
     a, b = (image(tmp_path / name) for name in names)
     output = {"output": f"{tmp_path}/out/"} | output
@@ -212,22 +212,20 @@ def test_two_inputs_with_one_output_fail_the_second_with_advice_that_works(
     assert isinstance(first, ImageJob)
     assert second.status is Status.FAILED
     assert f"{b}: has the same output as {a}: " in second.error
-    assert better in second.error
-    if "'" in better:
-        advised = plan(a, b, **output | {"name": better.split("'")[1]}).items
+    assert advice in second.error
+    if "'" in advice:
+        advised = plan(a, b, **output | {"name": advice.split("'")[1]}).items
         assert len({job.target for job in advised}) == 2
 
 
-def test_beside_the_inputs_the_advice_keeps_the_scale(tmp_path):
+def test_advice_keeps_the_scale_in_default_names(tmp_path):
     a, b = image(tmp_path / "a.jpg"), image(tmp_path / "a.png")
     _, second = plan(a, b, format="webp").items
     assert "--name '{stem}_{suffix}_x{scale}.{ext}'" in second.error
 
 
 @pytest.mark.parametrize(("caseless", "jobs"), [(True, 1), (False, 2)])
-def test_names_that_differ_in_case_clash_where_the_drive_ignores_case(
-    caseless, jobs, tmp_path, monkeypatch
-):
+def test_names_that_differ_in_case_clash_on_caseless_drives(caseless, jobs, tmp_path, monkeypatch):
     monkeypatch.setattr(outputs, "ignores_case", lambda folder: caseless)
     a, b = image(tmp_path / "x" / "Photo.png"), image(tmp_path / "y" / "photo.png")
     items = plan(a, b, output=f"{tmp_path}/out/").items
@@ -236,20 +234,20 @@ def test_names_that_differ_in_case_clash_where_the_drive_ignores_case(
         assert "has the same output as" in items[1].error
 
 
-def test_whether_a_drive_ignores_case_is_tried_and_leaves_nothing(tmp_path):
+def test_case_probe_leaves_no_file(tmp_path):
     (tmp_path / "Probe").touch()
     truth = (tmp_path / "pROBE").exists()
     assert outputs.ignores_case(tmp_path) is truth
-    assert outputs.ignores_case(tmp_path / "will" / "be" / "made") is truth
+    assert outputs.ignores_case(tmp_path / "will" / "be" / "result") is truth
     assert [path.name for path in tmp_path.iterdir()] == ["Probe"]
 
 
-def test_the_same_input_twice_is_one_job(tmp_path):
+def test_repeated_input_is_one_job(tmp_path):
     photo = image(tmp_path / "in" / "a.jpg")
     assert len(plan(photo, photo, photo.parent, output=str(tmp_path / "out")).items) == 1
 
 
-def test_one_file_under_two_names_is_one_job(tmp_path, monkeypatch):
+def test_file_with_several_names_is_one_job(tmp_path, monkeypatch):
     photo = image(tmp_path / "in" / "a.jpg")
     (tmp_path / "link").symlink_to(photo.parent)
     monkeypatch.chdir(tmp_path)
@@ -257,19 +255,20 @@ def test_one_file_under_two_names_is_one_job(tmp_path, monkeypatch):
     assert only(plan(*names, output="out/")).label == "in/a.jpg"
 
 
-def test_an_input_is_never_replaced_even_with_overwrite(tmp_path):
+def test_overwrite_never_replaces_an_input(tmp_path):
     a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png")
-    assert "input" in only(plan(a, output=str(a), overwrite=True)).error
-    assert "input" in only(plan(a, output=f"{tmp_path}/", overwrite=True)).error
+    assert "would replace an input" in only(plan(a, output=str(a), overwrite=True)).error
+    assert "would replace an input" in only(plan(a, output=f"{tmp_path}/", overwrite=True)).error
     link = tmp_path / "link.png"
     link.symlink_to(a)
-    assert "input" in only(plan(a, output=str(link), overwrite=True)).error
-    swapped = plan(a, b, name="b.{ext}", overwrite=True).items
-    assert all("input" in item.error for item in swapped)
+    assert "would replace an input" in only(plan(a, output=str(link), overwrite=True)).error
+    first, second = plan(a, b, name="b.{ext}", overwrite=True).items
+    assert "would replace an input" in first.error
+    assert "has the same output as" in second.error
 
 
-def test_an_input_under_another_spelling_is_not_replaced_either(tmp_path):
-    """As on a drive that ignores case, where `A.png` is replaced under the name `a.png`."""
+def test_overwrite_never_replaces_an_input_under_another_spelling(tmp_path):
+    """Simulate a drive that ignores case, where writing `a.png` replaces `A.png`."""
     a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png")
     os.link(a, tmp_path / "A.png")
     for photos in ((a,), (a, b)):
@@ -277,19 +276,19 @@ def test_an_input_under_another_spelling_is_not_replaced_either(tmp_path):
         assert "would replace an input" in items[0].error
 
 
-def test_a_repeated_batch_skips_its_own_outputs_that_a_pattern_names_too(tmp_path):
+def test_repeated_batch_skips_its_own_outputs_among_the_inputs(tmp_path):
     for name in ("a.png", "b.png"):
         image(tmp_path / name)
     image(tmp_path / "a_x4.png")
-    made = plan(*sorted(tmp_path.glob("*.png")), skip_existing=True)
-    by_name = {Path(getattr(item, "label", None) or item.input).name: item for item in made.items}
+    result = plan(*sorted(tmp_path.glob("*.png")), skip_existing=True)
+    by_name = {Path(getattr(item, "label", None) or item.input).name: item for item in result.items}
     assert by_name["a.png"].status is Status.SKIPPED
     assert by_name["a_x4.png"].status is Status.SKIPPED
     assert by_name["a_x4.png"].notes == (f"is the output of {tmp_path / 'a.png'}",)
     assert isinstance(by_name["b.png"], ImageJob)
 
 
-def test_existing_outputs_are_refused_skipped_or_replaced(tmp_path):
+def test_existing_output_fails_or_is_skipped_or_replaced(tmp_path):
     photo = image(tmp_path / "a.png")
     image(tmp_path / "a_x4.png")
     refused = only(plan(photo))
@@ -299,20 +298,20 @@ def test_existing_outputs_are_refused_skipped_or_replaced(tmp_path):
     assert isinstance(only(plan(photo, overwrite=True)), ImageJob)
 
 
-def test_a_target_that_is_a_folder_is_refused(tmp_path):
+def test_target_that_is_a_folder_fails(tmp_path):
     photo = image(tmp_path / "a.png")
     (tmp_path / "a_x4.png").mkdir()
     assert "folder" in only(plan(photo, overwrite=True)).error
 
 
 @pytest.mark.parametrize("flags", [{}, {"overwrite": True}, {"skip_existing": True}])
-def test_a_target_that_is_a_link_to_nothing_is_refused_before_work(flags, tmp_path):
+def test_target_that_is_a_broken_link_fails(flags, tmp_path):
     photo = image(tmp_path / "a.png")
     (tmp_path / "a_x4.png").symlink_to(tmp_path / "gone.png")
-    assert "is a link to nothing" in only(plan(photo, **flags)).error
+    assert "is a broken link" in only(plan(photo, **flags)).error
 
 
-def test_links_in_a_tree_are_images_of_their_own_and_loops_are_not_followed(tmp_path):
+def test_links_to_images_are_followed_and_links_to_folders_are_not(tmp_path):
     folder, outside = tmp_path / "in", image(tmp_path / "outside.png")
     inside = image(folder / "a.png")
     (folder / "deep").mkdir()
@@ -322,34 +321,34 @@ def test_links_in_a_tree_are_images_of_their_own_and_loops_are_not_followed(tmp_
     (folder / "away").symlink_to(tmp_path)
     (folder / "broken.png").symlink_to(tmp_path / "gone.png")
     out = tmp_path / "out"
-    made = plan(folder, output=f"{out}/", run=RunOptions(recursive=True))
-    targets = [job.target for job in made.items if isinstance(job, ImageJob)]
+    result = plan(folder, output=f"{out}/", run=RunOptions(recursive=True))
+    targets = [job.target for job in result.items if isinstance(job, ImageJob)]
     assert targets == [out / "a.png", out / "b.png", out / "deep" / "link.png"]
-    (broken,) = [item for item in made.items if isinstance(item, JobResult)]
+    (broken,) = [item for item in result.items if isinstance(item, JobResult)]
     assert broken.input == str(folder / "broken.png")
     assert "broken.png" in broken.error
 
 
-def test_a_link_to_a_folder_that_is_named_is_entered(tmp_path):
+def test_link_to_a_folder_is_followed_if_it_is_an_argument(tmp_path):
     image(tmp_path / "in" / "a.png")
     (tmp_path / "link").symlink_to(tmp_path / "in")
     assert only(plan(tmp_path / "link", output=f"{tmp_path}/out/")).label.endswith("link/a.png")
 
 
-def test_an_output_folder_that_is_a_link_into_the_tree_is_not_read(tmp_path):
+def test_output_folder_is_skipped_under_another_name(tmp_path):
     image(tmp_path / "in" / "a.png")
     image(tmp_path / "in" / "results" / "old.png")
     (tmp_path / "out").symlink_to(tmp_path / "in" / "results")
-    made = plan(tmp_path / "in", output=str(tmp_path / "out"), run=RunOptions(recursive=True))
-    assert only(made).target == tmp_path / "out" / "a.png"
+    result = plan(tmp_path / "in", output=str(tmp_path / "out"), run=RunOptions(recursive=True))
+    assert only(result).target == tmp_path / "out" / "a.png"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_in_a_folder_is_passed_over_instead_of_waited_for(tmp_path):
+def test_pipe_in_a_folder_is_ignored(tmp_path):
     image(tmp_path / "in" / "a.png")
     os.mkfifo(tmp_path / "in" / "pipe.png")
-    made = plan(tmp_path / "in", output=f"{tmp_path}/out/")
-    assert (only(made).target.name, made.ignored) == ("a.png", 1)
+    result = plan(tmp_path / "in", output=f"{tmp_path}/out/")
+    assert (only(result).target.name, result.ignored) == ("a.png", 1)
 
 
 @pytest.mark.parametrize(
@@ -362,17 +361,17 @@ def test_a_pipe_in_a_folder_is_passed_over_instead_of_waited_for(tmp_path):
         (b"odd\xff.png\n", [os.fsdecode(b"odd\xff.png")]),
     ],
 )
-def test_a_list_of_names_is_read_by_lines_or_by_nul(listing, names):
+def test_list_of_names_is_separated_by_lines_or_nul(listing, names):
     assert read_names(listing) == names
 
 
 @pytest.mark.skipif(os.name == "nt", reason="folders are files nowhere else")
-def test_an_output_below_a_file_is_refused_before_work(tmp_path):
+def test_output_below_a_file_fails(tmp_path):
     photo = image(tmp_path / "a.png")
     assert only(plan(photo, output=str(photo / "deep" / "b.png"))).status is Status.FAILED
 
 
-def test_unreadable_inputs_are_results_and_do_not_stop_the_others(tmp_path):
+def test_unreadable_inputs_become_failures(tmp_path):
     good, bad, gone = image(tmp_path / "a.png"), tmp_path / "b.png", tmp_path / "c.png"
     bad.write_bytes(b"no image")
     items = plan(good, bad, gone).items
@@ -384,13 +383,13 @@ def test_unreadable_inputs_are_results_and_do_not_stop_the_others(tmp_path):
         assert "\n" not in item.error
 
 
-def test_too_many_pixels_are_refused_before_work_with_the_option_that_allows_them(tmp_path):
+def test_too_many_pixels_fail_with_a_hint_to_the_option(tmp_path):
     photo = image(tmp_path / "a.png")
     assert isinstance(only(plan(photo, run=RunOptions(max_pixels=48))), ImageJob)
     assert "--max-pixels" in only(plan(photo, run=RunOptions(max_pixels=47))).error
 
 
-def test_a_dry_run_plans_every_job(tmp_path):
+def test_dry_run_returns_planned_results(tmp_path):
     photo = image(tmp_path / "a.png")
     result = only(plan(photo, run=RunOptions(dry_run=True)))
     assert result.status is Status.PLANNED
@@ -398,20 +397,20 @@ def test_a_dry_run_plans_every_job(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png"]
 
 
-def test_standard_input_goes_to_standard_output_in_its_own_format(tmp_path):
+def test_standard_input_goes_to_standard_output(tmp_path):
     data = image(tmp_path / "a.webp").read_bytes()
     job = only(plan("-", stdin=data))
     assert (job.target, job.format, job.size_in) == (None, "webp", (8, 6))
 
 
-def test_standard_input_has_a_name_in_a_folder(tmp_path):
+def test_standard_input_in_a_folder_is_named_stdin(tmp_path):
     data = image(tmp_path / "a.png").read_bytes()
     job = only(plan("-", stdin=data, output=f"{tmp_path}/out/"))
     assert job.target == tmp_path / "out" / "stdin.png"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_is_read_once(tmp_path):
+def test_pipe_is_read_once(tmp_path):
     data = image(tmp_path / "a.png").read_bytes()
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -428,9 +427,7 @@ def test_a_pipe_is_read_once(tmp_path):
     ("a.mpo", b"\xff\xd8\xff", "a_x4.jpg"), ("a.GIF", b"GIF89a", "a_x4.GIF"),
     ("a.apng", b"\x89PNG\r\n\x1a\n", "a_x4.apng"),
 ])  # fmt: skip
-def test_what_is_only_read_is_written_in_a_format_that_holds_it(
-    name, start, written, tmp_path, monkeypatch
-):
+def test_read_only_formats_get_another_output_format(name, start, written, tmp_path, monkeypatch):
     photo = tmp_path / name
     photo.write_bytes(start + bytes(40))
     monkeypatch.setattr("upscale.jobs.plan.read_size", lambda _: (4, 3))

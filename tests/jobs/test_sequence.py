@@ -22,7 +22,7 @@ def sequence(*images, seconds=Fraction(1, 10), plays=3):
 
 
 class Counter:
-    """Repeats pixels, and counts how often it was asked to."""
+    """Upscaler that repeats pixels and records its calls."""
 
     def __init__(self):
         self.values = []
@@ -38,13 +38,13 @@ class Counter:
         return Image(image.pixels[rows][:, columns], alpha), f"report {len(self.values)}"
 
 
-def test_identical_frames_are_computed_once_and_all_come_back_in_order():
+def test_identical_frames_are_computed_once_and_keep_their_order():
     upscale = Counter()
     source = sequence(*(image(value) for value in (5, 7, 5, 5, 9, 7)))
     large, report = upscale_sequence(source, (8, 6), upscale)
     assert upscale.values == [5, 7, 9]
     assert (large.count, large.plays, report) == (6, 3, "report 3")
-    for _ in range(2):  # the result can be walked more than once
+    for _ in range(2):  # the result can be iterated more than once
         frames = list(large.frames())
         assert [int(frame.image.pixels[-1, -1, 0]) for frame in frames] == [5, 7, 5, 5, 9, 7]
         assert all(frame.image.pixels.shape == (6, 8, 3) for frame in frames)
@@ -52,7 +52,7 @@ def test_identical_frames_are_computed_once_and_all_come_back_in_order():
         assert [frame.image.metadata.comment for frame in frames] == list("575597")
 
 
-def test_frames_that_differ_in_alpha_or_depth_alone_are_not_identical():
+def test_frames_that_differ_in_alpha_depth_or_shape_are_distinct():
     upscale = Counter()
     images = [
         image(0),
@@ -82,6 +82,6 @@ def test_progress_counts_all_frames():
     assert steps == [(1, 6), (2, 6), (3, 6), (4, 6)]
 
 
-def test_an_animation_without_frames_is_refused():
+def test_animation_without_frames_raises():
     with pytest.raises(ImageError):
         upscale_sequence(sequence(), (8, 6), Counter())

@@ -11,16 +11,16 @@ import torch
 from tests.video.clips import KINDS, Clip, even, make, make_kind, number_in
 from upscale.errors import OutputError, VideoError
 from upscale.jobs.video import VideoSettings, plan_video, run_video
-from upscale.video.encoders import Encoding
+from upscale.video.encoders import VideoEncoding
 from upscale.video.probe import probe
 from upscale.video.reader import read_frames
 from upscale.video.segments import folder_for
 
-LOSSLESS = Encoding("ffv1")
+LOSSLESS = VideoEncoding("ffv1")
 
 
 class Doubling:
-    """Repeats pixels; fails at a frame where it is told to."""
+    """Repeat pixels; optionally fail at a frame."""
 
     device = torch.device("cpu")
 
@@ -61,7 +61,7 @@ def upscale(source, output, *upscalers, settings=None, identity=None, steps=None
 
 
 def shown_in(path):
-    """Times and numbers of the frames of a video that `clips` made, or that was made of one."""
+    """Return the times and numbers of the frames of a `clips` video or its upscaled copy."""
     video = probe(path)
     frames = list(read_frames(video))
     scale = video.colour.full_range, video.planes.depth
@@ -70,12 +70,12 @@ def shown_in(path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_frame_comes_once_at_its_time_with_its_image(kind, tmp_path):
+def test_every_frame_is_upscaled_once_at_its_time(kind, tmp_path):
     source, output = make_kind(kind, tmp_path), tmp_path / "out.mkv"
     video = probe(source)
     report = upscale(source, output)
     made = probe(output)
-    assert report.frames == len(video.plan) and not report.lost
+    assert report.frames == len(video.frame_times) and not report.lost
     assert (made.width, made.height) == doubled((video.width, video.height))
     assert made.planes.depth == video.planes.depth
     times, numbers = shown_in(source)
@@ -89,9 +89,9 @@ def test_every_frame_comes_once_at_its_time_with_its_image(kind, tmp_path):
     assert not folder_for(output).exists()
 
 
-def test_sound_is_copied_packet_for_packet(tmp_path):
+def test_audio_packets_are_copied_exactly(tmp_path):
     source, output = make_kind("cfr", tmp_path), tmp_path / "out.mp4"
-    upscale(source, output, settings=VideoSettings(Encoding("x264", crf=0)))
+    upscale(source, output, settings=VideoSettings(VideoEncoding("x264", crf=0)))
     assert packets(source) == packets(output) != []
 
 
@@ -102,8 +102,8 @@ def packets(path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OutputError("no room"), MemoryError()])
-def test_a_run_that_was_ended_goes_on_where_it_was(error, tmp_path, monkeypatch):
-    monkeypatch.setattr("upscale.video.segments.segments.__defaults__", (8,))
+def test_interrupted_run_resumes(error, tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 8)
     source = make_kind("vfr", tmp_path)
     whole, output = tmp_path / "whole.mkv", tmp_path / "out.mkv"
     upscale(source, whole)
@@ -118,8 +118,8 @@ def test_a_run_that_was_ended_goes_on_where_it_was(error, tmp_path, monkeypatch)
     assert not folder_for(output).exists()
 
 
-def test_a_source_that_vanishes_leaves_work_that_can_be_taken_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("upscale.video.segments.segments.__defaults__", (8,))
+def test_run_resumes_after_the_source_disappeared(tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 8)
     source, away = make_kind("vfr", tmp_path), tmp_path / "away.mp4"
 
     class Vanishing(Doubling):
@@ -143,7 +143,7 @@ def decoded(path):
     return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(video)]
 
 
-def test_a_run_that_goes_on_has_the_tile_of_the_one_before(tmp_path):
+def test_resumed_run_uses_the_pinned_tile(tmp_path):
     source, output = make_kind("vfr", tmp_path), tmp_path / "out.mkv"
     with pytest.raises(MemoryError):
         upscale(source, output, Doubling(20, MemoryError(), tile=192))
@@ -153,7 +153,7 @@ def test_a_run_that_goes_on_has_the_tile_of_the_one_before(tmp_path):
 
 
 def test_two_devices_share_the_segments(tmp_path, monkeypatch):
-    monkeypatch.setattr("upscale.video.segments.segments.__defaults__", (5,))
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 5)
     source = make_kind("bframes", tmp_path)
     alone, shared = tmp_path / "alone.mkv", tmp_path / "shared.mkv"
     upscale(source, alone)
@@ -163,7 +163,7 @@ def test_two_devices_share_the_segments(tmp_path, monkeypatch):
     assert decoded(shared) == decoded(alone)
 
 
-def test_work_of_another_model_is_refused_until_it_is_thrown_away(tmp_path):
+def test_segments_of_another_model_are_rejected_unless_restarted(tmp_path):
     source, output = make_kind("one", tmp_path), tmp_path / "out.mkv"
     with pytest.raises(MemoryError):
         upscale(source, output, Doubling(0, MemoryError()))
@@ -173,7 +173,7 @@ def test_work_of_another_model_is_refused_until_it_is_thrown_away(tmp_path):
     assert upscale(source, output, settings=settings, identity={"model": "other"}).frames == 1
 
 
-def test_a_part_of_a_video_starts_at_zero(tmp_path):
+def test_selected_part_starts_at_zero(tmp_path):
     source, output = make_kind("cfr", tmp_path), tmp_path / "out.mkv"
     settings = VideoSettings(LOSSLESS, start=Fraction(2, 5), end=Fraction(1), frames=9)
     assert upscale(source, output, settings=settings).frames == 9
@@ -184,7 +184,7 @@ def test_a_part_of_a_video_starts_at_zero(tmp_path):
         upscale(source, tmp_path / "b.mkv", settings=VideoSettings(LOSSLESS, start=Fraction(9)))
 
 
-def test_a_part_that_starts_later_has_no_timecode_that_would_be_wrong(tmp_path):
+def test_part_that_starts_later_drops_the_timecode(tmp_path):
     tags = {"timecode": "10:00:00:00"}
     source = make(Clip(even(25), container="mkv", tags=tags), tmp_path / "in.mkv")
     for start, kept, notes in ((0, "10:00:00:00", 0), (Fraction(1, 2), None, 1)):
@@ -194,7 +194,7 @@ def test_a_part_that_starts_later_has_no_timecode_that_would_be_wrong(tmp_path):
         assert len([note for note in report.notes if "timecode" in note]) == notes
 
 
-def test_frames_that_repeat_are_computed_once(tmp_path):
+def test_repeated_frames_are_computed_once(tmp_path):
     from dataclasses import replace
 
     source = make(replace(KINDS["cfr"], sound=False), tmp_path / "still.mp4")
@@ -212,7 +212,7 @@ def test_frames_that_repeat_are_computed_once(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["in.mp4", "taken.mkv", "out.jpg", "folder.mkv"])
-def test_outputs_that_cannot_be_are_refused_before_any_frame(name, tmp_path):
+def test_invalid_outputs_are_rejected_when_planning(name, tmp_path):
     source = make(KINDS["one"], tmp_path / "in.mp4")
     (tmp_path / "taken.mkv").write_bytes(b"precious")
     (tmp_path / "folder.mkv").mkdir()
@@ -224,7 +224,7 @@ def test_outputs_that_cannot_be_are_refused_before_any_frame(name, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", None])
-def test_what_is_no_video_is_refused(content, tmp_path):
+def test_sources_that_are_not_videos_are_rejected(content, tmp_path):
     path = tmp_path / "in.mp4"
     if content is not None:
         path.write_bytes(content)
@@ -234,7 +234,7 @@ def test_what_is_no_video_is_refused(content, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ([] if content is None else ["in.mp4"])
 
 
-def test_an_end_that_is_missing_or_cannot_be_seen_is_told_before_any_frame(tmp_path):
+def test_truncated_or_uncheckable_source_is_noted_when_planning(tmp_path):
     def notes(path):
         return plan_video(path, tmp_path / "out.mkv", doubled, VideoSettings()).notes
 
@@ -242,14 +242,14 @@ def test_an_end_that_is_missing_or_cannot_be_seen_is_told_before_any_frame(tmp_p
     make(KINDS["cfr"], whole)
     make(KINDS["cfr"], stream)
     assert not [note for note in notes(whole) if "end" in note]
-    assert [note for note in notes(stream) if "would not be seen" in note]
+    assert [note for note in notes(stream) if "cannot be detected" in note]
     for path in (whole, stream):
         path.write_bytes(path.read_bytes()[:-100])
         assert "its end is missing" in notes(path)
 
 
-def test_odd_sizes_fit_the_planes(tmp_path):
+def test_size_is_aligned_to_the_chroma_subsampling(tmp_path):
     source = make_kind("cfr", tmp_path)
     job = plan_video(source, Path(tmp_path / "o.mkv"), lambda _: (101, 75), VideoSettings())
-    assert (job.encoder.width % 2, job.encoder.height % 2) == (0, 0)
-    assert np.isclose(job.encoder.width, 101, atol=1)
+    assert (job.encoder.frame_format.width % 2, job.encoder.frame_format.height % 2) == (0, 0)
+    assert np.isclose(job.encoder.frame_format.width, 101, atol=1)

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from fractions import Fraction
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,18 +7,18 @@ import torch
 from upscale.engine import yuv
 from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
-from upscale.engine.yuv import Layout, beyond, from_rgb, restore, to_rgb
+from upscale.engine.yuv import Layout, clipped_part, from_rgb, restore_clipped, to_rgb
 from upscale.errors import MemoryExhaustedError
 from upscale.jobs.video_frames import FrameUpscaler
 from upscale.models import SRVGGSpec
-from upscale.video.encoders import Encoder, plane_format
-from upscale.video.info import Colour, VideoFrame, VideoInfo
+from upscale.video.info import Colour, FrameFormat, VideoFrame
+from upscale.video.planes import plane_format
 
 COLOUR = Colour("bt709", full_range=False, primaries=1, transfer=1, space=1)
 
 
 class Doubling:
-    """Repeats pixels, and keeps what it was shown."""
+    """Repeat pixels, and record the input."""
 
     device = torch.device("cpu")
 
@@ -34,22 +31,12 @@ class Doubling:
         return image.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
-def video(name, colour=COLOUR, size=(16, 12)):
-    return VideoInfo(
-        path=Path("video.mkv"), stream=0, width=size[0], height=size[1],
-        planes=plane_format(name), source_format=name, colour=colour, time_base=Fraction(1, 25),
-        plan=(0, 1, 2), rate=Fraction(25), duration=None, sample_aspect=None, display_matrix=None,
-        rotation=0, interlaced=False, top_first=False, hdr=None, timecode=None, codec="ffv1",
-        container="matroska",
-    )  # fmt: skip
+def source(name, colour=COLOUR, size=(16, 12)):
+    return FrameFormat(*size, plane_format(name), colour)
 
 
-def encoder(name, colour=COLOUR, size=(32, 24)):
-    return Encoder(
-        codec="ffv1", encoder="ffv1", container="matroska", width=size[0], height=size[1],
-        planes=plane_format(name), pixel_format=name, colour=colour, options=(), tag=None,
-        time_base=Fraction(1, 25), rate=Fraction(25), sample_aspect=None,
-    )  # fmt: skip
+def target(name, colour=COLOUR, size=(32, 24)):
+    return FrameFormat(*size, plane_format(name), colour)
 
 
 def upscaled(upscaler, frame):
@@ -57,7 +44,7 @@ def upscaled(upscaler, frame):
 
 
 def flat(name, codes, pts=0, repeats=False, size=(16, 12)):
-    """A frame of one colour, given by its codes."""
+    """Return a frame of one colour, given by its sample values."""
     planes = plane_format(name)
     kind = np.uint8 if planes.depth == 8 else np.uint16
     made = []
@@ -83,8 +70,8 @@ def flat(name, codes, pts=0, repeats=False, size=(16, 12)):
         ("yuva420p", (100, 90, 140, 37)),
     ],
 )
-def test_flat_colours_come_back_within_a_level(name, codes):
-    upscaler = FrameUpscaler(video(name), encoder(name), Doubling())
+def test_flat_colours_are_preserved_within_one_level(name, codes):
+    upscaler = FrameUpscaler(source(name), target(name), Doubling())
     large = upscaled(upscaler, flat(name, codes, pts=7))
     assert large.pts == 7
     for plane, code, small in zip(large.planes, codes, flat(name, codes).planes, strict=True):
@@ -93,26 +80,26 @@ def test_flat_colours_come_back_within_a_level(name, codes):
         assert np.abs(plane.astype(int) - code).max() <= 1
 
 
-def test_more_bits_and_another_chroma_keep_the_colour():
-    upscaler = FrameUpscaler(video("yuv420p"), encoder("yuv444p10le"), Doubling())
+def test_conversion_of_depth_and_chroma_preserves_the_colour():
+    upscaler = FrameUpscaler(source("yuv420p"), target("yuv444p10le"), Doubling())
     large = upscaled(upscaler, flat("yuv420p", (120, 100, 150)))
     for plane, code in zip(large.planes, (480, 400, 600), strict=True):
         assert plane.shape == (24, 32)
         assert np.abs(plane.astype(int) - code).max() <= 2
 
 
-def test_a_grey_video_becomes_neutral_colour_where_the_codec_has_no_grey():
+def test_grey_video_becomes_neutral_yuv():
     network = Doubling()
-    upscaler = FrameUpscaler(video("gray", Colour("bt709", True)), encoder("yuv420p"), network)
+    upscaler = FrameUpscaler(source("gray", Colour("bt709", True)), target("yuv420p"), network)
     large = upscaled(upscaler, flat("gray", (128,)))
     assert network.seen[0].shape == (1, 1, 12, 16)
     assert np.abs(large.planes[0].astype(int) - (16 + 219 * 128 / 255)).max() <= 1
     assert all((plane == 128).all() for plane in large.planes[1:])
 
 
-def test_a_frame_that_repeats_is_computed_once_and_has_its_own_time():
+def test_repeated_frame_is_computed_once_and_has_its_own_time():
     network = Doubling()
-    upscaler = FrameUpscaler(video("yuv420p"), encoder("yuv420p"), network)
+    upscaler = FrameUpscaler(source("yuv420p"), target("yuv420p"), network)
     first = upscaled(upscaler, flat("yuv420p", (99, 128, 128), pts=3))
     second = upscaled(upscaler, flat("yuv420p", (99, 128, 128), pts=5, repeats=True))
     third = upscaled(upscaler, flat("yuv420p", (98, 128, 128), pts=6))
@@ -122,9 +109,9 @@ def test_a_frame_that_repeats_is_computed_once_and_has_its_own_time():
     assert third.planes[0][0, 0] == 98
 
 
-def test_a_first_frame_that_claims_to_repeat_is_computed():
+def test_first_frame_is_computed_even_if_flagged_as_repeated():
     network = Doubling()
-    upscaler = FrameUpscaler(video("yuv420p"), encoder("yuv420p"), network)
+    upscaler = FrameUpscaler(source("yuv420p"), target("yuv420p"), network)
     upscaled(upscaler, flat("yuv420p", (99, 128, 128), repeats=True))
     assert len(network.seen) == 1
 
@@ -147,8 +134,8 @@ def upscaler(random_network):
 
 
 @pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le"])
-def test_frames_are_what_the_engine_makes_of_arrays(name, upscaler):
-    """Written without tensors between the steps: colours, array, engine, array, colours."""
+def test_frames_equal_those_upscaled_as_arrays(name, upscaler):
+    """The reference passes arrays, not tensors, between the steps."""
     frame, colour = noise(name, 1), COLOUR
     form = Layout(
         plane_format(name).depth, 1, plane_format(name).chroma_down, "yuv", colour.matrix, False
@@ -156,9 +143,9 @@ def test_frames_are_what_the_engine_makes_of_arrays(name, upscaler):
     rgb = to_rgb(frame.planes, form)
     seen = rgb[0].clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
     large = torch.from_numpy(upscaler.upscale(seen)).permute(2, 0, 1)[None].contiguous()
-    expected = from_rgb(restore(large, beyond(rgb)), form)
+    expected = from_rgb(restore_clipped(large, clipped_part(rgb)), form)
     made = upscaled(
-        FrameUpscaler(video(name, size=(36, 26)), encoder(name, size=(72, 52)), upscaler), frame
+        FrameUpscaler(source(name, size=(36, 26)), target(name, size=(72, 52)), upscaler), frame
     )
     for plane, same in zip(made.planes, expected, strict=True):
         assert np.array_equal(plane, same)
@@ -167,11 +154,11 @@ def test_frames_are_what_the_engine_makes_of_arrays(name, upscaler):
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryExhaustedError("tile")]
 )
-def test_colours_go_to_the_host_where_the_device_has_no_memory_for_them(
+def test_colour_conversion_falls_back_to_the_host_without_device_memory(
     error, upscaler, monkeypatch
 ):
     name, frame = "yuv420p", noise("yuv420p", 2)
-    shapes = video(name, size=(36, 26)), encoder(name, size=(72, 52))
+    shapes = source(name, size=(36, 26)), target(name, size=(72, 52))
     expected = upscaled(FrameUpscaler(*shapes, upscaler), frame)
     tried, real = [], yuv.to_rgb
 
@@ -183,26 +170,26 @@ def test_colours_go_to_the_host_where_the_device_has_no_memory_for_them(
 
     monkeypatch.setattr(yuv, "to_rgb", scarce)
     upscaler = FrameUpscaler(*shapes, upscaler)
-    upscaler._place = torch.device("meta")
+    upscaler._colour_device = torch.device("meta")
     for _ in range(2):
         made = upscaled(upscaler, frame)
         assert all(map(np.array_equal, made.planes, expected.planes))
     assert tried == ["meta", "cpu", "cpu"]
 
 
-def test_other_failures_are_not_hidden(upscaler, monkeypatch):
+def test_other_errors_are_raised(upscaler, monkeypatch):
     def broken(*_):
         raise RuntimeError("CUDA error: an illegal memory access")
 
     monkeypatch.setattr(yuv, "to_rgb", broken)
-    upscaler = FrameUpscaler(video("yuv420p"), encoder("yuv420p"), upscaler)
-    upscaler._place = torch.device("meta")
+    upscaler = FrameUpscaler(source("yuv420p"), target("yuv420p"), upscaler)
+    upscaler._colour_device = torch.device("meta")
     with pytest.raises(RuntimeError, match="illegal"):
         upscaled(upscaler, flat("yuv420p", (16, 128, 128)))
 
 
-def test_frames_that_are_loaded_ahead_of_the_network_keep_their_order():
-    upscaler = FrameUpscaler(video("yuv420p"), encoder("yuv420p"), Doubling())
+def test_frames_loaded_ahead_keep_their_order():
+    upscaler = FrameUpscaler(source("yuv420p"), target("yuv420p"), Doubling())
     codes = [(30, 128, 128), (30, 128, 128), (90, 128, 128), (150, 128, 128), (150, 128, 128)]
     loaded = [
         upscaler.load(flat("yuv420p", code, number, repeats=number in (1, 4)))
@@ -217,10 +204,10 @@ def test_frames_that_are_loaded_ahead_of_the_network_keep_their_order():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_a_gpu_makes_the_same_frames_as_the_host(random_network):
+def test_gpu_frames_equal_cpu_frames(random_network):
     spec = SRVGGSpec(2, features=8, convolutions=3)
     model = Model("random", random_network(spec), 2, 3, True, spec.describe())
-    shapes = video("yuv420p", size=(36, 26)), encoder("yuv420p", size=(72, 52))
+    shapes = source("yuv420p", size=(36, 26)), target("yuv420p", size=(72, 52))
     sequences = []
     for device in ("cpu", "cuda"):
         upscaler = FrameUpscaler(*shapes, Upscaler(model, device=device, precision="fp32"))

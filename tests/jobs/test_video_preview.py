@@ -28,17 +28,17 @@ def preview(source, output, *times, settings=None):
 
 
 def small(source, output, *times):
-    """The frame that a preview shows, of which `Doubling` repeated every pixel."""
+    """Return the source frame of a preview, in which `Doubling` repeated every pixel."""
     image, _ = preview(source, output, *times)
     return image.pixels[::2, ::2]
 
 
 @pytest.mark.parametrize("kind", ["cfr", "vfr", "bframes", "start", "deep"])
-def test_of_one_time_the_frame_that_is_on_the_screen_is_shown_whole(kind, tmp_path):
+def test_preview_of_one_time_is_the_full_displayed_frame(kind, tmp_path):
     source = make_kind(kind, tmp_path)
     video = probe(source)
     for number in (0, 7, 12):
-        start, end = (video.plan[at] * video.time_base for at in (number, number + 1))
+        start, end = (video.frame_times[at] * video.time_base for at in (number, number + 1))
         output = tmp_path / f"{number}.png"
         image, report = preview(source, output, float(start + (end - start) * Fraction(9, 10)))
         assert (image.width, image.height) == doubled((video.width, video.height))
@@ -47,7 +47,7 @@ def test_of_one_time_the_frame_that_is_on_the_screen_is_shown_whole(kind, tmp_pa
         assert image.depth == (16 if kind == "deep" else 8)
 
 
-def test_without_a_word_three_times_are_spread_over_what_is_wanted(tmp_path):
+def test_default_times_are_spread_over_the_selected_part(tmp_path):
     source = make_kind("bframes", tmp_path)
     _, report = preview(source, tmp_path / "a.png")
     assert report.times == (8 / 25, 25 / 25, 41 / 25)
@@ -56,7 +56,7 @@ def test_without_a_word_three_times_are_spread_over_what_is_wanted(tmp_path):
     assert report.times == (25 / 25, 26 / 25)
 
 
-def test_a_sheet_shows_labels_and_frames_before_and_after_at_the_same_places(tmp_path):
+def test_sheet_shows_labels_and_the_same_part_before_and_after(tmp_path):
     source = make_kind("cfr", tmp_path)
     image, _ = preview(source, tmp_path / "sheet.png", 0, 0.4)
     width, height = doubled((64, 48))
@@ -73,7 +73,7 @@ def test_a_sheet_shows_labels_and_frames_before_and_after_at_the_same_places(tmp
         assert np.abs(before - after).mean() < 12
 
 
-def test_of_large_frames_a_sheet_shows_the_part_with_most_detail(tmp_path):
+def test_sheet_crops_the_most_detailed_part_of_large_frames(tmp_path):
     source = make(Clip(even(3), size=(1024, 512), options={"qp": "0"}), tmp_path / "large.mkv")
     image, _ = preview(source, tmp_path / "sheet.png", 0, 0.04)
     assert image.width == 2 * 2 * 288 + 3 * GAP
@@ -89,7 +89,7 @@ def test_of_large_frames_a_sheet_shows_the_part_with_most_detail(tmp_path):
         ((1, 1, 1, 1), (126, 128, 128), (128, 128, 128)),
     ],
 )
-def test_colours_are_those_of_the_video(tags, yuv, rgb, tmp_path):
+def test_preview_colours_equal_those_of_the_video(tags, yuv, rgb, tmp_path):
     source = flat(tmp_path / "flat.mkv", "yuv420p", tags, yuv)
     image, _ = preview(source, tmp_path / "out.png", 0)
     assert np.abs(image.pixels.astype(int) - rgb).max() <= 1
@@ -114,7 +114,7 @@ def flat(path, format, tags, codes):
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
-def test_hdr_keeps_its_codes_in_16_bits_and_says_what_they_mean(transfer, tmp_path):
+def test_hdr_preview_has_16_bits_and_cicp_metadata(transfer, tmp_path):
     source = flat(tmp_path / "hdr.mkv", "yuv420p10le", (9, transfer, 9, 1), (502, 512, 512))
     image, _ = preview(source, tmp_path / "out.png", 0)
     assert image.metadata.cicp == (9, transfer)
@@ -122,34 +122,34 @@ def test_hdr_keeps_its_codes_in_16_bits_and_says_what_they_mean(transfer, tmp_pa
     grey = (502 - 64) / 876 * 65535
     assert np.abs(image.pixels - grey).max() <= 2
     job = plan_preview(source, tmp_path / "again.png", doubled, VideoSettings())
-    assert any("the network sees it as it is coded" in note for note in job.notes)
+    assert any("the network was not trained on" in note for note in job.notes)
     with pytest.raises(OutputError, match="JPEG"):
         preview(source, tmp_path / "out.jpg", 0)
     assert not (tmp_path / "out.jpg").exists()
 
 
-def test_frames_are_turned_as_players_do(tmp_path):
+def test_frames_are_rotated_and_mirrored_as_displayed(tmp_path):
     plain = small(make(Clip(even(3)), tmp_path / "plain.mp4"), tmp_path / "plain.png", 0)
     for turns in range(4):
         for mirrored in (False, True):
             clip = Clip(even(3), rotation=90 * turns, mirrored=mirrored)
             name = f"{turns}{mirrored}"
             found = small(make(clip, tmp_path / f"{name}.mp4"), tmp_path / f"{name}.png", 0)
-            turned = np.rot90(plain, turns)
-            np.testing.assert_array_equal(found, turned[:, ::-1] if mirrored else turned)
+            rotated = np.rot90(plain, turns)
+            np.testing.assert_array_equal(found, rotated[:, ::-1] if mirrored else rotated)
 
 
 @pytest.mark.parametrize(
     ("shape", "size"), [(Fraction(16, 11), (186, 96)), (Fraction(1, 2), (128, 192))]
 )
-def test_pixels_become_square(shape, size, tmp_path):
+def test_preview_has_square_pixels(shape, size, tmp_path):
     source = make(Clip(even(3), sample_aspect=shape), tmp_path / "in.mp4")
     image, _ = preview(source, tmp_path / "out.png", 0.04)
     assert (image.width, image.height) == size
     assert number_in(image.pixels[..., 1]) == 1
 
 
-def test_fields_become_whole_frames_where_that_is_asked_for(tmp_path):
+def test_preview_is_deinterlaced_on_request(tmp_path):
     source = make_kind("interlaced", tmp_path)
     settings = VideoSettings(deinterlace=True)
     woven, _ = preview(source, tmp_path / "a.png", 0.2)
@@ -159,12 +159,12 @@ def test_fields_become_whole_frames_where_that_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["grey", "rgb", "alpha", "odd"])
-def test_every_kind_of_planes_can_be_shown(kind, tmp_path):
+def test_every_kind_of_planes_has_a_preview(kind, tmp_path):
     image, _ = preview(make_kind(kind, tmp_path), tmp_path / "out.png", 0)
     assert image.pixels.shape[2] == 3 and image.alpha is None
 
 
-def test_a_frame_that_is_lost_gives_place_to_the_next(tmp_path):
+def test_preview_of_a_lost_frame_shows_the_next_one(tmp_path):
     clip = Clip(even(20), options={"x264-params": "keyint=1:qp=0"}, sound=True)
     source = make(clip, tmp_path / "in.mp4")
     output = tmp_path / "out.png"
@@ -178,7 +178,7 @@ def test_a_frame_that_is_lost_gives_place_to_the_next(tmp_path):
     assert number_in(read_image(output).pixels[..., 1]) == 11
 
 
-def test_what_cannot_be_shown_is_refused_before_any_work(tmp_path):
+def test_invalid_previews_are_rejected_when_planning(tmp_path):
     source = make_kind("cfr", tmp_path)
     (tmp_path / "there.png").write_bytes(b"precious")
     for time in (1.2, 99):
@@ -209,7 +209,7 @@ def test_a_preview_is_named_after_the_video(output, name):
     assert preview_name(Path("a/in.mov"), output and Path(output)) == Path(name)
 
 
-def test_a_preview_can_be_any_image_format(tmp_path):
+def test_preview_can_be_written_in_any_image_format(tmp_path):
     source = make_kind("cfr", tmp_path)
     preview(source, tmp_path / "out.webp", 0)
     preview(source, tmp_path / "out.tiff", 0)

@@ -10,17 +10,17 @@ import pytest
 
 from tests.jobs.test_video import LOSSLESS, Doubling, decoded, doubled, upscale
 from tests.video.clips import Clip, even, make, make_kind
-from upscale.jobs import video_segments as work_on
+from upscale.jobs import video_segments
 from upscale.jobs.video import VideoSettings, plan_video, run_video
-from upscale.jobs.video_segments import Shares
+from upscale.jobs.video_segments import SegmentQueue
 from upscale.video import reader
-from upscale.video.encoders import Encoding
-from upscale.video.segments import Work, segments
+from upscale.video.encoders import VideoEncoding
+from upscale.video.segments import SegmentStore, split_into_segments
 
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch):
-    monkeypatch.setattr("upscale.video.segments.segments.__defaults__", (5,))
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 5)
 
 
 def numbers(shares, device, count):
@@ -28,8 +28,8 @@ def numbers(shares, device, count):
     return [each.number for each in taken if each is not None]
 
 
-def test_each_device_gets_neighbours():
-    shares = Shares(segments(range(60)), 3)
+def test_each_device_gets_consecutive_segments():
+    shares = SegmentQueue(split_into_segments(range(60)), 3)
     assert [numbers(shares, device, 4) for device in (0, 1, 2)] == [
         [0, 1, 2, 3],
         [4, 5, 6, 7],
@@ -38,8 +38,8 @@ def test_each_device_gets_neighbours():
     assert shares.take(0) is None
 
 
-def test_a_device_that_is_done_takes_half_of_what_another_has_left():
-    shares = Shares(segments(range(40)), 2)
+def test_idle_device_takes_half_of_the_longest_share():
+    shares = SegmentQueue(split_into_segments(range(40)), 2)
     assert numbers(shares, 0, 4) == [0, 1, 2, 3]
     assert numbers(shares, 1, 1) == [4]
     assert numbers(shares, 0, 9) == [6, 7, 5]
@@ -48,44 +48,68 @@ def test_a_device_that_is_done_takes_half_of_what_another_has_left():
 
 @pytest.mark.parametrize("devices", [1, 2, 5, 9])
 def test_each_segment_is_taken_once(devices):
-    shares = Shares(segments(range(33)), devices)
+    shares = SegmentQueue(split_into_segments(range(33)), devices)
     taken = [number for device in range(devices) for number in numbers(shares, device, 99)]
     assert sorted(taken) == list(range(7))
 
 
-def test_neighbours_are_read_in_one_go(tmp_path, monkeypatch):
-    """Or a video in which decoding has to start at the beginning would take a time squared."""
+def test_consecutive_segments_are_read_in_one_pass(tmp_path, monkeypatch):
+    """Otherwise a video that must be decoded from the beginning would take quadratic time."""
     source = make_kind("cfr", tmp_path)
     opened = []
     monkeypatch.setattr(
-        reader, "opened", lambda *video, real=reader.opened: opened.append(video) or real(*video)
+        reader,
+        "open_video",
+        lambda *video, real=reader.open_video: opened.append(video) or real(*video),
     )
     assert upscale(source, tmp_path / "out.mkv").computed > 20
     assert len(opened) == 1
 
 
-def test_the_network_goes_on_while_a_segment_is_brought_to_the_drive(tmp_path, monkeypatch):
-    went_on = threading.Event()
+def test_network_continues_while_a_segment_is_finished(tmp_path, monkeypatch):
+    continued = threading.Event()
 
     class Watching(Doubling):
         def run_tensor(self, image, *, size=None):
             if self.runs == 6:
-                went_on.set()
+                continued.set()
             return super().run_tensor(image, size=size)
 
-    def finish(*arguments, real=Work.finish):
-        assert went_on.wait(60), "the network waits for the drive"
+    def finish(*arguments, real=SegmentStore.finish):
+        assert continued.wait(60), "the network waits for the disk"
         real(*arguments)
 
-    monkeypatch.setattr(Work, "finish", finish)
+    monkeypatch.setattr(SegmentStore, "finish", finish)
     assert upscale(make_kind("cfr", tmp_path), tmp_path / "out.mkv", Watching()).frames
 
 
-def test_few_frames_are_in_memory_however_slow_the_encoder(tmp_path, monkeypatch):
-    """Counted as frames that were upscaled and not yet written."""
+def test_report_contains_the_time_spent_waiting_for_both_sides(tmp_path, monkeypatch):
+    class SlowReader(reader.FrameReader):
+        def __iter__(self):
+            for frame in super().__iter__():
+                time.sleep(0.01)
+                yield frame
+
+    class SlowWriter(video_segments.SegmentWriter):
+        def write(self, frame):
+            time.sleep(0.01)
+            super().write(frame)
+
+    source = make_kind("cfr", tmp_path)
+    monkeypatch.setattr(reader, "FrameReader", SlowReader)
+    report = upscale(source, tmp_path / "read.mkv")
+    assert 0.1 <= report.waited_for_reading <= report.seconds
+    monkeypatch.undo()
+    monkeypatch.setattr(video_segments, "SegmentWriter", SlowWriter)
+    report = upscale(source, tmp_path / "written.mkv")
+    assert 0.1 <= report.waited_for_writing <= report.seconds
+
+
+def test_few_frames_wait_for_a_slow_encoder(tmp_path, monkeypatch):
+    """Count frames that were upscaled and not yet written."""
     upscaled, most = Doubling(), []
 
-    class Slow(work_on.SegmentWriter):
+    class Slow(video_segments.SegmentWriter):
         written = 0
 
         def write(self, frame):
@@ -93,18 +117,18 @@ def test_few_frames_are_in_memory_however_slow_the_encoder(tmp_path, monkeypatch
             Slow.written += 1
             most.append(upscaled.runs - Slow.written)
 
-    monkeypatch.setattr(work_on, "SegmentWriter", Slow)
+    monkeypatch.setattr(video_segments, "SegmentWriter", Slow)
     upscale(make_kind("bframes", tmp_path), tmp_path / "out.mkv", upscaled)
-    assert len(most) == 50 and max(most) <= work_on._FRAMES_BEHIND + 2
+    assert len(most) == 50 and max(most) <= video_segments.FRAMES_BEHIND + 2
 
 
 @pytest.mark.parametrize("count", [40, 160])
-def test_frames_alive_at_once_do_not_grow_with_the_video(count, tmp_path, monkeypatch):
-    """Small ones and large ones, while the encoder lags as far behind as it can."""
+def test_frames_in_memory_do_not_grow_with_the_video(count, tmp_path, monkeypatch):
+    """Count small and large frames while the encoder lags as far behind as possible."""
     upscaled, frames, alive = Doubling(), [], []
-    lagging = work_on._FRAMES_BEHIND + 1  # the end of a segment takes a place, too
+    lagging = video_segments.FRAMES_BEHIND + 1  # the end of a segment takes a place, too
 
-    class Watched(work_on.FrameUpscaler):
+    class Watched(video_segments.FrameUpscaler):
         def load(self, frame):
             frames.append(weakref.ref(frame.planes[0]))
             return super().load(frame)
@@ -114,7 +138,7 @@ def test_frames_alive_at_once_do_not_grow_with_the_video(count, tmp_path, monkey
             frames.append(weakref.ref(made.planes._planes[0]))
             return made
 
-    class Lagging(work_on.SegmentWriter):
+    class Lagging(video_segments.SegmentWriter):
         written = 0
 
         def write(self, frame):
@@ -126,14 +150,14 @@ def test_frames_alive_at_once_do_not_grow_with_the_video(count, tmp_path, monkey
             super().write(frame)
             Lagging.written += 1
 
-    monkeypatch.setattr(work_on, "FrameUpscaler", Watched)
-    monkeypatch.setattr(work_on, "SegmentWriter", Lagging)
+    monkeypatch.setattr(video_segments, "FrameUpscaler", Watched)
+    monkeypatch.setattr(video_segments, "SegmentWriter", Lagging)
     upscale(make(Clip(even(count)), tmp_path / "in.mp4"), tmp_path / "out.mkv", upscaled)
     assert len(alive) == count and len(frames) == 2 * count
-    assert lagging <= max(alive) <= work_on._FRAMES_AHEAD + work_on._FRAMES_BEHIND + 6
+    assert lagging <= max(alive) <= video_segments.FRAMES_AHEAD + video_segments.FRAMES_BEHIND + 6
 
 
-def test_damaged_frames_are_reported_also_by_a_run_that_goes_on(tmp_path):
+def test_resumed_run_reports_corrupt_frames_of_the_interrupted_one(tmp_path):
     source = broken(tmp_path)
     whole, output = tmp_path / "whole.mkv", tmp_path / "out.mkv"
     report = upscale(source, whole)
@@ -155,19 +179,19 @@ def broken(folder):
     return source
 
 
-def test_what_cannot_be_carried_is_said_before_any_frame(data, tmp_path):
+def test_lost_streams_are_reported_before_any_frame(data, tmp_path):
     source = data / "clips" / "androidx_sample_with_ass_subtitles.mkv"
-    settings = VideoSettings(Encoding("x264", preset="ultrafast"), frames=3)
+    settings = VideoSettings(VideoEncoding("x264", preset="ultrafast"), frames=3)
     job = plan_video(source, tmp_path / "out.mp4", doubled, settings)
-    device, said = Doubling(), []
+    device, warnings = Doubling(), []
     report = run_video(
-        job, [device], {}, lambda *_: None, lambda line: said.append((device.runs, line))
+        job, [device], {}, lambda *_: None, lambda line: warnings.append((device.runs, line))
     )
-    assert said and all(runs == 0 for runs, _ in said)
-    assert {line for _, line in said} <= set(report.notes)
+    assert warnings and all(runs == 0 for runs, _ in warnings)
+    assert {line for _, line in warnings} <= set(report.notes)
 
 
-def test_a_part_of_a_damaged_video_reports_its_own_losses(tmp_path):
+def test_part_of_a_damaged_video_reports_only_its_own_losses(tmp_path):
     source = broken(tmp_path)
     report = upscale(source, tmp_path / "all.mkv")
     first = min((*report.lost, *report.damaged))

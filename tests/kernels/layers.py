@@ -1,4 +1,4 @@
-"""Random layers, what they must give, and where kernels must not reach."""
+"""Random layers, reference results, and tensors surrounded by NaN."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def in_double(layer):
 
 
 def within_nan(tensor, margin=3):
-    """The same values amid a larger plane of NaN, channels-last."""
+    """Return a larger tensor of NaN, and the values as a channels-last view in its middle."""
     _, channels, height, width = tensor.shape
     shape = height + 2 * margin, width + 2 * margin, channels + 16
-    plane = torch.full(shape, torch.nan, dtype=tensor.dtype)
-    view = plane[margin : margin + height, margin : margin + width, :channels]
+    surroundings = torch.full(shape, torch.nan, dtype=tensor.dtype)
+    view = surroundings[margin : margin + height, margin : margin + width, :channels]
     view.copy_(tensor[0].permute(1, 2, 0))
-    return plane, view.permute(2, 0, 1)[None]
+    return surroundings, view.permute(2, 0, 1)[None]

@@ -1,4 +1,4 @@
-"""The compiled convolutions that the tests' machine can run."""
+"""The compiled convolutions that this machine can run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ ABILITIES = {"AVX512": ["AVX2", "AVX512", "AMX"], "AVX2": ["AVX2"]}
 
 
 def libraries():
-    found = []
+    params = []
     for ability in ABILITIES.get(torch.backends.cpu.get_cpu_capability(), []):
         try:
-            found.append(pytest.param(Library.load(ability), id=ability))
+            params.append(pytest.param(Library.load(ability), id=ability))
         except KernelMissingError as error:
-            found.append(pytest.param(None, marks=pytest.mark.skip(str(error)), id=ability))
-    return found or [pytest.param(None, marks=pytest.mark.skip("not made for this CPU"))]
+            params.append(pytest.param(None, marks=pytest.mark.skip(str(error)), id=ability))
+    return params or [
+        pytest.param(None, marks=pytest.mark.skip("no compiled kernels for this CPU"))
+    ]
 
 
 LIBRARIES = libraries()

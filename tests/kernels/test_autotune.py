@@ -1,4 +1,4 @@
-"""Stopwatches for GPUs, with a stand-in for the GPU."""
+"""Timing on GPUs, with a stand-in for the GPU."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from upscale.kernels import autotune
 
 @pytest.fixture
 def events(monkeypatch):
-    """What happens on a device whose clock advances by whole milliseconds."""
-    happened, times = [], iter([0, 3, 10, 11, 20, 27, 30, 32, 40, 44])
+    """Record the calls to a stand-in device whose clock advances by whole milliseconds."""
+    calls, times = [], iter([0, 3, 10, 11, 20, 27, 30, 32, 40, 44])
 
     class Event:
         def __init__(self, *, enable_timing):
@@ -19,29 +19,29 @@ def events(monkeypatch):
 
         def record(self):
             self.time = next(times)
-            happened.append("event")
+            calls.append("event")
 
         def synchronize(self):
-            happened.append("wait")
+            calls.append("wait")
 
         def elapsed_time(self, other):
             return other.time - self.time
 
     class Cushion:
         def zero_(self):
-            happened.append("zero")
+            calls.append("zero")
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch, "empty", lambda *_, **options: Cushion())
-    return happened
+    return calls
 
 
-def test_the_median_of_a_few_runs_is_told_in_seconds(events):
+def test_device_seconds_returns_the_median_of_a_few_runs(events):
     assert autotune.device_seconds(lambda: events.append("work")) == 3e-3
     assert events == ["work"] + ["event", "work", "event", "wait"] * autotune.ROUNDS
 
 
-def test_short_work_is_asked_for_while_the_device_is_busy(events):
+def test_short_work_is_queued_while_the_device_is_busy(events):
     assert autotune.kernel_seconds(lambda: events.append("work")) == 3e-3
     busy = ["zero"] * autotune.CUSHIONS
     assert events == ["work"] + [*busy, "event", "work", "event", "wait"] * autotune.ROUNDS

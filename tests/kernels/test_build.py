@@ -27,9 +27,9 @@ def source(hook, tmp_path):
 
 
 def data(hook, root):
-    found = {"artifacts": [], "pure_python": True}
-    hook.KernelHook(str(root), {}, None, None, "", "wheel").initialize("standard", found)
-    return found
+    build_data = {"artifacts": [], "pure_python": True}
+    hook.KernelHook(str(root), {}, None, None, "", "wheel").initialize("standard", build_data)
+    return build_data
 
 
 def test_a_compiler_gives_kernels_and_a_wheel_for_this_platform(hook, source):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.budget import cases
 from tests.kernels.layers import in_double, random_layer, within_nan
 from tests.kernels.libraries import LIBRARIES
 from upscale.kernels import compiled
@@ -17,12 +18,12 @@ from upscale.kernels.compiled import KernelMissingError, Library, compiled_layer
 
 
 def accuracy(dtype):
-    """How far results of some units may be from the truth."""
+    """Return the tolerance for results around one."""
     return 3e-5 if dtype == torch.float32 else 2**-8
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=cases(150))
 @given(
     channels=st.lists(st.sampled_from([16, 32, 48, 64, 80]), min_size=1, max_size=5),
     outputs=st.integers(1, 70),
@@ -35,7 +36,7 @@ def accuracy(dtype):
     threads=st.integers(1, 3),
     seed=st.integers(0, 1000),
 )
-def test_any_layer_agrees_with_torch_in_double_precision_and_touches_nothing_else(
+def test_any_layer_agrees_with_torch_and_writes_nothing_else(
     library, channels, outputs, height, width, padding, upsample, slope, residuals, threads, seed
 ):
     dtype = library.dtype
@@ -49,7 +50,7 @@ def test_any_layer_agrees_with_torch_in_double_precision_and_touches_nothing_els
     edge = 2 * padding - 2
     extent = (1, outputs, height * upsample + edge, width * upsample + edge)
     added = [torch.randn(extent, generator=generator).to(dtype) for _ in range(residuals)]
-    wanted = in_double(layer)(
+    expected = in_double(layer)(
         [tensor.double() for tensor in maps], [tensor.double() for tensor in added]
     )
     target, place = within_nan(torch.zeros(extent, dtype=dtype))
@@ -60,7 +61,7 @@ def test_any_layer_agrees_with_torch_in_double_precision_and_touches_nothing_els
         run([within_nan(tensor)[1] for tensor in maps], [within_nan(x)[1] for x in added], place)
     finally:
         torch.set_num_threads(count)
-    assert (place - wanted).abs().max() < accuracy(dtype) * max(1, wanted.abs().max())
+    assert (place - expected).abs().max() < accuracy(dtype) * max(1, expected.abs().max())
     place.copy_(torch.zeros(extent))
     assert torch.equal(target.nan_to_num(7), before.nan_to_num(7))
 
@@ -86,7 +87,7 @@ def bits(tensor):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_fork_computes_though_its_parents_threads_are_not_there(library):
+def test_a_forked_process_computes_without_its_parents_threads(library):
     layer = random_layer(torch.Generator().manual_seed(0), 32, 32, padding=1)
     layer.convolution.to(library.dtype)
     run = compiled_layer(library, layer)
@@ -94,10 +95,10 @@ def test_a_fork_computes_though_its_parents_threads_are_not_there(library):
     count = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        wanted = run([x])
+        expected = run([x])
         child = os.fork()
         if child == 0:  # torch's own threads would hang here
-            os._exit(int(not np.array_equal(bits(run([x])), bits(wanted))))
+            os._exit(int(not np.array_equal(bits(run([x])), bits(expected))))
         assert os.waitpid(child, 0)[1] == 0
     finally:
         torch.set_num_threads(count)
@@ -105,34 +106,34 @@ def test_a_fork_computes_though_its_parents_threads_are_not_there(library):
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("reusable", [False, True])
-def test_only_the_memory_of_fleeting_results_is_used_again(library, reusable, monkeypatch):
+def test_only_reusable_buffers_are_reused(library, reusable, monkeypatch):
     layer = random_layer(torch.Generator().manual_seed(0), 16, 16, padding=1, reusable=reusable)
     layer.convolution.to(library.dtype)
     run = compiled_layer(library, layer)
     image = torch.rand(1, 16, 20, 30).to(library.dtype)
-    first, wanted = run([image]), run([image]).clone()
+    first, expected = run([image]), run([image]).clone()
     assert (run([image]).data_ptr() == first.data_ptr()) == reusable
     smaller = run([image[:, :, :12]])
     assert (smaller.data_ptr() == first.data_ptr()) == reusable
-    assert torch.equal(smaller[:, :, :11], wanted[:, :, :11])
+    assert torch.equal(smaller[:, :, :11], expected[:, :, :11])
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(run, [image]).result().data_ptr() != first.data_ptr()
-    monkeypatch.setattr(compiled, "MOST_KEPT", 16 * 20 * 30 - 1)
+    monkeypatch.setattr(compiled, "MAX_KEPT", 16 * 20 * 30 - 1)
     assert run([image]).data_ptr() != first.data_ptr()
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_several_threads_can_compute_at_once(library):
+def test_several_threads_compute_at_once(library):
     generator = torch.Generator().manual_seed(0)
     layer = random_layer(generator, 64, 32, "one", padding=1)
     layer.convolution.to(library.dtype)
     run = compiled_layer(library, layer)
     maps = [torch.randn(1, 64, 50, 60 + i, generator=generator) for i in range(8)]
     maps = [each.to(library.dtype) for each in maps]
-    wanted = [run([each]) for each in maps]
+    expected = [run([each]) for each in maps]
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda each: run([each]), maps * 5))
-    assert all(torch.equal(one, other) for one, other in zip(found, wanted * 5, strict=True))
+        results = list(threads.map(lambda each: run([each]), maps * 5))
+    assert all(torch.equal(one, other) for one, other in zip(results, expected * 5, strict=True))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -152,26 +153,26 @@ def test_any_channels_batch_and_precision_are_computed(library, channels, layout
     layer.convolution.to(dtype)
     x = torch.randn(batch, channels, 9, 11, generator=generator).to(dtype)
     x = x.contiguous(memory_format=layout)
-    wanted = F.leaky_relu(layer.convolution(x), 0.2)
+    expected = F.leaky_relu(layer.convolution(x), 0.2)
     result = compiled_layer(library, layer)([x])
     assert result.dtype == dtype
-    assert (result.float() - wanted.float()).abs().max() < 10 * accuracy(dtype)
+    assert (result.float() - expected.float()).abs().max() < 10 * accuracy(dtype)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_planar_maps_are_taken_too(library, monkeypatch):
+def test_planar_maps_are_supported(library, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     layer = random_layer(generator, 32, 32, padding=1)
     layer.convolution.to(library.dtype)
     maps = [torch.randn(1, 16, 9, 11, generator=generator).to(library.dtype) for _ in range(2)]
-    wanted = layer.convolution(torch.cat(maps, 1)) + maps[0].repeat(1, 2, 1, 1)
+    expected = layer.convolution(torch.cat(maps, 1)) + maps[0].repeat(1, 2, 1, 1)
     monkeypatch.setattr(compiled, "torch_layer", lambda layer: None)
     result = compiled_layer(library, layer)(maps, [maps[0].repeat(1, 2, 1, 1)])
-    assert (result - wanted).abs().max() < 10 * accuracy(library.dtype)
+    assert (result - expected).abs().max() < 10 * accuracy(library.dtype)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_the_networks_own_weights_keep_their_values(library):
+def test_packing_keeps_the_values_of_the_networks_weights(library):
     layer = random_layer(torch.Generator().manual_seed(0), 64, 64, padding=1)
     layer.convolution.to(library.dtype)
     before = layer.convolution.weight.clone()
@@ -179,10 +180,10 @@ def test_the_networks_own_weights_keep_their_values(library):
     assert torch.equal(layer.convolution.weight, before)
 
 
-def test_a_library_from_other_sources_is_refused(monkeypatch):
+def test_a_library_built_from_other_sources_is_rejected(monkeypatch):
     [library] = [each.values[0] for each in LIBRARIES[-1:]]
     if library is None:
         pytest.skip("no library is here")
     monkeypatch.setattr(compiled, "_Job", compiled._Map)
-    with pytest.raises(KernelMissingError, match="install again"):
+    with pytest.raises(KernelMissingError, match="reinstall the package"):
         Library.load(torch.backends.cpu.get_cpu_capability())

@@ -21,10 +21,10 @@ def official():
 
 @pytest.fixture(scope="session")
 def eval_photo(data):
-    """Read a real photograph of the evaluation set, (576, 576, 3) RGB uint8."""
+    """Read a real photograph, (256, 256, 3) or `city`, (264, 320, 3), RGB uint8."""
 
     def eval_photo(name: str) -> np.ndarray:
-        pixels = cv2.imread(str(data / f"eval/photos/{name}-lossless.png"))
+        pixels = cv2.imread(str(data / f"photos/scenes/{name}.webp"))
         return np.ascontiguousarray(pixels[..., ::-1])
 
     return eval_photo
@@ -32,12 +32,12 @@ def eval_photo(data):
 
 @pytest.fixture(scope="session")
 def photos(eval_photo) -> dict[str, np.ndarray]:
-    return {name: eval_photo(name) for name in ("city", "night")}
+    return {name: eval_photo(name) for name in ("nyc", "night")}
 
 
 @pytest.fixture(scope="session")
-def photo(photos) -> np.ndarray:
-    return photos["city"]
+def photo(eval_photo) -> np.ndarray:
+    return eval_photo("city")
 
 
 @pytest.fixture(scope="session")

@@ -10,20 +10,20 @@ from upscale.metrics import brisque, niqe, piqe, psnr, ssim
 from upscale.metrics.registry import Resources, metrics
 
 
-def test_the_catalogue_names_each_metric():
-    found = metrics()
-    assert list(found) == [
+def test_builtin_metrics_are_registered_in_table_order():
+    known = metrics()
+    assert list(known) == [
         *("psnr", "psnr-y", "ssim", "ssim-y", "lpips", "lpips-vgg", "dists", "st-lpips"),
         *("niqe", "brisque", "piqe"),
     ]
-    assert [name for name, metric in found.items() if not metric.paired] == list(found)[-3:]
-    assert [name for name, metric in found.items() if metric.better == "more"] == list(found)[:4]
-    assert all(metric.implementation for metric in found.values())
+    assert [name for name, metric in known.items() if not metric.paired] == list(known)[-3:]
+    assert [name for name, metric in known.items() if metric.better == "more"] == list(known)[:4]
+    assert all(metric.implementation for metric in known.values())
 
 
-def test_what_needs_no_file_is_ready(photo, damages):
+def test_metrics_without_files_load(photo, damages):
     bad = damages["jpeg"](photo, 2)
-    wanted = {
+    expected = {
         "psnr": psnr(bad, photo, border=4),
         "psnr-y": psnr(bad, photo, border=4, luma=True),
         "ssim": ssim(bad, photo, border=4),
@@ -32,10 +32,10 @@ def test_what_needs_no_file_is_ready(photo, damages):
         "brisque": brisque(bad, border=4),
         "piqe": piqe(bad, border=4),
     }
-    assert {name: metrics()[name].load(Resources())(bad, photo, 4) for name in wanted} == wanted
+    assert {name: metrics()[name].load(Resources())(bad, photo, 4) for name in expected} == expected
 
 
-def test_metrics_of_pairs_need_a_reference(photo):
+def test_paired_metrics_need_a_reference(photo):
     with pytest.raises(ValueError, match="needs a reference"):
         metrics()["psnr"].load(Resources())(photo, None, 0)
     assert metrics()["niqe"].load(Resources())(photo, None, 0) == niqe(photo)
@@ -44,36 +44,36 @@ def test_metrics_of_pairs_need_a_reference(photo):
 @pytest.mark.parametrize(
     ("name", "needed"),
     [
-        ("lpips", r"needs alexnet-owt-7be5be79\.pth from torchvision's models; nothing is down"),
+        ("lpips", r"needs alexnet-owt-7be5be79\.pth from torchvision's models, which is not down"),
         ("lpips-vgg", r"needs vgg16-397923af\.pth .* --metric-files"),
         ("dists", r"needs vgg16-397923af\.pth"),
     ],
 )
-def test_what_is_missing_is_named(tmp_path, name, needed):
+def test_missing_weight_file_is_named(tmp_path, name, needed):
     for resources in (Resources(), Resources(tmp_path)):
         with pytest.raises(DependencyError, match=needed):
             metrics()[name].load(resources)
 
 
-def test_a_package_that_has_the_file_is_named(monkeypatch):
+def test_package_with_the_weight_file_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DependencyError, match="pip install --no-deps stlpips-pytorch"):
         metrics()["st-lpips"].load(Resources())
 
 
-def test_a_file_that_is_another_is_refused(tmp_path):
+def test_weight_file_with_another_checksum_is_rejected(tmp_path):
     (tmp_path / "vgg16-397923af.pth").write_bytes(b"something else")
     with pytest.raises(CheckpointError, match=r"is not the vgg16-397923af\.pth of torchvision"):
         metrics()["dists"].load(Resources(tmp_path))
 
 
-def test_torch_is_not_imported_before_a_network_is_needed():
+def test_registry_does_not_import_torch():
     code = "import sys, upscale.metrics.registry as c; c.metrics(); print('torch' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert ended.stdout.split() == [b"False"]
 
 
-def test_packages_that_hold_files_are_never_imported():
+def test_packages_with_weight_files_are_never_imported():
     code = (
         "import sys, numpy as np; from upscale.metrics.registry import *\n"
         "try: metrics()['st-lpips'].load(Resources())\n"

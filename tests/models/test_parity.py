@@ -1,4 +1,4 @@
-"""Our networks against basicsr's, on sizes down to one pixel."""
+"""Our networks compared with those of basicsr, on sizes down to one pixel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def image_of(height, width):
 
 @pytest.fixture(scope="module")
 def official():
-    """Ours, theirs and the image size that keeps it quick, with the official weights."""
+    """Load a catalogue model's hyper-parameters and official weights."""
 
     def load(name):
         entry = checkpoints.catalog()[name]
@@ -42,19 +42,19 @@ def official():
     "name, blocks", [("realesrgan-x4plus", 23), ("realesrgan-x4plus-anime", 6)]
 )
 def test_rrdbnet_with_the_official_weights(basicsr, official, name, blocks, size):
-    found = official(name)
-    assert found.spec == RRDBSpec(blocks=blocks)
+    detected = official(name)
+    assert detected.spec == RRDBSpec(blocks=blocks)
     theirs = basicsr.RRDBNet(3, 3, scale=4, num_feat=64, num_block=blocks, num_grow_ch=32).eval()
-    theirs.load_state_dict(found.state)
-    check(build(found.spec, found.state), theirs, image_of(*size))
+    theirs.load_state_dict(detected.state)
+    check(build(detected.spec, detected.state), theirs, image_of(*size))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_srvgg_with_the_official_weights(basicsr, official, size):
-    found = official("realesr-animevideov3")
+    detected = official("realesr-animevideov3")
     theirs = basicsr.SRVGGNetCompact(3, 3, 64, 16, 4, "prelu").eval()
-    theirs.load_state_dict(found.state)
-    check(build(found.spec, found.state), theirs, image_of(*size))
+    theirs.load_state_dict(detected.state)
+    check(build(detected.spec, detected.state), theirs, image_of(*size))
 
 
 @pytest.mark.parametrize("size", SIZES)

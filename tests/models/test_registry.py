@@ -29,7 +29,7 @@ def bsrgan_key(key, spec):
 
 
 def old_esrgan_key(key, spec):
-    """Layers by number; a doubling stands before each convolution of the tail but the last two."""
+    """Number the layers; a doubling precedes each convolution of the tail but the last two."""
     key = re.sub(r"body\.(\d+)\.rdb(\d)\.conv(\d)\.", r"model.1.sub.\1.RDB\2.conv\3.0.", key)
     names = {"conv_first": "model.0", "conv_body": f"model.1.sub.{spec.blocks}"}
     names |= {f"conv_up{i + 1}": f"model.{3 * i + 3}" for i in range(spec.upsamples)}
@@ -40,16 +40,16 @@ def old_esrgan_key(key, spec):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.describe())
-def test_a_network_is_known_by_its_tensors(spec):
+def test_a_network_is_recognised_by_its_tensors(spec):
     state = build(spec).state_dict()
-    found = detect(state)
-    assert found.spec == spec
-    assert build(found.spec, found.state).scale == spec.scale
+    detected = detect(state)
+    assert detected.spec == spec
+    assert build(detected.spec, detected.state).scale == spec.scale
 
 
 @pytest.mark.parametrize("rename", [bsrgan_key, old_esrgan_key])
 @pytest.mark.parametrize("spec", [s for s in SPECS if isinstance(s, RRDBSpec)], ids=str)
-def test_every_dialect_gives_the_same_network(random_network, spec, rename):
+def test_every_key_dialect_gives_the_same_network(random_network, spec, rename):
     network = random_network(spec)
     state = {rename(key, spec): tensor for key, tensor in network.state_dict().items()}
     assert not set(state) & set(network.state_dict()) - {
@@ -58,20 +58,20 @@ def test_every_dialect_gives_the_same_network(random_network, spec, rename):
         "conv_first.weight",
         "conv_first.bias",
     }
-    found = detect(state)
-    assert found.spec == spec
+    detected = detect(state)
+    assert detected.spec == spec
     side = 4 * spec.unshuffle
     image = torch.rand(1, spec.in_channels, side, side)
-    assert torch.equal(build(found.spec, found.state)(image), network(image))
+    assert torch.equal(build(detected.spec, detected.state)(image), network(image))
 
 
 def test_half_precision_weights_are_loaded_in_fp32():
     state = {key: value.half() for key, value in build(SPECS[0]).state_dict().items()}
-    found = detect(state)
-    assert {p.dtype for p in build(found.spec, found.state).parameters()} == {torch.float32}
+    detected = detect(state)
+    assert {p.dtype for p in build(detected.spec, detected.state).parameters()} == {torch.float32}
 
 
-def test_something_else_is_unknown():
+def test_other_tensors_raise_unknown_architecture():
     with pytest.raises(UnknownArchitectureError):
         detect({"layer.weight": torch.zeros(3, 3)})
     with pytest.raises(UnknownArchitectureError):
@@ -87,14 +87,14 @@ def test_a_missing_tensor_is_named(spec):
         detect(state)
 
 
-def test_a_misshapen_tensor_is_named():
+def test_a_tensor_of_a_wrong_shape_is_named():
     state = build(SPECS[0]).state_dict()
     state["body.1.rdb2.conv3.weight"] = torch.zeros(6, 24, 5, 5)
     with pytest.raises(CheckpointError, match=r"body\.1\.rdb2\.conv3\.weight has shape"):
         detect(state)
 
 
-def test_a_left_over_tensor_means_another_architecture():
+def test_an_extra_tensor_means_another_architecture():
     state = build(SPECS[0]).state_dict() | {"body.0.rdb1.attention.weight": torch.zeros(1)}
     with pytest.raises(UnknownArchitectureError, match="attention"):
         detect(state)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscale.errors import MemoryExhaustedError
-from upscale.tiling.blended import BlendedRun, ramp, windows
+from upscale.tiling.blended import BlendedRun, Window, ramp, windows
 
 CPU = torch.device("cpu")
 
@@ -41,9 +43,28 @@ def test_windows_fade_into_each_other_with_weights_that_add_up_to_one(length, ov
     assert torch.allclose(total, torch.ones_like(total), atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1, 3])
+def test_ramps_are_squared_sines(scale):
+    """By the identity sin(x)**2 = (1 - cos(2 * x)) / 2, at the centres of the pixels."""
+    weights = ramp(Window(10, 30, fade_in=6, fade_out=4), scale, CPU).tolist()
+    assert len(weights) == 20 * scale
+    for fade, values in ((6, weights), (4, weights[::-1])):
+        centres = [(pixel + 0.5) / (fade * scale) for pixel in range(fade * scale)]
+        expected = [(1 - math.cos(math.pi * centre)) / 2 for centre in centres]
+        assert values[: fade * scale] == pytest.approx(expected, abs=1e-6)
+        assert values[fade * scale] == 1
+
+
+def test_windows_are_at_least_two_overlaps_wide():
+    canvas = Canvas(torch.zeros(1, 1, 40, 40), 1)
+    run = BlendedRun(lambda tile: tile, 1, canvas, height=40, width=40, tile=1, overlap=8)
+    assert run.tile == 16
+    assert windows(40, 16, 8)[:2] == [Window(0, 16, 0, 8), Window(8, 24, 8, 8)]
+
+
 @settings(deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60))
-def test_a_pointwise_network_comes_out_whole(height, width, tile):
+def test_blending_does_not_change_a_pointwise_network(height, width, tile):
     canvas = Canvas(torch.rand(1, 3, height, width), 2)
     run = BlendedRun(double, 2, canvas, height=height, width=width, tile=tile, overlap=8)
     run.run()
@@ -51,7 +72,7 @@ def test_a_pointwise_network_comes_out_whole(height, width, tile):
     assert run.stats.done == run.stats.total
 
 
-def test_two_disagreeing_windows_meet_without_a_step():
+def test_two_disagreeing_windows_blend_without_a_step():
     calls = iter(range(100))
 
     def disagree(tile):
@@ -65,7 +86,7 @@ def test_two_disagreeing_windows_meet_without_a_step():
     assert steps.max() < 0.06
 
 
-def test_out_of_memory_halves_the_window_and_keeps_what_is_done():
+def test_out_of_memory_halves_the_window_and_keeps_finished_rows():
     limit = 40
 
     def hungry(tile):
@@ -98,7 +119,7 @@ def test_out_of_memory_in_the_middle_keeps_the_rows_above():
     assert torch.allclose(canvas.result, double(canvas.image), atol=1e-6)
 
 
-def test_the_smallest_window_fails_with_advice():
+def test_memory_exhausted_error_gives_advice():
     def full(tile):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -1,29 +1,32 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.budget import cases
 from upscale.errors import MemoryExhaustedError
-from upscale.models import LayerGroup, RRDBSpec, SRVGGSpec
+from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.tiling.exact import ExactRun
 from upscale.tiling.interfaces import PrecisionLossError
 from upscale.tiling.schedule import NO_MINIMUM, MinimumTile
 
 
 class Canvas:
-    def __init__(self, planes, scale):
-        self.planes, self.scale, self.result = planes, scale, None
+    def __init__(self, image, scale):
+        self.image, self.scale, self.result = image, scale, None
         self.written = 0
 
     def read(self, rect):
-        return self.planes[:, :, rect.top : rect.bottom, rect.left : rect.right]
+        return self.image[:, :, rect.top : rect.bottom, rect.left : rect.right]
 
     def write(self, rect, tile):
         if self.result is None:
-            _, _, height, width = self.planes.shape
+            _, _, height, width = self.image.shape
             shape = (1, tile.shape[1], height * self.scale, width * self.scale)
             self.result = torch.full(shape, torch.nan)
         self.written += rect.height * rect.width
@@ -32,10 +35,10 @@ class Canvas:
 
 
 class Store:
-    """Fills planes with NaN before and after, so that a row read too early or too late shows."""
+    """Fill tensors with NaN before and after use, so that a row read too early or late shows."""
 
-    def __init__(self, retreats=0, limit=None, dtype=torch.float32):
-        self.retreats, self.limit, self.dtype = retreats, limit, dtype
+    def __init__(self, offloads=0, limit=None, dtype=torch.float32):
+        self.offloads, self.limit, self.dtype = offloads, limit, dtype
         self.largest = 0
 
     def allocate(self, rows, width, channels):
@@ -44,27 +47,28 @@ class Store:
             raise RuntimeError("DefaultCPUAllocator: not enough memory")
         return torch.full((rows, width, channels), torch.nan, dtype=self.dtype)
 
-    def recycle(self, plane):
-        plane.fill_(torch.nan)
+    def recycle(self, feature_map):
+        feature_map.fill_(torch.nan)
 
     def load(self, view):
         return view
 
     def offload(self):
-        self.retreats -= 1
+        self.offloads -= 1
         self.limit = None
-        return self.retreats >= 0
+        return self.offloads >= 0
 
 
-def run_staged(network, image, tile, store=None, **options):
-    planes = F.pixel_unshuffle(image, network.unshuffle) if network.unshuffle > 1 else image
-    canvas = Canvas(planes, network.scale * network.unshuffle)
-    options = {"groups": network.groups(fine=options.pop("fine", False))} | options
+def run_exact(network, image, tile, store=None, **options):
+    unshuffled = F.pixel_unshuffle(image, network.unshuffle) if network.unshuffle > 1 else image
+    canvas = Canvas(unshuffled, network.scale * network.unshuffle)
+    options = {"groups": network.layer_groups(fine=options.pop("fine", False))} | options
+    options = {"smallest": 16} | options
     run = ExactRun(
         canvas=canvas,
         store=store or Store(),
-        height=planes.shape[2],
-        width=planes.shape[3],
+        height=unshuffled.shape[2],
+        width=unshuffled.shape[3],
         tile=tile,
         **options,
     )
@@ -96,7 +100,7 @@ specs = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=cases(60))
 @given(
     spec=specs,
     height=st.integers(1, 70),
@@ -104,17 +108,17 @@ specs = st.one_of(
     tile=st.integers(4, 80),
     batch=st.sampled_from([1, 3]),
     fine=st.booleans(),
-    floor=st.sampled_from([NO_MINIMUM, MinimumTile(16, 24)]),
+    minimum=st.sampled_from([NO_MINIMUM, MinimumTile(16, 24)]),
     seed=st.integers(0, 1000),
 )
-def test_tiles_give_what_the_whole_image_gives(
-    random_network, spec, height, width, tile, batch, fine, floor, seed
+def test_tiled_output_equals_untiled_output(
+    random_network, spec, height, width, tile, batch, fine, minimum, seed
 ):
     network = random_network(spec, seed)
     side = network.unshuffle
     image = torch.rand(1, 3, height * side, width * side)
     whole = network(image)
-    canvas, run = run_staged(network, image, tile, batch=batch, fine=fine, floor=floor)
+    canvas, run = run_exact(network, image, tile, batch=batch, fine=fine, minimum=minimum)
     assert canvas.result.shape == whole.shape
     assert (canvas.result - whole).abs().max() < 1e-4 * max(1, whole.abs().max())
     assert canvas.written == height * width
@@ -132,34 +136,25 @@ def image():
 
 
 def wrapped(network, wrap, fine=False):
-    """The network's groups with `wrap(index, group, inputs)` instead of their `run`."""
+    """Return the network's groups with `wrap(index, group, inputs)` in place of their `run`."""
 
     def rewired(index, group):
-        return LayerGroup(
-            group.name,
-            group.sources,
-            group.halo,
-            group.scale,
-            group.channels,
-            group.workspace,
-            lambda inputs: wrap(index, group, inputs),
-            group.valid,
-        )
+        return replace(group, run=lambda inputs: wrap(index, group, inputs), fill=None)
 
-    return [rewired(index, group) for index, group in enumerate(network.groups(fine=fine))]
+    return [rewired(index, group) for index, group in enumerate(network.layer_groups(fine=fine))]
 
 
 @pytest.mark.parametrize("fine", [False, True])
-def test_planes_hold_only_what_lies_between_writer_and_reader(random_network, fine):
+def test_feature_maps_hold_only_the_rows_between_writer_and_reader(random_network, fine):
     network = random_network(RRDBSpec(blocks=2, features=8, growth=4))
     store = Store()
-    run_staged(network, torch.rand(1, 3, 400, 20), 32, store, fine=fine)
+    run_exact(network, torch.rand(1, 3, 400, 20), 32, store, fine=fine)
     assert store.largest <= 32 + 22
 
 
 @pytest.mark.parametrize("spec", [RRDBSpec(blocks=2, features=8, growth=4), SRVGGSpec()], ids=str)
 def test_fine_groups_compute_nothing_twice(random_network, spec):
-    """Every convolution before the tail sees each pixel of the image as a centre once."""
+    """Every convolution before the tail computes each pixel of the image once."""
     network, centres = random_network(spec), {}
 
     def counting(index, group, inputs):
@@ -168,12 +163,12 @@ def test_fine_groups_compute_nothing_twice(random_network, spec):
             centres[index] = centres.get(index, 0) + result.shape[2] * result.shape[3]
         return result
 
-    run_staged(network, torch.rand(1, 3, 50, 41), 16, groups=wrapped(network, counting, fine=True))
+    run_exact(network, torch.rand(1, 3, 50, 41), 16, groups=wrapped(network, counting, fine=True))
     assert set(centres.values()) == {50 * 41}
     assert len(centres) == (30 if isinstance(spec, RRDBSpec) else 17)
 
 
-def test_out_of_memory_in_a_tile_halves_it_and_goes_on(network, image):
+def test_out_of_memory_in_a_tile_halves_it_and_continues(network, image):
     computed = []
 
     def hungry(index, group, inputs):
@@ -182,7 +177,7 @@ def test_out_of_memory_in_a_tile_halves_it_and_goes_on(network, image):
         computed.append(index)
         return group.run(inputs)
 
-    canvas, run = run_staged(network, image, 64, groups=wrapped(network, hungry))
+    canvas, run = run_exact(network, image, 64, groups=wrapped(network, hungry))
     assert run.stats.halvings == 1
     assert run.schedule.tile == 32
     assert computed[:6] == [0, 0, 1, 1, 2, 3]  # what the large tile had done stays done
@@ -190,68 +185,68 @@ def test_out_of_memory_in_a_tile_halves_it_and_goes_on(network, image):
     assert torch.allclose(canvas.result, network(image), atol=1e-5)
 
 
-def test_out_of_memory_for_a_plane_lowers_the_band(network, image):
-    canvas, run = run_staged(network, image, 80, Store(limit=60))
+def test_out_of_memory_for_a_feature_map_lowers_the_row_chunk(network, image):
+    canvas, run = run_exact(network, image, 80, Store(limit=60))
     assert run.stats.halvings == 1
     assert torch.allclose(canvas.result, network(image), atol=1e-5)
 
 
-def test_a_floor_is_given_up_before_the_tile_is(network, image):
-    canvas, run = run_staged(network, image, 20, Store(limit=45), floor=MinimumTile(rows=60))
-    assert (run.stats.halvings, run.schedule.floor) == (0, NO_MINIMUM)
+def test_the_minimum_tile_is_given_up_before_the_tile_is_halved(network, image):
+    canvas, run = run_exact(network, image, 20, Store(limit=45), minimum=MinimumTile(rows=60))
+    assert (run.stats.halvings, run.schedule.minimum) == (0, NO_MINIMUM)
     assert run.stats.done == run.stats.total
     assert torch.allclose(canvas.result, network(image), atol=1e-5)
 
 
-def test_a_floor_below_the_tile_is_no_step_on_the_way(network, image):
-    tried = []
+def test_a_minimum_below_the_tile_does_not_delay_halving(network, image):
+    rows = []
 
     def hungry(index, group, inputs):
-        tried.append(inputs[0].shape[2])
-        if len(tried) == 1:
+        rows.append(inputs[0].shape[2])
+        if len(rows) == 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return group.run(inputs)
 
-    _, run = run_staged(
-        network, image, 80, floor=MinimumTile(rows=16), groups=wrapped(network, hungry)
+    _, run = run_exact(
+        network, image, 80, minimum=MinimumTile(rows=16), groups=wrapped(network, hungry)
     )
     assert run.stats.halvings == 1
-    assert tried[1] < tried[0], "the same tile is not tried again"
+    assert rows[1] < rows[0], "the same tile is not repeated"
 
 
-def test_a_shared_batch_is_given_up_before_the_tile_is(network, image):
+def test_a_batch_is_given_up_before_the_tile_is_halved(network, image):
     def hungry(index, group, inputs):
         if inputs[0].shape[0] > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return group.run(inputs)
 
-    canvas, run = run_staged(network, image, 20, batch=4, groups=wrapped(network, hungry))
+    canvas, run = run_exact(network, image, 20, batch=4, groups=wrapped(network, hungry))
     assert run.stats.halvings == 0
     assert torch.allclose(canvas.result, network(image), atol=1e-5)
 
 
-def test_planes_move_when_the_smallest_tile_does_not_fit(network, image):
-    store = Store(retreats=1, limit=30)
-    canvas, run = run_staged(network, image, 64, store, smallest=16)
+def test_feature_maps_are_offloaded_when_the_smallest_tile_does_not_fit(network, image):
+    store = Store(offloads=1, limit=30)
+    canvas, run = run_exact(network, image, 64, store, smallest=16)
     assert run.schedule.tile == 16
-    assert store.retreats == 0
+    assert store.offloads == 0
     assert torch.allclose(canvas.result, network(image), atol=1e-5)
 
 
-def test_it_fails_with_advice_when_nothing_is_left_to_try(network, image):
+def test_memory_exhausted_error_gives_advice(network, image):
     def full(index, group, inputs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(MemoryExhaustedError, match=r"smallest tile \(16\).*use"):
-        run_staged(network, image, 64, Store(retreats=2), groups=wrapped(network, full))
+        run_exact(network, image, 64, Store(offloads=2), groups=wrapped(network, full))
 
 
-def test_other_errors_are_not_taken_for_memory(network, image):
+def test_other_runtime_errors_are_not_treated_as_out_of_memory(network, image):
     def broken(index, group, inputs):
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        run_staged(network, image, 64, groups=wrapped(network, broken))
+        run_exact(network, image, 64, groups=wrapped(network, broken))
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
@@ -266,15 +261,15 @@ def test_a_tile_that_is_not_finite_is_computed_again_in_fp32(network, image, poi
             result[0, 0, 3, 3] = poison
         return result
 
-    canvas, run = run_staged(
+    canvas, run = run_exact(
         network,
         image.bfloat16(),
         40,
         Store(dtype=torch.bfloat16),
         groups=wrapped(network, breaking),
-        precise=network.groups,
+        fp32_groups=network.layer_groups,
     )
-    assert run.stats.fp32_tiles == 1
+    assert run.stats.fp32_fallbacks == 1
     assert canvas.result.isfinite().all()
     assert (canvas.result - network(image)).abs().max() < 0.05
 
@@ -283,15 +278,15 @@ def test_values_beyond_half_precision_are_reported_not_written(network, image):
     def huge(index, group, inputs):
         return torch.full_like(group.run([t.float() for t in inputs]), 1e6).half()
 
-    def precise():
+    def fp32_groups():
         return wrapped(network, lambda i, group, inputs: group.run(inputs) + 1e6)
 
     with pytest.raises(PrecisionLossError):
-        run_staged(
+        run_exact(
             network,
             image.half(),
             40,
             Store(dtype=torch.float16),
             groups=wrapped(network, huge),
-            precise=precise,
+            fp32_groups=fp32_groups,
         )

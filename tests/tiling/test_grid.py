@@ -17,11 +17,11 @@ def test_even_spans_cover_a_range_once_with_the_fewest_nearly_equal_pieces(start
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40))
-def test_cut_tiles_a_rectangle_exactly_once(height, width, rows, columns):
+def test_tiles_cover_a_rectangle_exactly_once(height, width, rows, columns):
     rect = Rect(3, 3 + height, 5, 5 + width)
     seen = [
         (y, x)
-        for tile in rect.cut(rows, columns)
+        for tile in rect.tiles(rows, columns)
         for y in range(tile.top, tile.bottom)
         for x in range(tile.left, tile.right)
     ]

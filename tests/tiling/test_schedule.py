@@ -12,7 +12,7 @@ from upscale.tiling.schedule import MinimumTile, Schedule, lags, plan, readers
 
 
 @dataclass(frozen=True)
-class FakeStage:
+class FakeGroup:
     sources: tuple[int, ...]
     halo: int
     scale: int = 1
@@ -20,7 +20,7 @@ class FakeStage:
     workspace: int = 100
     name: str = "fake"
 
-    def run(self, planes):
+    def run(self, sources):
         raise AssertionError("a schedule computes nothing")
 
 
@@ -32,11 +32,11 @@ def networks(draw):
         sources = draw(
             st.sets(st.integers(IMAGE, index - 1), min_size=1, max_size=2).map(sorted).map(tuple)
         )
-        groups.append(FakeStage(sources, draw(st.integers(0, 6))))
+        groups.append(FakeGroup(sources, draw(st.integers(0, 6))))
     return groups
 
 
-floors = st.builds(MinimumTile, rows=st.sampled_from([0, 20]), side=st.sampled_from([0, 64]))
+minimums = st.builds(MinimumTile, rows=st.sampled_from([0, 20]), side=st.sampled_from([0, 64]))
 
 
 @settings(deadline=None)
@@ -45,103 +45,105 @@ def test_every_group_does_every_row_once_after_what_it_reads(groups, height, wid
     schedule = Schedule(groups, height, width, tile)
     done = [0] * len(groups)
     while (step := schedule.next()) is not None:
-        index, band = step
-        assert band.top == done[index] < band.bottom <= height
-        assert band.height <= schedule.tile
+        index, chunk = step
+        assert chunk.top == done[index] < chunk.bottom <= height
+        assert chunk.height <= schedule.tile
         for source in groups[index].sources:
-            needed = min(band.bottom + groups[index].halo, height)
+            needed = min(chunk.bottom + groups[index].halo, height)
             assert source == IMAGE or done[source] >= needed
             assert source == IMAGE or schedule.first_needed(source) <= max(
-                band.top - groups[index].halo, 0
+                chunk.top - groups[index].halo, 0
             )
-        done[index] = band.bottom
-        schedule.commit(index, band.bottom)
+        done[index] = chunk.bottom
+        schedule.commit(index, chunk.bottom)
         if random.random() < 0.1:
             schedule.tile = max(schedule.tile // 2, 4)
     assert done[-1] == height
 
 
 @settings(deadline=None)
-@given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50), floors)
-def test_remaining_counts_the_tiles_that_will_be_done(groups, height, width, tile, floor):
-    schedule = Schedule(groups, height, width, tile, floor)
+@given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50), minimums)
+def test_remaining_counts_the_tiles_that_will_be_done(groups, height, width, tile, minimum):
+    schedule = Schedule(groups, height, width, tile, minimum)
     expected, count = schedule.remaining(), 0
     while (step := schedule.next()) is not None:
-        index, band = step
-        count += len(list(schedule.cut(index, band)))
-        schedule.commit(index, band.bottom)
+        index, chunk = step
+        count += len(list(schedule.tiles(index, chunk)))
+        schedule.commit(index, chunk.bottom)
     assert count == expected
 
 
 @settings(deadline=None)
-@given(networks(), st.integers(1, 300), st.integers(1, 300), st.integers(4, 50), floors)
-def test_tiles_have_the_pixels_of_the_square_that_is_allowed_and_no_more(
-    groups, height, width, tile, floor
-):
-    schedule = Schedule(groups, height, width, tile, floor)
+@given(networks(), st.integers(1, 300), st.integers(1, 300), st.integers(4, 50), minimums)
+def test_tiles_are_as_large_as_the_plan_allows_and_no_larger(groups, height, width, tile, minimum):
+    schedule = Schedule(groups, height, width, tile, minimum)
     while (step := schedule.next()) is not None:
-        index, band = step
-        allowed, around = max(tile, floor.side), 2 * groups[index].halo
-        for rect in schedule.cut(index, band):
+        index, chunk = step
+        allowed, around = max(tile, minimum.side), 2 * groups[index].halo
+        for rect in schedule.tiles(index, chunk):
             held = (rect.height + around) * (rect.width + around)
             assert held <= (allowed + around) ** 2, "what the plan promises"
             assert rect.height * rect.width <= allowed**2
-            assert rect.height <= max(tile, floor.rows)
-            # cut no more than is needed: two such tiles would be too much for one
-            if rect.width < width:
-                assert 2 * rect.height * (rect.width + 1) > min(allowed, band.height) * allowed
-        schedule.commit(index, band.bottom)
+            assert rect.height <= max(tile, minimum.rows)
+        columns = len({rect.left for rect in schedule.tiles(index, chunk)})
+        if columns > 1:  # one column less would exceed the pixels that the plan promises
+            wider = -(-width // (columns - 1)) + around
+            assert (min(allowed, chunk.height) + around) * wider > (allowed + around) ** 2
+        schedule.commit(index, chunk.bottom)
 
 
 @given(networks(), st.integers(1, 80), st.integers(4, 50))
-def test_bands_below_the_floor_are_those_of_the_floor(groups, height, tile):
-    def bands(schedule):
+def test_row_chunks_below_the_minimum_are_raised_to_it(groups, height, tile):
+    def chunks(schedule):
         while (step := schedule.next()) is not None:
             schedule.commit(step[0], step[1].bottom)
             yield step
 
-    floor = MinimumTile(rows=50)
-    assert list(bands(Schedule(groups, height, 9, tile, floor))) == list(
-        bands(Schedule(groups, height, 9, 50))
+    minimum = MinimumTile(rows=50)
+    assert list(chunks(Schedule(groups, height, 9, tile, minimum))) == list(
+        chunks(Schedule(groups, height, 9, 50))
     )
-    assert plan(groups, height, 9, tile, floor).planes == plan(groups, height, 9, 50).planes
+    assert (
+        plan(groups, height, 9, tile, minimum).feature_maps
+        == plan(groups, height, 9, 50).feature_maps
+    )
 
 
-def strip_rows(groups, tile, height=4000):
-    """The most rows of each plane that lie between writer and slowest reader after its turn."""
+def carried_rows(groups, tile, height=4000):
+    """Return the most rows of each feature map between its writer and its slowest reader."""
     schedule, most = Schedule(groups, height, 10, tile), [0] * len(groups)
-    slowest = [max(found, default=-1) for found in readers(groups)]
+    slowest = [max(its_readers, default=-1) for its_readers in readers(groups)]
     while (step := schedule.next()) is not None:
-        index, band = step
-        schedule.commit(index, band.bottom)
-        for plane, reader in enumerate(slowest):
+        index, chunk = step
+        schedule.commit(index, chunk.bottom)
+        for writer, reader in enumerate(slowest):
             if reader == index:
-                kept = schedule.done[plane] - schedule.first_needed(plane)
-                most[plane] = max(most[plane], kept)
+                kept = schedule.done[writer] - schedule.first_needed(writer)
+                most[writer] = max(most[writer], kept)
     return most
 
 
 @pytest.mark.parametrize("tile", [16, 100, 512])
-def test_planes_keep_as_few_rows_as_the_plan_says(tile):
-    groups = RRDBNet(RRDBSpec(blocks=4)).groups()
+def test_feature_maps_carry_as_few_rows_as_planned(tile):
+    groups = RRDBNet(RRDBSpec(blocks=4)).layer_groups()
     behind = lags(groups)
     promised = [
-        max((behind[r] - behind[plane] + groups[r].halo for r in found), default=0)
-        for plane, found in enumerate(readers(groups))
+        max((behind[r] - behind[writer] + groups[r].halo for r in its_readers), default=0)
+        for writer, its_readers in enumerate(readers(groups))
     ]
-    kept = strip_rows(groups, tile)
+    kept = carried_rows(groups, tile)
     assert kept[:-1] == promised[:-1]
     assert max(kept[:-1]) == 20
-    assert plan(groups, 4000, 10, tile).strips == sum(promised) * 10 * 64
+    assert plan(groups, 4000, 10, tile).carried == sum(promised) * 10 * 64
 
 
 def test_memory_does_not_grow_with_the_height_of_the_image():
-    groups = RRDBNet(RRDBSpec()).groups()
+    groups = RRDBNet(RRDBSpec()).layer_groups()
     assert plan(groups, 3000, 4000, 256) == plan(groups, 30000, 4000, 256)
 
 
 def test_the_tail_gets_smaller_tiles_because_it_holds_more():
-    groups = RRDBNet(RRDBSpec(blocks=1)).groups()
+    groups = RRDBNet(RRDBSpec(blocks=1)).layer_groups()
     schedule = Schedule(groups, 4000, 4000, 512)
     assert schedule.side(1) == 512
     assert 128 < schedule.side(len(groups) - 1) < 384

@@ -21,8 +21,8 @@ def photos(data, tmp_path):
     folder = tmp_path / "photos"
     (folder / "below").mkdir(parents=True)
     names = ["a.png", "b.jpg", "below/a.png", "c.webp"]
-    for name, file in zip(names, sorted((data / "eval" / "photos").glob("*.png")), strict=False):
-        cv2.imwrite(str(folder / name), cv2.imread(str(file))[100:150, 200:261])
+    for name, file in zip(names, sorted((data / "photos/scenes").glob("*.webp")), strict=False):
+        cv2.imwrite(str(folder / name), cv2.imread(str(file))[100:150, 150:211])
     return folder
 
 

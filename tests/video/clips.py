@@ -1,6 +1,6 @@
-"""Small videos whose frames carry their number in their pixels, so that each can be told.
+"""Small videos whose frames show their number, so that each can be identified.
 
-`make` writes one; `KINDS` names the kinds that tests ask for, and `make_kind` writes one of those.
+`make` writes one; `KINDS` lists common ones, which `make_kind` writes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+
+from upscale.video import ReadReport
 
 WIDTH, HEIGHT = 64, 48
 BITS = 8
@@ -25,7 +27,7 @@ EXACT = {
 
 @dataclass(frozen=True)
 class Clip:
-    """What a video is made of; times are in units of `time_base`."""
+    """Properties of a video; times are in units of `time_base`."""
 
     times: tuple[int, ...]
     time_base: Fraction = Fraction(1, 12800)
@@ -36,25 +38,30 @@ class Clip:
     options: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
     colour: tuple[int, int, int, int] = (2, 2, 2, 0)
-    """Primaries, transfer, space and range as FFmpeg numbers them."""
+    """Primaries, transfer, space and range, as numbered by FFmpeg."""
     sample_aspect: Fraction | None = None
     rotation: int = 0
     mirrored: bool = False
     interlaced: bool = False
     sound: bool = False
     tags: dict[str, str] = field(default_factory=dict)
-    """Of the image's stream."""
+    """Tags of the video stream."""
 
 
 def even(count: int, rate: int = 25, start: int = 0) -> tuple[int, ...]:
-    """Times of a constant rate in units of 1/12800 s."""
+    """Return times of a constant frame rate in units of 1/12800 s."""
     return tuple(start + number * 12800 // rate for number in range(count))
 
 
 def uneven(count: int, seed: int = 3) -> tuple[int, ...]:
-    """Times of a variable rate in the same units: 10 to 60 frames a second."""
+    """Return times of a variable frame rate of 10 to 60 fps in units of 1/12800 s."""
     steps = np.random.default_rng(seed).integers(213, 1281, count)
     return tuple(int(time) for time in np.cumsum(steps) - steps[0])
+
+
+def is_complete(report: ReadReport) -> bool:
+    """Return whether all frames were read, and none was flagged as corrupt."""
+    return not (report.lost or report.damaged)
 
 
 KINDS: dict[str, Clip] = {
@@ -100,7 +107,7 @@ KINDS: dict[str, Clip] = {
 
 
 def make_kind(kind: str, folder: Path) -> Path:
-    """Write one of `KINDS` into a folder and say where."""
+    """Write one of `KINDS` into a folder, and return its path."""
     clip = KINDS[kind]
     return make(clip, folder / f"{kind}.{clip.container}")
 
@@ -159,7 +166,7 @@ def _fill(container, stream, seconds: float) -> None:
 
 
 def image(number: int, size: tuple[int, int], format: str) -> av.VideoFrame:
-    """A frame that shows a number: bars for its bits above, a moving slope below."""
+    """Return a frame that shows a number: bars for its bits above, a moving gradient below."""
     frame = av.VideoFrame(*size, format)
     parts = {component.plane: component for component in frame.format.components}
     for index, plane in enumerate(frame.planes):
@@ -174,7 +181,7 @@ def image(number: int, size: tuple[int, int], format: str) -> av.VideoFrame:
 
 
 def _level(number: int, width: int, height: int, index: int, rgb: bool) -> np.ndarray:
-    """8-bit samples of one plane."""
+    """Return the 8-bit samples of one plane."""
     down, across = np.mgrid[:height, :width]
     slope = 40 + (across * 2 + down + number * 3) % 160
     if index in (1, 2) and not rgb:
@@ -184,7 +191,7 @@ def _level(number: int, width: int, height: int, index: int, rgb: bool) -> np.nd
 
 
 def number_in(luma: np.ndarray, depth: int = 8) -> int:
-    """The number that a frame's first plane shows, at any size."""
+    """Read the number that a frame's first plane shows, at any size."""
     height, width = luma.shape
     row = luma[height // 8 : height // 4].astype(float).mean(axis=0) / (1 << (depth - 8))
     bits = [row[int((bit + 0.5) * width / BITS)] > (DARK + LIGHT) / 2 for bit in range(BITS)]

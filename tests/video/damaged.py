@@ -1,11 +1,10 @@
-"""Reads damaged videos; run as a program of its own, which they may bring down.
+"""Read damaged videos; a separate program, because they may crash it.
 
-    python damaged.py fuzz FOLDER KIND CASES SEED   random damage to a good video
-    python damaged.py look FILE...                  videos that were damaged on purpose
+    python damaged.py fuzz FOLDER KIND CASES SEED   apply random damage to a generated video
+    python damaged.py look FILE...                  read existing videos
 
-Prints for each case `sound`, `damaged` or `refused`; or, where many fewer frames came than the video
-had and nothing was said, `unsure` if its container could not tell, and else `silent`; anything else
-is a fault.
+Prints `sound`, `damaged` or `refused` for each case. If frames are missing without a report, prints
+`unsure` if the container does not record its end, and `silent` otherwise.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from upscale.errors import VideoError
 from upscale.video import VideoInfo, probe, read_frames
 
 FRAMES = 24
-# One that is missing at the end may be taken for the rounding of headers.
+# One frame missing at the end may be within the rounding of headers.
 TOLERATED = 1
 MOST_FRAMES = 400
 LONGEST_CUT = 2000
@@ -68,7 +67,7 @@ def outcome(path: Path) -> str:
 
 
 def read_all(video: VideoInfo) -> str:
-    assert list(video.plan) == sorted(set(video.plan))
+    assert list(video.frame_times) == sorted(set(video.frame_times))
     reader = read_frames(video, deinterlace=video.interlaced)
     times = []
     for frame in reader:
@@ -77,14 +76,14 @@ def read_all(video: VideoInfo) -> str:
         times.append(frame.pts)
         if len(times) == MOST_FRAMES:
             return "damaged"
-    assert times == sorted(set(times)) and set(times) <= set(video.plan)
+    assert times == sorted(set(times)) and set(times) <= set(video.frame_times)
     report = reader.report
-    assert sorted([*times, *report.lost]) == sorted([*video.plan, *video.lost])
-    if video.warnings or report.refused or not report.complete:
+    assert sorted([*times, *report.lost]) == sorted([*video.frame_times, *video.lost])
+    if video.warnings or report.errors or not clips.is_complete(report):
         return "damaged"
     if len(times) >= FRAMES - TOLERATED:
         return "sound"
-    return "unsure" if video.open_end else "silent"
+    return "unsure" if video.end_unknown else "silent"
 
 
 def fuzz(folder: Path, kind: str, cases: int, seed: int) -> None:

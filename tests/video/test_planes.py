@@ -1,4 +1,4 @@
-"""Planes of any pixel format come out without loss."""
+"""Planes of any pixel format are read losslessly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from av.video.format import VideoFormat
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from upscale.video.planes import PlaneReader, planar_format
+from upscale.video.planes import PlaneReader, nearest_planar_format
 
 WIDTH, HEIGHT = 34, 18
 
@@ -44,12 +44,12 @@ WIDTH, HEIGHT = 34, 18
         ("bayer_rggb8", "gbrp"),
     ],
 )
-def test_each_format_has_a_planar_one(source, planar):
-    assert planar_format(VideoFormat(source)).name == planar
+def test_nearest_planar_format(source, planar):
+    assert nearest_planar_format(VideoFormat(source)).name == planar
 
 
 def filled(name: str, seed: int = 1) -> av.VideoFrame:
-    """Noise in every bit that a sample has."""
+    """Return a frame with noise in every bit of its samples."""
     frame = av.VideoFrame(WIDTH, HEIGHT, name)
     bits = max(component.bits for component in frame.format.components)
     rng = np.random.default_rng(seed)
@@ -73,10 +73,10 @@ PACKED = (
 
 @pytest.mark.parametrize("name", PACKED.split())
 @pytest.mark.parametrize("full", [False, True])
-def test_packed_formats_are_unpacked_without_loss(name, full):
+def test_packed_formats_are_unpacked_losslessly(name, full):
     frame = filled(name)
     frame.color_range = 2 if full else 1
-    planes = planar_format(frame.format)
+    planes = nearest_planar_format(frame.format)
     reading = PlaneReader(planes, WIDTH, HEIGHT)
     planar = reading.planar(frame)
     assert planar.format.name == planes.name
@@ -98,18 +98,18 @@ def test_packed_formats_are_unpacked_without_loss(name, full):
         np.testing.assert_array_equal(one[:, :width], other[:, :width])
 
 
-def test_colours_come_as_red_green_blue_and_alpha():
+def test_rgb_planes_are_ordered_red_green_blue_alpha():
     frame = av.VideoFrame(WIDTH, HEIGHT, "rgba")
     frame.planes[0].update(bytes([10, 20, 30, 40]) * (frame.planes[0].buffer_size // 4))
-    reading = PlaneReader(planar_format(frame.format), WIDTH, HEIGHT)
+    reading = PlaneReader(nearest_planar_format(frame.format), WIDTH, HEIGHT)
     arrays = reading.arrays(reading.planar(frame))
     assert [(plane.shape, int(plane[5, 5])) for plane in arrays] == [
         ((HEIGHT, WIDTH), value) for value in (10, 20, 30, 40)
     ]
 
 
-def test_frames_stored_upside_down_are_read_upright(tmp_path):
-    """Raw images in AVI begin with their last line."""
+def test_bottom_up_frames_are_read_upright(tmp_path):
+    """Raw video in AVI is stored bottom-up."""
     path = tmp_path / "video.avi"
     down = np.broadcast_to(np.arange(HEIGHT, dtype=np.uint8)[:, None] * 9, (HEIGHT, WIDTH))
     image = np.stack([down, down + 1, down + 2], axis=-1)
@@ -127,7 +127,7 @@ def test_frames_stored_upside_down_are_read_upright(tmp_path):
         np.testing.assert_array_equal(np.stack(frame.planes, axis=-1), image)
 
 
-def test_planes_whose_lines_run_backwards_are_read_in_order():
+def test_planes_with_negative_stride_are_read_in_order():
     graph = av.filter.Graph()
     source = graph.add_buffer(width=WIDTH, height=HEIGHT, format="yuv420p", time_base=1)
     graph.link_nodes(source, graph.add("vflip"), graph.add("buffersink")).configure()
@@ -135,6 +135,6 @@ def test_planes_whose_lines_run_backwards_are_read_in_order():
     graph.vpush(frame)
     flipped = graph.vpull()
     assert flipped.planes[0].line_size < 0
-    reading = PlaneReader(planar_format(frame.format), WIDTH, HEIGHT)
-    for plane, turned in zip(reading.arrays(frame), reading.arrays(flipped), strict=True):
-        np.testing.assert_array_equal(plane[::-1], turned)
+    reading = PlaneReader(nearest_planar_format(frame.format), WIDTH, HEIGHT)
+    for plane, flipped_plane in zip(reading.arrays(frame), reading.arrays(flipped), strict=True):
+        np.testing.assert_array_equal(plane[::-1], flipped_plane)

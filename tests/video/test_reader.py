@@ -1,4 +1,4 @@
-"""Frames are read each once, in order, as they are stored, from any place."""
+"""Frames are read once, in order and unchanged, from any start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.video.clips import KINDS, Clip, even, image, make, make_kind, number_in
+from tests.video.clips import KINDS, Clip, even, image, is_complete, make, make_kind, number_in
 from tests.video.test_probe import copied
 from upscale.errors import VideoError
 from upscale.video import probe, read_frames, reader
@@ -21,7 +21,7 @@ def numbers(video, frames) -> list[int]:
 
 
 def marks(frames) -> list[tuple[int, str]]:
-    """Time and content of frames."""
+    """Return the time and a digest of each frame."""
     return [
         (frame.pts, hashlib.md5(b"".join(map(np.ndarray.tobytes, frame.planes))).hexdigest())
         for frame in frames
@@ -29,13 +29,13 @@ def marks(frames) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_frame_comes_once_in_order_as_it_was_stored(kind, tmp_path):
+def test_every_frame_is_read_once_in_order_and_unchanged(kind, tmp_path):
     video, clip = probe(make_kind(kind, tmp_path)), KINDS[kind]
     reading = read_frames(video)
     frames = list(reading)
-    assert [frame.pts for frame in frames] == list(video.plan)
+    assert [frame.pts for frame in frames] == list(video.frame_times)
     assert numbers(video, frames) == list(range(len(clip.times)))
-    assert reading.report.complete and reading.report.frames == len(clip.times)
+    assert is_complete(reading.report) and reading.report.frames == len(clip.times)
     for number in (0, len(frames) - 1):
         for plane, stored in zip(frames[number].planes, stored_planes(number, clip), strict=True):
             assert plane.flags.c_contiguous and plane.flags.owndata
@@ -43,7 +43,7 @@ def test_every_frame_comes_once_in_order_as_it_was_stored(kind, tmp_path):
 
 
 def stored_planes(number, clip):
-    """The planes that an encoder was given, in the order of `VideoFrame`."""
+    """Return the planes that were encoded, in the order of `VideoFrame`."""
     frame = image(number, clip.size, clip.format)
     planes = []
     for index, plane in enumerate(frame.planes):
@@ -59,7 +59,7 @@ CONTAINERS = ["mp4", "mkv", "ts", "avi", "flv", "mov", "wmv", "nut", "h264"]
 @pytest.mark.parametrize("suffix", CONTAINERS)
 @pytest.mark.parametrize("refresh", [False, True])
 def test_reading_from_any_frame_gives_the_same_frames(suffix, refresh, tmp_path):
-    """Open groups, and streams that are refreshed little by little and have no key at all."""
+    """Includes open GOPs, and periodic intra refresh without keyframes."""
     if refresh and suffix == "avi":
         pytest.skip("FFmpeg does not write such a video to AVI")
     kind = "intra-refresh=1:keyint=10:qp=20:bframes=0"
@@ -69,9 +69,10 @@ def test_reading_from_any_frame_gives_the_same_frames(suffix, refresh, tmp_path)
     assert len(whole) == 50
     for first in range(50):
         last = min(first + 4, 49)
-        part = read_frames(video, start_pts=video.plan[first], stop_pts=video.plan[last])
+        times = video.frame_times
+        part = read_frames(video, start_pts=times[first], stop_pts=times[last])
         assert marks(part) == whole[first:last]
-        assert part.report.complete
+        assert is_complete(part.report)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +98,10 @@ def test_other_codecs_are_read_from_any_frame(codec, suffix, options, tmp_path):
     assert numbers(video, frames) == list(range(40))
     whole = marks(frames)
     for first in range(0, 40, 3):
-        assert marks(read_frames(video, start_pts=video.plan[first])) == whole[first:]
+        assert marks(read_frames(video, start_pts=video.frame_times[first])) == whole[first:]
 
 
-def test_reading_from_far_into_a_video_does_not_decode_all_before(tmp_path, monkeypatch):
+def test_reading_from_the_middle_seeks(tmp_path, monkeypatch):
     video = probe(make(Clip(even(200), options={"g": "10"}), tmp_path / "video.mp4"))
     decoded = []
     decode = reader.decode
@@ -111,28 +112,29 @@ def test_reading_from_far_into_a_video_does_not_decode_all_before(tmp_path, monk
             yield part
 
     monkeypatch.setattr(reader, "decode", counting)
-    frames = list(read_frames(video, start_pts=video.plan[185], stop_pts=video.plan[188]))
+    times = video.frame_times
+    frames = list(read_frames(video, start_pts=times[185], stop_pts=times[188]))
     assert numbers(video, frames) == [185, 186, 187] and len(decoded) < 40
 
 
-def test_keys_that_lead_elsewhere_do_no_harm(tmp_path):
+def test_wrong_keyframe_times_do_not_change_frames(tmp_path):
     video = probe(make_kind("bframes", tmp_path))
     whole = marks(read_frames(video))
-    lying = replace(video, keys=video.plan)
+    lying = replace(video, keyframe_times=video.frame_times)
     for first in range(50):
-        assert marks(read_frames(lying, start_pts=video.plan[first])) == whole[first:]
+        assert marks(read_frames(lying, start_pts=video.frame_times[first])) == whole[first:]
 
 
-def test_bounds_are_times_and_may_lie_between_frames(tmp_path):
+def test_start_and_stop_may_be_between_frames(tmp_path):
     video = probe(make_kind("cfr", tmp_path))
-    plan = video.plan
+    plan = video.frame_times
     part = list(read_frames(video, start_pts=plan[3] - 1, stop_pts=plan[6] + 1))
     assert [frame.pts for frame in part] == list(plan[3:7])
     assert not list(read_frames(video, start_pts=plan[-1] + 1))
     assert not list(read_frames(video, start_pts=plan[5], stop_pts=plan[5]))
 
 
-def test_frames_that_repeat_are_told(tmp_path, monkeypatch):
+def test_repeated_frames_are_flagged(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.video.clips.image", lambda number, *rest: image(number // 3, *rest))
     video = probe(make(Clip(even(12)), tmp_path / "video.mp4"))
     repeats = [frame.repeats for frame in read_frames(video)]
@@ -150,8 +152,8 @@ def test_frames_own_their_memory(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "h264"])
-def test_frames_that_cannot_be_decoded_are_reported_with_their_times(suffix, tmp_path):
-    """Three packets in the middle are overwritten; what follows the next key is whole again."""
+def test_undecodable_frames_are_reported_with_their_times(suffix, tmp_path):
+    """Three packets are overwritten; frames from the next keyframe on are intact."""
     clip = Clip(even(60), options={"x264-params": "keyint=10:min-keyint=10:scenecut=0:bframes=0"})
     path = copied(make(clip, tmp_path / "source.mp4"), tmp_path / f"video.{suffix}")
     data = bytearray(path.read_bytes())
@@ -169,20 +171,20 @@ def test_frames_that_cannot_be_decoded_are_reported_with_their_times(suffix, tmp
     frames = list(reading)
     report = reading.report
     # Packets of transport streams may vanish, which shows in the times alone.
-    assert video.warnings if suffix == "ts" else not report.complete
+    assert video.warnings if suffix == "ts" else not is_complete(report)
     assert sorted([*(frame.pts for frame in frames), *report.lost]) == sorted(
-        [*video.plan, *video.lost]
+        [*video.frame_times, *video.lost]
     )
     touched = {*report.lost, *report.damaged}
-    assert touched <= {*sound.plan[30:41]}
+    assert touched <= {*sound.frame_times[30:41]}
     if suffix != "h264":
         images = {frame.pts: number_in(frame.planes[0]) for frame in frames}
-        assert all(images[sound.plan[number]] == number for number in range(40, 60))
+        assert all(images[sound.frame_times[number]] == number for number in range(40, 60))
 
 
 @pytest.mark.parametrize("part", [0, 1])
-def test_a_damaged_video_is_read_alike_from_any_frame(part, tmp_path):
-    """Resumed work must not differ, however the decoder conceals what is missing."""
+def test_damaged_video_gives_the_same_frames_from_any_start(part, tmp_path):
+    """A resumed run must not differ, however the decoder conceals errors."""
     clip = Clip(even(80), options={"g": "12", "bf": "2", "x264-params": "qp=20"})
     path = make(clip, tmp_path / ("video.mp4" if part else "video.mkv"))
     data, rng = bytearray(path.read_bytes()), np.random.default_rng(part)
@@ -193,30 +195,30 @@ def test_a_damaged_video_is_read_alike_from_any_frame(part, tmp_path):
     reading = read_frames(video)
     whole = marks(reading)
     assert reading.report.damaged or reading.report.lost
-    for first in range(0, len(video.plan), 2):
-        start = video.plan[first]
+    for first in range(0, len(video.frame_times), 2):
+        start = video.frame_times[first]
         expected = [mark for mark in whole if mark[0] >= start]
         assert marks(read_frames(video, start_pts=start)) == expected
 
 
-def test_a_packet_that_is_refused_does_not_end_the_video(data):
+def test_reading_continues_after_a_rejected_packet(data):
     video = probe(data / "clips" / "decord_corrupted.mp4")
     reading = read_frames(video)
     frames = list(reading)
-    assert (len(video.plan), len(frames)) == (50, 49)
-    assert len(reading.report.lost) == len(reading.report.refused) == 1
-    place = video.plan.index(reading.report.lost[0])
-    assert frames[-1].pts == video.plan[-1] and 0 < place < 49
+    assert (len(video.frame_times), len(frames)) == (50, 49)
+    assert len(reading.report.lost) == len(reading.report.errors) == 1
+    place = video.frame_times.index(reading.report.lost[0])
+    assert frames[-1].pts == video.frame_times[-1] and 0 < place < 49
 
 
-def test_a_reading_that_avoids_the_damage_is_complete(data):
+def test_part_without_damage_is_complete(data):
     video = probe(data / "clips" / "decord_corrupted.mp4")
-    reading = read_frames(video, stop_pts=video.plan[20])
-    assert len(list(reading)) == 20 and reading.report.complete
-    assert not reading.report.refused
+    reading = read_frames(video, stop_pts=video.frame_times[20])
+    assert len(list(reading)) == 20 and is_complete(reading.report)
+    assert not reading.report.errors
 
 
-def test_frames_that_change_size_are_brought_to_the_video_s_own(tmp_path):
+def test_frames_of_another_size_are_resized(tmp_path):
     small = make(Clip(even(10)), tmp_path / "small.mp4")
     large = make(Clip(even(10), size=(96, 80)), tmp_path / "large.mp4")
     parts = [copied(small, tmp_path / "a.h264"), copied(large, tmp_path / "b.h264")]
@@ -227,17 +229,17 @@ def test_frames_that_change_size_are_brought_to_the_video_s_own(tmp_path):
     frames = list(reading)
     assert len(frames) == 20 and {frame.planes[0].shape for frame in frames} == {(48, 64)}
     assert numbers(video, frames) == [*range(10), *range(10)]
-    assert reading.report.resized == list(video.plan[10:])
+    assert reading.report.resized == list(video.frame_times[10:])
 
 
-def test_fields_become_whole_frames_one_for_each_frame(tmp_path):
+def test_deinterlacing_gives_one_full_frame_for_each_frame(tmp_path):
     video = probe(make_kind("interlaced", tmp_path))
     frames = list(read_frames(video, deinterlace=True))
-    assert [frame.pts for frame in frames] == list(video.plan)
+    assert [frame.pts for frame in frames] == list(video.frame_times)
     assert numbers(video, frames) == list(range(20))
 
 
-def test_combs_are_gone_after_deinterlacing(tmp_path, monkeypatch):
+def test_deinterlacing_removes_combing(tmp_path, monkeypatch):
     """A bar moves between the fields of each frame."""
     monkeypatch.setattr("tests.video.clips.image", combed)
     video = probe(make(KINDS["interlaced"], tmp_path / "video.mp4"))
@@ -261,39 +263,39 @@ def combed(number, size, format):
 
 
 def comb(luma) -> float:
-    """How far lines differ from the mean of their neighbours."""
+    """Return how much rows differ from the mean of their neighbours."""
     lines = luma.astype(float)
     return float(np.abs(lines[1:-1] - (lines[:-2] + lines[2:]) / 2).mean())
 
 
-def test_deinterlaced_frames_are_the_same_wherever_reading_starts(tmp_path):
+def test_deinterlaced_frames_are_the_same_from_any_start(tmp_path):
     video = probe(make_kind("interlaced", tmp_path))
     whole = marks(read_frames(video, deinterlace=True))
     for first in range(20):
         last = min(first + 3, 19)
-        bounds = {"start_pts": video.plan[first], "stop_pts": video.plan[last]}
+        bounds = {"start_pts": video.frame_times[first], "stop_pts": video.frame_times[last]}
         assert marks(read_frames(video, deinterlace=True, **bounds)) == whole[first:last]
 
 
-def test_a_video_that_has_gone_is_one_line(tmp_path):
+def test_deleted_video_is_a_one_line_error(tmp_path):
     video = probe(make_kind("cfr", tmp_path))
     video.path.unlink()
     with pytest.raises(VideoError, match="does not exist"):
         list(read_frames(video))
 
 
-def test_a_video_that_shrank_meanwhile_is_not_complete(tmp_path):
+def test_video_truncated_after_probing_is_incomplete(tmp_path):
     clip = Clip(even(50), container_options={"movflags": "faststart"})
     video = probe(make(clip, tmp_path / "video.mp4"))
     data = video.path.read_bytes()
     video.path.write_bytes(data[: len(data) // 2])
     reading = read_frames(video)
     count = len(list(reading))
-    assert not reading.report.complete and count + len(reading.report.lost) == 50
+    assert not is_complete(reading.report) and count + len(reading.report.lost) == 50
 
 
-def test_a_packet_that_lies_behind_the_end_is_missed_where_it_should_be(tmp_path):
-    """All others come, though the file seems to end there."""
+def test_packet_beyond_the_end_of_the_file_is_reported_lost(tmp_path):
+    """All other packets are read, though the file seems to end there."""
     clip = Clip(even(40), options={"x264-params": "keyint=10:qp=0:bframes=2"}, sound=True)
     path = make(clip, tmp_path / "clip.mp4")
     content = bytearray(path.read_bytes())

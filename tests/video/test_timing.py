@@ -1,4 +1,4 @@
-"""Times are put in order where a video's own do not tell it."""
+"""Unusable timestamps are replaced by increasing ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upscale.video.timing import in_order
+from upscale.video.timing import increasing_times
 
 
 @pytest.mark.parametrize(
@@ -23,23 +23,23 @@ from upscale.video.timing import in_order
         ([0, 40, 40, 80], [0, 20, 40, 80]),
     ],
 )
-def test_times_that_fit_stay_and_others_go_between(times, ordered):
-    assert in_order(times, 10) == ordered
+def test_consistent_times_are_kept_and_others_interpolated(times, ordered):
+    assert increasing_times(times, 10) == ordered
 
 
-def test_a_clock_that_jumps_back_goes_on_instead():
+def test_clock_that_jumps_back_is_continued():
     first = [10_000 + 10 * number for number in range(60)]
     second = [10 * number for number in range(50)]
-    assert in_order(first + second, 10) == [10_000 + 10 * number for number in range(110)]
+    assert increasing_times(first + second, 10) == [10_000 + 10 * number for number in range(110)]
 
 
-def test_a_single_stray_does_not_move_the_others():
+def test_single_outlier_does_not_move_other_times():
     times = [10 * number for number in range(100)]
-    assert in_order([*times[:30], 10**9, *times[31:]], 10) == times
+    assert increasing_times([*times[:30], 10**9, *times[31:]], 10) == times
 
 
 @given(st.lists(st.none() | st.integers(-1000, 1000)), st.integers(1, 50))
-def test_times_always_increase(times, step):
-    found = in_order(times, step)
+def test_times_strictly_increase(times, step):
+    found = increasing_times(times, step)
     assert len(found) == len(times)
     assert all(before < after for before, after in pairwise(found))

@@ -1,4 +1,4 @@
-"""A video whose end was cut off is told from a whole one, as far as its container can say."""
+"""Truncated videos are detected, as far as their container allows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fractions import Fraction
 import av
 import pytest
 
-from tests.video.clips import Clip, even, make
+from tests.video.clips import Clip, even, is_complete, make
 from tests.video.damaged import KINDS, good
 from upscale.errors import VideoError
 from upscale.video import probe, read_frames
-from upscale.video.truncation import Ending, ending
+from upscale.video.truncation import Truncation, check_truncation
 
-TILE_CONFIGS = (0.4, 0.6, 0.75, 0.9, 0.97, 0.999)
+SHARES = (0.4, 0.6, 0.75, 0.9, 0.97, 0.999)
 OPEN = {"ts", "raw"}
 BY_25TH, BASE = tuple(range(24)), Fraction(1, 25)
 MORE = {
@@ -29,16 +29,16 @@ MORE = {
 }
 
 
-def is_told(path) -> bool:
-    """Whether anything says that the video may not be whole."""
+def is_reported(path) -> bool:
+    """Return whether a video has all frames, or a report says that it may not."""
     try:
         video = probe(path)
     except VideoError:
         return True
     reader = read_frames(video)
     frames = list(reader)
-    said = video.open_end or video.warnings or not reader.report.complete
-    return bool(said) or len(frames) == 24
+    is_warned = video.end_unknown or video.warnings or not is_complete(reader.report)
+    return bool(is_warned) or len(frames) == 24
 
 
 def made(kind, folder):
@@ -48,20 +48,20 @@ def made(kind, folder):
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *MORE])
-def test_no_end_is_lost_without_a_word(kind, tmp_path):
+def test_truncated_video_is_reported(kind, tmp_path):
     whole = made(kind, tmp_path)
     video = probe(whole)
-    assert video.warnings == () and len(video.plan) == 24
+    assert video.warnings == () and len(video.frame_times) == 24
     content = whole.read_bytes()
-    for share in TILE_CONFIGS:
+    for share in SHARES:
         cut = tmp_path / f"cut{whole.suffix}"
         cut.write_bytes(content[: int(len(content) * share)])
-        assert is_told(cut), share
+        assert is_reported(cut), share
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_a_whole_video_its_end_is_known_where_its_container_has_one(kind, tmp_path):
-    assert probe(good(kind, tmp_path)).open_end == (kind in OPEN)
+def test_complete_video_is_recognised_if_the_container_records_its_end(kind, tmp_path):
+    assert probe(good(kind, tmp_path)).end_unknown == (kind in OPEN)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"OggS", b"\x18\x53\x80\x67", b"\xff" * 40])
@@ -70,12 +70,12 @@ def test_of_a_whole_video_its_end_is_known_where_its_container_has_one(kind, tmp
     ["matroska,webm", "avi", "asf", "flv", "ogg", "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mxf", "gif",
      "apng", "mpeg", "unheard of"],
 )  # fmt: skip
-def test_what_is_no_video_has_no_end(container, content):
-    assert ending(container, io.BytesIO(content)) in Ending
+def test_truncation_check_accepts_any_content(container, content):
+    assert check_truncation(container, io.BytesIO(content)) in Truncation
 
 
-def test_what_lies_behind_the_end_does_not_matter(tmp_path):
+def test_trailing_bytes_are_ignored(tmp_path):
     path = make(Clip(even(24)), tmp_path / "video.mkv")
     path.write_bytes(path.read_bytes() + b"\0" * 100)
     with av.open(str(path)) as container, path.open("rb") as file:
-        assert ending(container.format.name, file) is Ending.THERE
+        assert check_truncation(container.format.name, file) is Truncation.COMPLETE

@@ -1,4 +1,4 @@
-"""What tests of the output share: videos made by hand, and frames for their encoders."""
+"""Shared by tests of the output: generated videos, and frames for their encoders."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ import pytest
 from av.stream import Disposition
 
 from tests.video.clips import Clip, even, make
-from upscale.video.encoders import CODECS, Encoder, Encoding, encoder_for, plane_format
-from upscale.video.info import Colour, HdrMetadata, Mastering, VideoFrame, VideoInfo
-from upscale.video.join import Part
-from upscale.video.segment_writer import SegmentWriter, plane_shapes
+from upscale.video.encoders import Encoder, VideoEncoding, codec_names, resolve_encoder
+from upscale.video.info import Colour, HdrMetadata, MasteringDisplay, VideoFrame, VideoInfo
+from upscale.video.join import EncodedSegment
+from upscale.video.planes import plane_format
+from upscale.video.segment_writer import SegmentWriter
 
 SIZE = (64, 48)
 HOLDER = {"prores": "out.mov", "ffv1": "out.mkv"}
 FONT = b"\x00\x01\x00\x00 a font" * 20
 SUBTITLES = ((100, "Hello"), (700, "Two\nlines"), (1500, "<i>Bye</i>"))
-HERE = [name for name in CODECS if "nvenc" not in name]
+HERE = [name for name in codec_names() if "nvenc" not in name]
 
 
 HDR10 = HdrMetadata(
-    Mastering(
+    MasteringDisplay(
         tuple(
             (Fraction(x, 50000), Fraction(y, 50000))
             for x, y in ((34000, 16000), (13250, 34500), (7500, 3000), (15635, 16450))
@@ -42,7 +43,7 @@ HDR10 = HdrMetadata(
 
 
 def video(planes: str = "yuv420p", **changes) -> VideoInfo:
-    """A video of the usual kind, with some facts changed."""
+    """Return a common video, with some properties changed."""
     usual = VideoInfo(
         path=Path("in.mp4"),
         stream=0,
@@ -52,14 +53,13 @@ def video(planes: str = "yuv420p", **changes) -> VideoInfo:
         source_format=planes,
         colour=Colour("bt709", full_range=False, primaries=1, transfer=1, space=1),
         time_base=Fraction(1, 12800),
-        plan=(0, 512),
+        frame_times=(0, 512),
         rate=Fraction(25),
         duration=None,
         sample_aspect=None,
         display_matrix=None,
         rotation=0,
         interlaced=False,
-        top_first=False,
         hdr=None,
         timecode=None,
         codec="h264",
@@ -68,23 +68,23 @@ def video(planes: str = "yuv420p", **changes) -> VideoInfo:
     return replace(usual, **changes)
 
 
-def settle(
-    source: VideoInfo, output: str = "out.mkv", size: tuple[int, int] = SIZE, **asked
+def make_encoder(
+    source: VideoInfo, output: str = "out.mkv", size: tuple[int, int] = SIZE, **options
 ) -> Encoder:
-    """An encoder for a video, tried."""
-    return encoder_for(source, Encoding(**asked), Path(output), size)
+    """Resolve the encoder of a video."""
+    return resolve_encoder(source, VideoEncoding(**options), Path(output), size)
 
 
 def frames(encoder: Encoder, times: Sequence[int], first: int = 0) -> Iterator[VideoFrame]:
-    """Frames for an encoder: a moving slope under noise that depends on the frame's number."""
+    """Yield frames for an encoder: a moving gradient with noise seeded by the frame number."""
     for number, time in enumerate(times, first):
         yield VideoFrame(time, tuple(_planes(encoder, number)))
 
 
 def _planes(encoder: Encoder, number: int) -> Iterator[np.ndarray]:
-    planes = encoder.planes
+    planes = encoder.frame_format.planes
     random = np.random.default_rng(number)
-    for index, shape in enumerate(plane_shapes(encoder)):
+    for index, shape in enumerate(encoder.frame_format.plane_shapes()):
         down, across = np.indices(shape)
         level = (
             50 + 30 * index + (2 * across + down + 3 * number) % 80 + random.integers(0, 8, shape)
@@ -94,8 +94,8 @@ def _planes(encoder: Encoder, number: int) -> Iterator[np.ndarray]:
 
 def segment_files(
     folder: Path, encoder: Encoder, times: Sequence[int], length: int = 40
-) -> list[Part]:
-    """Segments with all frames of a plan, ready to be joined."""
+) -> list[EncodedSegment]:
+    """Write all frames in segments, ready to be joined."""
     parts = []
     for start in range(0, len(times), length):
         path, own = folder / f"seg-{start}", tuple(times[start : start + length])
@@ -104,12 +104,13 @@ def segment_files(
                 writer.write(frame)
         with av.open(str(path)) as container:
             order = [packet.pts for packet in container.demux(video=0) if packet.size]
-        parts.append(Part(path, own, max(place - shown for place, shown in enumerate(order))))
+        delay = max(place - number for place, number in enumerate(order))
+        parts.append(EncodedSegment(path, own, delay))
     return parts
 
 
 def packets(path: Path) -> dict[int, list[tuple[Fraction, bytes]]]:
-    """Time and content of all packets of all streams, in order of their times."""
+    """Return the time and content of all packets of each stream, sorted by time."""
     with av.open(str(path)) as container:
         found = {stream.index: [] for stream in container.streams}
         for packet in container.demux():
@@ -119,7 +120,7 @@ def packets(path: Path) -> dict[int, list[tuple[Fraction, bytes]]]:
 
 
 def rich(folder: Path, times: Sequence[int] | None = None) -> Path:
-    """A Matroska file with two sound tracks, subtitles, chapters, a font, a cover and tags."""
+    """Write Matroska with two audio streams, subtitles, chapters, a font, a cover and tags."""
     times = even(50) if times is None else times
     image = make(Clip(tuple(times), sound=True), folder / "image.mp4")
     path = folder / "rich.mkv"
@@ -186,7 +187,7 @@ def _png() -> bytes:
 
 
 def ffprobe(path: Path, *flags: str) -> dict:
-    """What another program says of a file; skips the test where that program is not."""
+    """Return the output of ffprobe; skip the test if it is not installed."""
     if shutil.which("ffprobe") is None:
         pytest.skip("ffprobe is not installed")
     command = ["ffprobe", "-v", "error", "-of", "json", *flags, str(path)]

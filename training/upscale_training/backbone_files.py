@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from upscale.checkpoints import read_state_dict
-from upscale.checkpoints.files import one_line, sha256_of
 from upscale.errors import CheckpointError, DependencyError
+from upscale.files.error_mapping import one_line
+from upscale.files.hashing import sha256_of
 from upscale_training.networks.backbone import (
     VGG_BLOCKS,
     Backbone,

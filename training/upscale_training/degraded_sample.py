@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from upscale.errors import ImageError, UsageError
-from upscale.files.atomic import one_line
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale_training.data.pixels import Pixels
 from upscale_training.degradation import Degradation, apply, sample, sharpen

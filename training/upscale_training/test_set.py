@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upscale.errors import ImageError, OutputError, UpscaleError, UsageError
-from upscale.files.atomic import one_line
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.images import Image, remove_stale_temporaries, write_file
 from upscale_training.data.index import images_below, publish_text, stem_of

@@ -1,6 +1,6 @@
-"""Checkpoint files, named models and where they live.
+"""Checkpoint files, the catalogue of models, and the cache.
 
-Importing this package does not import torch; what reads tensors does, when it is asked for.
+Importing this package does not import torch; functions that read tensors import it on access.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from upscale.checkpoints.cache import (
     CACHE_VARIABLE,
-    Presence,
+    Availability,
+    availability,
     cache_root,
     imported_names,
-    is_present,
 )
 from upscale.checkpoints.catalog_entries import CatalogEntry, catalog, known_name
 from upscale.checkpoints.files import read_metadata
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from upscale.checkpoints.download import OFFLINE_VARIABLE, ByteProgress
     from upscale.checkpoints.resolving import (
         ImportedModel,
-        Resolved,
+        ResolvedModel,
         import_checkpoint,
         imported_models,
         locate,
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 __all__ = [
     "CACHE_VARIABLE",
     "OFFLINE_VARIABLE",
+    "Availability",
     "ByteProgress",
     "CatalogEntry",
     "CommunityModel",
     "ImportedModel",
-    "Presence",
-    "Resolved",
+    "ResolvedModel",
+    "availability",
     "blend",
     "cache_root",
-    "catalog_entries",
+    "catalog",
     "import_checkpoint",
     "imported_models",
     "imported_names",
-    "is_present",
     "known_name",
     "load_community",
     "locate",
@@ -59,7 +59,7 @@ __all__ = [
     "write_safetensors",
 ]
 
-_LATER = {
+_LAZY = {
     "blend": "blending",
     "CommunityModel": "community",
     "load_community": "community",
@@ -68,18 +68,18 @@ _LATER = {
     "read_state_dict": "state_dicts",
     "write_safetensors": "state_dicts",
     "ImportedModel": "resolving",
-    "Resolved": "resolving",
+    "ResolvedModel": "resolving",
     "import_checkpoint": "resolving",
     "imported_models": "resolving",
     "locate": "resolving",
     "remove_imported": "resolving",
     "resolve": "resolving",
 }
-"""Names whose modules import torch or requests, and those modules."""
+"""Exported names whose modules import torch or requests, and these modules."""
 
 
 def __getattr__(name: str) -> object:
-    """Import the module that defines `name`, and torch with it where it needs that."""
-    if name not in _LATER:
+    """Import the module that defines `name`."""
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

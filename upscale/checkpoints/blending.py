@@ -1,4 +1,4 @@
-"""Network interpolation: a weighted mean of two networks of the same shape.
+"""Network interpolation: the weighted mean of two networks of the same architecture.
 
 Source: Wang et al., "Deep Network Interpolation for Continuous Imagery Effect Transition" (2019).
 """
@@ -17,15 +17,15 @@ def blend(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> dic
     """Return alpha * a + (1 - alpha) * b, computed in float32.
 
     Args:
-        a: State dict of the network that alpha = 1 gives.
-        b: State dict of the network that alpha = 0 gives.
+        a: State dict of the first network, the result for alpha = 1.
+        b: State dict of the second network, the result for alpha = 0.
         alpha: Weight of `a`, 0..1.
 
     Returns:
-        float32 tensors for floating-point ones; others are taken from `a`.
+        Blended tensors in float32; integer tensors are taken from `a`.
 
     Raises:
-        CheckpointError: the networks differ in a tensor's name or shape; it names the first.
+        CheckpointError: The networks differ in the name or shape of a tensor.
     """
     for key in (*a, *b):
         if key not in a or key not in b:
@@ -36,8 +36,8 @@ def blend(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> dic
     return {key: _mean(tensor, b[key], alpha) for key, tensor in a.items()}
 
 
-def _mean(one: Tensor, other: Tensor, alpha: float) -> Tensor:
-    if not one.is_floating_point():
-        return one.clone()
-    one, other = one.to(torch.float32), other.to(torch.float32)
-    return one * alpha + other * (1 - alpha)  # exact at both ends, which lerp is not
+def _mean(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    if not a.is_floating_point():
+        return a.clone()
+    a, b = a.to(torch.float32), b.to(torch.float32)
+    return a * alpha + b * (1 - alpha)  # exact for alpha = 0 and 1, unlike lerp

@@ -1,4 +1,4 @@
-"""The named models of `weights/catalog.toml`. No torch here: listing models must be quick."""
+"""The catalogue of models, `weights/catalog.toml`; does not import torch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from upscale.checkpoints.files import one_line
 from upscale.errors import CheckpointError
+from upscale.files.error_mapping import one_line
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-"""What a model may be called; such a name is safe as a file's name everywhere."""
+"""Valid names of models, which are safe as file names on all systems."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCALES = (1, 2, 4, 8)
@@ -22,16 +22,27 @@ _SCALES = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A named model: what it is for, where its file comes from and how that file is recognised.
+    """A model of the catalogue.
 
-    Exactly one of `file` (beside the catalogue), `wheel_file` (inside the package `wheel_package`)
-    and `url` is given.
+    Exactly one of `file`, `wheel_file` and `url` is given.
 
     Attributes:
-        sha256: Checksum of the source file; `also` are those of other files with its weights.
-        size: Length of the source file in bytes, None where it is not known.
+        name: Name for the command line.
+        scale: The network's own scale.
+        architecture: Architecture, for people.
+        purpose: Recommended use, for people.
+        source: Origin of the weights.
+        licence: Licence of the weights.
+        sha256: Checksum of the source file.
+        size: Length of the source file in bytes, None if unknown.
+        aliases: Other names of the model.
+        also: Checksums of other files that contain the same weights.
+        file: File beside the catalogue.
+        wheel_package: Package that contains `wheel_file`.
+        wheel_file: Path of the file in the package.
         param_sha256: Checksum of the `.param` beside an ncnn `.bin`.
-        denoise_partner: The model that `--denoise` blends with.
+        url: Address of the file.
+        denoise_partner: Model that `--denoise` blends with.
     """
 
     name: str
@@ -53,54 +64,60 @@ class CatalogEntry:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise CheckpointError(f"{self.name!r} is not a model name")
+            raise CheckpointError(f"{self.name!r} is not a valid model name")
         if self.scale not in _SCALES:
-            raise CheckpointError(f"the scale of {self.name} is {self.scale}, not one of {_SCALES}")
+            raise CheckpointError(
+                f"the scale of {self.name} is {self.scale}, but must be one of {_SCALES}"
+            )
         checksums = [self.sha256, *self.also, *([self.param_sha256] if self.param_sha256 else [])]
         if not all(_SHA256.fullmatch(checksum) for checksum in checksums):
-            raise CheckpointError(f"{self.name}: a sha256 is not 64 lower-case hex digits")
-        if sum(one is not None for one in (self.url, self.file, self.wheel_file)) != 1:
-            raise CheckpointError(f"{self.name}: needs one of url, file and wheel_file")
+            raise CheckpointError(
+                f"{self.name}: a sha256 must have 64 lower-case hexadecimal digits"
+            )
+        if sum(source is not None for source in (self.url, self.file, self.wheel_file)) != 1:
+            raise CheckpointError(f"{self.name}: needs exactly one of url, file and wheel_file")
         if self.file is not None and not NAME.fullmatch(self.file):
-            raise CheckpointError(f"{self.name}: {self.file!r} is no file beside the catalogue")
+            raise CheckpointError(
+                f"{self.name}: {self.file!r} is not a valid name of a file beside the catalogue"
+            )
         if (self.wheel_file is None) != (self.wheel_package is None):
-            raise CheckpointError(f"{self.name}: wheel_file and wheel_package go together")
+            raise CheckpointError(f"{self.name}: wheel_file and wheel_package must both be given")
 
     @property
     def accepted(self) -> frozenset[str]:
-        """Checksums of all files whose weights are this model's."""
+        """Checksums of all files that contain the weights of this model."""
         return frozenset((self.sha256, *self.also))
 
 
 @cache
 def catalog() -> dict[str, CatalogEntry]:
-    """Return the named models in the order of the catalogue; do not change the result.
+    """Return the models by name, in the order of the catalogue; do not modify the result.
 
     Raises:
-        CheckpointError: the catalogue is missing or wrong (a broken installation).
+        CheckpointError: The catalogue is missing or invalid (a broken installation).
     """
     return read_catalog(catalog_path())
 
 
 def catalog_path() -> Path:
-    """Return `catalog.toml` of this installation or checkout.
+    """Return the path of `catalog.toml` in this installation or checkout.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: The file does not exist.
     """
     package = Path(__file__).resolve().parent.parent
-    # An installation carries `weights` inside the package, a checkout beside it.
+    # In an installation, `weights` is inside the package; in a checkout, beside it.
     for folder in (package / "weights", package.parent / "weights"):
         if (folder / "catalog.toml").is_file():
             return folder / "catalog.toml"
-    raise CheckpointError(f"{package}: weights/catalog.toml is missing; install upscale again")
+    raise CheckpointError(f"{package}: weights/catalog.toml is missing; reinstall upscale")
 
 
 def read_catalog(path: Path) -> dict[str, CatalogEntry]:
-    """Read and check a catalogue.
+    """Read and validate a catalogue.
 
     Raises:
-        CheckpointError: it cannot be read, or an entry is wrong.
+        CheckpointError: The file cannot be read, or an entry is invalid.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("model", [])
@@ -108,32 +125,32 @@ def read_catalog(path: Path) -> dict[str, CatalogEntry]:
         raise CheckpointError(f"{path}: cannot be read ({one_line(error)})") from error
     try:
         entries = [_entry(table) for table in tables]
-        return _check_together(entries)
+        return _index_by_name(entries)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
 def known_name(name: str) -> str | None:
-    """Return the catalogue name that `name` stands for (its own, or an alias in any case)."""
-    wanted = name.lower()
+    """Return the catalogue name for a name or an alias, in any case; None if there is none."""
+    lowered = name.lower()
     for entry in catalog().values():
-        if wanted in (entry.name, *(alias.lower() for alias in entry.aliases)):
+        if lowered in (entry.name, *(alias.lower() for alias in entry.aliases)):
             return entry.name
     return None
 
 
 def bundled_source(entry: CatalogEntry) -> Path | None:
-    """Return the entry's file in the installation, None where it is absent or to be fetched."""
+    """Return the file of a model in the installation, None if it is missing or a download."""
     if entry.file is not None:
         file = catalog_path().with_name(entry.file)
         return file if file.is_file() else None
     if entry.wheel_package is None or entry.wheel_file is None:
         return None
     try:
-        found = importlib.util.find_spec(entry.wheel_package)
+        spec = importlib.util.find_spec(entry.wheel_package)
     except (ImportError, ValueError):
         return None
-    for folder in (found.submodule_search_locations or ()) if found else ():
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
         file = Path(folder, entry.wheel_file)
         if file.is_file():
             return file
@@ -153,7 +170,7 @@ def _entry(table: object) -> CatalogEntry:
         if field.default is MISSING and field.name not in values:
             raise CheckpointError(f"[[model]] {values.get('name', '')} needs {field.name}")
     if not str(values.get("url", "https://")).startswith("https://"):
-        raise CheckpointError(f"{values['name']}: the url must begin with https://")
+        raise CheckpointError(f"{values['name']}: the url must start with https://")
     return CatalogEntry(**values)  # pyright: ignore[reportArgumentType]  # checked just above
 
 
@@ -169,12 +186,12 @@ def _typed(key: str, value: object, annotation: str) -> object:
     raise CheckpointError(f"{key} = {value!r} is not {annotation}")
 
 
-def _check_together(entries: list[CatalogEntry]) -> dict[str, CatalogEntry]:
-    named = {entry.name: entry for entry in entries}
+def _index_by_name(entries: list[CatalogEntry]) -> dict[str, CatalogEntry]:
+    by_name = {entry.name: entry for entry in entries}
     words = [word.lower() for entry in entries for word in (entry.name, *entry.aliases)]
     if len(set(words)) != len(words):
         raise CheckpointError("two models share a name or alias")
     for entry in entries:
-        if entry.denoise_partner is not None and entry.denoise_partner not in named:
+        if entry.denoise_partner is not None and entry.denoise_partner not in by_name:
             raise CheckpointError(f"{entry.name}: no model {entry.denoise_partner}")
-    return named
+    return by_name

@@ -1,4 +1,4 @@
-"""Any other super-resolution architecture, through spandrel where that is installed."""
+"""Other super-resolution architectures, loaded through spandrel if it is installed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from upscale.checkpoints.files import one_line
 from upscale.checkpoints.state_dicts import read_state_dict
 from upscale.errors import CheckpointError, DependencyError
+from upscale.files.error_mapping import one_line
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,13 +19,17 @@ class CommunityModel:
     """A network that spandrel has recognised and built, on the CPU, in evaluation mode.
 
     Attributes:
-        module: Takes (N, in_channels, H, W) in 0..1 and gives (N, out_channels, H * scale,
-            W * scale); H and W must meet the requirements below.
-        name: Of the architecture, as "SwinIR".
-        multiple_of: H and W must be multiples of this.
-        minimum: H and W must be at least this.
-        square: H and W must be equal.
-        supports_half: Whether fp16 gives good images; `supports_bfloat16` likewise.
+        module: Network that maps (N, in_channels, H, W) in 0..1 to (N, out_channels, H * scale,
+            W * scale).
+        scale: Output width divided by input width.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        name: Architecture, for example "SwinIR".
+        multiple_of: Divisor that H and W must have.
+        minimum: Smallest value of H and W.
+        square: Whether H and W must be equal.
+        supports_half: Whether fp16 gives usable results.
+        supports_bfloat16: Whether bf16 gives usable results.
     """
 
     module: nn.Module
@@ -41,32 +45,32 @@ class CommunityModel:
 
 
 def load_community(path: Path) -> CommunityModel:
-    """Read a checkpoint of any architecture that spandrel knows.
+    """Load a checkpoint of any architecture that spandrel supports.
 
     Raises:
-        DependencyError: spandrel, or torchvision for it, is missing or does not work.
-        CheckpointError: the file is unusable, of no known architecture, or no network that makes
-            one image from one image.
+        DependencyError: The package spandrel, or torchvision for it, is missing or broken.
+        CheckpointError: The file is unusable, of an unsupported architecture, or not a network
+            that maps one image to one image.
     """
     spandrel = _import_spandrel()
     state = read_state_dict(path)
     try:
         descriptor: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
-    except Exception as error:  # a foreign state dict makes it raise nearly anything
+    except Exception as error:  # spandrel raises many types of errors for unsupported state dicts
         raise CheckpointError(
-            f"{path}: not a network that spandrel knows ({one_line(error)})"
+            f"{path}: spandrel does not support this network ({one_line(error)})"
         ) from error
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
-        raise CheckpointError(f"{path}: not a network that makes one image from one image")
+        raise CheckpointError(f"{path}: not a network that maps one image to one image")
     return _describe(descriptor)
 
 
 def _import_spandrel() -> Any:  # noqa: ANN401  # spandrel need not be installed
     try:
         return importlib.import_module("spandrel")
-    except Exception as error:  # torchvision raises RuntimeError when it does not fit torch
+    except Exception as error:  # torchvision raises RuntimeError if it does not match torch
         raise DependencyError(
-            "this model needs spandrel and a torchvision that fits torch "
+            "this model needs spandrel and a torchvision that matches torch "
             f"({one_line(error)}); run: pip install 'upscale[community]'"
         ) from error
 

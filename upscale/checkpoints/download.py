@@ -1,8 +1,8 @@
-"""Fetching one file over HTTP: resumed after a break, verified, whole or not there.
+"""Download of one file over HTTP: resumed after interruptions, verified, and atomic.
 
-Bytes gather in `<target>.part`; `<target>.part.etag` keeps the server's validator, so that a later
-run goes on only when the server still offers the same file. Proxies and certificates are those of
-the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE).
+Bytes are collected in `<target>.part`; `<target>.part.etag` contains the server's validator, so
+that a later run resumes only if the server still offers the same file. Proxies and certificates are
+taken from the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE).
 """
 
 from __future__ import annotations
@@ -16,31 +16,39 @@ from pathlib import Path
 
 import requests
 
-from upscale.checkpoints.files import one_line, sha256_of
 from upscale.errors import DownloadError
+from upscale.files.error_mapping import one_line
+from upscale.files.hashing import sha256_of
 
 OFFLINE_VARIABLE = "UPSCALE_OFFLINE"
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 30.0
-"""Silence after which a connection counts as broken."""
-DELAYS = (1.0, 2.0, 4.0)
-"""Seconds before each new attempt; an attempt that brought bytes starts the count again."""
-MOST_ATTEMPTS = 100
-"""In all, for a server that breaks off again and again."""
-LARGEST = 1 << 31
-"""Bytes that are taken when the size is not known."""
+MAX_ATTEMPTS = 100
+"""Limit for servers that interrupt the connection again and again."""
+MAX_UNKNOWN_BYTES = 1 << 31
+"""Largest download of a file whose size is unknown."""
 
 _CHUNK = 1 << 14
-"""Bytes; a connection that breaks off loses what has arrived of the current chunk."""
-_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Bytes; an interruption loses what has arrived of the current chunk."""
+_RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RETRIED_ERRORS = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+)
+_BY_HAND = "download it in a browser, then run: upscale models import FILE"
 
 ByteProgress = Callable[[int, int | None], None]
-"""Called with the bytes done and the bytes in all (None where the server does not say)."""
+"""Called with (bytes done, total bytes); the total is None if the server does not send it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """A file to fetch: its address and how the right one is recognised."""
+class RemoteFile:
+    """A file to download.
+
+    Attributes:
+        url: Address of the file.
+        sha256: Checksum of the file.
+        size: Length in bytes, None if unknown.
+    """
 
     url: str
     sha256: str
@@ -48,51 +56,61 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How breaks are waited out; tests give a `sleep` that does not."""
+class RetryPolicy:
+    """Delays and timeouts of a download, in seconds.
 
-    delays: tuple[float, ...] = DELAYS
-    connect: float = CONNECT_SECONDS
-    read: float = READ_SECONDS
+    Attributes:
+        delays: Delay before each retry; an attempt that received bytes resets the count.
+        connect: Timeout of connecting.
+        read: Time without data after which a connection counts as interrupted.
+        sleep: Function that waits.
+    """
+
+    delays: tuple[float, ...] = (1.0, 2.0, 4.0)
+    connect: float = 10.0
+    read: float = 30.0
     sleep: Callable[[float], None] = time.sleep
 
 
-_BY_HAND = "fetch it in a browser, then run: upscale models import FILE"
-
-
-class _BrokenOffError(Exception):
-    """A failure that a new attempt may get past."""
+class _RetryableError(Exception):
+    """A failure that another attempt may overcome."""
 
 
 def is_offline() -> bool:
-    """Whether `UPSCALE_OFFLINE` forbids the network."""
+    """Whether `UPSCALE_OFFLINE` forbids downloads."""
     return os.environ.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "false", "no", "off")
 
 
 def download(
-    remote: Remote,
+    remote: RemoteFile,
     target: Path,
     *,
     progress: ByteProgress | None = None,
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
 ) -> Path:
-    """Fetch a file, or finish fetching it, and return `target`.
+    """Download a file, or resume its download, and return `target`.
+
+    Args:
+        remote: File to download.
+        target: File to write.
+        progress: Function that is called after each chunk.
+        policy: Delays and timeouts; None for the defaults.
 
     Raises:
-        DownloadError: the network is forbidden or fails, the server refuses, the file is not the
-            expected one, or it cannot be written. What arrived stays for the next attempt, except
-            when it is wrong.
+        DownloadError: Downloads are forbidden, the network or the server fails, the checksum is
+            wrong, or the target cannot be written. Partial downloads are kept for the next attempt
+            unless they are wrong.
     """
     if is_offline():
         raise DownloadError(
-            f"{remote.url}: {OFFLINE_VARIABLE} is set, so nothing is fetched; {_BY_HAND}"
+            f"{remote.url}: {OFFLINE_VARIABLE} is set, so nothing is downloaded; {_BY_HAND}"
         )
-    part = _Part(target, remote)
+    partial = _PartialDownload(target, remote)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(part, progress or _silent, patience or Patience())
-        part.path.replace(target)
-        part.etag_path.unlink(missing_ok=True)
+        _download(partial, progress or (lambda done, total: None), policy or RetryPolicy())
+        partial.path.replace(target)
+        partial.etag_path.unlink(missing_ok=True)
     except requests.RequestException as error:
         raise DownloadError(f"{remote.url}: {_reason(error)}; {_BY_HAND}") from error
     except OSError as error:
@@ -101,11 +119,11 @@ def download(
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """The bytes that have arrived, and the validator of the file that they are from."""
+class _PartialDownload:
+    """The received bytes, and the validator of the file that they belong to."""
 
     target: Path
-    remote: Remote
+    remote: RemoteFile
 
     @property
     def path(self) -> Path:
@@ -126,104 +144,103 @@ class _Part:
         except OSError:
             return None
 
-    def drop(self) -> None:
+    def delete(self) -> None:
         self.path.unlink(missing_ok=True)
         self.etag_path.unlink(missing_ok=True)
 
-    def begin(self, response: requests.Response) -> None:
-        """Forget earlier bytes and keep the new answer's validator; a weak one is no use here."""
-        self.drop()
+    def restart(self, response: requests.Response) -> None:
+        """Discard earlier bytes and store the validator of the response, unless it is weak."""
+        self.delete()
         etag = response.headers.get("ETag", "")
         if etag and not etag.startswith("W/"):
             self.etag_path.write_text(etag, encoding="latin-1")
         self.path.touch()
 
+    def is_correct(self) -> bool:
+        if self.remote.size is not None and self.length != self.remote.size:
+            return False
+        return sha256_of(self.path) == self.remote.sha256
 
-def _fetch(part: _Part, progress: ByteProgress, patience: Patience) -> None:
-    """Attempt until the file is complete and right, or patience ends."""
-    delays = iter(patience.delays)
-    resumed = part.length > 0
-    for _ in range(MOST_ATTEMPTS):
-        before = part.length
+
+def _download(partial: _PartialDownload, progress: ByteProgress, policy: RetryPolicy) -> None:
+    """Retry until the file is complete and correct, or the policy ends."""
+    url = partial.remote.url
+    delays = iter(policy.delays)
+    is_resumed = partial.length > 0
+    for _ in range(MAX_ATTEMPTS):
+        before = partial.length
         try:
-            _attempt(part, progress, patience)
+            _attempt(partial, progress, policy)
         except requests.exceptions.SSLError:
-            raise  # waiting changes no certificate
-        except (_BrokenOffError, *_BREAKS) as error:
-            if part.length > before:
-                delays = iter(patience.delays)
+            raise  # waiting does not change a certificate
+        except (_RetryableError, *_RETRIED_ERRORS) as error:
+            if partial.length > before:
+                delays = iter(policy.delays)
             delay = next(delays, None)
             if delay is None:
-                raise DownloadError(f"{part.remote.url}: {_reason(error)}; {_BY_HAND}") from error
-            patience.sleep(delay)
-            resumed = resumed or part.length > 0
+                raise DownloadError(f"{url}: {_reason(error)}; {_BY_HAND}") from error
+            policy.sleep(delay)
+            is_resumed = is_resumed or partial.length > 0
             continue
-        if _is_right(part):
+        if partial.is_correct():
             return
-        part.drop()
-        if not resumed:
+        partial.delete()
+        if not is_resumed:
             raise DownloadError(
-                f"{part.remote.url}: the server's file is not the expected one (its sha256 is not "
-                f"{part.remote.sha256}); nothing is kept; {_BY_HAND}"
+                f"{url}: the server's file is not the expected one (its sha256 is not "
+                f"{partial.remote.sha256}) and was deleted; {_BY_HAND}"
             )
-        resumed = False  # the pieces may have been of two files: once more from the start
-    raise DownloadError(f"{part.remote.url}: broke off too often; {_BY_HAND}")
+        is_resumed = False  # the parts may belong to two files: download once more from the start
+    raise DownloadError(f"{url}: the connection was interrupted too often; {_BY_HAND}")
 
 
-def _attempt(part: _Part, progress: ByteProgress, patience: Patience) -> None:
-    """Ask for what is missing and append it."""
-    have = part.length
-    if part.remote.size is not None and have >= part.remote.size:
+def _attempt(partial: _PartialDownload, progress: ByteProgress, policy: RetryPolicy) -> None:
+    """Request the missing bytes and append them."""
+    have, remote = partial.length, partial.remote
+    if remote.size is not None and have >= remote.size:
         return
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if part.etag:
-            headers["If-Range"] = part.etag
-    timeout = (patience.connect, patience.read)
-    with requests.get(part.remote.url, headers=headers, stream=True, timeout=timeout) as response:
+        if partial.etag:
+            headers["If-Range"] = partial.etag
+    timeout = (policy.connect, policy.read)
+    with requests.get(remote.url, headers=headers, stream=True, timeout=timeout) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable and have:
             if _total_of(response) == have:
                 return  # nothing is missing
-            part.drop()
-            raise _BrokenOffError("the server offers another file than before")
+            partial.delete()
+            raise _RetryableError("the server offers a different file than before")
         _check_status(response)
         if response.status_code != requests.codes.partial_content:
-            part.begin(response)
+            partial.restart(response)
         elif _start_of(response) != have:
-            part.drop()
-            raise _BrokenOffError("the server answers with another part of the file than asked for")
-        _append(part, response, progress)
+            partial.delete()
+            raise _RetryableError("the server sends another part of the file than requested")
+        _append(partial, response, progress)
 
 
 def _check_status(response: requests.Response) -> None:
     status = response.status_code
-    if status in _RETRIED:
-        raise _BrokenOffError(f"the server answers {status} {response.reason}")
+    if status in _RETRIED_STATUSES:
+        raise _RetryableError(f"the server returns {status} {response.reason}")
     if status not in (requests.codes.ok, requests.codes.partial_content):
-        raise requests.HTTPError(f"the server answers {status} {response.reason}")
+        raise requests.HTTPError(f"the server returns {status} {response.reason}")
 
 
-def _append(part: _Part, response: requests.Response, progress: ByteProgress) -> None:
-    done = part.length
-    total = part.remote.size or _announced(response, done)
-    limit = part.remote.size or LARGEST
-    with part.path.open("ab") as stream:
+def _append(partial: _PartialDownload, response: requests.Response, progress: ByteProgress) -> None:
+    done = partial.length
+    total = partial.remote.size or _announced_total(response, done)
+    limit = partial.remote.size or MAX_UNKNOWN_BYTES
+    with partial.path.open("ab") as stream:
         for chunk in response.iter_content(_CHUNK):
-            # One byte too many is enough to know that the file is wrong.
+            # One byte beyond the limit is enough to detect a wrong file.
             done += stream.write(chunk[: limit + 1 - done])
             progress(min(done, limit), total)
             if done > limit:
                 return
     if total is not None and done < total:
-        raise _BrokenOffError("the connection broke off")
-
-
-def _is_right(part: _Part) -> bool:
-    size = part.remote.size
-    if size is not None and part.length != size:
-        return False
-    return sha256_of(part.path) == part.remote.sha256
+        raise _RetryableError("the connection was interrupted")
 
 
 def _start_of(response: requests.Response) -> int | None:
@@ -236,33 +253,22 @@ def _total_of(response: requests.Response) -> int | None:
     return int(match[1]) if match else None
 
 
-def _announced(response: requests.Response, done: int) -> int | None:
+def _announced_total(response: requests.Response, done: int) -> int | None:
     length = response.headers.get("Content-Length", "")
     return done + int(length) if length.isdigit() and len(length) < 19 else None
 
 
-_BREAKS = (
-    requests.ConnectionError,
-    requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-)
-
-
 def _reason(error: BaseException) -> str:
-    """Say in few words what requests says in many lines."""
-    known = (
+    """Return a short message for errors whose own messages have many lines."""
+    reasons = (
         (requests.exceptions.SSLError, "its certificate is not trusted"),
-        (requests.exceptions.ProxyError, "the proxy refuses or cannot be reached"),
-        (requests.exceptions.ConnectTimeout, "cannot be reached (no answer)"),
-        (requests.Timeout, "the server fell silent"),
-        (requests.exceptions.ChunkedEncodingError, "the connection broke off"),
-        (requests.ConnectionError, "no connection, or it broke off"),
+        (requests.exceptions.ProxyError, "the proxy refuses the connection or is unreachable"),
+        (requests.exceptions.ConnectTimeout, "the server is unreachable (timeout)"),
+        (requests.Timeout, "the server stopped responding"),
+        (requests.exceptions.ChunkedEncodingError, "the connection was interrupted"),
+        (requests.ConnectionError, "no connection, or it was interrupted"),
     )
-    for kind, words in known:
+    for kind, reason in reasons:
         if isinstance(error, kind):
-            return words
+            return reason
     return one_line(error)
-
-
-def _silent(done: int, total: int | None) -> None:
-    """Report to nobody."""

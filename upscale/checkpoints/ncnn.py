@@ -1,11 +1,15 @@
-"""Reader of ncnn's `.param`/`.bin` pairs that hold an RRDBNet or an SRVGGNetCompact.
+"""Reader of ncnn `.param`/`.bin` pairs of an RRDBNet or an SRVGGNetCompact.
 
-The `.param` text has the number 7767517, then the counts of layers and blobs, then a layer a line:
-type, name, number of inputs and outputs, their names, `key=value` parameters. The `.bin` has the
-weights of the layers in the same order: for a convolution a 4-byte tag (fp16, or 0 for fp32), the
-weights in the order output, input, row, column, padded to 4 bytes, and the bias in fp32; for a
-PReLU its slopes in fp32 without a tag. Layers stand in forward order, so their shapes alone give
-Real-ESRGAN's names. Every count is checked against the file before memory is taken for it.
+A `.param` file is text: the number 7767517, the counts of layers and blobs, then one layer per
+line: type, name, number of inputs and outputs, their names, and parameters as `key=value`. A `.bin`
+file contains the weights of the layers in the same order. For a convolution: a 4-byte tag (fp16, or
+0 for fp32), the weights in the order output, input, row, column, padded to 4 bytes, and the bias in
+fp32. For a PReLU: its slopes in fp32 without a tag. Layers are in forward order, so their shapes
+are enough to derive Real-ESRGAN's keys. Every count is compared with the file before memory is
+allocated.
+
+The `ncnn` package (1.0.20261020) was tried: it runs such a network, but its layers expose neither
+their weights nor their parameters.
 """
 
 from __future__ import annotations
@@ -18,24 +22,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upscale.checkpoints.files import one_line
 from upscale.errors import CheckpointError
+from upscale.files.error_mapping import one_line
 
 PARAM_MAGIC = b"7767517"
 FP16_TAG = 0x01306B47
 FP32_TAG = 0
 BIN_TAGS = (FP16_TAG.to_bytes(4, "little"),)
 
-LARGEST_PARAM = 1 << 24
-"""Bytes; the 23-block network's text has 117,000."""
-LARGEST_BIN = 1 << 30
-"""Bytes; the 23-block network has 33 million."""
+MAX_PARAM_BYTES = 1 << 24
+"""The file of the 23-block network has 117,000 bytes."""
+MAX_BIN_BYTES = 1 << 30
+"""The file of the 23-block network has 33 million bytes."""
 
 KERNEL = 3
 LEAKY_RELU = "2"
 SLOPE = 0.2
 DENSE = 5
-"""Convolutions in a dense block; an RRDB has three dense blocks."""
+"""Number of convolutions in a dense block; an RRDB has three dense blocks."""
 
 _WEIGHTLESS = frozenset(
     {"Input", "Split", "Concat", "Eltwise", "BinaryOp", "Interp", "PixelShuffle", "ReLU"}
@@ -44,7 +48,7 @@ _WEIGHTLESS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One line of a `.param`: `values` are its parameters as text, by ncnn's number."""
+    """One line of a `.param` file; `values` are its parameters as text, by ncnn's keys."""
 
     kind: str
     name: str
@@ -53,7 +57,7 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True)
 class _Convolution:
-    """A 3x3 convolution's channels, before its weights are read."""
+    """Channels of a 3x3 convolution whose weights are still to be read."""
 
     name: str
     inputs: int
@@ -66,7 +70,7 @@ class _Convolution:
 
 @dataclass(frozen=True, slots=True)
 class _Slopes:
-    """A PReLU's number of slopes."""
+    """Number of slopes of a PReLU."""
 
     name: str
     outputs: int
@@ -76,38 +80,41 @@ _Weighted = _Convolution | _Slopes
 
 
 def read_ncnn(path: Path) -> dict[str, Tensor]:
-    """Read the pair that `path` is one file of.
+    """Read a pair of files.
 
-    The resize that follows the network in some graphs (the x2 and x3 of realesr-animevideov3) is
-    not part of the result.
+    The resize at the end of some graphs (the x2 and x3 versions of realesr-animevideov3) is not
+    part of the result.
+
+    Args:
+        path: Either file of the pair.
 
     Returns:
-        float32 tensors under Real-ESRGAN's keys (`conv_first.weight`, or `body.0.weight`).
+        Tensors in float32 with Real-ESRGAN's keys (`conv_first.weight`, or `body.0.weight`).
 
     Raises:
-        CheckpointError: a file of the pair is missing, damaged, cut short, too long, or holds
+        CheckpointError: A file of the pair is missing, damaged, truncated, or too long, or contains
             another network.
     """
     param, binary = _pair(path)
     try:
-        layers = _parse(_read_bytes(param, LARGEST_PARAM))
+        layers = _parse(_read_bytes(param, MAX_PARAM_BYTES))
         weighted = _weighted_layers(layers)
         name_layers = _srvgg_names if _is_srvgg(weighted) else _rrdb_names
         names = name_layers(layers, weighted)
     except _FormatError as error:
         raise CheckpointError(f"{param}: {error}") from None
     try:
-        return _read_weights(_read_bytes(binary, LARGEST_BIN), weighted, names)
+        return _read_weights(_read_bytes(binary, MAX_BIN_BYTES), weighted, names)
     except _FormatError as error:
         raise CheckpointError(f"{binary}: {error}") from None
 
 
 class _FormatError(Exception):
-    """What is wrong with a file, without its name."""
+    """A format error in a file, without the name of the file."""
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
-    # Not with_suffix alone: the given file may have any suffix when its content was recognised.
+    # The given file may have any suffix, because its content was recognised.
     is_bin = path.suffix.lower() == ".bin"
     suffixes = (".param", ".PARAM") if is_bin else (".bin", ".BIN")
     candidates = [path.with_suffix(suffix) for suffix in suffixes]
@@ -119,10 +126,10 @@ def _pair(path: Path) -> tuple[Path, Path]:
     return (partner, path) if is_bin else (path, partner)
 
 
-def _read_bytes(path: Path, largest: int) -> bytes:
+def _read_bytes(path: Path, limit: int) -> bytes:
     try:
-        if path.stat().st_size > largest:
-            raise _FormatError(f"larger than {largest} bytes, not a file of such a model")
+        if path.stat().st_size > limit:
+            raise _FormatError(f"larger than {limit} bytes, not a file of such a model")
         return path.read_bytes()
     except OSError as error:
         raise _FormatError(f"cannot be read ({one_line(error)})") from error
@@ -137,13 +144,15 @@ def _parse(data: bytes) -> list[_Layer]:
     except UnicodeDecodeError:
         raise _FormatError("not ncnn's text format (a binary .param is not supported)") from None
     if len(lines) < 2 or lines[0] != [PARAM_MAGIC.decode()]:
-        raise _FormatError("not an ncnn .param (it does not begin with 7767517)")
+        raise _FormatError("not an ncnn .param (it does not start with 7767517)")
     counts = [_count(word) for word in lines[1]]
     if len(counts) != 2 or counts[0] != len(lines) - 2:
-        raise _FormatError(f"announces other than its {len(lines) - 2} layers; the file is damaged")
+        raise _FormatError(
+            f"declares another number of layers than its {len(lines) - 2}; the file is damaged"
+        )
     parsed = [_parse_layer(words) for words in lines[2:]]
     if sum(outputs for _, outputs in parsed) != counts[1]:
-        raise _FormatError("announces another number of blobs than it has; the file is damaged")
+        raise _FormatError("declares another number of blobs than it has; the file is damaged")
     return [layer for layer, _ in parsed]
 
 
@@ -154,7 +163,7 @@ def _parse_layer(words: Sequence[str]) -> tuple[_Layer, int]:
     inputs, outputs = _count(words[2]), _count(words[3])
     blobs, pairs = words[4 : 4 + inputs + outputs], words[4 + inputs + outputs :]
     if len(blobs) != inputs + outputs or any("=" in blob for blob in blobs):
-        raise _FormatError(f"layer {words[1][:60]} names fewer blobs than it announces")
+        raise _FormatError(f"layer {words[1][:60]} names fewer blobs than it declares")
     values: dict[int, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -166,7 +175,7 @@ def _parse_layer(words: Sequence[str]) -> tuple[_Layer, int]:
 
 def _count(word: str) -> int:
     if not word.isdigit() or len(word) > 10:
-        raise _FormatError(f"{word[:60]!r} is not a count")
+        raise _FormatError(f"{word[:60]!r} is not a valid number")
     return int(word)
 
 
@@ -191,36 +200,41 @@ def _weighted_layers(layers: Sequence[_Layer]) -> list[_Weighted]:
 def _convolution(layer: _Layer) -> _Convolution:
     values = layer.values
     # Kernel, dilation, stride, padding and bias, each for both axes; 8 is ncnn's 8-bit mode.
-    wanted = {1: "3", 2: "1", 3: "1", 4: "1", 5: "1", 8: "0"} | {11: "3", 12: "1", 13: "1", 14: "1"}
+    required = {1: "3", 2: "1", 3: "1", 4: "1", 5: "1", 8: "0"} | {
+        11: "3",
+        12: "1",
+        13: "1",
+        14: "1",
+    }
     defaults = {2: "1", 3: "1", 8: "0"} | {
         11: values.get(1),
         12: values.get(2, "1"),
         13: values.get(3, "1"),
         14: values.get(4),
     }
-    if any(values.get(key, defaults.get(key)) != value for key, value in wanted.items()):
+    if any(values.get(key, defaults.get(key)) != value for key, value in required.items()):
         raise _FormatError(f"layer {layer.name} is not a plain 3x3 convolution with bias")
     activation = values.get(9, "0")
     if activation not in ("0", LEAKY_RELU):
-        raise _FormatError(f"layer {layer.name} has an activation that is no leaky ReLU")
+        raise _FormatError(f"layer {layer.name} has an activation other than leaky ReLU")
     if activation == LEAKY_RELU and not _is_slope(values.get(-23310, "").partition(",")[2]):
         raise _FormatError(f"layer {layer.name} is not a leaky ReLU of slope {SLOPE}")
     outputs, weights = _count(values.get(0, "")), _count(values.get(6, ""))
-    inputs, rest = divmod(weights, max(outputs, 1) * KERNEL * KERNEL)
-    if rest or not inputs or not outputs:
-        raise _FormatError(f"layer {layer.name}: {weights} weights do not make {outputs} outputs")
+    inputs, remainder = divmod(weights, max(outputs, 1) * KERNEL * KERNEL)
+    if remainder or not inputs or not outputs:
+        raise _FormatError(f"layer {layer.name}: {weights} weights do not match {outputs} outputs")
     return _Convolution(layer.name, inputs, outputs)
 
 
 def _check_residual(layer: _Layer) -> None:
-    """The two factors of a residual connection are 0.2 and 1."""
+    """Check that the two factors of a residual connection are 0.2 and 1."""
     words = layer.values.get(-23301, "").split(",")
     try:
         factors = [round(float(word), 6) for word in words[1:]]
     except ValueError:
         factors = []
     if factors not in ([SLOPE, 1.0], [1.0, SLOPE]):
-        raise _FormatError(f"layer {layer.name} is no residual connection of an RRDBNet")
+        raise _FormatError(f"layer {layer.name} is not a residual connection of an RRDBNet")
 
 
 def _is_slope(word: str) -> bool:
@@ -230,7 +244,7 @@ def _is_slope(word: str) -> bool:
         return False
 
 
-# --- names -----------------------------------------------------------------------------------
+# --- keys ------------------------------------------------------------------------------------
 
 
 def _is_srvgg(weighted: Sequence[_Weighted]) -> bool:
@@ -238,27 +252,27 @@ def _is_srvgg(weighted: Sequence[_Weighted]) -> bool:
 
 
 def _srvgg_names(layers: Sequence[_Layer], weighted: Sequence[_Weighted]) -> list[str]:
-    """Convolution and PReLU in turn, from `body.0`; the last convolution makes the sub-pixels."""
+    """Return keys from `body.0` on for convolutions that alternate with PReLUs."""
     convolutions = weighted[0::2]
     slopes = weighted[1::2]
-    alternate = all(isinstance(layer, _Convolution) for layer in convolutions) and all(
+    is_alternating = all(isinstance(layer, _Convolution) for layer in convolutions) and all(
         isinstance(layer, _Slopes) for layer in slopes
     )
-    if not alternate or len(convolutions) != len(slopes) + 1:
+    if not is_alternating or len(convolutions) != len(slopes) + 1:
         raise _FormatError("its convolutions and PReLUs do not alternate as in SRVGGNetCompact")
     widths = [layer.outputs for layer in convolutions]
     if [layer.outputs for layer in slopes] != widths[:-1]:
-        raise _FormatError("a PReLU has another number of slopes than its convolution has outputs")
+        raise _FormatError("the slopes of a PReLU do not match the outputs of its convolution")
     inputs = [layer.inputs for layer in convolutions if isinstance(layer, _Convolution)]
     shuffles = [layer.values.get(0, "") for layer in layers if layer.kind == "PixelShuffle"]
     factors = [_count(word) for word in shuffles]
     if inputs[1:] != widths[:-1] or len(factors) != 1 or widths[-1] != inputs[0] * factors[0] ** 2:
-        raise _FormatError("its convolutions do not fit each other as in SRVGGNetCompact")
+        raise _FormatError("the channels of its convolutions do not match SRVGGNetCompact")
     return [f"body.{index}" for index in range(len(weighted))]
 
 
 def _rrdb_names(layers: Sequence[_Layer], weighted: Sequence[_Weighted]) -> list[str]:
-    """First convolution, dense blocks as long as the widths fit, body, doublings, last two."""
+    """Return keys of the first convolution, dense blocks, body, upsampling and last ones."""
     shapes = [
         (layer.inputs, layer.outputs) for layer in weighted if isinstance(layer, _Convolution)
     ]
@@ -271,21 +285,21 @@ def _rrdb_names(layers: Sequence[_Layer], weighted: Sequence[_Weighted]) -> list
     while shapes[1 + dense * DENSE : 1 + (dense + 1) * DENSE] == block:
         dense += 1
     tail = shapes[1 + dense * DENSE :]
-    doublings = sum(layer.kind == "Interp" for layer in layers)
-    wide = (features, features)
-    if dense % 3 or tail != [wide] * (doublings + 2) + [(features, tail[-1][1] if tail else 0)]:
+    upsamplings = sum(layer.kind == "Interp" for layer in layers)
+    square = (features, features)
+    if dense % 3 or tail != [square] * (upsamplings + 2) + [(features, tail[-1][1] if tail else 0)]:
         raise _FormatError("its convolutions are not those of an RRDBNet")
-    _check_doublings(layers)
-    inside = [
+    _check_upsampling(layers)
+    block_keys = [
         f"body.{index // 3}.rdb{index % 3 + 1}.conv{step + 1}"
         for index in range(dense)
         for step in range(DENSE)
     ]
-    ups = [f"conv_up{index + 1}" for index in range(doublings)]
-    return ["conv_first", *inside, "conv_body", *ups, "conv_hr", "conv_last"]
+    up_keys = [f"conv_up{index + 1}" for index in range(upsamplings)]
+    return ["conv_first", *block_keys, "conv_body", *up_keys, "conv_hr", "conv_last"]
 
 
-def _check_doublings(layers: Sequence[_Layer]) -> None:
+def _check_upsampling(layers: Sequence[_Layer]) -> None:
     for layer in layers:
         if layer.kind != "Interp":
             continue
@@ -294,7 +308,7 @@ def _check_doublings(layers: Sequence[_Layer]) -> None:
         except ValueError:
             factors = (0.0, 0.0)
         if layer.values.get(0) != "1" or factors != (2.0, 2.0):
-            raise _FormatError(f"layer {layer.name} is not a nearest-neighbour doubling")
+            raise _FormatError(f"layer {layer.name} is not nearest-neighbour upsampling by 2")
 
 
 # --- .bin ------------------------------------------------------------------------------------
@@ -318,25 +332,25 @@ def _read_weights(
 
 
 class _Cursor:
-    """Reads arrays one after the other and never beyond the end."""
+    """Reads consecutive arrays and never beyond the end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self._position = 0
 
     def take(self, dtype: str, count: int) -> Tensor:
         """Return the next `count` numbers as float32."""
         size = count * np.dtype(dtype).itemsize
-        if size > len(self._data) - self._at:
-            raise _FormatError("ends too early for its .param; download both files again")
-        values = np.frombuffer(self._data, dtype, count, self._at)
-        self._at += size
+        if size > len(self._data) - self._position:
+            raise _FormatError("is too short for its .param; download both files again")
+        values = np.frombuffer(self._data, dtype, count, self._position)
+        self._position += size
         return torch.from_numpy(values.astype(np.float32))
 
     def take_tagged(self, layer: str, count: int) -> Tensor:
-        """Return the next `count` weights, of the type that the tag before them tells."""
-        tag = int.from_bytes(self._data[self._at : self._at + 4], "little")
-        self._at += 4
+        """Return the next `count` weights, whose type precedes them as a tag."""
+        tag = int.from_bytes(self._data[self._position : self._position + 4], "little")
+        self._position += 4
         if tag == FP32_TAG:
             return self.take("<f4", count)
         if tag != FP16_TAG:
@@ -344,9 +358,9 @@ class _Cursor:
         return self.take("<f2", count + count % 2)[:count].clone()
 
     def finish(self) -> None:
-        """Refuse bytes that belong to nothing."""
-        rest = len(self._data) - self._at
-        if rest:
+        """Raise an error if bytes are left."""
+        extra = len(self._data) - self._position
+        if extra:
             raise _FormatError(
-                f"has {rest} bytes more than its .param; they do not belong together"
+                f"has {extra} bytes more than its .param declares; the files do not match"
             )

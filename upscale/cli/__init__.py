@@ -1,1 +1,1 @@
-"""The command line: Typer and Rich live only here, and torch is not imported before work starts."""
+"""The command line, built with Typer and Rich; torch is imported only when work starts."""

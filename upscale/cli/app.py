@@ -1,9 +1,8 @@
-"""From arguments to an exit code: which command, its parsing, and how errors are shown.
+"""Parse the command line, run the command, and turn errors into messages and exit codes.
 
-The default command is not a member of a command group: a first argument that names a command
-selects it, everything else belongs to the default command. Each command is a module that is
-imported only when it is chosen. Parsing returns an action; it runs outside Typer, which would
-turn an interrupt into an exception of its own.
+The default command is not a member of a command group: a first argument that names a subcommand
+selects it, and everything else belongs to the default command. Parsing returns an action, which
+runs outside Typer, because Typer turns an interrupt into an exception of its own.
 """
 
 from __future__ import annotations
@@ -14,24 +13,28 @@ from typing import cast
 
 import typer
 
-from upscale.cli.commands import COMMANDS
+from upscale.cli.commands import find_command
 from upscale.cli.session import Action, Session
 from upscale.errors import ExitCode, UpscaleError, UsageError
 
-# Typer's parsing errors share this base (click's ClickException in older releases), which has no
-# public name of its own.
+# Typer's parsing errors share this base class, which has no public name.
 _ParsingError = cast(type[Exception], typer.BadParameter.__mro__[2])
 
 
 def run(arguments: Sequence[str], session: Session) -> int:
-    """Run the program with `arguments` (without its own name) and return the exit code."""
+    """Run one command line and return its exit code.
+
+    Args:
+        arguments: The words after the program's name.
+        session: Streams and environment.
+    """
     try:
-        return _dispatch(arguments, session)
+        return _run_command(arguments, session)
     except UpscaleError as error:
         session.error(str(error), traceback.format_exc())
         return int(error.exit_code)
     except KeyboardInterrupt:
-        session.say("interrupted: finished outputs are whole")
+        session.say("interrupted: finished outputs are complete")
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         session.close_stdout()
@@ -39,16 +42,17 @@ def run(arguments: Sequence[str], session: Session) -> int:
     except OSError as error:
         session.error(f"{error.filename or 'file'}: {error.strerror}", traceback.format_exc())
         return int(ExitCode.FAILED)
-    except Exception as error:  # a fault of ours still ends in one line
-        text = f"internal error: {type(error).__name__}: {error}; run again with -v"
+    except Exception as error:  # a bug must not print a traceback unless -v is given
+        text = f"internal error: {type(error).__name__}: {error}; run again with -v for details"
         session.error(text, traceback.format_exc())
         return int(ExitCode.FAILED)
 
 
-def _dispatch(arguments: Sequence[str], session: Session) -> int:
-    if arguments and arguments[0] in COMMANDS:
+def _run_command(arguments: Sequence[str], session: Session) -> int:
+    command = find_command(arguments[0]) if arguments else None
+    if command is not None:
         program, rest = f"upscale {arguments[0]}", list(arguments[1:])
-        app = COMMANDS[arguments[0]].load()
+        app = command.load()
     else:
         from upscale.cli.image import app
 
@@ -58,11 +62,15 @@ def _dispatch(arguments: Sequence[str], session: Session) -> int:
 
 
 def _parse(app: typer.Typer, arguments: list[str], program: str, session: Session) -> Action | int:
-    """Return what to do, or the exit code where parsing has done it (as for `--help`)."""
+    """Return the action to run, or the exit code if parsing ends the program, as for `--help`."""
     command = typer.main.get_command(app)
+    if "--help" in arguments:
+        from upscale.cli.help_pages import complete
+
+        complete(command)
     try:
-        found = command.main(arguments, prog_name=program, standalone_mode=False, obj=session)
+        result = command.main(arguments, prog_name=program, standalone_mode=False, obj=session)
     except _ParsingError as error:
         message = cast(str, getattr(error, "format_message")()).rstrip(".")  # noqa: B009
         raise UsageError(f"{message}; see {program} --help") from error
-    return cast(Action | int | None, found) or 0
+    return cast(Action | int | None, result) or 0

@@ -1,119 +1,129 @@
-"""`upscale bench`: what this machine does with which settings, and what would be faster."""
+"""The command `upscale bench`: measure networks with different settings on this machine."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import Verbose
+from upscale.cli.shared_options import option, resolve_options
 from upscale.errors import ExitCode
 from upscale.options import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from upscale.jobs.benchmark import ModelBench, PeakRates, Throughput
 
-_MODELS = [DEFAULT_MODEL, "realesr-animevideov3"]
-_WORTH_SAYING = 1.1
-"""Settings that are faster by less are within the noise."""
-_UNSTEADY = 1.5
-"""Slowest round over fastest, beyond which ratios of settings mean nothing."""
+_NETWORKS = [DEFAULT_MODEL, "realesr-animevideov3"]
+_MIN_GAIN = 1.1
+"""Smallest speed-up that is reported; smaller ones are within the noise."""
+_MAX_SPREAD = 1.5
+"""Slowest round over fastest round above which settings cannot be compared."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
 @app.command()
 def bench(
-    models: Annotated[
+    context: typer.Context,
+    networks: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MODEL", help=f"Default: {' and '.join(_MODELS)}.", show_default=False
+            metavar="MODEL", show_default=False,
+            help=f"Networks to measure. Default: {' and '.join(_NETWORKS)}.",
         ),
     ] = None,
     *,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: shared.Device = None,
     rounds: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How often each setting is timed.")
+        int,
+        option("--rounds", metavar="N", min=1, panel=shared.NETWORK, show_default=True,
+               help="Measure each setting N times."),
     ] = 3,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print one JSON object a line.")
-    ] = False,
-    verbose: Verbose = None,
-) -> Action:
-    """Time networks with the default setting and with others, in turn.
+    json: shared.Json = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Measure networks with the default settings and with alternatives, and recommend the fastest.
 
-    Shares are of the device's own ceiling, a large matrix product in the same precision, measured
-    first; operations are counted as a direct convolution needs them. Close other programs: the
-    spread between the slowest and the fastest round shows how much they disturb.
+    The throughput is also shown as a share of the device's peak FLOP/s, which is measured first
+    with a large matrix product. Close other programs: they disturb the measurement, which shows as
+    a large spread between the slowest and the fastest round.
     """
 
     def action(session: Session) -> int:
         from upscale.jobs.benchmark import bench as measure
-        from upscale.jobs.benchmark import ceiling
+        from upscale.jobs.benchmark import measure_peak_rates
 
-        limit = ceiling(device)
-        _show_ceiling(session, limit, as_json=as_json)
-        for name in models or _MODELS:
-            session.say(f"timing {name}")
-            found = measure(name, device, rounds)
-            _show(session, found, limit, as_json=as_json)
+        options = resolve_options(context, session)
+        device, as_json = options.engine.devices[0], options.report.json
+        peak = measure_peak_rates(device)
+        _print_peak(session, peak, as_json=as_json)
+        for name in networks or _NETWORKS:
+            session.say(f"measuring {name}")
+            _print_result(session, measure(name, device, rounds), peak, as_json=as_json)
         return int(ExitCode.DONE)
 
     return action
 
 
-def _show_ceiling(session: Session, limit: PeakRates, *, as_json: bool) -> None:
+def _print_peak(session: Session, peak: PeakRates, *, as_json: bool) -> None:
     if as_json:
-        session.out(json.dumps({"ceiling": asdict(limit)}))
+        session.out_json({"peak": asdict(peak)})
         return
-    products = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in limit.products.items())
-    session.out(
-        f"ceiling: matrix products {products} GFLOP/s; copies {limit.copied / 1e9:.1f} GB/s"
-    )
+    products = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in peak.products.items())
+    session.out(f"peak: {products} GFLOP/s (matrix product); {peak.copied / 1e9:.1f} GB/s (copy)")
 
 
-def _show(session: Session, found: ModelBench, limit: PeakRates, *, as_json: bool) -> None:
+def _print_result(session: Session, result: ModelBench, peak: PeakRates, *, as_json: bool) -> None:
     if as_json:
-        session.out(json.dumps(asdict(found)))
+        session.out_json(
+            {
+                "model": result.model,
+                "scale": result.scale,
+                "operations": result.operations,
+                "side": result.side,
+                "kernels": result.kernels,
+                "throughputs": [asdict(throughput) for throughput in result.throughputs],
+            }
+        )
         return
     session.out("")
     session.out(
-        f"{found.model}: x{found.scale}, {found.operations / 1e6:.2f} MFLOP for a pixel of input,"
-        f" timed on {found.side}x{found.side}; convolutions: {found.kernels}"
+        f"{result.model}: x{result.scale}, {result.operations / 1e6:.2f} MFLOP per input pixel, "
+        f"measured on {result.side}x{result.side} pixels; convolutions: {result.kernels}"
     )
-    session.out(
-        "precision  tile   s/Mpx out  spread  GFLOP/s  of ceiling  times default  most levels off"
-    )
-    for pace in found.paces:
-        session.out(_row(pace, limit))
-    session.out(_advice(found))
+    session.out("precision  tile   s/Mpx out  spread  GFLOP/s  of peak  speed-up  max. difference")
+    for throughput in result.throughputs:
+        session.out(_row(throughput, peak))
+    session.out(_advice(result))
 
 
-def _row(pace: Throughput, limit: PeakRates) -> str:
-    setting = pace.setting
-    share = pace.rate / limit.products[setting.precision]
+def _row(throughput: Throughput, peak: PeakRates) -> str:
+    setting = throughput.setting
+    share = throughput.rate / peak.products[setting.precision]
     return (
-        f"{setting.precision:9}  {setting.tile!s:5}  {pace.seconds:9.3f}  {pace.spread:6.2f}"
-        f"  {pace.rate / 1e9:7.0f}  {share:10.0%}  {pace.gain:13.2f}  {pace.furthest:15}"
+        f"{setting.precision:9}  {setting.tile!s:5}  {throughput.seconds:9.3f}"
+        f"  {throughput.spread:6.2f}  {throughput.rate / 1e9:7.0f}  {share:7.0%}"
+        f"  {throughput.gain:8.2f}  {throughput.furthest:15}"
     )
 
 
-def _advice(found: ModelBench) -> str:
-    fastest = found.fastest
-    if max(pace.spread for pace in found.paces) > _UNSTEADY:
-        return "too unsteady to tell what is faster: close other programs, and try again"
-    if fastest.gain < _WORTH_SAYING:
-        return "nothing here is faster than the default by more than noise"
+def _advice(result: ModelBench) -> str:
+    fastest = result.fastest
+    if max(throughput.spread for throughput in result.throughputs) > _MAX_SPREAD:
+        return "the measurements vary too much: close other programs and run again"
+    if fastest.gain < _MIN_GAIN:
+        return "no setting is faster than the default"
     setting = fastest.setting
     flags = f"--precision {setting.precision}"
     if setting.tile != "auto":
         flags += f" --tile {setting.tile}"
-    exact = "the same image within a level"
+    accuracy = "all values within 1 level of 255"
     if fastest.furthest > 1:
-        exact = f"{fastest.within:.1%} of values within a level, at most {fastest.furthest} off"
-    return f"faster: {flags}, {fastest.gain:.1f} times ({exact})"
+        accuracy = (
+            f"{fastest.within:.1%} of values within 1 level of 255, "
+            f"largest difference {fastest.furthest}"
+        )
+    return f"recommended: {flags}, {fastest.gain:.1f} times as fast ({accuracy})"

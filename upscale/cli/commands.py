@@ -1,85 +1,84 @@
-"""The commands beside the default one: a line on each, and how to get it without the others."""
+"""The subcommands: name, summary and module of each, imported only when it runs.
+
+Other packages add a subcommand with an entry point in the group `upscale.commands`, whose object
+is a Typer app:
+
+    [project.entry-points."upscale.commands"]
+    hello = "hello_package.cli:app"
+"""
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 import typer
+
+ENTRY_POINT_GROUP = "upscale.commands"
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command's line in the help, and the import that makes it."""
+    """A subcommand.
 
-    summary: str
+    Attributes:
+        summarise: Returns the line that `upscale --help` shows.
+        load: Imports the command's module and returns its Typer app.
+    """
+
+    summarise: Callable[[], str]
     load: Callable[[], typer.Typer]
 
 
-def _models() -> typer.Typer:
-    from upscale.cli.models import app
-
-    return app
-
-
-def _compare() -> typer.Typer:
-    from upscale.cli.compare import app
-
-    return app
+def find_command(name: str) -> Command | None:
+    """Return the subcommand of this name, or None; installed packages are searched last."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    return _installed().get(name) if _NAME.fullmatch(name) else None
 
 
-def _doctor() -> typer.Typer:
-    from upscale.cli.doctor import app
-
-    return app
-
-
-def _video() -> typer.Typer:
-    from upscale.cli.video import app
-
-    return app
+def all_commands() -> Mapping[str, Command]:
+    """Return every subcommand by name; a built-in one takes precedence over an installed one."""
+    return {**COMMANDS, **{k: v for k, v in _installed().items() if k not in COMMANDS}}
 
 
-def _bench() -> typer.Typer:
-    from upscale.cli.bench import app
+def _built_in(module: str, summary: str) -> Command:
+    def load() -> typer.Typer:
+        app: typer.Typer = importlib.import_module(f"upscale.cli.{module}").app
+        return app
 
-    return app
-
-
-def _dataset() -> typer.Typer:
-    from upscale.cli.dataset import app
-
-    return app
-
-
-def _degrade() -> typer.Typer:
-    from upscale.cli.degrade import app
-
-    return app
-
-
-def _train() -> typer.Typer:
-    from upscale.cli.train import app
-
-    return app
-
-
-def _eval() -> typer.Typer:
-    from upscale.cli.eval import app
-
-    return app
+    return Command(lambda: summary, load)
 
 
 COMMANDS: Mapping[str, Command] = {
-    "video": Command("Upscale a video, frame for frame.", _video),
-    "compare": Command("Write a page that shows images over each other.", _compare),
-    "dataset": Command("Prepare images for upscale_training.", _dataset),
-    "degrade": Command(
-        "Show what upscale_training does to an image, or make a test set.", _degrade
-    ),
-    "train": Command("Train a network, or fine-tune one.", _train),
-    "eval": Command("Measure how good images and networks are.", _eval),
-    "models": Command("List, fetch, import and blend networks.", _models),
-    "bench": Command("Time networks on this machine, and say what would be faster.", _bench),
-    "doctor": Command("Show what works here, and what to do about the rest.", _doctor),
+    "video": _built_in("video", "Upscale a video."),
+    "compare": _built_in("compare", "Write an HTML page that compares images."),
+    "models": _built_in("models", "List, download, import and blend networks."),
+    "eval": _built_in("eval", "Measure image quality, and compare networks."),
+    "dataset": _built_in("dataset", "Prepare images for training."),
+    "degrade": _built_in("degrade", "Preview training degradations, or make a test set."),
+    "train": _built_in("train", "Train or fine-tune a network."),
+    "bench": _built_in("bench", "Measure the speed of networks on this machine."),
+    "doctor": _built_in("doctor", "Check the installation and suggest fixes."),
 }
+
+
+@cache
+def _installed() -> Mapping[str, Command]:
+    return {point.name: _from_package(point) for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _from_package(point: EntryPoint) -> Command:
+    def summarise() -> str:
+        try:
+            text = typer.main.get_command(point.load()).help or ""
+        except Exception as error:  # a broken package must not break `upscale --help`
+            return f"Cannot be loaded: {type(error).__name__}: {error}"
+        return text.strip().partition("\n")[0]
+
+    return Command(summarise, point.load)

@@ -1,4 +1,4 @@
-"""`upscale compare`, and the default command's `--models`: pages to compare images on."""
+"""The command `upscale compare`, and the default command's `--models`: HTML comparison pages."""
 
 from __future__ import annotations
 
@@ -9,137 +9,145 @@ from typing import Annotated
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import Verbose
+from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, UsageError
 from upscale.options import Options
 
 DEFAULT_PAGE = "compare.html"
-_NAMED_AT_MOST = 5
+_MAX_LISTED_PATHS = 5
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
 @app.command()
 def compare(
+    context: typer.Context,
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="BEFORE AFTER...",
-            help="Versions of one image, in any format; or folders, whose images are matched "
-            "by their names (photo.png with photo_x4.jpg, too).",
+            metavar="INPUT",
+            help="Two or more versions of an image; or folders, whose images are matched by name "
+            "(photo.png also matches photo_x4.jpg).",
         ),
     ],
     *,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="PAGE", help="An .html file.")
+    page: Annotated[
+        Path, output("PAGE", f"HTML page to write. Default: {DEFAULT_PAGE}.")
     ] = Path(DEFAULT_PAGE),
     title: Annotated[
-        str | None, typer.Option("--title", metavar="TEXT", help="Default: the inputs' names.")
+        str | None,
+        option("--title", metavar="TEXT", panel=shared.OUTPUT,
+               help="Title of the page. Default: the names of the inputs."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", metavar="", help="Replace the page if it exists.")
-    ] = False,
-    verbose: Verbose = None,
-) -> Action:
-    """Write one page that shows images over each other, for any browser, without a network.
+    overwrite: shared.Overwrite = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Write an HTML page that compares versions of an image with a slider.
 
-    A line divides the two; drag it, zoom with 1 and 2, flip with Space. The page holds the
-    files themselves, with their metadata, where browsers can show them.
+    Drag the slider, zoom with 1 and 2, swap the images with Space. The page contains the image
+    files with their metadata; formats that browsers cannot show are converted.
     """
-    return lambda session: _compare(session, inputs, output, title, overwrite)
+
+    def action(session: Session) -> int:
+        options = resolve_options(context, session)
+        return _compare(session, inputs, page, title or _title(inputs), options.output.overwrite)
+
+    return action
 
 
 def _compare(
-    session: Session, inputs: Sequence[Path], output: Path, title: str | None, overwrite: bool
+    session: Session, inputs: Sequence[Path], page: Path, title: str, overwrite: bool
 ) -> int:
     from upscale.jobs.comparison import check_target, match_inputs, read_sets, write_page
 
     matched = match_inputs(inputs)
-    files = [path for found in matched.sets for path in found.paths]
-    check_target(output, files, overwrite=overwrite)
-    if matched.alone:
-        session.say(f"note: {_counted(matched.alone)} without a partner: {_named(matched.alone)}")
+    files = [path for group in matched.sets for path in group.paths]
+    check_target(page, files, overwrite=overwrite)
+    if matched.unmatched:
+        session.say(
+            f"note: {_counted(matched.unmatched)} without a counterpart: {_listed(matched.unmatched)}"
+        )
     failures: list[Exception] = []
     sets = read_sets(matched, failures.append)
-    shown = write_page(output, title or _title(inputs), sets, overwrite=overwrite)
+    is_written = write_page(page, title, sets, overwrite=overwrite)
     for failure in failures:
         session.error(str(failure))
     if not matched.sets:
-        session.error("no image has a partner: their paths must be equal but for the suffix")
-    if not shown:
+        session.error("no images match: their paths must be equal except for the extension")
+    if not is_written:
         return ExitCode.FAILED
-    session.out(str(output))
+    session.out(str(page))
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE
 
 
 def compare_networks(session: Session, inputs: Sequence[str], options: Options) -> int:
-    """Do what the default command was asked for with `--models`, and return the exit code."""
+    """Upscale with several networks, write a comparison page, and return the exit code."""
     from upscale.cli import image_batch
     from upscale.cli.batch_view import BatchView
-    from upscale.jobs import model_facts
+    from upscale.jobs import find_model_info
     from upscale.jobs.comparison import (
         ComparedModel,
-        ModelsRequest,
         check_target,
         compare_models,
         write_page,
     )
     from upscale.jobs.inputs import Finder
 
-    _refuse_misleading(options)
+    _check_combinable(options)
     device = options.engine.devices[0]
     with BatchView(session, options.report) as view:
         needs_scale = options.size.needs_model_scale
         models = [
-            ComparedModel(name, model_facts(name, needs_scale)) for name in options.compare.models
+            ComparedModel(name, find_model_info(name, needs_scale))
+            for name in options.compare.models
         ]
         finder = Finder(options.run.recursive, None)
-        named = image_batch.all_inputs(session, inputs, options.run.files_from)
-        if not named or "" in named:
+        names = image_batch.all_inputs(session, inputs, options.run.files_from)
+        if not names or "" in names:
             raise UsageError("no input: name images, folders, or - for standard input")
-        sources = [one for name in named for one in finder.find(name, session.stdin.read)]
-        target = _models_page(options, [source.label for source in sources])
+        sources = [source for name in names for source in finder.find(name, session.stdin.read)]
+        page = _models_page(options, [source.label for source in sources])
         files = [source.data for source in sources if isinstance(source.data, Path)]
-        check_target(target, files, overwrite=options.output.overwrite)
+        check_target(page, files, overwrite=options.output.overwrite)
         sets, results = compare_models(
             finder,
             sources,
-            ModelsRequest(
-                tuple(models), options.compare.crop, options.size, options.run.max_pixels
-            ),
+            models,
+            options,
             make=lambda name: image_batch.make_upscaler(
                 replace(options.engine, model=name, device=device), view
             ),
             device=device,
             listener=view.listen,
         )
-    title = f"{_title([Path(one.name) for one in sets])}: {len(models)} networks"
-    shown = write_page(target, title, sets, overwrite=options.output.overwrite)
-    if shown and not options.report.quiet:
-        session.out(str(target))
+    title = f"{_title([Path(group.name) for group in sets])}: {len(models)} networks"
+    is_written = write_page(page, title, sets, overwrite=options.output.overwrite)
+    if is_written and not options.report.quiet:
+        session.out(str(page))
     return int(image_batch.exit_code(results))
 
 
-def _refuse_misleading(options: Options) -> None:
-    asked = {
+def _check_combinable(options: Options) -> None:
+    flags = {
         "--dry-run": options.run.dry_run,
         "--json": options.report.json,
         "--skip-existing": options.output.skip_existing,
     }
-    for flag, wanted in asked.items():
-        if wanted:
-            raise UsageError(f"--models and {flag} exclude each other: --models writes one page")
+    for flag, is_set in flags.items():
+        if is_set:
+            raise UsageError(f"--models and {flag} exclude each other: choose one")
 
 
 def _models_page(options: Options, labels: Sequence[str]) -> Path:
-    """Return the page's path: beside the input, or in the current folder for several."""
+    """Return the path of the page: next to the input, or models.html for several inputs."""
     if options.output.output is not None:
         return Path(options.output.output)
     if len(labels) != 1:
         return Path("models.html")
-    only = Path("stdin" if labels[0] == "-" else labels[0])
-    return only.with_name(f"{only.stem}_models.html")
+    source = Path("stdin" if labels[0] == "-" else labels[0])
+    return source.with_name(f"{source.stem}_models.html")
 
 
 def _title(inputs: Sequence[Path]) -> str:
@@ -153,6 +161,7 @@ def _counted(paths: Sequence[Path]) -> str:
     return "1 image" if len(paths) == 1 else f"{len(paths)} images"
 
 
-def _named(paths: Sequence[Path]) -> str:
-    more = len(paths) - _NAMED_AT_MOST
-    return ", ".join(map(str, paths[:_NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")
+def _listed(paths: Sequence[Path]) -> str:
+    more = len(paths) - _MAX_LISTED_PATHS
+    first = ", ".join(map(str, paths[:_MAX_LISTED_PATHS]))
+    return f"{first} and {more} more" if more > 0 else first

@@ -1,8 +1,7 @@
-"""`upscale dataset`: images looked through, copied, cut, listed and packed for upscale_training."""
+"""The command `upscale dataset`: check, copy, crop, list and pack images for training."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -13,379 +12,394 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import Verbose
+from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, ImageError, TrainingError, UsageError
+from upscale.options import ReportOptions
 
 if TYPE_CHECKING:
-    from upscale_training.data.derive import Made, Maker
-    from upscale_training.data.index import Line
-    from upscale_training.data.scan import Facts, Verdict
-
-    from upscale.cli.progress_bars import Bars
+    from upscale_training.data.derive import DeriveResult, ImageTransform
+    from upscale_training.data.index import IndexEntry
+    from upscale_training.data.scan import ImageInfo, ScanResult
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, T | Exception]]
-Record = Callable[[T], Mapping[str, object]]
+"""Names of images, each with its result or error."""
+ToRecord = Callable[[T], Mapping[str, object]]
+"""Converts a result to the values that `--json` prints."""
 
-_BAR = "dataset"
+_CROP, _CHECKS = "Crops", "Checks"
+_CORES = os.cpu_count() or 1
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of images, and folders of images.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Folder of images, searched with its subfolders.")
+]
 NewFolder = Annotated[
     Path,
-    typer.Option("-o", "--output", metavar="FOLDER", help="A new one, or one of such a run."),
+    output("FOLDER", "Output folder. If it exists, the work of an earlier run is resumed."),
 ]
-Only = Annotated[
+Index = Annotated[
     Path | None,
-    typer.Option("--index", metavar="INDEX", help="Only these images, as scan lists them."),
-]
-Jobs = Annotated[
+    option("--index", metavar="INDEX", panel=shared.INPUT,
+           help="Use only the images in this index file, as written by scan or index."),
+]  # fmt: skip
+Processes = Annotated[
     int,
-    typer.Option("-j", "--jobs", metavar="N", min=1, envvar="UPSCALE_JOBS", show_envvar=False,
-                 help="Processes."),
+    option("-j", "--jobs", metavar="N", min=1, envvar="UPSCALE_JOBS", show_envvar=False,
+           panel=shared.INPUT, help="Number of processes. Default: the number of CPU cores."),
 ]  # fmt: skip
-Json = Annotated[
-    bool,
-    typer.Option("--json", metavar="", envvar="UPSCALE_JSON", show_envvar=False,
-                 help="Print one JSON object an image."),
-]  # fmt: skip
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", metavar="", envvar="UPSCALE_QUIET", show_envvar=False,
-                 help="Print nothing but errors."),
-]  # fmt: skip
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", metavar="", help="Replace the index if it exists.")
-]
-_CORES = os.cpu_count() or 1
 
 
 @app.callback()
 def dataset() -> None:
-    """Prepare images for upscale_training.
+    """Prepare images for training.
 
-    An image that cannot be read is named at the end and passed over.
-    A run that was ended goes on when the same command is given again.
+    Images that cannot be read are skipped and listed at the end. Interrupted? Run the same command
+    again to resume.
     """
 
 
 @app.command()
 def scan(
+    context: typer.Context,
     folder: Folder,
     *,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="INDEX", help="List the usable images in a file."),
+    target: Annotated[
+        Path | None, output("INDEX", "Write a list of the usable images to this file.")
     ] = None,
-    report: Annotated[
+    cache: Annotated[
         Path | None,
-        typer.Option(
-            "--report",
-            metavar="FILE",
-            help="Keep all that was found, as JSON lines; the next scan reads only what is new.",
-        ),
+        option("--report", metavar="FILE", panel="Output",
+               help="Save all results as JSON lines. The next scan reads only new and changed "
+               "images."),
     ] = None,
-    smallest: Annotated[
+    min_side: Annotated[
         int,
-        typer.Option("--smallest", metavar="PIXELS", min=1, help="The least of the shorter side."),
+        option("--smallest", metavar="PIXELS", min=1, panel=_CHECKS, show_default=True,
+               help="Minimum length of the shorter side."),
     ] = 1,
-    near: Annotated[
+    max_distance: Annotated[
         int,
-        typer.Option(
-            "--near",
-            metavar="BITS",
-            min=0,
-            max=32,
-            help="Of 64 that tell how an image looks, so many differ between look-alikes.",
-        ),
+        option("--near", metavar="BITS", min=0, max=32, panel=_CHECKS, show_default=True,
+               help="Report images as similar if their 64-bit perceptual hashes differ in at most "
+               "this number of bits."),
     ] = 6,
-    overwrite: Overwrite = False,
-    jobs: Jobs = _CORES,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = None,
-) -> Action:
-    """Find images that are damaged, too small, or there twice.
+    overwrite: shared.Overwrite = None,
+    processes: Processes = _CORES,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Find images that are damaged, too small or duplicates.
 
-    Look-alikes are named only; the others are left out of the index.
+    These are left out of the index. Images that are only similar are reported and kept.
     """
-    return lambda session: _scan(
-        _Run(session, folder, json, quiet),
-        (output, report),
-        (smallest, near),
-        jobs=jobs,
-        overwrite=overwrite,
-    )
+
+    def action(session: Session) -> int:
+        options = resolve_options(context, session)
+        run = _Run(session, folder, options.report)
+        overwrite = options.output.overwrite
+        return _scan(run, (target, cache), (min_side, max_distance), processes, overwrite=overwrite)
+
+    return action
 
 
 @app.command()
 def multiscale(
+    context: typer.Context,
     folder: Folder,
     *,
-    output: NewFolder,
-    only: Only = None,
-    jobs: Jobs = _CORES,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = None,
+    target: NewFolder,
+    index_file: Index = None,
+    processes: Processes = _CORES,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
-    """Make smaller copies: 0.75, 0.5 and 1/3 of the size, and 400 pixels at the shorter side."""
+    """Write downscaled copies: 0.75, 0.5 and 1/3 of the size, and a shorter side of 400 pixels."""
 
     def action(session: Session) -> int:
-        from upscale_training.data.multiscale import Copies
+        from upscale_training.data.multiscale import MultiscaleCopier
 
-        return _derive(_Run(session, folder, json, quiet, only), Copies(), output, jobs)
+        report = resolve_options(context, session).report
+        return _derive(
+            _Run(session, folder, report, index_file), MultiscaleCopier(), target, processes
+        )
 
     return action
 
 
 @app.command()
 def crop(
+    context: typer.Context,
     folder: Folder,
     *,
-    output: NewFolder,
+    target: NewFolder,
     size: Annotated[
-        int, typer.Option("--size", metavar="PIXELS", min=1, help="Side of a piece.")
+        int,
+        option("--size", metavar="PIXELS", min=1, panel=_CROP, show_default=True,
+               help="Side of a crop."),
     ] = 480,
     step: Annotated[
-        int, typer.Option("--step", metavar="PIXELS", min=1, help="From a piece to the next.")
+        int,
+        option("--step", metavar="PIXELS", min=1, panel=_CROP, show_default=True,
+               help="Distance between neighbouring crops."),
     ] = 240,
     threshold: Annotated[
         int,
-        typer.Option(
-            "--threshold", metavar="PIXELS", min=0, help="At the edge, leave out up to so many."
-        ),
+        option("--threshold", metavar="PIXELS", min=0, panel=_CROP, show_default=True,
+               help="Add no further crop if at most this number of pixels remain at the edge."),
     ] = 0,
-    only: Only = None,
-    jobs: Jobs = _CORES,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = None,
-) -> Action:
-    """Cut images into overlapping pieces, which are quicker to read."""
+    index_file: Index = None,
+    processes: Processes = _CORES,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Cut images into overlapping crops, which load faster during training."""
 
     def action(session: Session) -> int:
-        from upscale_training.data.crop import Pieces
+        from upscale_training.data.crop import SubImageCropper
 
-        pieces = Pieces(size, step, threshold)
-        return _derive(_Run(session, folder, json, quiet, only), pieces, output, jobs)
+        report = resolve_options(context, session).report
+        cropper = SubImageCropper(size, step, threshold)
+        return _derive(_Run(session, folder, report, index_file), cropper, target, processes)
 
     return action
 
 
 @app.command()
 def index(
+    context: typer.Context,
     folder: Folder,
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="INDEX", help="A text file.")],
+    target: Annotated[Path, output("INDEX", "Text file to write.")],
     low: Annotated[
         Path | None,
-        typer.Option("--low", metavar="FOLDER", help="Of bad partners: list pairs that fit."),
+        option("--low", metavar="FOLDER", panel=shared.INPUT,
+               help="List pairs: FOLDER contains the low-resolution (LR) images, with the same "
+               "names."),
     ] = None,
-    scale: Annotated[
+    factor: Annotated[
         int | None,
-        typer.Option("--scale", metavar="N", min=1, help="How many times smaller those are."),
+        option("--scale", metavar="N", min=1, panel=shared.INPUT,
+               help="Scale between the LR and the HR images."),
     ] = None,
-    overwrite: Overwrite = False,
-    jobs: Jobs = _CORES,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = None,
-) -> Action:
-    """List images with their sizes, as BasicSR's meta_info files do."""
-    if (low is None) != (scale is None):
-        raise UsageError("dataset index: --low and --scale belong together")
-    return lambda session: _index(
-        _Run(session, folder, json, quiet), output, low, scale or 1, jobs=jobs, overwrite=overwrite
-    )
+    overwrite: shared.Overwrite = None,
+    processes: Processes = _CORES,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """List images with their sizes, in the meta_info format of BasicSR."""
+    if (low is None) != (factor is None):
+        raise UsageError("dataset index: --low and --scale must be used together")
+
+    def action(session: Session) -> int:
+        options = resolve_options(context, session)
+        run = _Run(session, folder, options.report)
+        pairs = None if low is None or factor is None else (low, factor)
+        return _index(run, target, pairs, processes, overwrite=options.output.overwrite)
+
+    return action
 
 
 @app.command()
 def lmdb(
+    context: typer.Context,
     folder: Folder,
     *,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="NAME.lmdb", help="A new folder.")
-    ],
-    only: Only = None,
-    jobs: Jobs = _CORES,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = None,
+    target: Annotated[Path, output("NAME.lmdb", "LMDB folder to write.")],
+    index_file: Index = None,
+    processes: Processes = _CORES,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
-    """Pack images into an LMDB, as BasicSR reads it."""
-    return lambda session: _lmdb(_Run(session, folder, json, quiet, only), output, jobs)
+    """Pack images into an LMDB database that BasicSR can read."""
+
+    def action(session: Session) -> int:
+        report = resolve_options(context, session).report
+        return _lmdb(_Run(session, folder, report, index_file), target, processes)
+
+    return action
 
 
 @dataclass(slots=True)
 class _Run:
-    """One command over the images of a folder: what it shows, and what went wrong."""
+    """One command over the images of a folder, with its output and its failures.
+
+    Attributes:
+        session: Streams.
+        folder: Folder of the images.
+        report: Options of what is printed.
+        index: Index of the images to use; None for all images.
+        names: Paths of the images, relative to the folder.
+        failures: Errors by name.
+        start: Time at the start, in seconds.
+    """
 
     session: Session
     folder: Path
-    json: bool
-    quiet: bool
-    only: Path | None = None
+    report: ReportOptions
+    index: Path | None = None
     names: list[str] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
-    began: float = field(default_factory=perf_counter)
+    start: float = field(default_factory=perf_counter)
 
     def __post_init__(self) -> None:
         from upscale_training.data.index import images_below, read_index
 
-        if self.only is None:
+        if self.index is None:
             self.names = images_below(self.folder)
         else:
-            self.names = list(dict.fromkeys(line.name for line in read_index(self.only)))
+            self.names = list(dict.fromkeys(line.name for line in read_index(self.index)))
         if not self.names:
-            raise TrainingError(f"{self.folder}: holds no images; name a folder that does")
+            raise TrainingError(f"{self.folder}: contains no images; name another folder")
 
-    def walk(self, steps: Steps[T], record: Record[T] | None = None) -> Generator[T]:
-        """Take the steps with a bar, print a record of each, and yield what succeeded."""
-        bars = self._bars()
-        try:
-            with closing(steps):
-                for done, (name, result) in enumerate(steps, 1):
-                    if bars is not None:
-                        bars.advance(_BAR, done, len(self.names))
-                    if isinstance(result, Exception):
-                        self.failures[name] = result
-                    else:
-                        yield result
-                    if record is not None:
-                        failed = isinstance(result, Exception)
-                        self.print(name, result if failed else record(result))
-        finally:
-            if bars is not None:
-                bars.stop()
+    def collect(self, steps: Steps[T], to_record: ToRecord[T] | None = None) -> Generator[T]:
+        """Run the steps with a progress bar, print a record of each, and yield the results.
 
-    def print(self, name: str, result: Exception | Mapping[str, object]) -> None:
-        """Print what `--json` says of an image."""
+        Args:
+            steps: Names of images with their results or errors.
+            to_record: Converts a result to the values that `--json` prints; None prints nothing.
+        """
+        from upscale.cli.progress_bars import step_progress
+
+        with closing(steps), step_progress(self.session, "images", self.report) as progress:
+            for done, (name, result) in enumerate(steps, 1):
+                progress(done, len(self.names))
+                if isinstance(result, Exception):
+                    self.failures[name] = result
+                else:
+                    yield result
+                if to_record is not None:
+                    failed = isinstance(result, Exception)
+                    self.print_record(name, result if failed else to_record(result))
+
+    def print_record(self, name: str, result: Exception | Mapping[str, object]) -> None:
+        """Print the JSON record of an image, with `--json`."""
         from upscale.jobs.events import error_text
 
         if isinstance(result, Exception):
             result = {"status": "failed", "error": error_text(result)}
-        if self.json:
-            shown = {"input": str(self.folder / name), "error": None, **result}
-            self.session.out(json.dumps(shown))
+        if self.report.json:
+            self.session.out_json({"input": str(self.folder / name), "error": None, **result})
 
-    def end(self, result: Path | None, summary: str) -> int:
-        """Print the summary and what failed, and return the exit code."""
+    def finish(self, target: Path | None, summary: str) -> int:
+        """Print the output's path, the summary and the errors, and return the exit code."""
         from upscale.jobs.events import error_text, traceback_text
 
-        if result is not None and not self.json and not self.quiet:
-            self.session.out(str(result))
+        if target is not None and not self.report.json and not self.report.quiet:
+            self.session.out(str(target))
         failed = len(self.failures)
-        if not self.quiet:
-            counted = [f"{len(self.names)} images", summary, f"{failed} failed" * bool(failed)]
-            seconds = perf_counter() - self.began
-            self.session.say(f"{', '.join(filter(None, counted))} in {seconds:.1f} s")
+        if not self.report.quiet:
+            counts = [f"{len(self.names)} images", summary, f"{failed} failed" * bool(failed)]
+            seconds = perf_counter() - self.start
+            self.session.say(f"{', '.join(filter(None, counts))} in {seconds:.1f} s")
         for error in self.failures.values():
             self.session.error(error_text(error), traceback_text(error))
         if failed == len(self.names):
             return ExitCode.FAILED
         return ExitCode.SOME_FAILED if failed else ExitCode.DONE
 
-    def _bars(self) -> Bars | None:
-        lines_meet_bars = self.json and self.session.stdout.isatty()
-        if self.quiet or lines_meet_bars or not self.session.stderr.isatty():
-            return None
-        from upscale.cli.progress_bars import Bars
-
-        bars = Bars(self.session.stderr, 1, (_BAR,))
-        bars.start_image(_BAR, "pictures")
-        return bars
-
 
 def _scan(
     run: _Run,
     files: tuple[Path | None, Path | None],
     limits: tuple[int, int],
+    processes: int,
     *,
-    jobs: int,
     overwrite: bool,
 ) -> int:
-    from upscale_training.data.index import Line, write_index
-    from upscale_training.data.scan import Report, judge, scan
+    """Check the images; `files` are the index and the cache of results, either may be None."""
+    from upscale_training.data.index import IndexEntry, write_index
+    from upscale_training.data.scan import ScanReport, assess, scan
 
     from upscale.files.atomic import check_target_free
 
-    output, report = files
-    if output is not None:
-        check_target_free(output, overwrite=overwrite)
-    kept = None if report is None else Report(report)
-    known = {} if kept is None else kept.known
-    found: list[Facts] = []
-    for facts in run.walk(scan(run.folder, run.names, jobs, known)):
-        found.append(facts)
-        if kept is not None and facts is not known.get(facts.name):
-            kept.add(facts)
-    verdicts = judge(found, *limits)
-    if kept is not None:
-        kept.finish(verdicts)
-    usable = [verdict.facts for verdict in verdicts if verdict.usable]
-    if output is not None and usable:
-        lines = (Line(facts.name, (facts.width or 0, facts.height or 0)) for facts in usable)
-        write_index(output, lines, overwrite=overwrite)
-    _print_verdicts(run, verdicts)
-    return run.end(output if usable else None, f"{len(usable)} usable")
+    target, cache_file = files
+    if target is not None:
+        check_target_free(target, overwrite=overwrite)
+    cache = None if cache_file is None else ScanReport(cache_file)
+    known = {} if cache is None else cache.known
+    infos: list[ImageInfo] = []
+    for info in run.collect(scan(run.folder, run.names, processes, known)):
+        infos.append(info)
+        if cache is not None and info is not known.get(info.name):
+            cache.add(info)
+    results = assess(infos, *limits)
+    if cache is not None:
+        cache.finish(results)
+    usable = [result.info for result in results if result.usable]
+    if target is not None and usable:
+        lines = (IndexEntry(info.name, (info.width or 0, info.height or 0)) for info in usable)
+        write_index(target, lines, overwrite=overwrite)
+    _print_results(run, results)
+    return run.finish(target if usable else None, f"{len(usable)} usable")
 
 
-def _print_verdicts(run: _Run, verdicts: Sequence[Verdict]) -> None:
+def _print_results(run: _Run, results: Sequence[ScanResult]) -> None:
     for name, error in run.failures.items():
-        run.print(name, error)
-    for verdict in verdicts:
-        facts = verdict.facts
-        status = "done" if facts.error is None else "failed"
-        run.print(facts.name, {"status": status, **verdict.record()})
-        if facts.error is not None:
-            run.failures[facts.name] = ImageError(facts.error)
-        elif verdict.remark is not None and not run.json and not run.quiet:
-            run.session.out(f"{facts.name}: {verdict.remark}")
+        run.print_record(name, error)
+    for result in results:
+        info = result.info
+        status = "done" if info.error is None else "failed"
+        run.print_record(info.name, {"status": status, **result.record()})
+        if info.error is not None:
+            run.failures[info.name] = ImageError(info.error)
+        elif result.remark is not None and not run.report.json and not run.report.quiet:
+            run.session.out(f"{info.name}: {result.remark}")
 
 
-def _derive(run: _Run, maker: Maker[T], output: Path, jobs: int) -> int:
+def _derive(run: _Run, transform: ImageTransform[T], target: Path, processes: int) -> int:
     from upscale_training.data.derive import derive
 
-    def record(made: Made) -> dict[str, object]:
-        return {"status": _status(made.written), "written": made.written, "kept": made.kept}
+    def to_record(result: DeriveResult) -> dict[str, object]:
+        status = _status(result.written)
+        return {"status": status, "written": result.written, "kept": result.kept}
 
-    made = list(run.walk(derive(maker, run.folder, run.names, output, jobs), record))
-    written, kept = sum(one.written for one in made), sum(one.kept for one in made)
-    return run.end(output, _summary(written, kept))
+    steps = derive(transform, run.folder, run.names, target, processes)
+    results = list(run.collect(steps, to_record))
+    written, kept = (
+        sum(result.written for result in results),
+        sum(result.kept for result in results),
+    )
+    return run.finish(target, _summary(written, kept))
 
 
 def _index(
-    run: _Run, output: Path, low: Path | None, scale: int, *, jobs: int, overwrite: bool
+    run: _Run, target: Path, pairs: tuple[Path, int] | None, processes: int, *, overwrite: bool
 ) -> int:
     from upscale_training.data.index import write_index
     from upscale_training.data.listing import list_images, list_pairs
 
     from upscale.files.atomic import check_target_free
 
-    check_target_free(output, overwrite=overwrite)
-    if low is None:
-        steps = list_images(run.folder, run.names, jobs)
+    check_target_free(target, overwrite=overwrite)
+    if pairs is None:
+        steps = list_images(run.folder, run.names, processes)
     else:
-        steps = list_pairs(run.folder, low, scale, run.names, jobs)
+        steps = list_pairs(run.folder, *pairs, run.names, processes)
 
-    def record(line: Line) -> dict[str, object]:
-        return {"status": "done", "size": line.size, "low": line.low}
+    def to_record(line: IndexEntry) -> dict[str, object]:
+        return {"status": "done", "size": line.size, "low": line.lr}
 
-    lines = list(run.walk(steps, record))
+    lines = list(run.collect(steps, to_record))
     if lines:
-        write_index(output, lines, overwrite=overwrite)
-    return run.end(output if lines else None, f"{len(lines)} listed")
+        write_index(target, lines, overwrite=overwrite)
+    return run.finish(target if lines else None, f"{len(lines)} listed")
 
 
-def _lmdb(run: _Run, output: Path, jobs: int) -> int:
+def _lmdb(run: _Run, target: Path, processes: int) -> int:
     from upscale_training.data.lmdb import build_lmdb
 
-    steps = build_lmdb(run.folder, run.names, output, jobs)
-    added = list(run.walk(steps, lambda written: {"status": _status(written)}))
-    return run.end(output, _summary(sum(added), len(added) - sum(added)))
+    steps = build_lmdb(run.folder, run.names, target, processes)
+    is_added = list(run.collect(steps, lambda written: {"status": _status(written)}))
+    return run.finish(target, _summary(sum(is_added), len(is_added) - sum(is_added)))
 
 
 def _status(written: int) -> str:
@@ -393,4 +407,4 @@ def _status(written: int) -> str:
 
 
 def _summary(written: int, kept: int) -> str:
-    return f"{written} written" + (f", {kept} there already" if kept else "")
+    return f"{written} written" + (f", {kept} already exist" if kept else "")

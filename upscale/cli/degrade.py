@@ -1,20 +1,20 @@
-"""`upscale degrade`: what upscale_training makes of a photograph, as a grid to look at or as a test set."""
+"""The command `upscale degrade`: preview training degradations, or write a test set."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import Verbose, switch, text
+from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, OutputError, UpscaleError, UsageError
-from upscale.options import Options, load_options
+from upscale.options import Options
 
 if TYPE_CHECKING:
     from upscale_training.data.pixels import Pixels
@@ -25,179 +25,157 @@ if TYPE_CHECKING:
 
 SAMPLES = 16
 DEFAULT_CHAIN = "real-esrgan"
-_WHAT, _HOW, _RUN = "What is made", "How it is degraded", "Run"
-_BETWEEN = "  ·  "
+_DEGRADATION = "Degradation"
+_SEPARATOR = "  ·  "
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
 @app.command()
 def degrade(
+    context: typer.Context,
     *,
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="One; for a data set several, and folders."),
+        typer.Argument(metavar="IMAGE",
+                       help="High-resolution image. With --dataset: images and folders."),
     ],
-    output: Annotated[
+    grid: Annotated[
         Path | None,
-        text("-o", "--output", metavar="GRID", panel=_WHAT, help="Default: photo_degraded.png."),
+        output("GRID", "Image to write: a grid of degraded samples. Default: photo_degraded.png "
+               "for photo.jpg."),
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(
-            "--samples",
-            metavar="N",
-            min=1,
-            rich_help_panel=_WHAT,
-            show_default=False,
-            help=f"Degraded images in the grid; default: {SAMPLES}.",
-        ),
+        option("--samples", metavar="N", min=1, panel=shared.OUTPUT,
+               help=f"Number of samples in the grid. Default: {SAMPLES}."),
     ] = None,
     crop: Annotated[
         str | None,
-        text(
-            "--crop",
-            metavar="X,Y,WIDTH,HEIGHT",
-            panel=_WHAT,
-            help="Part of the image; default: that with the most detail.",
-        ),
+        option("--crop", metavar="X,Y,WIDTH,HEIGHT", panel=shared.OUTPUT,
+               help="Part of the image to degrade. Default: the part with the most detail."),
     ] = None,
     dataset: Annotated[
         Path | None,
-        text(
-            "--dataset",
-            metavar="FOLDER",
-            panel=_WHAT,
-            help="Write pairs to FOLDER/gt and FOLDER/lq, whole images, instead of a grid.",
-        ),
+        option("--dataset", metavar="FOLDER", panel=shared.OUTPUT,
+               help="Write a test set instead of a grid: the whole images to FOLDER/gt, their "
+               "degraded versions to FOLDER/lq."),
     ] = None,
+    overwrite: shared.Overwrite = None,
     chain: Annotated[
         str | None,
-        text(
-            "--chain",
-            metavar="NAME|RECIPE",
-            panel=_HOW,
-            help="real-esrgan (default), classical, generic, or a recipe's file.",
-        ),
+        option("--chain", metavar="NAME|RECIPE", panel=_DEGRADATION,
+               help=f"Degradation chain: {shared.CHAINS}. Default: {DEFAULT_CHAIN}."),
     ] = None,
     mode: Annotated[
         Literal["corrected", "official"] | None,
-        text("--mode", metavar="MODE", panel=_HOW, help="corrected (default) or official."),
+        option("--mode", metavar="MODE", panel=_DEGRADATION,
+               help="corrected, or official to reproduce Real-ESRGAN's code exactly. Default: "
+               "corrected, or the recipe's mode."),
     ] = None,
     scale: Annotated[
         int | None,
-        typer.Option(
-            "-s",
-            "--scale",
-            metavar="N",
-            min=1,
-            rich_help_panel=_HOW,
-            show_default=False,
-            help="What sides are divided by; default: 4, or the recipe's.",
-        ),
+        option("-s", "--scale", metavar="N", min=1, panel=_DEGRADATION,
+               help="Downscale by a factor of N. Default: 4, or the recipe's scale."),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            min=0,
-            rich_help_panel=_HOW,
-            show_default=False,
-            help="Of all draws; default: 0.",
-        ),
+        option("--seed", metavar="N", min=0, panel=_DEGRADATION,
+               help="Seed of the random numbers; the same seed gives the same pixels. Default: 0, "
+               "or the recipe's seed."),
     ] = None,
     replay: Annotated[
         Path | None,
-        text("--replay", metavar="FILE", panel=_HOW, help="Draw nothing; do what --json printed."),
+        option("--replay", metavar="FILE", panel=_DEGRADATION,
+               help="Apply the degradations in FILE, as printed by --json, instead of random "
+               "ones."),
     ] = None,
-    overwrite: Annotated[
-        bool | None, switch("--overwrite", panel=_RUN, help="Replace the grid if it exists.")
-    ] = None,
-    json: Annotated[
-        bool | None,
-        switch("--json", panel=_RUN, help="Print one description a line; a grid only with -o."),
-    ] = None,
-    quiet: Annotated[
-        bool | None, switch("--quiet", panel=_RUN, help="Print nothing but errors.")
-    ] = None,
-    verbose: Verbose = None,
-) -> Action:
-    """Degrade good images as upscale_training does, to look at the results or to test with them.
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Degrade high-resolution images as in training, to inspect the results or to test networks.
 
-    The same seed gives the same pixels. Sample 1 is degraded as the first one in upscale_training.
+    With --json, each degradation is printed as one JSON object, and a grid is written only if -o
+    is given. Sample 1 is degraded like the first sample of a training run with the same seed.
     """
-    drawing = {"--samples": samples, "--seed": seed, "--chain": chain, "--mode": mode, "-s": scale}
-    flags = {"crop": crop, "overwrite": overwrite, "json": json, "quiet": quiet}
+    sampling = {"--samples": samples, "--seed": seed, "--chain": chain, "--mode": mode, "-s": scale}
     if dataset is not None:
-        _refuse("--dataset", {"--samples": samples, "--crop": crop, "-o": output})
+        _check_absent("--dataset", {"--samples": samples, "--crop": crop, "-o": grid})
     if replay is not None:
-        _refuse("--replay", {"--dataset": dataset} | drawing)
+        _check_absent("--replay", {"--dataset": dataset} | sampling)
 
-    def found() -> DegradationSampler:
+    def make_sampler() -> DegradationSampler:
         from upscale_training.degraded_sample import find_sampler
 
         return find_sampler(chain or DEFAULT_CHAIN, mode=mode, scale=scale, seed=seed)
 
     def action(session: Session) -> int:
-        options = load_options(flags, session.environ)
+        options = resolve_options(context, session)
         if dataset is not None:
-            return _write_set(session, inputs, dataset, found(), options)
+            return _write_set(session, inputs, dataset, make_sampler(), options)
         if len(inputs) > 1:
-            raise UsageError("a grid shows one image; --dataset takes several")
-        target = output
-        if output is None and not options.report.json:
+            raise UsageError("a grid shows one image; use --dataset for several images")
+        target = grid
+        if grid is None and not options.report.json:
             target = inputs[0].with_name(f"{inputs[0].stem}_degraded.png")
         name = Path(chain or DEFAULT_CHAIN).name
-        plan = _replayed(replay) if replay else _drawn(found(), name, samples or SAMPLES)
-        return _show(session, inputs[0], target, plan, options)
+        plan = _replayed(replay) if replay else _sampled(make_sampler(), name, samples or SAMPLES)
+        return _run_plan(session, inputs[0], target, plan, options)
 
     return action
 
 
-def _refuse(flag: str, others: Mapping[str, object]) -> None:
+def _check_absent(flag: str, others: Mapping[str, object]) -> None:
     for other, value in others.items():
         if value is not None:
-            raise UsageError(f"{flag} and {other} exclude each other")
+            raise UsageError(f"{flag} and {other} exclude each other: choose one")
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a grid shows: what is done to a part of the image, and a line that tells it."""
+    """The contents of a grid.
 
-    treatments: Sequence[DegradedSample]
-    told: str
+    Attributes:
+        samples: Degradations of the same part of the image.
+        title: Line above the grid.
+        crop: Part of the image as x, y, width and height in pixels; None if it is not fixed.
+    """
+
+    samples: Sequence[DegradedSample]
+    title: str
     crop: tuple[int, int, int, int] | None = None
 
 
-def _drawn(draws: DegradationSampler, chain: str, samples: int) -> _Plan:
-    told = (chain, draws.recipe.mode, f"x{draws.scale}", f"seed {draws.seed}")
-    return _Plan([draws.treatment(number) for number in range(samples)], _BETWEEN.join(told))
+def _sampled(sampler: DegradationSampler, chain: str, count: int) -> _Plan:
+    title = (chain, sampler.recipe.mode, f"x{sampler.scale}", f"seed {sampler.seed}")
+    samples = [sampler.sample(number) for number in range(count)]
+    return _Plan(samples, _SEPARATOR.join(title))
 
 
 def _replayed(file: Path) -> _Plan:
     from upscale_training.degraded_sample import read_descriptions
 
-    found = read_descriptions(file)
-    treatments = [each.treatment for each in found]
-    return _Plan(treatments, f"replayed from {file.name}", found[0].crop)
+    descriptions = read_descriptions(file)
+    samples = [description.sample for description in descriptions]
+    return _Plan(samples, f"replayed from {file.name}", descriptions[0].crop)
 
 
-def _show(
+def _run_plan(
     session: Session, source: Path, target: Path | None, plan: _Plan, options: Options
 ) -> int:
-    """Print the descriptions, or write the grid, or both."""
+    """Print the degradations as JSON, write the grid, or both."""
     from upscale_training.data.pixels import read_rgb
 
     if target is not None:
         _check_target(target, source, overwrite=options.output.overwrite)
-    box, good = _cut(source, read_rgb(source), plan, options)
+    box, pixels = _cut(source, read_rgb(source), plan, options)
     if options.report.json:
-        for number, treatment in enumerate(plan.treatments, 1):
+        for number, sample in enumerate(plan.samples, 1):
             facts = {"input": str(source), "sample": number, "crop": box}
-            session.out(json.dumps(facts | treatment.as_dict()))
+            session.out_json(facts | sample.as_dict())
     if target is not None:
-        _write_grid(target, source, box, good, plan, overwrite=options.output.overwrite)
+        _write_grid(target, source, box, pixels, plan, overwrite=options.output.overwrite)
         if not options.report.json and not options.report.quiet:
             session.out(str(target))
     return ExitCode.DONE
@@ -212,63 +190,66 @@ def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
     format_of(target.name)
     check_target_free(target, overwrite=overwrite)
     if file_key(target) == file_key(source):
-        raise OutputError(f"{printable(target)}: would replace the image; give another -o")
+        raise OutputError(f"{printable(target)}: would replace the input image; use another -o")
 
 
 def _cut(source: Path, pixels: Pixels, plan: _Plan, options: Options) -> tuple[Box, Pixels]:
-    """Cut out what is degraded: what was asked for, what was replayed, or the most detailed."""
+    """Return the part to degrade: the requested, the replayed, or the most detailed one."""
     from upscale_training.degraded_sample import divisible
 
     from upscale.compare.crop import Box, choose_crop
     from upscale.files.printable import printable
 
-    asked = options.compare.crop if options.compare.crop != "auto" else None
-    asked = asked or plan.crop
-    box = Box(*asked) if asked else choose_crop(pixels)
+    crop = options.compare.crop if options.compare.crop != "auto" else None
+    crop = crop or plan.crop
+    box = Box(*crop) if crop else choose_crop(pixels)
     height, width = pixels.shape[:2]
-    if min(box) < 0 or not box.lies_in((width, height)):
-        raise UsageError(f"--crop: {printable(source)} is {width}x{height} and has no {tuple(box)}")
+    if min(box) < 0 or not box.fits_in((width, height)):
+        raise UsageError(
+            f"--crop: {tuple(box)} is not inside {printable(source)}, which is {width}x{height}"
+        )
     part = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
-    part = divisible(part, plan.treatments[0].degradation.scale, printable(source))
+    part = divisible(part, plan.samples[0].degradation.scale, printable(source))
     return Box(box.x, box.y, part.shape[1], part.shape[0]), part
 
 
 def _write_grid(
-    target: Path, source: Path, box: Box, good: Pixels, plan: _Plan, *, overwrite: bool
+    target: Path, source: Path, box: Box, pixels: Pixels, plan: _Plan, *, overwrite: bool
 ) -> None:
     from upscale_training.sample_grid import Cell, draw_grid
 
     from upscale.images import Image, format_of, write_file
 
     size = f"{box.width}x{box.height}"
-    cells = [Cell("original", (size,), good)]
-    for number, treatment in enumerate(plan.treatments, 1):
-        words = [str(operation) for operation in treatment.degradation.operations]
-        cells.append(Cell(str(number), words, treatment.make(good)))
-    sharpened = ("sharpened first",) if plan.treatments[0].sharpen else ()
-    note = _BETWEEN.join((plan.told, *sharpened, f"{size} at {box.x},{box.y}"))
-    grid = draw_grid(source.name, note, cells)
-    write_file(Image(grid), target, format=format_of(target.name), overwrite=overwrite)
+    cells = [Cell("original", (size,), pixels)]
+    for number, sample in enumerate(plan.samples, 1):
+        words = [str(operation) for operation in sample.degradation.operations]
+        cells.append(Cell(str(number), words, sample.make(pixels)))
+    sharpened = ("sharpened first",) if plan.samples[0].sharpen else ()
+    note = _SEPARATOR.join((plan.title, *sharpened, f"{size} at {box.x},{box.y}"))
+    image = Image(draw_grid(source.name, note, cells))
+    write_file(image, target, format=format_of(target.name), overwrite=overwrite)
 
 
 def _write_set(
     session: Session,
     inputs: Sequence[Path],
     folder: Path,
-    draws: DegradationSampler,
+    sampler: DegradationSampler,
     options: Options,
 ) -> int:
     from upscale_training.test_set import find_images, write_set
 
+    from upscale.cli.progress_bars import step_progress
+
     images = find_images(inputs, folder)
     results: list[Pair | UpscaleError] = []
-    with _bar(session, options) as bar:
-        steps = write_set(folder, images, draws)
-        for source, result in steps:
+    with step_progress(session, "pairs", options.report) as progress:
+        for source, result in write_set(folder, images, sampler):
             results.append(result)
-            bar(len(results), len(images))
+            progress(len(results), len(images))
             if options.report.json:
-                session.out(json.dumps({"input": str(source)} | _record(result)))
+                session.out_json({"input": str(source)} | _record(result))
     failures = [result for result in results if isinstance(result, UpscaleError)]
     if len(failures) < len(images) and not options.report.json and not options.report.quiet:
         session.out(str(folder))
@@ -282,32 +263,18 @@ def _write_set(
 
 
 def _summary(results: Sequence[Pair | UpscaleError]) -> str:
-    kept = [result.kept for result in results if not isinstance(result, UpscaleError)]
-    counts = {"written": kept.count(False), "there already": kept.count(True)}
-    counts |= {"failed": len(results) - len(kept)}
-    named = [f"{count} {name}" for name, count in counts.items() if count]
-    return f"{len(results)} pairs: {', '.join(named)}"
+    is_kept = [result.kept for result in results if not isinstance(result, UpscaleError)]
+    counts = {
+        "written": is_kept.count(False),
+        "already exist": is_kept.count(True),
+        "failed": len(results) - len(is_kept),
+    }
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    return f"{len(results)} pairs: {', '.join(parts)}"
 
 
 def _record(result: Pair | UpscaleError) -> dict[str, Any]:
-    """What `--json` says of an image of a set."""
+    """Return the JSON record of a pair."""
     if isinstance(result, UpscaleError):
         return {"status": "failed", "error": str(result)}
     return {"status": "skipped" if result.kept else "done"} | json.loads(result.line)
-
-
-@contextmanager
-def _bar(session: Session, options: Options) -> Generator[Callable[[int, int], None]]:
-    """Show how many images are done, on a terminal."""
-    lines_meet_bar = options.report.json and session.stdout.isatty()
-    if options.report.quiet or lines_meet_bar or not session.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from upscale.cli.progress_bars import Bars
-
-    bars = Bars(session.stderr, 1, ("",))
-    bars.start_image("", "pairs")
-    try:
-        yield lambda done, total: bars.advance("", done, total)
-    finally:
-        bars.stop()

@@ -1,4 +1,4 @@
-"""`upscale doctor`: what this installation can do, and what to do about what is missing."""
+"""The command `upscale doctor`: check the installation and suggest fixes."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ from typing import Annotated
 import typer
 
 from upscale import __version__
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import Verbose
 from upscale.errors import ExitCode, UpscaleError
 from upscale.options import DEFAULT_MODEL, config_path
 
 GIB = 2**30
 SMALL_MEMORY = 4 * GIB
-"""Available memory below which larger photographs become slow: planes go to a file."""
-TRIAL_SIDE = 16
-"""Side in pixels of the image that is upscaled to see whether everything works."""
+"""Available memory in bytes below which feature maps of large images are offloaded to a file."""
+TEST_SIDE = 16
+"""Side in pixels of the image that is upscaled as a test."""
 
 _REQUIRED = ("torch", "numpy", "opencv-python", "pillow", "tifffile", "safetensors")
-_OPTIONAL = {"spandrel": "other architectures: install upscale's community extra"}
+_OPTIONAL = {"spandrel": "needed for other architectures: pip install 'upscale[community]'"}
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, what was found, and what to do where something is missing.
+    """The result of one check.
 
-    `fatal` findings keep the main job from running.
+    Attributes:
+        topic: Name of the check.
+        text: The result.
+        advice: Instructions to fix a problem; None if there is none.
+        fatal: Whether images cannot be upscaled.
     """
 
     topic: str
@@ -47,55 +51,57 @@ class Finding:
 @app.command()
 def doctor(
     quick: Annotated[
-        bool, typer.Option("--quick", metavar="", help="Do not try to upscale an image.")
+        bool, typer.Option("--quick", metavar="", help="Skip the test that upscales an image.")
     ] = False,
-    verbose: Verbose = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
-    """Show versions, devices, memory and networks, and try a small image."""
-    return lambda session: _examine(session, quick)
+    """Check versions, devices, memory, formats and networks, and upscale a small test image."""
+    return lambda session: _run_checks(session, quick)
 
 
-def _examine(session: Session, quick: bool) -> int:
+def _run_checks(session: Session, quick: bool) -> int:
+    checks = [_versions, _devices, _memory, _folders, _formats, _networks]
     findings: list[Finding] = []
-    for look in (_versions, _devices, _memory, _folders, _networks, *(() if quick else (_trial,))):
-        for finding in _guarded(look, session):
+    for check in checks if quick else [*checks, _test]:
+        for finding in _guarded(check, session):
             findings.append(finding)
             session.out(f"{finding.topic + ':':14} {finding.text}")
-    advice = [finding for finding in findings if finding.advice]
-    if advice:
+    with_advice = [finding for finding in findings if finding.advice]
+    if with_advice:
         session.out("")
-    for finding in sorted(advice, key=lambda one: not one.fatal):
-        mark = "problem" if finding.fatal else "hint"
-        session.out(f"{mark + ':':14} {finding.topic}: {finding.advice}")
-    fatal = any(finding.fatal for finding in findings)
+    for finding in sorted(with_advice, key=lambda finding: not finding.fatal):
+        label = "problem" if finding.fatal else "hint"
+        session.out(f"{label + ':':14} {finding.topic}: {finding.advice}")
+    has_failed = any(finding.fatal for finding in findings)
     session.out("")
-    session.out(f"{'result:':14} {'images cannot be upscaled' if fatal else 'all works'}")
-    return ExitCode.FAILED if fatal else ExitCode.DONE
+    result = "images cannot be upscaled; see the problems above" if has_failed else "ready"
+    session.out(f"{'result:':14} {result}")
+    return ExitCode.FAILED if has_failed else ExitCode.DONE
 
 
-def _guarded(look: Callable[[Session], Iterator[Finding]], session: Session) -> Iterator[Finding]:
-    """Turn whatever breaks while looking into a finding: that is what a doctor is for."""
-    topic = look.__name__.strip("_")
+def _guarded(check: Callable[[Session], Iterator[Finding]], session: Session) -> Iterator[Finding]:
+    """Run a check and turn any exception into a finding."""
+    topic = check.__name__.strip("_")
     try:
-        yield from look(session)
+        yield from check(session)
     except UpscaleError as error:
         yield Finding(topic, "failed", str(error), fatal=True)
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        yield Finding(topic, "failed", f"{text}; install upscale again", fatal=True)
+        yield Finding(topic, "failed", f"{text}; reinstall upscale", fatal=True)
 
 
 def _versions(session: Session) -> Iterator[Finding]:
     yield Finding("upscale", __version__)
     yield Finding("Python", f"{platform.python_version()} on {platform.platform()}")
     for name in _REQUIRED:
-        found = _version(name)
-        if found is None:
+        installed = _version(name)
+        if installed is None:
             yield Finding(name, "not installed", f"run: pip install {name}", fatal=True)
         else:
-            yield Finding(name, found)
+            yield Finding(name, installed)
     for name, purpose in _OPTIONAL.items():
-        yield Finding(name, _version(name) or f"not installed (for {purpose})")
+        yield Finding(name, _version(name) or f"not installed ({purpose})")
 
 
 def _version(package: str) -> str | None:
@@ -109,23 +115,25 @@ def _devices(session: Session) -> Iterator[Finding]:
     import torch
 
     threads = torch.get_num_threads()
-    cores = "core" if threads == 1 else "cores"
-    yield Finding("device", f"cpu: {_processor()}, {threads} {cores} used")
+    unit = "thread" if threads == 1 else "threads"
+    yield Finding("device", f"cpu: {_processor()}, {threads} {unit}")
     yield _kernels()
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        facts = torch.cuda.get_device_properties(index)
-        memory = f"{facts.total_memory / GIB:.1f} GiB"
-        yield Finding("device", f"cuda:{index}: {facts.name}, {memory}")
+        properties = torch.cuda.get_device_properties(index)
+        memory = f"{properties.total_memory / GIB:.1f} GiB"
+        yield Finding("device", f"cuda:{index}: {properties.name}, {memory}")
         yield Finding("kernels", f"cuda:{index}: {_gpu_kernels(index)}")
     if torch.backends.mps.is_available():
         yield Finding("device", "mps: Apple GPU")
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        text = f"none that torch {torch.__version__} can use"
-        yield Finding("GPU", text, "it is much faster; with an NVIDIA card, install a CUDA torch")
+        text = f"none that PyTorch {torch.__version__} can use"
+        yield Finding(
+            "GPU", text, "a GPU is much faster; for an NVIDIA GPU, install PyTorch with CUDA"
+        )
 
 
 def _kernels() -> Finding:
-    """Which convolutions were compiled for this CPU."""
+    """Check the compiled convolutions for this CPU."""
     import torch
 
     from upscale.kernels import KernelMissingError
@@ -136,13 +144,13 @@ def _kernels() -> Finding:
         with suppress(KernelMissingError):
             abilities.append(f"{library_for(torch.bfloat16).ability} for --precision bf16")
     except KernelMissingError as error:
-        advice = "a CPU is slower without: install a C compiler, then upscale again"
+        advice = "upscaling on the CPU is slower: install a C compiler and reinstall upscale"
         return Finding("kernels", f"none: {error}", advice)
     return Finding("kernels", f"compiled, {', '.join(abilities)}")
 
 
 def _gpu_kernels(index: int) -> str:
-    """What can compute convolutions beside torch on a GPU."""
+    """Describe the convolutions that are available on a GPU besides PyTorch's."""
     import torch
 
     from upscale.kernels import KernelMissingError
@@ -151,8 +159,8 @@ def _gpu_kernels(index: int) -> str:
     try:
         layer_maker(torch.device("cuda", index), torch.float16)
     except KernelMissingError as error:
-        return f"torch only: {error}"
-    return f"Triton {triton_version()}, for networks that it proves right and faster for"
+        return f"PyTorch only: {error}"
+    return f"Triton {triton_version()}, used where autotuning finds it correct and faster"
 
 
 def _processor() -> str:
@@ -165,57 +173,64 @@ def _memory(session: Session) -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     text = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f}"
     small = memory.available < SMALL_MEMORY
-    yield Finding(
-        "memory", text, "large photographs will be slow: close programs" if small else None
-    )
+    advice = "large images will be slow: close other programs" if small else None
+    yield Finding("memory", text, advice)
 
 
 def _folders(session: Session) -> Iterator[Finding]:
     from upscale.checkpoints import CACHE_VARIABLE, cache_root
 
     root = cache_root()
-    nearest = root
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if nearest.is_dir() and os.access(nearest, os.W_OK):
+    folder = root
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if folder.is_dir() and os.access(folder, os.W_OK):
         yield Finding("cache", str(root))
     else:
-        advice = f"set {CACHE_VARIABLE} to a folder that can be written"
-        yield Finding("cache", f"{root} (cannot be written)", advice)
+        advice = f"set {CACHE_VARIABLE} to a writable folder"
+        yield Finding("cache", f"{root} (not writable)", advice)
     config = config_path(session.environ)
     yield Finding("config", "none" if config is None else str(config))
 
 
+def _formats(session: Session) -> Iterator[Finding]:
+    from upscale.images.codecs.formats import TRAITS
+
+    yield Finding("formats", ", ".join(TRAITS))
+
+
 def _networks(session: Session) -> Iterator[Finding]:
-    from upscale.checkpoints import catalog, imported_names, is_present
+    from upscale.checkpoints import availability, catalog, imported_names
     from upscale.cli.models import PRESENCE_TEXT
 
     for name, entry in catalog().items():
-        presence = is_present(entry)
+        presence = availability(entry)
         missing = name == DEFAULT_MODEL and presence == "absent"
-        advice = f"{name}, the default: run: upscale models pull {name}" if missing else None
+        advice = (
+            f"the default network is missing; run: upscale models pull {name}" if missing else None
+        )
         text = f"{name}: {PRESENCE_TEXT[presence]}"
         yield Finding("network", text, advice, fatal=missing)
     for name in imported_names():
         yield Finding("network", f"{name}: imported")
 
 
-def _trial(session: Session) -> Iterator[Finding]:
-    """Upscale a small image with the default network, from its bytes to its bytes."""
+def _test(session: Session) -> Iterator[Finding]:
+    """Encode, decode and upscale a small image with the default network."""
     import numpy as np
 
     from upscale import Upscaler
-    from upscale.checkpoints import catalog, is_present
+    from upscale.checkpoints import availability, catalog
     from upscale.images import Image, encode_file, read_image
 
-    if is_present(catalog()[DEFAULT_MODEL]) == "absent":
+    if availability(catalog()[DEFAULT_MODEL]) == "absent":
         return
-    began = perf_counter()
-    pixels = np.full((TRIAL_SIDE, TRIAL_SIDE, 3), 128, np.uint8)
-    image = Image(pixels)
-    image = read_image(encode_file(image, "png"))
+    start = perf_counter()
+    pixels = np.full((TEST_SIDE, TEST_SIDE, 3), 128, np.uint8)
+    image = read_image(encode_file(Image(pixels), "png"))
     result = Upscaler(DEFAULT_MODEL).run(image.pixels)
     height, width = result.pixels.shape[:2]
-    where = f"{result.report.device} in {result.report.precision}"
-    took = f"{perf_counter() - began:.1f} s with loading"
-    yield Finding("trial", f"{TRIAL_SIDE}x{TRIAL_SIDE} became {width}x{height} on {where}, {took}")
+    device = f"{result.report.device} in {result.report.precision}"
+    seconds = f"{perf_counter() - start:.1f} s including loading"
+    sizes = f"{TEST_SIDE}x{TEST_SIDE} -> {width}x{height}"
+    yield Finding("test", f"{sizes} on {device}, {seconds}")

@@ -1,4 +1,4 @@
-"""The default command's work: plan, run, and the exit code."""
+"""Run the default command: plan the outputs, upscale the images, return the exit code."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING
 from upscale.cli.batch_view import BatchView
 from upscale.cli.session import Session
 from upscale.errors import ExitCode, ImageError, UsageError
-from upscale.images import Encoding
 from upscale.jobs import (
-    BatchSettings,
     ImageJob,
     JobResult,
-    ModelFacts,
     Plan,
     Status,
-    WriteSettings,
+    find_model_info,
     make_plan,
-    model_facts,
     read_names,
     run_batch,
 )
@@ -31,32 +27,16 @@ if TYPE_CHECKING:
     from upscale import Upscaler
 
 
-def upscale_images(
-    session: Session,
-    inputs: Sequence[str],
-    options: Options,
-    *,
-    facts: ModelFacts | None = None,
-) -> int:
-    """Do what the default command was asked for and return the exit code.
+def upscale_images(session: Session, inputs: Sequence[str], options: Options) -> int:
+    """Upscale images and return the exit code.
 
     Args:
         session: Streams and environment.
-        inputs: Files, folders, or `-`.
+        inputs: Files, folders, or `-` for standard input.
         options: Checked options.
-        facts: What planning needs of the model; looked up by default.
     """
-    settings = BatchSettings(
-        jobs=options.run.jobs,
-        max_pixels=options.run.max_pixels,
-        write=WriteSettings(
-            Encoding(options.output.quality, options.output.lossless or None),
-            strip=options.output.strip_metadata,
-            overwrite=options.output.overwrite,
-        ),
-    )
     with BatchView(session, options.report) as view:
-        facts = facts or model_facts(options.engine.model, options.size.needs_model_scale)
+        facts = find_model_info(options.engine.model, options.size.needs_model_scale)
         inputs = all_inputs(session, inputs, options.run.files_from)
         plan = make_plan(inputs, options, facts, session.stdin.read)
         _check_stdout(session, plan, options)
@@ -64,29 +44,34 @@ def upscale_images(
             device: partial(make_upscaler, replace(options.engine, device=device), view)
             for device in options.engine.devices
         }
-        results = run_batch(plan, settings, devices, view.listen, session.stdout.buffer)
+        results = run_batch(plan, options, devices, view.listen, session.stdout.buffer)
     return int(exit_code(results))
 
 
-def all_inputs(session: Session, inputs: Sequence[str], name: str | None) -> list[str]:
-    """Return the inputs and those that the list `name` names, or `-` of standard input.
+def all_inputs(session: Session, inputs: Sequence[str], list_file: str | None) -> list[str]:
+    """Return the inputs of the command line followed by those of a list.
+
+    Args:
+        session: Standard input.
+        inputs: Inputs of the command line.
+        list_file: File that lists inputs, or `-` for standard input; None for no list.
 
     Raises:
         UsageError: Standard input would be read twice.
-        ImageError: There is none at all, which is what a search has not found.
+        ImageError: There is no input.
     """
-    if name is None:
+    if list_file is None:
         return list(inputs)
-    if name == "-" and "-" in inputs:
-        raise UsageError("--files-from -: standard input cannot be the list and an image")
-    names = read_names(session.stdin.read() if name == "-" else Path(name).read_bytes())
+    if list_file == "-" and "-" in inputs:
+        raise UsageError("--files-from -: standard input cannot be both the list and an image")
+    names = read_names(session.stdin.read() if list_file == "-" else Path(list_file).read_bytes())
     if not names and not inputs:
-        raise ImageError(f"--files-from {name}: names no images")
+        raise ImageError(f"--files-from {list_file}: the list is empty")
     return [*inputs, *names]
 
 
 def exit_code(results: Sequence[JobResult]) -> ExitCode:
-    """Return the exit code of a batch: all well, some failed, or all failed (or none found)."""
+    """Return the exit code of a batch; a batch without images has failed."""
     failed = sum(result.status is Status.FAILED for result in results)
     if not results or failed == len(results):
         return ExitCode.FAILED
@@ -97,19 +82,19 @@ def _check_stdout(session: Session, plan: Plan, options: Options) -> None:
     if not any(isinstance(item, ImageJob) and item.target is None for item in plan.items):
         return
     if options.report.json:
-        raise UsageError("--json and an image both want standard output: give -o FILE")
+        raise UsageError("--json cannot be combined with an image on standard output: use -o FILE")
     if session.stdout.isatty():
-        raise UsageError("standard output is a terminal: redirect it, or give -o FILE")
+        raise UsageError("standard output is a terminal: redirect it, or use -o FILE")
 
 
 def make_upscaler(engine: EngineOptions, view: BatchView) -> Upscaler:
-    """Load the network; one that has to be fetched is fetched first, with a bar."""
+    """Load the network, after a download with a progress bar if it is not in the cache."""
     from upscale import Upscaler
-    from upscale.checkpoints import catalog, is_present, known_name, locate
+    from upscale.checkpoints import availability, catalog, known_name, locate
 
     name = known_name(engine.model)
-    if name is not None and is_present(catalog()[name]) == "absent":
-        with view.fetching(name) as progress:
+    if name is not None and availability(catalog()[name]) == "absent":
+        with view.download(name) as progress:
             locate(catalog()[name], progress)
     return Upscaler(
         engine.model,

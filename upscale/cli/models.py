@@ -1,16 +1,16 @@
-"""`upscale models`: the networks that are known, what is present, and how to get the others."""
+"""The command `upscale models`: list, download, import, inspect and blend networks."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upscale.checkpoints import CatalogEntry, catalog, imported_names, is_present, known_name
+from upscale.checkpoints import CatalogEntry, availability, catalog, imported_names, known_name
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import Verbose
+from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, OutputError, UpscaleError, UsageError
 
 if TYPE_CHECKING:
@@ -18,117 +18,132 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from upscale.models import RRDBSpec, SRVGGSpec
+    from upscale.models import Spec
 
 PRESENCE_TEXT = {
-    "cached": "ready",
+    "cached": "downloaded",
     "bundled": "included",
-    "absent": "to be fetched",
+    "absent": "not downloaded",
 }
 _LINE_WIDTH = 160
-"""Columns of the table where the output is no terminal, so that no line is broken."""
+"""Width of the table if the output is not a terminal, so that no line is wrapped."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
-Json = Annotated[bool, typer.Option("--json", metavar="", envvar="UPSCALE_JSON", show_envvar=False,
-                                    help="Print one JSON object a network.")]  # fmt: skip
-
 
 @app.callback(invoke_without_command=True)
-def models(context: typer.Context, json: Json = False, verbose: Verbose = None) -> Action | None:
-    """List the networks that -n can name, or look after them."""
-    return None if context.invoked_subcommand else _list(json)
+def models(
+    context: typer.Context, json: shared.Json = None, verbose: shared.Verbose = None
+) -> Action | None:
+    """List the available networks, or manage them."""
+    return None if context.invoked_subcommand else _list(context)
 
 
 @app.command("list")
-def list_(json: Json = False, verbose: Verbose = None) -> Action:
-    """List the networks and what is present."""
-    return _list(json)
+def list_(
+    context: typer.Context, json: shared.Json = None, verbose: shared.Verbose = None
+) -> Action:
+    """List the available networks."""
+    return _list(context)
 
 
 @app.command()
 def info(
-    model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A network or a file.")],
-    json: Json = False,
-    verbose: Verbose = None,
+    context: typer.Context,
+    network: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="Network name or checkpoint file.")
+    ],
+    json: shared.Json = None,
+    verbose: shared.Verbose = None,
 ) -> Action:
-    """Show everything that is known of a network or a file."""
-    return lambda session: _print_info(session, model, json)
+    """Show details of a network: scale, architecture, source, licence, checksum."""
+    return lambda session: _print_info(
+        session, network, resolve_options(context, session).report.json
+    )
 
 
 @app.command()
 def pull(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Networks to fetch.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", show_default=False, help="Networks to download."),
     ] = None,
-    all: Annotated[bool, typer.Option("--all", metavar="", help="Fetch every one.")] = False,
-    verbose: Verbose = None,
+    all: Annotated[bool, typer.Option("--all", metavar="", help="Download all networks.")] = False,
+    verbose: shared.Verbose = None,
 ) -> Action:
-    """Fetch and verify networks, so that they work offline from then on."""
+    """Download networks and verify their checksums, for use without an internet connection."""
     return lambda session: _pull(session, names or [], all)
 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint.")],
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Default: after the file.")
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint file.")],
+    new_name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", show_default=False,
+                     help="Name of the network. Default: the name of the file."),
     ] = None,
-    verbose: Verbose = None,
-) -> Action:
-    """Keep a verified copy of a checkpoint under a name of its own."""
-    return lambda session: _import(session, file, name)
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Check a checkpoint and copy it to the cache, for use by name."""
+    return lambda session: _import(session, file, new_name)
 
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An imported network.")],
-    verbose: Verbose = None,
+    network: Annotated[str, typer.Argument(metavar="NAME", help="Imported network.")],
+    verbose: shared.Verbose = None,
 ) -> Action:
-    """Forget an imported network."""
-    return lambda session: _remove(name)
+    """Delete an imported network from the cache."""
+    return lambda session: _remove(network)
 
 
 @app.command()
 def blend(
-    a: Annotated[str, typer.Argument(metavar="A", help="The network that 1 gives.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The network that 0 gives.")],
+    context: typer.Context,
+    a: Annotated[str, typer.Argument(metavar="A", help="First network.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Second network.")],
     *,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="C", help="A .safetensors file.")
-    ],
+    target: Annotated[Path, output("FILE", "Checkpoint to write (.safetensors).")],
     alpha: Annotated[
-        float, typer.Option("--alpha", min=0, max=1, metavar="0..1", help="Weight of A.")
+        float,
+        option("--alpha", min=0, max=1, metavar="0..1", panel=shared.OUTPUT, show_default=True,
+               help="Weight of A; B has the weight 1 - alpha."),
     ] = 0.5,
     half: Annotated[
-        bool, typer.Option("--half", metavar="", help="Write fp16, half as large as fp32.")
+        bool,
+        typer.Option("--half", metavar="", rich_help_panel=shared.OUTPUT,
+                     help="Store fp16 weights: half the size of fp32."),
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", metavar="", help="Replace the file if it exists.")
-    ] = False,
-    verbose: Verbose = None,
-) -> Action:
-    """Write the weighted mean of two networks of one shape."""
-    return lambda session: _blend(session, (a, b), alpha, output, half=half, overwrite=overwrite)
+    overwrite: shared.Overwrite = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Write the weighted average of two networks of the same architecture."""
+
+    def action(session: Session) -> int:
+        overwrite = resolve_options(context, session).output.overwrite
+        return _blend(session, (a, b), alpha, target, half=half, overwrite=overwrite)
+
+    return action
 
 
-def _list(as_json: bool) -> Action:
-    return lambda session: _print_list(session, as_json)
+def _list(context: typer.Context) -> Action:
+    return lambda session: _print_list(session, resolve_options(context, session).report.json)
 
 
 def _print_list(session: Session, as_json: bool) -> int:
     if as_json:
         for entry in catalog().values():
-            session.out(json.dumps(_facts(entry)))
+            session.out_json(_catalog_facts(entry))
         for name in imported_names():
-            session.out(json.dumps(_imported_facts(name)))
+            session.out_json(_imported_facts(name))
         return ExitCode.DONE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("network", "scale", "present", "for", box=None, pad_edge=False)
+    table = Table("network", "scale", "status", "purpose", box=None, pad_edge=False)
     for entry in catalog().values():
-        presence = PRESENCE_TEXT[is_present(entry)]
+        presence = PRESENCE_TEXT[availability(entry)]
         table.add_row(entry.name, f"x{entry.scale}", presence, entry.purpose)
     for name in imported_names():
         facts = _imported_facts(name)
@@ -136,21 +151,21 @@ def _print_list(session: Session, as_json: bool) -> int:
     width = None if session.stdout.isatty() else _LINE_WIDTH
     console = Console(file=session.stdout, width=width, highlight=False, markup=False)
     console.print(table)
-    if any(is_present(entry) == "absent" for entry in catalog().values()):
-        session.say("fetch what is not present with: upscale models pull NAME")
+    if any(availability(entry) == "absent" for entry in catalog().values()):
+        session.say("download a network with: upscale models pull NAME")
     return ExitCode.DONE
 
 
 def _print_info(session: Session, model: str, as_json: bool) -> int:
     name = known_name(model)
     if name is not None:
-        facts = _facts(catalog()[name])
+        facts = _catalog_facts(catalog()[name])
     elif model in imported_names():
         facts = _imported_facts(model)
     else:
         facts = _file_facts(model)
     if as_json:
-        session.out(json.dumps(facts))
+        session.out_json(facts)
         return ExitCode.DONE
     width = max(map(len, facts))
     for key, value in facts.items():
@@ -158,11 +173,11 @@ def _print_info(session: Session, model: str, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-def _facts(entry: CatalogEntry) -> dict[str, str]:
+def _catalog_facts(entry: CatalogEntry) -> dict[str, str]:
     facts = {
         "name": entry.name,
         "scale": str(entry.scale),
-        "present": is_present(entry),
+        "present": availability(entry),
         "architecture": entry.architecture,
         "purpose": entry.purpose,
         "source": entry.source,
@@ -179,9 +194,9 @@ def _facts(entry: CatalogEntry) -> dict[str, str]:
 def _imported_facts(name: str) -> dict[str, str]:
     from upscale.checkpoints import imported_models
 
-    found = imported_models()[name]
-    facts = {"name": name, "present": "cached", "architecture": "unknown", "file": str(found.path)}
-    return facts | dict(found.metadata) | {"name": name}
+    model = imported_models()[name]
+    facts = {"name": name, "present": "cached", "architecture": "unknown", "file": str(model.path)}
+    return facts | dict(model.metadata) | {"name": name}
 
 
 def _file_facts(model: str) -> dict[str, str]:
@@ -191,7 +206,7 @@ def _file_facts(model: str) -> dict[str, str]:
     spec, state = _canonical(model)
     facts = {"file": str(path), "tensors": str(len(state))}
     if spec is None:
-        facts["architecture"] = "another: needs upscale's community extra"
+        facts["architecture"] = "unknown; install the extra upscale[community] to use it"
     else:
         facts |= {"scale": str(spec.scale), "architecture": spec.describe()}
     if path.suffix.lower() == ".safetensors":
@@ -199,8 +214,8 @@ def _file_facts(model: str) -> dict[str, str]:
     return facts
 
 
-def _canonical(model: str) -> tuple[RRDBSpec | SRVGGSpec | None, Mapping[str, Tensor]]:
-    """Read a network under the keys that all its dialects have in common."""
+def _canonical(model: str) -> tuple[Spec | None, Mapping[str, Tensor]]:
+    """Read a network with its keys converted to those of the reference implementation."""
     from upscale.checkpoints import resolve
     from upscale.models import UnknownArchitectureError, detect
 
@@ -214,33 +229,34 @@ def _canonical(model: str) -> tuple[RRDBSpec | SRVGGSpec | None, Mapping[str, Te
 
 def _pull(session: Session, names: list[str], everything: bool) -> int:
     if everything == bool(names):
-        raise UsageError("models pull: give names, or --all")
-    from upscale.checkpoints import locate
-
-    wanted = [_entry(name) for name in names] or list(catalog().values())
+        raise UsageError("models pull: name networks, or use --all")
+    entries = [_entry(name) for name in names] or list(catalog().values())
     failed = 0
-    for entry in wanted:
+    for entry in entries:
         try:
-            if is_present(entry) == "absent":
-                session.say(f"fetching {entry.name}")
-            from upscale.cli.progress_bars import fetching
-
-            with fetching(session.stderr, entry.name) as progress:
-                path = locate(entry, progress)
+            session.out(str(_download(session, entry)))
         except UpscaleError as error:
             session.error(str(error))
             failed += 1
-        else:
-            session.out(str(path))
-    if failed == len(wanted):
+    if failed == len(entries):
         return ExitCode.FAILED
     return ExitCode.SOME_FAILED if failed else ExitCode.DONE
+
+
+def _download(session: Session, entry: CatalogEntry) -> Path:
+    from upscale.checkpoints import locate
+    from upscale.cli.progress_bars import download_progress
+
+    if availability(entry) == "absent":
+        session.say(f"downloading {entry.name}")
+    with download_progress(session.stderr, entry.name) as progress:
+        return locate(entry, progress)
 
 
 def _entry(name: str) -> CatalogEntry:
     known = known_name(name)
     if known is None:
-        raise UsageError(f"{name}: no network of this name can be fetched; see: upscale models")
+        raise UsageError(f"{name}: unknown network; `upscale models` lists all networks")
     return catalog()[known]
 
 
@@ -249,7 +265,7 @@ def _import(session: Session, file: Path, name: str | None) -> int:
 
     path = import_checkpoint(file, name)
     session.out(path.stem)
-    session.say(f"use it with -n {path.stem}; it is kept in {path}")
+    session.say(f"copied to {path}; use it with -n {path.stem}")
     return ExitCode.DONE
 
 
@@ -264,25 +280,25 @@ def _blend(
     session: Session,
     names: tuple[str, str],
     alpha: float,
-    output: Path,
+    target: Path,
     *,
     half: bool,
     overwrite: bool,
 ) -> int:
-    if output.suffix != ".safetensors":
-        raise UsageError(f"-o {output}: a blend is written as .safetensors")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already: give --overwrite")
+    if target.suffix != ".safetensors":
+        raise UsageError(f"-o {target}: the file name must end in .safetensors")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target}: exists already; use --overwrite to replace it")
     from upscale.checkpoints import blend, write_safetensors
 
-    (spec, one), (_, other) = _canonical(names[0]), _canonical(names[1])
-    metadata = {"name": output.stem, "source": f"{alpha:g} {names[0]} + {1 - alpha:g} {names[1]}"}
+    (spec, first), (_, second) = _canonical(names[0]), _canonical(names[1])
+    metadata = {"name": target.stem, "source": f"{alpha:g} {names[0]} + {1 - alpha:g} {names[1]}"}
     if spec is not None:
         metadata |= {"scale": str(spec.scale), "architecture": spec.describe()}
-    state = blend(one, other, alpha)
+    state = blend(first, second, alpha)
     if half:
         floats = {key: tensor.half() for key, tensor in state.items() if tensor.is_floating_point()}
         state |= floats
-    write_safetensors(state, output, metadata)
-    session.out(str(output))
+    write_safetensors(state, target, metadata)
+    session.out(str(target))
     return ExitCode.DONE

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal: tiles of each device's image, and images of the batch."""
+"""Progress bars on a terminal: tiles of the current images, images of a batch, and downloads."""
 
 from __future__ import annotations
 
@@ -21,13 +21,20 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from upscale.cli.session import Session
+from upscale.options import ReportOptions
+
 _NAME_WIDTH = 28
 
 ByteProgress = Callable[[int, int | None], None]
+"""Called with the bytes received and the bytes in total, which may be unknown."""
+
+StepProgress = Callable[[int, int], None]
+"""Called with the steps done and the steps in total."""
 
 
 class _RateColumn(ProgressColumn):
-    """Steps a second, or seconds a step where that reads better."""
+    """Steps per second, or seconds per step if a step takes longer than a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -36,25 +43,19 @@ class _RateColumn(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
-class Bars:
-    """The bars of one batch; one image shows no bar of images, several devices one each."""
+class BatchBars:
+    """One bar for the tiles of each device's image and, for several images, one for the batch."""
 
     def __init__(self, stderr: TextIO, images: int, devices: Sequence[str]) -> None:
-        # Rich would otherwise send what is printed to standard output to its own stream.
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TaskProgressColumn(),
-            _RateColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(file=stderr),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._images = self._progress.add_task("pictures", total=images) if images > 1 else None
+        """Show the bars.
+
+        Args:
+            stderr: Stream of the terminal.
+            images: Number of images in the batch.
+            devices: Names of the devices.
+        """
+        self._progress = _step_bars(stderr)
+        self._images = self._progress.add_task("images", total=images) if images > 1 else None
         self._labels = {device: f"{device} " if len(devices) > 1 else "" for device in devices}
         self._tiles = {
             device: self._progress.add_task(f"{label}preparing", total=None)
@@ -64,8 +65,8 @@ class Bars:
 
     def start_image(self, device: str, name: str) -> None:
         """Show the tiles of a device's next image."""
-        shown = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
-        description = self._labels[device] + shown
+        short = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
+        description = self._labels[device] + short
         self._progress.reset(self._tiles[device], total=None, description=description)
 
     def advance(self, device: str, done: int, total: int) -> None:
@@ -73,36 +74,93 @@ class Bars:
         self._progress.update(self._tiles[device], completed=done, total=total)
 
     def finish_image(self, failed: int) -> None:
-        """Count one image as ended."""
+        """Count one image as finished; `failed` is the number of failed images so far."""
         if self._images is not None:
-            name = f"images ({failed} failed)" if failed else "pictures"
+            name = f"images ({failed} failed)" if failed else "images"
             self._progress.update(self._images, advance=1, description=name)
 
     def stop(self) -> None:
-        """Take the bars off the terminal."""
+        """Remove the bars from the terminal."""
         self._progress.stop()
 
     def resume(self) -> None:
-        """Show the bars again."""
+        """Show the bars again after `stop`."""
         self._progress.start()
 
 
 @contextmanager
-def fetching(stderr: TextIO, name: str) -> Generator[ByteProgress]:
-    """Show a download on a terminal; yields what is to be told of (bytes done, bytes in all)."""
-    progress = Progress(
+def step_progress(
+    session: Session, label: str, report: ReportOptions | None = None
+) -> Generator[StepProgress]:
+    """Show one bar for a number of steps while the block runs, if there is a terminal for it.
+
+    The bar appears with the first step, so that messages and downloads before it stay readable.
+
+    Args:
+        session: Streams.
+        label: Name of the steps, in the plural.
+        report: Options that can hide the bar.
+    """
+    if not can_show_bars(session, report or ReportOptions()):
+        yield lambda done, total: None
+        return
+    bars = _step_bars(session.stderr)
+    task = bars.add_task(label, total=None)
+
+    def advance(done: int, total: int) -> None:
+        bars.start()
+        bars.update(task, completed=done, total=total)
+
+    try:
+        yield advance
+    finally:
+        bars.stop()
+
+
+def can_show_bars(session: Session, report: ReportOptions) -> bool:
+    """Return whether bars are wanted and would not be mixed with JSON on the same terminal."""
+    is_mixed = report.json and session.stdout.isatty()
+    return session.stderr.isatty() and not report.quiet and not is_mixed
+
+
+@contextmanager
+def download_progress(stderr: TextIO, name: str) -> Generator[ByteProgress]:
+    """Show a bar for a download while the block runs, if there is a terminal for it."""
+    bars = _bars(
+        stderr,
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        disable=not stderr.isatty(),
+    )
+    task = bars.add_task(name, total=None)
+    with bars:
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _step_bars(stderr: TextIO) -> Progress:
+    return _bars(
+        stderr,
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        _RateColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+
+
+def _bars(stderr: TextIO, *columns: ProgressColumn, disable: bool = False) -> Progress:
+    # Rich would otherwise redirect standard output, which carries the results, to its console.
+    return Progress(
+        *columns,
         console=Console(file=stderr),
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-        disable=not stderr.isatty(),
+        disable=disable,
     )
-    task = progress.add_task(name, total=None)
-    with progress:
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,8 +1,9 @@
-"""The program's streams and environment in one object, so that tests can swap them."""
+"""The streams and the environment of one program run, in one object that tests can replace."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -10,13 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+OLD_KEYS = {"image": "picture", "images": "pictures", "peak": "ceiling", "throughputs": "paces"}
+"""Former names of JSON keys by their present names; printed beside them for one release."""
+
 
 @dataclass(slots=True)
 class Session:
     """One run of the program.
 
-    `stdout` carries results only, `stderr` everything else. `verbose` shows tracebacks; it is set
-    while the command line is read, so that even an error there can be looked into.
+    Attributes:
+        stdin: Standard input as bytes.
+        stdout: Standard output; carries results only.
+        stderr: Standard error; carries messages and progress bars.
+        environ: Environment variables.
+        verbose: Whether errors are printed with their traceback. Set while the command line is
+            parsed, so that it also applies to errors in the command line.
+        stdout_closed: Whether the reader of standard output has closed it.
     """
 
     stdin: BinaryIO
@@ -28,17 +38,17 @@ class Session:
 
     @classmethod
     def of_process(cls) -> Session:
-        """Return the session of this process; streams that it was started without are empty."""
+        """Return the session of this process; streams that are closed read and write nothing."""
         stdin = io.BytesIO() if sys.stdin is None else sys.stdin.buffer
-        stdout, stderr = (_or_nowhere(stream) for stream in (sys.stdout, sys.stderr))
+        stdout, stderr = (_or_null(stream) for stream in (sys.stdout, sys.stderr))
         if isinstance(stdout, io.TextIOWrapper) and stdout.encoding.lower() == "utf-8":
-            stdout.reconfigure(errors="surrogateescape")  # file names go out as they came in
+            stdout.reconfigure(errors="surrogateescape")  # print file names as their own bytes
         elif isinstance(stdout, io.TextIOWrapper):
             stdout.reconfigure(errors="backslashreplace")
         return cls(stdin, stdout, stderr, os.environ)
 
     def out(self, text: str) -> None:
-        """Print a line of results; a reader that has gone away is not an error."""
+        """Print a line of results; a closed pipe is not an error."""
         if self.stdout_closed:
             return
         try:
@@ -47,8 +57,12 @@ class Session:
         except BrokenPipeError:
             self.close_stdout()
 
+    def out_json(self, record: Mapping[str, object]) -> None:
+        """Print a record as one line of JSON."""
+        self.out(json_line(record))
+
     def say(self, text: str) -> None:
-        """Print a line for people."""
+        """Print a message line to standard error."""
         try:
             self.stderr.write(text + "\n")
             self.stderr.flush()
@@ -56,21 +70,27 @@ class Session:
             return
 
     def error(self, text: str, trace: str | None = None) -> None:
-        """Print one line for an error, and its traceback where `-v` asks for it."""
+        """Print an error on one line, followed by its traceback if `verbose` is set."""
         self.say("error: " + " ".join(text.split()))
         if self.verbose and trace:
             self.say(trace)
 
     def close_stdout(self) -> None:
-        """Send what is still buffered for a closed pipe nowhere, so that exit stays quiet."""
+        """Discard what is still buffered for a closed pipe, so that Python exits silently."""
         self.stdout_closed = True
         if self.stdout is sys.stdout:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def json_line(record: Mapping[str, object]) -> str:
+    """Return a record as JSON; renamed keys are repeated under their former names."""
+    old = {OLD_KEYS[key]: value for key, value in record.items() if key in OLD_KEYS}
+    return json.dumps({**record, **old})
+
+
 Action = Callable[[Session], int]
-"""What a parsed command line asks for; returns the exit code."""
+"""A parsed command: runs it and returns the exit code."""
 
 
-def _or_nowhere(stream: TextIO | None) -> TextIO:
+def _or_null(stream: TextIO | None) -> TextIO:
     return Path(os.devnull).open("w", encoding="utf-8") if stream is None else stream

@@ -1,9 +1,8 @@
-"""`upscale train RECIPE`: a whole upscale_training, begun, gone on with, checked or translated."""
+"""The command `upscale train RECIPE`: run, resume, check or translate a training."""
 
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import Verbose, switch, text
+from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.errors import ExitCode, UsageError
-from upscale.options import Options, load_options
+from upscale.options import Options
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from upscale_training.loop import Event, Logged
     from upscale_training.recipe import Recipe
 
-_WHAT, _RUN = "What is trained", "Run"
-_RECIPES = (".yaml", ".yml")
+_TRAINING, _OTHER = "Training", "Instead of training"
+_RECIPE_SUFFIXES = (".yaml", ".yml")
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -35,88 +35,79 @@ def train(
     *,
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", show_default=False, help="A file, or see --recipes."),
+        typer.Argument(metavar="RECIPE", show_default=False,
+                       help="Recipe file, or the name of an included recipe (see --recipes)."),
     ] = None,
-    output: Annotated[
+    folder: Annotated[
         Path | None,
-        text("-o", "--output", metavar="FOLDER", panel=_RUN, help="Default: the recipe's name."),
+        output("FOLDER", "Folder for checkpoints and logs. Default: the name of the recipe."),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        text("--set", metavar="KEY=VALUE", panel=_WHAT, help="As data.patch=128; repeatable."),
+        option("--set", metavar="KEY=VALUE", panel=_TRAINING,
+               help="Override a recipe setting, for example data.patch=128. Can be repeated."),
     ] = None,
     stage: Annotated[
-        str | None, text("--stage", metavar="NAME", panel=_WHAT, help="Only this one.")
-    ] = None,
-    device: Annotated[
         str | None,
-        text("--device", metavar="DEVICE", panel=_RUN, help="auto, cpu, cuda, cuda:N or mps."),
+        option("--stage", metavar="NAME", panel=_TRAINING, help="Run only this stage."),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume/--restart",
-            rich_help_panel=_RUN,
-            help="Go on from what is in the folder, or throw it away.",
-        ),
+        switch("--resume/--restart", panel=_TRAINING,
+               help="Resume the run in the output folder, or discard it. Default: resume."),
     ] = True,
     check: Annotated[
-        bool, switch("--check", panel=_WHAT, help="Make everything ready, and train nothing.")
+        bool,
+        switch("--check", panel=_OTHER, help="Load the data and networks, and print a summary."),
     ] = False,
     recipes: Annotated[
-        bool, switch("--recipes", panel=_WHAT, help="List the recipes that are included.")
+        bool, switch("--recipes", panel=_OTHER, help="List the included recipes.")
     ] = False,
     translate: Annotated[
         Path | None,
-        text(
-            "--translate",
-            metavar="OPTIONS",
-            panel=_WHAT,
-            help="Print an option file of Real-ESRGAN or BasicSR as a recipe.",
-        ),
+        option("--translate", metavar="OPTIONS", panel=_OTHER,
+               help="Convert an option file of Real-ESRGAN or BasicSR to a recipe and print it."),
     ] = None,
-    json: Annotated[
-        bool | None, switch("--json", panel=_RUN, help="Print one JSON object an event.")
-    ] = None,
-    quiet: Annotated[
-        bool | None, switch("--quiet", panel=_RUN, help="Print nothing but results and errors.")
-    ] = None,
-    verbose: Verbose = None,
-) -> Action:
-    """Train a network from a folder of good photographs.
+    device: shared.Device = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Train a network as described by a recipe.
 
-    A run that was ended, in whatever way, goes on exactly when the same command is given again.
-    Ctrl-C and SIGTERM save first. Several GPUs: torchrun --nproc-per-node N -m upscale train ...
+    Interrupted? Run the same command again to resume with identical results. Ctrl-C and SIGTERM
+    save a checkpoint first. For several GPUs: torchrun --nproc-per-node N -m upscale train ...
     """
-    flags = {"device": device, "json": json, "quiet": quiet}
     if (recipe is not None) + recipes + (translate is not None) != 1:
-        raise UsageError("train: give a recipe, or --recipes, or --translate")
+        raise UsageError("train: name a recipe, or use either --recipes or --translate")
 
     def action(session: Session) -> int:
-        options = load_options(flags, session.environ)
+        options = resolve_options(context, session)
         if recipes:
-            return _list(session, options)
+            return _list_recipes(session, options)
         if translate is not None:
             return _translate(session, translate)
         from upscale_training.recipe.reading import read_recipe
 
-        found = read_recipe(_file(str(recipe)), changes or [])
+        settings = read_recipe(_recipe_file(str(recipe)), changes or [])
         if check:
-            return _check(session, found, options)
-        folder = output or Path(found.name)
-        return _train(session, found, folder, options, resume=resume, stage=stage)
+            return _check(session, settings, options)
+        target = folder or Path(settings.name)
+        return _train(session, settings, target, options, resume=resume, stage=stage)
 
     return action
 
 
-def _list(session: Session, options: Options) -> int:
+def _list_recipes(session: Session, options: Options) -> int:
     from upscale_training.recipes import bundled
 
-    found = bundled()
-    width = max(map(len, found))
-    for name, path in found.items():
-        line = json.dumps({"name": name, "file": str(path)})
-        session.out(line if options.report.json else f"{name:{width}}  {path}")
+    recipes = bundled()
+    width = max(map(len, recipes))
+    for name, path in recipes.items():
+        if options.report.json:
+            session.out_json({"name": name, "file": str(path)})
+        else:
+            session.out(f"{name:{width}}  {path}")
     return ExitCode.DONE
 
 
@@ -131,18 +122,18 @@ def _translate(session: Session, file: Path) -> int:
     return ExitCode.DONE
 
 
-def _file(recipe: str) -> Path:
-    """The file of a recipe that is a path or the name of one that is included."""
+def _recipe_file(recipe: str) -> Path:
+    """Return the file of a recipe that is given as a path or as the name of an included one."""
     from upscale_training.recipes import bundled
 
     path, included = Path(recipe), bundled()
     if recipe in included and not path.is_file():
         return included[recipe]
-    if path.suffix.lower() in _RECIPES or path.is_file():
+    if path.suffix.lower() in _RECIPE_SUFFIXES or path.is_file():
         return path
-    near = difflib.get_close_matches(recipe, included, n=1)
-    hint = f"did you mean {near[0]}?" if near else "see upscale train --recipes"
-    raise UsageError(f"{recipe}: no recipe of this name or file; {hint}")
+    similar = difflib.get_close_matches(recipe, included, n=1)
+    hint = f"did you mean {similar[0]}?" if similar else f"choose from {', '.join(included)}"
+    raise UsageError(f"{recipe}: is neither a recipe file nor an included recipe; {hint}")
 
 
 def _check(session: Session, recipe: Recipe, options: Options) -> int:
@@ -150,7 +141,7 @@ def _check(session: Session, recipe: Recipe, options: Options) -> int:
 
     facts = check(recipe, options.engine.device)
     if options.report.json:
-        session.out(json.dumps(facts))
+        session.out_json(facts)
         return ExitCode.DONE
     width = max(map(len, facts))
     for key, value in facts.items():
@@ -170,7 +161,7 @@ def _train(
     from upscale_training.loop import train
 
     try:
-        with _View(session, options).printable() as view:
+        with _TrainingView(session, options).bars() as view:
             train(
                 recipe,
                 folder,
@@ -180,23 +171,24 @@ def _train(
                 events=view.listen,
             )
     except KeyboardInterrupt:
-        session.say(f"{folder}: the same command goes on from where this ended")
+        session.say(f"{folder}: run the same command again to resume")
         raise
     return ExitCode.DONE
 
 
-class _View:
-    """Shows what happens: results on standard output, everything else on standard error."""
+class _TrainingView:
+    """Prints the events of a training: results to standard output, the rest to standard error."""
 
     def __init__(self, session: Session, options: Options) -> None:
         self._session, self._report = session, options.report
         self._bars: _Bars | None = None
 
     @contextmanager
-    def printable(self) -> Generator[_View]:
-        """Show bars on a terminal as long as the block runs."""
-        lines_meet_bars = self._report.json and self._session.stdout.isatty()
-        if self._session.stderr.isatty() and not self._report.quiet and not lines_meet_bars:
+    def bars(self) -> Generator[_TrainingView]:
+        """Show progress bars while the block runs, if there is a terminal for them."""
+        from upscale.cli.progress_bars import can_show_bars
+
+        if can_show_bars(self._session, self._report):
             self._bars = _Bars(self._session)
         try:
             yield self
@@ -205,7 +197,7 @@ class _View:
                 self._bars.close()
 
     def listen(self, event: Event) -> None:
-        """Show one event."""
+        """Print one event."""
         from upscale_training.loop import Stepped, as_record
 
         if self._bars is not None:
@@ -213,7 +205,7 @@ class _View:
         if isinstance(event, Stepped):
             return
         if self._report.json:
-            self._session.out(json.dumps(as_record(event)))
+            self._session.out_json(as_record(event))
         else:
             self._print_result(event)
         line = None if self._report.quiet else self._line(event)
@@ -229,22 +221,23 @@ class _View:
             self._session.out(str(event.path))
 
     def _line(self, event: Event) -> str | None:
-        """What is said of an event; on a terminal bars say what moves."""
+        """Return the message of an event, if there is one; progress bars replace some messages."""
         from upscale_training import loop
 
         line = None
         match event:
+            case loop.StageStarted(stage, 0, steps):
+                line = f"{stage}: starting, {steps} iterations"
             case loop.StageStarted(stage, step, steps):
-                begins = f"goes on after {step} of {steps}" if step else f"begins: {steps}"
-                line = f"{stage}: {begins} iterations"
+                line = f"{stage}: resuming after {step} of {steps} iterations"
             case loop.Logged(stage, step, steps) if not self._bars or self._session.verbose:
                 line = f"{stage} {step}/{steps}: {_progress(event)}"
-            case loop.Baseline(figures):
-                line = f"bicubic: {_figures(figures)}"
-            case loop.Validated(stage, step, figures):
-                line = f"{stage} {step}: {_figures(figures)}"
+            case loop.Baseline(scores):
+                line = f"bicubic: {_scores_text(scores)}"
+            case loop.Validated(stage, step, scores):
+                line = f"{stage} {step}: {_scores_text(scores)}"
             case loop.Saved(stage, step, path) if self._session.verbose:
-                line = f"{stage} {step}: saved in {path}"
+                line = f"{stage} {step}: saved to {path}"
             case loop.Note(note):
                 line = f"note: {note}"
             case _:
@@ -253,7 +246,7 @@ class _View:
 
 
 class _Bars:
-    """The present stage's iterations, and below them losses, speed and shares of time."""
+    """A bar for the iterations of the current stage, and a line with losses and speed below it."""
 
     def __init__(self, session: Session) -> None:
         from rich.console import Console
@@ -283,7 +276,7 @@ class _Bars:
         self._live.start()
 
     def listen(self, event: Event) -> None:
-        """Move."""
+        """Update the bar from one event."""
         from rich.console import Group
         from rich.text import Text
         from upscale_training.loop import Logged, StageStarted, Stepped
@@ -296,26 +289,27 @@ class _Bars:
             self._live.update(Group(self._progress, Text(_progress(event), overflow="fold")))
 
     def say(self, line: str) -> None:
-        """Print a line above."""
+        """Print a line above the bar."""
         self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the bars off the terminal."""
+        """Remove the bar from the terminal."""
         self._live.stop()
 
 
 def _progress(event: Logged) -> str:
-    """Losses, speed and shares of time in one line."""
+    """Return losses, speed and shares of time as one line."""
     losses = ", ".join(f"{name} {value:.4g}" for name, value in event.losses.items())
     left = timedelta(seconds=round(event.seconds_left))
     shares = ", ".join(f"{name} {share:.0%}" for name, share in event.shares.items())
     return f"{losses}; {event.images_per_second:.1f} images/s, {left} left; {shares}"
 
 
-def _figures(figures: Mapping[str, Mapping[str, float]]) -> str:
-    """Each set's figures, with the set's name where there are several."""
+def _scores_text(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the scores of each validation set, with its name if there are several."""
     parts: list[str] = []
-    for place, found in figures.items():
-        name = f"{place} " if len(figures) > 1 else ""
-        parts.append(name + ", ".join(f"{metric} {value:.4g}" for metric, value in found.items()))
+    for name, values in scores.items():
+        label = f"{name} " if len(scores) > 1 else ""
+        metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in values.items())
+        parts.append(label + metrics)
     return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""Images as browsers show them: a file's own bytes where they can, else an 8-bit PNG."""
+"""Images for browsers: the file itself in a supported format, else an 8-bit PNG."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from upscale.compare.page import Version
+from upscale.compare.templates import Version
 from upscale.errors import ImageError
-from upscale.files.atomic import one_line
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.images import Image, Metadata, encode_file, read_image, read_size
 from upscale.images.codecs.formats import SNIFF_BYTES, Format, sniff
 from upscale.images.pixels.depth import in_depth
 
-_SHOWN_BY_BROWSERS: Mapping[Format, str] = {
+_BROWSER_MEDIA_TYPES: Mapping[Format, str] = {
     "jpeg": "image/jpeg",
     "png": "image/png",
     "webp": "image/webp",
@@ -24,15 +24,15 @@ _SHOWN_BY_BROWSERS: Mapping[Format, str] = {
 
 
 def version_of_file(path: Path, label: str) -> Version:
-    """Return a file as a page shows it: with its own colours, profile and frames where it can.
+    """Return a file as it is if browsers support its format, else converted to PNG.
 
     Raises:
-        ImageError: It is no image, is damaged, or cannot be read.
+        ImageError: The file is not an image, is damaged, or cannot be read.
     """
     try:
         with path.open("rb") as file:
-            kind = sniff(file.read(SNIFF_BYTES))
-        media_type = None if kind is None else _SHOWN_BY_BROWSERS.get(kind)
+            format = sniff(file.read(SNIFF_BYTES))
+        media_type = None if format is None else _BROWSER_MEDIA_TYPES.get(format)
         if media_type is None:
             return version_of_image(read_image(path), label)
         return Version(label, path.read_bytes(), media_type, read_size(path))
@@ -41,7 +41,7 @@ def version_of_file(path: Path, label: str) -> Version:
 
 
 def version_of_image(image: Image, label: str, note: str = "") -> Version:
-    """Return pixels as a page shows them: an 8-bit PNG, of the metadata only with its colours."""
+    """Return an image as 8-bit PNG; of the metadata, only the colour space is kept."""
     plain = replace(
         image,
         pixels=in_depth(image.pixels, 8),

@@ -1,29 +1,29 @@
 
 "use strict";
 
-/* Terms: a set holds the versions of one image. Zoom is in screen pixels for each pixel of the
-   largest version, so that 1 shows that version exactly; smaller ones are upscaled to its size. */
+/* A set contains the versions of one image. Zoom is in screen pixels per pixel of the largest
+   version: 1 shows that version exactly, and smaller versions are enlarged to its size. */
 (() => {
-  const MOST_ZOOM = 16;
+  const MAX_ZOOM = 16;
   const ZOOMS = [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16];
-  const STEP = 2; // per cent of the image that an arrow key moves the line
+  const STEP = 2; // per cent of the visible image per arrow key
   const FAR_STEP = 10;
   const PAN_STEP = 80; // CSS pixels
   const SIDES = ["left", "right"];
 
   const get = (id) => document.getElementById(id);
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-  const stage = get("stage");
+  const viewer = get("viewer");
   const slider = get("slider");
-  const sets = [...get("pictures").content.querySelectorAll("section")].map(readSet);
+  const sets = [...get("sets").content.querySelectorAll("section")].map(readSet);
 
   const view = {
     set: 0,
-    chosen: { left: 0, right: 1 }, // indices of versions
-    split: 50, // per cent of the visible image that is left of the line; 0 and 100 show one side
-    formerSplit: 50, // what Escape returns to
-    zoom: "fit", // or a number
-    centre: { x: 0.5, y: 0.5 }, // the point of the image in the middle of the window
+    chosen: { left: 0, right: 1 }, // indices into the versions of a set
+    split: 50, // position of the line in per cent of the visible image; 0 and 100 show one side
+    previousSplit: 50, // position that Escape restores
+    zoom: "fit", // "fit" or a number
+    centre: { x: 0.5, y: 0.5 }, // point of the image in the middle of the viewer
     smooth: false,
   };
 
@@ -44,22 +44,22 @@
 
   /* --- geometry -------------------------------------------------------------------------- */
 
-  // not clientWidth, which is rounded to CSS pixels
-  const room = () => stage.getBoundingClientRect();
+  // Not clientWidth, which is rounded to CSS pixels.
+  const viewport = () => viewer.getBoundingClientRect();
 
-  /** Zoom that shows the whole image; a small one is upscaled by a whole number. */
+  /** Return the zoom that shows the whole image; small images are enlarged by a whole number. */
   function fitZoom() {
-    const { width, height } = room();
+    const { width, height } = viewport();
     const zoom = devicePixelRatio * Math.min(width / currentSet().width, height / currentSet().height);
-    return zoom < 1 ? zoom : Math.min(Math.floor(zoom), MOST_ZOOM);
+    return zoom < 1 ? zoom : Math.min(Math.floor(zoom), MAX_ZOOM);
   }
 
   const zoomNow = () => (view.zoom === "fit" ? fitZoom() : view.zoom);
 
-  /** Where the image lies in the stage, in CSS pixels. It starts on a whole screen pixel, so that
-      100 % shows its pixels as they are. */
+  /** Return the position of the image in the viewer in CSS pixels. It starts on a whole screen
+      pixel, so that 100 % shows the pixels unchanged. */
   function frame() {
-    const { left, top, width: across, height: down } = room();
+    const { left, top, width: across, height: down } = viewport();
     const scale = zoomNow() / devicePixelRatio;
     const width = currentSet().width * scale;
     const height = currentSet().height * scale;
@@ -77,19 +77,19 @@
   const onScreenPixel = (value, origin) =>
     Math.round((value + origin) * devicePixelRatio) / devicePixelRatio - origin;
 
-  const isLarger = (box) => box.width > room().width + 0.5 || box.height > room().height + 0.5;
+  const isLarger = (box) => box.width > viewport().width + 0.5 || box.height > viewport().height + 0.5;
 
-  /** The part of the stage, from left to right, in which the image is seen. */
+  /** Return the horizontal part of the viewer that shows the image. */
   function visibleSpan(box) {
     const left = Math.max(0, box.left);
-    return { left, width: Math.max(1, Math.min(room().width, box.left + box.width) - left) };
+    return { left, width: Math.max(1, Math.min(viewport().width, box.left + box.width) - left) };
   }
 
   /* --- showing --------------------------------------------------------------------------- */
 
   function layOut() {
     const box = frame();
-    stage.classList.toggle("larger", isLarger(box));
+    viewer.classList.toggle("larger", isLarger(box));
     for (const side of SIDES) {
       const image = get(side).firstElementChild;
       if (image) layOutImage(image, box);
@@ -108,38 +108,38 @@
     const mismatch = Math.abs((own.height * set.width) / own.width - set.height);
     for (const name of ["left", "top", "width", "height"]) image.style[name] = `${box[name]}px`;
     image.style.imageRendering = ratio > 1.001 && !view.smooth ? "pixelated" : "auto";
-    // sizes of one image differ by rounding; others keep their own proportions
+    // Sizes of one image differ by rounding; other images keep their own aspect ratio.
     image.style.objectFit = mismatch > Math.max(1, set.width / own.width) ? "contain" : "fill";
   }
 
   function layOutSplit(box) {
     const span = visibleSpan(box);
-    const line = onScreenPixel(span.left + (span.width * view.split) / 100, room().left);
-    const beyond = room().width - line;
-    // both sides are cut, since a transparent one would show the other
+    const line = onScreenPixel(span.left + (span.width * view.split) / 100, viewport().left);
+    const beyond = viewport().width - line;
+    // Both sides are clipped, because a transparent side would show the other one.
     get("left").style.clipPath = `inset(0 ${beyond}px 0 0)`;
     get("right").style.clipPath = `inset(0 0 0 ${line}px)`;
     get("left-label").classList.toggle("away", view.split === 0);
     get("right-label").classList.toggle("away", view.split === 100);
-    slider.classList.toggle("parked", isParked());
+    slider.classList.toggle("at-edge", isAtEdge());
     slider.style.left = `${line}px`;
     slider.setAttribute("aria-valuenow", String(Math.round(view.split)));
     slider.setAttribute("aria-valuetext", `${Math.round(view.split)} % ${version("left").label}`);
   }
 
-  /** Show a version on a side as soon as it is decoded; until then the former one stays. */
+  /** Show a version on a side as soon as it is decoded; until then, keep the previous one. */
   async function load(side) {
-    const wanted = version(side);
+    const requested = version(side);
     const image = new Image();
-    image.version = wanted;
-    image.alt = wanted.label;
+    image.version = requested;
+    image.alt = requested.label;
     image.draggable = false;
-    image.src = wanted.source;
+    image.src = requested.source;
     await image.decode().catch(() => { image.failed = true; });
-    if (version(side) !== wanted) return;
+    if (version(side) !== requested) return;
     get(side).replaceChildren(image);
     const failed = SIDES.map((one) => get(one).firstElementChild).filter((one) => one?.failed);
-    get("problem").textContent = failed.map((one) => `${one.alt}: this browser cannot show it`).join("; ");
+    get("problem").textContent = failed.map((one) => `${one.alt}: this browser cannot display it`).join("; ");
     layOut();
   }
 
@@ -147,11 +147,11 @@
 
   async function loadAll(sides) {
     loading += 1;
-    stage.setAttribute("aria-busy", "true");
+    viewer.setAttribute("aria-busy", "true");
     layOut();
     await Promise.all(sides.map(load));
     loading -= 1;
-    stage.setAttribute("aria-busy", String(loading > 0));
+    viewer.setAttribute("aria-busy", String(loading > 0));
   }
 
   function describe() {
@@ -174,13 +174,13 @@
     get("keys").querySelector(".several").hidden = !several;
   }
 
-  /* --- what people do -------------------------------------------------------------------- */
+  /* --- actions --------------------------------------------------------------------------- */
 
-  const isParked = () => view.split === 0 || view.split === 100;
+  const isAtEdge = () => view.split === 0 || view.split === 100;
 
   function split(perCent) {
     view.split = clamp(perCent, 0, 100);
-    if (!isParked()) view.formerSplit = view.split;
+    if (!isAtEdge()) view.previousSplit = view.split;
     layOut();
   }
 
@@ -189,23 +189,23 @@
     split(((x - span.left) / span.width) * 100);
   }
 
-  /** Show one side whole, then the other: what differs jumps to the eye. */
+  /** Show only one side, then only the other, which makes differences visible. */
   function flip() {
     split(view.split === 100 ? 0 : 100);
-    say(version(view.split === 100 ? "left" : "right").label);
+    announce(version(view.split === 100 ? "left" : "right").label);
   }
 
-  /** Zoom so that the point of the image under `at` (CSS pixels in the stage) stays there. */
+  /** Zoom and keep the point of the image under `at` (CSS pixels in the viewer) in place. */
   function zoomTo(zoom, at = middle()) {
     const before = frame();
     const point = { x: (at.x - before.left) / before.width, y: (at.y - before.top) / before.height };
-    view.zoom = zoom === "fit" ? zoom : clamp(zoom, Math.min(fitZoom(), 1), MOST_ZOOM);
+    view.zoom = zoom === "fit" ? zoom : clamp(zoom, Math.min(fitZoom(), 1), MAX_ZOOM);
     const after = frame();
     const { x, y } = middle();
     centreOn({ x: point.x + (x - at.x) / after.width, y: point.y + (y - at.y) / after.height });
   }
 
-  const middle = () => ({ x: room().width / 2, y: room().height / 2 });
+  const middle = () => ({ x: viewport().width / 2, y: viewport().height / 2 });
 
   function zoomStep(direction) {
     const now = zoomNow();
@@ -219,13 +219,13 @@
     centreOn({ x: view.centre.x - x / box.width, y: view.centre.y - y / box.height });
   }
 
-  /** Look at a point of the image, as far as the image then still fills the window. */
+  /** Centre on a point of the image, limited so that the image still fills the viewer. */
   function centreOn(point) {
     const box = frame();
     const inside = (value, space, size) =>
       size <= space ? 0.5 : clamp(value, space / 2 / size, 1 - space / 2 / size);
-    view.centre.x = inside(point.x, room().width, box.width);
-    view.centre.y = inside(point.y, room().height, box.height);
+    view.centre.x = inside(point.x, viewport().width, box.width);
+    view.centre.y = inside(point.y, viewport().height, box.height);
     layOut();
   }
 
@@ -237,10 +237,10 @@
 
   function choose(side, index) {
     view.chosen[side] = index;
-    if (isParked()) view.split = side === "left" ? 100 : 0;
+    if (isAtEdge()) view.split = side === "left" ? 100 : 0;
     describe();
     loadAll([side]);
-    say(version(side).label);
+    announce(version(side).label);
   }
 
   function chooseNext(side) {
@@ -258,10 +258,10 @@
     describe();
     loadAll(SIDES);
     markThumbnail();
-    say(`${index + 1} of ${sets.length}: ${currentSet().name}`);
+    announce(`${index + 1} of ${sets.length}: ${currentSet().name}`);
   }
 
-  const say = (text) => { get("status").textContent = text; };
+  const announce = (text) => { get("status").textContent = text; };
 
   function toggleKeys() {
     const dialog = get("keys");
@@ -279,7 +279,7 @@
     Home: () => split(0),
     End: () => split(100),
     " ": flip,
-    Escape: () => split(view.formerSplit),
+    Escape: () => split(view.previousSplit),
     0: () => zoomTo("fit"),
     1: () => zoomTo(1),
     2: () => zoomTo(2),
@@ -301,7 +301,7 @@
     ArrowUp: () => pan(0, PAN_STEP),
     ArrowDown: () => pan(0, -PAN_STEP),
   };
-  // The role of a slider promises these, too; elsewhere they are left to the page.
+  // The ARIA slider role includes these keys; elsewhere they scroll the page.
   const SLIDER_KEYS = { ArrowUp: KEYS.ArrowRight, ArrowDown: KEYS.ArrowLeft };
 
   function onKey(event) {
@@ -323,41 +323,41 @@
   const pointers = new Map();
   let sliding = false;
 
-  const inStage = (event) => {
-    const box = stage.getBoundingClientRect();
+  const inViewer = (event) => {
+    const box = viewer.getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
   };
 
   function onPointerDown(event) {
     if (event.button !== 0) return;
-    pointers.set(event.pointerId, inStage(event));
+    pointers.set(event.pointerId, inViewer(event));
     const onLine = slider.contains(event.target);
     sliding = pointers.size === 1 && (onLine || !isLarger(frame()));
-    if (sliding && !onLine) splitAt(inStage(event).x);
-    stage.classList.add("dragged");
+    if (sliding && !onLine) splitAt(inViewer(event).x);
+    viewer.classList.add("dragged");
   }
 
-  /** One pointer moves the line or the image; two of them also zoom. */
+  /** One pointer moves the line or the image; two pointers also zoom. */
   function onPointerMove(event) {
     if (!pointers.has(event.pointerId)) return;
-    const before = grasp();
-    pointers.set(event.pointerId, inStage(event));
-    const after = grasp();
+    const before = pressedPointers();
+    pointers.set(event.pointerId, inViewer(event));
+    const after = pressedPointers();
     if (sliding) {
       splitAt(after.x);
     } else {
       pan(after.x - before.x, after.y - before.y);
-      if (pointers.size > 1) zoomTo((zoomNow() * after.reach) / before.reach, after);
+      if (pointers.size > 1) zoomTo((zoomNow() * after.distance) / before.distance, after);
     }
   }
 
-  /** The middle of the pointers that are down, and how far they are from each other. */
-  function grasp() {
+  /** Return the midpoint of the pressed pointers and their distance. */
+  function pressedPointers() {
     const [first, second = first] = pointers.values();
     return {
       x: (first.x + second.x) / 2,
       y: (first.y + second.y) / 2,
-      reach: Math.max(1, Math.hypot(first.x - second.x, first.y - second.y)),
+      distance: Math.max(1, Math.hypot(first.x - second.x, first.y - second.y)),
     };
   }
 
@@ -365,14 +365,14 @@
     pointers.delete(event.pointerId);
     if (pointers.size > 0) return;
     sliding = false;
-    stage.classList.remove("dragged");
+    viewer.classList.remove("dragged");
   }
 
   function onWheel(event) {
     event.preventDefault();
     const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
-    const pace = event.ctrlKey ? 0.01 : 0.002; // a pinch on a touchpad comes as small steps with Ctrl
-    zoomTo(zoomNow() * Math.exp(-event.deltaY * lines * pace), inStage(event));
+    const speed = event.ctrlKey ? 0.01 : 0.002; // a touchpad pinch arrives as small steps with Ctrl
+    zoomTo(zoomNow() * Math.exp(-event.deltaY * lines * speed), inViewer(event));
   }
 
   /* --- gallery --------------------------------------------------------------------------- */
@@ -413,7 +413,7 @@
 
   let byPointer = false;
 
-  /** After a click the keys belong to the image; who moves by keyboard stays where they are. */
+  /** After a click, focus the slider, so that keys control the image; keyboard users keep focus. */
   function focusSlider() {
     if (byPointer && !get("keys").open) slider.focus({ preventScroll: true });
   }
@@ -422,13 +422,13 @@
 
   function listen() {
     document.addEventListener("keydown", onKey);
-    stage.addEventListener("pointerdown", onPointerDown);
-    // on the window, so that a drag may leave the stage
+    viewer.addEventListener("pointerdown", onPointerDown);
+    // On the window, so that a drag may leave the viewer.
     addEventListener("pointermove", onPointerMove);
     addEventListener("pointerup", onPointerUp);
     addEventListener("pointercancel", onPointerUp);
-    stage.addEventListener("wheel", onWheel, { passive: false });
-    stage.addEventListener("dblclick", (event) => zoomTo(view.zoom === "fit" ? 1 : "fit", inStage(event)));
+    viewer.addEventListener("wheel", onWheel, { passive: false });
+    viewer.addEventListener("dblclick", (event) => zoomTo(view.zoom === "fit" ? 1 : "fit", inViewer(event)));
     for (const button of document.querySelectorAll("[data-zoom]")) {
       const { zoom } = button.dataset;
       button.addEventListener("click", () => zoomTo(zoom === "fit" ? zoom : Number(zoom)));
@@ -448,7 +448,7 @@
     document.addEventListener("click", (event) => {
       if (!event.target.closest("select, dialog")) focusSlider();
     });
-    new ResizeObserver(layOut).observe(stage);
+    new ResizeObserver(layOut).observe(viewer);
     addEventListener("resize", layOut);
   }
 

@@ -1,3 +1,3 @@
-"""Arrays in, arrays out: devices, precision, memory and retries around the tile engine."""
+"""The engine around the tile engine: arrays and tensors, devices, precision, memory, fallbacks."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision."""
+"""Selection of the device and the precision that compute."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
+from upscale.engine.choices import Precision
 from upscale.errors import DeviceError, UsageError
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PRECISIONS: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:N` or `mps` into a device; `auto` takes the fastest.
+    """Return the device for `auto` (the fastest), `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
-        UsageError: the name means nothing.
-        DeviceError: the device is not there.
+        UsageError: The name is invalid.
+        DeviceError: The device is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in {"cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdigit())):
-        raise UsageError(f"device {name!r} is none of auto, cpu, cuda, cuda:N, mps")
+        raise UsageError(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
     if kind == "mps" and not _has_mps():
         raise DeviceError("no Apple GPU is available to torch: use --device cpu")
     if kind == "cuda":
@@ -34,34 +39,35 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """Turn `auto`, `fp32`, `fp16` or `bf16` into a type; `auto` is fp16 on a GPU, else fp32.
+    """Return the type for `auto` (fp16 on a GPU, else fp32), `fp32`, `fp16` or `bf16`.
 
     Raises:
-        UsageError: the name means nothing.
-        DeviceError: the device cannot compute in it.
+        UsageError: The name is invalid.
+        DeviceError: The device does not support the precision.
     """
     if name == "auto":
         name = "fp32" if device.type == "cpu" else "fp16"
-    if name not in PRECISIONS:
-        raise UsageError(f"precision {name!r} is none of auto, {', '.join(PRECISIONS)}")
+    dtype = {str(known): dtype for known, dtype in PRECISIONS.items()}.get(name)
+    if dtype is None:
+        raise UsageError(f"precision {name!r} is not one of auto, {', '.join(PRECISIONS)}")
     if name == "bf16" and device.type == "cuda":
         with torch.cuda.device(device):
             if not torch.cuda.is_bf16_supported():
-                raise DeviceError("this GPU cannot compute in bf16: use --precision fp16")
-    return PRECISIONS[name]
+                raise DeviceError("this GPU does not support bf16: use --precision fp16")
+    return dtype
 
 
-def precision_name(dtype: torch.dtype) -> str:
-    """The name of a precision, as options spell it."""
+def precision_name(dtype: torch.dtype) -> Precision:
+    """Return the name of a precision, as options spell it."""
     return next(name for name, value in PRECISIONS.items() if value == dtype)
 
 
 @contextmanager
 def computing_on(device: torch.device) -> Generator[None]:
-    """Compute without gradients on a device, and in fp32 where fp32 is asked for.
+    """Compute on a device, without gradients and without TF32.
 
-    TF32, which would cost three decimal digits, is switched for the whole process: it stays off
-    until the last of several threads leaves. Events and streams are those of the current device.
+    TF32 would cost three decimal digits of fp32. It is a setting of the whole process: it stays
+    off until the last thread leaves.
     """
     current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
     with torch.inference_mode(), current, _without_tf32:
@@ -69,7 +75,7 @@ def computing_on(device: torch.device) -> Generator[None]:
 
 
 class _WithoutTf32:
-    """Keeps cuDNN from rounding fp32 while any thread is inside."""
+    """Context manager that disables TF32 in cuDNN while any thread is inside."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,4 +108,4 @@ def _check_cuda(index: int) -> None:
         raise DeviceError("no CUDA GPU is available to torch: use --device cpu, or see `doctor`")
     if index >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise DeviceError(f"there is no cuda:{index}: the last of {count} is cuda:{count - 1}")
+        raise DeviceError(f"there is no cuda:{index}: use cuda:0 to cuda:{count - 1}")

@@ -1,32 +1,33 @@
-"""Which convolutions a network runs with on a device: the fastest that give the same image."""
+"""Selection of the convolution kernels: the fastest that compute the same image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from upscale.kernels import KernelMissingError, compiled, triton_conv
 from upscale.kernels.autotune import Stopwatch, agree, device_seconds
-from upscale.models import GroupedModel
+from upscale.models import Network
 from upscale.models.layers import LayerMaker, torch_layer
 from upscale.tiling.group import IMAGE, LayerGroup
 
-TRIAL_SIDE = 512
-"""Output pixels a side of groups on trial: as many as make a GPU forget what a start costs."""
+AUTOTUNE_SIDE = 512
+"""Output side for autotuning, in pixels: large enough to make launch times negligible on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
-class GroupList:
-    """A network's groups and what computes their convolutions.
+class SelectedGroups:
+    """A network's layer groups with the kernels selected for them.
 
     Attributes:
-        groups: see `GroupedModel`.
-        kernels: `torch`, or which kernels.
-        reason: why kernels are not used; None where they are, or were not asked for.
+        groups: Layer groups of the network.
+        kernels: Name of the kernels, `torch` for torch's own convolutions.
+        reason: Reason for not using faster kernels; None if they are used or were not requested.
     """
 
     groups: tuple[LayerGroup, ...]
@@ -35,111 +36,122 @@ class GroupList:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Placed:
-    """A network where it computes.
+class NetworkOnDevice:
+    """A network on the device and in the precision that it computes in.
 
     Attributes:
-        network: in its precision, on its device.
-        channels: that its first group reads.
-        device: where it is.
-        dtype: its precision.
+        network: Network in its precision, on its device.
+        channels: Channels that its first layer group reads.
+        device: Device of the network.
+        dtype: Precision of the network.
     """
 
-    network: GroupedModel
+    network: Network[Any]
     channels: int
     device: torch.device
     dtype: torch.dtype
 
     def groups(self, make: LayerMaker = torch_layer) -> tuple[LayerGroup, ...]:
-        """Its groups, fine where a step costs little beside its work.
+        """Return its layer groups: fine on a CPU, coarse elsewhere.
 
-        Measured: on a CPU fine groups make a tile of 128 as fast as the whole image. A GPU waits
-        for the steps of small groups instead of computing.
+        Measured: on a CPU, fine groups make a tile of 128 as fast as the whole image. On a GPU,
+        the launches of many small groups take longer than their work.
         """
-        return self.network.groups(fine=self.device.type == "cpu", make=make)
+        return self.network.layer_groups(fine=self.device.type == "cpu", make=make)
 
 
-def group_list(placed: Placed, *, kernels: bool) -> GroupList:
-    """The network's groups with the fastest convolutions for the device; torch's without `kernels`.
-
-    What a GPU could use is tried out on it first: see `tried`.
-    """
-    find = {"cpu": _for_cpu, "cuda": _for_cuda}.get(placed.device.type)
-    if find is None or not kernels:
-        return GroupList(placed.groups())
-    try:
-        return find(placed)
-    except KernelMissingError as error:
-        return GroupList(placed.groups(), reason=str(error))
-
-
-def _for_cpu(placed: Placed) -> GroupList:
-    library = compiled.library_for(placed.dtype)
-    groups = placed.groups(partial(compiled.compiled_layer, library))
-    return GroupList(groups, f"compiled, {library.ability}")
-
-
-def _for_cuda(placed: Placed) -> GroupList:
-    make = triton_conv.layer_maker(placed.device, placed.dtype)
-    return tried(placed, make, f"Triton {triton_conv.triton_version()}", device_seconds)
-
-
-def tried(
-    placed: Placed, make: LayerMaker, name: str, seconds: Stopwatch, side: int = TRIAL_SIDE
-) -> GroupList:
-    """A network with a maker's layers, if they give what torch's do, and sooner.
+def select_groups(network: NetworkOnDevice, *, kernels: bool) -> SelectedGroups:
+    """Return the network's layer groups with the fastest kernels for its device.
 
     Args:
-        placed: the network.
-        make: makes the layers on trial.
-        name: of their kernels.
-        seconds: times a piece of work.
-        side: of the groups' outputs, which are computed from random planes.
+        network: Network to select for.
+        kernels: Whether compiled kernels may replace torch. On a GPU they are autotuned first.
+    """
+    select = {"cpu": _for_cpu, "cuda": _for_cuda}.get(network.device.type)
+    if select is None or not kernels:
+        return SelectedGroups(network.groups())
+    try:
+        return select(network)
+    except KernelMissingError as error:
+        return SelectedGroups(network.groups(), reason=str(error))
+
+
+def _for_cpu(network: NetworkOnDevice) -> SelectedGroups:
+    library = compiled.library_for(network.dtype)
+    groups = network.groups(partial(compiled.compiled_layer, library))
+    return SelectedGroups(groups, f"compiled, {library.ability}")
+
+
+def _for_cuda(network: NetworkOnDevice) -> SelectedGroups:
+    make = triton_conv.layer_maker(network.device, network.dtype)
+    return autotune_groups(network, make, f"Triton {triton_conv.triton_version()}", device_seconds)
+
+
+def autotune_groups(
+    network: NetworkOnDevice,
+    make: LayerMaker,
+    name: str,
+    seconds: Stopwatch,
+    side: int = AUTOTUNE_SIDE,
+) -> SelectedGroups:
+    """Return the network's groups with new layers if they are correct and faster than torch's.
+
+    Args:
+        network: Network to autotune.
+        make: Function that makes the new layers.
+        name: Name of their kernels.
+        seconds: Function that measures the time of a piece of work.
+        side: Side of the groups' outputs, which are computed from random feature maps.
 
     Raises:
-        KernelMissingError: they failed, differ in a group by more than rounding, or take as long.
+        KernelMissingError: The new layers failed, differ from torch by more than rounding, or are
+            not faster.
     """
-    plain = placed.groups()
+    plain = network.groups()
     try:
-        fast = placed.groups(make)
-        inputs = _inputs(plain, placed, side)
-        for group, other, planes in zip(plain, fast, inputs, strict=True):
-            if not agree(other.run(planes), group.run(planes)):
+        fast = network.groups(make)
+        inputs = _random_inputs(plain, network, side)
+        for group, other, sources in zip(plain, fast, inputs, strict=True):
+            if not agree(other.run(sources), group.run(sources)):
                 raise KernelMissingError(f"{name} differs from torch in group {group.name}")
-        before, after = (seconds(_run_of(groups, inputs)) for groups in (plain, fast))
+        before, after = (seconds(_run_all(groups, inputs)) for groups in (plain, fast))
     except KernelMissingError:
         raise
-    except Exception as error:  # whatever it is, torch can do the work
+    except Exception as error:  # any failure: torch is the fallback
         raise KernelMissingError(f"{name} failed: {error}") from error
     if not after < before:
         times = f"{after * 1e3:.1f} ms, torch {before * 1e3:.1f} ms"
         raise KernelMissingError(f"{name} is not faster here: {times}")
-    return GroupList(fast, name)
+    return SelectedGroups(fast, name)
 
 
-def _run_of(groups: Sequence[LayerGroup], inputs: Sequence[Sequence[Tensor]]) -> Callable[[], None]:
+def _run_all(
+    groups: Sequence[LayerGroup], inputs: Sequence[Sequence[Tensor]]
+) -> Callable[[], None]:
     def run() -> None:
-        for group, planes in zip(groups, inputs, strict=True):
-            group.run(planes)
+        for group, sources in zip(groups, inputs, strict=True):
+            group.run(sources)
 
     return run
 
 
-def _inputs(groups: Sequence[LayerGroup], placed: Placed, side: int) -> list[list[Tensor]]:
-    """Random planes for each group; those of one shape are one."""
-    found: dict[tuple[int, int], Tensor] = {}
+def _random_inputs(
+    groups: Sequence[LayerGroup], network: NetworkOnDevice, side: int
+) -> list[list[Tensor]]:
+    """Return random inputs for each group; inputs of one shape share a tensor."""
+    tensors: dict[tuple[int, int], Tensor] = {}
 
-    def plane(channels: int, extent: int) -> Tensor:
+    def tensor(channels: int, extent: int) -> Tensor:
         key = channels, extent
-        if key not in found:
-            values = torch.rand(1, extent, extent, channels, device=placed.device) - 0.5
-            found[key] = values.to(placed.dtype).permute(0, 3, 1, 2)
-        return found[key]
+        if key not in tensors:
+            values = torch.rand(1, extent, extent, channels, device=network.device) - 0.5
+            tensors[key] = values.to(network.dtype).permute(0, 3, 1, 2)
+        return tensors[key]
 
     return [
         [
-            plane(placed.channels if source == IMAGE else groups[source].channels,
-                  max(side // group.scale, 1) + 2 * group.valid)
+            tensor(network.channels if source == IMAGE else groups[source].channels,
+                   max(side // group.scale, 1) + 2 * group.valid)
             for source in group.sources
         ]
         for group in groups

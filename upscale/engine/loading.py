@@ -1,4 +1,4 @@
-"""From a model's name or file to a network ready to compute."""
+"""Models: networks loaded by name or file, ready to compute."""
 
 from __future__ import annotations
 
@@ -6,51 +6,61 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from upscale.checkpoints import CommunityModel, load_community, resolve
 from upscale.errors import CheckpointError
-from upscale.models import (
-    GroupedModel,
-    UnfitStateError,
-    UnknownArchitectureError,
-    build,
-    detect,
-)
+from upscale.models import Network, UnfitStateError, UnknownArchitectureError, build, detect
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """A network with what the engine must know of it.
+    """A network with the properties that the engine needs.
 
     Attributes:
-        name: what the user called it.
-        network: the module, in fp32 on the CPU, in evaluation mode.
-        scale: output pixels per image pixel and axis.
-        channels: channels of the image that it reads and writes, 1 or 3.
-        staged: whether it can be cut into groups, and so tiled exactly.
-        description: its architecture in one line.
-        half_precisions: those that it computes well in, beside fp32.
+        name: Name of the model.
+        network: Module in fp32 on the CPU, in evaluation mode.
+        scale: Output pixels per image pixel and axis.
+        channels: Channels of the image that it reads and writes, 1 or 3.
+        supports_exact_tiling: Whether it has layer groups; otherwise its tiles are blended.
+        description: One-line description of the architecture.
+        half_precisions: Half-precision types that it computes well in.
     """
 
     name: str
     network: nn.Module
     scale: int
     channels: int
-    staged: bool
+    supports_exact_tiling: bool
     description: str
     half_precisions: frozenset[torch.dtype] = frozenset((torch.float16, torch.bfloat16))
 
+    @classmethod
+    def from_network(cls, name: str, network: Network[Any]) -> Model:
+        """Return the model of a network of a registered architecture.
+
+        Raises:
+            CheckpointError: The network does not map grey to grey or RGB to RGB images.
+        """
+        return cls(
+            name=name,
+            network=network,
+            scale=network.scale,
+            channels=_image_channels(name, network.spec.in_channels, network.spec.out_channels),
+            supports_exact_tiling=network.supports_exact_tiling,
+            description=network.spec.describe(),
+        )
+
     @property
     def unshuffle(self) -> int:
-        """Image pixels per plane pixel and axis."""
-        return cast(GroupedModel, self.network).unshuffle if self.staged else 1
+        """Image pixels per feature pixel and axis."""
+        return cast(Network[Any], self.network).unshuffle if self.supports_exact_tiling else 1
 
     def network_on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """A copy of the network for a device and precision, channels-last."""
+        """Return a copy of the network on a device and in a precision, channels-last."""
         network = copy.deepcopy(self.network).requires_grad_(False).to(device, dtype)
         for parameter in network.parameters():
             if parameter.ndim == 4:
@@ -67,50 +77,54 @@ def load_model(
     """Load a catalogue model, an imported model or a checkpoint file.
 
     Args:
-        model: a name of the catalogue, of an imported model, or the path of a file.
-        denoise: for models with a denoising partner, 0 (keep noise) to 1 (remove most).
-        progress: told the bytes done, and the total where it is known, during a download.
+        model: Catalogue name, name of an imported model, or path of a checkpoint file.
+        denoise: Denoising strength for models with a denoising partner, from 0 (keep noise) to 1
+            (remove most). None for the model as it is.
+        progress: Callback during a download with the bytes received and the total, which is None
+            if unknown.
 
     Raises:
-        CheckpointError: there is no such model, or the file is none.
-        DownloadError: its weights are not here and could not be fetched.
-        DependencyError: the architecture needs the `community` extra.
-        UsageError: `denoise` does not fit the model.
+        CheckpointError: There is no such model, or its file cannot be used.
+        DownloadError: The weights could not be downloaded.
+        DependencyError: The architecture needs the `community` extra.
+        UsageError: The model has no denoising partner, or `denoise` is not in 0..1.
+
+    Example:
+        >>> from upscale import load_model
+        >>> model = load_model("realesr-animevideov3")
+        >>> model.description
+        'SRVGGNetCompact x4, 16 convolutions, 64 features'
     """
     resolved = resolve(model, denoise=denoise, progress=progress)
     name = resolved.name
     try:
-        found = detect(resolved.state())
+        detected = detect(resolved.state())
     except UnknownArchitectureError:
         return _community_model(name, load_community(resolved.path))
     except UnfitStateError as error:
         raise CheckpointError(f"{name}: damaged or incomplete checkpoint: {error}") from error
-    network = build(found.spec, found.state)
-    return Model(
-        name=name,
-        network=network,
-        scale=network.scale,
-        channels=_image_channels(name, found.spec.in_channels, found.spec.out_channels),
-        staged=True,
-        description=found.spec.describe(),
-    )
+    return Model.from_network(name, build(detected.spec, detected.state))
 
 
 def _community_model(name: str, loaded: CommunityModel) -> Model:
     half = {torch.float16: loaded.supports_half, torch.bfloat16: loaded.supports_bfloat16}
     return Model(
         name=name,
-        network=Padded(loaded),
+        network=PaddedNetwork(loaded),
         scale=loaded.scale,
         channels=_image_channels(name, loaded.in_channels, loaded.out_channels),
-        staged=False,
+        supports_exact_tiling=False,
         description=loaded.name,
         half_precisions=frozenset(dtype for dtype, works in half.items() if works),
     )
 
 
-class Padded(nn.Module):
-    """A network that takes only some sizes, made to take all: images are mirrored outwards."""
+class PaddedNetwork(nn.Module):
+    """A network that only takes some sizes, extended to all sizes by reflecting the image.
+
+    Args:
+        loaded: Network with its size requirements.
+    """
 
     def __init__(self, loaded: CommunityModel) -> None:
         super().__init__()
@@ -123,10 +137,10 @@ class Padded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Upscale (N, C, H, W) to (N, C', H * scale, W * scale)."""
         height, width = x.shape[2:]
-        wanted = [self._side(height), self._side(width)]
-        wanted = [max(wanted)] * 2 if self._square else wanted
-        for axis, side in zip((2, 3), wanted, strict=True):
-            x = x.index_select(axis, _mirrored(x.shape[axis], side).to(x.device))
+        sides = [self._side(height), self._side(width)]
+        sides = [max(sides)] * 2 if self._square else sides
+        for axis, side in zip((2, 3), sides, strict=True):
+            x = x.index_select(axis, _reflected_indices(x.shape[axis], side).to(x.device))
         return self._network(x)[:, :, : height * self._scale, : width * self._scale]
 
     def _side(self, length: int) -> int:
@@ -134,8 +148,8 @@ class Padded(nn.Module):
         return -(-length // self._multiple) * self._multiple
 
 
-def _mirrored(length: int, side: int) -> Tensor:
-    """Indices that run to and fro over an axis of `length` until there are `side` of them."""
+def _reflected_indices(length: int, side: int) -> Tensor:
+    """Return `side` indices of an axis of `length` that is reflected at its ends repeatedly."""
     period = max(2 * (length - 1), 1)
     indices = torch.arange(side) % period
     return torch.minimum(indices, period - indices) if length > 1 else torch.zeros_like(indices)
@@ -144,6 +158,7 @@ def _mirrored(length: int, side: int) -> Tensor:
 def _image_channels(name: str, inputs: int, outputs: int) -> int:
     if inputs != outputs or inputs not in {1, 3}:
         raise CheckpointError(
-            f"{name}: it maps {inputs} channels to {outputs}; only 1 to 1 and 3 to 3 are images"
+            f"{name}: unsupported network from {inputs} to {outputs} channels; "
+            "only 1 to 1 (grey) and 3 to 3 (RGB) are supported"
         )
     return inputs

@@ -1,7 +1,8 @@
-"""Planes of frames on their way to a device and back, beside what it computes.
+"""Asynchronous transfer of the planes of video frames to a device and back.
 
-On a CUDA GPU each direction has a stream of its own and goes through pinned memory: while one frame
-is computed, the next comes and the last one goes. Elsewhere all is there at once.
+On a CUDA GPU, each direction has a stream of its own and uses pinned memory: while one frame is
+computed, the next one is uploaded and the previous one is downloaded. Elsewhere transfers are
+synchronous.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from upscale.engine.yuv import plane_array, plane_tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Uploaded:
-    """Planes on their way to a device."""
+    """Planes that are being copied to a device."""
 
     _planes: list[Tensor]
     _arrived: torch.cuda.Event | None = None
 
     def planes(self) -> list[Tensor]:
-        """The planes, for what the current stream computes from now on; this thread goes on."""
+        """Return the planes for use by the current stream, without blocking this thread."""
         if self._arrived is not None:
             stream = torch.cuda.current_stream(self._planes[0].device)
             stream.wait_event(self._arrived)
@@ -36,23 +37,23 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Downloaded:
-    """Planes on their way from a device."""
+    """Planes that are being copied from a device."""
 
     _planes: list[Tensor]
     _arrived: torch.cuda.Event | None = None
 
     def arrays(self) -> list[NDArray[Any]]:
-        """Wait for the planes: (H, W) uint8 or uint16 each, the same memory at every call."""
+        """Wait for the planes and return them as (H, W) uint8 or uint16 arrays without a copy."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return [plane_array(plane) for plane in self._planes]
 
 
 class Transfer:
-    """Takes planes to one device and back; may be used by several threads.
+    """Copies planes to one device and back; thread-safe.
 
     Args:
-        device: Where they are computed.
+        device: Device that computes.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -62,31 +63,33 @@ class Transfer:
         self._down = torch.cuda.Stream(device) if is_cuda else None
 
     def upload(self, planes: Sequence[NDArray[Any]]) -> Uploaded:
-        """Send planes, (H, W) uint8 or uint16 each, which must not change any more."""
+        """Start to copy (H, W) uint8 or uint16 planes, which must not change any more."""
         tensors = [plane_tensor(plane) for plane in planes]
         if self._up is None:
             return Uploaded([tensor.to(self._device) for tensor in tensors])
         with torch.cuda.stream(self._up):
-            there = [tensor.pin_memory().to(self._device, non_blocking=True) for tensor in tensors]
-            return Uploaded(there, _event(self._up))
+            uploaded = [
+                tensor.pin_memory().to(self._device, non_blocking=True) for tensor in tensors
+            ]
+            return Uploaded(uploaded, _event(self._up))
 
     def download(self, planes: Sequence[Tensor]) -> Downloaded:
-        """Fetch planes that the current stream computes, as `to_planes` makes them."""
+        """Start to copy back planes from `to_planes` that the current stream computes."""
         if self._down is None or not planes[0].is_cuda:
             return Downloaded([plane.cpu() for plane in planes])
         computed = _event(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._down):
             self._down.wait_event(computed)
-            here: list[Tensor] = []
+            downloaded: list[Tensor] = []
             for plane in planes:
                 pinned = torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True)
-                here.append(pinned.copy_(plane, non_blocking=True))
+                downloaded.append(pinned.copy_(plane, non_blocking=True))
                 plane.record_stream(self._down)
-            return Downloaded(here, _event(self._down))
+            return Downloaded(downloaded, _event(self._down))
 
 
 def _event(stream: torch.cuda.Stream) -> torch.cuda.Event:
-    """What will have happened once a stream has done all that it was given so far."""
+    """Return an event that marks the end of the work queued on a stream so far."""
     event = torch.cuda.Event()
     event.record(stream)
     return event

@@ -20,7 +20,7 @@ TRANSFORMS = 8
 def transformed(
     source: NDArray[Any], target: NDArray[Any]
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Eight pairs of views: what is written to a target's view lands untransformed in `target`."""
+    """Yield eight transformed views of both arrays; writing to the second undoes the transform."""
     for turns in range(4):
         for flip in (False, True):
             views = [np.rot90(array, turns) for array in (source, target)]
@@ -28,7 +28,7 @@ def transformed(
 
 
 def tensor_transforms() -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
-    """Eight pairs of functions of (N, C, H, W): one that transforms, and one that undoes it."""
+    """Yield eight pairs of functions on (N, C, H, W) tensors: a transform and its inverse."""
     for turns in range(4):
         for axes in ((), (3,)):
             yield (
@@ -38,7 +38,7 @@ def tensor_transforms() -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[
 
 
 def average_to(total: NDArray[np.float32], image: NDArray[Any], highest: int) -> None:
-    """Round the mean in [0, 1] to an image's own depth, a row at a time to save memory."""
+    """Convert a mean in 0..1 to the type of `image`, one row at a time to save memory."""
     for row, target in zip(total, image, strict=True):
         levels = np.clip(row, 0, 1) * highest
         target[...] = np.rint(levels) if image.dtype != np.float32 else levels

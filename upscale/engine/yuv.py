@@ -1,14 +1,15 @@
-"""Between a video's native planes and RGB tensors, in fp32, on any device.
+"""Conversion between a video's native planes and RGB tensors, in fp32, on any device.
 
-Nothing is rounded or clipped on the way to RGB. Planes hold colours that RGB in [0, 1] does not:
-whiter than white (235 to 255 of 8 bits in limited range), blacker than black, and chroma that no
-display shows; codecs make a little of it at every sharp edge. `beyond` tells how much there is, and
-`restore` adds it, interpolated, to what a network made of the rest. On the way back codes are
-rounded to the nearest and clipped only where the depth ends (0 to 255, not 16 to 235).
+Nothing is rounded or clipped on the way to RGB. Planes can hold colours outside RGB in 0..1:
+values above white (235 to 255 of 8 bits in limited range) and below black, and chroma that no
+display shows; codecs produce small amounts of it at sharp edges. `clipped_part` measures what a
+network's clamped input would lose, and `restore_clipped` adds it, interpolated, to the network's
+output. On the way back, codes are rounded to the nearest and clipped only at the limits of the
+depth (0 to 255, not 16 to 235).
 
-Chroma is filtered with Catmull-Rom cubics at its true place, stretched when it is reduced. That is
-0.8 to 1.1 dB nearer to the chroma of photographs than bilinear, and shorter than Lanczos, which
-would gain 0.4 dB more (`python -m benchmarks.yuv`).
+Chroma is resampled with Catmull-Rom cubics at its exact location, stretched when it is reduced.
+That is 0.8 to 1.1 dB closer to the chroma of photographs than bilinear, and shorter than Lanczos,
+which would gain another 0.4 dB (`python -m benchmarks.yuv`).
 """
 
 from __future__ import annotations
@@ -29,31 +30,32 @@ LUMA_WEIGHTS = {
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
 }
-"""Shares of red and blue in luma (Kr, Kb): Rec. ITU-R BT.601-7, 2.5.1; BT.709-6, item 3.2;
+"""Weights of red and blue in luma (Kr, Kb): Rec. ITU-R BT.601-7, 2.5.1; BT.709-6, item 3.2;
 BT.2020-2, table 4 (non-constant luminance)."""
 
 CENTRED_ACROSS = frozenset({2, 4, 6})
-"""FFmpeg's chroma locations (centre, top, bottom) whose samples lie between two columns."""
+"""FFmpeg's chroma locations whose samples lie between two columns: centre, top, bottom."""
 
 ROWS_DOWN = {3: 0.0, 4: 0.0, 5: 1.0, 6: 1.0}
-"""Where in its group of rows a chroma sample lies, from the first (0) to the last (1), by FFmpeg's
-chroma location; in the middle for the others."""
+"""Position of a chroma sample in its group of rows, from the first row (0) to the last (1), by
+FFmpeg's chroma location; 0.5 for all others."""
 
-NOISE = 2**-17
-"""Values this near to [0, 1] are inside: half a level of 16 bits, and more than fp32 errs by."""
+TOLERANCE = 2**-17
+"""Tolerance around 0..1: half a level of 16 bits, larger than rounding errors of fp32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What planes mean; fields are those of a video's `PlaneFormat` and `Colour`.
+    """The format of a frame's planes, with the fields of a video's `PlaneFormat` and `Colour`.
 
     Attributes:
-        depth: bits of a sample, 8 to 16; arrays are uint8 for 8 and uint16 above, low bits used.
-        chroma_across: logarithm of the chroma planes' horizontal reduction.
-        chroma_down: the same of the vertical one.
-        kind: planes are Y, Cb, Cr; or R, G, B; or Y alone.
-        matrix: between YCbCr and RGB; nothing but `yuv` reads it.
-        full_range: whether 8 bits run from 0 to 255, rather than from 16 to 235 (chroma: 240).
+        depth: Bits per sample, 8 to 16. Arrays are uint8 for 8 bits and uint16 otherwise, with the
+            value in the low bits.
+        chroma_across: Base-2 logarithm of the horizontal chroma subsampling.
+        chroma_down: Base-2 logarithm of the vertical chroma subsampling.
+        kind: Kind of the planes: Y, Cb, Cr (`yuv`); R, G, B (`rgb`); or only Y (`grey`).
+        matrix: Matrix between YCbCr and RGB; only used for `yuv`.
+        full_range: Whether 8 bits span 0 to 255, rather than 16 to 235 (chroma: 240).
         chroma_location: FFmpeg's number: 0 unspecified (left), 1 left, 2 centre, 3 top left, 4 top,
             5 bottom left, 6 bottom.
     """
@@ -78,7 +80,7 @@ class Layout:
 
     @property
     def chroma_span(self) -> int:
-        """Codes from the least chroma to the most."""
+        """Codes from the lowest to the highest chroma."""
         return self.highest if self.full_range else 224 << (self.depth - 8)
 
     @property
@@ -88,12 +90,12 @@ class Layout:
 
     @property
     def highest(self) -> int:
-        """The last code."""
+        """The highest code."""
         return (1 << self.depth) - 1
 
 
-def opacity(depth: int) -> Layout:
-    """The layout of an alpha plane: grey of full range, whatever the range of the colours."""
+def alpha_layout(depth: int) -> Layout:
+    """Return the layout of an alpha plane: full-range grey for any range of the colours."""
     return Layout(depth, 0, 0, "grey", "rgb", full_range=True)
 
 
@@ -102,17 +104,17 @@ def to_rgb(
     layout: Layout,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """The RGB of a frame; black is 0 and white is 1, and nothing is clipped to them.
+    """Convert the planes of a frame to RGB, with black at 0 and white at 1, without clipping.
 
     Args:
-        planes: (H, W) uint8 or uint16 each, in the order of `layout.kind`, without alpha; chroma
-            planes are (ceil(H / 2**chroma_down), ceil(W / 2**chroma_across)). Tensors are as
-            `plane_tensor` makes them.
-        layout: what they mean.
-        device: where to compute.
+        planes: Planes of shape (H, W), uint8 or uint16, in the order of `layout.kind`, without
+            alpha. Chroma planes are (ceil(H / 2**chroma_down), ceil(W / 2**chroma_across)).
+            Tensors are as `plane_tensor` returns them.
+        layout: Format of the planes.
+        device: Device that computes.
 
     Returns:
-        (1, 3, H, W) float32; (1, 1, H, W) of a grey frame.
+        Tensor of shape (1, 3, H, W), float32; (1, 1, H, W) for a grey frame.
     """
     codes = [_codes(plane, device) for plane in planes]
     if layout.kind != "yuv":
@@ -121,27 +123,27 @@ def to_rgb(
     chroma = torch.stack(codes[1:]).sub_(layout.neutral)
     chroma = _upscaled(chroma, 1, layout.chroma_down, _down(layout), luma.shape[0])
     chroma = _upscaled(chroma, 2, layout.chroma_across, _across(layout), luma.shape[1])
-    return _of_luma_and_chroma(luma, chroma, layout)[None]
+    return _rgb_of(luma, chroma, layout)[None]
 
 
 def from_rgb(rgb: Tensor, layout: Layout) -> list[NDArray[Any]]:
-    """The planes of a frame as arrays; see `to_planes`."""
+    """Convert RGB to the planes of a frame as arrays; see `to_planes`."""
     return [plane_array(plane.cpu()) for plane in to_planes(rgb, layout)]
 
 
 def to_planes(rgb: Tensor, layout: Layout) -> list[Tensor]:
-    """The planes of a frame, rounded to the nearest code, clipped where codes end.
+    """Convert RGB to the planes of a frame, rounded and clipped to the range of codes.
 
     Args:
-        rgb: (1, 3, H, W) float32, or (1, 1, H, W) for grey, in any memory format; kept as it is.
-        layout: of the planes.
+        rgb: Tensor of shape (1, 3, H, W), or (1, 1, H, W) for grey, float32, not modified.
+        layout: Format of the planes.
 
     Returns:
-        (H, W) each, contiguous, where `rgb` is, as `to_rgb` and `plane_array` take them.
+        Contiguous (H, W) tensors on the device of `rgb`, as `to_rgb` and `plane_array` take them.
     """
     if layout.kind != "yuv":
         return [_plane(values * layout.luma_span, layout.black, layout) for values in rgb[0]]
-    luma, chroma = _to_luma_and_chroma(rgb[0], layout)
+    luma, chroma = _luma_and_chroma_of(rgb[0], layout)
     chroma = _reduced(chroma, 1, layout.chroma_down, _down(layout))
     chroma = _reduced(chroma, 2, layout.chroma_across, _across(layout))
     return [
@@ -150,49 +152,49 @@ def to_planes(rgb: Tensor, layout: Layout) -> list[Tensor]:
     ]
 
 
-def beyond(rgb: Tensor) -> Tensor | None:
-    """What a network, which takes [0, 1], would not see of a frame.
+def clipped_part(rgb: Tensor) -> Tensor | None:
+    """Return the part of a frame that clamping to 0..1 removes.
 
     Returns:
-        In the shape of `rgb`, how far each value lies below 0 (negative) or above 1 (positive), and
-        0 elsewhere; None if no value lies outside.
+        Tensor in the shape of `rgb` with the distance of each value below 0 (negative) or above 1
+        (positive), and 0 inside; None if all values are inside.
     """
     least, most = torch.aminmax(rgb)
-    if least >= -NOISE and most <= 1 + NOISE:
+    if least >= -TOLERANCE and most <= 1 + TOLERANCE:
         return None
     return rgb - rgb.clamp(0, 1)
 
 
-def restore(upscaled: Tensor, rest: Tensor | None) -> Tensor:
-    """Add to an upscaled frame what `beyond` found in the small one, interpolated bilinearly.
+def restore_clipped(upscaled: Tensor, clipped: Tensor | None) -> Tensor:
+    """Add the clipped part of the source to an upscaled frame, interpolated bilinearly.
 
     Args:
-        upscaled: (1, C, H', W') float32; changed in place.
-        rest: (1, C, H, W) float32, or None for nothing.
+        upscaled: Frame of shape (1, C, H', W'), float32, modified in place.
+        clipped: Result of `clipped_part` for the source, (1, C, H, W), or None.
 
     Returns:
-        `upscaled`.
+        The tensor `upscaled`.
     """
-    if rest is None:
+    if clipped is None:
         return upscaled
     height, width = upscaled.shape[2:]
-    down, across = height // rest.shape[2], width // rest.shape[3]
-    whole = (down * rest.shape[2], across * rest.shape[3]) == (height, width)
+    down, across = height // clipped.shape[2], width // clipped.shape[3]
+    whole = (down * clipped.shape[2], across * clipped.shape[3]) == (height, width)
     if not whole or upscaled.device.type != "cpu":
         return upscaled.add_(
-            F.interpolate(rest, (height, width), mode="bilinear", align_corners=False)
+            F.interpolate(clipped, (height, width), mode="bilinear", align_corners=False)
         )
-    # A CPU does the same by whole rows and columns in a quarter of the time.
-    wide = rest.new_empty((*rest.shape[1:3], width))
+    # On a CPU, whole rows and columns take a quarter of the time.
+    wide = clipped.new_empty((*clipped.shape[1:3], width))
     for part, taps in _phases(wide, 2, across):
-        part.copy_(_filtered(rest[0], 2, taps, 1, part.shape[2]))
+        part.copy_(_filtered(clipped[0], 2, taps, 1, part.shape[2]))
     for part, taps in _phases(upscaled[0], 1, down):
         part.add_(_filtered(wide, 1, taps, 1, part.shape[1]))
     return upscaled
 
 
 def _phases(large: Tensor, axis: int, group: int) -> Iterator[tuple[Tensor, dict[int, float]]]:
-    """Every `group`th sample of an axis, from each start, and its weights for the bilinear one."""
+    """Yield every `group`th sample of an axis, for each offset, with its bilinear weights."""
     for phase in range(group):
         position = (phase + 0.5) / group - 0.5
         before = math.floor(position)
@@ -203,21 +205,21 @@ def _phases(large: Tensor, axis: int, group: int) -> Iterator[tuple[Tensor, dict
 
 
 def plane_tensor(plane: NDArray[Any]) -> Tensor:
-    """A plane as a tensor with the same memory: uint8; or int16 with the bits of uint16.
+    """Return a plane as a tensor that shares its memory: uint8, or int16 with the bits of uint16.
 
-    Not every device knows uint16.
+    Not every device supports uint16.
     """
     return torch.from_numpy(plane if plane.dtype == np.uint8 else plane.view(np.int16))
 
 
 def plane_array(plane: Tensor) -> NDArray[Any]:
-    """The reverse of `plane_tensor`, of a tensor in the host's memory."""
+    """Return the array of a tensor from `plane_tensor` or `to_planes` in host memory."""
     array = plane.numpy()
     return array if array.dtype == np.uint8 else array.view(np.uint16)
 
 
 def _codes(plane: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
-    """A plane as float32 on the device, uploaded in its own depth."""
+    """Return a plane as float32 on the device; it is uploaded in its own type."""
     codes = (plane if isinstance(plane, Tensor) else plane_tensor(plane)).to(device)
     if codes.dtype == torch.uint8:
         return codes.float()
@@ -225,15 +227,15 @@ def _codes(plane: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
 
 
 def _plane(values: Tensor, offset: int, layout: Layout) -> Tensor:
-    """Codes that lie `offset` above (H, W) values, which are changed."""
+    """Return (H, W) values plus `offset` as codes; the values are modified."""
     codes = values.add_(offset).round_().clamp_(0, layout.highest)
     if layout.depth == 8:
         return codes.to(torch.uint8).contiguous()
     return codes.int().short().contiguous()
 
 
-def _of_luma_and_chroma(luma: Tensor, chroma: Tensor, layout: Layout) -> Tensor:
-    """(3, H, W) RGB of (H, W) luma in [0, 1] and (2, H, W) chroma in codes around 0 (H.273, 38)."""
+def _rgb_of(luma: Tensor, chroma: Tensor, layout: Layout) -> Tensor:
+    """Return (3, H, W) RGB for luma in 0..1 and (2, H, W) chroma in codes around 0 (H.273, 38)."""
     red, blue = LUMA_WEIGHTS[layout.matrix]
     green = 1 - red - blue
     of_red, of_blue = (2 * (1 - share) / layout.chroma_span for share in (red, blue))
@@ -245,8 +247,8 @@ def _of_luma_and_chroma(luma: Tensor, chroma: Tensor, layout: Layout) -> Tensor:
     return rgb
 
 
-def _to_luma_and_chroma(rgb: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """The reverse of `_of_luma_and_chroma`, but for luma, which is in codes above black."""
+def _luma_and_chroma_of(rgb: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Invert `_rgb_of`, with luma in codes above black."""
     red, blue = LUMA_WEIGHTS[layout.matrix]
     span = layout.luma_span
     luma = rgb.new_empty(rgb.shape[1:])
@@ -261,19 +263,19 @@ def _to_luma_and_chroma(rgb: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
 
 
 def _across(layout: Layout) -> float:
-    """Columns from the first of a group to its chroma sample."""
+    """Return the columns from the first one of a group to its chroma sample."""
     group = 1 << layout.chroma_across
     return (group - 1) / 2 if layout.chroma_location in CENTRED_ACROSS else 0.0
 
 
 def _down(layout: Layout) -> float:
-    """Rows from the first of a group to its chroma sample."""
+    """Return the rows from the first one of a group to its chroma sample."""
     group = 1 << layout.chroma_down
     return (group - 1) * ROWS_DOWN.get(layout.chroma_location, 0.5)
 
 
 def _upscaled(small: Tensor, axis: int, halvings: int, place: float, length: int) -> Tensor:
-    """Undo `_reduced` along an axis, to `length` samples."""
+    """Upsample an axis to `length` samples, the inverse of `_reduced`."""
     if not halvings:
         return small
     group = 1 << halvings
@@ -285,7 +287,7 @@ def _upscaled(small: Tensor, axis: int, halvings: int, place: float, length: int
 
 
 def _reduced(large: Tensor, axis: int, halvings: int, place: float) -> Tensor:
-    """One sample for every group along an axis, at `place` in it, antialiased."""
+    """Return one antialiased sample per group along an axis, at `place` in the group."""
     if not halvings:
         return large
     group = 1 << halvings
@@ -293,7 +295,7 @@ def _reduced(large: Tensor, axis: int, halvings: int, place: float) -> Tensor:
 
 
 def _taps(position: float, stretch: int) -> dict[int, float]:
-    """Weights, by index, of the samples that make up the value at a position."""
+    """Return the filter weights of a position by sample index."""
     reach = 2 * stretch
     indices = range(math.ceil(position - reach), math.floor(position + reach) + 1)
     weights = {index: _catmull_rom((index - position) / stretch) for index in indices}
@@ -302,7 +304,7 @@ def _taps(position: float, stretch: int) -> dict[int, float]:
 
 
 def _catmull_rom(distance: float) -> float:
-    """The cubic of Catmull and Rom ("A class of local interpolating splines", 1974)."""
+    """Return the Catmull-Rom cubic ("A class of local interpolating splines", 1974)."""
     x = abs(distance)
     if x < 1:
         return (1.5 * x - 2.5) * x**2 + 1
@@ -310,7 +312,7 @@ def _catmull_rom(distance: float) -> float:
 
 
 def _filtered(source: Tensor, axis: int, taps: dict[int, float], stride: int, count: int) -> Tensor:
-    """Weighted sums around every `stride`th sample of an axis, whose edges are repeated."""
+    """Return weighted sums around every `stride`th sample of an axis with repeated edges."""
     span = stride * (count - 1)
     before = max(-min(taps), 0)
     after = max(max(taps) + span + 1 - source.shape[axis], 0)
@@ -327,5 +329,5 @@ def _filtered(source: Tensor, axis: int, taps: dict[int, float], stride: int, co
 
 
 def _cut(tensor: Tensor, axis: int, start: int, stop: int | None, step: int) -> Tensor:
-    """A view of a part of one axis."""
+    """Return a view of a part of one axis."""
     return tensor[(slice(None),) * axis + (slice(start, stop, step),)]

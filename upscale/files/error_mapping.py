@@ -1,7 +1,8 @@
-"""What the operating system says of an input file, in one line."""
+"""Map errors of the system and of libraries to one-line messages."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,27 +10,44 @@ from pathlib import Path
 from upscale.errors import UpscaleError
 from upscale.files.printable import printable
 
+_MAX_CHARACTERS = 160
+
+
+def one_line(error: BaseException) -> str:
+    r"""Return the message of an error on one line, without its closing punctuation.
+
+    Args:
+        error: Any error; the name of its class is returned where it has no message.
+
+    Example:
+        >>> one_line(ValueError("bad header:\n  magic number\n"))
+        'bad header: magic number'
+    """
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    line = textwrap.shorten(text, _MAX_CHARACTERS, placeholder="…").rstrip(" .:")
+    return line or type(error).__name__
+
 
 @contextmanager
 def map_os_errors(
     path: Path,
     kind: type[UpscaleError],
-    wanted: str,
+    expected: str,
     *,
-    others: tuple[type[Exception], ...] = (OSError, ValueError),
-    told: str = "cannot be read",
+    errors: tuple[type[Exception], ...] = (OSError, ValueError),
+    problem: str = "cannot be read",
 ) -> Generator[None]:
-    """Turn errors about a file into those that a user can act on.
+    """Raise errors about an input file again as errors that name the file and the remedy.
 
     Args:
-        path: The file.
-        kind: Raised instead.
-        wanted: What the file should be, as "a video".
-        others: Errors of no special meaning.
-        told: What is said of the file then, before the reason.
+        path: The input file.
+        kind: Class of the errors to raise.
+        expected: Name of the right kind of file, for example "a video".
+        errors: Further errors to map, which have no message of their own.
+        problem: Message for those, to which the reason is added.
 
     Raises:
-        UpscaleError: Of that kind: the file does not exist, is a folder, or cannot be read.
+        UpscaleError: An error of class `kind`.
     """
     name = printable(path)
     try:
@@ -37,11 +55,10 @@ def map_os_errors(
     except FileNotFoundError:
         raise kind(f"{name}: does not exist; check the name") from None
     except IsADirectoryError:
-        raise kind(f"{name}: is a folder; give {wanted}") from None
+        raise kind(f"{name}: is a folder; give {expected}") from None
     except PermissionError:
-        raise kind(f"{name}: cannot be opened; you lack the permission") from None
+        raise kind(f"{name}: permission denied; check the file's permissions") from None
     except MemoryError:
         raise kind(f"{name}: needs more memory than there is") from None
-    except others as error:
-        reason = getattr(error, "strerror", None) or error
-        raise kind(f"{name}: {told} ({reason}); check the file") from error
+    except errors as error:
+        raise kind(f"{name}: {problem} ({one_line(error)}); check the file") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from upscale.files.temporary import remove_stale_temporaries
+from upscale.files.atomic import remove_stale_temporaries
 from upscale.images.codecs.formats import (
     SNIFF_BYTES,
     Format,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from upscale.errors import OutputError
-from upscale.files.atomic import one_line, write_atomically
+from upscale.files.atomic import write_atomically
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.images import animation_write
 from upscale.images.codecs import (

@@ -1,12 +1,12 @@
-"""Units of work: plan the outputs, then read, upscale and write each image.
+"""Jobs: plan the outputs, then read, upscale and write each image.
 
-`make_plan` decides everything that can be decided beforehand, `run_batch` does it and tells a
-listener how far it is. Nothing prints here.
+`make_plan` makes all decisions that are possible before the work, and `run_batch` processes the
+plan and reports events to a listener. Nothing in this package prints.
 """
 
 from __future__ import annotations
 
-from upscale.jobs.batch import BatchSettings, run_batch
+from upscale.jobs.batch import run_batch
 from upscale.jobs.events import (
     Advanced,
     Event,
@@ -19,15 +19,13 @@ from upscale.jobs.events import (
     Status,
 )
 from upscale.jobs.image import ImageJob, ImageUpscaler, upscale_image
-from upscale.jobs.image_steps import WriteSettings
 from upscale.jobs.inputs import read_names
-from upscale.jobs.model_info import model_facts
-from upscale.jobs.plan import ModelFacts, Plan, make_plan
+from upscale.jobs.model_info import ModelInfo, find_model_info
+from upscale.jobs.plan import Plan, make_plan
 from upscale.jobs.workers import UpscalerFactory
 
 __all__ = [
     "Advanced",
-    "BatchSettings",
     "Event",
     "Finished",
     "ImageJob",
@@ -35,15 +33,14 @@ __all__ = [
     "JobRecord",
     "JobResult",
     "Listener",
-    "ModelFacts",
+    "ModelInfo",
     "Plan",
     "Planned",
     "Started",
     "Status",
     "UpscalerFactory",
-    "WriteSettings",
+    "find_model_info",
     "make_plan",
-    "model_facts",
     "read_names",
     "run_batch",
     "upscale_image",

@@ -1,8 +1,7 @@
-"""Many images: the next are read and the last written while others are computed.
+"""Batches: the next images are read and the last ones written while others are computed.
 
-One thread per device computes, a few threads read and write, and the calling thread hands out the
-work and reports. At most `jobs` images are in flight beside those that are computed, whatever the
-batch holds.
+One thread per device computes, a few threads read and write, and the calling thread distributes the
+work and reports. At most `jobs` images are in memory besides those that are being computed.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -30,42 +29,42 @@ from upscale.jobs.events import (
     path_text,
 )
 from upscale.jobs.image import ImageJob, ImageUpscaler
-from upscale.jobs.image_steps import Content, WriteSettings, check, load, store, upscale
-from upscale.jobs.interrupts import whole_step
-from upscale.jobs.plan import Plan, settled
+from upscale.jobs.image_steps import Content, check, load, store, upscale
+from upscale.jobs.interrupts import defer_interrupts
+from upscale.jobs.plan import Plan, uncomputed_result
 from upscale.jobs.workers import Devices, Worker
+from upscale.options import Options
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
 
 _LONGEST_WAIT = 0.2
-"""Seconds; Windows interrupts no wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchSettings:
-    """How a batch runs: `jobs` bounds the threads that read and write (1: nothing overlaps)."""
-
-    jobs: int = 2
-    max_pixels: int | None = None
-    write: WriteSettings = field(default_factory=WriteSettings)
+"""Seconds; on Windows, a wait cannot be interrupted."""
 
 
 def run_batch(
     plan: Plan,
-    settings: BatchSettings,
+    options: Options,
     devices: Devices,
     listener: Listener,
     stdout: BinaryIO | None = None,
 ) -> list[JobResult]:
-    """Do every job of a plan and return the results in the plan's order.
+    """Process every job of a plan and return the results in the order of the plan.
 
-    Upscalers are made, and the listener is called, in the calling thread. Upscalers are made when
-    the first image has been read, so a batch without work needs none. An image that fails does
-    not stop the others; a model or device that cannot be used fails all that remain. A device that
-    stops working fails its image, and the others go on. On KeyboardInterrupt the outputs that are
-    being written are finished, reported, and the interrupt goes on. Unfinished files of runs that
-    were killed are removed from the output folders.
+    Upscalers are created, and the listener is called, in the calling thread. Upscalers are created
+    once the first image is read, so a batch without work needs none. An image that fails does not
+    stop the others; a model or device that cannot be used fails all remaining images. A device that
+    stops working fails its image, and the other devices continue. On KeyboardInterrupt, outputs
+    that are being written are completed and reported before the exception propagates. Stale
+    temporary files of killed runs are removed from the output folders.
+
+    Args:
+        plan: Jobs, and results of inputs that need no work.
+        options: Options of the command. `run.jobs` limits the threads that read and write; with 1,
+            nothing overlaps.
+        devices: Factories of the upscalers, by device.
+        listener: Function that is called with each event.
+        stdout: Stream for jobs without a target.
 
     Raises:
         UsageError: A factory finds that the request is impossible.
@@ -74,8 +73,8 @@ def run_batch(
     for folder in {target.parent for target in targets if target is not None}:
         remove_stale_temporaries(folder)
     listener(Planned(len(plan.items), plan.ignored, tuple(devices)))
-    with ThreadPoolExecutor(max_workers=settings.jobs) as pool:
-        batch = _Batch(plan, settings, devices, listener, stdout=stdout, pool=pool)
+    with ThreadPoolExecutor(max_workers=options.run.jobs) as pool:
+        batch = _Batch(plan, options, devices, listener, stdout=stdout, pool=pool)
         try:
             batch.run()
         finally:
@@ -85,8 +84,8 @@ def run_batch(
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
-    """An output that is whole, since the time `ended`."""
+class _Written:
+    """A complete output; `ended` is the time of its completion."""
 
     ended: float
     notes: tuple[str, ...]
@@ -94,25 +93,25 @@ class _Stored:
 
 @dataclass(frozen=True, slots=True)
 class _Computed:
-    """An image on its way to its output; `began` is when computing did."""
+    """An upscaled image that is being written; `began` is the time when its computation began."""
 
     report: Report
     frames: int
     began: float
-    writing: Future[_Stored]
+    writing: Future[_Written]
 
 
 @dataclass(slots=True)
 class _Task:
-    """A job under way: it is read, then computed, which hands it to a writer."""
+    """A job in progress: it is read, then computed, then written."""
 
     position: int
     job: ImageJob
     reading: Future[Content] | None
     computing: Future[_Computed] | None = None
 
-    def outcome(self) -> JobResult | None:
-        """Return the result; None while there is none."""
+    def result(self) -> JobResult | None:
+        """Return the result, None while the job is in progress."""
         try:
             if self.computing is None:
                 if self.reading is not None and self.reading.done():
@@ -121,11 +120,11 @@ class _Task:
             if not self.computing.done() or not self.computing.result().writing.done():
                 return None
             return self._done(self.computing.result())
-        except Exception as error:  # one image's failure, whatever it is, is a result
-            return settled(self.job, Status.FAILED, error)
+        except Exception as error:  # every failure of an image becomes its result
+            return uncomputed_result(self.job, Status.FAILED, error)
 
-    def last_outcome(self) -> JobResult | None:
-        """Wait for an output that is being written; None where the computing was broken off."""
+    def wait_for_output(self) -> JobResult | None:
+        """Wait for an output that is being written; None if its computation was interrupted."""
         if self.computing is None:
             return None
         error = self.computing.exception()
@@ -133,10 +132,10 @@ class _Task:
             self.computing.result().writing.exception()
         elif not isinstance(error, Exception):
             return None
-        return self.outcome()
+        return self.result()
 
     def _done(self, computed: _Computed) -> JobResult:
-        stored, report = computed.writing.result(), computed.report
+        written, report = computed.writing.result(), computed.report
         return JobResult(
             input=self.job.label,
             output=path_text(self.job.target),
@@ -149,23 +148,23 @@ class _Task:
             tile=report.tile,
             device=report.device,
             precision=report.precision,
-            seconds=stored.ended - computed.began,
+            seconds=written.ended - computed.began,
             resize=report.resize,
-            notes=(*filter(None, (self.job.note,)), *stored.notes),
+            notes=(*filter(None, (self.job.note,)), *written.notes),
         )
 
 
 class _StoppedError(BaseException):
-    """Ends a computing thread at its next tile; no handler of the engine may catch it."""
+    """Stops a computation at its next tile; the engine does not catch BaseExceptions."""
 
 
 class _Batch:
-    """The state of one run. Other threads only set futures and put events into the inbox."""
+    """State of one batch; other threads only set futures and put events into the queue."""
 
     def __init__(
         self,
         plan: Plan,
-        settings: BatchSettings,
+        options: Options,
         devices: Devices,
         listener: Listener,
         *,
@@ -173,92 +172,93 @@ class _Batch:
         pool: ThreadPoolExecutor,
     ) -> None:
         self.results: list[JobResult] = []
-        self._coming = enumerate(plan.items)
+        self._remaining = enumerate(plan.items)
         self._total = len(plan.items)
-        self._settings = settings
+        self._options = options
         self._listener = listener
         self._stdout = stdout
         self._pool = pool
-        jobs = sum(isinstance(item, ImageJob) for item in plan.items)
-        self._workers = [Worker(*device) for device in list(devices.items())[:jobs]]
-        # with one job nothing overlaps: an output is whole before the next image is read
-        self._limit = max(len(self._workers), 1) + (settings.jobs if settings.jobs > 1 else 0)
-        self._free = self._workers
+        count = sum(isinstance(item, ImageJob) for item in plan.items)
+        self._workers = [Worker(*device) for device in list(devices.items())[:count]]
+        # With one job nothing overlaps: an output is complete before the next image is read.
+        jobs = options.run.jobs
+        self._limit = max(len(self._workers), 1) + (jobs if jobs > 1 else 0)
+        self._free_workers = self._workers
         self._tasks: list[_Task] = []
-        self._ended: dict[int, JobResult] = {}
+        self._finished: dict[int, JobResult] = {}
         self._unusable: UpscaleError | None = None
-        self._inbox: SimpleQueue[Event | None] = SimpleQueue()
+        self._queue: SimpleQueue[Event | None] = SimpleQueue()
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Do all jobs; woken by every tile, and by every step that has ended."""
+        """Process all jobs; each tile and each completed step wakes the loop."""
         while len(self.results) < self._total:
             self._collect()
             self._read_ahead()
-            self._pass_on()  # after _collect, so that an image's tiles come before its end
+            self._forward_events()  # after _collect: the tiles of an image precede its result
             self._report()
-            self._hand_out()
+            self._start_computations()
             if self._tasks:
                 self._wait()
 
     def close(self) -> None:
-        """Break off the computing, finish the outputs that are being written, and report them."""
+        """Interrupt the computations; complete and report the outputs that are being written."""
         self._stopping.set()
         for worker in self._workers:
             worker.close()
         for task in self._tasks:
-            result = task.last_outcome()
+            result = task.wait_for_output()
             if result is not None:
-                self._ended[task.position] = result
-        with whole_step():
-            for position in sorted(self._ended):
-                self._finish(self._ended[position])
+                self._finished[task.position] = result
+        with defer_interrupts():
+            for position in sorted(self._finished):
+                self._finish(self._finished[position])
 
     def _collect(self) -> None:
-        """Take the results of tasks that have ended, and of those that nothing can compute."""
+        """Collect results of tasks that have finished, or that no device can compute."""
         if self._workers and all(worker.failure for worker in self._workers):
             self._unusable = self._workers[0].failure
-        self._free = [worker for worker in self._workers if worker.is_free]
+        self._free_workers = [worker for worker in self._workers if worker.is_free]
         for task in tuple(self._tasks):
-            result = task.outcome()
+            result = task.result()
             if result is None and task.computing is None and self._unusable is not None:
-                result = settled(task.job, Status.FAILED, self._unusable)
+                result = uncomputed_result(task.job, Status.FAILED, self._unusable)
             if result is not None:
-                self._ended[task.position] = result
+                self._finished[task.position] = result
                 self._tasks.remove(task)
 
     def _read_ahead(self) -> None:
-        """Start to read the next images, as far as there is room for them."""
+        """Start to read the next images, up to the limit of images in memory."""
         while len(self._tasks) < self._limit:
-            position, item = next(self._coming, (0, None))
+            position, item = next(self._remaining, (0, None))
             if item is None:
                 return
             if isinstance(item, JobResult):
-                self._ended[position] = item
+                self._finished[position] = item
             elif self._unusable is not None:
-                self._ended[position] = settled(item, Status.FAILED, self._unusable)
+                self._finished[position] = uncomputed_result(item, Status.FAILED, self._unusable)
             else:
                 reading = self._pool.submit(self._read, item)
                 reading.add_done_callback(self._wake)
                 self._tasks.append(_Task(position, item, reading))
 
-    def _hand_out(self) -> None:
-        """Give the next images, once they are read, to devices that are free."""
-        for worker in self._free:
+    def _start_computations(self) -> None:
+        """Pass the next images, once they are read, to free devices."""
+        for worker in self._free_workers:
             task = next((task for task in self._tasks if task.computing is None), None)
             if task is None or task.reading is None or not task.reading.done():
                 return
-            if task.outcome() is not None or not self._prepare():
+            if task.result() is not None or not self._prepare():
                 return
             compute = partial(self._compute, task.job, task.reading.result(), worker.device)
-            with whole_step():
-                task.reading = None  # lets go of the small image
+            with defer_interrupts():
+                task.reading = None  # releases the small image
                 task.computing = worker.start(compute)
             task.computing.add_done_callback(self._wake)
             self._listener(Started(task.job.label, worker.device))
 
     def _prepare(self) -> bool:
-        """Make all upscalers before the first image, so that a device's failure comes early."""
+        """Create all upscalers before the first image, so that device errors appear early."""
         if self._unusable is not None:
             return False
         try:
@@ -268,38 +268,38 @@ class _Batch:
             raise
         except UpscaleError as error:
             self._unusable = error
-            self._inbox.put(None)
+            self._queue.put(None)
             return False
         return True
 
     def _report(self) -> None:
-        """Report results in the plan's order."""
-        while len(self.results) in self._ended:
-            with whole_step():
-                self._finish(self._ended.pop(len(self.results)))
+        """Report results in the order of the plan."""
+        while len(self.results) in self._finished:
+            with defer_interrupts():
+                self._finish(self._finished.pop(len(self.results)))
 
     def _finish(self, result: JobResult) -> None:
         self.results.append(result)
         self._listener(Finished(result))
 
-    def _pass_on(self) -> None:
-        """Tell the listener what computing threads have put into the inbox until now."""
-        for _ in range(self._inbox.qsize()):
+    def _forward_events(self) -> None:
+        """Pass the events in the queue to the listener."""
+        for _ in range(self._queue.qsize()):
             self._wait()
 
     def _wait(self) -> None:
-        """Wait for one entry of the inbox; an event goes to the listener."""
+        """Wait for one entry of the queue and pass an event to the listener."""
         with suppress(Empty):
-            event = self._inbox.get(timeout=_LONGEST_WAIT)
+            event = self._queue.get(timeout=_LONGEST_WAIT)
             if event is not None:
                 self._listener(event)
 
-    def _wake(self, _: Future[Content] | Future[_Computed] | Future[_Stored]) -> None:
-        self._inbox.put(None)
+    def _wake(self, _: Future[Content] | Future[_Computed] | Future[_Written]) -> None:
+        self._queue.put(None)
 
     def _read(self, job: ImageJob) -> Content:
-        content = load(job, self._settings.max_pixels)
-        check(content, job, self._settings.write.encoding)
+        content = load(job, self._options.run.max_pixels)
+        check(content, job, self._options.output)
         return content
 
     def _compute(
@@ -316,8 +316,8 @@ class _Batch:
     def _advance(self, device: str, done: int, total: int) -> None:
         if self._stopping.is_set():
             raise _StoppedError
-        self._inbox.put(Advanced(device, done, total))
+        self._queue.put(Advanced(device, done, total))
 
-    def _write(self, content: Content, job: ImageJob) -> _Stored:
-        notes = store(content, job, self._settings.write, self._stdout)
-        return _Stored(perf_counter(), notes)
+    def _write(self, content: Content, job: ImageJob) -> _Written:
+        notes = store(content, job, self._options.output, self._stdout)
+        return _Written(perf_counter(), notes)

@@ -1,4 +1,4 @@
-"""What a machine does: its own ceiling, a network's pace under it, and settings that are faster."""
+"""Benchmarks: peak rates of a device, throughput of networks, and faster settings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from upscale.engine.choices import Precision
 from upscale.engine.device import PRECISIONS, pick_device, pick_precision, precision_name
 from upscale.engine.loading import Model, load_model
 from upscale.engine.upscaler import Upscaler
@@ -21,7 +22,7 @@ from upscale.errors import DeviceError, MemoryExhaustedError
 ROUNDS = 3
 _PRODUCT_SIDE = {"cpu": 1536, "cuda": 8192, "mps": 4096}
 _COPY_BYTES = 1 << 28
-_TRIAL_SIDE, _LEAST_SIDE, _MOST_SIDE = 48, 96, 1536
+_PROBE_SIDE, _MIN_SIDE, _MAX_SIDE = 48, 96, 1536
 _RUN_SECONDS = 2.0
 _COUNTED_SIDE = 16
 _OTHER_TILES = (64, 128, 256, 512)
@@ -31,11 +32,12 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class PeakRates:
-    """What a device can do at the very most.
+    """The measured peak rates of a device.
 
     Attributes:
-        products: operations a second of a large matrix product, by precision.
-        copied: bytes a second of a large copy within the device's memory, read and written.
+        products: Peak FLOP/s of a large matrix product, by precision.
+        copied: Bandwidth of a large copy in the device's memory, in bytes read and written per
+            second.
     """
 
     products: dict[str, float]
@@ -44,7 +46,7 @@ class PeakRates:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How a network is run; `tile` is a side in pixels, 0 for none, or `auto`."""
+    """The precision and the tile that a network is timed with, as for `Upscaler`."""
 
     precision: str
     tile: int | Literal["auto"]
@@ -52,16 +54,16 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """How fast a network is with a setting.
+    """The throughput of a network with a setting.
 
     Attributes:
-        setting: which.
-        seconds: for a megapixel of output, the median of all rounds.
-        spread: the slowest round over the fastest.
-        rate: operations a second, counted as a direct convolution does them.
-        gain: how many times as fast as the default setting, paired round by round; the median.
-        furthest: the largest difference to the default setting's image, in levels of 255.
-        within: share of values at most one level from it.
+        setting: Setting that was timed.
+        seconds: Median time of all rounds in seconds per megapixel of output.
+        spread: Ratio of the slowest to the fastest round.
+        rate: FLOP/s, counted for direct convolution.
+        gain: Speed relative to the default setting, the median of the ratios round by round.
+        furthest: Largest difference from the image of the default setting, in levels of 255.
+        within: Share of values that differ from it by at most one level.
     """
 
     setting: Setting
@@ -75,15 +77,15 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class ModelBench:
-    """All that was found of a network.
+    """The benchmark of a network.
 
     Attributes:
-        model: its name.
-        scale: its own.
-        operations: for each pixel of input: multiplications and additions.
-        side: of the square images that it was timed with.
-        kernels: what computed its convolutions with the default setting.
-        paces: the default setting first, then the others.
+        model: Name of the model.
+        scale: Scale of the model.
+        operations: FLOP per input pixel, counted for direct convolution.
+        side: Side of the square test image in pixels.
+        kernels: Name of the convolution kernels of the default setting.
+        throughputs: Throughput of the default setting, followed by the others.
     """
 
     model: str
@@ -91,19 +93,19 @@ class ModelBench:
     operations: float
     side: int
     kernels: str
-    paces: tuple[Throughput, ...]
+    throughputs: tuple[Throughput, ...]
 
     @property
     def fastest(self) -> Throughput:
-        """The setting with the largest gain; the default one where none gains."""
-        return max(self.paces, key=lambda pace: pace.gain)
+        """The throughput with the largest gain; the default one if none gains."""
+        return max(self.throughputs, key=lambda each: each.gain)
 
 
-def ceiling(device_name: str) -> PeakRates:
-    """Measure what a device can do, in each precision that it computes in.
+def measure_peak_rates(device_name: str) -> PeakRates:
+    """Measure the peak rates of a device in each precision that it supports.
 
     Raises:
-        DeviceError: It is not there.
+        DeviceError: The device is not available.
     """
     device = pick_device(device_name)
     side = _PRODUCT_SIDE[device.type]
@@ -122,13 +124,13 @@ def bench(name: str, device_name: str = "auto", rounds: int = ROUNDS) -> ModelBe
     """Time a network with its default setting and with others, in turn.
 
     Args:
-        name: Of the model, or a file.
-        device_name: As for `Upscaler`.
-        rounds: How often each setting is timed.
+        name: Model name or checkpoint file.
+        device_name: Device, as for `Upscaler`.
+        rounds: Number of times that each setting is timed.
 
     Raises:
-        CheckpointError: There is no such model.
-        DeviceError: There is no such device.
+        CheckpointError: There is no such model, or its file cannot be used.
+        DeviceError: The device is not available.
     """
     device, model = pick_device(device_name), load_model(name)
 
@@ -145,8 +147,8 @@ def bench(name: str, device_name: str = "auto", rounds: int = ROUNDS) -> ModelBe
         operations=operations(model),
         side=side,
         kernels=upscalers[0].kernels_name,
-        paces=tuple(
-            _pace(setting, own, runs[0], model, side)
+        throughputs=tuple(
+            _throughput(setting, own, runs[0], model, side)
             for setting, own in zip(settings, runs, strict=True)
             if own.seconds
         ),
@@ -158,7 +160,7 @@ def _default(device: torch.device) -> Setting:
 
 
 def _others(device: torch.device, side: int) -> Iterator[Setting]:
-    """What else there is for an image of that side."""
+    """Yield the settings other than the default for an image of that side."""
     default = _default(device).precision
     for precision in _precisions(device):
         if precision != default:
@@ -168,39 +170,41 @@ def _others(device: torch.device, side: int) -> Iterator[Setting]:
             yield Setting(default, tile)
 
 
-def _precisions(device: torch.device) -> list[str]:
-    found: list[str] = []
+def _precisions(device: torch.device) -> list[Precision]:
+    supported: list[Precision] = []
     for name in PRECISIONS:
         try:
             pick_precision(name, device)
         except DeviceError:
             continue
-        found.append(name)
-    return found
+        supported.append(name)
+    return supported
 
 
 @dataclass(slots=True)
 class _Runs:
-    """Seconds of one setting's rounds, and the image that it made; none where it does not fit."""
+    """Times of one setting in seconds, none if it ran out of memory, and its output image."""
 
     seconds: list[float]
     pixels: np.ndarray
 
 
 def _timed(upscalers: Sequence[Upscaler], image: np.ndarray, rounds: int) -> list[_Runs]:
-    """Time upscalers in turn, after a round to warm up."""
+    """Time upscalers in turn, after a warm-up round."""
     runs = [_Runs([], image) for _ in upscalers]
     for number in range(rounds + 1):
         for upscaler, own in zip(upscalers, runs, strict=True):
-            began = time.perf_counter()
+            started = time.perf_counter()
             with suppress(MemoryExhaustedError):
                 own.pixels = upscaler.upscale(image)
                 if number:
-                    own.seconds.append(time.perf_counter() - began)
+                    own.seconds.append(time.perf_counter() - started)
     return runs
 
 
-def _pace(setting: Setting, own: _Runs, default: _Runs, model: Model, side: int) -> Throughput:
+def _throughput(
+    setting: Setting, own: _Runs, default: _Runs, model: Model, side: int
+) -> Throughput:
     middle = statistics.median(own.seconds)
     levels = np.abs(own.pixels.astype(np.int16) - default.pixels)
     ratios = [a / b for a, b in zip(default.seconds, own.seconds, strict=False)]
@@ -216,18 +220,18 @@ def _pace(setting: Setting, own: _Runs, default: _Runs, model: Model, side: int)
 
 
 def _fitting_side(upscaler: Upscaler, channels: int) -> int:
-    """The side of an image that takes about two seconds."""
-    image = _image(_TRIAL_SIDE, channels)
+    """Return the side of an image that takes about two seconds."""
+    image = _image(_PROBE_SIDE, channels)
     upscaler.upscale(image)
-    began = time.perf_counter()
+    started = time.perf_counter()
     upscaler.upscale(image)
-    seconds = time.perf_counter() - began
-    side = round(_TRIAL_SIDE * (_RUN_SECONDS / seconds) ** 0.5 / 16) * 16
-    return min(max(side, _LEAST_SIDE), _MOST_SIDE)
+    seconds = time.perf_counter() - started
+    side = round(_PROBE_SIDE * (_RUN_SECONDS / seconds) ** 0.5 / 16) * 16
+    return min(max(side, _MIN_SIDE), _MAX_SIDE)
 
 
 def _image(side: int, channels: int) -> np.ndarray:
-    """Smooth shapes with noise upon them: (side, side, channels), uint8."""
+    """Return smooth shapes with noise as a (side, side, channels) uint8 image."""
     rows, columns = np.mgrid[:side, :side] / side
     noise = np.random.default_rng(0).normal(0, 12, (side, side, channels))
     waves = np.sin(20 * rows[..., None] + 9 * columns[..., None] + np.arange(channels))
@@ -235,7 +239,7 @@ def _image(side: int, channels: int) -> np.ndarray:
 
 
 def operations(model: Model) -> float:
-    """Multiplications and additions for each pixel of input, as a direct convolution does them."""
+    """Return the FLOP per input pixel, counted for direct convolution."""
     image = torch.zeros(1, model.channels, _COUNTED_SIDE, _COUNTED_SIDE)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model.network(image)
@@ -243,15 +247,15 @@ def operations(model: Model) -> float:
 
 
 def _best(work: Work, device: torch.device) -> float:
-    """The least seconds of a few runs: a ceiling is what is possible."""
-    found: list[float] = []
+    """Return the shortest time of a few runs in seconds, which gives the peak rate."""
+    times: list[float] = []
     for _ in range(5):
         _wait(device)
-        began = time.perf_counter()
+        started = time.perf_counter()
         work()
         _wait(device)
-        found.append(time.perf_counter() - began)
-    return min(found[1:])
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
 
 
 def _wait(device: torch.device) -> None:

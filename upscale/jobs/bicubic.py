@@ -1,4 +1,4 @@
-"""The plainest upscaling, to compare networks with."""
+"""Bicubic upscaling, the baseline that networks are compared with."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from upscale.images import read_image, write_file
 
 
 def upscale_bicubic(source: Path, target: Path, scale: int) -> None:
-    """Write an 8-bit image, its sides `scale` times as long by Pillow's bicubic filter, as PNG.
+    """Upscale an 8-bit image with Pillow's bicubic filter and write it as PNG.
+
+    Args:
+        source: Image to read; its alpha channel is dropped.
+        target: File to write.
+        scale: Output width divided by input width.
 
     Raises:
-        ImageError: It cannot be read.
+        ImageError: The source cannot be read.
         OutputError: The target exists, or cannot be written.
     """
     image = read_image(source)

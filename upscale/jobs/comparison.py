@@ -1,16 +1,13 @@
-"""Pages to compare images on: files as they are, or a crop through several networks."""
+"""Comparison pages: existing files, or a crop that several networks have upscaled."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
-
-import numpy as np
 
 from upscale.compare import (
     Box,
@@ -38,56 +35,63 @@ from upscale.jobs.events import (
 )
 from upscale.jobs.image import ImageUpscaler, upscale_image
 from upscale.jobs.inputs import Finder, Source, file_key
-from upscale.jobs.plan import ModelFacts
-from upscale.options import Crop, SizeOptions
+from upscale.jobs.model_info import ModelInfo
+from upscale.jobs.naming import strip_size_suffix
+from upscale.options import Crop, Options
 
 MARGIN = 64
-"""Pixels around a crop that the network sees, too.
+"""Number of pixels around a crop that the network also receives.
 
-A network's view is hundreds of pixels wide, so that it makes something else of a bare crop than of
-the same place in the whole image. Measured on crops of two photographs with realesrgan-x4plus, as
-the largest and the mean difference in levels of 255: 208 and 6.6 without a margin, 28 and 0.8 with
-32 pixels, 4 and 0.06 with 64. realesr-animevideov3 is exact from 32 on.
+The receptive field of a network is hundreds of pixels wide, so a bare crop gives another result
+than the same place in the whole image. Measured on crops of two photographs with realesrgan-x4plus,
+as largest and mean difference in levels of 255: 208 and 6.6 without a margin, 28 and 0.8 with 32
+pixels, 4 and 0.06 with 64. realesr-animevideov3 is exact from 32 on.
 """
 
 _PAGE_SUFFIXES = (".html", ".htm")
-_ADDED_BY_US = re.compile(r"_(x\d+(\.\d+)?|\d+x\d+)$")
 
 
 def check_target(target: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Refuse a page that could not or must not be written, before any work.
+    """Check before any work that a page can be written.
+
+    Args:
+        target: File of the page.
+        inputs: Files that the page must not replace.
+        overwrite: Whether an existing page may be replaced.
 
     Raises:
-        UsageError: Its name is not that of a page.
-        OutputError: It exists and may not be replaced, is a folder, or is one of the inputs.
+        UsageError: The name does not end in .html.
+        OutputError: The target exists and may not be replaced, is a folder, or is an input.
     """
     if target.suffix.lower() not in _PAGE_SUFFIXES:
-        raise UsageError(f"-o {printable(target)}: a comparison is a page: end its name in .html")
+        raise UsageError(
+            f"-o {printable(target)}: a comparison is an HTML page: end its name in .html"
+        )
     check_target_free(target, overwrite=overwrite)
     if file_key(target) in {file_key(path) for path in inputs}:
-        raise OutputError(f"{printable(target)}: would replace an input; give another -o")
+        raise OutputError(f"{printable(target)}: would replace an input; pass another -o")
 
 
 def write_page(target: Path, title: str, sets: Iterable[ImageSet], *, overwrite: bool) -> int:
-    """Write a page, whole or not at all, and return how many sets it shows; none leaves no page.
+    """Write a page atomically and return its number of sets; without sets no page is written.
 
     Raises:
-        OutputError: It exists, or cannot be written.
+        OutputError: The target exists, or cannot be written.
     """
-    coming = iter(sets)
-    first = next(coming, None)
+    remaining = iter(sets)
+    first = next(remaining, None)
     if first is None:
         return 0
     count = 0
 
-    def counted() -> Iterator[ImageSet]:
+    def count_sets() -> Iterator[ImageSet]:
         nonlocal count
-        for one in chain([first], coming):
+        for image_set in chain([first], remaining):
             count += 1
-            yield one
+            yield image_set
 
     write_atomically(
-        target, lambda file: file.writelines(page_parts(title, counted())), overwrite=overwrite
+        target, lambda file: file.writelines(page_parts(title, count_sets())), overwrite=overwrite
     )
     return count
 
@@ -97,91 +101,93 @@ def write_page(target: Path, title: str, sets: Iterable[ImageSet], *, overwrite:
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
-    """Files that show one image."""
+    """Files that show the same image."""
 
     name: str
     paths: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
-    """What belongs together, and the files without a partner."""
+class MatchedFiles:
+    """The result of matching files.
+
+    Attributes:
+        sets: Files that belong together.
+        unmatched: Files that have no counterpart.
+    """
 
     sets: tuple[FileSet, ...]
-    alone: tuple[Path, ...] = ()
+    unmatched: tuple[Path, ...] = ()
 
 
-def match_inputs(inputs: Sequence[Path]) -> Matched:
-    """Find out which files show one image.
+def match_inputs(inputs: Sequence[Path]) -> MatchedFiles:
+    """Find the files that show the same image.
 
-    Files that are named are versions of one image. Files in folders belong together when their
-    paths in the folders are equal without the suffix, or else without what our default names add
-    (`photo.png` and `photo_x4.jpg`); each folder must have one.
+    Files that the user names are versions of one image. Files in folders belong together if their
+    paths in the folders are equal without the suffix, or without what the default names append
+    (`photo.png` and `photo_x4.jpg`); every folder must contain one.
 
     Raises:
-        UsageError: Fewer than two inputs, or files among folders.
+        UsageError: There are fewer than two inputs, or both files and folders.
         ImageError: A folder cannot be read.
     """
     if len(inputs) < 2:
-        raise UsageError("compare needs two images or two folders at least")
+        raise UsageError("compare needs at least two images or two folders")
     folders = [path for path in inputs if path.is_dir()]
     if not folders:
-        return Matched((FileSet(inputs[0].stem, tuple(inputs)),))
+        return MatchedFiles((FileSet(inputs[0].stem, tuple(inputs)),))
     if len(folders) < len(inputs):
-        raise UsageError(f"{printable(folders[0])}: is a folder: give files only, or folders only")
+        raise UsageError(f"{printable(folders[0])}: is a folder: name files only, or folders only")
     return _match_folders(folders)
 
 
-def read_sets(matched: Matched, failed: Callable[[Exception], None]) -> Iterator[ImageSet]:
-    """Yield the sets of which every file can be read; tell `failed` of the others."""
-    for found in matched.sets:
-        labels = _labels(found.paths)
+def read_sets(matched: MatchedFiles, failed: Callable[[Exception], None]) -> Iterator[ImageSet]:
+    """Yield the sets whose files can all be read; call `failed` with the error of each other."""
+    for file_set in matched.sets:
+        labels = _labels(file_set.paths)
         try:
-            versions = tuple(map(version_of_file, found.paths, labels))
+            versions = tuple(map(version_of_file, file_set.paths, labels))
         except UpscaleError as error:
             failed(error)
         else:
-            yield ImageSet(found.name, versions)
+            yield ImageSet(file_set.name, versions)
 
 
-def _match_folders(folders: Sequence[Path]) -> Matched:
+def _match_folders(folders: Sequence[Path]) -> MatchedFiles:
     inputs = {os.path.realpath(folder) for folder in folders}
-    left = [_images_in(folder, inputs) for folder in folders]
+    remaining = [_images_in(folder, inputs) for folder in folders]
     sets: list[FileSet] = []
-    for shorten in (str, without_our_suffix):
-        groups = [_grouped(paths, shorten) for paths in left]
+    for shorten in (str, strip_size_suffix):
+        groups = [_grouped(paths, shorten) for paths in remaining]
         common = [key for key in groups[0] if all(key in group for group in groups)]
         sets += [FileSet(key, tuple(p for group in groups for p in group[key])) for key in common]
-        left = [{p: k for p, k in paths.items() if shorten(k) not in common} for paths in left]
-    return Matched(
-        tuple(sorted(sets, key=lambda found: found.name)),
-        tuple(path for paths in left for path in paths),
+        remaining = [
+            {p: k for p, k in paths.items() if shorten(k) not in common} for paths in remaining
+        ]
+    return MatchedFiles(
+        tuple(sorted(sets, key=lambda file_set: file_set.name)),
+        tuple(path for paths in remaining for path in paths),
     )
 
 
-def without_our_suffix(key: str) -> str:
-    """Return a name without what our default names add: `photo` of `photo_x4`."""
-    return _ADDED_BY_US.sub("", key)
-
-
 def _images_in(root: Path, inputs: set[str]) -> dict[Path, str]:
-    """Return the images below a folder with their keys; other inputs within it are left out."""
+    """Return the images below a folder with their keys; other inputs inside it are skipped."""
 
     def fail(error: OSError) -> None:
         raise ImageError(f"{error.filename}: {error.strerror}") from error
 
-    found: dict[Path, str] = {}
-    for folder, below, files in os.walk(root, onerror=fail):
-        below[:] = sorted(
+    images: dict[Path, str] = {}
+    for folder, subfolders, files in os.walk(root, onerror=fail):
+        subfolders[:] = sorted(
             name
-            for name in below
+            for name in subfolders
             if not name.startswith(".") and os.path.realpath(Path(folder, name)) not in inputs
         )
         for name in sorted(files):
             path = Path(folder, name)
             if not name.startswith(".") and is_image_name(path):
-                found[path] = path.relative_to(root).with_suffix("").as_posix()
-    return found
+                images[path] = path.relative_to(root).with_suffix("").as_posix()
+    return images
 
 
 def _grouped(paths: Mapping[Path, str], shorten: Callable[[str], str]) -> dict[str, list[Path]]:
@@ -192,10 +198,10 @@ def _grouped(paths: Mapping[Path, str], shorten: Callable[[str], str]) -> dict[s
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """Return the paths from the folder that they have in common, which the page need not name."""
+    """Return the paths relative to their common folder, which the page need not disclose."""
     try:
         common = os.path.commonpath([path.parent.absolute() for path in paths])
-    except ValueError:  # on several drives
+    except ValueError:  # the files are on several drives
         return [printable(path) for path in paths]
     return [printable(Path(os.path.relpath(path, common))) for path in paths]
 
@@ -205,28 +211,28 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ComparedModel:
-    """A network: as the user named it, and what is known of it."""
+    """A network to compare.
 
-    asked: str
-    facts: ModelFacts
-
-
-@dataclass(frozen=True, slots=True)
-class ModelsRequest:
-    """What is tried: networks, the part of each image (None: all of it), and the size.
-
-    The networks have one output size in common: where none is asked for, that of the largest scale.
+    Attributes:
+        argument: Name or path as the user gave it.
+        info: Properties of the model.
     """
 
-    models: tuple[ComparedModel, ...]
-    crop: Crop | None
-    size: SizeOptions
-    max_pixels: int | None = None
+    argument: str
+    info: ModelInfo
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sample:
-    """A crop: its own pixels, what the network sees, and what of the result is shown."""
+    """A crop of an image.
+
+    Attributes:
+        source: The image.
+        crop: Pixels of the crop.
+        window: Pixels that the network receives: the crop and its margin.
+        size_out: (width, height) of the upscaled window.
+        shown: Part of the upscaled window that the page shows.
+    """
 
     source: Source
     crop: Image
@@ -238,54 +244,57 @@ class _Sample:
 def compare_models(
     finder: Finder,
     sources: Sequence[Source],
-    request: ModelsRequest,
+    models: Sequence[ComparedModel],
+    options: Options,
     *,
     make: Callable[[str], ImageUpscaler],
     device: str,
     listener: Listener,
 ) -> tuple[list[ImageSet], list[JobResult]]:
-    """Send a crop of every image through every network, one network after the other.
+    """Upscale a crop of every image with every network, one network after the other.
 
-    A network that fails, for one image or for all, does not stop the others.
+    All networks give the same output size: the requested one, or that of the largest scale. A
+    network that fails, for one image or for all, does not stop the others.
 
     Args:
-        finder: What found the sources; its failures are results, too.
-        sources: The images.
-        request: What to try.
-        make: Loads a network of the request by its name there.
-        device: Where it runs, as the user named it.
-        listener: Told of each network on each image as of a job of its own.
+        finder: Finder of the sources; its failures become results.
+        sources: Images.
+        models: Networks to compare.
+        options: Crop, size and pixel limit.
+        make: Function that loads a network by its `argument`.
+        device: Device that runs the networks, as the user named it.
+        listener: Function that is called with the events of each network on each image.
 
     Returns:
-        A set for each image that a network could upscale, with its own pixels first; and the
-        results.
+        A set for each image that a network has upscaled, with the image's own pixels first; and
+        the results.
 
     Raises:
         UsageError: The request is impossible for a network.
     """
-    samples, failures = _take_samples(sources, request)
+    samples, failures = _take_samples(sources, models, options)
     failures += [_failure(str(error).partition(":")[0], "", error) for error in finder.failures]
-    total = len(failures) + len(samples) * len(request.models)
+    total = len(failures) + len(samples) * len(models)
     listener(Planned(total, finder.ignored, (device,)))
     for result in failures:
         listener(Finished(result))
     results = list(failures)
     versions = [[version_of_image(sample.crop, "input")] for sample in samples]
-    for model in request.models if samples else ():
-        trial = _Trial(model, make, device, listener)
-        for sample, found in zip(samples, versions, strict=True):
-            results.append(trial.run(sample, found))
+    for model in models if samples else ():
+        run = _ModelRun(model, make, device, listener)
+        for sample, sample_versions in zip(samples, versions, strict=True):
+            results.append(run.upscale(sample, sample_versions))
             listener(Finished(results[-1]))
     sets = [
-        ImageSet(sample.source.label, tuple(found))
-        for sample, found in zip(samples, versions, strict=True)
-        if len(found) > 1
+        ImageSet(sample.source.label, tuple(sample_versions))
+        for sample, sample_versions in zip(samples, versions, strict=True)
+        if len(sample_versions) > 1
     ]
     return sets, results
 
 
-class _Trial:
-    """One network, loaded once, or known not to be usable."""
+class _ModelRun:
+    """One network, loaded once, or the error of loading it."""
 
     def __init__(
         self,
@@ -294,24 +303,23 @@ class _Trial:
         device: str,
         listener: Listener,
     ) -> None:
-        self._model = model
+        self._name = model.info.name
         self._device = device
         self._listener = listener
-        self._upscaler: ImageUpscaler | None = None
-        self._unusable: UpscaleError | None = None
+        self._upscaler: ImageUpscaler | UpscaleError
         try:
-            self._upscaler = make(model.asked)
+            self._upscaler = make(model.argument)
         except UsageError:
             raise
         except UpscaleError as error:
-            self._unusable = error
+            self._upscaler = error
 
-    def run(self, sample: _Sample, versions: list[Version]) -> JobResult:
-        """UpscaleFunction a sample and append the result to its versions."""
-        label, name = sample.source.label, self._model.facts.name
-        if self._upscaler is None:
-            return _failure(label, name, self._unusable or UpscaleError("not loaded"))
-        self._listener(Started(f"{sample.source.stem}, {name}", self._device))
+    def upscale(self, sample: _Sample, versions: list[Version]) -> JobResult:
+        """Upscale a sample and append the result to its versions."""
+        label = sample.source.label
+        if isinstance(self._upscaler, UpscaleError):
+            return _failure(label, self._name, self._upscaler)
+        self._listener(Started(f"{sample.source.stem}, {self._name}", self._device))
         began = perf_counter()
         try:
             large, report = upscale_image(
@@ -319,16 +327,16 @@ class _Trial:
             )
         except UsageError:
             raise
-        except Exception as error:  # one network's failure, whatever it is, is a result
-            return _failure(label, name, error)
+        except Exception as error:  # every failure of a network becomes its result
+            return _failure(label, self._name, error)
         seconds = perf_counter() - began
         note = f"{seconds:.1f} s, {report.device} {report.precision}"
-        versions.append(version_of_image(_part(large, sample.shown), name, note))
+        versions.append(version_of_image(_cut(large, sample.shown), self._name, note))
         return JobResult(
             input=label,
             output=None,
             status=Status.DONE,
-            model=name,
+            model=self._name,
             size_in=(sample.crop.width, sample.crop.height),
             size_out=(sample.shown.width, sample.shown.height),
             tile=report.tile,
@@ -343,25 +351,26 @@ class _Trial:
 
 
 def _take_samples(
-    sources: Sequence[Source], request: ModelsRequest
+    sources: Sequence[Source], models: Sequence[ComparedModel], options: Options
 ) -> tuple[list[_Sample], list[JobResult]]:
-    """Read the images, and let go of all but the crops."""
+    """Read the images and keep only their crops in memory."""
     samples: list[_Sample] = []
     failures: list[JobResult] = []
+    scale = max(model.info.scale for model in models)
     for source in sources:
         try:
-            samples.append(_take_sample(source, request))
+            samples.append(_take_sample(source, scale, options))
         except Exception as error:
             failures.append(_failure(source.label, "", error))
     return samples, failures
 
 
-def _take_sample(source: Source, request: ModelsRequest) -> _Sample:
-    image = read_image(source.data, max_pixels=request.max_pixels or DEFAULT_MAX_PIXELS)
+def _take_sample(source: Source, scale: float, options: Options) -> _Sample:
+    image = read_image(source.data, max_pixels=options.run.max_pixels or DEFAULT_MAX_PIXELS)
     size = image.width, image.height
-    crop = _crop_of(image, request.crop, source.label)
-    window = crop.grown(MARGIN, size)
-    large = request.size.resolve(size, max(model.facts.scale for model in request.models))
+    crop = _crop_box(image, options.compare.crop, source.label)
+    window = crop.expanded(MARGIN, size)
+    large = options.size.resolve(size, scale)
     ratios = large[0] / size[0], large[1] / size[1]
     size_out = (
         max(1, round(window.width * ratios[0])),
@@ -370,32 +379,31 @@ def _take_sample(source: Source, request: ModelsRequest) -> _Sample:
     left, width = _scaled(crop.x - window.x, crop.width, ratios[0], size_out[0])
     top, height = _scaled(crop.y - window.y, crop.height, ratios[1], size_out[1])
     shown = Box(left, top, width, height)
-    return _Sample(source, _part(image, crop), _part(image, window), size_out, shown)
+    return _Sample(source, _cut(image, crop), _cut(image, window), size_out, shown)
 
 
-def _crop_of(image: Image, wanted: Crop | None, label: str) -> Box:
+def _crop_box(image: Image, requested: Crop | None, label: str) -> Box:
     size = image.width, image.height
-    if wanted is None:
+    if requested is None:
         return Box(0, 0, *size)
-    if wanted == "auto":
+    if requested == "auto":
         return choose_crop(image.pixels, image.alpha)
-    box = Box(*wanted)
-    if not box.lies_in(size):
-        raise ImageError(f"{label}: is {size[0]}x{size[1]}, and --crop goes beyond its edge")
+    box = Box(*requested)
+    if not box.fits_in(size):
+        raise ImageError(f"{label}: is {size[0]}x{size[1]}, and --crop extends beyond its edge")
     return box
 
 
-def _scaled(start: int, length: int, ratio: float, whole: int) -> tuple[int, int]:
-    """Return start and length in an upscaled image, of at least one of its `whole` pixels."""
-    first = min(round(start * ratio), whole - 1)
+def _scaled(start: int, length: int, ratio: float, limit: int) -> tuple[int, int]:
+    """Return start and length in an upscaled image, at least one of its `limit` pixels."""
+    first = min(round(start * ratio), limit - 1)
     return first, max(1, round((start + length) * ratio) - first)
 
 
-def _part(image: Image, box: Box) -> Image:
-    """Return a copy, so that the whole image can go."""
-    cut = np.s_[box.y : box.y + box.height, box.x : box.x + box.width]
-    alpha = None if image.alpha is None else image.alpha[cut].copy()
-    return replace(image, pixels=image.pixels[cut].copy(), alpha=alpha)
+def _cut(image: Image, box: Box) -> Image:
+    """Return a copy of a part, so that the whole image can be freed."""
+    alpha = None if image.alpha is None else box.cut(image.alpha).copy()
+    return replace(image, pixels=box.cut(image.pixels).copy(), alpha=alpha)
 
 
 def _failure(label: str, model: str, error: Exception) -> JobResult:

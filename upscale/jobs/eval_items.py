@@ -1,4 +1,4 @@
-"""What an evaluation measures: images, and the reference of each."""
+"""Items of an evaluation: images, each matched with its reference."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from upscale.errors import ImageError, UsageError
 from upscale.files.printable import printable
-from upscale.jobs.comparison import without_our_suffix
 from upscale.jobs.inputs import Finder, Source
+from upscale.jobs.naming import strip_size_suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,10 @@ class EvalItem:
     """An image to measure.
 
     Attributes:
-        image: What it shows: its path in its folder without the suffix.
-        version: Whose it is: the folder as it was named; empty for files that were named.
-        path: Its file.
-        reference: What it is compared with, or None.
+        image: Path of the image in its folder, without the suffix.
+        version: Folder as the user named it; empty for files that the user named.
+        path: File of the image.
+        reference: File of the ground truth, or None.
     """
 
     image: str
@@ -30,30 +30,31 @@ class EvalItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What there is to measure.
+class Matches:
+    """The images to measure.
 
     Attributes:
-        subjects: In the order of the inputs.
-        problems: Why others are not among them.
-        ignored: How many files in folders are no images.
+        items: Images in the order of the inputs.
+        problems: Errors of images that cannot be measured.
+        ignored: Number of files in folders that are not images.
     """
 
-    subjects: tuple[EvalItem, ...]
+    items: tuple[EvalItem, ...]
     problems: tuple[ImageError, ...] = ()
     ignored: int = 0
 
 
-def find_eval_items(inputs: Sequence[str], reference: Path | None, *, recursive: bool) -> Found:
-    """Find images and what each is to be compared with.
+def find_eval_items(inputs: Sequence[str], reference: Path | None, *, recursive: bool) -> Matches:
+    """Find images and match each with its reference.
 
-    A reference that is a file is that of all images. In a folder it is the image whose path is
-    equal without the suffix, or without what our default names add (`photo_x4.png`).
+    A reference that is a file is used for all images. In a folder of references, an image is
+    matched by its path without the suffix, or without what the default names append
+    (`photo_x4.png`).
 
     Args:
         inputs: Files and folders.
-        reference: A file or a folder; None measures images alone.
-        recursive: Look into folders of folders, of the references too.
+        reference: File or folder of ground truth; None measures images without reference.
+        recursive: Also search subfolders, of the references too.
 
     Raises:
         UsageError: There is no input.
@@ -63,19 +64,19 @@ def find_eval_items(inputs: Sequence[str], reference: Path | None, *, recursive:
         raise UsageError("no input: name images or folders")
     references = None if reference is None else _References(reference, recursive=recursive)
     finder = Finder(recursive, reference)
-    subjects: list[EvalItem] = []
+    items: list[EvalItem] = []
     problems: list[ImageError] = []
     for name in inputs:
         version = name if Path(name).is_dir() else ""
         for source in finder.find(name, bytes):
             try:
-                subjects.append(_subject(source, version, references))
+                items.append(_match(source, version, references))
             except ImageError as error:
                 problems.append(error)
-    return Found(tuple(subjects), (*problems, *finder.failures), finder.ignored)
+    return Matches(tuple(items), (*problems, *finder.failures), finder.ignored)
 
 
-def _subject(source: Source, version: str, references: _References | None) -> EvalItem:
+def _match(source: Source, version: str, references: _References | None) -> EvalItem:
     path, key = Path(source.label), _key(source)
     reference = None if references is None else references.find(key, path)
     return EvalItem(key, version, path, reference)
@@ -86,37 +87,39 @@ def _key(source: Source) -> str:
 
 
 class _References:
-    """One reference, or those of a folder by their keys."""
+    """The reference of all images, or those in a folder by their names."""
 
     def __init__(self, place: Path, *, recursive: bool) -> None:
         self._place = place
-        self._whole: dict[str, list[Path]] = {}
-        self._shortened: dict[str, list[Path]] = {}
+        self._by_name: dict[str, list[Path]] = {}
+        self._by_short_name: dict[str, list[Path]] = {}
         if not place.exists():
             raise ImageError(f"{printable(place)}: does not exist; check --reference")
         self._is_folder = place.is_dir()
         if self._is_folder:
             for source in Finder(recursive, None).find(str(place), bytes):
                 path, key = Path(source.label), _key(source)
-                self._whole.setdefault(key, []).append(path)
-                self._shortened.setdefault(without_our_suffix(key), []).append(path)
+                self._by_name.setdefault(key, []).append(path)
+                self._by_short_name.setdefault(strip_size_suffix(key), []).append(path)
 
     def find(self, key: str, path: Path) -> Path:
         """Return the reference of an image.
 
         Raises:
-            ImageError: There is none, or there are several.
+            ImageError: There is no reference, or more than one.
         """
         if not self._is_folder:
             return self._place
-        short = without_our_suffix(key)
-        found = self._whole.get(key) or self._whole.get(short) or self._shortened.get(short)
-        if not found:
+        short = strip_size_suffix(key)
+        candidates = (
+            self._by_name.get(key) or self._by_name.get(short) or self._by_short_name.get(short)
+        )
+        if not candidates:
             raise ImageError(
-                f"{printable(path)}: has no reference: {printable(self._place)} holds no image "
+                f"{printable(path)}: has no reference: {printable(self._place)} contains no image "
                 f"named {short}"
             )
-        if len(found) > 1:
-            names = " and ".join(printable(other) for other in found)
+        if len(candidates) > 1:
+            names = " and ".join(printable(candidate) for candidate in candidates)
             raise ImageError(f"{printable(path)}: has several references: {names}; keep one")
-        return found[0]
+        return candidates[0]

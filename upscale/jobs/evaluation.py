@@ -1,4 +1,4 @@
-"""Images measured by metrics, beside their references where there are any."""
+"""Evaluation: score images with metrics, against their references where there are any."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from upscale.errors import CheckpointError, DependencyError, ImageError, Upscale
 from upscale.files.printable import printable
 from upscale.images import Image, read_image
 from upscale.images.metadata.icc import in_srgb, is_srgb
-from upscale.jobs.comparison import without_our_suffix
 from upscale.jobs.eval_items import EvalItem
 from upscale.jobs.events import error_text
-from upscale.metrics import UnfitError
-from upscale.metrics.registry import Measure, Metric, Resources, metrics
+from upscale.jobs.naming import strip_size_suffix
+from upscale.metrics import Measure, Metric, MetricError, Resources, metric_names, metrics
 
 Pixels = NDArray[Any]
 
@@ -40,13 +39,13 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class LoadedMetrics:
-    """Metrics to measure by.
+    """Metrics that are ready for use.
 
     Attributes:
-        metrics: In the order of tables.
-        measures: By their names.
-        missing: Why others are not here, by their names.
-        border: Pixels on every side that do not count.
+        metrics: Metrics in the order of tables.
+        measures: Functions that compute them, by name.
+        missing: Reasons why metrics could not be loaded, by name.
+        border: Number of pixels to ignore on every side.
     """
 
     metrics: tuple[Metric, ...]
@@ -55,116 +54,117 @@ class LoadedMetrics:
     border: int = 0
 
 
-def prepare(
+def load_metrics(
     names: Sequence[str], *, paired: bool, border: int = 0, resources: Resources
 ) -> LoadedMetrics:
-    """Get metrics ready.
+    """Load metrics.
 
     Args:
-        names: Those to use; none means all that there are.
+        names: Names of the metrics; empty for all that are available.
         paired: Whether there are references.
-        border: Pixels on every side that do not count.
-        resources: What perceptual metrics need.
+        border: Number of pixels to ignore on every side.
+        resources: Files and device of perceptual metrics.
 
     Raises:
-        UsageError: A name is unknown, or needs references where there are none.
-        DependencyError: A metric that was named lacks a file.
-        CheckpointError: A file is not what it should be.
+        UsageError: A name is unknown, or its metric needs references and there are none.
+        DependencyError: A metric in `names` lacks a file.
+        CheckpointError: A file of a metric in `names` is a different file.
     """
     known = metrics()
     for name in names:
-        _check_name(name, known, paired=paired)
-    wanted = [known[name] for name in names] or [
+        _check_name(name, paired=paired)
+    requested = [known[name] for name in names] or [
         metric for metric in known.values() if paired or not metric.paired
     ]
     measures: dict[str, Measure] = {}
     missing: dict[str, str] = {}
-    for metric in wanted:
+    for metric in requested:
         try:
             measures[metric.name] = metric.load(resources)
         except (DependencyError, CheckpointError) as error:
             if names:
                 raise type(error)(f"{metric.name}: {error}") from error
             missing[metric.name] = str(error)
-    ready = tuple(metric for metric in wanted if metric.name in measures)
-    return LoadedMetrics(ready, measures, missing, border)
+    loaded = tuple(metric for metric in requested if metric.name in measures)
+    return LoadedMetrics(loaded, measures, missing, border)
 
 
-def _check_name(name: str, known: Mapping[str, Metric], *, paired: bool) -> None:
+def _check_name(name: str, *, paired: bool) -> None:
+    known = metric_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise UsageError(f"--metrics: there is no {name!r}; {hint}")
-    if known[name].paired and not paired:
-        raise UsageError(f"--metrics: {name} compares with a reference: give --reference")
+        similar = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {similar[0]}?" if similar else f"known metrics: {', '.join(known)}"
+        raise UsageError(f"--metrics: unknown metric {name!r}; {hint}")
+    if metrics()[name].paired and not paired:
+        raise UsageError(f"--metrics: {name} needs a reference: pass --reference")
 
 
-# --- measuring -------------------------------------------------------------------------------
+# --- scores ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """What was found of one image.
+class Scores:
+    """Scores of one image.
 
     Attributes:
-        subject: Which.
-        values: Figures by the names of metrics; those that could not be taken are not here.
-        notes: What has to be known of them.
-        error: Why there are none at all.
+        item: The image.
+        values: Scores by metric; metrics that could not be computed are left out.
+        notes: Remarks on the scores.
+        error: Reason why there are no scores, or None.
     """
 
-    subject: EvalItem
+    item: EvalItem
     values: Mapping[str, float]
     notes: tuple[str, ...] = ()
     error: str | None = None
 
 
-def measure(subject: EvalItem, ready: LoadedMetrics) -> Measurement:
-    """Measure one image; whatever goes wrong is in the result."""
+def measure(item: EvalItem, loaded: LoadedMetrics) -> Scores:
+    """Compute the metrics of one image; errors become part of the result."""
     try:
-        pixels, reference, notes = _pixels(subject)
+        pixels, reference, notes = _read_pixels(item)
     except (UpscaleError, MemoryError, OSError) as error:
-        return Measurement(subject, {}, error=error_text(error))
+        return Scores(item, {}, error=error_text(error))
     values: dict[str, float] = {}
-    for metric in ready.metrics:
+    for metric in loaded.metrics:
         try:
-            value = ready.measures[metric.name](pixels, reference, ready.border)
-        except UnfitError as error:
+            value = loaded.measures[metric.name](pixels, reference, loaded.border)
+        except MetricError as error:
             notes.append(f"{metric.title}: {error}")
         except MemoryError:
-            notes.append(f"{metric.title}: memory does not suffice")
+            notes.append(f"{metric.title}: not enough memory")
         else:
             values[metric.name] = value
             if not math.isfinite(value):
-                notes.append(f"{metric.title}: {_told(value)}")
-    return Measurement(subject, values, tuple(notes))
+                notes.append(f"{metric.title}: {_describe_non_finite(value)}")
+    return Scores(item, values, tuple(notes))
 
 
-def _told(value: float) -> str:
+def _describe_non_finite(value: float) -> str:
     if math.isinf(value):
-        return "is infinite, because the images are equal"
-    return "is no number, because samples are none"
+        return "infinite, because the images are equal"
+    return "not a number, because the image contains NaN"
 
 
-def means(measurements: Iterable[Measurement]) -> dict[str, dict[str, float]]:
-    """The mean of each metric over the images of each version that have it."""
-    taken: dict[str, dict[str, list[float]]] = {}
-    for one in measurements:
-        figures = taken.setdefault(one.subject.version, {})
+def mean_scores(scores: Iterable[Scores]) -> dict[str, dict[str, float]]:
+    """Return each version's mean of each metric, over the images that have a score."""
+    by_version: dict[str, dict[str, list[float]]] = {}
+    for one in scores:
+        by_metric = by_version.setdefault(one.item.version, {})
         for name, value in one.values.items():
-            figures.setdefault(name, []).append(value)
+            by_metric.setdefault(name, []).append(value)
     return {
-        version: {name: fmean(values) for name, values in figures.items()}
-        for version, figures in taken.items()
+        version: {name: fmean(values) for name, values in by_metric.items()}
+        for version, by_metric in by_version.items()
     }
 
 
-def best_versions(found: Mapping[str, Mapping[str, float]], metric: Metric) -> set[str]:
-    """The versions with the best mean of a metric; none where there is nothing to choose from."""
+def best_versions(means: Mapping[str, Mapping[str, float]], metric: Metric) -> set[str]:
+    """Return the versions with the best mean of a metric; empty if all are equal."""
     values = {
-        version: figures[metric.name]
-        for version, figures in found.items()
-        if metric.name in figures
+        version: by_metric[metric.name]
+        for version, by_metric in means.items()
+        if metric.name in by_metric
     }
     if len(set(values.values())) < 2:
         return set()
@@ -172,63 +172,62 @@ def best_versions(found: Mapping[str, Mapping[str, float]], metric: Metric) -> s
     return {version for version, value in values.items() if value == best}
 
 
-def _pixels(subject: EvalItem) -> tuple[Pixels, Pixels | None, list[str]]:
-    """Read an image and its reference, and say what was done to compare them."""
-    image = read_image(subject.path)
-    if subject.reference is None:
-        return _opaque(image), None, _alpha_notes(image)
-    reference = read_image(subject.reference)
+def _read_pixels(item: EvalItem) -> tuple[Pixels, Pixels | None, list[str]]:
+    """Read an image and its reference; return notes on what was converted for comparison."""
+    image = read_image(item.path)
+    if item.reference is None:
+        return _on_white(image), None, _alpha_notes(image)
+    reference = read_image(item.reference)
     size, other = (image.width, image.height), (reference.width, reference.height)
     if size != other:
         raise ImageError(
-            f"{printable(subject.path)}: is {size[0]}x{size[1]}, and its reference "
-            f"{printable(subject.reference)} is {other[0]}x{other[1]}: the sizes must be equal"
+            f"{printable(item.path)}: is {size[0]}x{size[1]}, but its reference "
+            f"{printable(item.reference)} is {other[0]}x{other[1]}: the sizes must be equal"
         )
     notes = _alpha_notes(image, reference)
-    if not _alike(image.metadata.icc, reference.metadata.icc):
+    if not _same_colours(image.metadata.icc, reference.metadata.icc):
         image, reference = in_srgb(image), in_srgb(reference)
-        notes.append("their profiles differ, so both were converted to sRGB")
-    return _opaque(image), _opaque(reference), notes
+        notes.append("the colour profiles differ, so both images were converted to sRGB")
+    return _on_white(image), _on_white(reference), notes
 
 
-def _alike(profile: bytes | None, other: bytes | None) -> bool:
-    """Whether two profiles give the same colours; none is sRGB."""
+def _same_colours(profile: bytes | None, other: bytes | None) -> bool:
+    """Whether two profiles give the same colours; no profile means sRGB."""
     return profile == other or all(one is None or is_srgb(one) for one in (profile, other))
 
 
 def _alpha_notes(*images: Image) -> list[str]:
     if all(image.alpha is None for image in images):
         return []
-    return ["what is transparent was measured on white"]
+    return ["transparent pixels were composited on white"]
 
 
-def _opaque(image: Image) -> Pixels:
-    """Pixels as they look on white."""
+def _on_white(image: Image) -> Pixels:
+    """Return the pixels composited on white."""
     if image.alpha is None:
         return image.pixels
     full = 1.0 if image.pixels.dtype == np.float32 else float(np.iinfo(image.pixels.dtype).max)
-    cover = image.alpha[..., None].astype(np.float32) / np.float32(full)
+    opacity = image.alpha[..., None].astype(np.float32) / np.float32(full)
     pixels = image.pixels.astype(np.float32) / np.float32(full)
-    return pixels * cover + (1 - cover)
+    return pixels * opacity + (1 - opacity)
 
 
-# --- results ---------------------------------------------------------------------------------
+# --- reports ---------------------------------------------------------------------------------
 
 
-def table_of(measurements: Sequence[Measurement], ready: LoadedMetrics) -> bytes:
-    """Return a table in CSV, UTF-8: a line for each image, all digits."""
-    names = [metric.name for metric in ready.metrics]
+def csv_table(scores: Sequence[Scores], loaded: LoadedMetrics) -> bytes:
+    """Return a CSV table in UTF-8 with one line for each image and all digits."""
+    names = [metric.name for metric in loaded.metrics]
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["picture", "version", "input", "reference", *names, "error"])
-    for one in measurements:
-        subject = one.subject
+    for one in scores:
         writer.writerow(
             [
-                subject.image,
-                subject.version,
-                str(subject.path),
-                "" if subject.reference is None else str(subject.reference),
+                one.item.image,
+                one.item.version,
+                str(one.item.path),
+                "" if one.item.reference is None else str(one.item.reference),
                 *(one.values.get(name, "") for name in names),
                 one.error or "",
             ]
@@ -236,60 +235,60 @@ def table_of(measurements: Sequence[Measurement], ready: LoadedMetrics) -> bytes
     return text.getvalue().encode("utf-8", "replace")
 
 
-def figure_text(value: float, metric: Metric) -> str:
-    """A figure as tables show it."""
+def format_score(value: float, metric: Metric) -> str:
+    """Return a score with the number of decimals of its metric."""
     return f"{value:.{metric.digits}f}"
 
 
-def crops(measurements: Sequence[Measurement], ready: LoadedMetrics) -> Iterator[ImageSet]:
-    """Yield, for each image, the same crop of its versions, to be shown side by side.
+def crop_sets(scores: Sequence[Scores], loaded: LoadedMetrics) -> Iterator[ImageSet]:
+    """Yield the same crop of all versions of each image, to be shown side by side.
 
-    It is where they differ most from the reference, which comes first; without one, where the
-    first version has most detail.
+    The crop shows where the versions differ most from the reference, which comes first. Without a
+    reference, it shows where the first version has most detail.
     """
-    groups: dict[str | Path, list[Measurement]] = {}
-    for one in measurements:
+    groups: dict[str | Path, list[Scores]] = {}
+    for one in scores:
         if one.error is None:
-            name = without_our_suffix(one.subject.image)
-            groups.setdefault(one.subject.reference or name, []).append(one)
+            name = strip_size_suffix(one.item.image)
+            groups.setdefault(one.item.reference or name, []).append(one)
     for group in groups.values():
-        yield _crop_set(group, ready)
+        yield _crop_set(group, loaded)
 
 
-def _crop_set(group: Sequence[Measurement], ready: LoadedMetrics) -> ImageSet:
-    subject = group[0].subject
-    images = [read_image(one.subject.path) for one in group]
-    labels = [one.subject.version or one.subject.path.name for one in group]
-    notes = [_figures(one, ready) for one in group]
-    if subject.reference is None:
+def _crop_set(group: Sequence[Scores], loaded: LoadedMetrics) -> ImageSet:
+    item = group[0].item
+    images = [read_image(one.item.path) for one in group]
+    labels = [one.item.version or one.item.path.name for one in group]
+    notes = [_score_note(one, loaded) for one in group]
+    if item.reference is None:
         first = images[0]
         box = choose_crop(first.pixels, first.alpha)
     else:
-        first = read_image(subject.reference)
-        box = choose_difference(_opaque(first), [_opaque(image) for image in images])
+        first = read_image(item.reference)
+        box = choose_difference(_on_white(first), [_on_white(image) for image in images])
         images, labels, notes = [first, *images], ["reference", *labels], ["", *notes]
     size = first.width, first.height
     versions = (
-        version_of_image(_part(image, box, size), label, note)
+        version_of_image(_cut(image, box, size), label, note)
         for image, label, note in zip(images, labels, notes, strict=True)
     )
-    return ImageSet(without_our_suffix(subject.image), tuple(versions))
+    return ImageSet(strip_size_suffix(item.image), tuple(versions))
 
 
-def _figures(one: Measurement, ready: LoadedMetrics) -> str:
+def _score_note(scores: Scores, loaded: LoadedMetrics) -> str:
     return ", ".join(
-        f"{metric.title} {figure_text(one.values[metric.name], metric)}"
-        for metric in ready.metrics
-        if metric.name in one.values
+        f"{metric.title} {format_score(scores.values[metric.name], metric)}"
+        for metric in loaded.metrics
+        if metric.name in scores.values
     )
 
 
-def _part(image: Image, box: Box, size: tuple[int, int]) -> Image:
-    """The part that a box is of an image of `size`, in one that may have another."""
+def _cut(image: Image, box: Box, size: tuple[int, int]) -> Image:
+    """Return the part of an image that corresponds to a box in an image of `size`."""
     across, down = image.width / size[0], image.height / size[1]
     left, top = int(box.x * across), int(box.y * down)
-    right = max(left + 1, round((box.x + box.width) * across))
-    bottom = max(top + 1, round((box.y + box.height) * down))
-    cut = np.s_[top:bottom, left:right]
-    alpha = None if image.alpha is None else image.alpha[cut]
-    return replace(image, pixels=image.pixels[cut], alpha=alpha)
+    width = max(1, round((box.x + box.width) * across) - left)
+    height = max(1, round((box.y + box.height) * down) - top)
+    part = Box(left, top, width, height)
+    alpha = None if image.alpha is None else part.cut(image.alpha)
+    return replace(image, pixels=part.cut(image.pixels), alpha=alpha)

@@ -1,4 +1,4 @@
-"""What a job tells its caller while it runs, and what is left of it at the end."""
+"""Events that a job reports while it runs, and the results at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from upscale.errors import UpscaleError
 
 
 class Status(StrEnum):
-    """How one input ended."""
+    """Final state of one input."""
 
     DONE = "done"
     SKIPPED = "skipped"
@@ -22,7 +22,7 @@ class Status(StrEnum):
 
 
 class JobRecord(TypedDict):
-    """One line of `--json`, an interface that docs/json.md describes."""
+    """One line of `--json`; docs/json.md describes this interface."""
 
     input: str
     output: str | None
@@ -42,13 +42,25 @@ class JobRecord(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The end of one input.
+    """The result of one input.
 
-    `scale` is the output/input ratio of the widths, `frames` the number of frames or pages (1 for a
-    still image), `tile` a side in input pixels (0: none), `seconds` runs from the start of
-    computing to the file being whole, `resize` is the last resize where the network's own scale was
-    not what was asked for, `notes` say what was done otherwise than asked. `trace` is the traceback
-    as text: an exception would keep the images of its stack alive.
+    Attributes:
+        input: The input as the user named it.
+        output: Path of the output, `-` for standard output, None if there is none.
+        status: Final state.
+        model: Name of the network.
+        scale: Output width divided by input width.
+        size_in: Input (width, height) in pixels.
+        size_out: Output (width, height) in pixels.
+        frames: Number of frames or pages, 1 for a still image.
+        tile: Tile side in input pixels, 0 for no tiles.
+        device: Device that computed the result.
+        precision: Precision of the computation, for example `fp16`.
+        seconds: Time from the start of the computation until the output is complete.
+        error: Error message, one line.
+        resize: Filter of the final resize, if the network's scale differs from the requested one.
+        notes: Remarks on what differs from the request.
+        trace: Traceback as text; an exception object would keep the images of its stack alive.
     """
 
     input: str
@@ -69,7 +81,7 @@ class JobResult:
     trace: str | None = None
 
     def record(self) -> JobRecord:
-        """Return the fields that `--json` prints."""
+        """Return the object that `--json` prints."""
         return {
             "input": self.input,
             "output": self.output,
@@ -90,7 +102,13 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Every input has been looked at: so many in all, so many files were no images."""
+    """All inputs are planned.
+
+    Attributes:
+        total: Number of inputs.
+        ignored: Number of files in folders that are not images.
+        devices: Devices as the user named them.
+    """
 
     total: int
     ignored: int
@@ -99,7 +117,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The network starts on this input, on a device as the user named it."""
+    """A device starts to compute this input."""
 
     input: str
     device: str
@@ -107,7 +125,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """So many tiles of a device's current image are computed; the total can grow."""
+    """A device has computed `done` of `total` tiles of its current image; the total can grow."""
 
     device: str
     done: int
@@ -116,7 +134,7 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One input has ended, in one way or another."""
+    """An input has its result."""
 
     result: JobResult
 
@@ -126,11 +144,11 @@ Listener = Callable[[Event], None]
 
 
 def error_text(error: Exception) -> str:
-    """Return one line for any exception; those that are not for users are named as faults."""
+    """Return one line for any exception; unexpected ones are marked as internal errors."""
     if isinstance(error, UpscaleError):
         text = str(error)
     elif isinstance(error, MemoryError):
-        text = "not enough memory for this image: ask for a smaller size or a smaller --tile"
+        text = "not enough memory for this image: use a smaller size or a smaller --tile"
     elif isinstance(error, OSError):
         text = f"{error.filename or 'file'}: {error.strerror or error}"
     else:
@@ -139,10 +157,10 @@ def error_text(error: Exception) -> str:
 
 
 def traceback_text(error: Exception) -> str:
-    """Return the traceback of an exception, as Python prints it, without a last newline."""
+    """Return the traceback of an exception as Python prints it, without a final newline."""
     return "".join(traceback.format_exception(error)).rstrip()
 
 
 def path_text(path: Path | None) -> str | None:
-    """Return a path as results show it; None (standard output) is `-`."""
+    """Return a path as results contain it; None (standard output) becomes `-`."""
     return "-" if path is None else str(path)

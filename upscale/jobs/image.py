@@ -1,4 +1,4 @@
-"""One image: run the network on its colour and its alpha."""
+"""One image: run the network on its colour and its alpha channel."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[Any]
 TileProgress = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all)."""
+"""Called with (tiles done, total tiles)."""
 
 
 class ImageUpscaler(Protocol):
-    """What a job needs of `upscale.Upscaler`."""
+    """The part of `upscale.Upscaler` that jobs need."""
 
     def run(
         self,
@@ -33,16 +33,23 @@ class ImageUpscaler(Protocol):
         size: tuple[int, int] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Result:
-        """UpscaleFunction (H, W, C) to `size` = (width, height); see `Upscaler.run`."""
+        """Upscale (H, W, C) to `size` = (width, height); see `Upscaler.run`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ImageJob:
-    """One image that can be done.
+    """An image that can be processed.
 
-    `label` names the input as the user did; `source` is a path, or the bytes of standard input;
-    `target` None is standard output. Sizes are (width, height), of the upright image.
+    Attributes:
+        label: Name of the input as the user gave it.
+        source: Path of the input, or its content if it came from a stream.
+        target: File to write, None for standard output.
+        format: Output format.
+        size_in: Input (width, height) in pixels, after applying the orientation.
+        size_out: Output (width, height) in pixels.
+        model: Name of the network.
+        note: Remark on the output format, or None.
     """
 
     label: str
@@ -56,7 +63,7 @@ class ImageJob:
 
     @property
     def scale(self) -> float:
-        """Output width over input width, to four digits."""
+        """Output width divided by input width, to four digits."""
         return float(f"{self.size_out[0] / self.size_in[0]:.4g}")
 
 
@@ -66,26 +73,35 @@ def upscale_image(
     upscaler: ImageUpscaler,
     progress: TileProgress | None = None,
 ) -> tuple[Image, Report]:
-    """Return the image in `size` = (width, height), in its own depth, and the engine's report.
+    """Upscale an image to `size` in its own depth.
 
-    The network sees colours as it was trained on them (see `tone_curve`), and of an image without
-    colour a single channel, lest it adds a cast. Colour is first spread under transparent pixels,
-    whose own colour is arbitrary and would bleed into the edges. Alpha goes through the network as
-    a grey image, unless it is constant, and is then held to what it was made from.
+    The network gets colours in the tone curve that it was trained on (see `tone_curve`), and a
+    single channel of an image without colour, because it could otherwise add a colour cast. Colour
+    is first extended under transparent pixels, whose own colour is arbitrary and would bleed into
+    the edges. Alpha is upscaled by the network as a grey image, unless it is constant, and then
+    corrected to match its source.
+
+    Args:
+        image: Image to upscale.
+        size: Output (width, height) in pixels.
+        upscaler: Network to run.
+        progress: Function that is called after each tile, or None.
+
+    Returns:
+        The upscaled image and the engine's report.
     """
     image = replace(image, pixels=finite(image.pixels))
     if image.alpha is None:
-        return _upscale_colour(image, size, upscaler, _relay(progress))
-    flat = bool((image.alpha == image.alpha.flat[0]).all())
-    runs = 1 if flat else 2
-    tiles = _TileCount(progress, runs)
-    spread = replace(image, pixels=extend_colour(image.pixels, image.alpha), alpha=None)
-    large, report = _upscale_colour(spread, size, upscaler, tiles.of_run(0))
-    if flat:
+        return _upscale_colour(image, size, upscaler, _TileCount(progress, 1).of_run(0))
+    is_constant = bool((image.alpha == image.alpha.flat[0]).all())
+    tiles = _TileCount(progress, 1 if is_constant else 2)
+    colour = replace(image, pixels=extend_colour(image.pixels, image.alpha), alpha=None)
+    large, report = _upscale_colour(colour, size, upscaler, tiles.of_run(0))
+    if is_constant:
         alpha = np.full((size[1], size[0]), image.alpha.flat[0], image.alpha.dtype)
     else:
-        grown = upscaler.run(image.alpha[..., None], size=size, progress=tiles.of_run(1))
-        alpha = np.ascontiguousarray(grown.pixels[..., 0])
+        result = upscaler.run(image.alpha[..., None], size=size, progress=tiles.of_run(1))
+        alpha = np.ascontiguousarray(result.pixels[..., 0])
         hold_to_source(alpha, image.alpha)
     return replace(large, alpha=alpha), report
 
@@ -96,13 +112,13 @@ def _upscale_colour(
     upscaler: ImageUpscaler,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[Image, Report]:
-    """UpscaleFunction an opaque image."""
+    """Upscale an opaque image."""
     curve = tone_curve(image.pixels, image.metadata)
     channels = 1 if is_grey(image.pixels) else image.pixels.shape[2]
-    seen = np.ascontiguousarray(image.pixels[..., :channels])
+    network_input = np.ascontiguousarray(image.pixels[..., :channels])
     if curve is not None:
-        seen = curve.to_network(seen)
-    result = upscaler.run(seen, size=size, progress=progress)
+        network_input = curve.to_network(network_input)
+    result = upscaler.run(network_input, size=size, progress=progress)
     large = result.pixels
     if curve is not None:
         large = curve.from_network(large, image.pixels.dtype)
@@ -111,20 +127,15 @@ def _upscale_colour(
     return replace(image, pixels=large), result.report
 
 
-def _relay(progress: TileProgress | None) -> Callable[[Progress], None] | None:
-    if progress is None:
-        return None
-    return lambda step: progress(step.done, step.total)
-
-
 class _TileCount:
-    """Shows several runs of the network over one image as one count of tiles."""
+    """Combine several runs of the network over one image into one count of tiles."""
 
     def __init__(self, progress: TileProgress | None, runs: int) -> None:
         self._progress = progress
         self._totals = [0] * runs
 
     def of_run(self, run: int) -> Callable[[Progress], None] | None:
+        """Return the progress function of one run, None if nobody listens."""
         progress = self._progress
         if progress is None:
             return None

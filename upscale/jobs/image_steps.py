@@ -1,11 +1,11 @@
-"""The three stages of a job: load a file, upscale what it holds, store the result.
+"""The three steps of a job: load a file, upscale its content, store the result.
 
-A file holds one image or a sequence of them; what differs between the two is decided here.
+A file contains one image or a sequence of images; this module handles the difference.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from upscale.errors import OutputError
@@ -25,6 +25,7 @@ from upscale.images import (
 )
 from upscale.jobs.image import ImageJob, ImageUpscaler, TileProgress, upscale_image
 from upscale.jobs.sequence import upscale_sequence
+from upscale.options import OutputOptions
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
@@ -32,35 +33,27 @@ if TYPE_CHECKING:
 Content = Image | ImageSequence
 
 
-@dataclass(frozen=True, slots=True)
-class WriteSettings:
-    """How results are written; `strip` leaves out what says who, where and with what."""
-
-    encoding: Encoding = field(default_factory=Encoding)
-    strip: bool = False
-    overwrite: bool = False
-
-
 def load(job: ImageJob, max_pixels: int | None) -> Content:
     """Read a job's input.
 
     Raises:
-        ImageError: It cannot be read, or has more than `max_pixels`.
+        ImageError: The input cannot be read, or has more than `max_pixels`.
     """
     return read_file(job.source, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
 
 
-def check(content: Content, job: ImageJob, encoding: Encoding) -> None:
-    """Refuse before the computing what the format could not hold after it.
+def check(content: Content, job: ImageJob, options: OutputOptions) -> None:
+    """Check before the computation that the output format can hold the result.
 
     Raises:
-        OutputError: Transparency, an animation, pages or colours for which it has no place.
+        OutputError: The format does not support transparency, animations, pages or colours of the
+            content, or the requested encoding.
     """
     width, height = job.size_out
     if isinstance(content, Image):
         alpha, depth, frames, animated = content.alpha is not None, content.depth, 1, False
     else:
-        # What holds several images holds transparency, too.
+        # Every format for several images supports transparency.
         alpha, depth, frames, animated = False, 8, content.count, content.animated
     reason = can_hold(
         job.format,
@@ -74,8 +67,8 @@ def check(content: Content, job: ImageJob, encoding: Encoding) -> None:
     )
     if reason is not None:
         other = "tiff" if frames > 1 and not animated else "png"
-        raise OutputError(f"{job.label}: {reason}: give -f {other}")
-    check_encoding(job.format, encoding)
+        raise OutputError(f"{job.label}: {reason}: pass -f {other}")
+    check_encoding(job.format, _encoding(options))
 
 
 def upscale(
@@ -84,56 +77,66 @@ def upscale(
     upscaler: ImageUpscaler,
     progress: TileProgress | None = None,
 ) -> tuple[Content, Report]:
-    """UpscaleFunction an image, or every frame of a sequence, to the job's size.
+    """Upscale an image, or every frame of a sequence, to the job's size.
 
     Raises:
-        UpscaleError: What the engine raises; ImageError where frames cannot be read.
+        UpscaleError: The engine cannot compute the image.
+        ImageError: A frame cannot be read.
     """
     if isinstance(content, Image):
         return upscale_image(content, job.size_out, upscaler, progress)
 
-    def one(
+    def upscale_frame(
         image: Image, size: tuple[int, int], progress: TileProgress | None
     ) -> tuple[Image, Report]:
         return upscale_image(image, size, upscaler, progress)
 
-    return upscale_sequence(content, job.size_out, one, progress)
+    return upscale_sequence(content, job.size_out, upscale_frame, progress)
 
 
 def store(
-    content: Content, job: ImageJob, settings: WriteSettings, stdout: BinaryIO | None
+    content: Content, job: ImageJob, options: OutputOptions, stdout: BinaryIO | None
 ) -> tuple[str, ...]:
     """Write an upscaled image or sequence to its job's target.
 
+    Args:
+        content: Upscaled image or sequence.
+        job: Job that the content belongs to.
+        options: Encoding, metadata and overwriting of the output.
+        stdout: Stream for jobs without a target.
+
     Returns:
-        What was converted or left out on the way from the input to the output.
+        Notes on what was converted or dropped between input and output.
 
     Raises:
-        OutputError: It cannot be written, or would replace a file without `overwrite`.
+        OutputError: The target cannot be written, or exists and `overwrite` is off.
     """
-    if settings.strip:
-        content = _stripped(content)
+    if options.strip_metadata:
+        content = _strip_metadata(content)
     if job.target is None:
-        _send(content, job, settings, stdout)
+        _write_to_stdout(content, job, options, stdout)
     else:
         write_file(
             content,
             job.target,
             format=job.format,
-            encoding=settings.encoding,
-            overwrite=settings.overwrite,
+            encoding=_encoding(options),
+            overwrite=options.overwrite,
         )
     first = content if isinstance(content, Image) else next(content.frames()).image
     return (*first.origin.notes, *losses(first, job.format))
 
 
-def _send(
-    content: Content, job: ImageJob, settings: WriteSettings, stdout: BinaryIO | None
+def _encoding(options: OutputOptions) -> Encoding:
+    return Encoding(options.quality, options.lossless or None)
+
+
+def _write_to_stdout(
+    content: Content, job: ImageJob, options: OutputOptions, stdout: BinaryIO | None
 ) -> None:
-    """Write to standard output."""
     if stdout is None:
         raise OutputError("standard output is not available")
-    data = encode_file(content, job.format, settings.encoding)
+    data = encode_file(content, job.format, _encoding(options))
     try:
         stdout.write(data)
         stdout.flush()
@@ -141,12 +144,12 @@ def _send(
         raise OutputError(f"standard output: {error.strerror}") from error
 
 
-def _stripped(content: Content) -> Content:
+def _strip_metadata(content: Content) -> Content:
     if isinstance(content, Image):
         return replace(content, metadata=stripped(content.metadata))
 
-    def bare(frame: Frame) -> Frame:
+    def strip_frame(frame: Frame) -> Frame:
         image = frame.image
         return replace(frame, image=replace(image, metadata=stripped(image.metadata)))
 
-    return replace(content, frames=lambda: (bare(frame) for frame in content.frames()))
+    return replace(content, frames=lambda: (strip_frame(frame) for frame in content.frames()))

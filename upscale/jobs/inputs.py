@@ -1,4 +1,4 @@
-"""The inputs: files, folders and streams, as the user named them."""
+"""Inputs: files, folders and streams as the user named them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,18 @@ from upscale.images import (
 
 STANDARD_STREAM = "-"
 FALLBACK_FORMAT = "png"
-"""Holds any size, depth and transparency."""
+"""Format that supports every size and depth, and transparency."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input: `data` is its path, or what standard input or a pipe held."""
+    """One input image.
+
+    Attributes:
+        label: Name as the user gave it, or path below a folder that the user gave.
+        data: Path of the file, or the content of standard input or a pipe.
+        folder: Folder of the file relative to the folder that the user gave.
+    """
 
     label: str
     data: Path | bytes
@@ -34,30 +40,39 @@ class Source:
 
     @property
     def stem(self) -> str:
-        """The name without its suffix."""
+        """The file name without its suffix."""
         return "stdin" if self.label == STANDARD_STREAM else Path(self.label).stem
 
     @property
     def suffix(self) -> str:
-        """The suffix without its dot, that of the format where the name has none."""
-        found = Path(self.label).suffix[1:]
-        return found or extension(self, own_format(self) or FALLBACK_FORMAT)
+        """The suffix without its dot; that of the format if the name has no suffix."""
+        suffix = Path(self.label).suffix[1:]
+        return suffix or extension(self, own_format(self) or FALLBACK_FORMAT)
 
     @property
     def parent(self) -> str:
-        """The name of the folder it lies in; that of a stream is where the program runs."""
-        # unlike Path.resolve it leaves links alone
+        """The name of the containing folder; for a stream, of the current folder."""
+        # Unlike Path.resolve, abspath does not follow links.
         return Path(os.path.abspath(self.label)).parent.name  # noqa: PTH100
 
     def is_same(self, other: Source) -> bool:
-        """Whether two names lead to one file."""
+        """Whether both sources are the same file."""
         if isinstance(self.data, bytes) or isinstance(other.data, bytes):
             return self.data is other.data
         return self.data == other.data or file_key(self.data) == file_key(other.data)
 
 
 class Finder:
-    """Turns what the user named into sources; counts what it passes over."""
+    """Search for the sources that the user's arguments name.
+
+    Args:
+        recursive: Also search subfolders.
+        output: Folder that is not searched: that of the outputs, or of the references.
+
+    Attributes:
+        ignored: Number of files in folders that are not images.
+        failures: Errors of folders that cannot be read.
+    """
 
     def __init__(self, recursive: bool, output: Path | None) -> None:
         self._recursive = recursive
@@ -66,7 +81,12 @@ class Finder:
         self.failures: list[ImageError] = []
 
     def find(self, name: str, stdin: Callable[[], bytes]) -> Iterator[Source]:
-        """Yield the sources of one argument, in the order of their names."""
+        """Yield the sources of one argument, sorted by name.
+
+        Args:
+            name: File, folder, or `-` for standard input.
+            stdin: Function that reads all of standard input; called for `-` only.
+        """
         if name == STANDARD_STREAM:
             yield Source(STANDARD_STREAM, stdin())
         elif Path(name).is_dir():
@@ -77,9 +97,9 @@ class Finder:
             yield Source(name, Path(name))
 
     def _walk(self, root: Path) -> Iterator[Source]:
-        for folder, below, files in os.walk(root, onerror=self._note):
+        for folder, subfolders, files in os.walk(root, onerror=self._record_failure):
             here = Path(folder)
-            below[:] = sorted(name for name in below if self._enters(here / name))
+            subfolders[:] = sorted(name for name in subfolders if self._is_searched(here / name))
             for name in sorted(files):
                 path = here / name
                 if name.startswith(".") or not is_image_name(path) or _is_special(path):
@@ -87,52 +107,52 @@ class Finder:
                 else:
                     yield Source(str(path), path, here.relative_to(root))
 
-    def _enters(self, folder: Path) -> bool:
-        """Whether to look into a folder: never into hidden ones, nor into our own output.
+    def _is_searched(self, folder: Path) -> bool:
+        """Whether to search a subfolder: hidden folders and the output folder are not searched.
 
-        Links to folders are not followed (by os.walk), because they can lead back.
+        os.walk does not follow links to folders, which could form loops.
         """
         if not self._recursive or folder.name.startswith("."):
             return False
         return os.path.realpath(folder) != self._output
 
-    def _note(self, error: OSError) -> None:
+    def _record_failure(self, error: OSError) -> None:
         self.failures.append(ImageError(f"{error.filename}: {error.strerror}"))
 
 
 def file_key(path: Path) -> str:
-    """Return what two names of one file have in common."""
+    """Return a key that is equal for all names of a file."""
     return os.path.normcase(os.path.realpath(path))
 
 
 def _is_special(path: Path) -> bool:
-    """Whether a file is a pipe, a socket or a device, which nobody meant by naming its folder."""
+    """Whether a file is a pipe, a socket or a device."""
     try:
         return not stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # a link to nothing is not passed over: reading it tells
+    except OSError:  # a broken link is not ignored: reading it reports the error
         return False
 
 
 def read_names(listing: bytes) -> list[str]:
-    """Return the names of a list: ended by NUL where it holds any, else one a line."""
-    end = b"\0" if b"\0" in listing else b"\n"
-    names = listing.split(end)
-    if end == b"\n":
+    """Return the names in a list that is separated by NUL if it contains any, else by lines."""
+    separator = b"\0" if b"\0" in listing else b"\n"
+    names = listing.split(separator)
+    if separator == b"\n":
         names = [name.removesuffix(b"\r") for name in names]
     return [os.fsdecode(name) for name in names if name]
 
 
 def own_format(source: Source) -> Format | None:
-    """Return the format of an input: by its first bytes, else by its suffix."""
+    """Return the format of an input, detected from its first bytes, else from its suffix."""
     if isinstance(source.data, bytes):
         return sniff(source.data[:SNIFF_BYTES])
     with source.data.open("rb") as file:
-        found = sniff(file.read(SNIFF_BYTES))
-    return found or format_named(source.data.name)
+        detected = sniff(file.read(SNIFF_BYTES))
+    return detected or format_named(source.data.name)
 
 
 def extension(source: Source, format: str) -> str:
-    """Return the suffix to write, without its dot: the input's own spelling where it fits."""
+    """Return the suffix to write without its dot, spelled as in the input's name if that fits."""
     if isinstance(source.data, Path) and is_spelling(source.data.suffix, format):
         return source.data.suffix[1:]
     return suffix_of(format)[1:]

@@ -1,4 +1,4 @@
-"""Steps of the main thread that an interrupt must not tear apart."""
+"""Short steps of the main thread that an interrupt must not split."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextmanager
-def whole_step() -> Generator[None]:
-    """Hold back what would interrupt a short step until it is done.
+def defer_interrupts() -> Generator[None]:
+    """Delay interrupts until the block has ended.
 
-    Only signals that raise KeyboardInterrupt are held back; elsewhere than in the main thread,
-    which alone is interrupted, nothing is to be done.
+    Only signals that raise KeyboardInterrupt are delayed. Outside the main thread, which alone
+    receives them, this does nothing.
 
     Raises:
-        KeyboardInterrupt: At the end, when there was an interrupt.
+        KeyboardInterrupt: An interrupt arrived during the block; raised at its end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[int] = []
+    received: list[int] = []
 
-    def hold(number: int, _: FrameType | None) -> None:
-        held.append(number)
+    def record(number: int, _: FrameType | None) -> None:
+        received.append(number)
 
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     raising = [n for n in numbers if signal.getsignal(n) is signal.default_int_handler]
     for number in raising:
-        signal.signal(number, hold)
+        signal.signal(number, record)
     try:
         yield
     finally:
         for number in raising:
             signal.signal(number, signal.default_int_handler)
-    if held:
+    if received:
         raise KeyboardInterrupt

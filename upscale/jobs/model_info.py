@@ -1,43 +1,56 @@
-"""What planning must know of a model before it is loaded."""
+"""Model properties that planning needs before the model is loaded."""
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from upscale.checkpoints import catalog, imported_names, known_name
-from upscale.jobs.plan import ModelFacts
+from upscale.files.hashing import sha256_of
 
 
-def model_facts(model: str, needs_scale: bool) -> ModelFacts:
-    """Look a model up: a catalogue name, an imported model's name, or a file.
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What planning needs of a model.
+
+    Attributes:
+        name: Name for reports and output names.
+        scale: The model's own scale; 1 if the output size does not depend on it.
+    """
+
+    name: str
+    scale: float = 1.0
+
+
+def find_model_info(model: str, needs_scale: bool) -> ModelInfo:
+    """Look up a model: a catalogue name, the name of an imported model, or a file.
 
     Args:
-        model: What the user gave.
-        needs_scale: Whether the outputs' size depends on the model's own scale. Only then can a
-            file have to be read (which imports torch).
+        model: Name or path as the user gave it.
+        needs_scale: Whether the output size depends on the model's own scale. Only then a file may
+            have to be read, which imports torch.
 
     Raises:
-        CheckpointError: There is no such model, or the file is no usable checkpoint.
+        CheckpointError: No such model exists, or the file is not a usable checkpoint.
     """
     name = known_name(model)
     if name is not None:
-        return ModelFacts(name, catalog()[name].scale)
+        return ModelInfo(name, catalog()[name].scale)
     if model in imported_names():
         from upscale.checkpoints import imported_models
 
-        found = imported_models()[model]
-        scale = found.metadata.get("scale", "")
+        imported = imported_models()[model]
+        scale = imported.metadata.get("scale", "")
         if scale.isdigit() or not needs_scale:
-            return ModelFacts(model, int(scale) if scale.isdigit() else 1)
-        return ModelFacts(model, _scale_of(found.path))
+            return ModelInfo(model, int(scale) if scale.isdigit() else 1)
+        return ModelInfo(model, _read_scale(imported.path))
     from upscale.checkpoints import resolve
 
-    file = resolve(model)
-    return ModelFacts(file.name, _scale_of(file.path) if needs_scale else 1)
+    resolved = resolve(model)
+    return ModelInfo(resolved.name, _read_scale(resolved.path) if needs_scale else 1)
 
 
-def _scale_of(path: Path) -> int:
+def _read_scale(path: Path) -> int:
     from upscale.checkpoints import load_community, read_state_dict
     from upscale.models import UnknownArchitectureError, detect
 
@@ -48,12 +61,12 @@ def _scale_of(path: Path) -> int:
 
 
 def model_digest(model: str) -> str:
-    """What tells a network's weights from others: the SHA-256 of their file, in hexadecimal.
+    """Return the SHA-256 of a model's file in hexadecimal, which identifies its weights.
 
     Raises:
-        CheckpointError: There is no such model; DownloadError where it cannot be fetched.
+        CheckpointError: No such model exists.
+        DownloadError: The model cannot be downloaded.
     """
     from upscale.checkpoints import resolve
 
-    with resolve(model).path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(resolve(model).path)

@@ -1,18 +1,19 @@
-"""Names of outputs: templates with a fixed set of fields.
+"""Output names: templates with a fixed set of fields.
 
 | field | example |
 |---|---|
-| `{stem}` | `photo` of `photo.jpg` |
-| `{suffix}` | `jpg` of `photo.jpg`, whatever is written |
-| `{folder}` | `holiday` of `images/holiday/photo.jpg` |
-| `{scale}` | `4` or `2.5` (output width / input width where a size was asked for) |
+| `{stem}` | `photo` for `photo.jpg` |
+| `{suffix}` | `jpg` for `photo.jpg`, in whatever format the output is written |
+| `{folder}` | `holiday` for `images/holiday/photo.jpg` |
+| `{scale}` | `4` or `2.5` (output width / input width if a size was requested) |
 | `{model}` | `realesrgan-x4plus` |
 | `{width}` `{height}` | size of the output in pixels |
-| `{ext}` | `jpg`, without the dot; `.{ext}` is added where a template does not have it |
+| `{ext}` | `jpg`, without the dot; `.{ext}` is appended to templates that lack it |
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from string import Formatter
@@ -24,10 +25,12 @@ BESIDE_BY_SCALE = "{stem}_x{scale}.{ext}"
 BESIDE_BY_SIZE = "{stem}_{width}x{height}.{ext}"
 IN_FOLDER = "{stem}.{ext}"
 
+_SIZE_SUFFIX = re.compile(r"_(x\d+(\.\d+)?|\d+x\d+)$")
+
 
 @dataclass(frozen=True, slots=True)
 class NameFields:
-    """The values that a template can use; its fields are the template's fields."""
+    """Values of the fields of a template."""
 
     stem: str
     suffix: str
@@ -43,18 +46,23 @@ FIELDS = tuple(NameFields.__dataclass_fields__)
 
 
 def short_scale(scale: float) -> str:
-    """Return a scale in few characters: `4`, `2.5`, `3.333`."""
+    """Return a scale with at most four digits: `4`, `2.5`, `3.333`."""
     return f"{scale:.4g}"
 
 
 def model_label(model: str) -> str:
-    """Return a model's name as it may stand in a file name: a file's stem, no separators."""
+    """Return a model's name for use in a file name: the stem of a path, without separators."""
     label = Path(model).stem if Path(model).suffix else model
     return "".join("_" if c in '/\\:*?"<>|' else c for c in label)
 
 
+def strip_size_suffix(stem: str) -> str:
+    """Remove what the default names append to a stem: `photo` for `photo_x4` or `photo_640x480`."""
+    return _SIZE_SUFFIX.sub("", stem)
+
+
 def check_template(template: str) -> None:
-    """Refuse a template that could not name a file safely.
+    """Reject a template that does not name a file safely.
 
     Raises:
         UsageError: Unknown or decorated fields, unbalanced braces, an absolute path, or `..`.
@@ -62,7 +70,7 @@ def check_template(template: str) -> None:
     for name, spec, conversion in _parse(template):
         if name not in FIELDS:
             known = ", ".join(f"{{{field}}}" for field in FIELDS)
-            raise UsageError(f"--name: unknown field {{{name}}}; known: {known}")
+            raise UsageError(f"--name: unknown field {{{name}}}; known fields: {known}")
         if spec or conversion:
             raise UsageError(f"--name: {{{name}}} takes no format or conversion")
     path = PurePath(template)
@@ -71,10 +79,10 @@ def check_template(template: str) -> None:
 
 
 def render(template: str, fields: NameFields) -> str:
-    """Return the output's name, relative to the output folder, with its suffix.
+    """Return the output's path relative to the output folder, with its suffix.
 
     Raises:
-        UsageError: The template is wrong, or it ends in the suffix of another image format.
+        UsageError: The template is invalid, or ends in the suffix of a different image format.
     """
     check_template(template)
     name = template.format(**asdict(fields))
@@ -86,13 +94,13 @@ def render(template: str, fields: NameFields) -> str:
     if written != format_of(fields.ext):
         raise UsageError(
             f"--name: {template!r} names another format than {fields.ext}: "
-            f"give -f {suffix_of(written)[1:]} or end it in .{{ext}}"
+            f"pass -f {suffix_of(written)[1:]} or end the name in .{{ext}}"
         )
     return name
 
 
 def _parse(template: str) -> list[tuple[str, str, str]]:
-    """Return (field, format specification, conversion) of each replacement in a template."""
+    """Return (field, format specification, conversion) of each replacement field."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:

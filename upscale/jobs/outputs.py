@@ -1,4 +1,4 @@
-"""Where outputs go: what `-o` means for the inputs that were named."""
+"""Outputs: the meaning of `-o`, and which input claims which file."""
 
 from __future__ import annotations
 
@@ -16,66 +16,80 @@ from upscale.jobs.inputs import STANDARD_STREAM, Source, file_key
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where outputs go; `path` is the file or the folder, None beside the inputs or for stdout."""
+    """Where outputs are written.
+
+    Attributes:
+        kind: Place: beside the inputs, a folder, one file, or standard output.
+        path: The file or the folder; None for the other kinds.
+    """
 
     kind: Literal["beside", "folder", "file", "stdout"]
     path: Path | None = None
 
 
-def choose_destination(output: str | None, inputs: Sequence[str], asked: str | None) -> Destination:
-    """Decide what `-o` means for these inputs.
+def choose_destination(
+    output: str | None, inputs: Sequence[str], requested_format: str | None
+) -> Destination:
+    """Return the destination that `-o` means for these inputs.
+
+    Args:
+        output: Value of `-o`, or None.
+        inputs: Files, folders, or `-`, as the user named them.
+        requested_format: Value of `--format`, or None.
 
     Raises:
-        UsageError: It cannot mean anything: see the messages.
+        UsageError: The combination is impossible.
     """
     if not inputs:
         raise UsageError("no input: name images, folders, or - for standard input")
     if "" in inputs:
-        raise UsageError("the name of an input is empty")
+        raise UsageError("an input has an empty name")
     if inputs.count(STANDARD_STREAM) > 1:
         raise UsageError("-: standard input can be read only once")
     folder = next((name for name in inputs if Path(name).is_dir()), None)
-    single = len(inputs) == 1 and folder is None
+    is_single = len(inputs) == 1 and folder is None
     if output is None:
-        return _default_destination(inputs, folder, single)
+        return _default_destination(inputs, folder, is_single)
     if output == STANDARD_STREAM:
-        if not single:
+        if not is_single:
             raise UsageError("-o -: standard output takes one image: name one input")
         return Destination("stdout")
     path = Path(output)
     if path.is_dir() or output.endswith(("/", os.sep)):
         return Destination("folder", path)
-    if single:
-        return _file_destination(path, asked)
+    if is_single:
+        return _file_destination(path, requested_format)
     if path.exists() or is_image_name(path):
-        raise UsageError(f"-o {output}: several images need a folder: give one, ending in /")
+        raise UsageError(f"-o {output}: several images need a folder: pass one that ends in /")
     return Destination("folder", path)
 
 
-def _default_destination(inputs: Sequence[str], folder: str | None, single: bool) -> Destination:
+def _default_destination(inputs: Sequence[str], folder: str | None, is_single: bool) -> Destination:
     if folder is not None:
-        raise UsageError(f"{folder}: a folder needs -o FOLDER for its results")
+        raise UsageError(f"{folder}: a folder as input needs -o FOLDER for its results")
     if STANDARD_STREAM not in inputs:
         return Destination("beside")
-    if not single:
+    if not is_single:
         raise UsageError("-: standard input among several inputs needs -o FOLDER")
     return Destination("stdout")
 
 
-def _file_destination(path: Path, asked: str | None) -> Destination:
+def _file_destination(path: Path, requested_format: str | None) -> Destination:
     if not path.suffix:
-        raise UsageError(f"-o {path}: no such folder: end it in / for a folder, in .png for a file")
+        raise UsageError(
+            f"-o {path}: no such folder: append / for a new folder, or .png for a file"
+        )
     written = format_argument(f"-o {path}", path.suffix)
-    if asked is not None and asked != written:
-        raise UsageError(f"-o {path} and --format {asked} name two formats: give one")
+    if requested_format is not None and requested_format != written:
+        raise UsageError(f"-o {path} and --format {requested_format} differ in format: pass one")
     return Destination("file", path)
 
 
 def format_argument(label: str, text: str) -> str:
-    """Return the format that an option names; `label` stands first in the message.
+    """Return the format that an option names; `label` begins the error message.
 
     Raises:
-        UsageError: There is no such format.
+        UsageError: No such format exists.
     """
     try:
         return format_of(text)
@@ -83,45 +97,45 @@ def format_argument(label: str, text: str) -> str:
         raise UsageError(f"{label}: {error}") from error
 
 
-class TakenOutputs:
-    """Which outputs are taken, and by which inputs."""
+class ClaimedOutputs:
+    """The outputs of a batch and the inputs that claimed them."""
 
     def __init__(self) -> None:
-        self._takers: dict[str, list[tuple[str, Source]]] = {}
-        self._caseless: dict[Path, bool] = {}
+        self._claims: dict[str, list[tuple[str, Source]]] = {}
+        self._ignores_case: dict[Path, bool] = {}
 
-    def take(self, target: Path, source: Source) -> Source | None:
-        """Take an output; return the source that has taken it before, None if it was free."""
+    def claim(self, target: Path, source: Source) -> Source | None:
+        """Claim an output; return the source that claimed it before, None if it was free."""
         key = file_key(target)
-        rivals = self._takers.setdefault(key.casefold(), [])
-        for taken, rival in rivals:
-            if taken == key or self._ignores_case(target.parent):
-                return rival
-        rivals.append((key, source))
+        similar = self._claims.setdefault(key.casefold(), [])
+        for claimed, owner in similar:
+            if claimed == key or self._is_caseless(target.parent):
+                return owner
+        similar.append((key, source))
         return None
 
-    def taker(self, path: Path) -> Source | None:
-        """Return the source whose output a file is."""
+    def owner(self, path: Path) -> Source | None:
+        """Return the source that claimed a file as its output."""
         key = file_key(path)
-        rivals = self._takers.get(key.casefold(), [])
-        return next((source for taken, source in rivals if taken == key), None)
+        similar = self._claims.get(key.casefold(), [])
+        return next((source for claimed, source in similar if claimed == key), None)
 
-    def _ignores_case(self, folder: Path) -> bool:
-        if folder not in self._caseless:
-            self._caseless[folder] = ignores_case(folder)
-        return self._caseless[folder]
+    def _is_caseless(self, folder: Path) -> bool:
+        if folder not in self._ignores_case:
+            self._ignores_case[folder] = ignores_case(folder)
+        return self._ignores_case[folder]
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether `A` and `a` are one file in a folder, or in the one that it will be made in.
+    """Whether `A` and `a` are the same file in a folder, which need not exist yet.
 
-    Systems do not tell, and drives differ: a file that lives for a moment is looked for under
-    both names.
+    No system call reports this and it differs between drives, so a temporary file is looked up
+    under both spellings.
     """
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     try:
         with tempfile.NamedTemporaryFile(prefix=".upscale-case-", dir=folder) as probe:
             return (folder / Path(probe.name).name.swapcase()).exists()
-    except OSError:  # nothing can be written there at all
+    except OSError:  # the folder is not writable at all
         return False

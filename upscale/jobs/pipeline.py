@@ -1,4 +1,4 @@
-"""Work before and behind a slow step, in threads of its own, with little between them in memory."""
+"""Run the steps before and after a slow step in threads, with few items in memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Waiting:
-    """Seconds that the middle of a pipeline has waited for the one side or the other."""
+class WaitTimes:
+    """Time that the slow step of a pipeline has waited.
+
+    Attributes:
+        for_input: Seconds spent waiting for the next item.
+        for_output: Seconds spent waiting for room in the output queue.
+    """
 
     for_input: float = 0.0
     for_output: float = 0.0
 
 
 class _End:
-    """Stands behind the last item; carries what ended the work."""
+    """Marks the end of a queue, with the error that caused it, if any."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
@@ -30,12 +35,17 @@ class _End:
 
 @contextmanager
 def read_ahead(
-    items: Iterable[T], depth: int, waiting: Waiting | None = None
+    items: Iterable[T], depth: int, waits: WaitTimes | None = None
 ) -> Generator[Iterator[T]]:
-    """Walk items in a thread, up to `depth` of them before they are asked for.
+    """Iterate in a thread, ahead of the consumer; a context manager that yields the items.
 
-    What walking raises is raised where the items are taken. When the block is left, the thread
-    ends after the item that it is at.
+    An error of the iterable is raised to the consumer. At the end of the block, the thread stops
+    after its current item.
+
+    Args:
+        items: Iterable to read.
+        depth: Maximum number of queued items.
+        waits: Wait times to which the consumer's waiting is added.
     """
     queue: Queue[T | _End] = Queue(depth)
     stopped = threading.Event()
@@ -47,18 +57,18 @@ def read_ahead(
                 queue.put(item)
                 if stopped.is_set():
                     break
-        except BaseException as raised:  # whatever it is, the other thread shall see it
+        except BaseException as raised:  # re-raised in the consumer
             error = raised
         queue.put(_End(error))
 
-    def taken() -> Iterator[T]:
+    def consume() -> Iterator[T]:
         while True:
-            began = perf_counter()
+            start = perf_counter()
             item = queue.get()
-            if waiting is not None:
-                waiting.for_input += perf_counter() - began
+            if waits is not None:
+                waits.for_input += perf_counter() - start
             if isinstance(item, _End):
-                queue.put(item)  # for the end of the block, and for another try
+                queue.put(item)  # for a second iteration
                 if item.error is not None:
                     raise item.error
                 return
@@ -67,32 +77,32 @@ def read_ahead(
     thread = threading.Thread(target=walk, name="upscale-read")
     thread.start()
     try:
-        yield taken()
+        yield consume()
     finally:
         stopped.set()
-        while thread.is_alive():  # makes room for what it still has to put
+        while thread.is_alive():  # make room, because the thread may wait to put an item
             while not queue.empty():
                 queue.get()
             thread.join(0.05)
 
 
 class WriteBehind(Generic[T]):
-    """Hands items to a thread that works on them in order, `depth` of them at most on the way.
+    """Process items in order in a thread.
 
-    As a context manager it waits for all of them at the end, also when the block fails.
+    Use it as a context manager, which waits for all items at the end, even if the block fails.
 
     Args:
-        work: What is done with each.
-        depth: How many may wait.
-        waiting: Where the time spent waiting for room is counted.
+        process: Function that is called with each item.
+        depth: Maximum number of queued items.
+        waits: Wait times to which the producer's waiting is added.
     """
 
     def __init__(
-        self, work: Callable[[T], None], depth: int, waiting: Waiting | None = None
+        self, process: Callable[[T], None], depth: int, waits: WaitTimes | None = None
     ) -> None:
-        self._work = work
+        self._process = process
         self._queue: Queue[T | _End] = Queue(depth)
-        self._waiting = waiting or Waiting()
+        self._waits = waits or WaitTimes()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="upscale-write")
 
@@ -107,22 +117,22 @@ class WriteBehind(Generic[T]):
             raise self._error
 
     def put(self, item: T) -> None:
-        """Hand over an item.
+        """Queue an item.
 
         Raises:
-            BaseException: What the work on an earlier one raised.
+            BaseException: The error of an earlier item.
         """
         if self._error is not None:
             raise self._error
-        began = perf_counter()
+        start = perf_counter()
         self._queue.put(item)
-        self._waiting.for_output += perf_counter() - began
+        self._waits.for_output += perf_counter() - start
 
     def _run(self) -> None:
         while not isinstance(item := self._queue.get(), _End):
             if self._error is not None:
                 continue
             try:
-                self._work(item)
-            except BaseException as error:  # the other thread shall see it
+                self._process(item)
+            except BaseException as error:  # re-raised in the producer
                 self._error = error

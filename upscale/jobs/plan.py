@@ -1,4 +1,4 @@
-"""What will be done, found before any work: inputs, outputs, sizes, formats and clashes."""
+"""Planning: inputs, outputs, sizes, formats and conflicts, decided before any work."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from upscale.jobs.inputs import (
     file_key,
     own_format,
 )
+from upscale.jobs.model_info import ModelInfo
 from upscale.jobs.naming import (
     BESIDE_BY_SCALE,
     BESIDE_BY_SIZE,
@@ -38,8 +39,8 @@ from upscale.jobs.naming import (
     short_scale,
 )
 from upscale.jobs.outputs import (
+    ClaimedOutputs,
     Destination,
-    TakenOutputs,
     choose_destination,
     format_argument,
 )
@@ -47,114 +48,118 @@ from upscale.options import Options
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What planning needs of a model: its name, and its scale where the size depends on it."""
-
-    name: str
-    scale: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """The jobs in order; those that need no work, or cannot be done, are results already."""
+    """The work of a batch.
+
+    Attributes:
+        items: Jobs in order; inputs that need no work, or cannot be processed, are results.
+        ignored: Number of files in folders that are not images.
+    """
 
     items: tuple[ImageJob | JobResult, ...]
     ignored: int = 0
 
 
 def make_plan(
-    inputs: Sequence[str], options: Options, model: ModelFacts, stdin: Callable[[], bytes]
+    inputs: Sequence[str], options: Options, model: ModelInfo, stdin: Callable[[], bytes]
 ) -> Plan:
     """Find the inputs and decide their outputs; nothing is written.
 
     Args:
         inputs: Files, folders, or `-`, as the user named them.
-        options: What was asked for.
-        model: The model that will be used.
-        stdin: Reads all of standard input; called only for `-`.
+        options: Options of the command.
+        model: Model that will be used.
+        stdin: Function that reads all of standard input; called for `-` only.
 
     Raises:
         UsageError: The request is impossible for all inputs alike.
     """
-    asked = options.output.format
-    if asked is not None:
-        asked = format_argument("--format", asked)
+    requested_format = options.output.format
+    if requested_format is not None:
+        requested_format = format_argument("--format", requested_format)
     if options.output.name is not None:
         check_template(options.output.name)
-    destination = choose_destination(options.output.output, inputs, asked)
+    destination = choose_destination(options.output.output, inputs, requested_format)
     finder = Finder(options.run.recursive, destination.path)
     sources = [source for name in inputs for source in finder.find(name, stdin)]
-    planner = _Planner(options, model, destination, asked, sources)
+    planner = _Planner(options, model, destination, requested_format, sources)
     claimed = [planner.claim(source) for source in sources]
-    items = tuple(planner.decide(item) for item in claimed if item is not None)
-    return Plan((*items, *(_failure(e, model.name) for e in finder.failures)), finder.ignored)
+    items = [planner.decide(item) for item in claimed if item is not None]
+    items += [_unplanned(error, model.name) for error in finder.failures]
+    return Plan(tuple(items), finder.ignored)
 
 
 class _Planner:
-    """Decides one input after another, remembering which outputs are taken."""
+    """Decides one input after another and remembers which outputs are claimed."""
 
     def __init__(
         self,
         options: Options,
-        model: ModelFacts,
+        model: ModelInfo,
         destination: Destination,
-        asked: str | None,
+        requested_format: str | None,
         sources: Sequence[Source],
     ) -> None:
         self._options = options
         self._model = model
         self._destination = destination
-        self._asked = asked
-        self._inputs = {
-            mark for s in sources if isinstance(s.data, Path) for mark in _marks(s.data)
+        self._requested_format = requested_format
+        self._input_ids = {
+            file_id for s in sources if isinstance(s.data, Path) for file_id in _file_ids(s.data)
         }
-        self._taken = TakenOutputs()
+        self._outputs = ClaimedOutputs()
         self._writable: set[Path] = set()
 
     def claim(self, source: Source) -> ImageJob | JobResult | None:
-        """Return a job that has an output of its own, or a failure; None for a repetition."""
+        """Return a job with an output of its own, or a failure; None for a repeated input."""
         try:
             job = self._job(source)
         except UsageError:
             raise
         except (UpscaleError, OSError) as error:
-            return replace(_failure(error, self._model.name), input=source.label)
-        earlier = None if job.target is None else self._taken.take(job.target, source)
+            return replace(_unplanned(error, self._model.name), input=source.label)
+        earlier = None if job.target is None else self._outputs.claim(job.target, source)
         if earlier is None:
             return job
         if earlier.is_same(source):
             return None
-        hint = self._how_to_differ(source, earlier)
-        return _refusal(job, f"{source.label}: has the same output as {earlier.label}: {hint}")
+        advice = self._advice_on_clash(source, earlier)
+        return _failed(job, f"{source.label}: has the same output as {earlier.label}: {advice}")
 
     def decide(self, item: ImageJob | JobResult) -> ImageJob | JobResult:
-        """Return the job, or its result where there is nothing to do; all have been claimed."""
+        """Return the job, or its result if there is nothing to do; all inputs are claimed."""
         if isinstance(item, JobResult):
             return item
         try:
-            return self._result_of_before(item) or self._existing(item) or self._dry(item)
+            result = self._skipped_as_output(item) or self._check_target(item)
         except OSError as error:
-            return settled(item, Status.FAILED, error)
+            return uncomputed_result(item, Status.FAILED, error)
+        if result is None and self._options.run.dry_run:
+            return uncomputed_result(item, Status.PLANNED)
+        return result or item
 
-    def _how_to_differ(self, source: Source, earlier: Source) -> str:
+    def _advice_on_clash(self, source: Source, earlier: Source) -> str:
+        """Return what gives two inputs different outputs."""
         template = self._template()
         if "{stem}" not in template:
             return "put {stem} into --name"
         if source.suffix.lower() != earlier.suffix.lower():
-            return f"give --name '{template.replace('{stem}', '{stem}_{suffix}')}'"
+            return f"pass --name '{template.replace('{stem}', '{stem}_{suffix}')}'"
         if source.parent.lower() != earlier.parent.lower():
-            return f"give --name '{{folder}}/{template}'"
-        return "do it apart, with another -o"
+            return f"pass --name '{{folder}}/{template}'"
+        return "process it separately with another -o"
 
-    def _result_of_before(self, job: ImageJob) -> JobResult | None:
-        """Pass over an output of this batch that an earlier run made and a pattern now names."""
+    def _skipped_as_output(self, job: ImageJob) -> JobResult | None:
+        """Skip an input that is an output of this batch, written by an earlier run."""
         if not self._options.output.skip_existing or not isinstance(job.source, Path):
             return None
-        maker = self._taken.taker(job.source)
-        if maker is None or maker.data == job.source:
+        owner = self._outputs.owner(job.source)
+        if owner is None or owner.data == job.source:
             return None
-        result = settled(job, Status.SKIPPED)
-        return replace(result, notes=(*result.notes, f"is the output of {maker.label}"))
+        result = uncomputed_result(job, Status.SKIPPED)
+        return replace(result, notes=(*result.notes, f"is the output of {owner.label}"))
+
+    # --- jobs ----------------------------------------------------------------------------------
 
     def _job(self, source: Source) -> ImageJob:
         size_in = read_size(source.data)
@@ -177,27 +182,27 @@ class _Planner:
         limit = self._options.run.max_pixels or DEFAULT_MAX_PIXELS
         if size[0] * size[1] > limit:
             raise ImageError(
-                f"{source.label}: {size[0]}x{size[1]} is more than the limit of {limit} pixels: "
-                "give a higher --max-pixels if you trust the file"
+                f"{source.label}: {size[0]}x{size[1]} exceeds the limit of {limit} pixels: "
+                "pass a higher --max-pixels if you trust the file"
             )
 
     def _format(self, source: Source, size: tuple[int, int]) -> tuple[str, str | None]:
-        """Return the format to write, and a note where it is not the expected one."""
+        """Return the format to write, and a note if it is not the expected one."""
         path = self._destination.path
-        chosen = self._asked
+        chosen = self._requested_format
         if chosen is None and self._destination.kind == "file" and path is not None:
             chosen = format_of(path.suffix)
         if chosen is not None:
             if reason := _too_large(chosen, size):
-                raise OutputError(f"{source.label}: {reason}: give -f {FALLBACK_FORMAT}")
+                raise OutputError(f"{source.label}: {reason}: pass -f {FALLBACK_FORMAT}")
             return chosen, None
         own = own_format(source)
         if own is None or not can_write(own):
-            # The only read-only format with floats.
+            # PFM is the only read-only format with floats.
             other = "tiff" if own == "pnm" and _suffix(source) == ".pfm" else FALLBACK_FORMAT
-            return other, own and f"{label_of(own)} is only read, so it is written as {other}"
+            return other, own and f"{label_of(own)} cannot be written, so the output is {other}"
         if reason := _too_large(own, size):
-            return FALLBACK_FORMAT, f"{reason}, so it is written as {FALLBACK_FORMAT}"
+            return FALLBACK_FORMAT, f"{reason}, so the output is {FALLBACK_FORMAT}"
         return own, None
 
     def _target(self, source: Source, job: ImageJob) -> Path | None:
@@ -234,35 +239,37 @@ class _Planner:
             ext=extension(source, job.format),
         )
 
-    def _existing(self, job: ImageJob) -> JobResult | None:
-        """Return the result for a target that must not be written, None if it may be."""
+    # --- targets -------------------------------------------------------------------------------
+
+    def _check_target(self, job: ImageJob) -> JobResult | None:
+        """Return a result if the target must not be written, None if it may be."""
         target, output = job.target, self._options.output
         if target is None:
             return None
-        if not _is_there(target):
-            return self._unwritable(job, target)
-        if reason := self._unreplaceable(job, target):
-            return _refusal(job, f"{target}: {reason}")
+        if not _is_name_taken(target):
+            return self._check_writable(job, target)
+        if reason := self._why_not_replaceable(job, target):
+            return _failed(job, f"{target}: {reason}")
         if output.skip_existing:
-            return settled(job, Status.SKIPPED)
+            return uncomputed_result(job, Status.SKIPPED)
         if not output.overwrite:
-            hint = "give --overwrite or --skip-existing"
-            return _refusal(job, f"{target}: exists already: {hint}")
-        return self._unwritable(job, target)
+            return _failed(job, f"{target}: already exists: pass --overwrite or --skip-existing")
+        return self._check_writable(job, target)
 
-    def _unreplaceable(self, job: ImageJob, target: Path) -> str | None:
-        """Return why a target that exists can neither be replaced nor passed over."""
+    def _why_not_replaceable(self, job: ImageJob, target: Path) -> str | None:
+        """Return why an existing target can be neither replaced nor skipped."""
         if target.is_dir():
             return "is a folder"
         if not target.exists():
-            return "is a link to nothing: remove it"
-        itself = isinstance(job.source, Path) and target.samefile(job.source)
-        if itself or (not self._options.output.skip_existing and self._inputs & _marks(target)):
-            return "would replace an input: give another -o"
+            return "is a broken link: remove it"
+        is_own_input = isinstance(job.source, Path) and target.samefile(job.source)
+        skips = self._options.output.skip_existing
+        if is_own_input or (not skips and self._input_ids & _file_ids(target)):
+            return "would replace an input: pass another -o"
         return None
 
-    def _unwritable(self, job: ImageJob, target: Path) -> JobResult | None:
-        """Refuse before the computing what could not be written after it."""
+    def _check_writable(self, job: ImageJob, target: Path) -> JobResult | None:
+        """Fail before the computation if the target's folder cannot be written."""
         folder = target.parent
         if folder in self._writable:
             return None
@@ -271,11 +278,8 @@ class _Planner:
         if folder.is_dir() and os.access(folder, os.W_OK):
             self._writable.add(target.parent)
             return None
-        reason = "may not be written" if folder.is_dir() else "is not a folder"
-        return _refusal(job, f"{target}: {folder} {reason}")
-
-    def _dry(self, job: ImageJob) -> ImageJob | JobResult:
-        return settled(job, Status.PLANNED) if self._options.run.dry_run else job
+        reason = "is not writable" if folder.is_dir() else "is not a folder"
+        return _failed(job, f"{target}: {folder} {reason}")
 
 
 def _suffix(source: Source) -> str:
@@ -283,13 +287,13 @@ def _suffix(source: Source) -> str:
 
 
 def _too_large(format: str, size: tuple[int, int]) -> str | None:
-    """Return why a format cannot hold an image of `size`; alpha and depth show when it is read."""
+    """Return why a format cannot hold an image of `size`; alpha and depth are checked later."""
     reason = can_hold(format, alpha=False, depth=8, width=size[0], height=size[1])
     return reason and f"{size[0]}x{size[1]}: {reason}"
 
 
-def _is_there(path: Path) -> bool:
-    """Whether a name is taken, by a link to nothing, too; OSError for impossible names."""
+def _is_name_taken(path: Path) -> bool:
+    """Whether a name is taken, also by a broken link; OSError for impossible names."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -297,20 +301,20 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _marks(path: Path) -> set[object]:
-    """Return what tells a file from others: its place, and where it lies on its drive.
+def _file_ids(path: Path) -> set[object]:
+    """Return keys that identify a file: its real path, and its device and inode.
 
     Neither is enough: links and spellings lead to one file, and some drives do not number files.
     """
-    marks: set[object] = {file_key(path)}
+    ids: set[object] = {file_key(path)}
     with suppress(OSError):
         status = path.stat()
         if status.st_ino:
-            marks.add((status.st_dev, status.st_ino))
-    return marks
+            ids.add((status.st_dev, status.st_ino))
+    return ids
 
 
-def settled(job: ImageJob, status: Status, error: Exception | None = None) -> JobResult:
+def uncomputed_result(job: ImageJob, status: Status, error: Exception | None = None) -> JobResult:
     """Return the result of a job that is not computed, or that an exception ended."""
     return JobResult(
         input=job.label,
@@ -326,11 +330,12 @@ def settled(job: ImageJob, status: Status, error: Exception | None = None) -> Jo
     )
 
 
-def _refusal(job: ImageJob, message: str) -> JobResult:
-    return settled(job, Status.FAILED, OutputError(message))
+def _failed(job: ImageJob, message: str) -> JobResult:
+    return uncomputed_result(job, Status.FAILED, OutputError(message))
 
 
-def _failure(error: UpscaleError | OSError, model: str) -> JobResult:
+def _unplanned(error: UpscaleError | OSError, model: str) -> JobResult:
+    """Return the failure of an input for which no job could be made."""
     return JobResult(
         input=str(error).partition(":")[0],
         output=None,

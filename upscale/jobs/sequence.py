@@ -1,6 +1,6 @@
-"""Animations and documents: frame after frame, each different one once.
+"""Animations and multi-page documents: upscale each distinct frame once.
 
-Upscaled frames wait on disk, not in memory, until they are written.
+Upscaled frames are kept on disk instead of in memory until they are written.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 
 from upscale.errors import ImageError
 from upscale.images import Frame, Image, ImageSequence, Metadata, Origin
+from upscale.jobs.image import TileProgress
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
 
-TileProgress = Callable[[int, int], None]
 UpscaleFunction = Callable[[Image, tuple[int, int], TileProgress | None], "tuple[Image, Report]"]
 """Upscales an image to (width, height)."""
 
@@ -31,46 +31,48 @@ def upscale_sequence(
     upscale: UpscaleFunction,
     progress: TileProgress | None = None,
 ) -> tuple[ImageSequence, Report]:
-    """UpscaleFunction every frame, those that are identical once.
+    """Upscale every frame; identical frames are computed once.
 
     Args:
-        sequence: What was read.
-        size: (width, height) of the first frame's result; pages of other sizes keep the ratio.
-        upscale: Upscales one image.
-        progress: Called with tiles done and in all, as if every frame had those of the current.
+        sequence: Animation or document.
+        size: Output (width, height) of the first frame; pages of other sizes use the same ratio.
+        upscale: Function that upscales one image.
+        progress: Function that is called with tiles done and total tiles, as if every frame had as
+            many tiles as the current one.
 
     Returns:
-        The upscaled sequence, and the report of the last frame that was computed.
+        The upscaled sequence, and the report of the last computed frame.
 
     Raises:
-        ImageError: The frames cannot be read, or there is none.
+        ImageError: A frame cannot be read, or there is no frame.
     """
-    shelf, slots, report = _Shelf(), list[_Slot](), None
-    known: dict[bytes, _Place] = {}
+    store, entries, report = _FrameStore(), list[_FrameEntry](), None
+    known: dict[bytes, _StoredPixels] = {}
     ratio: tuple[float, float] | None = None
     for number, frame in enumerate(sequence.frames()):
         image = frame.image
         ratio = ratio or (size[0] / image.width, size[1] / image.height)
-        wanted = max(1, round(image.width * ratio[0])), max(1, round(image.height * ratio[1]))
+        size_out = max(1, round(image.width * ratio[0])), max(1, round(image.height * ratio[1]))
         key = _digest(image)
         if key not in known:
-            large, report = upscale(image, wanted, _shifted(progress, number, sequence.count))
-            known[key] = shelf.put(large)
-        slots.append(_Slot(known[key], image.metadata, image.origin, frame.seconds))
+            frame_progress = _offset_progress(progress, number, sequence.count)
+            large, report = upscale(image, size_out, frame_progress)
+            known[key] = store.put(large)
+        entries.append(_FrameEntry(known[key], image.metadata, image.origin, frame.seconds))
     if report is None:
-        raise ImageError("the animation holds no frame")
+        raise ImageError("the animation contains no frame")
 
     def frames() -> Iterator[Frame]:
-        for slot in slots:
-            large = replace(shelf.get(slot.place), metadata=slot.metadata, origin=slot.origin)
-            yield Frame(large, slot.seconds)
+        for entry in entries:
+            image = store.get(entry.stored)
+            yield Frame(replace(image, metadata=entry.metadata, origin=entry.origin), entry.seconds)
 
-    return replace(sequence, frames=frames, count=len(slots)), report
+    return replace(sequence, frames=frames, count=len(entries)), report
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an image lies in the shelf's file: pixels, then alpha."""
+class _StoredPixels:
+    """Position of an image in the file of the store: pixels, followed by alpha."""
 
     start: int
     shape: tuple[int, ...]
@@ -79,53 +81,53 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slot:
-    """One frame of the result; several may share a place."""
+class _FrameEntry:
+    """One frame of the result; identical frames share their stored pixels."""
 
-    place: _Place
+    stored: _StoredPixels
     metadata: Metadata
     origin: Origin
     seconds: Fraction | None
 
 
-class _Shelf:
-    """Keeps images in a temporary file, which goes when the shelf does."""
+class _FrameStore:
+    """Images in a temporary file, which is deleted together with the store."""
 
     def __init__(self) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 -- it lives as long as the shelf
+        self._file = TemporaryFile()  # noqa: SIM115 -- it lives as long as the store
 
-    def put(self, image: Image) -> _Place:
+    def put(self, image: Image) -> _StoredPixels:
         """Store pixels and alpha."""
         start = self._file.seek(0, 2)
-        for plane in (image.pixels, image.alpha):
-            if plane is not None:
-                self._file.write(np.ascontiguousarray(plane).data)
+        for array in (image.pixels, image.alpha):
+            if array is not None:
+                self._file.write(np.ascontiguousarray(array).data)
         pixels = image.pixels
-        return _Place(start, pixels.shape, pixels.dtype.name, image.alpha is not None)
+        return _StoredPixels(start, pixels.shape, pixels.dtype.name, image.alpha is not None)
 
-    def get(self, place: _Place) -> Image:
-        """Fetch pixels and alpha."""
-        self._file.seek(place.start)
-        pixels = self._read(place.shape, place.dtype)
-        alpha = self._read(place.shape[:2], place.dtype) if place.alpha else None
+    def get(self, stored: _StoredPixels) -> Image:
+        """Read pixels and alpha."""
+        self._file.seek(stored.start)
+        pixels = self._read(stored.shape, stored.dtype)
+        alpha = self._read(stored.shape[:2], stored.dtype) if stored.alpha else None
         return Image(pixels, alpha)
 
     def _read(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        plane = np.empty(shape, dtype)
-        self._file.readinto(plane.reshape(-1).view(np.uint8).data)
-        return plane
+        array = np.empty(shape, dtype)
+        self._file.readinto(array.reshape(-1).view(np.uint8).data)
+        return array
 
 
 def _digest(image: Image) -> bytes:
-    """What two images have in common exactly when their samples are the same."""
+    """Return a digest that is equal exactly for images with equal samples."""
     digest = hashlib.blake2b(repr((image.pixels.shape, image.depth)).encode(), digest_size=32)
-    for plane in (image.pixels, image.alpha):
-        digest.update(b"-" if plane is None else np.ascontiguousarray(plane).data)
+    for array in (image.pixels, image.alpha):
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
     return digest.digest()
 
 
-def _shifted(progress: TileProgress | None, number: int, count: int) -> TileProgress | None:
-    """Progress of one frame as progress of the sequence."""
+def _offset_progress(progress: TileProgress | None, number: int, count: int) -> TileProgress | None:
+    """Return a function that reports the progress of a frame as progress of the sequence."""
     if progress is None:
         return None
     return lambda done, total: progress(number * total + done, count * total)

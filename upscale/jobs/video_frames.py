@@ -1,6 +1,6 @@
-"""Frames of a video: from native planes through the network to the planes that an encoder takes.
+"""Upscale video frames, from the planes of a source to the planes of an encoder.
 
-Only planes travel between the host and a GPU; colours are converted where the network computes.
+Only planes are transferred between the host and a GPU; colours are converted on the device.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from upscale.errors import MemoryExhaustedError
-from upscale.video.encoders import Encoder
-from upscale.video.info import Colour, PlaneFormat, VideoFrame, VideoInfo
+from upscale.video.info import FrameFormat, VideoFrame
 
 if TYPE_CHECKING:
     import torch
@@ -21,25 +20,30 @@ if TYPE_CHECKING:
 
 
 class TensorUpscaler(Protocol):
-    """What frames need of `upscale.Upscaler`."""
+    """The part of `upscale.Upscaler` that videos use."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the network."""
         ...
 
     def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-        """UpscaleFunction (1, C, H, W) to `size` = (width, height); see `Upscaler.run_tensor`."""
+        """Upscale a (1, C, H, W) tensor to `size` = (width, height); see `Upscaler.run_tensor`."""
         ...
 
     def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
-        """Compute all frames with one tile; see `Upscaler.resolve_tile`."""
+        """Choose one tile size for all frames; see `Upscaler.resolve_tile`."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedFrame:
-    """A frame on its way to the device; one that repeats the frame before has no planes."""
+    """A frame on its way to the device.
+
+    Attributes:
+        pts: Presentation time in units of the video's time base.
+        planes: Planes of the frame; None if it repeats the previous frame.
+    """
 
     pts: int
     planes: Uploaded | None
@@ -47,61 +51,67 @@ class LoadedFrame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UpscaledFrame:
-    """A frame on its way from the device."""
+    """An upscaled frame on its way from the device.
+
+    Attributes:
+        pts: Presentation time in units of the video's time base.
+        repeats: True if it equals the previous frame.
+        planes: Planes of the frame.
+    """
 
     pts: int
     repeats: bool
     planes: Downloaded
 
     def frame(self) -> VideoFrame:
-        """Wait for the frame, which is of the encoder's size and planes."""
+        """Wait for the transfer, and return the frame in the target format."""
         return VideoFrame(self.pts, tuple(self.planes.arrays()), self.repeats)
 
 
 class FrameUpscaler:
-    """Upscales frames one after another; one that repeats the frame before costs nothing.
+    """Upscale the frames of a video in order; repeated frames are not computed again.
 
-    Each frame goes through `load`, `upscale` and `UpscaledFrame.frame`, each of which may have a
-    thread of its own.
+    Each frame passes through `load`, `upscale` and `UpscaledFrame.frame`, each of which may run in
+    a thread of its own.
 
-    A video keeps its own transfer function, so that PQ and HLG reach the network as they are coded.
-    What the network cannot see, values beyond black and white, is interpolated and added again.
+    The transfer function is kept, so the network gets PQ and HLG videos as they are encoded. Values
+    below black and above white, which the network does not support, are interpolated and added to
+    its output.
 
     Args:
-        video: Where the frames come from.
-        encoder: What takes them.
-        upscaler: The network.
+        source: Format of the source frames.
+        target: Format of the upscaled frames.
+        upscaler: Network.
 
     Attributes:
-        computed: How many frames were sent through the network.
+        computed: Number of frames that the network has computed.
     """
 
-    def __init__(self, video: VideoInfo, encoder: Encoder, upscaler: TensorUpscaler) -> None:
+    def __init__(self, source: FrameFormat, target: FrameFormat, upscaler: TensorUpscaler) -> None:
         from upscale.engine.transfer import Transfer
 
-        self._source, self._target = video.planes, encoder.planes
-        self._layout_in = _layout(video.planes, video.colour)
-        self._layout_out = _layout(encoder.planes, encoder.colour)
-        self._size = encoder.width, encoder.height
+        self._source, self._target = source.planes, target.planes
+        self._layout_in, self._layout_out = _layout(source), _layout(target)
+        self._size = target.width, target.height
         self._upscaler = upscaler
-        self._place = _place_of_colours(upscaler.device)
-        self._transfer = Transfer(self._place)
-        self._any_loaded = False
+        self._colour_device = _colour_device(upscaler.device)
+        self._transfer = Transfer(self._colour_device)
+        self._has_loaded = False
         self._last: UpscaledFrame | None = None
         self.computed = 0
 
     def load(self, frame: VideoFrame) -> LoadedFrame:
-        """Start a frame on its way to the device."""
-        if frame.repeats and self._any_loaded:
+        """Start the transfer of a frame to the device."""
+        if frame.repeats and self._has_loaded:
             return LoadedFrame(frame.pts, None)
-        self._any_loaded = True
+        self._has_loaded = True
         return LoadedFrame(frame.pts, self._transfer.upload(frame.planes))
 
     def upscale(self, frame: LoadedFrame) -> UpscaledFrame:
-        """Compute a frame, of the same time, and start it on its way back.
+        """Compute a frame, and start its transfer to the host.
 
         Raises:
-            MemoryExhaustedError, CheckpointError: See `Upscaler.run_tensor`.
+            MemoryExhaustedError: The device has not enough memory even for the smallest tiles.
         """
         from upscale.engine.device import computing_on
 
@@ -110,65 +120,65 @@ class FrameUpscaler:
             self._last = replace(self._last, pts=frame.pts, repeats=True)
             return self._last
         with computing_on(self._upscaler.device):
-            planes = self._transfer.download(self._computed(frame.planes.planes()))
+            planes = self._transfer.download(self._compute(frame.planes.planes()))
         self.computed += 1
         self._last = UpscaledFrame(frame.pts, False, planes)
         return self._last
 
-    def _computed(self, planes: list[Tensor]) -> list[Tensor]:
-        """The planes of an upscaled frame, whose colours go to the host if memory runs out."""
+    def _compute(self, planes: list[Tensor]) -> list[Tensor]:
+        """Upscale planes; if the device runs out of memory, convert colours on the host."""
         import torch
 
         from upscale.tiling.interfaces import is_out_of_memory
 
         try:
-            return self._planes(planes)
+            return self._upscale_planes(planes)
         except (RuntimeError, MemoryError, MemoryExhaustedError) as error:
-            full = isinstance(error, MemoryExhaustedError) or is_out_of_memory(error)
-            if not full or self._place.type == "cpu":
+            is_full = isinstance(error, MemoryExhaustedError) or is_out_of_memory(error)
+            if not is_full or self._colour_device.type == "cpu":
                 raise
-        # Outside the handler, which keeps the failed tensors alive.
-        self._place = torch.device("cpu")
+        # Not in the handler, because the exception keeps the failed tensors alive.
+        self._colour_device = torch.device("cpu")
         torch.cuda.empty_cache()
-        return self._planes(planes)
+        return self._upscale_planes(planes)
 
-    def _planes(self, planes: list[Tensor]) -> list[Tensor]:
-        from upscale.engine.yuv import opacity, to_planes, to_rgb
+    def _upscale_planes(self, planes: list[Tensor]) -> list[Tensor]:
+        from upscale.engine.yuv import alpha_layout, to_planes, to_rgb
 
         colours = planes[:-1] if self._source.alpha else planes
-        large = self._upscaled(to_rgb(colours, self._layout_in, self._place))
+        large = self._upscale_rgb(to_rgb(colours, self._layout_in, self._colour_device))
         if self._target.kind != "grey" and large.shape[1] == 1:
             large = large.expand(1, 3, *large.shape[2:])
         result = to_planes(large, self._layout_out)
         if self._target.alpha:
-            alpha = to_rgb(planes[-1:], opacity(self._source.depth), self._place)
-            result += to_planes(self._upscaled(alpha), opacity(self._target.depth))
+            alpha = to_rgb(planes[-1:], alpha_layout(self._source.depth), self._colour_device)
+            result += to_planes(self._upscale_rgb(alpha), alpha_layout(self._target.depth))
         return result
 
-    def _upscaled(self, rgb: Tensor) -> Tensor:
-        """Send (1, C, H, W) through the network, and what lies beyond [0, 1] around it."""
-        from upscale.engine.yuv import beyond, restore
+    def _upscale_rgb(self, rgb: Tensor) -> Tensor:
+        """Upscale (1, C, H, W) with the network, and interpolate what is outside [0, 1]."""
+        from upscale.engine.yuv import clipped_part, restore_clipped
 
-        rest = beyond(rgb)
-        return restore(self._upscaler.run_tensor(rgb.clamp(0, 1), size=self._size), rest)
+        rest = clipped_part(rgb)
+        return restore_clipped(self._upscaler.run_tensor(rgb.clamp(0, 1), size=self._size), rest)
 
 
-def _place_of_colours(device: torch.device) -> torch.device:
-    """Where colours are converted: on the device itself where that was tried."""
+def _colour_device(device: torch.device) -> torch.device:
+    """Return the device for colour conversion; only CUDA is tested."""
     import torch
 
     return device if device.type == "cuda" else torch.device("cpu")
 
 
-def _layout(planes: PlaneFormat, colour: Colour) -> Layout:
+def _layout(frames: FrameFormat) -> Layout:
     from upscale.engine.yuv import Layout
 
     return Layout(
-        depth=planes.depth,
-        chroma_across=planes.chroma_across,
-        chroma_down=planes.chroma_down,
-        kind=planes.kind,
-        matrix=colour.matrix,
-        full_range=colour.full_range,
-        chroma_location=colour.chroma_location,
+        depth=frames.planes.depth,
+        chroma_across=frames.planes.chroma_across,
+        chroma_down=frames.planes.chroma_down,
+        kind=frames.planes.kind,
+        matrix=frames.colour.matrix,
+        full_range=frames.colour.full_range,
+        chroma_location=frames.colour.chroma_location,
     )

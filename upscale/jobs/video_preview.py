@@ -1,8 +1,9 @@
-"""A look at a video before all of it is computed: one frame, or before and after at some times."""
+"""Preview an upscaled video: one frame, or a sheet of frames before and after."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,60 +21,61 @@ from upscale.images.codecs.formats import format_of
 from upscale.images.image import Pixels
 from upscale.images.metadata.cicp import named
 from upscale.jobs.events import Status
-from upscale.jobs.video import (
-    FrameProgress,
-    VideoSettings,
-    fitting_size,
-    notes_on,
-    refuse_target,
-    wanted_times,
-)
+from upscale.jobs.video import DIGITS, FrameProgress
 from upscale.jobs.video_frames import FrameUpscaler, TensorUpscaler
-from upscale.video.encoders import CONTAINERS, Encoder, plane_format
-from upscale.video.info import DEFAULT_MAX_PIXELS, UNSPECIFIED, Colour, VideoFrame, VideoInfo
-from upscale.video.probe import probe
+from upscale.jobs.video_plan import (
+    SizeFunction,
+    VideoSettings,
+    align_size,
+    check_target,
+    probe_with_limit,
+    select_times,
+    source_notes,
+)
+from upscale.video.encoders import CONTAINERS
+from upscale.video.info import UNSPECIFIED, Colour, FrameFormat, VideoFrame, VideoInfo
+from upscale.video.planes import plane_format
 from upscale.video.reader import read_frames
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_TIMES = 3
-_DIGITS = 3
+_DEFAULT_FRAMES = 3
 _GAP, _LABEL_HEIGHT, _FONT_SIZE = 8, 28, 18
 _LABEL_LEVEL = 0.6
-"""Of the highest code: light grey, and not blinding where codes mean up to 10,000 cd/m²."""
+"""Brightness of labels relative to the maximum, which is up to 10,000 cd/m² in HDR."""
 
-_SRGB, _PQ, _HLG = 13, 16, 18
-_LIKE_SRGB = (1, 2, 6, 7, 11, 12, 13, 14, 15)
-"""Transfer functions, by H.273, of videos that displays show as if they were sRGB."""
+_SRGB = 13
+_SDR_TRANSFERS = (1, 2, 6, 7, 11, 12, 13, 14, 15)
+"""Transfer functions (H.273) of videos that displays show like sRGB."""
 
 _BT2020 = 9
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewJob:
-    """A preview that can be made.
+    """A preview that is ready to be processed.
 
     Attributes:
-        video: Where it comes from.
-        output: The image to be.
-        target: Size and colours of upscaled frames, as planes of red, green and blue.
-        times: Of the frames, in units of the video's time base; a single one is shown alone.
-        settings: What was asked for.
-        notes: What is to be known of the video, a line each.
+        video: Source video.
+        output: Output image.
+        target: Format of the upscaled frames.
+        times: Times of the frames in units of the video's time base; one frame is shown alone.
+        settings: Options of the user.
+        notes: Warnings about the video, one line each.
     """
 
     video: VideoInfo
     output: Path
-    target: Encoder
+    target: FrameFormat
     times: tuple[int, ...]
     settings: VideoSettings
     notes: tuple[str, ...]
 
 
 def preview_name(source: Path, output: Path | None) -> Path:
-    """The image to write: the one that is named, or one named after the video that is."""
+    """Return the image to write: the output if it is not a video, else NAME_preview.png."""
     if output is not None and output.suffix.lower() not in CONTAINERS:
         return output
     video = output or source
@@ -83,42 +85,41 @@ def preview_name(source: Path, output: Path | None) -> Path:
 def plan_preview(
     source: Path,
     output: Path,
-    size_of: Callable[[tuple[int, int]], tuple[int, int]],
+    size_of: SizeFunction,
     settings: VideoSettings,
     at: Sequence[Fraction] = (),
 ) -> PreviewJob:
-    """Look through a video and choose frames.
+    """Probe a video and select the frames to show.
 
     Args:
-        source: The video.
-        output: The image to be; its suffix names the format.
-        size_of: Gives (width, height) of upscaled frames for those of the source.
-        settings: What was asked for of the video; its encoding does not matter.
-        at: Seconds from the video's own zero; none for times that are spread over what is wanted.
+        source: Source video.
+        output: Output image; its suffix selects the format.
+        size_of: Function that maps the source size to the size of upscaled frames.
+        settings: Options of the user; the encoding is ignored.
+        at: Times in seconds; by default, three times are spread over the selected part.
 
     Raises:
-        VideoError: The source is no video that can be read, or nothing of it is wanted.
-        OutputError: The output exists, or is no image that can be written.
-        UsageError: A time lies behind the video's end.
+        VideoError: The source cannot be read, or no frame is selected.
+        OutputError: The output exists, or its format cannot be written.
+        UsageError: A time is after the end of the video.
     """
     format_of(output.name)
-    refuse_target(source, output, overwrite=settings.overwrite)
-    video = probe(source, max_pixels=settings.max_pixels or DEFAULT_MAX_PIXELS)
-    wanted = wanted_times(video, settings)
-    count = min(_TIMES, len(wanted))
-    spread = [wanted[len(wanted) * (2 * part + 1) // (2 * count)] for part in range(count)]
-    times = tuple(dict.fromkeys(_frame_at(video, time) for time in at)) or tuple(spread)
-    size = fitting_size(video, size_of((video.width, video.height)))
-    target = _as_rgb(video, size)
-    return PreviewJob(video, output, target, times, settings, tuple(notes_on(video, settings)))
+    check_target(source, output, overwrite=settings.overwrite)
+    video = probe_with_limit(source, settings)
+    selected = select_times(video, settings)
+    count = min(_DEFAULT_FRAMES, len(selected))
+    spread = [selected[len(selected) * (2 * part + 1) // (2 * count)] for part in range(count)]
+    times = tuple(dict.fromkeys(_frame_time(video, time) for time in at)) or tuple(spread)
+    target = _rgb_format(video, align_size(video, size_of((video.width, video.height))))
+    return PreviewJob(video, output, target, times, settings, tuple(source_notes(video, settings)))
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewReport:
-    """What came of a preview.
+    """Result of a preview.
 
     Attributes:
-        times: Of the frames that are shown, in seconds.
+        times: Times of the shown frames in seconds.
         size: Width and height of the image in pixels.
     """
 
@@ -127,7 +128,7 @@ class PreviewReport:
 
 
 class PreviewRecord(TypedDict):
-    """The line of `upscale video --preview --json`, which docs/json.md describes."""
+    """Result of `upscale video --preview --json`, described in docs/json.md."""
 
     input: str
     output: str
@@ -148,13 +149,13 @@ def preview_record(
     *,
     error: str | None = None,
 ) -> PreviewRecord:
-    """What is printed of a preview that was written, or has failed; see `video_record`."""
+    """Return the JSON record of a preview; the arguments are those of `video_record`."""
     return {
         "input": str(source),
         "output": str(output),
         "status": str(Status.DONE if report else Status.FAILED),
         "model": model,
-        "times": [round(time, _DIGITS) for time in report.times] if report else None,
+        "times": [round(time, DIGITS) for time in report.times] if report else None,
         "size": list(report.size) if report else None,
         "notes": list(job.notes) if job else [],
         "error": error,
@@ -164,52 +165,54 @@ def preview_record(
 def run_preview(
     job: PreviewJob, upscaler: TensorUpscaler, progress: FrameProgress
 ) -> PreviewReport:
-    """Write the image.
+    """Write the preview image.
 
     Raises:
-        VideoError: There is no frame to be had at a time.
+        VideoError: No frame can be decoded at one of the times.
         OutputError: The image cannot be written.
     """
     video = job.video
-    before = FrameUpscaler(video, _as_rgb(video, (video.width, video.height)), _Unchanged())
-    after = FrameUpscaler(video, job.target, upscaler)
-    rows: list[_Look] = []
+    source = video.frame_format
+    size = (video.width, video.height)
+    before = FrameUpscaler(source, _rgb_format(video, size), _Identity())
+    after = FrameUpscaler(source, job.target, upscaler)
+    rows: list[_Comparison] = []
     progress(0, len(job.times))
     for time in job.times:
-        frame = replace(_frame(job, time), repeats=False)
-        small, large = (_displayed(video, _pixels(each, frame)) for each in (before, after))
-        rows.append(_Look(frame.pts * video.time_base, small, large))
+        frame = replace(_read_frame(job, time), repeats=False)
+        small, large = (_as_displayed(video, _pixels(each, frame)) for each in (before, after))
+        rows.append(_Comparison(frame.pts * video.time_base, small, large))
         progress(len(rows), len(job.times))
     pixels = rows[0].after if len(rows) == 1 else _sheet(rows)
-    image = Image(pixels, None, Metadata(cicp=_numbers(video.colour)))
+    image = Image(pixels, None, Metadata(cicp=_cicp(video.colour)))
     write_file(image, job.output, format=job.output.suffix, overwrite=job.settings.overwrite)
     times = tuple(float(row.time) for row in rows)
     return PreviewReport(times, (image.width, image.height))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Look:
-    """A frame as it is shown, before and after, and its time in seconds."""
+class _Comparison:
+    """A frame before and after upscaling, as displayed, and its time in seconds."""
 
     time: Fraction
     before: Pixels
     after: Pixels
 
 
-class _Unchanged:
-    """Stands where a network would, and leaves frames as they are."""
+class _Identity:
+    """An upscaler that returns frames unchanged."""
 
     @property
     def device(self) -> torch.device:
-        """The host."""
+        """The CPU."""
         import torch
 
         return torch.device("cpu")
 
     def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
-        """Have none."""
-        del width, height
-        return tile or 0
+        """Return 0, because nothing is tiled."""
+        del width, height, tile
+        return 0
 
     def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
         """Return the image, which has that size already."""
@@ -217,17 +220,18 @@ class _Unchanged:
         return image
 
 
-def _frame_at(video: VideoInfo, seconds: Fraction) -> int:
-    """Time of the frame that is on the screen at a moment."""
-    end = video.plan[0] * video.time_base + (video.duration or 0)
+def _frame_time(video: VideoInfo, seconds: Fraction) -> int:
+    """Return the time of the frame that is displayed at a moment."""
+    first = video.frame_times[0]
+    end = first * video.time_base + (video.duration or 0)
     if seconds >= end:
         raise UsageError(f"--at {_clock(seconds)}: {printable(video.path)} ends at {_clock(end)}")
-    return next((time for time in reversed(video.plan) if time * video.time_base <= seconds),
-                video.plan[0])  # fmt: skip
+    shown = bisect_right(video.frame_times, seconds / video.time_base)
+    return video.frame_times[max(shown - 1, 0)]
 
 
-def _frame(job: PreviewJob, time: int) -> VideoFrame:
-    """The frame of a time, or the next one that can be decoded."""
+def _read_frame(job: PreviewJob, time: int) -> VideoFrame:
+    """Return the frame at a time, or the next one that can be decoded."""
     video = job.video
     frames = read_frames(video, start_pts=time, deinterlace=job.settings.deinterlace)
     frame = next(iter(frames), None)
@@ -237,47 +241,32 @@ def _frame(job: PreviewJob, time: int) -> VideoFrame:
     return frame
 
 
-def _as_rgb(video: VideoInfo, size: tuple[int, int]) -> Encoder:
-    """What stands for an encoder of still images of a video."""
-    deep = video.planes.depth > 8 or video.colour.transfer in (_PQ, _HLG)
-    planes = plane_format("gbrp16le" if deep else "gbrp")
-    return Encoder(
-        codec="",
-        encoder="",
-        container="",
-        width=size[0],
-        height=size[1],
-        planes=planes,
-        pixel_format=planes.name,
-        colour=replace(video.colour, matrix="rgb", full_range=True, chroma_location=0),
-        options=(),
-        tag=None,
-        time_base=video.time_base,
-        rate=video.rate,
-        sample_aspect=video.sample_aspect,
-    )
+def _rgb_format(video: VideoInfo, size: tuple[int, int]) -> FrameFormat:
+    """Return the RGB format of frames of a video, with 8 or 16 bits."""
+    is_deep = video.planes.depth > 8 or video.colour.is_hdr
+    colour = replace(video.colour, matrix="rgb", full_range=True, chroma_location=0)
+    return FrameFormat(*size, plane_format("gbrp16le" if is_deep else "gbrp"), colour)
 
 
 def _pixels(upscaler: FrameUpscaler, frame: VideoFrame) -> Pixels:
-    """(H, W, 3) uint8 or uint16 of a frame, as stored."""
-    made = upscaler.upscale(upscaler.load(frame)).frame()
-    return np.dstack(made.planes)
+    """Upscale a frame to an RGB array of shape (H, W, 3), uint8 or uint16, as stored."""
+    return np.dstack(upscaler.upscale(upscaler.load(frame)).frame().planes)
 
 
-def _displayed(video: VideoInfo, pixels: Pixels) -> Pixels:
-    """A frame as players show it: its pixels square, turned and mirrored."""
+def _as_displayed(video: VideoInfo, pixels: Pixels) -> Pixels:
+    """Return a frame as players show it: with square pixels, rotated and mirrored."""
     from upscale.engine.resize import resize
 
     height, width = pixels.shape[:2]
-    shape = video.sample_aspect or Fraction(1)
-    # Never smaller: a side is stretched, none is shrunk.
-    size = round(width * max(shape, 1)), round(height / min(shape, 1))
+    aspect = video.sample_aspect or Fraction(1)
+    # One side is stretched, and none is shrunk.
+    size = round(width * max(aspect, 1)), round(height / min(aspect, 1))
     pixels = pixels if size == (width, height) else resize(pixels, *size)
-    return np.ascontiguousarray(_turned(pixels, video.display_matrix))
+    return np.ascontiguousarray(_orient(pixels, video.display_matrix))
 
 
-def _turned(pixels: Pixels, matrix: Sequence[int] | None) -> Pixels:
-    """Apply a display matrix, as far as it turns by right angles and mirrors."""
+def _orient(pixels: Pixels, matrix: Sequence[int] | None) -> Pixels:
+    """Apply a display matrix: rotation by multiples of 90 degrees, and mirroring."""
     if matrix is None:
         return pixels
     across, down = matrix[0], matrix[4]
@@ -287,16 +276,16 @@ def _turned(pixels: Pixels, matrix: Sequence[int] | None) -> Pixels:
     return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 
 
-def _numbers(colour: Colour) -> tuple[int, int] | None:
-    """Primaries and transfer function that the image says it has; None for sRGB's."""
+def _cicp(colour: Colour) -> tuple[int, int] | None:
+    """Return the primaries and transfer function of the image; None for sRGB."""
     primaries = colour.primaries
     if primaries == UNSPECIFIED and colour.matrix == "bt2020":
         primaries = _BT2020
-    return named(primaries, _SRGB if colour.transfer in _LIKE_SRGB else colour.transfer)
+    return named(primaries, _SRGB if colour.transfer in _SDR_TRANSFERS else colour.transfer)
 
 
-def _sheet(rows: Sequence[_Look]) -> Pixels:
-    """One image of all: a label, before and after, at the pixels of the result."""
+def _sheet(rows: Sequence[_Comparison]) -> Pixels:
+    """Combine labelled frames before and after, at the resolution of the result."""
     lines: list[Pixels] = []
     for row in rows:
         before, after = _detail(row.before, row.after)
@@ -311,7 +300,7 @@ def _sheet(rows: Sequence[_Look]) -> Pixels:
 
 
 def _detail(small: Pixels, large: Pixels) -> tuple[Pixels, Pixels]:
-    """The part with most detail of a frame before, upscaled without a network, and after."""
+    """Crop the most detailed part of a frame, before (interpolated) and after."""
     from upscale.engine.resize import resize
 
     height, width = large.shape[:2]
@@ -322,17 +311,17 @@ def _detail(small: Pixels, large: Pixels) -> tuple[Pixels, Pixels]:
     return resize(small, width, height)[rows, columns], large[rows, columns]
 
 
-def _label(text: str, width: int, kind: np.dtype[np.unsignedinteger[Any]]) -> Pixels:
-    """(_LABEL_HEIGHT, width, 3) with a text."""
+def _label(text: str, width: int, dtype: np.dtype[np.unsignedinteger[Any]]) -> Pixels:
+    """Render a text as an array of shape (_LABEL_HEIGHT, width, 3)."""
     pil_image = PILImage.new("L", (width, _LABEL_HEIGHT))
     font = ImageFont.load_default(_FONT_SIZE)
     ImageDraw.Draw(pil_image).text((0, _LABEL_HEIGHT // 2), text, fill=255, font=font, anchor="lm")
-    level = np.asarray(pil_image) / 255 * _LABEL_LEVEL * np.iinfo(kind).max
-    return np.repeat(level.astype(kind)[..., None], 3, axis=2)
+    level = np.asarray(pil_image) / 255 * _LABEL_LEVEL * np.iinfo(dtype).max
+    return np.repeat(level.astype(dtype)[..., None], 3, axis=2)
 
 
 def _clock(seconds: Fraction) -> str:
-    """As 1:02:03.456, or 2:03.456 below an hour."""
+    """Format a time as 1:02:03.456, or 2:03.456 below an hour."""
     sign = "-" if seconds < 0 else ""
     minutes, rest = divmod(round(abs(seconds) * 1000), 60_000)
     hours, minutes = divmod(minutes, 60)

@@ -1,4 +1,4 @@
-"""The segments of a video that are to do: shared by devices, read, upscaled, and kept when whole."""
+"""Compute the pending segments of a video on one or several devices."""
 
 from __future__ import annotations
 
@@ -11,190 +11,169 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
-from upscale.jobs.pipeline import Waiting, WriteBehind, read_ahead
+from upscale.jobs.pipeline import WaitTimes, WriteBehind, read_ahead
 from upscale.jobs.video_frames import FrameUpscaler, LoadedFrame, TensorUpscaler, UpscaledFrame
-from upscale.video.encoders import Encoder
-from upscale.video.info import VideoFrame, VideoInfo
-from upscale.video.reader import FrameReader, read_frames
+from upscale.jobs.video_plan import VideoJob
+from upscale.video.info import VideoFrame
+from upscale.video.reader import read_frames
 from upscale.video.segment_writer import SegmentWriter
-from upscale.video.segments import CorruptFrames, Segment, Work
+from upscale.video.segments import CorruptFrames, Segment, SegmentStore
 
-_FRAMES_AHEAD, _FRAMES_BEHIND = 3, 3
-
-
-@dataclass(slots=True)
-class Effort:
-    """What it took to do the segments.
-
-    Attributes:
-        computed: Frames sent through the network.
-        waiting: How long networks waited, all devices together.
-    """
-
-    computed: int
-    waiting: Waiting
+FRAMES_AHEAD = FRAMES_BEHIND = 3
+"""Frames that are read ahead of the network, and that wait for the encoder."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """What goes through the pipeline: a frame; or what is wrong with a segment that ends."""
+class _Item:
+    """A frame in the pipeline, or the end of a segment with its corrupt frames."""
 
     segment: Segment
     content: LoadedFrame | UpscaledFrame | CorruptFrames
 
 
-class Segments:
-    """Does all segments that are to do.
+class SegmentRunner:
+    """Compute the pending segments of a video.
 
-    On each device neighbouring segments run through one pipeline without a break: while one is
-    being finished, frames of the next are read and upscaled.
+    On each device, neighbouring segments pass through one pipeline without a pause: while one of
+    them is being finished, frames of the next are read and upscaled.
 
     Args:
-        video: Where frames come from.
-        encoder: How they are encoded.
-        work: Knows what is to do, and keeps what is done.
-        deinterlace: Make whole frames of two fields each first.
-        advance: Told of every frame; from several threads, one at a time.
+        job: Planned video.
+        store: Store of its segments.
+        advance: Callback for every frame; from several threads, but one at a time.
     """
 
-    def __init__(
-        self,
-        video: VideoInfo,
-        encoder: Encoder,
-        work: Work,
-        *,
-        deinterlace: bool,
-        advance: Callable[[], None],
-    ) -> None:
-        self._video, self._encoder, self._work = video, encoder, work
-        self._deinterlace = deinterlace
+    def __init__(self, job: VideoJob, store: SegmentStore, advance: Callable[[], None]) -> None:
+        self._job, self._store = job, store
         self._advance = advance
-        self._counting, self._keeping = threading.Lock(), threading.Lock()
-        self._stopping = threading.Event()
+        self._advance_lock, self._store_lock = threading.Lock(), threading.Lock()
+        self._stop = threading.Event()
 
-    def run(self, upscalers: Sequence[TensorUpscaler]) -> Effort:
-        """Do them, one upscaler for each device.
+    def run(self, upscalers: Sequence[TensorUpscaler]) -> tuple[int, WaitTimes]:
+        """Compute all pending segments, with one upscaler for each device.
 
-        The first failure ends the other devices at their next frame; whatever was whole by then
-        is kept.
+        The first failure stops the other devices at their next frame; segments that are finished
+        by then are kept.
+
+        Returns:
+            The number of frames that the networks computed, and how long they waited in total.
 
         Raises:
-            VideoError: The source cannot be read (any more).
+            VideoError: The source cannot be read.
             OutputError: A segment cannot be written.
         """
-        shares = Shares(self._work.to_do, len(upscalers))
+        queue = SegmentQueue(self._store.pending, len(upscalers))
         with ThreadPoolExecutor(len(upscalers), "upscale-video") as pool:
-            running = [
-                pool.submit(self._device, shares, number, upscaler)
+            futures = [
+                pool.submit(self._run_device, queue, number, upscaler)
                 for number, upscaler in enumerate(upscalers)
             ]
             try:
-                efforts = [each.result() for each in running]
+                results = [future.result() for future in futures]
             finally:
-                self._stopping.set()
-        waiting = Waiting(
-            sum(each.waiting.for_input for each in efforts),
-            sum(each.waiting.for_output for each in efforts),
+                self._stop.set()
+        waits = WaitTimes(
+            sum(waits.for_input for _, waits in results),
+            sum(waits.for_output for _, waits in results),
         )
-        return Effort(sum(each.computed for each in efforts), waiting)
+        return sum(computed for computed, _ in results), waits
 
-    def _device(self, shares: Shares, number: int, upscaler: TensorUpscaler) -> Effort:
-        """Everything that one device does."""
-        waiting, frames = Waiting(), FrameUpscaler(self._video, self._encoder, upscaler)
+    def _run_device(
+        self, queue: SegmentQueue, number: int, upscaler: TensorUpscaler
+    ) -> tuple[int, WaitTimes]:
+        """Compute segments on one device until the queue is empty."""
+        waits = WaitTimes()
+        formats = self._job.video.frame_format, self._job.encoder.frame_format
+        frames = FrameUpscaler(*formats, upscaler)
+        items = self._items(queue, number, frames)
         try:
             with (
-                _Files(self._work, self._encoder, self._finish) as files,
-                read_ahead(self._pieces(shares, number, frames), _FRAMES_AHEAD, waiting) as pieces,
-                WriteBehind(files.take, _FRAMES_BEHIND, waiting) as writer,
+                _SegmentFiles(self._job, self._store, self._store_lock) as files,
+                read_ahead(items, FRAMES_AHEAD, waits) as loaded,
+                WriteBehind(files.process, FRAMES_BEHIND, waits) as writer,
             ):
-                for piece in pieces:
-                    if not isinstance(piece.content, LoadedFrame):
-                        writer.put(piece)
+                for item in loaded:
+                    if not isinstance(item.content, LoadedFrame):
+                        writer.put(item)
                         continue
-                    writer.put(_Piece(piece.segment, frames.upscale(piece.content)))
-                    with self._counting:
+                    writer.put(_Item(item.segment, frames.upscale(item.content)))
+                    with self._advance_lock:
                         self._advance()
         except BaseException:
-            self._stopping.set()
+            self._stop.set()
             raise
-        return Effort(frames.computed, waiting)
+        return frames.computed, waits
 
-    def _pieces(self, shares: Shares, number: int, upscaler: FrameUpscaler) -> Iterator[_Piece]:
-        """Frames of a device's segments, each followed by the ends of their segments."""
-        reading: _Reading | None = None
-        while (segment := shares.take(number)) is not None:
-            if reading is None or reading.number != segment.number:
-                reading = _Reading(self._video, segment, deinterlace=self._deinterlace)
-            for frame in reading.frames(segment):
-                if self._stopping.is_set():
+    def _items(self, queue: SegmentQueue, number: int, upscaler: FrameUpscaler) -> Iterator[_Item]:
+        """Yield the frames of a device's segments, and an end after each segment."""
+        reader: _SegmentReader | None = None
+        while (segment := queue.take(number)) is not None:
+            if reader is None or reader.next_number != segment.number:
+                reader = _SegmentReader(self._job, segment)
+            for frame in reader.frames(segment):
+                if self._stop.is_set():
                     return
-                yield _Piece(segment, upscaler.load(frame))
-            yield _Piece(segment, reading.corrupt_frames(segment))
-
-    def _finish(
-        self, segment: Segment, times: Sequence[int], corrupt_frames: CorruptFrames
-    ) -> None:
-        with self._keeping:
-            self._work.finish(segment, times, corrupt_frames)
+                yield _Item(segment, upscaler.load(frame))
+            yield _Item(segment, reader.corrupt_frames(segment))
 
 
-class Shares:
-    """Segments for several devices, each of which gets a run of neighbours.
+class SegmentQueue:
+    """Distribute segments to devices, so that each gets consecutive ones, which are read in one go.
 
-    Neighbours are read in one go. So a device that has done its run takes over the later half of
-    the longest that is left.
+    A device that has finished its own segments takes over the later half of the longest remaining
+    share.
 
     Args:
-        segments: All of them.
-        devices: How many share them.
+        segments: All segments in order.
+        devices: Number of devices.
     """
 
     def __init__(self, segments: Sequence[Segment], devices: int) -> None:
-        cuts = [len(segments) * number // devices for number in range(devices + 1)]
-        self._runs = [deque(segments[start:end]) for start, end in pairwise(cuts)]
+        bounds = [len(segments) * number // devices for number in range(devices + 1)]
+        self._shares = [deque(segments[start:end]) for start, end in pairwise(bounds)]
         self._lock = threading.Lock()
 
     def take(self, device: int) -> Segment | None:
-        """Return the next segment for a device, by its number from 0; None when all are taken."""
+        """Return the next segment of a device, counted from 0; None if all are taken."""
         with self._lock:
-            run = self._runs[device]
-            longest = max(self._runs, key=len)
-            if not run and longest:
-                run.extend(list(longest)[len(longest) // 2 :])
-                for _ in run:
+            share = self._shares[device]
+            longest = max(self._shares, key=len)
+            if not share and longest:
+                share.extend(list(longest)[len(longest) // 2 :])
+                for _ in share:
                     longest.pop()
-            return run.popleft() if run else None
+            return share.popleft() if share else None
 
 
-class _Reading:
-    """One pass over a video, from a segment to those behind it.
+class _SegmentReader:
+    """Read consecutive segments in one pass over the video.
 
     Attributes:
-        number: Of the segment that it can go on with.
+        next_number: Number of the segment that can be read next.
     """
 
-    def __init__(self, video: VideoInfo, first: Segment, *, deinterlace: bool) -> None:
-        self.number = first.number
-        self._reader: FrameReader = read_frames(
-            video, start_pts=first.times[0], deinterlace=deinterlace
+    def __init__(self, job: VideoJob, first: Segment) -> None:
+        self.next_number = first.number
+        self._reader = read_frames(
+            job.video, start_pts=first.times[0], deinterlace=job.settings.deinterlace
         )
         self._frames = iter(self._reader)
-        self._held: VideoFrame | None = None
+        self._pending: VideoFrame | None = None
 
     def frames(self, segment: Segment) -> Iterator[VideoFrame]:
-        """The frames of segment `number`; once."""
-        self.number += 1
+        """Yield the frames of segment `next_number`; call it once for each segment."""
+        self.next_number += 1
         last = segment.times[-1]
-        while (frame := self._held or next(self._frames, None)) is not None:
-            # Frames of the next segment show that the last of this one are lost.
-            self._held = frame if frame.pts > last else None
-            if self._held is None:
+        while (frame := self._pending or next(self._frames, None)) is not None:
+            # A frame of the next segment shows that the last frames of this one are lost.
+            self._pending = frame if frame.pts > last else None
+            if self._pending is None:
                 yield frame
             if frame.pts >= last:
                 return
 
     def corrupt_frames(self, segment: Segment) -> CorruptFrames:
-        """What was found wrong with frames of a segment that has been read."""
+        """Return the corrupt frames of a segment that has been read."""
         report = self._reader.report
         return CorruptFrames(_within(report.damaged, segment), _within(report.resized, segment))
 
@@ -203,48 +182,47 @@ def _within(times: Sequence[int], segment: Segment) -> tuple[int, ...]:
     return tuple(sorted({time for time in times if segment.times[0] <= time <= segment.times[-1]}))
 
 
-class _Files:
-    """Writes frames into the files of their segments; one that is not ended is left behind.
+class _SegmentFiles:
+    """Write frames to the files of their segments, and enter finished ones into the journal.
 
-    Encoders keep frames back: the end of a segment takes as long as dozens of frames. So segments
-    are finished one after another in a thread of their own, while the next is begun.
-
-    Use it as a context manager.
+    Encoders delay frames, so completing a segment takes as long as dozens of frames. That is why
+    segments are completed one after another in a separate thread, while the next one is started.
+    Use it as a context manager; an incomplete segment is abandoned.
     """
 
-    def __init__(
-        self,
-        work: Work,
-        encoder: Encoder,
-        finish: Callable[[Segment, Sequence[int], CorruptFrames], None],
-    ) -> None:
-        self._work, self._encoder, self._finish = work, encoder, finish
-        self._file: SegmentWriter | None = None
+    def __init__(self, job: VideoJob, store: SegmentStore, lock: threading.Lock) -> None:
+        self._encoder, self._store, self._lock = job.encoder, store, lock
+        self._writer: SegmentWriter | None = None
         self._finisher = ThreadPoolExecutor(1, "upscale-finish")
-        self._ending: Future[None] | None = None
+        self._finishing: Future[None] | None = None
 
-    def take(self, piece: _Piece) -> None:
-        """Write a frame; or see to it that a segment is closed and entered into the journal."""
-        if isinstance(piece.content, UpscaledFrame):
-            if self._file is None:
-                self._file = SegmentWriter(self._work.path_for(piece.segment), self._encoder)
-            self._file.write(piece.content.frame())
-        elif isinstance(piece.content, CorruptFrames):
+    def process(self, item: _Item) -> None:
+        """Write a frame, or start to finish a segment."""
+        if isinstance(item.content, UpscaledFrame):
+            if self._writer is None:
+                self._writer = SegmentWriter(self._store.path_for(item.segment), self._encoder)
+            self._writer.write(item.content.frame())
+        elif isinstance(item.content, CorruptFrames):
             self._wait()
-            file, self._file = self._file, None
-            self._ending = self._finisher.submit(self._end, piece.segment, file, piece.content)
+            writer, self._writer = self._writer, None
+            self._finishing = self._finisher.submit(
+                self._finish, item.segment, writer, item.content
+            )
 
-    def _end(
-        self, segment: Segment, file: SegmentWriter | None, corrupt_frames: CorruptFrames
+    def _finish(
+        self, segment: Segment, writer: SegmentWriter | None, corrupt_frames: CorruptFrames
     ) -> None:
-        if file is not None:
-            file.close()
-        self._finish(segment, file.times if file is not None else (), corrupt_frames)
+        times: tuple[int, ...] = ()
+        if writer is not None:
+            writer.close()
+            times = writer.times
+        with self._lock:
+            self._store.finish(segment, times, corrupt_frames)
 
     def _wait(self) -> None:
-        """Wait for the segment that is being finished, so that there is one at most."""
-        if self._ending is not None:
-            self._ending.result()
+        """Wait for the segment that is being finished, and raise its error."""
+        if self._finishing is not None:
+            self._finishing.result()
 
     def __enter__(self) -> Self:
         return self
@@ -256,7 +234,7 @@ class _Files:
         trace: TracebackType | None,
     ) -> None:
         self._finisher.shutdown()
-        if self._file is not None:
-            self._file.abandon()
+        if self._writer is not None:
+            self._writer.abandon()
         if kind is None:
             self._wait()

@@ -1,4 +1,4 @@
-"""Devices at work: each has a thread of its own and computes one image at a time."""
+"""Workers: each device computes one image at a time in a thread of its own."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from upscale.jobs.image import ImageUpscaler
 
 UpscalerFactory = Callable[[], ImageUpscaler]
 Devices = Mapping[str, UpscalerFactory]
-"""How the upscaler of each device is made; the names are the user's, as `cuda:1`."""
+"""Factory of each device's upscaler, by the user's name of the device (`cuda:1`)."""
 
 T = TypeVar("T")
 
-_MARKS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS")
-"""What torch's messages hold when the device, not the image, is at fault."""
+# Parts of the messages of RuntimeErrors with which torch reports a device failure. All other
+# RuntimeErrors concern the image alone.
+_DEVICE_FAILURES = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS")
 
 
 class Worker:
-    """One device; `failure` is set when it can compute nothing more."""
+    """A device and its thread.
+
+    Attributes:
+        device: Name of the device.
+        failure: Error that retired the device, None while it works.
+    """
 
     def __init__(self, device: str, factory: UpscalerFactory) -> None:
         self.device = device
@@ -28,15 +34,15 @@ class Worker:
         self._factory = factory
         self._upscaler: ImageUpscaler | None = None
         self._thread = ThreadPoolExecutor(1, f"upscale-{device}")
-        self._work: Future[Any] | None = None
+        self._current: Future[Any] | None = None
 
     @property
     def is_free(self) -> bool:
-        """Whether it can take an image now."""
-        return self.failure is None and (self._work is None or self._work.done())
+        """Whether the worker can take an image now."""
+        return self.failure is None and (self._current is None or self._current.done())
 
     def prepare(self) -> None:
-        """Make the upscaler, once.
+        """Create the upscaler if that has not been done.
 
         Raises:
             UpscaleError: The model or the device cannot be used.
@@ -45,12 +51,12 @@ class Worker:
             self._upscaler = self._factory()
 
     def start(self, compute: Callable[[ImageUpscaler], T]) -> Future[T]:
-        """Compute in this device's thread; `prepare` must have been called."""
-        work = self._thread.submit(self._guarded, compute)
-        self._work = work
-        return work
+        """Run `compute` in the worker's thread; call `prepare` first."""
+        future = self._thread.submit(self._run, compute)
+        self._current = future
+        return future
 
-    def _guarded(self, compute: Callable[[ImageUpscaler], T]) -> T:
+    def _run(self, compute: Callable[[ImageUpscaler], T]) -> T:
         assert self._upscaler is not None
         try:
             return compute(self._upscaler)
@@ -58,14 +64,15 @@ class Worker:
             self.failure = error
             raise
         except RuntimeError as error:
-            if not any(mark in str(error) for mark in _MARKS):
+            if not any(text in str(error) for text in _DEVICE_FAILURES):
                 raise
             reason = str(error).partition("\n")[0]
             self.failure = DeviceError(
-                f"{self.device} has stopped working ({reason}): repeat with --skip-existing"
+                f"{self.device} has stopped working ({reason}): "
+                "run the same command again with --skip-existing"
             )
             raise self.failure from error
 
     def close(self) -> None:
-        """Wait for what is being computed, and end the thread."""
+        """Wait for the current computation and end the thread."""
         self._thread.shutdown()

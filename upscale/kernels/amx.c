@@ -1,12 +1,12 @@
-/* 3x3 convolution of channels-last maps of bfloat16 by the matrix registers of Intel's AMX.
+/* 3x3 convolution of channels-last bfloat16 maps with the matrix registers of Intel's AMX.
 
-   A register holds 16 rows of 32 bfloat16. Of an input, they are 16 pixels side by side and 32
-   channels; of the weights, 16 pairs of channels and 16 outputs (Intel, "Architecture Instruction
-   Set Extensions", chapter 3, TDPBF16PS). The convolution is the sum, in fp32, of such products over
-   nine taps and all channels; each tap reads the same inputs, one pixel or row further.
+   A register holds 16 rows of 32 bfloat16: 16 adjacent pixels and 32 channels of an input, or 16
+   pairs of channels and 16 outputs of the weights (Intel, "Architecture Instruction Set Extensions",
+   chapter 3, TDPBF16PS). The convolution is the sum of such products in fp32 over nine taps and all
+   channels; each tap reads the same inputs, shifted by one pixel or row.
 
-   fp32 in two parts, three products for one, was measured, too: on small tiles it was up to 1.5
-   times as fast as Winograd's algorithm in fp32, on those of 256 pixels as fast, and less exact. */
+   Emulating fp32 with three bfloat16 products was measured, too: up to 1.5 times as fast as
+   Winograd's algorithm in fp32 on small tiles, equally fast on tiles of 256 pixels, but less exact. */
 
 #define LANES 16
 #include "layer.h"
@@ -20,12 +20,12 @@ enum {
     SIDE = 16,            /* rows of a register: pixels, or pairs of channels */
     DEPTH = 32,           /* channels of a register */
     REGISTER = SIDE * DEPTH,
-    PANEL = SIDE,         /* output channels computed at once, */
-    BLOCK = 4,            /* of so many rows of 16 pixels */
+    PANEL = SIDE,         /* output channels computed together */
+    BLOCK = 4,            /* rows of 16 pixels computed together */
     TAPS = 9,
-    ROWS = 2 * BLOCK, COLUMNS = 64, /* outputs that one thread computes before it looks for more */
+    ROWS = 2 * BLOCK, COLUMNS = 64, /* outputs of one unit of work of a thread */
     AROUND_ROWS = ROWS + 2, AROUND_COLUMNS = COLUMNS + 2,
-    CHUNK = AROUND_ROWS * AROUND_COLUMNS * DEPTH, /* the inputs of those, 32 channels of them */
+    CHUNK = AROUND_ROWS * AROUND_COLUMNS * DEPTH, /* values of their inputs in 32 channels */
     RESULTS = BLOCK * SIDE * SIDE,
 };
 
@@ -35,13 +35,13 @@ int64_t panel_size(void) { return PANEL; }
 
 INLINE int64_t chunks_of(int64_t channels) { return (channels + DEPTH - 1) / DEPTH; }
 
-/* In floats. */
+/* Size in floats. */
 int64_t workspace_size(int64_t channels, int64_t panels) {
     (void)panels;
     return chunks_of(channels) * CHUNK / 2 + RESULTS;
 }
 
-/* Whether the processor has the registers and Linux lets this process use them. */
+/* Return whether the CPU has the registers and Linux allows this process to use them. */
 int64_t ready(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     unsigned a, b, c, d;
@@ -58,11 +58,11 @@ INLINE __m512 widened(__m256i value) {
 
 /* --- inputs ----------------------------------------------------------------------------------- */
 
-/* Where 16 channels lie: two such groups make a chunk. */
+/* Offset of a group of 16 channels; two groups make a chunk. */
 INLINE int64_t place_of(int64_t group) { return group / 2 * CHUNK + group % 2 * SIDE; }
 
-/* One map around a strip to [chunk][row][column][channel], zero outside; its channels are the groups
-   from `group` on. */
+/* Copy a map around a block of outputs to [chunk][row][column][channel], zero outside the map; its
+   first channels are group `group`. */
 INLINE void copy_map(const struct job *job, const struct map *map, int64_t group, int64_t top,
                      int64_t left, int64_t rows, int64_t columns, bfloat *to) {
     for (int64_t r = 0; r < rows; r++, to += AROUND_COLUMNS * DEPTH) {
@@ -88,7 +88,7 @@ static void copy_inputs(const struct job *job, int64_t top, int64_t left, int64_
     top -= job->padding, left -= job->padding, rows += 2, columns += 2;
     for (int64_t i = 0; i < job->input_count; group += job->inputs[i++].channels / SIDE)
         copy_map(job, &job->inputs[i], group, top, left, rows, columns, to);
-    if (group % 2) /* the other half of the last chunk: of a map that lies nowhere */
+    if (group % 2) /* zeros in the other half of the last chunk */
         copy_map(job, &nothing, group, INT32_MIN, left, rows, columns, to);
 }
 
@@ -96,13 +96,13 @@ static void copy_inputs(const struct job *job, int64_t top, int64_t left, int64_
 
 enum { PIXEL_STRIDE = DEPTH * sizeof(bfloat), PAIR_STRIDE = DEPTH * sizeof(bfloat) };
 
-/* Registers: 0 to 3 the sums of a row of pixels each, 6 weights, and pixels in turn. */
+/* Registers 0 to 3 hold the sums of a row of pixels each, 6 the weights, the others pixels. */
 #define MULTIPLY_ROW(row, pixels)                                                          \
     _tile_loadd(pixels, from + (row) * AROUND_COLUMNS * DEPTH, PIXEL_STRIDE);              \
     _tile_dpbf16ps(row, pixels, 6)
 #define STORE_ROW(row) _tile_stored(row, results + (row) * SIDE * SIDE, SIDE * sizeof(float))
 
-/* The sums for BLOCK rows of 16 pixels and a panel over all taps and channels. */
+/* Compute the sums over all taps and channels for BLOCK rows of 16 pixels and one panel. */
 static void sum_products(const bfloat *pixels, const bfloat *weights, int64_t chunks,
                          float *results) {
     _tile_zero(0);
@@ -129,7 +129,7 @@ static void sum_products(const bfloat *pixels, const bfloat *weights, int64_t ch
 
 INLINE __mmask16 first_of(int64_t count) { return count >= SIDE ? 0xffff : (1u << count) - 1; }
 
-/* Bias, activation and residuals of 16 channels, from `n` on, of pixels side by side. */
+/* Apply bias, activation and residuals to 16 channels from `n` on of adjacent pixels. */
 static void finish(const struct job *job, const float *results, int64_t y, int64_t x,
                    int64_t pixels, int64_t n) {
     __mmask16 some = first_of(job->outputs - n);
@@ -147,7 +147,7 @@ static void finish(const struct job *job, const float *results, int64_t y, int64
     }
 }
 
-/* The weights are [panel][chunk][tap] of [pair of channels][output][2]. */
+/* Compute one unit of work. Weights are [panel][chunk][tap][pair of channels][output][2]. */
 static void convolve_strip(const struct job *job, int64_t top, int64_t left, bfloat *inputs,
                            float *results) {
     int64_t rows = smaller(job->rows - top, ROWS), columns = smaller(job->columns - left, COLUMNS);

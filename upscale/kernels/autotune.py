@@ -1,4 +1,4 @@
-"""Whether a faster way gives the same, and how long it takes: asked on the device that computes."""
+"""Comparison of results and timing of work, for autotuning kernels on the device."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from torch import Tensor
 ROUNDS = 5
 
 CUSHION_BYTES, CUSHIONS = 1 << 28, 8
-"""What is overwritten, and how often, to keep a GPU busy: half a millisecond at 4 TB/s."""
+"""Size of a buffer and number of times that it is cleared to keep a GPU busy: half a millisecond at
+4 TB/s."""
 
-FURTHEST, TYPICAL = 8, 2
-"""How many units of the last place of the largest value two results may differ by at most, and of
-the mean value on the average. Groups of three official networks, rounded in other places, differed
-by 1.3 and 0.5."""
+MAX_ULPS, MEAN_ULPS = 8, 2
+"""Tolerance of `agree`: the largest difference in units of the last place of the largest value, and
+the mean difference in units of the last place of the mean. Layer groups of three official networks
+differed by 1.3 and 0.5 when they were rounded in other places."""
 
 Stopwatch = Callable[[Callable[[], object]], float]
-"""Seconds that a piece of work takes."""
+"""Function that runs a piece of work and returns its time in seconds."""
 
 
-def agree(found: Tensor, wanted: Tensor) -> bool:
-    """Whether two results in half precision differ by no more than rounding explains.
+def agree(result: Tensor, reference: Tensor) -> bool:
+    """Return whether two results in half precision differ by no more than rounding explains.
 
-    Results that are not finite agree with nothing.
+    Results that are not finite never agree.
     """
-    unit = torch.finfo(wanted.dtype).eps
-    distance, size = (found.float() - wanted.float()).abs(), wanted.float().abs()
-    furthest = distance.max() <= FURTHEST * unit * size.max()
-    return bool(furthest & (distance.mean() <= TYPICAL * unit * size.mean()))
+    unit = torch.finfo(reference.dtype).eps
+    difference, size = (result.float() - reference.float()).abs(), reference.float().abs()
+    max_agrees = difference.max() <= MAX_ULPS * unit * size.max()
+    return bool(max_agrees & (difference.mean() <= MEAN_ULPS * unit * size.mean()))
 
 
 def device_seconds(work: Callable[[], object]) -> float:
-    """The median time of a few runs on the current CUDA device, after one that is not counted."""
+    """Return the median time of a few runs on the current CUDA device, after one warm-up run."""
     return _median(work, lambda: None)
 
 
 def kernel_seconds(work: Callable[[], object]) -> float:
-    """The same for work that is done sooner than the host can ask for it.
+    """Return the median time of work that takes less time than its launch.
 
-    The device is kept busy until it has been asked, so that its own time is measured.
+    The device is kept busy until the work is queued, so that only its own time is measured.
     """
     cushion = torch.empty(CUSHION_BYTES, dtype=torch.uint8, device="cuda")
 
@@ -54,13 +55,13 @@ def kernel_seconds(work: Callable[[], object]) -> float:
 
 def _median(work: Callable[[], object], before: Callable[[], None]) -> float:
     work()
-    found: list[float] = []
+    times: list[float] = []
     for _ in range(ROUNDS):
         before()
-        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        began.record()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
         work()
-        ended.record()
-        ended.synchronize()
-        found.append(began.elapsed_time(ended) / 1e3)
-    return statistics.median(found)
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(times)

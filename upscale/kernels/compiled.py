@@ -1,8 +1,8 @@
-"""The compiled convolutions for CPUs: finds one, checks what it is given, and runs it.
+"""Compiled convolutions for CPUs: loading, checking of arguments, and calls.
 
-`amx.c` and `winograd.c` compute with plain pointers; everything they assume is made sure of here.
-They are built with the package where a compiler is at hand (`hatch_build.py`). Without them, or
-with maps that they do not take, torch computes.
+`amx.c` and `winograd.c` work on plain pointers; this module checks everything that they assume.
+They are compiled with the package if a compiler is available (`hatch_build.py`). Without them, and
+for maps that they do not support, torch computes.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from upscale.kernels import KernelMissingError
 from upscale.models.layers import Layer, LayerRun, torch_layer
 
 AMX = "AMX"
-"""Matrix registers for bfloat16; Linux says whether a process may use them."""
+"""Matrix registers for bfloat16, which Linux has to enable for a process."""
 
 LIBRARIES = {AMX: "amx.so", "AVX512": "winograd-avx512.so", "AVX2": "winograd-avx2.so"}
-"""The library for each ability of a CPU, by torch's names but for AMX."""
+"""Library file for each CPU capability; names are torch's, except for AMX."""
 
 MULTIPLE = 16
-"""What the channels of each input are a multiple of."""
+"""Divisor of the number of channels of each input."""
 
-MOST_INPUTS = 5
-MOST_RESIDUALS = 2
-MOST_KEPT = 1 << 24
-"""Values of a reusable result whose memory is kept."""
+MAX_INPUTS = 5
+MAX_RESIDUALS = 2
+MAX_KEPT = 1 << 24
+"""Largest reusable buffer that is kept, in values."""
 
 PIXELS_EACH = 1152
-"""Outputs that make it worth while to start a thread."""
+"""Output pixels that justify another thread."""
 
 
 class _Map(ctypes.Structure):
-    """`struct map` of `layer.h`."""
+    """A map: `struct map` of `layer.h`."""
 
     _fields_ = (("data", c_void_p), ("row", c_int64), ("pixel", c_int64), ("channels", c_int64))
 
 
 class _Job(ctypes.Structure):
-    """`struct job` of `layer.h`."""
+    """A layer to compute: `struct job` of `layer.h`."""
 
     _fields_ = (
-        ("inputs", _Map * MOST_INPUTS),
-        ("residuals", _Map * MOST_RESIDUALS),
+        ("inputs", _Map * MAX_INPUTS),
+        ("residuals", _Map * MAX_RESIDUALS),
         *((name, c_int64) for name in ("input_count", "residual_count", "height", "width")),
         *((name, c_int64) for name in ("doublings", "padding", "channels", "outputs", "panels")),
         *((name, c_void_p) for name in ("weights", "bias", "slope")),
@@ -62,14 +62,14 @@ class _Job(ctypes.Structure):
     )
 
 
-class _Kept(threading.local):
-    """Memory of each thread, kept because the first use of new memory is slow."""
+class _ReusableBuffer(threading.local):
+    """A buffer per thread that is kept, because the first use of new memory is slow."""
 
     def __init__(self) -> None:
         self._values = torch.empty(0)
 
     def memory(self, size: int, dtype: torch.dtype) -> Tensor:
-        """For `size` values; what was given before may be the same."""
+        """Return memory for `size` values; it may overlap with earlier results."""
         if len(self._values) < size or self._values.dtype != dtype:
             self._values = torch.empty(size, dtype=dtype)
         return self._values[:size]
@@ -80,25 +80,26 @@ class Library:
     """A compiled convolution for one kind of CPU.
 
     Attributes:
-        ability: of the CPU, one of `LIBRARIES`.
-        functions: loaded.
-        panel: output channels that it computes together.
+        ability: Required CPU capability, one of `LIBRARIES`.
+        functions: Loaded library.
+        panel: Number of output channels that it computes together.
     """
 
     ability: str
     functions: ctypes.CDLL
     panel: int
-    _scratch: _Kept = field(default_factory=_Kept)
+    _scratch: _ReusableBuffer = field(default_factory=_ReusableBuffer)
 
     @staticmethod
     def load(ability: str) -> Library:
-        """The library for a CPU's ability.
+        """Load the library for a CPU capability.
 
         Raises:
-            KernelMissingError: it was not built, or from other sources, or this CPU cannot run it.
+            KernelMissingError: The library was not built, was built from other sources, or does
+                not run on this CPU.
         """
         if ability not in LIBRARIES:
-            raise KernelMissingError(f"made for CPUs with AVX2 or AVX-512, not for {ability}")
+            raise KernelMissingError(f"only for CPUs with AVX2 or AVX-512, not for {ability}")
         path = Path(__file__).with_name(LIBRARIES[ability])
         try:
             functions = ctypes.CDLL(str(path))
@@ -108,22 +109,24 @@ class Library:
         except (OSError, AttributeError) as error:
             raise KernelMissingError(f"{path.name} cannot be loaded: {error}") from error
         if size != ctypes.sizeof(_Job):
-            raise KernelMissingError(f"{path.name} was built from other sources: install again")
+            raise KernelMissingError(
+                f"{path.name} was built from other sources: reinstall the package"
+            )
         if not functions.ready():
-            raise KernelMissingError(f"this CPU, or its system, has no {ability}")
+            raise KernelMissingError(f"this CPU or its operating system does not support {ability}")
         return Library(ability, functions, functions.panel_size())
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the maps that it takes."""
+        """Type of the maps that it supports."""
         return torch.bfloat16 if self.ability == AMX else torch.float32
 
     def workspace_size(self, channels: int, panels: int) -> int:
-        """Floats that each thread needs."""
+        """Return the workspace of each thread in floats."""
         return self.functions.workspace_size(c_int64(channels), c_int64(panels))
 
-    def laid_out(self, weight: Tensor) -> Tensor:
-        """Weights (outputs, inputs, 3, 3) as it reads them, filled up with zeros."""
+    def pack_weights(self, weight: Tensor) -> Tensor:
+        """Return (outputs, inputs, 3, 3) weights in the library's layout, padded with zeros."""
         outputs, inputs = weight.shape[:2]
         side = 2 * MULTIPLE if self.ability == AMX else MULTIPLE
         weight = F.pad(weight, (0, 0, 0, 0, 0, -inputs % side, 0, -outputs % self.panel))
@@ -133,27 +136,27 @@ class Library:
         return weight.permute(2, 3, 1, 0).contiguous()
 
     def scratch(self, size: int) -> Tensor:
-        """Memory for one job of the calling thread."""
+        """Return the scratch memory of the calling thread."""
         return self._scratch.memory(size, torch.float32)
 
 
 def library_for(dtype: torch.dtype) -> Library:
-    """The library that this CPU can run for maps of a type.
+    """Return the fastest library of this CPU for maps of a type.
 
     Raises:
-        KernelMissingError: there is none.
+        KernelMissingError: There is none.
     """
     if dtype == torch.float32:
         return Library.load(torch.backends.cpu.get_cpu_capability())
     if dtype == torch.bfloat16:
         return Library.load(AMX)
-    raise KernelMissingError(f"made for fp32 and bf16, not for {dtype}")
+    raise KernelMissingError(f"only for fp32 and bf16, not for {dtype}")
 
 
 def compiled_layer(library: Library, layer: Layer) -> LayerRun:
-    """The layer by a compiled convolution; torch takes what that does not.
+    """Return the layer as a compiled convolution; torch computes unsupported maps.
 
-    The layer's weights are laid out anew.
+    The memory of the layer's weights may be replaced by a view of the packed weights.
     """
     reference = torch_layer(layer)
     weight = layer.convolution.weight
@@ -165,8 +168,8 @@ def compiled_layer(library: Library, layer: Layer) -> LayerRun:
         maps: Sequence[Tensor], residuals: Sequence[Tensor] = (), target: Tensor | None = None
     ) -> Tensor:
         maps, residuals = ([_channels_last(x) for x in each] for each in (maps, residuals))
-        fitting = [_filled_up(maps[0])] if len(maps) == 1 else maps
-        if kernel.takes(fitting, residuals, target):
+        fitting = [_pad_channels(maps[0])] if len(maps) == 1 else maps
+        if kernel.supports(fitting, residuals, target):
             return kernel.compute(fitting, residuals, target)
         return reference(maps, residuals, target)
 
@@ -174,7 +177,7 @@ def compiled_layer(library: Library, layer: Layer) -> LayerRun:
 
 
 class _Kernel:
-    """One layer's weights, laid out for the kernel; the network's own become a view of them."""
+    """A layer with packed weights; the network's own weights become a view of them."""
 
     def __init__(self, library: Library, layer: Layer) -> None:
         convolution = layer.convolution
@@ -184,7 +187,7 @@ class _Kernel:
         self._outputs, inputs = convolution.weight.shape[:2]
         self._channels = inputs + -inputs % MULTIPLE
         self._panels = -(-self._outputs // library.panel)
-        self._weights = library.laid_out(convolution.weight.detach())
+        self._weights = library.pack_weights(convolution.weight.detach())
         if self._weights.numel() == convolution.weight.numel() and library.ability != AMX:
             convolution.weight.data = self._weights.permute(3, 2, 0, 1)
         bias = convolution.bias
@@ -192,16 +195,16 @@ class _Kernel:
         slope = torch.as_tensor(layer.slope, dtype=torch.float32)
         self._slope = self._padded(slope.detach().expand(self._outputs))
         self._workspace_size = library.workspace_size(self._channels, self._panels)
-        self._same = bytes(self._job())
-        self._kept = _Kept()
+        self._constant_job = bytes(self._job())
+        self._reusable = _ReusableBuffer()
 
     def _padded(self, values: Tensor) -> Tensor:
-        """In fp32, with zeros for the outputs that fill up the last panel."""
-        beyond = self._panels * self._library.panel - self._outputs
-        return F.pad(values.float(), (0, beyond)).contiguous()
+        """Return values in fp32, padded with zeros to whole panels."""
+        missing = self._panels * self._library.panel - self._outputs
+        return F.pad(values.float(), (0, missing)).contiguous()
 
     def _job(self) -> _Job:
-        """What is the same in every run."""
+        """Return the fields of the job that are the same in each run."""
         return _Job(
             doublings=self._layer.upsample - 1,
             padding=self._layer.padding,
@@ -215,16 +218,16 @@ class _Kernel:
             workspace_size=self._workspace_size,
         )
 
-    def takes(
+    def supports(
         self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor | None
     ) -> bool:
-        """Whether the kernel can read and write these tensors."""
+        """Return whether the kernel can read and write these tensors."""
         tensors = [*maps, *residuals, *(() if target is None else (target,))]
         places = tensors[len(maps) :]
         output = (self._outputs, *self._extent(maps[0]))
         return (
-            len(maps) <= MOST_INPUTS
-            and len(residuals) <= MOST_RESIDUALS
+            len(maps) <= MAX_INPUTS
+            and len(residuals) <= MAX_RESIDUALS
             and min(output) > 0
             and all(tensor.dtype == self._dtype for tensor in tensors)
             and all(tensor.device.type == "cpu" and len(tensor) == 1 for tensor in tensors)
@@ -238,11 +241,11 @@ class _Kernel:
     def compute(
         self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor | None
     ) -> Tensor:
-        """See `LayerRun`."""
+        """Compute the layer; see `LayerRun`."""
         rows, columns = self._extent(maps[0])
         if target is None:
             target = self._result(rows, columns)
-        job = _Job.from_buffer_copy(self._same)
+        job = _Job.from_buffer_copy(self._constant_job)
         job.input_count, job.residual_count = len(maps), len(residuals)
         for places, tensors in ((job.inputs, maps), (job.residuals, residuals)):
             for i, tensor in enumerate(tensors):
@@ -258,16 +261,16 @@ class _Kernel:
         return target
 
     def _result(self, rows: int, columns: int) -> Tensor:
-        """An uninitialised (1, outputs, rows, columns) tensor, channels-last."""
+        """Return an uninitialised (1, outputs, rows, columns) tensor, channels-last."""
         size = rows * columns * self._outputs
-        if self._layer.reusable and size <= MOST_KEPT:
-            memory = self._kept.memory(size, self._dtype)
+        if self._layer.reusable and size <= MAX_KEPT:
+            memory = self._reusable.memory(size, self._dtype)
         else:
             memory = torch.empty(size, dtype=self._dtype)
         return memory.view(1, rows, columns, self._outputs).permute(0, 3, 1, 2)
 
     def _extent(self, source: Tensor) -> tuple[int, int]:
-        """Rows and columns of the output."""
+        """Return the rows and columns of the output."""
         upsample, edge = self._layer.upsample, 2 * self._layer.padding - 2
         return source.shape[2] * upsample + edge, source.shape[3] * upsample + edge
 
@@ -278,12 +281,12 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
-def _filled_up(tensor: Tensor) -> Tensor:
-    """With channels of zeros for an image, which has too few."""
-    beyond = -tensor.shape[1] % MULTIPLE
-    return _channels_last(F.pad(tensor, (0, 0, 0, 0, 0, beyond))) if beyond else tensor
+def _pad_channels(tensor: Tensor) -> Tensor:
+    """Return a tensor with zero channels added up to the next multiple, as images need it."""
+    missing = -tensor.shape[1] % MULTIPLE
+    return _channels_last(F.pad(tensor, (0, 0, 0, 0, 0, missing))) if missing else tensor
 
 
 def _map(tensor: Tensor) -> _Map:
-    """Where a (1, C, h, w) tensor with adjacent channels lies."""
+    """Return the pointer and strides of a (1, C, h, w) tensor with adjacent channels."""
     return _Map(tensor.data_ptr(), tensor.stride(2), tensor.stride(3), tensor.shape[1])

@@ -1,7 +1,7 @@
-/* What the compiled convolutions share: the description of a layer, and vectors.
+/* Description of a layer, and vectors, shared by the compiled convolutions.
 
-   Written with the vectors of GCC and Clang. Nothing is allocated here, and nothing is checked:
-   `compiled.py` does both. */
+   Uses the vector extensions of GCC and Clang. Nothing is allocated or checked here: `compiled.py`
+   does both. */
 
 #include "threads.h"
 
@@ -19,8 +19,8 @@ typedef int32_t mask __attribute__((vector_size(LANES * 4), aligned(4)));
 
 enum { MOST_INPUTS = 5, MOST_RESIDUALS = 2 };
 
-/* Of float or bfloat16, as the kernel takes them. Distances between rows and pixels in values; the
-   channels of a pixel lie side by side. */
+/* A map of float or bfloat16, depending on the kernel. Strides of rows and pixels are in values; the
+   channels of a pixel are adjacent. */
 struct map {
     const void *data;
     int64_t row, pixel, channels;
@@ -30,14 +30,14 @@ struct job {
     struct map inputs[MOST_INPUTS];
     struct map residuals[MOST_RESIDUALS];
     int64_t input_count, residual_count;
-    int64_t height, width;    /* of the inputs, upscaled */
-    int64_t doublings;        /* an input pixel stands for 2^doublings pixels squared */
+    int64_t height, width;    /* size of the upsampled inputs */
+    int64_t doublings;        /* the inputs are upsampled by 2^doublings */
     int64_t padding;          /* zeros around the inputs */
-    int64_t channels;         /* of all inputs together */
-    int64_t outputs, panels;  /* output channels, and panels that hold them */
-    const void *weights;      /* laid out by `Library.laid_out` */
-    const float *bias, *slope; /* (panels * PANEL); the slope is applied below zero */
-    float scale;              /* of what is added to a residual */
+    int64_t channels;         /* sum of the channels of all inputs */
+    int64_t outputs, panels;  /* output channels, and the panels they take */
+    const void *weights;      /* packed by `Library.pack_weights` */
+    const float *bias, *slope; /* panels * PANEL values; the slope applies below zero */
+    float scale;              /* factor of the result before a residual is added */
     void *output;
     int64_t output_row, output_pixel, rows, columns;
     float *workspace;         /* workspace_size floats for each thread */

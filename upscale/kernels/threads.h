@@ -1,6 +1,6 @@
-/* Threads that stay: to start one, or to wake one that sleeps, takes as long as a small layer. Each
-   waits for its next job with its processor for about a millisecond, the time between two layers,
-   and sleeps after that. */
+/* A pool of persistent threads: starting or waking a thread takes as long as a small layer. Each
+   thread polls for its next job for about a millisecond, the time between two layers, and then
+   sleeps. */
 
 #include <pthread.h>
 #include <sched.h>
@@ -12,13 +12,13 @@ enum { MOST_THREADS = 256, SPINS = 20000, SPINS_TO_YIELD = 2000 };
 
 struct job;
 
-/* What a thread does of a job; several do it at once. */
+/* Compute parts of a job until none are left; called by several threads at once. */
 static void work(struct job *job);
 
 static struct helper {
     _Atomic int taken, asleep;
-    _Atomic(struct job *) job; /* taken back when it is done */
-    int started;               /* whether there is a thread; of whoever has taken this */
+    _Atomic(struct job *) job; /* NULL when it is done */
+    int started;               /* whether the thread exists; accessed by the owner of `taken` */
     pthread_mutex_t mutex;
     pthread_cond_t given;
 } helpers[MOST_THREADS];
@@ -30,7 +30,7 @@ static struct job *next_job(struct helper *helper) {
     for (int i = 0; i < SPINS && !(job = atomic_load(&helper->job)); i++) pause_a_little();
     if (job) return job;
     pthread_mutex_lock(&helper->mutex);
-    atomic_store(&helper->asleep, 1); /* before the last look: who gives a job looks after giving */
+    atomic_store(&helper->asleep, 1); /* set before the last check: `give` checks it after storing */
     while (!(job = atomic_load(&helper->job))) pthread_cond_wait(&helper->given, &helper->mutex);
     atomic_store(&helper->asleep, 0);
     pthread_mutex_unlock(&helper->mutex);
@@ -46,14 +46,14 @@ static void *help(void *argument) {
     return NULL;
 }
 
-/* A fork has none of its parent's threads. */
+/* A forked process has no threads of its parent. */
 static void forget_helpers(void) {
     for (int i = 0; i < MOST_THREADS; i++) helpers[i] = (struct helper){0};
 }
 
 static void forget_helpers_in_forks(void) { pthread_atfork(NULL, NULL, forget_helpers); }
 
-/* Signals are for the threads of the program. */
+/* Start a thread with all signals blocked, so that they reach the threads of the program. */
 static int start(struct helper *helper) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_t thread;
@@ -86,7 +86,7 @@ static void wait_for(struct helper *helper) {
         else sched_yield();
 }
 
-/* Has a job done by this thread and, where they are free, by others. */
+/* Run a job in this thread and in free threads of the pool. */
 void run(struct job *job, int64_t threads) {
     struct helper *mine[MOST_THREADS];
     int count = 0;

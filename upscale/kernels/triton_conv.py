@@ -1,7 +1,7 @@
-"""The convolution for NVIDIA GPUs in half precision: lays weights out, and picks how it is cut.
+"""The Triton convolution for NVIDIA GPUs in half precision: weights, tile configs, autotuner.
 
-`triton_kernel.py` computes with plain pointers; everything it assumes is made sure of here. Triton
-comes with torch's builds for CUDA. Without it, or with maps that the kernel does not take, torch
+`triton_kernel.py` works on plain pointers; this module checks everything that it assumes. Triton
+comes with torch's builds for CUDA. Without it, and for maps that the kernel does not support, torch
 computes.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -23,53 +23,54 @@ from upscale.kernels.autotune import Stopwatch, agree, kernel_seconds
 from upscale.models.layers import Layer, LayerMaker, LayerRun, join, torch_layer
 
 HALF = frozenset({torch.float16, torch.bfloat16})
-MOST_RESIDUALS = 2
-LEAST_OUTPUTS, MOST_OUTPUTS = 16, 64
-"""Output channels that one program computes; a power of two."""
+MAX_RESIDUALS = 2
+MIN_OUTPUTS, MAX_OUTPUTS = 16, 64
+"""Bounds of the output channels that one program computes; powers of two."""
 
-TRIAL_SIDE = 384
-"""Side of the random maps that cuts are timed on: enough programs for any GPU."""
+AUTOTUNE_SIDE = 384
+"""Side of the random maps for autotuning: enough programs for any GPU."""
 
 OLDEST_CAPABILITY = (8, 0)
-"""Compute capability of the first GPUs that copy into shared memory while they compute."""
+"""First compute capability with asynchronous copies to shared memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileConfig:
-    """How the work is cut for the GPU.
+    """How the work is divided for the GPU.
 
     Attributes:
-        pixels: of a program's block, the outermost two shared with its neighbours; a power of two.
-        channels: read at a time; a power of two, 16 at least.
-        groups: blocks of channels under way at once.
+        pixels: Pixels of a program's block, a power of two; the outermost two are shared with the
+            neighbouring blocks.
+        channels: Channels that are read at a time, a power of two, at least 16.
+        stages: Depth of the software pipeline: blocks of channels that are loaded at once.
     """
 
     pixels: int
     channels: int
-    groups: int
+    stages: int
 
 
 TILE_CONFIGS = (TileConfig(128, 32, 4), TileConfig(128, 64, 3), TileConfig(256, 32, 4))
-"""Few, because each takes a second to compile for each shape of layer, the first time."""
+"""Tile configs to choose from; few, because each takes a second to compile per layer shape."""
 
 WARPS = 4
-"""Of a program, 32 threads each. More than four share what the matrix units read, and Triton lets
-some of them overwrite it too early (its issue 11047, closed in July 2026)."""
+"""Warps of a program, with 32 threads each. More than four share the operands of the matrix units,
+and Triton lets some of them overwrite these too early (Triton issue 11047, closed in July 2026)."""
 
-MOST_SUMS = WARPS * 32 * 64
-"""Pixels times outputs of a program: 64 a thread, thrice, is what the registers hold."""
+MAX_SUMS = WARPS * 32 * 64
+"""Largest product of pixels and outputs of a program: the registers hold 3 x 64 sums a thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides which cut is the fastest.
+    """The properties of a layer that decide which tile config is the fastest.
 
     Attributes:
-        channels: of the first and of the second map; the second may have none.
-        outputs: channels of the result.
-        padding: see `Layer`.
-        upsample: see `Layer`.
-        residuals: how many are added.
+        channels: Channels of the first and of the second map; 0 for no second map.
+        outputs: Channels of the result.
+        padding: Padding of the layer, 0 or 1.
+        upsample: Upsampling factor of the layer, 1 or 2.
+        residuals: Number of residuals.
     """
 
     channels: tuple[int, int]
@@ -80,75 +81,72 @@ class Shape:
 
 
 class Autotuner:
-    """Finds the fastest cut for each shape of layer on one device, and remembers it.
+    """Finds and remembers the fastest tile config for each layer shape on one device.
 
     Args:
-        kernel: the module `triton_kernel`.
-        seconds: times a piece of work.
-        side: of the random maps.
-        cuts: to choose from.
+        kernel: Module `triton_kernel`.
+        seconds: Function that measures the time of a piece of work.
+        side: Side of the random maps.
+        configs: Tile configs to choose from.
     """
 
     def __init__(
         self,
         kernel: ModuleType,
         seconds: Stopwatch = kernel_seconds,
-        side: int = TRIAL_SIDE,
-        cuts: Sequence[TileConfig] = TILE_CONFIGS,
+        side: int = AUTOTUNE_SIDE,
+        configs: Sequence[TileConfig] = TILE_CONFIGS,
     ) -> None:
         self.convolve: Any = kernel.convolve
         self._seconds = seconds
         self._side = side
-        self.cuts = cuts
-        self._found: dict[Shape, TileConfig | None] = {}
+        self.configs = configs
+        self._best: dict[Shape, TileConfig | None] = {}
 
-    def cut(self, shape: Shape, convolution: _Convolution) -> TileConfig | None:
-        """The fastest cut that is right; None where the kernel works with none."""
-        if shape not in self._found:
-            self._found[shape] = self._try(shape, convolution)
-        return self._found[shape]
+    def best_config(self, shape: Shape, convolution: _Convolution) -> TileConfig | None:
+        """Return the fastest correct tile config, or None if there is none."""
+        if shape not in self._best:
+            self._best[shape] = self._autotune(shape, convolution)
+        return self._best[shape]
 
-    def fitting(self, convolution: _Convolution) -> list[TileConfig]:
-        """The cuts for which a program's sums fit into registers."""
-        return [cut for cut in self.cuts if cut.pixels * convolution.block <= MOST_SUMS]
+    def fitting_configs(self, convolution: _Convolution) -> list[TileConfig]:
+        """Return the tile configs whose sums fit into the registers of a program."""
+        return [config for config in self.configs if config.pixels * convolution.block <= MAX_SUMS]
 
-    def _try(self, shape: Shape, convolution: _Convolution) -> TileConfig | None:
+    def _autotune(self, shape: Shape, convolution: _Convolution) -> TileConfig | None:
         maps, residuals = convolution.examples(shape, self._side)
-        wanted = convolution.reference(maps, residuals)
+        reference = convolution.reference(maps, residuals)
         times: dict[TileConfig, float] = {}
-        for cut in self.fitting(convolution):
+        for config in self.fitting_configs(convolution):
             target = convolution.empty(maps[0]).fill_(torch.nan)
+            run = partial(convolution.launch, config, maps, residuals, target)
             try:
-                convolution.launch(cut, maps, residuals, target)
-                if agree(target, wanted):
-                    times[cut] = self._seconds(
-                        lambda cut=cut, target=target: convolution.launch(
-                            cut, maps, residuals, target
-                        )
-                    )
-            except Exception:  # too little shared memory, or whatever a compiler says
+                run()
+                if agree(target, reference):
+                    times[config] = self._seconds(run)
+            except Exception:  # not enough shared memory, or any compiler error
                 continue
         return min(times, key=times.__getitem__, default=None)
 
 
 class _Convolution:
-    """One layer, its weights laid out for the kernel as they are asked for."""
+    """A layer whose weights are packed for the kernel on first use."""
 
     def __init__(self, autotuner: Autotuner, layer: Layer) -> None:
         convolution = layer.convolution
         self.reference = torch_layer(layer)
-        self._conductor = autotuner
+        self._autotuner = autotuner
         self._layer = layer
         self._weight = convolution.weight.detach()
         outputs = convolution.out_channels
         power = 1 << (outputs - 1).bit_length()
-        self.block = min(max(power, LEAST_OUTPUTS), MOST_OUTPUTS)
-        self._beyond = -outputs % self.block
+        self.block = min(max(power, MIN_OUTPUTS), MAX_OUTPUTS)
+        self._missing = -outputs % self.block
         bias = convolution.bias
         zeros = self._weight.new_zeros(outputs)
         slope = torch.as_tensor(layer.slope, device=zeros.device).detach()
-        self._bias = self._filled(zeros if bias is None else bias.detach())
-        self._slope = self._filled(slope.expand(outputs))
+        self._bias = self._padded(zeros if bias is None else bias.detach())
+        self._slope = self._padded(slope.expand(outputs))
         self._weights: dict[tuple[int, int, int], Tensor] = {}
         self._broken = False
 
@@ -158,28 +156,28 @@ class _Convolution:
         residuals: Sequence[Tensor] = (),
         target: Tensor | None = None,
     ) -> Tensor:
-        """See `LayerRun`."""
+        """Compute the layer; see `LayerRun`."""
         if len(maps) > 2:
             maps = [maps[0], join(maps[1:])]
         maps, residuals = ([_channels_last(x) for x in each] for each in (maps, residuals))
-        cut = self._cut(maps, residuals, target)
-        if cut is None:
+        config = self._config(maps, residuals, target)
+        if config is None:
             return self.reference(maps, residuals, target)
         result = self.empty(maps[0]) if target is None else target
         try:
-            self.launch(cut, maps, residuals, result)
+            self.launch(config, maps, residuals, result)
         except (torch.OutOfMemoryError, MemoryError):
             raise
-        except Exception:  # whatever it is, torch can do it
+        except Exception:  # any failure: torch is the fallback from now on
             self._broken = True
             return self.reference(maps, residuals, target)
         return result
 
-    def _cut(
+    def _config(
         self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor | None
     ) -> TileConfig | None:
-        """How to cut these maps; None where torch has to compute."""
-        if self._broken or not self._takes(maps, residuals, target):
+        """Return the tile config for these maps, or None if torch has to compute."""
+        if self._broken or not self._supports(maps, residuals, target):
             return None
         first, second = (*(each.shape[1] for each in maps), 0)[:2]
         shape = Shape(
@@ -189,17 +187,17 @@ class _Convolution:
             self._layer.upsample,
             len(residuals),
         )
-        return self._conductor.cut(shape, self)
+        return self._autotuner.best_config(shape, self)
 
-    def _takes(
+    def _supports(
         self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor | None
     ) -> bool:
-        """Whether the kernel can read and write these tensors."""
+        """Return whether the kernel can read and write these tensors."""
         weight = self._weight
         places = [*residuals, *(() if target is None else (target,))]
         output = self._extent(maps[0])
         return (
-            len(residuals) <= MOST_RESIDUALS
+            len(residuals) <= MAX_RESIDUALS
             and min(output) > 0
             and all(x.dtype == weight.dtype for x in (*maps, *places))
             and all(x.device == weight.device for x in (*maps, *places))
@@ -210,19 +208,23 @@ class _Convolution:
         )
 
     def launch(
-        self, cut: TileConfig, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor
+        self,
+        config: TileConfig,
+        maps: Sequence[Tensor],
+        residuals: Sequence[Tensor],
+        target: Tensor,
     ) -> None:
-        """Run the kernel on tensors that it takes."""
+        """Run the kernel on tensors that it supports."""
         layer, (count, outputs, rows, columns) = self._layer, target.shape
         first, second = (*maps, maps[0])[:2]
         channels = first.shape[1], second.shape[1] if len(maps) > 1 else 0
-        added = (*residuals, target, target)[:MOST_RESIDUALS]
+        added = (*residuals, target, target)[:MAX_RESIDUALS]
         tensors = (first, second, *added, target)
-        steps = -(-(rows * (columns + 2) - 2) // (cut.pixels - 2))
-        self._conductor.convolve[steps, count, -(-outputs // self.block)](
+        programs = -(-(rows * (columns + 2) - 2) // (config.pixels - 2))
+        self._autotuner.convolve[programs, count, -(-outputs // self.block)](
             first,
             second,
-            self._laid_out(cut.channels, channels),
+            self._packed_weights(config.channels, channels),
             self._bias,
             self._slope,
             *added,
@@ -239,15 +241,15 @@ class _Convolution:
             padding=layer.padding,
             upsample=layer.upsample,
             residuals=len(residuals),
-            block_pixels=cut.pixels,
-            block_channels=cut.channels,
+            block_pixels=config.pixels,
+            block_channels=config.channels,
             block_outputs=self.block,
             num_warps=WARPS,
-            num_groups=cut.groups,
+            num_stages=config.stages,
         )
 
     def examples(self, shape: Shape, side: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Random maps and residuals of a shape."""
+        """Return random maps and residuals of a shape."""
         weight = self._weight
         maps = [
             _channels_last(torch.rand(1, each, side, side, device=weight.device) - 0.5)
@@ -262,37 +264,37 @@ class _Convolution:
         return maps, residuals
 
     def empty(self, source: Tensor) -> Tensor:
-        """Memory for the result of maps like this one, channels-last."""
+        """Return memory for the result of maps like `source`, channels-last."""
         count, outputs, rows, columns = self._extent(source)
         return source.new_empty(count, rows, columns, outputs).permute(0, 3, 1, 2)
 
     def _extent(self, source: Tensor) -> tuple[int, int, int, int]:
-        """The output's shape."""
+        """Return the shape of the output."""
         upsample, edge = self._layer.upsample, 2 * self._layer.padding - 2
         count, _, rows, columns = source.shape
         outputs = self._layer.convolution.out_channels
         return count, outputs, rows * upsample + edge, columns * upsample + edge
 
-    def _filled(self, values: Tensor) -> Tensor:
-        """In fp32, with zeros for outputs that there are not."""
-        return F.pad(values.float(), (0, self._beyond)).contiguous()
+    def _padded(self, values: Tensor) -> Tensor:
+        """Return values in fp32, padded with zeros to whole blocks of outputs."""
+        return F.pad(values.float(), (0, self._missing)).contiguous()
 
-    def _laid_out(self, block: int, channels: tuple[int, int]) -> Tensor:
-        """Weights as (blocks of outputs, maps, 3 rows, 3 columns, channels, outputs)."""
+    def _packed_weights(self, block: int, channels: tuple[int, int]) -> Tensor:
+        """Return weights as (blocks of outputs, maps, 3 rows, 3 columns, channels, outputs)."""
         key = (block, *channels)
         if key not in self._weights:
-            blocks = (len(self._weight) + self._beyond) // self.block
+            blocks = (len(self._weight) + self._missing) // self.block
             parts: list[Tensor] = []
             for part in self._weight.permute(2, 3, 1, 0).split(list(channels), 2):
-                filled = F.pad(part, (0, self._beyond, 0, -part.shape[2] % block))
-                cut = filled.reshape(*filled.shape[:3], blocks, self.block).permute(3, 0, 1, 2, 4)
-                parts.append(cut.flatten(1))
+                padded = F.pad(part, (0, self._missing, 0, -part.shape[2] % block))
+                split = padded.reshape(*padded.shape[:3], blocks, self.block)
+                parts.append(split.permute(3, 0, 1, 2, 4).flatten(1))
             self._weights[key] = torch.cat(parts, 1).contiguous()
         return self._weights[key]
 
 
 def triton_layer(autotuner: Autotuner, layer: Layer) -> LayerRun:
-    """The layer by the Triton kernel; torch takes what the kernel does not."""
+    """Return the layer as a Triton convolution; torch computes unsupported maps."""
     weight = layer.convolution.weight
     if weight.dtype not in HALF:
         return torch_layer(layer)
@@ -301,49 +303,48 @@ def triton_layer(autotuner: Autotuner, layer: Layer) -> LayerRun:
 
 @cache
 def triton_version() -> str:
-    """The version of Triton.
+    """Return the version of Triton.
 
     Raises:
-        KernelMissingError: it is not there, or cannot be used.
+        KernelMissingError: Triton is not installed or does not work.
     """
     try:
         return importlib.import_module("triton").__version__
-    except Exception as error:  # a broken installation raises whatever it likes
+    except Exception as error:  # a broken installation may raise anything
         raise KernelMissingError(f"Triton cannot be imported: {error}") from error
 
 
 def layer_maker(device: torch.device, dtype: torch.dtype) -> LayerMaker:
-    """Makes layers with the Triton kernel.
+    """Return a function that makes layers with the Triton kernel.
 
     Raises:
-        KernelMissingError: it is not made for this device or precision, or cannot be loaded.
+        KernelMissingError: The kernel does not support the device or precision, or fails to load.
     """
     if dtype not in HALF:
-        raise KernelMissingError("made for half precision")
+        raise KernelMissingError("only for half precision")
     if torch.cuda.get_device_capability(device) < OLDEST_CAPABILITY:
-        raise KernelMissingError("made for GPUs of compute capability 8.0 and later")
-    found = autotuner(device)
-    return lambda layer: triton_layer(found, layer)
+        raise KernelMissingError("only for GPUs of compute capability 8.0 and later")
+    return partial(triton_layer, autotuner(device))
 
 
 @cache
 def autotuner(device: torch.device) -> Autotuner:
-    """The one of a GPU: there is one for each, so that what it found is remembered.
+    """Return the autotuner of a GPU, which keeps its results as long as the process runs.
 
     Raises:
-        KernelMissingError: the kernel cannot be loaded.
+        KernelMissingError: The kernel cannot be loaded.
     """
     del device
     triton_version()
     try:
         kernel = importlib.import_module("upscale.kernels.triton_kernel")
     except Exception as error:
-        raise KernelMissingError(f"Triton cannot take the kernel: {error}") from error
+        raise KernelMissingError(f"Triton cannot load the kernel: {error}") from error
     return Autotuner(kernel)
 
 
 def _strides(tensor: Tensor) -> tuple[int, int, int]:
-    """Values from an image, row and pixel to the next; there is no next of a single image."""
+    """Return the strides of images, rows and pixels in values; 0 for the images of a single one."""
     image, _, row, pixel = tensor.stride()
     return image if tensor.shape[0] > 1 else 0, row, pixel
 

@@ -1,16 +1,16 @@
-"""A 3x3 convolution of channels-last maps on the matrix units of a GPU, as Triton compiles it.
+"""A 3x3 convolution of channels-last maps on the matrix units of a GPU, compiled by Triton.
 
-Importing this module needs Triton; `triton_conv.py` is what the rest of the program knows.
+Importing this module requires Triton; the rest of the program uses `triton_conv.py`.
 
 A program computes `block_pixels` neighbouring pixels of `block_outputs` channels. The pixels of a
-row are read once for the three taps that lie in it: each tap has a sum of its own, and at the end
-the sums are shifted by a pixel against each other and added. Narrow layers make this worth while.
-With 32 outputs and 128 or 256 pixels, nine reads of each pixel allow 26 to 28 operations for each
-byte from the L2 cache, weights counted, three reads 55 to 70; a GPU whose cache gives 5 TB/s and
-whose matrix units take 800 TFLOP/s wants 160.
+row are read once for the three taps in it: each tap has its own sums, and at the end the sums are
+shifted by one pixel against each other and added. This pays off for narrow layers. With 32 outputs
+and 128 or 256 pixels, nine reads of each pixel allow 26 to 28 operations per byte from the L2
+cache, weights included, and three reads allow 55 to 70; a GPU whose cache delivers 5 TB/s and whose
+matrix units reach 800 TFLOP/s needs 160.
 """
 
-# Triton's functions are no Python that a type checker or annotations could describe.
+# Triton functions are not Python that a type checker or annotations could describe.
 # pyright: basic, reportMissingImports=false
 # ruff: noqa: ANN001, ANN201, ANN202, PLR0917
 
@@ -22,7 +22,7 @@ import triton.language as tl
 
 @triton.jit
 def _offsets(image, row, column, image_stride, row_stride, pixel_stride):
-    """Where pixels lie in a map, in 64 bits: maps of whole images have more than 2^31 values."""
+    """Return offsets of pixels in a map, in 64 bits: large maps have more than 2^31 values."""
     return (
         image.to(tl.int64) * image_stride
         + row.to(tl.int64) * row_stride
@@ -36,10 +36,10 @@ def _add_map(
     row, column, height, width, channels: tl.constexpr, upsample: tl.constexpr,
     block_channels: tl.constexpr, block_outputs: tl.constexpr,
 ):  # fmt: skip
-    """Add one map's part to the sums of the left, middle and right taps of a row.
+    """Add the products of one map to the sums of the left, middle and right taps.
 
-    `row` and `column` are those of the upper left tap in the upscaled map, beyond its border where
-    negative. Weights are (3 rows, 3 columns, channels, outputs), channels filled up to blocks.
+    `row` and `column` locate the upper left tap in the upsampled map and are negative outside it.
+    Weights are (3 rows, 3 columns, channels, outputs), with channels padded to whole blocks.
     """
     lane = tl.arange(0, block_channels)
     chunks: tl.constexpr = (channels + block_channels - 1) // block_channels
@@ -67,7 +67,7 @@ def _add_map(
 
 @triton.jit
 def _shifted(sums, by: tl.constexpr, side: tl.constexpr, block_outputs: tl.constexpr):
-    """Each pixel's sums taken from `by` pixels on; wraps at the ends."""
+    """Return the sums shifted by `by` pixels, with wrap-around."""
     source = (tl.arange(0, side) + side + by) % side
     return tl.gather(sums, tl.broadcast_to(source[:, None], (side, block_outputs)), 0)
 
@@ -83,13 +83,13 @@ def convolve(
     padding: tl.constexpr, upsample: tl.constexpr, residuals: tl.constexpr,
     block_pixels: tl.constexpr, block_channels: tl.constexpr, block_outputs: tl.constexpr,
 ):  # fmt: skip
-    """One layer of one or two maps; see `upscale.models.layers.Layer`.
+    """Compute one layer of one or two maps; see `upscale.models.layers.Layer`.
 
-    Programs: blocks of pixels, images, blocks of outputs. Pixels are counted through rows that are
-    longer than the output's by two, so that the sums of all three taps of a pixel lie side by side;
-    the first and the last pixel of a block belong to its neighbours. `height` and `width` are those
-    of the upscaled maps, `rows` and `columns` those of the output. Channels are adjacent in all
-    maps.
+    The grid of programs is (blocks of pixels, images, blocks of outputs). Pixels are numbered
+    through rows that are two pixels longer than the output's, so that the sums of the three taps
+    of a pixel are side by side; the first and last pixel of a block belong to its neighbours.
+    `height` and `width` are the size of the upsampled maps, `rows` and `columns` the size of the
+    output. Channels are adjacent in all maps.
     """
     span = columns + 2
     place = tl.program_id(0) * (block_pixels - 2) + tl.arange(0, block_pixels)

@@ -1,27 +1,27 @@
 /* 3x3 convolution of channels-last maps by Winograd's F(4x4, 3x3).
 
    Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3.
-   A tile of 4x4 outputs depends on 6x6 inputs. Transformed, the convolution is 36 small matrix
-   products, with a quarter of the multiplications. The output is cut into strips of tiles whose
-   transforms stay in the second-level cache; any number of threads take strips until none is left. */
+   A tile of 4x4 outputs depends on 6x6 inputs. The transformed convolution is 36 small matrix
+   products, with a quarter of the multiplications. Threads take strips of tiles whose transforms fit
+   into the second-level cache until none are left. */
 
 #include "layer.h"
 
 enum {
     POINTS = 36,             /* 6x6 values of a transformed tile */
-    STRIP = 36,              /* tiles whose transforms are held at once */
-    CHUNK = 64,              /* input channels transformed at once */
+    STRIP = 36,              /* tiles that are transformed together */
+    CHUNK = 64,              /* input channels that are transformed together */
     PANEL = 2 * LANES,       /* output channels of one register block */
     BLOCK = LANES == 16 ? 12 : 6, /* tiles of one register block; divides STRIP */
-    PADDING = 16,            /* keeps the 36 points of a tile off the same cache set */
+    PADDING = 16,            /* keeps the 36 points of a tile in different cache sets */
 };
 
 int64_t panel_size(void) { return PANEL; }
 
-/* The processor is chosen by who loads this. */
+/* The caller has checked the CPU. */
 int64_t ready(void) { return 1; }
 
-/* In floats: the transforms of the weights, of inputs, and products. */
+/* Size in floats: transformed weights, transformed inputs, and products. */
 int64_t workspace_size(int64_t channels, int64_t panels) {
     int64_t width = panels * PANEL;
     return POINTS * (channels * width + STRIP * (CHUNK + width) + 2 * PADDING);
@@ -29,7 +29,7 @@ int64_t workspace_size(int64_t channels, int64_t panels) {
 
 /* --- weights ---------------------------------------------------------------------------------- */
 
-/* G w, for one column of a 3x3 kernel. */
+/* Compute G w for one column of a 3x3 kernel. */
 INLINE void kernel_points(const vector in[3], vector out[6]) {
     vector even = (in[0] + in[2]) * (1 / 6.f), odd = in[1] * (1 / 6.f);
     vector far = in[0] * (1 / 24.f) + in[2] * (1 / 6.f), near = in[1] * (1 / 12.f);
@@ -67,7 +67,7 @@ static void transform_kernels(const struct job *job, int64_t channel, float *wei
 
 /* --- inputs ----------------------------------------------------------------------------------- */
 
-/* B^T d, for one row of a 6x6 tile. */
+/* Compute B^T d for one row of a 6x6 tile. */
 INLINE void input_points(const vector in[6], vector out[6]) {
     vector even = in[4] - 4.f * in[2], odd = in[3] - 4.f * in[1];
     vector far = in[4] - in[2], near = 2.f * (in[3] - in[1]);
@@ -79,20 +79,20 @@ INLINE void input_points(const vector in[6], vector out[6]) {
     out[5] = 4.f * in[1] - 5.f * in[3] + in[5];
 }
 
-/* Where the 6x6 pixels of a tile lie; `beyond` stands for those outside the map. */
+/* Find the 6x6 pixels of a tile; `zeros` replaces pixels outside the map. */
 INLINE void find_pixels(const struct job *job, const struct map *map, int64_t top, int64_t left,
-                        const float *beyond, const float *pixels[POINTS]) {
+                        const float *zeros, const float *pixels[POINTS]) {
     for (int i = 0; i < 6; i++)
         for (int j = 0; j < 6; j++) {
             int64_t y = top + i, x = left + j;
             int inside = y >= 0 && y < job->height && x >= 0 && x < job->width;
             y >>= job->doublings, x >>= job->doublings;
             pixels[i * 6 + j] =
-                inside ? (const float *)map->data + y * map->row + x * map->pixel : beyond;
+                inside ? (const float *)map->data + y * map->row + x * map->pixel : zeros;
         }
 }
 
-/* Transform `channels` channels of one tile to 36 rows that lie `distance` floats apart. */
+/* Transform `channels` channels of one tile to 36 rows that are `distance` floats apart. */
 INLINE void transform_tile(const float *const pixels[POINTS], int64_t channels, float *to,
                            int64_t distance) {
     for (int64_t c = 0; c < channels; c += LANES) {
@@ -111,10 +111,10 @@ INLINE void transform_tile(const float *const pixels[POINTS], int64_t channels, 
 
 /* Transform input channels [first, first + depth) of tiles to [point][tile][depth].
 
-   Tiles beyond the last one fill up a register block; what they read does not matter. */
+   Tiles after the last one complete a register block; their values are not used. */
 static void transform_inputs(const struct job *job, int64_t tile, int64_t count, int64_t first,
                              int64_t depth, float *to) {
-    static const float beyond[CHUNK];
+    static const float zeros[CHUNK];
     int64_t across = (job->columns + 3) / 4, filled = (count + BLOCK - 1) / BLOCK * BLOCK;
     for (int64_t t = 0; t < filled; t++) {
         int64_t top = (tile + t) / across * 4 - job->padding;
@@ -127,7 +127,7 @@ static void transform_inputs(const struct job *job, int64_t tile, int64_t count,
             if (from >= until) continue;
             struct map part = {(const float *)map->data + from, map->row, map->pixel, until - from};
             const float *pixels[POINTS];
-            find_pixels(job, &part, top, left, beyond, pixels);
+            find_pixels(job, &part, top, left, zeros, pixels);
             transform_tile(pixels, part.channels, to + t * depth + start + from - first,
                            STRIP * depth + PADDING);
         }
@@ -136,8 +136,8 @@ static void transform_inputs(const struct job *job, int64_t tile, int64_t count,
 
 /* --- products --------------------------------------------------------------------------------- */
 
-/* tiles (BLOCK x depth) weights (depth x PANEL), put into or added to products (BLOCK x PANEL, whose
-   rows are `width` apart) */
+/* Multiply tiles (BLOCK x depth) by weights (depth x PANEL), and store the result in or add it to
+   products (BLOCK x PANEL, with rows `width` floats apart). */
 INLINE void multiply(const float *tiles, const float *weights, int64_t depth, float *products,
                      int64_t width, int add) {
     vector sums[BLOCK][2];
@@ -158,7 +158,7 @@ INLINE void multiply(const float *tiles, const float *weights, int64_t depth, fl
     }
 }
 
-/* The 36 products of a strip, each tiles x depth times depth x width. */
+/* Compute the 36 products of a strip, each (tiles x depth) times (depth x width). */
 static void multiply_points(const struct job *job, const float *tiles, int64_t count,
                             int64_t first, int64_t depth, const float *weights,
                             float *products) {
@@ -176,7 +176,7 @@ static void multiply_points(const struct job *job, const float *tiles, int64_t c
 
 /* --- outputs ---------------------------------------------------------------------------------- */
 
-/* A^T m, for one row of 6 points. */
+/* Compute A^T m for one row of 6 points. */
 INLINE void output_values(const vector in[6], vector out[4]) {
     vector even = in[1] + in[2], odd = in[1] - in[2], far = in[3] + in[4], near = in[3] - in[4];
     out[0] = in[0] + even + far;
@@ -198,7 +198,7 @@ INLINE void store_some(float *to, vector value, int64_t count) {
         for (int i = 0; i < count; i++) to[i] = value[i];
 }
 
-/* Bias, activation and residuals of one vector of channels, from `n` on, of a tile's outputs. */
+/* Apply bias, activation and residuals to one vector of channels from `n` on of a tile. */
 INLINE void finish(const struct job *job, const vector half[24], int64_t top, int64_t left,
                    int64_t rows, int64_t columns, int64_t n, int64_t count) {
     vector bias = load(job->bias + n), slope = load(job->slope + n);
@@ -234,7 +234,7 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
                 output_values(in, out);
                 UNROLL for (int i = 0; i < 4; i++) half[i * 6 + j] = out[i];
             }
-            if (rows == 4 && columns == 4 && outputs >= LANES) /* so that loops are unrolled */
+            if (rows == 4 && columns == 4 && outputs >= LANES) /* constant bounds let the compiler unroll */
                 finish(job, half, top, left, 4, 4, n, LANES);
             else
                 finish(job, half, top, left, rows, columns, n, outputs);
@@ -242,8 +242,8 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
     }
 }
 
-/* The tiles that a thread does next, from `first` on: a strip, or its share of what is left, so that
-   all threads end together. None are left when it gives 0. */
+/* Take the next tiles for a thread, from `first` on, and return their number, 0 at the end: a strip,
+   or the thread's share of the remaining tiles, so that all threads finish together. */
 static int64_t take_tiles(struct job *job, int64_t tiles, int64_t *first) {
     int64_t count;
     *first = atomic_load(&job->next_strip);
@@ -255,8 +255,8 @@ static int64_t take_tiles(struct job *job, int64_t tiles, int64_t *first) {
     return count;
 }
 
-/* Each thread transforms all weights for itself: to fetch those that another one has transformed
-   took longer (measured with two). */
+/* Each thread transforms all weights itself: fetching them from another core took longer (measured
+   with two threads). */
 static void work(struct job *job) {
     int64_t tiles = (job->rows + 3) / 4 * ((job->columns + 3) / 4), tile, count;
     float *weights = own_workspace(job);

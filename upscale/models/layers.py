@@ -1,4 +1,4 @@
-"""A 3x3 convolution with what stands around it, as one step that a faster kernel can take over."""
+"""A 3x3 convolution with its activation and residuals, as one step that a kernel can replace."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """A convolution of the joined channels of some maps, its activation and its residuals.
+    """A convolution of the concatenated channels of several maps, with activation and residuals.
 
     Attributes:
-        convolution: 3x3, stride 1, padding 1.
-        padding: 1, or 0 for an output that lacks the outermost pixels.
-        upsample: how many pixels each input pixel becomes on either axis first, 1 or 2.
-        slope: of the activation below zero, one or one a channel; 1 for none.
-        scale: what the result is multiplied with before each residual is added.
-        reusable: whether nobody reads a result any more when the layer runs again in the same
-            thread: its memory may then be used again, because the first use of new memory is slow.
+        convolution: Convolution with kernel 3x3, stride 1 and padding 1.
+        padding: Padding to use: 1, or 0 for an output without the outermost pixels.
+        upsample: Factor of nearest-neighbour upsampling before the convolution, 1 or 2.
+        slope: Slope of the activation below zero, one value or one per channel; 1 for none.
+        scale: Factor of the result before each residual is added.
+        reusable: Whether the result is no longer read when the layer runs again in the same
+            thread. Its buffer may then be reused, because the first use of new memory is slow.
     """
 
     convolution: nn.Conv2d
@@ -35,7 +35,7 @@ class Layer:
 
 
 class LayerRun(Protocol):
-    """A layer ready to run."""
+    """A function that computes a layer."""
 
     def __call__(
         self,
@@ -43,10 +43,15 @@ class LayerRun(Protocol):
         residuals: Sequence[Tensor] = (),
         target: Tensor | None = None,
     ) -> Tensor:
-        """From (N, C, h, w) maps of one extent to (N, outputs, h', w').
+        """Compute the layer.
 
-        Each residual of the output's shape is added in turn: `residual + scale * result`. The
-        result is put into `target` where one is given.
+        Args:
+            maps: Inputs of shape (N, C, h, w), all of one size.
+            residuals: Tensors of the output's shape, added in turn: `residual + scale * result`.
+            target: Tensor that receives the result, or None for a new one.
+
+        Returns:
+            The result, (N, outputs, h', w').
         """
         ...
 
@@ -54,11 +59,37 @@ class LayerRun(Protocol):
 LayerMaker = Callable[[Layer], LayerRun]
 
 
+@dataclass(frozen=True, slots=True)
+class LayerStep:
+    """A layer without padding, as `run` and `fill` of a `valid` layer group.
+
+    Attributes:
+        layer: Layer that reads the first `inputs` sources of the group.
+        inputs: Number of sources that the layer reads.
+        added: Indices of the sources added to the result as residuals; missing ones are skipped.
+    """
+
+    layer: LayerRun
+    inputs: int = 1
+    added: tuple[int, ...] = ()
+
+    def run(self, sources: Sequence[Tensor]) -> Tensor:
+        """Return the result."""
+        return self.layer(sources[: self.inputs], self._residuals(sources))
+
+    def fill(self, sources: Sequence[Tensor], target: Tensor) -> None:
+        """Write the result to `target`."""
+        self.layer(sources[: self.inputs], self._residuals(sources), target)
+
+    def _residuals(self, sources: Sequence[Tensor]) -> list[Tensor]:
+        return [sources[i][:, :, 1:-1, 1:-1] for i in self.added if i < len(sources)]
+
+
 def torch_layer(layer: Layer) -> LayerRun:
-    """The layer as torch computes it, on any device: the reference for every kernel."""
+    """Return the layer as torch computes it on any device: the reference for every kernel."""
     convolution = layer.convolution
-    bare = partial(F.conv2d, weight=convolution.weight, bias=convolution.bias)
-    convolve = convolution if layer.padding else bare
+    unpadded = partial(F.conv2d, weight=convolution.weight, bias=convolution.bias)
+    convolve = convolution if layer.padding else unpadded
 
     def run(
         maps: Sequence[Tensor], residuals: Sequence[Tensor] = (), target: Tensor | None = None
@@ -83,9 +114,9 @@ def _activate(x: Tensor, slope: float | Tensor) -> Tensor:
 def join(maps: Sequence[Tensor]) -> Tensor:
     """Concatenate the channels of (N, C, h, w) maps.
 
-    Of channels-last maps, `torch.cat` over axis 1 is six times slower on a CPU (measured, torch
-    2.13) than over the last axis of the same memory seen as (N, h, w, C), and of strided views it
-    gives up the layout.
+    For channels-last maps on a CPU, `torch.cat` along axis 1 is six times slower (measured with
+    torch 2.13) than along the last axis of the same memory viewed as (N, h, w, C), and it loses
+    the layout of strided views.
     """
     if len(maps) == 1:
         return maps[0]

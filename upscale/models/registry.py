@@ -1,159 +1,250 @@
-"""State dict in, architecture and canonical keys out.
+"""The registry of architectures: how each is recognised, built, initialised and rescaled.
 
-The field writes RRDBNet in three key dialects: old ESRGAN (`model.1.sub.0.RDB1.conv1.0.weight`),
-BSRGAN (`RRDB_trunk.0.RDB1.conv1.weight`) and BasicSR (`body.0.rdb1.conv1.weight`). The last is
-canonical here; SRVGGNetCompact has only one.
+An architecture is one `Architecture` object that is passed to `register`. The built-in ones are
+the modules of `upscale.models.architectures`; other packages register theirs on import.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from upscale.errors import CheckpointError
-from upscale.models.rrdbnet import RRDBNet, RRDBSpec
-from upscale.models.srvgg import SRVGGNetCompact, SRVGGSpec
+from upscale.models.network import Network, Spec
 
-Spec = RRDBSpec | SRVGGSpec
+S = TypeVar("S", bound=Spec)
 State = Mapping[str, Tensor]
 
 
 class UnknownArchitectureError(CheckpointError):
-    """The state dict belongs to no network of this package."""
+    """The state dict does not belong to a registered architecture.
+
+    Example:
+        >>> from upscale.models import UnknownArchitectureError, detect
+        >>> try:
+        ...     detect({})
+        ... except UnknownArchitectureError as error:
+        ...     print(error)
+        its tensors are not those of RRDBNet or SRVGGNetCompact
+    """
 
 
 class UnfitStateError(CheckpointError):
-    """The state dict nearly belongs to a network: tensors are missing or misshapen."""
+    """The state dict belongs to an architecture, but tensors are missing or have a wrong shape.
+
+    Example:
+        >>> from upscale.models import SRVGGSpec, UnfitStateError, build, detect
+        >>> state = build(SRVGGSpec(features=8, convolutions=1)).state_dict()
+        >>> del state["body.2.bias"]
+        >>> try:
+        ...     detect(state)
+        ... except UnfitStateError as error:
+        ...     print(error)
+        the tensor body.2.bias is missing (SRVGGNetCompact x4, 1 convolutions, 8 features)
+    """
 
 
 @dataclass(frozen=True, slots=True)
-class Detected:
-    """A network's hyper-parameters and its state dict under canonical keys."""
+class Detected(Generic[S]):
+    """The hyper-parameters of a network and its state dict under canonical keys.
 
-    spec: Spec
+    Attributes:
+        spec: Hyper-parameters of the network.
+        state: Tensors by canonical key.
+
+    Example:
+        >>> from upscale.models import SRVGGSpec, build, detect
+        >>> detected = detect(build(SRVGGSpec(scale=2, features=8, convolutions=1)).state_dict())
+        >>> detected.spec.describe(), len(detected.state)
+        ('SRVGGNetCompact x2, 1 convolutions, 8 features', 8)
+    """
+
+    spec: S
     state: dict[str, Tensor]
 
 
-def detect(state: State) -> Detected:
-    """Find the architecture that a state dict belongs to.
+def _keep(network: nn.Module) -> None:
+    """Keep the default initialisation of torch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Architecture(Generic[S]):
+    """Everything that this package knows about one kind of network.
+
+    Attributes:
+        name: Identifier in recipes, for example `rrdbnet`.
+        title: Name in messages, for example `RRDBNet`.
+        spec_type: Class of the hyper-parameters.
+        build: Function from hyper-parameters to a network, usually the network's class. Layer
+            groups for exact tiling are the network's own method `layer_groups`.
+        recognise: Function from any state dict to the hyper-parameters and the tensors under
+            canonical keys, or None if the state dict belongs to another architecture. `detect`
+            then checks names and shapes against the network.
+        initialise: Function that sets the weights of a new network before training.
+        rescale: Function from a canonical state dict, its hyper-parameters and those of another
+            scale to a state dict for that scale, or None if weights cannot be moved.
+
+    Example:
+        >>> from upscale.models import SRVGGSpec, architecture_of
+        >>> architecture = architecture_of(SRVGGSpec())
+        >>> architecture.name, architecture.title
+        ('srvgg', 'SRVGGNetCompact')
+    """
+
+    name: str
+    title: str
+    spec_type: type[S]
+    build: Callable[[S], Network[S]]
+    recognise: Callable[[State], Detected[S] | None]
+    initialise: Callable[[nn.Module], None] = _keep
+    rescale: Callable[[State, S, S], State] | None = None
+
+
+_REGISTERED: dict[str, Architecture[Any]] = {}
+
+
+def register(architecture: Architecture[Any]) -> None:
+    """Add an architecture, so that its checkpoints are recognised everywhere.
 
     Raises:
-        UnknownArchitectureError: it is neither an RRDBNet nor an SRVGGNetCompact.
-        UnfitStateError: it looks like one, but tensors are missing or misshapen.
+        ValueError: The name is already taken.
+
+    Example:
+        >>> from upscale.models import SRVGGSpec, architecture_of, register, unregister
+        >>> srvgg = architecture_of(SRVGGSpec())
+        >>> unregister(srvgg.name)
+        >>> register(srvgg)
     """
-    canonical = _canonical_keys(state)
-    if "conv_first.weight" in canonical and "body.0.rdb1.conv1.weight" in canonical:
-        spec: Spec = _rrdb_spec(canonical)
-    elif _is_srvgg(canonical):
-        spec = _srvgg_spec(canonical)
-    else:
-        raise UnknownArchitectureError("its tensors are not those of an RRDBNet or SRVGGNetCompact")
-    _check_shapes(spec, canonical)
-    return Detected(spec, canonical)
+    if architecture.name in _REGISTERED:
+        raise ValueError(f"an architecture named {architecture.name} is already registered")
+    _REGISTERED[architecture.name] = architecture
 
 
-def build(spec: Spec, state: State | None = None) -> RRDBNet | SRVGGNetCompact:
-    """Make the network; with a canonical state dict, load it in fp32 and set evaluation mode."""
-    network = RRDBNet(spec) if isinstance(spec, RRDBSpec) else SRVGGNetCompact(spec)
+def unregister(name: str) -> None:
+    """Remove a registered architecture.
+
+    Raises:
+        KeyError: No architecture has this name.
+
+    Example:
+        >>> from upscale.models import unregister
+        >>> unregister("no-such-architecture")
+        Traceback (most recent call last):
+        ...
+        KeyError: 'no-such-architecture'
+    """
+    del _REGISTERED[name]
+
+
+def architectures() -> tuple[Architecture[Any], ...]:
+    """Return all registered architectures.
+
+    Example:
+        >>> from upscale.models import architectures
+        >>> [architecture.name for architecture in architectures()]
+        ['rrdbnet', 'srvgg']
+    """
+    return tuple(_REGISTERED.values())
+
+
+def architecture_of(spec: S) -> Architecture[S]:
+    """Return the architecture that hyper-parameters belong to.
+
+    Raises:
+        KeyError: No architecture uses this class of hyper-parameters.
+
+    Example:
+        >>> from upscale.models import RRDBSpec, architecture_of
+        >>> architecture_of(RRDBSpec()).title
+        'RRDBNet'
+    """
+    for architecture in _REGISTERED.values():
+        if architecture.spec_type is type(spec):
+            return architecture
+    raise KeyError(f"no architecture is registered for {type(spec).__name__}")
+
+
+def detect(state: State) -> Detected[Any]:
+    """Find the architecture and the hyper-parameters that a state dict belongs to.
+
+    Args:
+        state: Tensors by key, in any key dialect of the field.
+
+    Raises:
+        UnknownArchitectureError: No registered architecture recognises the state dict.
+        UnfitStateError: Tensors of the recognised network are missing or have a wrong shape.
+
+    Example:
+        >>> from upscale.models import RRDBSpec, build, detect
+        >>> state = build(RRDBSpec(features=8, blocks=1, growth=4)).state_dict()
+        >>> detect(state).spec.describe()
+        'RRDBNet x4, 1 blocks, 8 features, growth 4'
+    """
+    mismatch: UnknownArchitectureError | None = None
+    for architecture in _REGISTERED.values():
+        try:
+            detected = architecture.recognise(state)
+            if detected is not None:
+                _check_tensors(detected)
+                return detected
+        except UnknownArchitectureError as error:
+            mismatch = mismatch or error
+    titles = " or ".join(architecture.title for architecture in _REGISTERED.values())
+    raise mismatch or UnknownArchitectureError(f"its tensors are not those of {titles}")
+
+
+def build(spec: S, state: State | None = None) -> Network[S]:
+    """Build a network, and load weights if they are given.
+
+    Args:
+        spec: Hyper-parameters of the network.
+        state: Canonical state dict, loaded in fp32; the network is then in evaluation mode. None
+            for torch's default initialisation and training mode.
+
+    Example:
+        >>> import torch
+        >>> from upscale.models import SRVGGSpec, build
+        >>> network = build(SRVGGSpec(scale=3, features=8, convolutions=2))
+        >>> network(torch.zeros(1, 3, 5, 7)).shape
+        torch.Size([1, 3, 15, 21])
+    """
+    network = architecture_of(spec).build(spec)
     if state is not None:
         network.load_state_dict({key: value.float() for key, value in state.items()})
         network.eval()
     return network
 
 
-def _canonical_keys(state: State) -> dict[str, Tensor]:
-    if any(key.startswith("model.1.sub.") for key in state):
-        rename = _old_esrgan_renamer(state)
-    elif any(key.startswith("RRDB_trunk.") for key in state):
-        rename = _rename_bsrgan
-    else:
-        return dict(state)
-    return {rename(key): tensor for key, tensor in state.items()}
+def rescale(detected: Detected[Any], spec: Spec) -> State:
+    """Return weights moved to the scale of `spec`, or unchanged where that is not possible.
+
+    Args:
+        detected: Network and weights to start from.
+        spec: Hyper-parameters of the network to initialise, of the same architecture.
+
+    Example:
+        >>> from upscale.models import SRVGGSpec, build, detect, rescale
+        >>> x4 = detect(build(SRVGGSpec(4, features=8, convolutions=1)).state_dict())
+        >>> state = rescale(x4, SRVGGSpec(2, features=8, convolutions=1))
+        >>> state["body.4.weight"].shape
+        torch.Size([12, 8, 3, 3])
+    """
+    architecture = architecture_of(detected.spec)
+    if architecture.rescale is None or not isinstance(spec, architecture.spec_type):
+        return detected.state
+    return architecture.rescale(detected.state, detected.spec, spec)
 
 
-def _rename_bsrgan(key: str) -> str:
-    key = re.sub(r"^RRDB_trunk\.(\d+)\.RDB(\d)\.", r"body.\1.rdb\2.", key)
-    key = re.sub(r"^trunk_conv\.", "conv_body.", key)
-    key = re.sub(r"^upconv(\d)\.", r"conv_up\1.", key)
-    return re.sub(r"^HRconv\.", "conv_hr.", key)
+def convolution_weight(state: State, layer: str) -> Tensor:
+    """Return the 4-axis weight of a convolution.
 
-
-def _old_esrgan_renamer(state: State) -> Callable[[str], str]:
-    """Old ESRGAN numbers its layers: blocks, then the body's convolution, then the tail."""
-    inside = [int(m[1]) for key in state if (m := re.match(r"model\.1\.sub\.(\d+)\.", key))]
-    tail = sorted({int(m[1]) for key in state if (m := re.match(r"model\.(\d+)\.", key))} - {0, 1})
-    names = [f"conv_up{i + 1}" for i in range(len(tail) - 2)] + ["conv_hr", "conv_last"]
-    top = {0: "conv_first"} | dict(zip(tail, names, strict=False))
-
-    def rename(key: str) -> str:
-        key = re.sub(
-            r"^model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.", r"body.\1.rdb\2.conv\3.", key
-        )
-        key = re.sub(rf"^model\.1\.sub\.{max(inside)}\.(?=weight|bias)", "conv_body.", key)
-        match = re.match(r"^model\.(\d+)\.(weight|bias)$", key)
-        return f"{top[int(match[1])]}.{match[2]}" if match else key
-
-    return rename
-
-
-def _count(state: State, pattern: str) -> int:
-    return len({m[1] for key in state if (m := re.match(pattern, key))})
-
-
-def _rrdb_spec(state: State) -> RRDBSpec:
-    first, last = _weight(state, "conv_first"), _weight(state, "conv_last")
-    growth = _weight(state, "body.0.rdb1.conv1").shape[0]
-    unshuffle = _unshuffle(first.shape[1], last.shape[0])
-    try:
-        return RRDBSpec(
-            in_channels=first.shape[1] // unshuffle**2,
-            out_channels=last.shape[0],
-            features=first.shape[0],
-            blocks=_count(state, r"body\.(\d+)\."),
-            growth=growth,
-            unshuffle=unshuffle,
-            upsamples=_count(state, r"conv_up(\d+)\.weight"),
-        )
-    except ValueError as error:
-        raise UnknownArchitectureError(f"it is no usable RRDBNet: {error}") from error
-
-
-def _unshuffle(inputs: int, outputs: int) -> int:
-    """Side of the pixel-unshuffle that turns `outputs` image channels into `inputs`."""
-    for side in (2, 4):
-        if inputs == outputs * side * side:
-            return side
-    return 1
-
-
-def _is_srvgg(state: State) -> bool:
-    return (
-        "body.0.weight" in state and "body.1.weight" in state and state["body.1.weight"].ndim == 1
-    )
-
-
-def _srvgg_spec(state: State) -> SRVGGSpec:
-    first = _weight(state, "body.0")
-    last = max(int(m[1]) for key in state if (m := re.match(r"body\.(\d+)\.weight$", key)))
-    inputs, outputs = first.shape[1], _weight(state, f"body.{last}").shape[0]
-    scale = math.isqrt(outputs // inputs)
-    if last % 2 or scale * scale * inputs != outputs:
-        raise UnknownArchitectureError("its tensors are not those of an SRVGGNetCompact")
-    return SRVGGSpec(
-        scale=scale,
-        in_channels=inputs,
-        out_channels=inputs,
-        features=first.shape[0],
-        convolutions=last // 2 - 1,
-    )
-
-
-def _weight(state: State, layer: str) -> Tensor:
+    Raises:
+        UnfitStateError: The tensor is missing or has another number of axes.
+    """
     weight = state.get(f"{layer}.weight")
     if weight is None:
         raise UnfitStateError(f"the tensor {layer}.weight is missing")
@@ -162,15 +253,16 @@ def _weight(state: State, layer: str) -> Tensor:
     return weight
 
 
-def _check_shapes(spec: Spec, state: State) -> None:
+def _check_tensors(detected: Detected[Any]) -> None:
+    spec, state = detected.spec, detected.state
     with torch.device("meta"):
-        expected: nn.Module = build(spec)
-    shapes = {key: tensor.shape for key, tensor in expected.state_dict().items()}
+        network = build(spec)
+    shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
     for key in shapes.keys() - state.keys():
         raise UnfitStateError(f"the tensor {key} is missing ({spec.describe()})")
     for key in state.keys() - shapes.keys():
-        raise UnknownArchitectureError(f"the tensor {key} belongs to no {spec.describe()}")
+        raise UnknownArchitectureError(f"the tensor {key} does not belong to {spec.describe()}")
     for key, shape in shapes.items():
         if state[key].shape != shape:
-            found, wanted = tuple(state[key].shape), tuple(shape)
-            raise UnfitStateError(f"the tensor {key} has shape {found} instead of {wanted}")
+            actual, expected = tuple(state[key].shape), tuple(shape)
+            raise UnfitStateError(f"the tensor {key} has shape {actual} instead of {expected}")

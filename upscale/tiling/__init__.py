@@ -1,3 +1,3 @@
-"""Cutting a computation into tiles. Knows torch tensors; knows no model, format or command line."""
+"""The tile engine: layer groups run tile by tile, independent of models, files and the CLI."""
 
 from __future__ import annotations

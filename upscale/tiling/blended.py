@@ -1,8 +1,8 @@
-"""Blended tiling, for networks that cannot be cut into groups.
+"""Blended tiling, for networks that cannot be divided into layer groups.
 
-The image is cut into overlapping windows; where two of them meet, they are faded into each other
-with squared-sine ramps that add up to one. This hides seams, but unlike `staged` it does not
-reproduce whole-image inference.
+The image is divided into overlapping windows, and neighbouring windows are blended with
+squared-sine ramps that add up to one. This hides seams, but unlike `exact` it does not reproduce
+whole-image inference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from upscale.tiling.interfaces import Canvas, TileStats, is_out_of_memory
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Pixels [start, stop) along one axis; the first `fade_in` are shared with the one before."""
+    """Pixels [start, stop) along one axis.
+
+    Attributes:
+        start: First pixel.
+        stop: Pixel after the last one.
+        fade_in: Number of first pixels that overlap with the previous window.
+        fade_out: Number of last pixels that overlap with the next window.
+    """
 
     start: int
     stop: int
@@ -30,25 +37,25 @@ class Window:
 
 
 def windows(length: int, side: int, overlap: int, start: int = 0, fade_in: int = 0) -> list[Window]:
-    """Windows of at most `side` that cover [start, length), neighbours sharing `overlap` pixels.
+    """Return windows of at most `side` that cover [start, length) and overlap by `overlap`.
 
-    They are as equal as integers allow. `side` is at least `2 * overlap`, and so is every window
-    but the last, so that no pixel lies in more than two.
+    The windows are as equal as possible. `side` is at least `2 * overlap`, and so is every window
+    but the last one, so that no pixel lies in more than two.
     """
     steps = max(-(-(length - start - overlap) // (side - overlap)), 1)
     side = max(-(-(length - start - overlap) // steps) + overlap, 2 * overlap)
-    found: list[Window] = []
+    result: list[Window] = []
     while True:
         stop = min(start + side, length)
         last = stop == length
-        found.append(Window(start, stop, fade_in, 0 if last else overlap))
+        result.append(Window(start, stop, fade_in, 0 if last else overlap))
         if last:
-            return found
+            return result
         start, fade_in = stop - overlap, overlap
 
 
 def ramp(window: Window, scale: int, device: torch.device) -> Tensor:
-    """Weights of a window's output pixels, fp32; neighbours' weights add up to one."""
+    """Return the fp32 weights of a window's output pixels; overlapping weights add up to one."""
     weights = torch.ones((window.stop - window.start) * scale, device=device)
     for fade, reverse in ((window.fade_in * scale, False), (window.fade_out * scale, True)):
         if fade:
@@ -62,17 +69,17 @@ def ramp(window: Window, scale: int, device: torch.device) -> Tensor:
 
 
 class BlendedRun:
-    """One image on its way through a network as overlapping windows.
+    """The run of a network over one image as overlapping windows.
 
     Args:
-        network: (1, C, h, w) to (1, C', h * scale, w * scale).
-        scale: output pixels per input pixel and axis.
-        canvas: the image read and the image written.
-        height: rows of the image.
-        width: columns of the image.
-        tile: side of a window; at least `2 * overlap`.
-        overlap: pixels that neighbouring windows share.
-        on_tile: called after every window.
+        network: Function from (1, C, h, w) to (1, C', h * scale, w * scale).
+        scale: Output pixels per input pixel and axis.
+        canvas: Image to read and image to write.
+        height: Rows of the image.
+        width: Columns of the image.
+        tile: Side of a window; raised to `2 * overlap` if smaller.
+        overlap: Pixels that neighbouring windows share.
+        on_tile: Callback after each window.
     """
 
     def __init__(
@@ -98,54 +105,54 @@ class BlendedRun:
         self._on_tile = on_tile
 
     def run(self) -> None:
-        """Compute the whole image, a row of windows at a time.
+        """Compute the whole image, one row of windows at a time.
 
         Raises:
-            MemoryExhaustedError: the smallest window does not fit memory.
+            MemoryExhaustedError: The smallest window does not fit into memory.
         """
         start, fade_in = 0, 0
-        carried: Tensor | None = None  # the weighted rows that the next row of windows completes
+        carried: Tensor | None = None  # weighted rows that the next row of windows completes
         self.stats.total = self._count(start, fade_in)
         while start < self._height:
             done = self.stats.done
             row = windows(self._height, self.tile, self._overlap, start, fade_in)[0]
             try:
-                band = self._band(row)
+                chunk = self._row_chunk(row)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                band = None
-            if band is None:
+                chunk = None
+            if chunk is None:
                 self._halve()
                 self.stats.done = done
                 self.stats.total = done + self._count(start, fade_in)
                 continue
             if carried is not None:
-                band[:, :, : carried.shape[2]] += carried
+                chunk[:, :, : carried.shape[2]] += carried
             finished = row.stop - row.start - row.fade_out
             whole = Rect(row.start, row.start + finished, 0, self._width)
-            self._canvas.write(whole, band[:, :, : finished * self._scale])
-            carried = band[:, :, finished * self._scale :].clone()
+            self._canvas.write(whole, chunk[:, :, : finished * self._scale])
+            carried = chunk[:, :, finished * self._scale :].clone()
             start, fade_in = row.start + finished, row.fade_out
 
-    def _band(self, row: Window) -> Tensor:
-        """A row of windows, faded into each other and at both ends, fp32."""
-        band: Tensor | None = None
+    def _row_chunk(self, row: Window) -> Tensor:
+        """Return a row of windows in fp32, blended and faded at its top and bottom."""
+        chunk: Tensor | None = None
         scale = self._scale
         for column in windows(self._width, self.tile, self._overlap):
             tile = self._canvas.read(Rect(row.start, row.stop, column.start, column.stop))
             result = self._network(tile).float()
-            if band is None:
+            if chunk is None:
                 shape = (1, result.shape[1], result.shape[2], self._width * scale)
-                band = torch.zeros(shape, device=result.device)
+                chunk = torch.zeros(shape, device=result.device)
             weights = ramp(row, scale, result.device)[:, None] * ramp(column, scale, result.device)
-            band[:, :, :, column.start * scale : column.stop * scale] += result * weights
+            chunk[:, :, :, column.start * scale : column.stop * scale] += result * weights
             self.stats.done += 1
             if self._on_tile is not None:
                 self._on_tile(self.stats)
-        if band is None:
+        if chunk is None:
             raise ValueError("an image without columns")
-        return band
+        return chunk
 
     def _count(self, start: int, fade_in: int) -> int:
         rows = windows(self._height, self.tile, self._overlap, start, fade_in)

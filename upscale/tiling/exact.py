@@ -1,7 +1,7 @@
-"""Exact tiling: the computation is cut, not the image.
+"""Exact tiling: the computation is divided into tiles, not the image.
 
-Every group runs tile by tile with its own halo, clipped where the image ends so that zero padding
-falls exactly where it does in whole-image inference. The result equals whole-image inference up
+Each layer group runs tile by tile with its own halo, clipped at the border of the image so that
+zero padding acts exactly as in whole-image inference. The result equals whole-image inference up
 to the order of floating-point sums, for every tile size.
 """
 
@@ -29,21 +29,23 @@ from upscale.tiling.interfaces import (
 )
 from upscale.tiling.schedule import MARGIN, NO_MINIMUM, MinimumTile, Schedule
 
-SMALLEST_TILE = 16
-
 
 @dataclass(slots=True)
-class Plane:
-    """Rows from `start` on of one group's output, as (rows, MARGIN + width + MARGIN, channels).
+class MapRows:
+    """Rows of one feature map, as (rows, MARGIN + width + MARGIN, channels).
 
-    Row -1, the row after the last one and the columns beside the image are zero.
+    The rows above and below the image and the columns beside it are zero.
+
+    Attributes:
+        start: Number of the first row; -1 is the row above the image.
+        rows: Tensor that holds the rows.
     """
 
     start: int
     rows: Tensor
 
     def view(self, rect: Rect) -> Tensor:
-        """The part under `rect`, (h, w, channels)."""
+        """Return the part under `rect` as a (h, w, channels) view."""
         return self.rows[
             rect.top - self.start : rect.bottom - self.start,
             rect.left + MARGIN : rect.right + MARGIN,
@@ -51,21 +53,21 @@ class Plane:
 
 
 class ExactRun:
-    """One image on its way through a network's groups.
+    """The run of a network's layer groups over one image.
 
     Args:
-        groups: the network, in the precision of the run.
-        canvas: the image read and the image written.
-        store: where planes live.
-        height: rows of a plane.
-        width: columns of a plane.
-        tile: side of a tile's valid centre in plane pixels; lowered when memory runs out.
-        smallest: the side below which memory is not sought by halving any more.
-        floor: see `Schedule`; given up when memory runs out.
-        batch: how many tiles of one shape go through a group together.
-        precise: the same groups in fp32, for tiles that overflow half precision; None when the run
-            itself is in fp32.
-        on_tile: called after every tile.
+        groups: Layer groups in the precision of the run.
+        canvas: Image to read and image to write.
+        store: Memory for the feature maps.
+        height: Rows of a feature map.
+        width: Columns of a feature map.
+        tile: Side of a tile without its halo, in feature pixels; halved when memory runs out.
+        smallest: Smallest tile tried before feature maps are offloaded, in feature pixels.
+        minimum: Minimum tile, see `Schedule`; ignored after memory has run out.
+        batch: Number of tiles of one shape that go through a group together.
+        fp32_groups: Function that returns the same groups in fp32, for tiles that overflow half
+            precision. None for a run that is not checked tile by tile.
+        on_tile: Callback after each tile.
     """
 
     def __init__(
@@ -77,40 +79,40 @@ class ExactRun:
         height: int,
         width: int,
         tile: int,
-        smallest: int = SMALLEST_TILE,
-        floor: MinimumTile = NO_MINIMUM,
+        smallest: int,
+        minimum: MinimumTile = NO_MINIMUM,
         batch: int = 1,
-        precise: Callable[[], Sequence[LayerGroup]] | None = None,
+        fp32_groups: Callable[[], Sequence[LayerGroup]] | None = None,
         on_tile: Callable[[TileStats], None] | None = None,
     ) -> None:
         self.groups = groups
         self.stats = TileStats()
-        self.schedule = Schedule(groups, height, width, tile, floor)
+        self.schedule = Schedule(groups, height, width, tile, minimum)
         self._canvas = canvas
         self._store = store
-        self._planes: dict[int, Plane] = {}
+        self._maps: dict[int, MapRows] = {}
         self._smallest = smallest
         self._batch = batch
-        self._precise = precise
+        self._fp32_groups = fp32_groups
         self._on_tile = on_tile
 
     def run(self) -> None:
         """Compute the whole image.
 
         Raises:
-            MemoryExhaustedError: the smallest tile does not fit memory.
-            PrecisionLossError: half precision cannot hold the values.
+            MemoryExhaustedError: The smallest tile does not fit into memory.
+            PrecisionLossError: A value exceeds half precision.
         """
         self.stats.total = self.schedule.remaining()
         while (step := self.schedule.next()) is not None:
-            index, band = step
-            if self._reserve(index, band.bottom):
-                self.schedule.commit(index, band.bottom)
-                self._advance(index, band)
+            index, chunk = step
+            if self._reserve(index, chunk.bottom):
+                self.schedule.commit(index, chunk.bottom)
+                self._advance(index, chunk)
                 self._trim(index)
 
     def _reserve(self, index: int, stop: int) -> bool:
-        """Make room for a plane's rows up to `stop`; False if the tile had to be lowered first."""
+        """Extend a feature map to row `stop`; return False if memory ran out and was freed."""
         if index == len(self.groups) - 1:
             return True
         try:
@@ -120,16 +122,16 @@ class ExactRun:
                 raise
         else:
             return True
-        self._make_room()
+        self._free_memory()
         return False
 
     def _extend(self, index: int, stop: int) -> None:
-        """Replace a plane by one that keeps the rows still needed and has room up to `stop`."""
+        """Replace a feature map by one that holds the rows still needed and all up to `stop`."""
         height, width = self.schedule.height, self.schedule.width
         start = min(self.schedule.first_needed(index), self.schedule.done[index])
         end = stop + MARGIN if stop == height else stop
         rows = self._store.allocate(end - start, width + 2 * MARGIN, self.groups[index].channels)
-        old = self._planes.get(index)
+        old = self._maps.get(index)
         kept = old.rows[start - old.start :] if old is not None else rows[: max(-start, 0)]
         new = rows[len(kept) :]
         if old is None:
@@ -141,28 +143,28 @@ class ExactRun:
         _clear(new[:, -MARGIN:])
         if end > height:
             _clear(rows[height - start :])
-        self._planes[index] = Plane(start, rows)
+        self._maps[index] = MapRows(start, rows)
 
     def _trim(self, index: int) -> None:
-        """Let go of rows that no group will read again."""
+        """Release the rows of the group's sources that no group will read again."""
         for source in set(self.groups[index].sources) - {IMAGE}:
             if self.schedule.last_reader_in_turn(source) != index:
                 continue
-            first, plane = self.schedule.first_needed(source), self._planes[source]
-            if first == plane.start:
+            first, old = self.schedule.first_needed(source), self._maps[source]
+            if first == old.start:
                 continue
-            kept = plane.rows[first - plane.start :]
+            kept = old.rows[first - old.start :]
             if len(kept):
                 rows = self._store.allocate(*kept.shape)
                 _copy(rows, kept)
-                self._planes[source] = Plane(first, rows)
+                self._maps[source] = MapRows(first, rows)
             else:
-                del self._planes[source]
-            self._store.recycle(plane.rows)
+                del self._maps[source]
+            self._store.recycle(old.rows)
 
-    def _advance(self, index: int, band: Rect) -> None:
-        """Run one group over a band, halving tiles for as long as memory runs out."""
-        pending = list(self.schedule.cut(index, band))
+    def _advance(self, index: int, chunk: Rect) -> None:
+        """Run one group over a row chunk and halve its tiles as long as memory runs out."""
+        pending = list(self.schedule.tiles(index, chunk))
         while pending:
             tiles = self._first_batch(index, pending)
             exhausted, result = False, None
@@ -172,9 +174,9 @@ class ExactRun:
                 if not is_out_of_memory(error):
                     raise
                 exhausted = True
-            if exhausted:  # outside the handler, which keeps the failed tensors alive
-                self._make_room()
-                pending = [part for rect in pending for part in self.schedule.cut(index, rect)]
+            if exhausted:  # not in the handler: the exception keeps the failed tensors alive
+                self._free_memory()
+                pending = [part for rect in pending for part in self.schedule.tiles(index, rect)]
                 self.stats.total += len(pending)
                 continue
             del pending[: len(tiles)]
@@ -183,7 +185,7 @@ class ExactRun:
             self._count(len(tiles))
 
     def _first_batch(self, index: int, pending: Sequence[Rect]) -> list[Rect]:
-        """The next tiles that can share a batch: neighbours in the list with one padded shape."""
+        """Return the next tiles that can share a batch: neighbours of one shape with halo."""
         if self._batch == 1:
             return [pending[0]]
 
@@ -195,16 +197,16 @@ class ExactRun:
         return list(tiles)
 
     def _outer(self, index: int, rect: Rect) -> Rect:
-        """What a group reads for a tile."""
+        """Return the part of its sources that a group reads for a tile."""
         outer = rect.grow(self.groups[index].halo)
         if self.groups[index].valid:
             return outer
         return outer.clip(self.schedule.height, self.schedule.width)
 
     def _compute(self, index: int, tiles: Sequence[Rect]) -> Tensor | None:
-        """The group's output for a group of tiles, with their halos: (N, channels, h, w).
+        """Return a group's output for a batch of tiles with halos: (N, channels, h, w).
 
-        None where it was written to its place at once.
+        None means that the output has already been written to its feature map.
         """
         group = self.groups[index]
         outers = [self._outer(index, rect) for rect in tiles]
@@ -214,24 +216,24 @@ class ExactRun:
             group.fill(inputs, target)
             return None
         result = group.run(inputs)
-        if self._precise is None or bool(torch.isfinite(result).all()):
+        if self._fp32_groups is None or bool(torch.isfinite(result).all()):
             return result
-        precise = self._precise()[index].run([tensor.float() for tensor in inputs])
-        result = precise.to(result.dtype)
+        recomputed = self._fp32_groups()[index].run([tensor.float() for tensor in inputs])
+        result = recomputed.to(result.dtype)
         if not bool(torch.isfinite(result).all()):
-            raise PrecisionLossError(f"group {group.name} exceeds {result.dtype}")
-        self.stats.fp32_tiles += len(tiles)
+            raise PrecisionLossError(f"layer group {group.name} exceeds {result.dtype}")
+        self.stats.fp32_fallbacks += len(tiles)
         return result
 
     def _target(self, index: int, tiles: Sequence[Rect], device: torch.device) -> Tensor | None:
-        """Where a tile may be written to at once: its place in a plane that is computed on."""
-        if index == len(self.groups) - 1 or len(tiles) > 1 or self._precise is not None:
+        """Return the view that `fill` may write a tile to, or None if it cannot be used."""
+        if index == len(self.groups) - 1 or len(tiles) > 1 or self._fp32_groups is not None:
             return None
-        place = self._planes[index].view(tiles[0])
-        return place.permute(2, 0, 1)[None] if place.device == device else None
+        view = self._maps[index].view(tiles[0])
+        return view.permute(2, 0, 1)[None] if view.device == device else None
 
     def _gather(self, source: int, rects: Sequence[Rect]) -> Tensor:
-        """A plane under rectangles of one shape, channels-last: (N, C, h, w)."""
+        """Return a source under rectangles of one shape as (N, C, h, w), channels-last."""
         tiles = [self._read(source, rect) for rect in rects]
         return (
             tiles[0]
@@ -240,19 +242,19 @@ class ExactRun:
         )
 
     def _read(self, source: int, rect: Rect) -> Tensor:
-        """A plane under `rect`, channels-last: (1, C, h, w)."""
+        """Return a source under `rect` as (1, C, h, w), channels-last."""
         if source != IMAGE:
-            return self._store.load(self._planes[source].view(rect)).permute(2, 0, 1)[None]
+            return self._store.load(self._maps[source].view(rect)).permute(2, 0, 1)[None]
         inside = rect.clip(self.schedule.height, self.schedule.width)
         tile = self._canvas.read(inside)
         if inside == rect:
             return tile
-        beyond = (inside.left - rect.left, rect.right - inside.right,
-                  inside.top - rect.top, rect.bottom - inside.bottom)  # fmt: skip
-        return F.pad(tile, beyond)
+        padding = (inside.left - rect.left, rect.right - inside.right,
+                   inside.top - rect.top, rect.bottom - inside.bottom)  # fmt: skip
+        return F.pad(tile, padding)
 
     def _put(self, index: int, tiles: Sequence[Rect], result: Tensor) -> None:
-        """Write the centres of a group's tiles to the plane or the image."""
+        """Write the tiles without their halos to the feature map or the output image."""
         scale = self.groups[index].scale
         for rect, tile in zip(tiles, result, strict=True):
             inner = rect.relative_to(self._outer(index, rect), scale)
@@ -263,7 +265,7 @@ class ExactRun:
             if index == len(self.groups) - 1:
                 self._canvas.write(rect, centre[None])
             else:
-                self._planes[index].view(rect).copy_(centre.permute(1, 2, 0))
+                self._maps[index].view(rect).copy_(centre.permute(1, 2, 0))
 
     def _count(self, tiles: int) -> None:
         for _ in range(tiles):
@@ -271,21 +273,21 @@ class ExactRun:
             if self._on_tile is not None:
                 self._on_tile(self.stats)
 
-    def _make_room(self) -> None:
-        """Smaller batches, then smaller tiles, then planes elsewhere; then give up."""
-        floor = self.schedule.floor
+    def _free_memory(self) -> None:
+        """Give up the batch, then the minimum tile, then halve tiles, then offload, then fail."""
+        minimum = self.schedule.minimum
         if self._batch > 1:
             self._batch = 1
-        elif self.schedule.tile < max(floor.rows, floor.side):
-            self.schedule.floor = NO_MINIMUM
+        elif self.schedule.tile < max(minimum.rows, minimum.side):
+            self.schedule.minimum = NO_MINIMUM
         elif self.schedule.tile > self._smallest:
             self.schedule.tile = max(self.schedule.tile // 2, self._smallest)
             self.stats.halvings += 1
         elif self._store.offload():
-            for plane in self._planes.values():
-                rows = self._store.allocate(*plane.rows.shape)
-                _copy(rows, plane.rows)
-                plane.rows = rows
+            for feature_map in self._maps.values():
+                rows = self._store.allocate(*feature_map.rows.shape)
+                _copy(rows, feature_map.rows)
+                feature_map.rows = rows
         else:
             raise MemoryExhaustedError(
                 f"out of memory with the smallest tile ({self._smallest}): close other programs, "
@@ -295,10 +297,10 @@ class ExactRun:
 
 
 def _copy(target: Tensor, source: Tensor) -> None:
-    """Copy a part of a plane; in the host's memory with one thread.
+    """Copy a part of a feature map, in host memory with a single thread.
 
-    Those that torch would use hold on to their processors for a while afterwards, and a group that
-    computes with threads of its own would wait for them: with two processors and tiles of 128
+    The threads that torch would use keep their processors busy for a while afterwards, and a group
+    that computes with threads of its own would wait for them: with two processors and tiles of 128
     pixels, a fifth of the time.
     """
     if target.device.type == source.device.type == "cpu":
@@ -308,12 +310,12 @@ def _copy(target: Tensor, source: Tensor) -> None:
 
 
 def _clear(target: Tensor) -> None:
-    """Fill a part of a plane with zeros; see `_copy`."""
+    """Fill a part of a feature map with zeros; single-threaded like `_copy`."""
     if target.device.type == "cpu":
         _bytes(target).fill(0)
     else:
         target.zero_()
 
 
-def _bytes(plane: Tensor) -> NDArray[np.uint8]:
-    return plane.view(torch.uint8).numpy()
+def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    return tensor.view(torch.uint8).numpy()

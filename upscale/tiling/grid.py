@@ -1,4 +1,4 @@
-"""Integer rectangles."""
+"""Integer rectangles and how they are divided into tiles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True)
 class Rect:
-    """Rows [top, bottom) and columns [left, right)."""
+    """Rows [top, bottom) and columns [left, right) of an image or feature map."""
 
     top: int
     bottom: int
@@ -27,19 +27,19 @@ class Rect:
         return self.right - self.left
 
     def grow(self, margin: int) -> Rect:
-        """This rectangle and `margin` around it."""
+        """Return the rectangle extended by `margin` pixels on each side."""
         return Rect(
             self.top - margin, self.bottom + margin, self.left - margin, self.right + margin
         )
 
     def clip(self, height: int, width: int) -> Rect:
-        """The part of this rectangle inside an image of `height` x `width`."""
+        """Return the part of the rectangle inside an image of `height` x `width`."""
         return Rect(
             max(self.top, 0), min(self.bottom, height), max(self.left, 0), min(self.right, width)
         )
 
     def relative_to(self, outer: Rect, scale: int = 1) -> Rect:
-        """This rectangle in the coordinates of `outer`, upscaled `scale` times."""
+        """Return the rectangle in the coordinates of `outer`, multiplied by `scale`."""
         return Rect(
             (self.top - outer.top) * scale,
             (self.bottom - outer.top) * scale,
@@ -48,18 +48,18 @@ class Rect:
         )
 
     def times(self, scale: int) -> Rect:
-        """This rectangle on an image upscaled `scale` times."""
+        """Return the rectangle on an image upscaled by `scale`."""
         return Rect(self.top * scale, self.bottom * scale, self.left * scale, self.right * scale)
 
-    def cut(self, rows: int, columns: int) -> Iterator[Rect]:
-        """Rectangles of at most `rows` x `columns` and nearly equal sizes that tile this one."""
+    def tiles(self, rows: int, columns: int) -> Iterator[Rect]:
+        """Yield tiles of at most `rows` x `columns` and nearly equal sizes that cover it once."""
         for top, bottom in even_spans(self.top, self.bottom, rows):
             for left, right in even_spans(self.left, self.right, columns):
                 yield Rect(top, bottom, left, right)
 
 
 def even_spans(start: int, stop: int, side: int) -> list[tuple[int, int]]:
-    """Cut [start, stop) into the fewest spans of at most `side`, as equal as integers allow."""
+    """Divide [start, stop) into the fewest spans of at most `side`, as equal as possible."""
     length = stop - start
     count = max(-(-length // side), 1)
     edges = [start + length * i // count for i in range(count + 1)]

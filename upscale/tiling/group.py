@@ -1,4 +1,4 @@
-"""Layer groups: what a network tells the tile engine.
+"""Layer groups: the interface between a network and the tile engine.
 
 A layer group reads one or more inputs (the image, or the output of earlier groups) and writes one
 feature map. Run tile by tile, the groups give the same result as the whole network on the whole
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 IMAGE = -1
-"""The plane number of the network's input."""
+"""The source number of the network's input; other sources are the indices of earlier groups."""
 
 GroupRun = Callable[[Sequence[Tensor]], Tensor]
 GroupFill = Callable[[Sequence[Tensor], Tensor], None]
@@ -21,23 +21,29 @@ GroupFill = Callable[[Sequence[Tensor], Tensor], None]
 
 @dataclass(frozen=True, slots=True)
 class LayerGroup:
-    """One piece of a network.
+    """A piece of a network that the tile engine runs on its own.
 
     Attributes:
-        name: for messages and profiles.
-        sources: the planes read: `IMAGE` or the numbers of earlier groups.
-        halo: pixels of the sources beyond a tile's centre that the output depends on.
-        scale: output pixels per input pixel and axis.
-        channels: channels of the output.
-        workspace: values that `run` holds at once per input pixel, inputs and output included;
-            the tile engine plans memory with it.
-        run: takes one (N, C, h, w) tensor per source, all of one extent, and must not write to
-            them. Returns (N, channels, h * scale, w * scale), right everywhere but in the halo; a
-            `valid` group returns only what is right.
-        valid: a single convolution (halo 1) without padding of its own: its inputs reach one pixel
-            beyond the image, where they are zero. The inputs of other groups end where the
-            image does, so that the padding inside them falls where it does without tiles.
-        fill: of a `valid` group: does what `run` does and puts the result into the tensor given.
+        name: Label for messages and profiles.
+        sources: Inputs of the group: `IMAGE`, or indices of earlier groups.
+        halo: Pixels around a tile of the sources that the tile's output depends on.
+        scale: Output pixels per input pixel and axis.
+        channels: Channels of the output.
+        workspace: Values that `run` holds at once per input pixel, including its inputs and its
+            output; the tile engine plans memory with it.
+        run: Function from one (N, C, h, w) tensor per source, all of one size, which it must not
+            modify, to (N, channels, h * scale, w * scale). The result may be wrong in the halo. A
+            `valid` group returns the part without the halo only.
+        valid: Whether the group is a single unpadded convolution with a halo of 1. Its inputs
+            extend one pixel beyond the image, where they are zero. The inputs of other groups end
+            at the border of the image, so that their own padding acts as it does without tiles.
+        fill: Variant of `run` for `valid` groups that writes the result to a given tensor.
+
+    Example:
+        >>> import torch
+        >>> group = LayerGroup("double", (IMAGE,), 0, 1, 3, 6, lambda inputs: 2 * inputs[0])
+        >>> group.run([torch.ones(1, 3, 4, 4)]).mean().item()
+        2.0
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What the tile engine asks of its surroundings."""
+"""Interfaces that the tile engine needs from its caller, and the statistics that it reports."""
 
 from __future__ import annotations
 
@@ -12,53 +12,60 @@ from upscale.tiling.grid import Rect
 
 
 class Canvas(Protocol):
-    """The image that is read and the one that is written, addressed in plane pixels."""
+    """The image to read and the image to write, addressed in pixels of the first feature map."""
 
     def read(self, rect: Rect) -> Tensor:
-        """The input under `rect`: (1, C, h, w) in [0, 1], on the computing device and precision."""
+        """Return the input under `rect` as (1, C, h, w) in 0..1 in the run's device and dtype."""
         ...
 
     def write(self, rect: Rect, tile: Tensor) -> None:
-        """Put the (1, C, h * scale, w * scale) result for `rect` in its place."""
+        """Write the (1, C, h * scale, w * scale) result for `rect`."""
         ...
 
 
 class FeatureMapStore(Protocol):
-    """Where the planes between the groups live."""
+    """Memory for the feature maps between layer groups."""
 
     def allocate(self, rows: int, width: int, channels: int) -> Tensor:
-        """An uninitialised (rows, width, channels) tensor."""
+        """Return an uninitialised (rows, width, channels) tensor."""
         ...
 
-    def recycle(self, plane: Tensor) -> None:
-        """Take back what was allocated: nobody will read it again."""
+    def recycle(self, feature_map: Tensor) -> None:
+        """Take back an allocated tensor that is not read any more."""
         ...
 
     def load(self, view: Tensor) -> Tensor:
-        """A part of a plane on the computing device."""
+        """Return a part of a feature map on the computing device."""
         ...
 
     def offload(self) -> bool:
-        """Give up device memory for slower memory; False where there is none left to go to."""
+        """Switch to slower memory for all further tensors; return False if there is none."""
         ...
 
 
 @dataclass(slots=True)
 class TileStats:
-    """What happened during a run; `total` grows when a tile is halved."""
+    """Progress and events of a run.
+
+    Attributes:
+        done: Tiles computed so far.
+        total: Tiles of the whole run; grows when tiles are halved.
+        fp32_fallbacks: Tiles that overflowed half precision and were recomputed in fp32.
+        halvings: Number of times that memory ran out and the tile size was halved.
+    """
 
     done: int = 0
     total: int = 0
-    fp32_tiles: int = 0
+    fp32_fallbacks: int = 0
     halvings: int = 0
 
 
 class PrecisionLossError(ArithmeticError):
-    """A value does not fit half precision even when it is computed in fp32."""
+    """A value exceeds half precision even though it was computed in fp32."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, the host or torch's allocator ran out of memory."""
+    """Return whether a device, the host or torch's allocator ran out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()

@@ -1,8 +1,9 @@
-"""In which order the groups advance over an image, in integers only.
+"""The order in which layer groups advance over an image, in integers only.
 
-The groups advance in turn, each by at most one band of `tile` rows and never further than its
-sources allow, so that a band travels through the network before the next one starts. A plane then
-needs only the few rows that lie between its writer and its slowest reader, never the whole image.
+The groups take turns. In its turn, a group advances by at most one chunk of `tile` rows, and no
+further than its sources allow. A row chunk therefore passes through the network before the next
+one starts, and a feature map holds only the few rows between its writer and its slowest reader,
+never the whole image.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from upscale.tiling.grid import Rect
 from upscale.tiling.group import IMAGE, LayerGroup
 
 SMALLEST_SIDE = 4
+"""Smallest tile side that a schedule uses, in feature pixels."""
 
 MARGIN = 1
-"""Pixels around the image that planes hold as zeros, for groups without padding of their own."""
+"""Zero pixels around the image that feature maps hold for groups without padding of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class MinimumTile:
-    """What tiles are not cut below although they might be, because each has fixed costs.
+    """Tile size below which fixed costs per tile outweigh the memory saved.
 
     Attributes:
-        rows: of a band.
-        side: of a square that has as many pixels as a tile.
+        rows: Minimum rows of a row chunk.
+        side: Minimum side of a square with as many pixels as a tile.
     """
 
     rows: int = 0
@@ -37,16 +39,17 @@ NO_MINIMUM = MinimumTile()
 
 
 class Schedule:
-    """The rows that each group has done, and the next rows to do.
+    """The rows that each group has finished, and the rows to compute next.
 
-    `tile` and `floor` may be lowered at any time; the rest is then done in smaller pieces.
+    `tile` and `minimum` may be lowered at any time; the remaining rows are then computed in
+    smaller pieces.
 
     Args:
-        groups: the network.
-        height: rows of a plane.
-        width: columns of a plane.
-        tile: rows of a band; it is cut into tiles of about as many pixels as a square of this side.
-        floor: takes the place of a lower `tile`.
+        groups: Layer groups of the network.
+        height: Rows of a feature map.
+        width: Columns of a feature map.
+        tile: Rows of a row chunk, and side of a square with about as many pixels as a tile.
+        minimum: Lower bound that replaces a smaller `tile`.
     """
 
     def __init__(
@@ -55,13 +58,13 @@ class Schedule:
         height: int,
         width: int,
         tile: int,
-        floor: MinimumTile = NO_MINIMUM,
+        minimum: MinimumTile = NO_MINIMUM,
     ) -> None:
         self.groups = groups
         self.height = height
         self.width = width
         self.tile = tile
-        self.floor = floor
+        self.minimum = minimum
         self.done = [0] * len(groups)
         self._turn = 0
         self._readers = readers(groups)
@@ -70,7 +73,7 @@ class Schedule:
         )
 
     def next(self) -> tuple[int, Rect] | None:
-        """The next group to advance and the rows to give it; None when the image is done."""
+        """Return the next group and its row chunk, or None when the image is finished."""
         while self.done[-1] < self.height:
             start, stop = self.done[self._turn], self._reach(self._turn)
             if stop > start:
@@ -79,57 +82,57 @@ class Schedule:
         return None
 
     def commit(self, index: int, stop: int) -> None:
-        """Record that group `index` has done all rows above `stop`; the next group has its turn."""
+        """Record that group `index` has finished all rows above `stop`, and pass the turn on."""
         self.done[index] = stop
         self._turn = (index + 1) % len(self.groups)
 
-    def cut(self, index: int, band: Rect) -> Iterator[Rect]:
-        """The tiles of a group that make up a band, or a part of one.
+    def tiles(self, index: int, chunk: Rect) -> Iterator[Rect]:
+        """Yield the tiles of a group that cover a row chunk or a part of one.
 
-        With its halo a tile has no more pixels than a square of the group's side would have.
+        A tile with its halo has no more pixels than a square of the group's side with its halo.
         """
         side, around = self.side(index), 2 * self.groups[index].halo
-        rows = min(side, band.height)
-        return band.cut(rows, (side + around) ** 2 // (rows + around) - around)
+        rows = min(side, chunk.height)
+        return chunk.tiles(rows, (side + around) ** 2 // (rows + around) - around)
 
     def side(self, index: int) -> int:
-        """Of a square as large as a group's tiles: smaller if it holds more values per pixel."""
+        """Return the tile side of a group: smaller if the group holds more values per pixel."""
         ratio = self._reference / self.groups[index].workspace
-        return max(int(max(self.tile, self.floor.side) * sqrt(min(ratio, 1.0))), SMALLEST_SIDE)
+        return max(int(max(self.tile, self.minimum.side) * sqrt(min(ratio, 1.0))), SMALLEST_SIDE)
 
-    def first_needed(self, plane: int) -> int:
-        """The first row of a plane that some group still has to read, from `-MARGIN` on.
+    def first_needed(self, source: int) -> int:
+        """Return the first row of a group's output that is still to be read, from `-MARGIN` on.
 
-        `height + MARGIN` when none has.
+        The result is `height + MARGIN` if all rows have been read.
         """
         return min(
             (
                 self.height + MARGIN
                 if self.done[reader] == self.height
                 else max(self.done[reader] - self.groups[reader].halo, -MARGIN)
-                for reader in self._readers[plane]
+                for reader in self._readers[source]
             ),
             default=self.height + MARGIN,
         )
 
-    def last_reader_in_turn(self, plane: int) -> int:
-        """The last group that reads a plane."""
-        return max(self._readers[plane])
+    def last_reader_in_turn(self, source: int) -> int:
+        """Return the last group that reads a group's output."""
+        return max(self._readers[source])
 
     def remaining(self) -> int:
-        """How many tiles are left with the present tile size."""
-        ahead = Schedule(self.groups, self.height, self.width, self.tile, self.floor)
+        """Return the number of tiles that remain at the current tile size."""
+        ahead = Schedule(self.groups, self.height, self.width, self.tile, self.minimum)
         ahead.done, ahead._turn = list(self.done), self._turn
         count = 0
         while (step := ahead.next()) is not None:
-            index, band = step
-            count += sum(1 for _ in ahead.cut(index, band))
-            ahead.commit(index, band.bottom)
+            index, chunk = step
+            count += sum(1 for _ in ahead.tiles(index, chunk))
+            ahead.commit(index, chunk.bottom)
         return count
 
     def _reach(self, index: int) -> int:
-        """The row up to which a group may advance now."""
-        reach = self.done[index] + max(self.tile, self.floor.rows)
+        """Return the row up to which a group may advance now."""
+        reach = self.done[index] + max(self.tile, self.minimum.rows)
         for source in self.groups[index].sources:
             reach = min(reach, self._available(source, self.groups[index].halo))
         return reach
@@ -140,17 +143,17 @@ class Schedule:
 
 
 def readers(groups: Sequence[LayerGroup]) -> list[list[int]]:
-    """For each group, the groups that read its output."""
-    found: list[list[int]] = [[] for _ in groups]
+    """Return, for each group, the indices of the groups that read its output."""
+    result: list[list[int]] = [[] for _ in groups]
     for index, group in enumerate(groups):
         for source in group.sources:
             if source != IMAGE:
-                found[source].append(index)
-    return found
+                result[source].append(index)
+    return result
 
 
 def lags(groups: Sequence[LayerGroup]) -> list[int]:
-    """How many rows each group stays behind the first one while the image goes on."""
+    """Return the number of rows that each group stays behind the first one."""
     result: list[int] = []
     for group in groups:
         behind = [0 if source == IMAGE else result[source] for source in group.sources]
@@ -161,33 +164,33 @@ def lags(groups: Sequence[LayerGroup]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Values (not bytes) that a run holds at its peak, the images themselves not counted.
+    """Values (not bytes) that a run holds at its peak, input and output image excluded.
 
-    With W the image's width, C a plane's channels, h a group's halo, t the tile:
+    With W the image's width, C the channels of a feature map, h the halo of a group, t the tile:
 
-        strips    = sum over planes of W * C * min(lag(reader) - lag(writer) + h(reader), height)
-        bands     = W * (min(t, height) + 2 * max(h)) * C of the planes in use at once, at most
+        carried   = sum over maps of W * C * min(lag(reader) - lag(writer) + h(reader), height)
+        chunks    = W * (min(t, height) + 2 * max(h)) * C of the maps in use at once, at most
         workspace = max over groups of workspace * min((side + 2 * h)**2, height * W)
 
-    A plane is in use from its writer's turn to its slowest reader's; its strip is what lies between
-    the two when the band has passed. No term grows with the image's height.
-    `benchmarks/memory.py` measures it: a process held 0.5 to 2.1 times its plan, the rest being
-    freed tiles that the allocator keeps.
+    A feature map is in use from its writer's turn to its slowest reader's turn. Carried rows are
+    the rows between the two after a row chunk has passed. No term grows with the image's height.
+    `benchmarks/memory.py` compares the plan with measurements: processes held 0.5 to 2.1 times
+    their plan, because the allocator keeps freed tiles.
     """
 
-    strips: int
-    bands: int
+    carried: int
+    chunks: int
     workspace: int
 
     @property
-    def planes(self) -> int:
-        """What lives between the groups."""
-        return self.strips + self.bands
+    def feature_maps(self) -> int:
+        """Values of all feature maps between the groups."""
+        return self.carried + self.chunks
 
     @property
     def values(self) -> int:
-        """Everything."""
-        return self.planes + self.workspace
+        """All values: feature maps and workspace."""
+        return self.feature_maps + self.workspace
 
 
 def plan(
@@ -195,33 +198,33 @@ def plan(
     height: int,
     width: int,
     tile: int,
-    floor: MinimumTile = NO_MINIMUM,
+    minimum: MinimumTile = NO_MINIMUM,
 ) -> Plan:
-    """How much a run over an image of `height` x `width` plane pixels holds; see `Schedule`."""
-    band = min(max(tile, floor.rows), height)
-    rows = band + 2 * max(group.halo for group in groups)
+    """Plan the memory of a run over `height` x `width` feature pixels; see `Schedule`."""
+    chunk = min(max(tile, minimum.rows), height)
+    rows = chunk + 2 * max(group.halo for group in groups)
     return Plan(
-        strips=_strips(groups, height, width) if band < height else 0,
-        bands=width * rows * _channels_in_use(groups),
-        workspace=_workspace(Schedule(groups, height, width, tile, floor)),
+        carried=_carried(groups, height, width) if chunk < height else 0,
+        chunks=width * rows * _channels_in_use(groups),
+        workspace=_workspace(Schedule(groups, height, width, tile, minimum)),
     )
 
 
-def _strips(groups: Sequence[LayerGroup], height: int, width: int) -> int:
+def _carried(groups: Sequence[LayerGroup], height: int, width: int) -> int:
     behind = lags(groups)
     return sum(
         width
-        * groups[plane].channels
-        * min(max(behind[r] - behind[plane] + groups[r].halo for r in found), height)
-        for plane, found in enumerate(readers(groups))
-        if found
+        * groups[writer].channels
+        * min(max(behind[r] - behind[writer] + groups[r].halo for r in its_readers), height)
+        for writer, its_readers in enumerate(readers(groups))
+        if its_readers
     )
 
 
 def _channels_in_use(groups: Sequence[LayerGroup]) -> int:
-    last = [max(found, default=-1) for found in readers(groups)]
+    last = [max(its_readers, default=-1) for its_readers in readers(groups)]
     return max(
-        sum(groups[plane].channels for plane in range(turn + 1) if last[plane] >= turn)
+        sum(groups[writer].channels for writer in range(turn + 1) if last[writer] >= turn)
         for turn in range(len(groups))
     )
 

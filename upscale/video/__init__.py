@@ -1,9 +1,17 @@
-"""Videos: what they are, and their frames, each once and in order. No torch."""
+"""Read and write videos, each frame once and in order, without PyTorch."""
 
+from upscale.video.encoders import (
+    VideoCodec,
+    VideoEncoding,
+    codec_names,
+    register_codec,
+    unregister_codec,
+)
 from upscale.video.info import (
     Colour,
+    FrameFormat,
     HdrMetadata,
-    Mastering,
+    MasteringDisplay,
     PlaneFormat,
     VideoFrame,
     VideoInfo,
@@ -13,13 +21,19 @@ from upscale.video.reader import FrameReader, ReadReport, read_frames
 
 __all__ = [
     "Colour",
+    "FrameFormat",
     "FrameReader",
     "HdrMetadata",
-    "Mastering",
+    "MasteringDisplay",
     "PlaneFormat",
     "ReadReport",
+    "VideoCodec",
+    "VideoEncoding",
     "VideoFrame",
     "VideoInfo",
+    "codec_names",
     "probe",
     "read_frames",
+    "register_codec",
+    "unregister_codec",
 ]

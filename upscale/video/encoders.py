@@ -1,21 +1,22 @@
-"""How an upscaled video is encoded, settled and tried before any frame is computed.
+"""Choose, check and configure the encoder of an upscaled video before any frame is computed.
 
-Defaults are meant to be transparent to the eye. On three clips (video, animation, street scene; 24
-frames each, upscaled and sharpened) x264's crf 17 gave a mean SSIM of luma of 0.989 to 0.993 and a
-PSNR of 46 to 49 dB; the other codecs' numbers are those that gave the same. NVENC's was not
-measured.
+The default quality is meant to be visually transparent. On three clips (live action, animation,
+street scene; 24 frames each, upscaled and sharpened) x264 at CRF 17 reached a mean luma SSIM of
+0.989 to 0.993 and a PSNR of 46 to 49 dB; the defaults of the other codecs reach the same values.
+NVENC was not measured.
 
-A video is resumed bit for bit, so an encoder has to give the same bytes for the same frames. That
-is why the numbers of threads are fixed where the result depends on them, and why x264 is kept from
-AVX-512: with 8 bits, it then read memory that nobody had written, wherever the width in pixels was
-no multiple of 64, and gave up to 12 different results in 30 runs.
+An interrupted video resumes with identical output, so the same frames must always give the same
+bytes. That is why thread counts are fixed where the output depends on them. It is also why AVX-512
+is disabled for x264: with 8 bits and a width that is not a multiple of 64, x264 read uninitialised
+memory there, and gave up to 12 different results in 30 runs.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -30,10 +31,15 @@ from av.video.codeccontext import VideoCodecContext
 
 from upscale.errors import OutputError, UsageError
 from upscale.files.printable import printable
-from upscale.video.info import UNSPECIFIED, Colour, HdrMetadata, PlaneFormat, VideoInfo
-
-THREADS = 8
-"""Threads of an encoder whose result depends on their number."""
+from upscale.video.info import (
+    UNSPECIFIED,
+    Colour,
+    FrameFormat,
+    HdrMetadata,
+    PlaneFormat,
+    VideoInfo,
+)
+from upscale.video.planes import is_planar, plane_format
 
 CONTAINERS = {
     ".mp4": "mp4",
@@ -42,16 +48,25 @@ CONTAINERS = {
     ".mkv": "matroska",
     ".webm": "webm",
 }
-"""FFmpeg's names of the containers that videos are written to."""
+"""Output suffixes and FFmpeg's names of their containers."""
 
-_CHROMA = {"420": (1, 1), "422": (1, 0), "444": (0, 0), "440": (0, 1), "411": (2, 0), "410": (2, 2)}
-_FORMAT = re.compile(r"(?:yuv(a?)(4\d\d)p|gbr(a?)p|gray)(9|10|12|14|16)?(?:le)?")
+MP4_CONTAINERS = ("mp4", "mov")
+"""FFmpeg's names of the containers of the MP4 family."""
+
+SEGMENT_CONTAINER = "matroska"
+"""FFmpeg's name of the container of segments."""
+
+_THREADS = "8"
+"""Threads of encoders whose output depends on their number."""
+
 _SPACES = {"bt601": (6, 5), "bt709": (1,), "bt2020": (9,), "rgb": (0,)}
-"""Numbers of ITU-T H.273 that mean the same matrix; the first where nothing is tagged."""
+"""H.273 numbers of each matrix; the first is written if nothing is tagged."""
+
 _CHROMA_LEFT = 1
-_NOT_TAKEN = re.compile(r"^(?:Unknown option:?|Error parsing option) '?(.+?)'?\.?$")
-_AVX512 = 13  # OpenCV's number of the feature; its Python package has no name for it
-_X26_PRESETS = (
+_PAL_HEIGHTS = (288, 576)
+_UNKNOWN_OPTION = re.compile(r"^(?:Unknown option:?|Error parsing option) '?(.+?)(?: = .*?)?'?\.?$")
+_AVX512 = 13  # OpenCV's number of this CPU feature; its Python package has no name for it
+_X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast", "medium"),
     *("slow", "slower", "veryslow", "placebo"),
 )
@@ -59,15 +74,15 @@ _NVENC_PRESETS = tuple(f"p{number}" for number in range(1, 8))
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
-    """How a user wants a video encoded; None leaves it to the codec's default.
+class VideoEncoding:
+    """Encoding options of a user; None means the default of the codec.
 
     Attributes:
-        codec: One of `CODECS`; x264 by default, and VP9 in WebM.
-        crf: Quality, in the codec's own numbers; less is better.
-        preset: Effort (ProRes: the profile), in the codec's own words.
-        pixel_format: FFmpeg's name, such as "yuv420p10le".
-        options: More options of the encoder, as FFmpeg calls them.
+        codec: Name of a registered codec; x264 by default, and vp9 in WebM.
+        crf: Quality on the scale of the codec; lower is better.
+        preset: Speed preset of the codec (ProRes: the profile).
+        pixel_format: FFmpeg's name of the pixel format, such as "yuv420p10le".
+        options: Additional options of the encoder, as FFmpeg names them.
     """
 
     codec: str | None = None
@@ -79,33 +94,27 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """An encoder that was tried, with all that it has to know.
+    """All settings of an encoder that was opened successfully.
 
     Attributes:
-        codec: One of `CODECS`.
-        encoder: FFmpeg's name of it.
-        container: FFmpeg's name of the output's container.
-        width: In pixels.
-        height: In pixels.
-        planes: The format of the frames that it is given.
-        pixel_format: The format that the encoder itself takes: the same planes, another packing.
-        colour: How the output's planes become colours; all of it is tagged.
+        codec: Name of the codec.
+        ffmpeg_name: FFmpeg's name of the encoder.
+        container: FFmpeg's name of the container.
+        frame_format: Format of the frames that are passed to it; all colours are tagged.
+        pixel_format: Pixel format of the encoder: the same planes, possibly packed.
         options: Options of the encoder.
         tag: Codec tag in the container, or None for the usual one.
-        time_base: Seconds in a unit of time; the source's own.
-        rate: Frames a second; a hint.
-        sample_aspect: Width of a pixel by its height; None where not said.
-        notes: What the output cannot keep of the source's images, a line each.
+        time_base: Duration in seconds of one unit of time, as in the source.
+        rate: Frame rate in frames per second; only a hint.
+        sample_aspect: Width of a pixel divided by its height; None if not tagged.
+        notes: Properties of the source frames that the output cannot preserve, one line each.
     """
 
     codec: str
-    encoder: str
+    ffmpeg_name: str
     container: str
-    width: int
-    height: int
-    planes: PlaneFormat
+    frame_format: FrameFormat
     pixel_format: str
-    colour: Colour
     options: tuple[tuple[str, str], ...]
     tag: str | None
     time_base: Fraction
@@ -115,219 +124,341 @@ class Encoder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Quality:
+class QualityOption:
+    """The encoder option that sets the quality.
+
+    Attributes:
+        option: FFmpeg's name of the option.
+        default: Default value.
+        highest: Largest value; the smallest is 0.
+    """
+
     option: str
     default: float
-    most: float
+    highest: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Presets:
+class PresetOption:
+    """The encoder option that trades speed for compression.
+
+    Attributes:
+        option: FFmpeg's name of the option.
+        default: Default value.
+        choices: All values.
+        default_444: Default value for video without chroma subsampling, if it differs.
+    """
+
     option: str
     default: str
     choices: tuple[str, ...]
+    default_444: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Codec:
-    """What is known of a codec.
+class HdrParameters:
+    """How an encoder takes static HDR10 metadata in its `VideoCodec.parameters`.
 
     Attributes:
-        encoder: FFmpeg's name.
-        containers: Those that hold it, and that players expect it in.
-        quality: The option that sets it, if any.
-        presets: The option that sets the effort, if any.
-        options: More options that are always set.
-        packed: Planes that the encoder takes in another packing only, and that packing.
-        only_packed: Whether `packed` lists all that shall be used, not what FFmpeg lists.
-        other_kinds: Whether RGB and grey videos stay so.
-        alpha: Whether it keeps transparency.
-        full_range: Whether it can say that planes use all levels.
-        even: Whether reduced chroma planes need a size that divides.
+        display: Parameter for the mastering display.
+        light: Parameter for the content light level.
+        chromaticity_unit: Steps per unit of x and y.
+        luminance_unit: Steps per cd/m².
     """
 
+    display: str
+    light: str
+    chromaticity_unit: int = 1
+    luminance_unit: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VideoCodec:
+    """A codec that videos can be encoded with; add it with `register_codec`.
+
+    Attributes:
+        name: Name on the command line.
+        encoder: FFmpeg's name of the encoder.
+        containers: FFmpeg's names of the containers that support it.
+        quality: Option that sets the quality, if any.
+        presets: Option that sets the speed, if any.
+        options: Options that are always set, unless the user sets them.
+        parameters: Option that takes a colon-separated list, such as x265-params, if any.
+        hdr: Names and units of HDR10 metadata in `parameters`; None if unsupported.
+        packings: Pairs of a planar format and the packed format in which the encoder takes it.
+        packings_only: True if other formats that FFmpeg lists are not used.
+        rgb_and_grey: True if RGB and grey videos are kept as they are.
+        alpha: True if transparency is preserved.
+        full_range: True if full range can be tagged.
+        needs_even_size: True if the size must be divisible by the chroma subsampling.
+        mp4_tag: Codec tag in MP4 and MOV; None for FFmpeg's default.
+        adjust: Function that changes the options for this machine when the encoder is opened; its
+            changes are ignored when a video resumes.
+
+    Example:
+        >>> codec = VideoCodec("mpeg4", "mpeg4", ("mp4", "matroska"))
+        >>> register_codec(codec)
+        >>> "mpeg4" in codec_names()
+        True
+        >>> unregister_codec("mpeg4")
+    """
+
+    name: str
     encoder: str
     containers: tuple[str, ...]
-    quality: _Quality | None = None
-    presets: _Presets | None = None
+    quality: QualityOption | None = None
+    presets: PresetOption | None = None
     options: tuple[tuple[str, str], ...] = ()
-    packed: tuple[tuple[str, str], ...] = ()
-    only_packed: bool = False
-    other_kinds: bool = False
+    parameters: str | None = None
+    hdr: HdrParameters | None = None
+    packings: tuple[tuple[str, str], ...] = ()
+    packings_only: bool = False
+    rgb_and_grey: bool = False
     alpha: bool = False
     full_range: bool = True
-    even: bool = False
+    needs_even_size: bool = False
+    mp4_tag: str | None = None
+    adjust: Callable[[dict[str, str]], None] | None = None
 
-    def packings(self) -> dict[str, str]:
-        """Planar formats, and the format in which the encoder takes each of them."""
-        names = [each.name for each in av.Codec(self.encoder, "w").video_formats or []]
-        own = [] if self.only_packed else filter(_FORMAT.fullmatch, names)
-        packings = {name: name for name in own} | dict(self.packed)
+    def pixel_formats(self) -> dict[str, str]:
+        """Map each supported planar format to the format in which the encoder takes it."""
+        supported = [each.name for each in av.Codec(self.encoder, "w").video_formats or []]
+        planar = [] if self.packings_only else filter(is_planar, supported)
+        formats = {name: name for name in planar} | dict(self.packings)
         return {
-            name: packing
-            for name, packing in packings.items()
+            name: packed
+            for name, packed in formats.items()
             if self.alpha or not plane_format(name).alpha
         }
 
 
-_NVENC_8 = (("yuv420p", "yuv420p"), ("yuv444p", "yuv444p"))
-_NVENC_10 = (("yuv420p10le", "p010le"), ("yuv444p10le", "yuv444p10msble"))
+_codecs: dict[str, VideoCodec] = {}
+
+
+def register_codec(codec: VideoCodec) -> None:
+    """Add a codec, which `--codec` and `VideoEncoding.codec` then accept.
+
+    Raises:
+        ValueError: A codec of that name exists, FFmpeg has no such encoder, or Matroska, in which
+            segments are stored, does not support it.
+    """
+    if codec.name in _codecs:
+        raise ValueError(f"codec {codec.name} is already registered")
+    try:
+        standard = av.Codec(codec.encoder, "w").canonical_name
+    except ValueError as error:
+        raise ValueError(f"codec {codec.name}: FFmpeg has no encoder {codec.encoder}") from error
+    with av.open(io.BytesIO(), "w", format=SEGMENT_CONTAINER) as container:
+        if standard not in container.supported_codecs:
+            raise ValueError(f"codec {codec.name}: Matroska does not support {standard}")
+    _codecs[codec.name] = codec
+
+
+def unregister_codec(name: str) -> None:
+    """Remove a codec.
+
+    Raises:
+        KeyError: No codec has that name.
+    """
+    del _codecs[name]
+
+
+def codec_names() -> tuple[str, ...]:
+    """Return the names of all codecs, in the order of registration."""
+    return tuple(_codecs)
+
+
+def _disable_avx512(options: dict[str, str]) -> None:
+    if cv2.checkHardwareSupport(_AVX512):
+        parameters = options.get("x264-params")
+        options["x264-params"] = f"asm=avx2:{parameters}" if parameters else "asm=avx2"
+
+
+def _silence_svt(_: dict[str, str]) -> None:
+    os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 prints 30 lines to standard error
+
+
+_NVENC_8BIT = (("yuv420p", "yuv420p"), ("yuv444p", "yuv444p"))
+_NVENC_10BIT = (("yuv420p10le", "p010le"), ("yuv444p10le", "yuv444p10msble"))
 
 
 def _nvenc(
-    encoder: str, containers: tuple[str, ...], packed: tuple[tuple[str, str], ...]
-) -> _Codec:
-    return _Codec(
-        encoder,
+    name: str,
+    containers: tuple[str, ...],
+    packings: tuple[tuple[str, str], ...],
+    mp4_tag: str | None = None,
+) -> VideoCodec:
+    return VideoCodec(
+        name,
+        name,
         containers,
-        _Quality("cq", 19, 51),
-        _Presets("preset", "p5", _NVENC_PRESETS),
+        QualityOption("cq", 19, 51),
+        PresetOption("preset", "p5", _NVENC_PRESETS),
         (("tune", "hq"), ("rc", "vbr")),
-        packed,
-        only_packed=True,
-        even=True,
+        packings=packings,
+        packings_only=True,
+        needs_even_size=True,
+        mp4_tag=mp4_tag,
     )
 
 
-_CODECS = {
-    "x264": _Codec(
-        "libx264",
-        ("mp4", "mov", "matroska"),
-        _Quality("crf", 17, 51),
-        _Presets("preset", "medium", _X26_PRESETS),
-        (("threads", str(THREADS)),),
-        even=True,
-    ),
-    "x265": _Codec(
-        "libx265",
-        ("mp4", "mov", "matroska"),
-        _Quality("crf", 18, 51),
-        _Presets("preset", "medium", _X26_PRESETS),
-        (("x265-params", "log-level=none:frame-threads=4"),),
-        even=True,
-    ),
-    "svt-av1": _Codec(
-        "libsvtav1",
-        ("mp4", "matroska", "webm"),
-        _Quality("crf", 20, 63),
-        _Presets("preset", "6", tuple(map(str, range(14)))),
-    ),
-    "vp9": _Codec(
-        "libvpx-vp9",
-        ("mp4", "matroska", "webm"),
-        _Quality("crf", 20, 63),
-        _Presets("cpu-used", "4", tuple(map(str, range(6)))),
-        (("deadline", "good"), ("row-mt", "1"), ("threads", str(THREADS))),
-    ),
-    "prores": _Codec(
-        "prores_ks",
-        ("mov", "matroska"),
-        presets=_Presets("profile", "hq", ("proxy", "lt", "standard", "hq", "4444", "4444xq")),
-        alpha=True,
-        full_range=False,
-    ),
-    "ffv1": _Codec(
-        "ffv1",
-        ("matroska",),
-        options=(("level", "3"), ("g", "1"), ("slicecrc", "1")),
-        packed=(("gbrp", "bgr0"), ("gbrap", "bgra")),
-        other_kinds=True,
-        alpha=True,
-    ),
-    "h264_nvenc": _nvenc("h264_nvenc", ("mp4", "mov", "matroska"), _NVENC_8),
-    "hevc_nvenc": _nvenc("hevc_nvenc", ("mp4", "mov", "matroska"), _NVENC_8 + _NVENC_10),
-    "av1_nvenc": _nvenc("av1_nvenc", ("mp4", "matroska", "webm"), (_NVENC_8[0], _NVENC_10[0])),
-}
-
-CODECS = tuple(_CODECS)
-"""Codecs by the names that a user gives."""
+_codecs.update(
+    (codec.name, codec)
+    for codec in (
+        VideoCodec(
+            "x264",
+            "libx264",
+            ("mp4", "mov", "matroska"),
+            QualityOption("crf", 17, 51),
+            PresetOption("preset", "medium", _X26X_PRESETS),
+            (("threads", _THREADS),),
+            parameters="x264-params",
+            hdr=HdrParameters("mastering-display", "cll", 50000, 10000),
+            needs_even_size=True,
+            adjust=_disable_avx512,
+        ),
+        VideoCodec(
+            "x265",
+            "libx265",
+            ("mp4", "mov", "matroska"),
+            QualityOption("crf", 18, 51),
+            PresetOption("preset", "medium", _X26X_PRESETS),
+            (("x265-params", "log-level=none:frame-threads=4"),),
+            parameters="x265-params",
+            hdr=HdrParameters("master-display", "max-cll", 50000, 10000),
+            needs_even_size=True,
+            mp4_tag="hvc1",  # the only tag that Apple's players accept
+        ),
+        VideoCodec(
+            "svt-av1",
+            "libsvtav1",
+            ("mp4", "matroska", "webm"),
+            QualityOption("crf", 20, 63),
+            PresetOption("preset", "6", tuple(map(str, range(14)))),
+            parameters="svtav1-params",
+            hdr=HdrParameters("mastering-display", "content-light"),
+            adjust=_silence_svt,
+        ),
+        VideoCodec(
+            "vp9",
+            "libvpx-vp9",
+            ("mp4", "matroska", "webm"),
+            QualityOption("crf", 20, 63),
+            PresetOption("cpu-used", "4", tuple(map(str, range(6)))),
+            (("deadline", "good"), ("row-mt", "1"), ("threads", _THREADS)),
+        ),
+        VideoCodec(
+            "prores",
+            "prores_ks",
+            ("mov", "matroska"),
+            presets=PresetOption(
+                "profile",
+                "hq",
+                ("proxy", "lt", "standard", "hq", "4444", "4444xq"),
+                default_444="4444",
+            ),
+            alpha=True,
+            full_range=False,
+        ),
+        VideoCodec(
+            "ffv1",
+            "ffv1",
+            ("matroska",),
+            options=(("level", "3"), ("g", "1"), ("slicecrc", "1")),
+            packings=(("gbrp", "bgr0"), ("gbrap", "bgra")),
+            rgb_and_grey=True,
+            alpha=True,
+        ),
+        _nvenc("h264_nvenc", ("mp4", "mov", "matroska"), _NVENC_8BIT),
+        _nvenc("hevc_nvenc", ("mp4", "mov", "matroska"), _NVENC_8BIT + _NVENC_10BIT, "hvc1"),
+        _nvenc("av1_nvenc", ("mp4", "matroska", "webm"), (_NVENC_8BIT[0], _NVENC_10BIT[0])),
+    )
+)
+"""Built-in codecs; not checked with `register_codec`, because some FFmpeg builds lack one."""
 
 
 def container_of(output: Path) -> str:
-    """FFmpeg's name of the container that an output's suffix stands for.
+    """Return FFmpeg's name of the container that an output's suffix selects.
 
     Raises:
-        OutputError: Videos are not written to files of that suffix.
+        OutputError: Videos cannot be written to files with that suffix.
     """
     try:
         return CONTAINERS[output.suffix.lower()]
     except KeyError:
-        choices = ", ".join(CONTAINERS)
         raise OutputError(
-            f"{printable(output)}: videos are not written to {output.suffix or 'a name without suffix'};"
-            f" choose one of {choices}"
+            f"{printable(output)}: videos cannot be written to files"
+            f" {f'that end in {output.suffix}' if output.suffix else 'without a suffix'};"
+            f" choose one of {', '.join(CONTAINERS)}"
         ) from None
 
 
-def encoder_for(
-    video: VideoInfo, encoding: Encoding, output: Path, size: tuple[int, int]
+def resolve_encoder(
+    video: VideoInfo, encoding: VideoEncoding, output: Path, size: tuple[int, int]
 ) -> Encoder:
-    """Settle how a video is encoded, and open the encoder once to see that it works.
+    """Resolve all settings of an encoder, and open it once to check that they work.
 
     Args:
-        video: The source.
-        encoding: What the user asked for.
-        output: The file to be; its suffix names the container.
+        video: Source video.
+        encoding: Options of the user.
+        output: Output file; its suffix selects the container.
         size: Width and height of the output in pixels.
 
     Raises:
-        UsageError: An option is unknown, or the codec has nothing of the kind.
-        OutputError: The container cannot hold the codec, or the encoder does not work here.
+        UsageError: An option is unknown or not supported by the codec.
+        OutputError: The container does not support the codec, or the encoder cannot be opened.
     """
     container = container_of(output)
     name = encoding.codec or ("vp9" if container == "webm" else "x264")
-    if name not in _CODECS:
-        raise UsageError(f"--codec {name}: unknown; choose one of {', '.join(CODECS)}")
-    codec = _CODECS[name]
+    codec = _codecs.get(name)
+    if codec is None:
+        raise UsageError(f"--codec {name}: unknown codec; choose one of {', '.join(_codecs)}")
     if container not in codec.containers:
-        fitting = [suffix for suffix, held in CONTAINERS.items() if held in codec.containers]
+        suffixes = [suffix for suffix, each in CONTAINERS.items() if each in codec.containers]
         raise OutputError(
-            f"{printable(output)}: {output.suffix} cannot hold {name}, which goes into"
-            f" {', '.join(fitting)}"
+            f"{printable(output)}: {output.suffix} does not support {name};"
+            f" use {', '.join(suffixes)} or another --codec"
         )
-    planes, packed = _planes(name, codec, video.planes, encoding.pixel_format)
-    _refuse_odd(name, codec, planes, size)
-    settled = Encoder(
+    planes, pixel_format = _choose_planes(codec, video.planes, encoding.pixel_format)
+    _check_size(codec, planes, size)
+    encoder = Encoder(
         codec=name,
-        encoder=codec.encoder,
+        ffmpeg_name=codec.encoder,
         container=container,
-        width=size[0],
-        height=size[1],
-        planes=planes,
-        pixel_format=packed,
-        colour=_colour(video, planes, full_range=codec.full_range),
-        options=_options(name, codec, encoding, planes, video.hdr),
-        tag="hvc1" if name in ("x265", "hevc_nvenc") and container in ("mp4", "mov") else None,
+        frame_format=FrameFormat(*size, planes, _choose_colour(video, planes, codec)),
+        pixel_format=pixel_format,
+        options=_merge_options(codec, encoding, planes, video.hdr),
+        tag=codec.mp4_tag if container in MP4_CONTAINERS else None,
         time_base=video.time_base,
         rate=video.rate,
         sample_aspect=video.sample_aspect,
     )
-    _try(settled)
-    return replace(settled, notes=tuple(_notes(name, codec, video, planes)))
+    _check_opens(encoder)
+    return replace(encoder, notes=tuple(_losses(codec, video, planes)))
 
 
 def configure(context: VideoCodecContext, encoder: Encoder) -> None:
-    """Give an encoder that is not open yet all its settings."""
-    context.width, context.height = encoder.width, encoder.height
+    """Apply all settings to an encoder that is not open yet."""
+    context.width, context.height = encoder.frame_format.width, encoder.frame_format.height
     context.pix_fmt = encoder.pixel_format
     context.time_base = encoder.time_base
     context.framerate = encoder.rate
-    context.options = dict(encoder.options)
-    if encoder.codec == "svt-av1":
-        os.environ.setdefault("SVT_LOG", "1")  # else it writes 30 lines to standard error
-    if encoder.codec == "x264" and cv2.checkHardwareSupport(_AVX512):
-        own = context.options.get("x264-params")
-        context.options["x264-params"] = f"asm=avx2:{own}" if own else "asm=avx2"
-    if encoder.colour.chroma_location:
-        context.options["chroma_sample_location"] = str(encoder.colour.chroma_location)
+    options = dict(encoder.options)
+    adjust = _codecs[encoder.codec].adjust if encoder.codec in _codecs else None
+    if adjust is not None:
+        adjust(options)
+    chroma_location = encoder.frame_format.colour.chroma_location
+    if chroma_location:
+        options["chroma_sample_location"] = str(chroma_location)
+    context.options = options
     if encoder.tag is not None:
         context.codec_tag = encoder.tag
-    tag_image(context, encoder)
+    tag_stream(context, encoder)
 
 
-def tag_image(context: VideoCodecContext, encoder: Encoder) -> None:
-    """Tag colours and the shape of pixels."""
-    colour = encoder.colour
+def tag_stream(context: VideoCodecContext, encoder: Encoder) -> None:
+    """Tag a stream with its colours and pixel aspect ratio."""
+    colour = encoder.frame_format.colour
     context.color_range = 2 if colour.full_range else 1
     context.color_primaries, context.color_trc = colour.primaries, colour.transfer
     context.colorspace = colour.space
@@ -335,35 +466,38 @@ def tag_image(context: VideoCodecContext, encoder: Encoder) -> None:
         context.sample_aspect_ratio = encoder.sample_aspect
 
 
-def _try(encoder: Encoder) -> None:
-    """Open the encoder, and see that it took every option."""
-    context = cast("VideoCodecContext", av.CodecContext.create(encoder.encoder, "w"))
+def _check_opens(encoder: Encoder) -> None:
+    """Open the encoder once, and check that it accepts every option."""
+    context = cast("VideoCodecContext", av.CodecContext.create(encoder.ffmpeg_name, "w"))
     configure(context, encoder)
-    with _said() as logs:
+    with _capture_warnings() as logs:
         try:
             context.open()
         except (FFmpegError, ValueError) as error:
-            raise _refusal(encoder, [message.strip() for _, _, message in logs], error) from error
-        found = [_NOT_TAKEN.search(message.strip()) for _, _, message in logs]
-    refused = [*context.options, *(each[1] for each in found if each)]
-    if refused:
-        raise UsageError(f"--encoder-option: {encoder.encoder} takes no {' and no '.join(refused)}")
+            raise _map_error(encoder, [text.strip() for _, _, text in logs], error) from error
+        matches = [_UNKNOWN_OPTION.search(text.strip()) for _, _, text in logs]
+    unknown = [*context.options, *(match[1] for match in matches if match)]
+    if unknown:
+        raise UsageError(
+            f"--encoder-option {', '.join(unknown)}: {encoder.ffmpeg_name} has no such option"
+        )
 
 
-def _refusal(encoder: Encoder, lines: list[str], error: Exception) -> UsageError | OutputError:
-    """What to say when an encoder does not open."""
+def _map_error(encoder: Encoder, lines: list[str], error: Exception) -> UsageError | OutputError:
+    """Return the error to raise when an encoder does not open."""
     reason = lines[-1] if lines else " ".join(str(error).split())
     if reason.startswith("Error setting"):
-        return UsageError(f"--encoder-option: {encoder.encoder} says: {reason}")
+        return UsageError(f"--encoder-option: {encoder.ffmpeg_name} reports: {reason}")
+    frames = encoder.frame_format
     return OutputError(
-        f"{encoder.codec} cannot encode {encoder.width}x{encoder.height} as"
-        f" {encoder.pixel_format} here ({reason})"
+        f"{encoder.codec} cannot encode {frames.width}x{frames.height} as {encoder.pixel_format}"
+        f" on this machine ({reason})"
     )
 
 
 @contextmanager
-def _said() -> Generator[list[tuple[int, str, str]]]:
-    """Collect what FFmpeg warns of meanwhile in this thread."""
+def _capture_warnings() -> Generator[list[tuple[int, str, str]]]:
+    """Collect FFmpeg's warnings of this thread."""
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.WARNING)
     av.logging.set_skip_repeated(False)
@@ -375,38 +509,29 @@ def _said() -> Generator[list[tuple[int, str, str]]]:
         av.logging.set_skip_repeated(skip)
 
 
-def _planes(
-    name: str, codec: _Codec, source: PlaneFormat, asked: str | None
+def _choose_planes(
+    codec: VideoCodec, source: PlaneFormat, requested: str | None
 ) -> tuple[PlaneFormat, str]:
-    """The planes of the output, and how the encoder wants them packed."""
-    packings = codec.packings()
-    if asked is not None:
-        if asked not in packings:
-            raise UsageError(f"--pix-fmt {asked}: {name} has {', '.join(packings)}")
-        return plane_format(asked), packings[asked]
-    formats = [plane_format(each) for each in packings]
-    usable = [
-        each
-        for each in formats
-        if (codec.other_kinds or each.kind == "yuv") and each.alpha <= source.alpha
+    """Return the planes of the output, and the pixel format in which the encoder takes them."""
+    formats = codec.pixel_formats()
+    if requested is not None:
+        if requested not in formats:
+            raise UsageError(
+                f"--pix-fmt {requested}: not supported by {codec.name};"
+                f" choose one of {', '.join(formats)}"
+            )
+        return plane_format(requested), formats[requested]
+    candidates = [
+        planes
+        for planes in map(plane_format, formats)
+        if (codec.rgb_and_grey or planes.kind == "yuv") and planes.alpha <= source.alpha
     ]
-    best = min(usable, key=lambda each: _distance(source, each))
-    return best, packings[best.name]
+    best = min(candidates, key=lambda planes: _format_cost(source, planes))
+    return best, formats[best.name]
 
 
-def plane_format(name: str) -> PlaneFormat:
-    """What FFmpeg's name of a planar format says, such as "yuv422p10le" or "gbrp"."""
-    found = _FORMAT.fullmatch(name)
-    if found is None:
-        raise ValueError(f"{name} is not a planar format")
-    chroma_alpha, chroma, alpha, depth = found.groups()
-    across, down = _CHROMA[chroma] if chroma else (0, 0)
-    kind = "yuv" if chroma else "grey" if name.startswith("gray") else "rgb"
-    return PlaneFormat(name, int(depth or 8), across, down, kind, bool(chroma_alpha or alpha))
-
-
-def _distance(source: PlaneFormat, target: PlaneFormat) -> tuple[int, ...]:
-    """How badly a format suits a source: what is lost counts before what is wasted."""
+def _format_cost(source: PlaneFormat, target: PlaneFormat) -> tuple[int, ...]:
+    """Rank a target format: what it loses counts before what it wastes."""
     across, down = source.chroma_across, source.chroma_down
     if source.kind == "grey" and target.kind == "yuv":
         across, down = 1, 1
@@ -421,32 +546,33 @@ def _distance(source: PlaneFormat, target: PlaneFormat) -> tuple[int, ...]:
     )
 
 
-def _refuse_odd(name: str, codec: _Codec, planes: PlaneFormat, size: tuple[int, int]) -> None:
+def _check_size(codec: VideoCodec, planes: PlaneFormat, size: tuple[int, int]) -> None:
     width, height = size
-    if codec.even and (width % (1 << planes.chroma_across) or height % (1 << planes.chroma_down)):
+    is_odd = width % (1 << planes.chroma_across) or height % (1 << planes.chroma_down)
+    if codec.needs_even_size and is_odd:
         raise OutputError(
-            f"{name} cannot encode {width}x{height} as {planes.name}, which needs even sizes;"
-            " choose --pix-fmt yuv444p, --codec vp9 or another scale"
+            f"{codec.name} cannot encode {width}x{height} as {planes.name}, which needs an even"
+            " width and height; use --pix-fmt yuv444p, --codec vp9 or another scale"
         )
 
 
-def _colour(video: VideoInfo, planes: PlaneFormat, *, full_range: bool) -> Colour:
-    """The source's colours, with everything said that the conversion settles."""
+def _choose_colour(video: VideoInfo, planes: PlaneFormat, codec: VideoCodec) -> Colour:
+    """Return the colours of the source, with everything tagged that the conversion fixes."""
     source = video.colour
     if planes.kind == "rgb":
         return replace(source, matrix="rgb", full_range=True, space=0, chroma_location=0)
     matrix = "bt709" if source.matrix == "rgb" else source.matrix
     spaces = _SPACES[matrix]
-    if matrix == "bt601" and video.height in (288, 576):  # the lines of PAL
+    if matrix == "bt601" and video.height in _PAL_HEIGHTS:
         spaces = spaces[::-1]
     location = 0
     if (planes.chroma_across, planes.chroma_down) == (1, 1):
-        same = (video.planes.chroma_across, video.planes.chroma_down) == (1, 1)
-        location = (source.chroma_location if same else 0) or _CHROMA_LEFT
+        is_same = (video.planes.chroma_across, video.planes.chroma_down) == (1, 1)
+        location = (source.chroma_location if is_same else 0) or _CHROMA_LEFT
     return replace(
         source,
         matrix=matrix,
-        full_range=source.full_range and full_range and source.matrix != "rgb",
+        full_range=source.full_range and codec.full_range and source.matrix != "rgb",
         space=source.space if source.space in spaces else spaces[0],
         primaries=source.primaries or UNSPECIFIED,
         transfer=source.transfer or UNSPECIFIED,
@@ -454,84 +580,79 @@ def _colour(video: VideoInfo, planes: PlaneFormat, *, full_range: bool) -> Colou
     )
 
 
-def _options(
-    name: str, codec: _Codec, encoding: Encoding, planes: PlaneFormat, hdr: HdrMetadata | None
+def _merge_options(
+    codec: VideoCodec, encoding: VideoEncoding, planes: PlaneFormat, hdr: HdrMetadata | None
 ) -> tuple[tuple[str, str], ...]:
-    """The encoder's options; the user's own come last and win."""
+    """Merge the options of the codec with the user's, which take precedence."""
     options = dict(codec.options)
-    options |= _quality(name, codec, encoding.crf)
-    options |= _preset(name, codec, encoding.preset, planes)
-    own = f"{codec.encoder.removeprefix('lib')}-params"
-    parameters = [options.get(own, ""), *_parameters(name, hdr)]
+    options |= _quality(codec, encoding.crf)
+    options |= _preset(codec, encoding.preset, planes)
+    own = codec.parameters
+    # Encoders apply the last of several values in such a list.
+    parameters = [options.get(own or "", ""), *_hdr_parameters(codec, hdr)]
     for option, value in encoding.options:
         if option == own:
             parameters.append(value)
         else:
             options[option] = value
-    if any(parameters):
+    if own is not None and any(parameters):
         options[own] = ":".join(filter(None, parameters))
     return tuple(options.items())
 
 
-def _quality(name: str, codec: _Codec, crf: float | None) -> dict[str, str]:
+def _quality(codec: VideoCodec, crf: float | None) -> dict[str, str]:
     quality = codec.quality
     if quality is None:
         if crf is not None:
-            raise UsageError(f"--crf: {name} has no such setting")
+            raise UsageError(f"--crf: not supported by {codec.name}")
         return {}
-    if crf is not None and not 0 <= crf <= quality.most:
-        raise UsageError(f"--crf {crf:g}: {name} takes 0 to {quality.most:g}")
+    if crf is not None and not 0 <= crf <= quality.highest:
+        raise UsageError(f"--crf {crf:g}: {codec.name} accepts 0 to {quality.highest:g}")
     return {quality.option: f"{quality.default if crf is None else crf:g}"}
 
 
-def _preset(name: str, codec: _Codec, preset: str | None, planes: PlaneFormat) -> dict[str, str]:
+def _preset(codec: VideoCodec, preset: str | None, planes: PlaneFormat) -> dict[str, str]:
     presets = codec.presets
     if presets is None:
         if preset is not None:
-            raise UsageError(f"--preset: {name} has none")
+            raise UsageError(f"--preset: not supported by {codec.name}")
         return {}
     if preset is not None and preset not in presets.choices:
-        raise UsageError(f"--preset {preset}: {name} takes {', '.join(presets.choices)}")
-    if preset is None and name == "prores" and planes.chroma_across == 0:
-        preset = "4444"
-    return {presets.option: preset or presets.default}
+        raise UsageError(f"--preset {preset}: {codec.name} accepts {', '.join(presets.choices)}")
+    default_444 = None if planes.chroma_across else presets.default_444
+    return {presets.option: preset or default_444 or presets.default}
 
 
-def _parameters(name: str, hdr: HdrMetadata | None) -> Iterable[str]:
-    """What goes to the encoder's own parser of options, beside the user's."""
-    if hdr is None or name not in ("x264", "x265", "svt-av1"):
+def _hdr_parameters(codec: VideoCodec, hdr: HdrMetadata | None) -> Iterable[str]:
+    """Yield the HDR10 metadata as parameters of the encoder."""
+    names = codec.hdr
+    if hdr is None or names is None:
         return
-    display, light = {
-        "x264": ("mastering-display", "cll"),
-        "x265": ("master-display", "max-cll"),
-        "svt-av1": ("mastering-display", "content-light"),
-    }[name]
-    # x264 and x265 count in units of 0.00002 and 0.0001 cd/m²
-    units = (1, 1) if name == "svt-av1" else (50000, 10000)
     mastering = hdr.mastering
     if mastering is not None and mastering.primaries and mastering.luminance:
+        unit = names.chromaticity_unit
         red, green, blue, white = (
-            f"({_number(x * units[0])},{_number(y * units[0])})" for x, y in mastering.primaries
+            f"({_decimal(x * unit)},{_decimal(y * unit)})" for x, y in mastering.primaries
         )
-        darkest, brightest = (_number(each * units[1]) for each in mastering.luminance)
-        yield f"{display}=G{green}B{blue}R{red}WP{white}L({brightest},{darkest})"
+        black, peak = (_decimal(each * names.luminance_unit) for each in mastering.luminance)
+        yield f"{names.display}=G{green}B{blue}R{red}WP{white}L({peak},{black})"
     if hdr.content_light is not None:
-        yield f"{light}={hdr.content_light[0]},{hdr.content_light[1]}"
+        yield f"{names.light}={hdr.content_light[0]},{hdr.content_light[1]}"
 
 
-def _number(value: Fraction) -> str:
+def _decimal(value: Fraction) -> str:
     return str(value.numerator) if value.denominator == 1 else f"{float(value):.8f}".rstrip("0")
 
 
-def _notes(name: str, codec: _Codec, video: VideoInfo, planes: PlaneFormat) -> Iterable[str]:
-    """What of the source's images the output cannot keep."""
+def _losses(codec: VideoCodec, video: VideoInfo, planes: PlaneFormat) -> Iterable[str]:
+    """Yield a line for each property of the source frames that the output cannot preserve."""
     source = video.planes
     if planes.depth < source.depth:
-        yield f"{name} takes {planes.depth} of the video's {source.depth} bits"
+        yield f"{codec.name} reduces the video from {source.depth} to {planes.depth} bits"
     if source.alpha and not planes.alpha:
-        yield f"{name} keeps no transparency"
+        yield f"{codec.name} does not preserve transparency"
     coarser = planes.chroma_across > source.chroma_across or planes.chroma_down > source.chroma_down
     if coarser and source.kind != "grey":
-        yield f"{name} as {planes.name} keeps less detail of colours than {source.name}"
-    if video.hdr is not None and not any(_parameters(name, video.hdr)):
-        yield f"{name} carries no HDR10 metadata"
+        yield f"{codec.name} as {planes.name} reduces the chroma resolution of {source.name}"
+    if video.hdr is not None and not any(_hdr_parameters(codec, video.hdr)):
+        yield f"{codec.name} does not preserve HDR10 metadata"

@@ -1,4 +1,4 @@
-"""What is known of a video before and while its frames are read: plain values, shared by all."""
+"""Plain values that describe a video and its frames."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ Matrix = Literal["bt601", "bt709", "bt2020", "rgb"]
 Plane = np.ndarray[tuple[int, int], np.dtype[np.uint8 | np.uint16]]
 
 UNSPECIFIED = 2
+"""Value of ITU-T H.273 for colour properties that are not tagged."""
+
+PQ, HLG = 16, 18
+"""Transfer functions of HDR videos, numbered as in ITU-T H.273."""
 
 DEFAULT_MAX_PIXELS = 1 << 27
-"""Width times height of frames above which a video is refused before any is decoded."""
+"""Largest width * height of a frame that is decoded by default."""
 
 
 @dataclass(frozen=True)
 class Colour:
-    """How planes become colours; numbers are those of ITU-T H.273, 2 where nothing is said.
+    """Colour properties of planes, numbered as in ITU-T H.273.
 
     Attributes:
-        matrix: Between luma, chroma and red, green, blue; "bt601" covers SMPTE 170M and BT.470 BG.
-        full_range: Whether 8 bits run from 0 to 255 rather than from 16 to 235 (240 for chroma).
-        primaries: As tagged.
-        transfer: As tagged; 16 is PQ, 18 is HLG.
-        space: As tagged: the number of the matrix.
-        guessed: Whether the video says nothing of its matrix, which was chosen by its height.
-        chroma_location: FFmpeg's number: 0 unspecified, 1 left, 2 centre, 3 top left, 4 top,
-            5 bottom left, 6 bottom.
+        matrix: Conversion between YUV and RGB; "bt601" covers SMPTE 170M and BT.470 BG.
+        full_range: True if 8-bit samples span 0..255 rather than 16..235 (chroma 16..240).
+        primaries: Tagged colour primaries.
+        transfer: Tagged transfer function, such as `PQ` or `HLG`.
+        space: Tagged matrix coefficients.
+        guessed: True if the matrix is not tagged and was guessed from the height.
+        chroma_location: Chroma sample position as numbered by FFmpeg: 0 unspecified, 1 left,
+            2 centre, 3 top left, 4 top, 5 bottom left, 6 bottom.
     """
 
     matrix: Matrix
@@ -41,18 +45,23 @@ class Colour:
     guessed: bool = False
     chroma_location: int = 0
 
+    @property
+    def is_hdr(self) -> bool:
+        """Whether the transfer function is PQ or HLG."""
+        return self.transfer in (PQ, HLG)
+
 
 @dataclass(frozen=True)
 class PlaneFormat:
     """A planar pixel format.
 
     Attributes:
-        name: FFmpeg's name of the format that the planes are in, such as "yuv420p10le".
-        depth: Bits of a sample; planes are uint8 up to 8 and uint16 above, in the low bits.
-        chroma_across: Logarithm of the chroma planes' horizontal reduction: 0 or more.
-        chroma_down: The same of the vertical one.
-        kind: Planes are Y, U, V; or R, G, B; or Y alone.
-        alpha: Whether one more plane, of full size, holds the opacity.
+        name: FFmpeg's name of the format, such as "yuv420p10le".
+        depth: Bits per sample; planes are uint8 for 8 bits, and uint16 above, in the low bits.
+        chroma_across: Base-2 logarithm of the horizontal chroma subsampling, 0 or more.
+        chroma_down: Base-2 logarithm of the vertical chroma subsampling, 0 or more.
+        kind: Planes of the format: Y, U, V; or R, G, B; or Y alone.
+        alpha: True if one more plane, of full size, contains the opacity.
     """
 
     name: str
@@ -64,12 +73,39 @@ class PlaneFormat:
 
 
 @dataclass(frozen=True)
-class Mastering:
-    """The display on which a video was graded.
+class FrameFormat:
+    """Size, planes and colours of frames: everything that a conversion of frames depends on.
 
     Attributes:
-        primaries: x and y of red, green and blue, then of white; None where not said.
-        luminance: Of black and of white in candelas per square metre; None where not said.
+        width: Width in pixels.
+        height: Height in pixels.
+        planes: Planar pixel format.
+        colour: Colour properties of the planes.
+    """
+
+    width: int
+    height: int
+    planes: PlaneFormat
+    colour: Colour
+
+    def plane_shapes(self) -> list[tuple[int, int]]:
+        """Return the height and width of each plane."""
+        full = (self.height, self.width)
+        chroma = (
+            -(-self.height >> self.planes.chroma_down),
+            -(-self.width >> self.planes.chroma_across),
+        )
+        rest = [] if self.planes.kind == "grey" else [chroma, chroma]
+        return [full, *rest] + [full] * self.planes.alpha
+
+
+@dataclass(frozen=True)
+class MasteringDisplay:
+    """The display on which a video was graded (SMPTE ST 2086).
+
+    Attributes:
+        primaries: Chromaticities x and y of red, green, blue and white; None if not tagged.
+        luminance: Luminance of black and white in cd/m²; None if not tagged.
     """
 
     primaries: tuple[tuple[Fraction, Fraction], ...] | None
@@ -78,49 +114,52 @@ class Mastering:
 
 @dataclass(frozen=True)
 class HdrMetadata:
-    """HDR10's static metadata.
+    """Static HDR10 metadata.
 
     Attributes:
-        mastering: The display of the grading.
-        content_light: MaxCLL and MaxFALL in candelas per square metre.
+        mastering: Mastering display.
+        content_light: MaxCLL and MaxFALL in cd/m².
     """
 
-    mastering: Mastering | None
+    mastering: MasteringDisplay | None
     content_light: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A video's video stream, as found by looking through the file once.
+    """Properties of the video stream of a file, as returned by `probe`.
 
     Attributes:
         path: The file.
         stream: Index of the video stream in the file.
-        width: In pixels, as stored, before rotation.
-        height: The same.
-        planes: The format in which frames are handed out.
-        source_format: FFmpeg's name of the decoder's own format; `planes.name` unless converted.
-        colour: How planes become colours.
-        time_base: Seconds in a unit of `plan`.
-        plan: Times of all frames that should come, sorted, edit lists respected.
-        rate: Average frames a second; a hint, no more.
-        duration: Of the whole video in seconds, its last frame included; None where not known.
-        sample_aspect: Width of a pixel by its height; None where not said.
-        display_matrix: FFmpeg's nine numbers, which turn and mirror the image for display.
-        rotation: Degrees, counter-clockwise, by which `display_matrix` turns: -180 to 180.
-        interlaced: Whether frames are made of two fields.
-        top_first: Whether the upper field of an interlaced video comes first.
-        hdr: Static metadata of HDR10.
-        timecode: Of the first frame, such as "01:00:00:00".
+        width: Stored width in pixels, before rotation.
+        height: Stored height in pixels, before rotation.
+        planes: Planar pixel format of the frames that `read_frames` returns.
+        source_format: FFmpeg's name of the decoder's pixel format; differs from `planes.name` if
+            frames are converted.
+        colour: Colour properties of the planes.
+        time_base: Duration in seconds of one unit of time.
+        frame_times: Presentation times of all expected frames in units of `time_base`, sorted;
+            edit lists are applied.
+        rate: Average frame rate in frames per second; only a hint.
+        duration: Duration in seconds including the last frame; None if unknown.
+        sample_aspect: Width of a pixel divided by its height; None if not tagged.
+        display_matrix: FFmpeg's nine numbers that rotate and mirror the frames for display.
+        rotation: Counter-clockwise rotation by `display_matrix` in degrees, -180..180.
+        interlaced: True if frames consist of two fields.
+        hdr: Static HDR10 metadata.
+        timecode: Timecode of the first frame, such as "01:00:00:00".
         codec: FFmpeg's name of the codec, such as "h264".
         container: FFmpeg's name of the container, such as "mov,mp4,m4a,3gp,3g2,mj2".
-        keys: Times of frames at which decoding can start; empty where it has to at the beginning.
-        sequential: Whether frames are told by their number as they come, not by their time.
-        lost: Times, some of them about, of frames known to be missing, which are not in the plan.
-        warnings: What is wrong with the file, a line each; none for a sound one.
-        open_end: Whether its container does not say where it ends, so that a missing end would not
-            be seen.
-        max_pixels: The most that width times height of a frame may be.
+        keyframe_times: Times of frames at which decoding can start; empty if it can only start
+            at the beginning.
+        sequential: True if frames are identified by their position, because their timestamps are
+            unusable.
+        lost: Approximate times of frames that are known to be missing; not in `frame_times`.
+        warnings: Problems of the file, one line each.
+        end_unknown: True if the container does not record where it ends, so that truncation cannot
+            be detected.
+        max_pixels: Largest accepted width * height of a frame.
     """
 
     path: Path
@@ -131,24 +170,28 @@ class VideoInfo:
     source_format: str
     colour: Colour
     time_base: Fraction
-    plan: tuple[int, ...]
+    frame_times: tuple[int, ...]
     rate: Fraction
     duration: Fraction | None
     sample_aspect: Fraction | None
     display_matrix: tuple[int, ...] | None
     rotation: int
     interlaced: bool
-    top_first: bool
     hdr: HdrMetadata | None
     timecode: str | None
     codec: str
     container: str
-    keys: tuple[int, ...] = ()
+    keyframe_times: tuple[int, ...] = ()
     sequential: bool = False
     lost: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
-    open_end: bool = False
+    end_unknown: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
+
+    @property
+    def frame_format(self) -> FrameFormat:
+        """Size, planes and colours of the frames that `read_frames` returns."""
+        return FrameFormat(self.width, self.height, self.planes, self.colour)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,10 +199,10 @@ class VideoFrame:
     """A decoded frame.
 
     Attributes:
-        pts: Time in units of the video's time base.
-        planes: (height, width) each, uint8 or uint16, contiguous, with memory of their own: Y, U,
-            V or R, G, B or Y, and then alpha where the format has it.
-        repeats: Whether all planes equal those of the frame that came before.
+        pts: Presentation time in units of the video's time base.
+        planes: Contiguous arrays of shape (height, width), uint8 or uint16, that own their memory:
+            Y, U, V or R, G, B or Y, and alpha if the format has it.
+        repeats: True if all planes equal those of the previous frame.
     """
 
     pts: int

@@ -1,4 +1,4 @@
-"""Put the segments of a video together, with all that goes beside them, and check the result."""
+"""Join the segments of a video with its other streams, and verify the result."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from upscale.errors import OutputError
-from upscale.files.atomic import one_line, write_atomically
+from upscale.files.atomic import remove_stale_temporaries, write_atomically
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
-from upscale.files.temporary import remove_stale_temporaries
 from upscale.video.encoders import Encoder
 from upscale.video.info import VideoInfo
-from upscale.video.mux import Outliers, Output, StreamPlan, find_outliers, whole
-from upscale.video.output_stream import Span, Target
+from upscale.video.mux import Muxer, Outliers, StreamPlan, find_outliers, full_span
+from upscale.video.output_stream import OutputStream, Span
 
-_STEADY = Fraction(1, 1000)
-"""Seconds by which frames of a constant rate may be off, since Matroska counts milliseconds."""
+_RATE_TOLERANCE = Fraction(1, 1000)
+"""Deviation in seconds that a constant frame rate may have, as Matroska rounds to milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EncodedSegment:
     """A segment that is ready to be joined.
 
     Attributes:
-        path: A file of `SegmentWriter`'s; None where the segment has no frames.
-        times: Times of its frames in units of the video's time base, sorted.
-        delay: By how many frames decoding has to run ahead of presentation.
+        path: File of a `SegmentWriter`; None if the segment has no frames.
+        times: Presentation times of its frames in units of the video's time base, sorted.
+        delay: Number of frames by which decoding runs ahead of presentation.
     """
 
     path: Path | None
@@ -45,16 +45,16 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """What a result holds, as read back from it.
+class JoinResult:
+    """Content of an output file, as verified by reading it back.
 
     Attributes:
         frames: Number of frames.
-        notes: What of other streams is missing, a line each.
+        warnings: Problems with other streams, one line each.
     """
 
     frames: int
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def join(
@@ -62,111 +62,109 @@ def join(
     video: VideoInfo,
     encoder: Encoder,
     plan: StreamPlan,
-    parts: Sequence[Part],
+    segments: Sequence[EncodedSegment],
     *,
     span: Span | None = None,
     overwrite: bool = False,
-) -> Joined:
-    """Write a video's segments and the streams beside them into one file, and check it.
+) -> JoinResult:
+    """Write the segments of a video and its other streams into one file, and verify it.
 
-    The file appears under its name when it was found right; until then it has another, beside it.
+    The file gets its name only after it was verified.
 
     Args:
-        output: The file.
-        video: The source.
-        encoder: How the segments were encoded.
-        plan: What is carried beside the image.
-        parts: The segments in order.
-        span: The part of the video that they make; None for all of it.
+        output: Output file.
+        video: Source video.
+        encoder: Encoder of the segments.
+        plan: Other streams to write.
+        segments: Segments in order.
+        span: Part of the video that the segments cover; None for all of it.
         overwrite: Replace an existing file.
 
     Raises:
-        OutputError: The file exists, cannot be written, or does not hold what was written.
+        OutputError: The file exists, cannot be written, or does not contain what was written.
         VideoError: The source cannot be read.
     """
-    span = span or whole(video)
-    times = _on_own_clock(list(chain.from_iterable(part.times for part in parts)), video, span)
-    header = next((part.path for part in parts if part.path is not None), None)
+    span = span or full_span(video)
+    times = _shift(list(chain.from_iterable(each.times for each in segments)), video, span)
+    header = next((each.path for each in segments if each.path is not None), None)
     if header is None:
-        raise OutputError(f"{printable(output)}: there is no frame to write")
-    notes: list[str] = []
+        raise OutputError(f"{printable(output)}: no frame could be decoded, so nothing is written")
+    warnings: list[str] = []
 
     def write(file: BinaryIO) -> None:
-        # FFmpeg opens the file itself, since it reads again what it wrote to put its index first.
+        # FFmpeg opens the file by name, because it moves the index to the front at the end.
         path = Path(file.name)
-        made = copy(path, {})
-        found = find_outliers(video, plan) if any(each.disordered for each in made.written) else {}
-        if found:
-            made = copy(path, found)
-        check(path, output, times, video.time_base, made.written)
-        notes.extend(_said(made, found))
+        outliers: Outliers = {}
+        muxer = mux(path, outliers)
+        if any(each.has_outliers for each in muxer.written_streams):
+            outliers = find_outliers(video, plan)
+            muxer = mux(path, outliers)
+        verify(path, output, times, video.time_base, muxer.written_streams)
+        warnings.extend(_outlier_warnings(outliers))
+        warnings.extend(muxer.warnings)
 
-    def copy(path: Path, found: Outliers) -> Output:
+    def mux(path: Path, outliers: Outliers) -> Muxer:
         steady = _is_steady(times, video)
-        with Output(
-            path, video, encoder, plan, header, span=span, steady=steady, find_outliers=found
-        ) as made:
-            image = _image(parts, times, video, made)
-            for packet in merge(image, made.packets(), key=_decoding_time):
-                made.mux(packet)
-        return made
+        with Muxer(
+            path, video, encoder, plan, header, span=span, steady=steady, outliers=outliers
+        ) as muxer:
+            frames = _video_packets(segments, times, video, muxer)
+            for packet in merge(frames, muxer.packets(), key=_decoding_time):
+                muxer.mux(packet)
+        return muxer
 
     remove_stale_temporaries(output.parent)
     try:
         write_atomically(output, write, overwrite=overwrite)
     except (FFmpegError, ValueError) as error:
         raise OutputError(f"{printable(output)}: cannot be written ({one_line(error)})") from error
-    return Joined(len(times), tuple(notes))
+    return JoinResult(len(times), tuple(warnings))
 
 
-def _said(made: Output, found: Outliers) -> Iterator[str]:
-    """What of other streams is missing, a line each."""
-    for index, numbers in found.items():
+def _outlier_warnings(outliers: Outliers) -> Iterator[str]:
+    """Yield a line for each stream with packets that are left out."""
+    for index, numbers in outliers.items():
         if numbers:
-            yield (
-                f"{len(numbers)} packets of stream {index} have times that fit none of the others,"
-                " and are left out"
-            )
-    yield from made.unread
+            yield f"{len(numbers)} packets of stream {index} have outlying timestamps; dropped"
 
 
-def check(
-    path: Path, output: Path, times: Sequence[int], unit: Fraction, targets: Sequence[Target]
+def verify(
+    path: Path, output: Path, times: Sequence[int], unit: Fraction, streams: Sequence[OutputStream]
 ) -> None:
-    """Read a file back and compare the times of all packets with those that were written.
+    """Read a file back, and compare the times of all packets with those that were written.
 
     Args:
         path: The file.
-        output: Its name in errors.
-        times: Of the frames, sorted.
-        unit: Seconds in a unit of `times`.
-        targets: What was written beside the image.
+        output: File name for error messages.
+        times: Times of the frames, sorted.
+        unit: Duration in seconds of one unit of `times`.
+        streams: Other streams that were written.
 
     Raises:
-        OutputError: Something is missing, or at another time.
+        OutputError: A packet is missing, or has another time.
     """
     with av.open(f"file:{path}") as container:
-        found = [array("q") for _ in container.streams]
+        written = [array("q") for _ in container.streams]
         units = [stream.time_base or unit for stream in container.streams]
-        timeless = [0 for _ in container.streams]
+        untimed = [0 for _ in container.streams]
         for packet in container.demux():
             if packet.size and packet.pts is not None:
-                found[packet.stream.index].append(packet.pts)
+                written[packet.stream.index].append(packet.pts)
             elif packet.size:
-                timeless[packet.stream.index] += 1
-    clocks = [_Clock(sorted(each), own) for each, own in zip(found, units, strict=True)]
+                untimed[packet.stream.index] += 1
+    clocks = [_Clock(sorted(each), own) for each, own in zip(written, units, strict=True)]
     clocks[0].compare(output, "frames", times, unit, units[0] / 2)
-    for target in targets:
-        if target.type == "cover":
+    for stream in streams:
+        if stream.type == "cover":
             continue
-        clock, what = clocks[target.index], f"packets of stream {target.index}"
-        if target.type == "subtitle":
+        clock, name = clocks[stream.index], f"packets of stream {stream.index}"
+        if stream.type == "subtitle":
             # MP4 fills the time between subtitles with empty ones.
-            clock = clock.among(target.times, target.unit)
-        wanted = sorted(target.times)
-        # Matroska holds sound that comes before time zero, but not by how much.
-        before = min(timeless[target.index], sum(time < 0 for time in wanted))
-        clock.compare(output, what, wanted[before:], target.unit, clock.unit)
+            clock = clock.nearest_to(stream.times, stream.unit)
+        expected = sorted(stream.times)
+        # Matroska stores audio before time zero, but not its time.
+        before = min(untimed[stream.index], sum(time < 0 for time in expected))
+        clock.compare(output, name, expected[before:], stream.unit, clock.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,67 +175,68 @@ class _Clock:
     unit: Fraction
 
     def compare(
-        self, output: Path, what: str, times: Sequence[int], unit: Fraction, most: Fraction
+        self, output: Path, name: str, times: Sequence[int], unit: Fraction, tolerance: Fraction
     ) -> None:
-        """Refuse a file in which times are not those that they should be."""
+        """Raise an error if the times differ from the expected ones."""
         if len(self.times) != len(times):
             raise OutputError(
-                f"{printable(output)}: would hold {len(self.times)} of {len(times)} {what};"
-                " try another container"
+                f"{printable(output)}: the container holds only {len(self.times)} of"
+                f" {len(times)} {name}; use another container"
             )
-        for own, wanted in zip(self.times, times, strict=True):
-            if abs(own * self.unit - wanted * unit) > most:
+        for own, expected in zip(self.times, times, strict=True):
+            if abs(own * self.unit - expected * unit) > tolerance:
                 raise OutputError(
-                    f"{printable(output)}: {what} would come at {float(own * self.unit):.6f} s"
-                    f" and not at {float(wanted * unit):.6f} s; try another container"
+                    f"{printable(output)}: the container holds {name} at"
+                    f" {float(own * self.unit):.6f} s instead of {float(expected * unit):.6f} s;"
+                    " use another container"
                 )
 
-    def among(self, times: Iterable[int], unit: Fraction) -> _Clock:
-        """For each of some times the one that is next to it."""
-        found = (bisect_left(self.times, time * unit / self.unit - 1) for time in times)
-        return _Clock(sorted(self.times[at] for at in found if at < len(self.times)), self.unit)
+    def nearest_to(self, times: Iterable[int], unit: Fraction) -> _Clock:
+        """Return only the time that is nearest to each of the given times."""
+        places = (bisect_left(self.times, time * unit / self.unit - 1) for time in times)
+        return _Clock(sorted(self.times[at] for at in places if at < len(self.times)), self.unit)
 
 
-def _image(
-    parts: Sequence[Part], times: Sequence[int], video: VideoInfo, output: Output
+def _video_packets(
+    segments: Sequence[EncodedSegment], times: Sequence[int], video: VideoInfo, muxer: Muxer
 ) -> Iterator[Packet[Any]]:
-    """The packets of all segments, with their true times."""
-    delay = max(part.delay for part in parts)
+    """Yield the packets of all segments, with their final timestamps."""
+    delay = max(segment.delay for segment in segments)
     step = max(1, round(1 / (video.rate * video.time_base)))
     header: bytes | None = None
     first = number = 0
-    for part in parts:
-        if part.path is None:
+    for segment in segments:
+        if segment.path is None:
             continue
-        with av.open(f"file:{part.path}") as container:
+        with av.open(f"file:{segment.path}") as container:
             stream = container.streams.video[0]
             header = header if number else stream.codec_context.extradata
             if stream.codec_context.extradata != header:
                 raise OutputError(
-                    f"{printable(part.path)}: was encoded by another version of the encoder;"
-                    " start again with --restart"
+                    f"{printable(segment.path)}: was encoded by another version of the encoder;"
+                    " pass --restart to start again"
                 )
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
-                    shown_at = first + packet.pts
-                    packet.time_base, packet.stream = video.time_base, output.image
-                    packet.pts = times[shown_at]
-                    packet.dts = _at(number - delay, times, step)
-                    packet.duration = _at(shown_at + 1, times, step) - times[shown_at]
+                    frame = first + packet.pts
+                    packet.time_base, packet.stream = video.time_base, muxer.video_stream
+                    packet.pts = times[frame]
+                    packet.dts = _time_of(number - delay, times, step)
+                    packet.duration = _time_of(frame + 1, times, step) - times[frame]
                     number += 1
                     yield packet
-        first += len(part.times)
+        first += len(segment.times)
 
 
-def _at(number: int, times: Sequence[int], step: int) -> int:
-    """The time of a frame; of those before the first and after the last, as far as can be said."""
+def _time_of(number: int, times: Sequence[int], step: int) -> int:
+    """Return the time of a frame, extrapolated before the first and after the last one."""
     if number < 0:
         return times[0] + number * step
     return times[number] if number < len(times) else times[-1] + step
 
 
-def _on_own_clock(times: list[int], video: VideoInfo, span: Span) -> list[int]:
-    """Times on the clock of the output, which starts where the span does."""
+def _shift(times: list[int], video: VideoInfo, span: Span) -> list[int]:
+    """Convert times to the clock of the output, which starts at the span."""
     if span.start is None:
         return times
     start = round(span.start / video.time_base)
@@ -245,10 +244,10 @@ def _on_own_clock(times: list[int], video: VideoInfo, span: Span) -> list[int]:
 
 
 def _is_steady(times: Sequence[int], video: VideoInfo) -> bool:
-    """Whether frames come at a constant rate."""
+    """Return whether the frame rate is constant."""
     step = Fraction(times[-1] - times[0], max(1, len(times) - 1))
-    most = max(Fraction(1), _STEADY / video.time_base)
-    return all(abs(time - times[0] - step * number) <= most for number, time in enumerate(times))
+    limit = max(Fraction(1), _RATE_TOLERANCE / video.time_base)
+    return all(abs(time - times[0] - step * number) <= limit for number, time in enumerate(times))
 
 
 def _decoding_time(packet: Packet[Any]) -> float:

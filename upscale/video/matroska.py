@@ -1,8 +1,8 @@
-"""The shape of pixels in Matroska and WebM, which PyAV does not pass on to FFmpeg's muxer.
+"""Write the pixel aspect ratio into Matroska and WebM files.
 
-The muxer looks for it in a place that PyAV leaves empty. But where a video says that its frames are
-two images side by side, the muxer writes for them a width and a height for display. So the video
-says that at first, and then these bytes make room for the true ones.
+PyAV does not pass it to FFmpeg's muxer. The muxer does however write a display width and height if
+the stream is tagged as stereo video with two images side by side. So the stream is first tagged
+that way, and afterwards these bytes of the header are replaced by the correct display size.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ from fractions import Fraction
 from pathlib import Path
 
 PLACEHOLDER = {"stereo_mode": "left_right"}
-"""Tags of the image's stream that make room."""
+"""Stream tags that reserve space in the header."""
 
 NO_CHECKSUMS = {"write_crc32": "0"}
-"""Options of the muxer for a file whose header will be changed."""
+"""Muxer options for a file whose header will be changed."""
 
 CONTAINERS = ("matroska", "webm")
 
 _STEREO_MODE, _DISPLAY_WIDTH, _DISPLAY_HEIGHT = b"\x53\xb8", b"\x54\xb0", b"\x54\xba"
 _SIDE_BY_SIDE = 1
-_OVERHEAD = 6  # names and lengths of two elements
-_FINEST = 255  # what readers round to
+_OVERHEAD = 6
+"""Bytes of the identifiers and lengths of two elements."""
+_MAX_DENOMINATOR = 255
+"""Precision to which FFmpeg rounds the ratio when it reads a file."""
 _HEADER_BYTES = 1 << 20
 
 
-def set_pixel_shape(path: Path, size: tuple[int, int], shape: Fraction) -> None:
-    """Put the shape of pixels in place of the placeholder.
+def set_pixel_aspect(path: Path, size: tuple[int, int], aspect: Fraction) -> None:
+    """Replace the placeholder of a complete file by the pixel aspect ratio.
 
     Args:
-        path: A whole file, written with `PLACEHOLDER`, and without checksums.
+        path: File that was written with `PLACEHOLDER` and `NO_CHECKSUMS`.
         size: Width and height of its frames in pixels.
-        shape: Width of a pixel by its height.
+        aspect: Width of a pixel divided by its height.
 
     Raises:
         OSError: The file cannot be written.
@@ -44,27 +46,27 @@ def set_pixel_shape(path: Path, size: tuple[int, int], shape: Fraction) -> None:
         + _element(_DISPLAY_HEIGHT, height)
     )
     room = len(old) - _OVERHEAD
-    across, down = display_size(size, shape)
-    new = _element(_DISPLAY_WIDTH, across, room - room // 2)
-    new += _element(_DISPLAY_HEIGHT, down, room // 2)
+    display_width, display_height = display_size(size, aspect)
+    new = _element(_DISPLAY_WIDTH, display_width, room - room // 2)
+    new += _element(_DISPLAY_HEIGHT, display_height, room // 2)
     with path.open("r+b") as file:
-        place = file.read(_HEADER_BYTES).find(old)
-        if place < 0:
-            raise ValueError("its header has no room for the shape of pixels")
-        file.seek(place)
+        position = file.read(_HEADER_BYTES).find(old)
+        if position < 0:
+            raise ValueError("its header has no room for the pixel aspect ratio")
+        file.seek(position)
         file.write(new)
 
 
-def display_size(size: tuple[int, int], shape: Fraction) -> tuple[int, int]:
-    """Width and height for display that give pixels a shape; at least as high as the frames."""
+def display_size(size: tuple[int, int], aspect: Fraction) -> tuple[int, int]:
+    """Return a display width and height with that pixel aspect, at least as high as the frames."""
     width, height = size
-    most = max(height, _FINEST)
-    ratio = (width * shape / height).limit_denominator(most) or Fraction(1, most)
-    times = -(-height // ratio.denominator)
-    return ratio.numerator * times, ratio.denominator * times
+    limit = max(height, _MAX_DENOMINATOR)
+    ratio = (width * aspect / height).limit_denominator(limit) or Fraction(1, limit)
+    factor = -(-height // ratio.denominator)
+    return ratio.numerator * factor, ratio.denominator * factor
 
 
-def _element(name: bytes, value: int, length: int | None = None) -> bytes:
-    """A whole number as Matroska stores it, in few bytes or in so many."""
+def _element(identifier: bytes, value: int, length: int | None = None) -> bytes:
+    """Encode an unsigned integer element, with as few bytes as possible by default."""
     length = length or max(1, (value.bit_length() + 7) // 8)
-    return name + bytes([0x80 | length]) + value.to_bytes(length)
+    return identifier + bytes([0x80 | length]) + value.to_bytes(length)

@@ -1,10 +1,10 @@
-"""A container that is being written: a video's image, and what is carried beside it."""
+"""Write an output file: the upscaled video, and the other streams of the source."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,99 +21,100 @@ from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
-from upscale.video.container import demux, lists_packets, opened
-from upscale.video.encoders import Encoder, tag_image
+from upscale.video.container import demux, has_packet_index, open_video
+from upscale.video.encoders import MP4_CONTAINERS, Encoder, tag_stream
 from upscale.video.info import VideoInfo
-from upscale.video.matroska import CONTAINERS as MATROSKA
-from upscale.video.matroska import NO_CHECKSUMS, PLACEHOLDER, set_pixel_shape
-from upscale.video.output_stream import Span, Target
-from upscale.video.timing import rising
+from upscale.video.matroska import CONTAINERS as MATROSKA_CONTAINERS
+from upscale.video.matroska import NO_CHECKSUMS, PLACEHOLDER, set_pixel_aspect
+from upscale.video.output_stream import OutputStream, Span
+from upscale.video.timing import longest_nondecreasing
 
 if TYPE_CHECKING:
     from av.audio.codeccontext import AudioCodecContext
     from av.container.core import Chapter
 
-TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
-"""The kind of text that a container's subtitles are."""
+_TEXT_FORMATS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
+"""Format of text subtitles in each container."""
 
-OWN_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "timecode"}
-"""Tags of a whole file that a muxer writes itself, or that are written with the image."""
+GENERATED_TAGS = {
+    *("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "timecode"),
+}
+"""Global tags that are not copied, because the muxer or the video stream sets them."""
 
 _STALE_TAGS = (
     *("_statistics", "bps", "duration", "number_of_", "encoder", "vendor_id", "rotate"),
     "timecode",
 )
-"""How tags of a stream begin that do not hold for the new one, or are written for themselves."""
+"""Prefixes of stream tags that are not copied, because they do not apply to the new stream."""
 
 _IMAGE_TYPES = {"mjpeg": "jpeg", "png": "png", "bmp": "bmp"}
-_LARGEST_TIMESCALE = 10_000_000
-_MARGIN = 5
-"""Seconds by which streams may be apart in a file."""
+_MAX_TIMESCALE = 10_000_000
+_MAX_INTERLEAVING = 5
+"""Distance in seconds by which the streams of a file may be apart."""
 
 _LATE_PACKETS = 1000
-"""So many packets that come after the end, one after another, show that nothing more is wanted."""
+"""Number of consecutive packets beyond the end after which reading stops."""
 
 
-def whole(video: VideoInfo) -> Span:
-    """All of a video, on its own clock; one that starts before zero, where no file can, at zero."""
-    first = video.plan[0] * video.time_base
+def full_span(video: VideoInfo) -> Span:
+    """Return the span of a whole video; negative times, which no file can hold, move to zero."""
+    first = video.frame_times[0] * video.time_base
     return Span(start=first if first < 0 else None)
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
-    """A stream of the source that goes into the output.
+class StreamMapping:
+    """A source stream that is written to the output.
 
     Attributes:
-        index: In the source.
-        how: Packets as they are; or text in another form; or one packet as an attached file.
+        index: Index of the stream in the source.
+        mode: Copy the packets, convert subtitles to another text format, or attach one packet
+            as a file.
     """
 
     index: int
-    how: Literal["copy", "convert", "attach"] = "copy"
+    mode: Literal["copy", "convert", "attach"] = "copy"
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """What goes into an output beside the image.
+    """The streams that are written to an output beside the upscaled video.
 
     Attributes:
-        carried: Streams, in the source's order.
-        lost: What cannot be carried, a line each.
-        any_tag: Whether tags are written in QuickTime's newer way, which has any key.
+        mappings: Streams in output order.
+        losses: Streams and properties that the output cannot contain, one line each.
+        any_tag: True if MP4 tags are written in the newer format, which allows any key.
     """
 
-    carried: tuple[Carried, ...] = ()
-    lost: tuple[str, ...] = ()
+    mappings: tuple[StreamMapping, ...] = ()
+    losses: tuple[str, ...] = ()
     any_tag: bool = False
 
 
 Outliers = Mapping[int, frozenset[int]]
-"""By stream of the source, the numbers of packets, from 0, whose times fit none of the others."""
+"""Numbers of the packets with outlying timestamps, counted from 0, for each source stream."""
 
 
-class Output:
-    """A container that is being written: the image, and what is carried beside it.
-
-    Use it as a context manager; at a good end the file is complete.
-
-    Attributes:
-        image: The stream of the image.
-        targets: Those of what is carried, by stream of the source; None if complete already.
-        unread: What of the source could not be read, a line each, once all packets are.
+class Muxer:
+    """Write an output file; use it as a context manager, which completes the file.
 
     Args:
-        path: The file, which is replaced.
-        video: The source.
-        encoder: How the image was encoded.
-        plan: What is carried.
-        segment: A file of `SegmentWriter`'s, from which the image's header is taken.
-        span: The part of the video that is written; None for all of it.
-        steady: Whether frames come at a constant rate, which the header may then say.
-        find_outliers: Packets that are left out.
+        path: Output file; it is replaced.
+        video: Source video.
+        encoder: Encoder of the upscaled video.
+        plan: Other streams to write.
+        segment: File of a `SegmentWriter`, from which the video stream's header is copied.
+        span: Part of the video to write; None for all of it.
+        steady: True if the frame rate is constant, so that the header may contain it.
+        outliers: Packets to leave out.
+
+    Attributes:
+        video_stream: Output stream of the upscaled video.
+        outputs: Output stream for each source stream; None if the header contains all of it.
+        warnings: Problems with other streams, one line each, complete after the last packet.
 
     Raises:
-        Whatever PyAV raises where the container does not take something.
+        FFmpegError, OSError, ValueError, RuntimeError: The container rejects a stream or packet.
     """
 
     def __init__(
@@ -126,26 +127,25 @@ class Output:
         *,
         span: Span | None = None,
         steady: bool = True,
-        find_outliers: Outliers | None = None,
+        outliers: Outliers | None = None,
     ) -> None:
         self._path = path
-        self._strays = find_outliers or {}
-        self.unread: list[str] = []
+        self._outliers = outliers or {}
+        self.warnings: list[str] = []
         self._video = video
-        self._span = span or whole(video)
+        self._span = span or full_span(video)
         self._encoder = encoder
-        self._kind = encoder.container
         with ExitStack() as stack:
-            self._source = stack.enter_context(opened(video.path, video.max_pixels))
-            self._shape = _shape_to_add(video, encoder, self._source)
+            self._source = stack.enter_context(open_video(video.path, video.max_pixels))
+            self._pixel_aspect = _missing_pixel_aspect(video, encoder, self._source)
             template = stack.enter_context(av.open(f"file:{segment}")).streams.video[0]
             options = _container_options(video, encoder, plan, self._source)
             self._container = stack.enter_context(
                 av.open(f"file:{path}", "w", format=encoder.container, container_options=options)
             )
-            self.image = self._add_image(template, video, encoder, steady=steady)
-            self.targets = {each.index: self._add(each) for each in plan.carried}
-            self._tag()
+            self.video_stream = self._add_video(template, steady=steady)
+            self.outputs = {each.index: self._add_stream(each) for each in plan.mappings}
+            self._copy_tags()
             self._container.start_encoding()
             self._stack = stack.pop_all()
 
@@ -159,159 +159,160 @@ class Output:
         trace: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, error, trace)
-        if kind is None and self._shape is not None:
-            size = self._encoder.width, self._encoder.height
-            set_pixel_shape(self._path, size, self._shape)
+        if kind is None and self._pixel_aspect is not None:
+            frames = self._encoder.frame_format
+            set_pixel_aspect(self._path, (frames.width, frames.height), self._pixel_aspect)
 
     @property
-    def written(self) -> list[Target]:
-        """The streams beside the image that packets are written to."""
-        return [target for target in self.targets.values() if target is not None]
+    def written_streams(self) -> list[OutputStream]:
+        """Output streams beside the video to which packets are written."""
+        return [output for output in self.outputs.values() if output is not None]
 
     def mux(self, packet: Packet[Any]) -> None:
-        """Write a packet of the image, or one of `packets`."""
+        """Write a packet of the video, or one of `packets`."""
         self._container.mux_one(packet)
 
-    def packets(self, most: int | None = None) -> Iterator[Packet[Any]]:
-        """Packets of the carried streams, ready for the output, in the source's order.
+    def packets(self, limit: int | None = None) -> Iterator[Packet[Any]]:
+        """Yield the output packets of all other streams, in the order of the source.
 
         Args:
-            most: How many packets of the source are looked at.
+            limit: Maximum number of source packets to read.
         """
-        late, refused = 0, list[str]()
-        seen: Counter[int] = Counter()
-        for number, packet in islice(_numbered(self._source, seen, refused), most):
+        late, errors = 0, list[str]()
+        counts: Counter[int] = Counter()
+        for number, packet in islice(_numbered(self._source, counts, errors), limit):
             late = late + 1 if self._is_late(packet) else 0
             if late > _LATE_PACKETS:
                 return
             index = packet.stream.index
-            target = self.targets.get(index)
-            if target is None or number in self._strays.get(index, ()):
+            output = self.outputs.get(index)
+            if output is None or number in self._outliers.get(index, ()):
                 continue
-            if self._is_wanted(_seconds(packet)):
-                yield from target.take(packet)
-        self.unread += _unread(self._source, self.targets, seen, refused)
-        for index, target in self.targets.items():
-            self.unread += _said(index, target)
+            if self._is_inside(_seconds(packet)):
+                yield from output.process(packet)
+        self.warnings += _read_warnings(self._source, self.outputs, counts, errors)
+        for index, output in self.outputs.items():
+            self.warnings += _subtitle_warnings(index, output)
 
     def _is_late(self, packet: Packet[Any]) -> bool:
         end = self._span.end
-        return end is not None and _seconds(packet) > end + _MARGIN
+        return end is not None and _seconds(packet) > end + _MAX_INTERLEAVING
 
-    def _is_wanted(self, time: Fraction) -> bool:
+    def _is_inside(self, time: Fraction) -> bool:
         start, end = self._span.start, self._span.end
         return (start is None or time >= start) and (end is None or time < end)
 
-    def _add_image(
-        self, template: VideoStream, video: VideoInfo, encoder: Encoder, *, steady: bool
-    ) -> VideoStream:
+    def _add_video(self, template: VideoStream, *, steady: bool) -> VideoStream:
+        video, encoder = self._video, self._encoder
         stream = self._container.add_stream_from_template(template, opaque=True)
         stream.time_base = encoder.time_base
         context = stream.codec_context
         context.framerate = encoder.rate if steady or video.timecode else Fraction(0)
-        tag_image(context, encoder)
+        tag_stream(context, encoder)
         if encoder.tag is not None:
             context.codec_tag = encoder.tag
         if video.display_matrix is not None:
-            stream.set_display_matrix(_upscaled(video.display_matrix, encoder.width / video.width))
-        origin = self._source.streams[video.stream]
+            scale = encoder.frame_format.width / video.width
+            stream.set_display_matrix(_scale_matrix(video.display_matrix, scale))
+        source = self._source.streams[video.stream]
         stream.metadata.clear()
-        stream.metadata.update(_stream_tags(origin))
+        stream.metadata.update(_copied_tags(source))
         if video.timecode is not None:
             stream.metadata["timecode"] = video.timecode
-        if self._shape is not None:
+        if self._pixel_aspect is not None:
             stream.metadata.update(PLACEHOLDER)
-        stream.disposition = origin.disposition
+        stream.disposition = source.disposition
         return stream
 
-    def _add(self, carried: Carried) -> Target | None:
-        """Add a stream of the source; None for those that are complete with the header."""
-        stream = self._source.streams[carried.index]
-        if carried.how == "attach":
-            self._container.add_attachment(*_attachment(self._video, carried.index))
+    def _add_stream(self, mapping: StreamMapping) -> OutputStream | None:
+        """Add a source stream; return None if the header contains all of it."""
+        stream = self._source.streams[mapping.index]
+        container = self._encoder.container
+        if mapping.mode == "attach":
+            self._container.add_attachment(*_read_attachment(self._video, mapping.index))
             return None
-        if carried.how == "convert":
-            added = self._container.add_stream(TEXT_OF[self._kind])
+        if mapping.mode == "convert":
+            added = self._container.add_stream(_TEXT_FORMATS[container])
             context = cast("SubtitleCodecContext", added.codec_context)
-            context.subtitle_header = _text_header(cast("SubtitleStream", stream))
+            context.subtitle_header = _subtitle_header(cast("SubtitleStream", stream))
             added.time_base = Fraction(1, 1000)
         else:
             added = self._container.add_stream_from_template(stream, opaque=True)
         added.metadata.clear()
-        added.metadata.update(_stream_tags(stream))
-        if self._kind in ("mp4", "mov") and "title" in added.metadata:
-            # The place where players look for the name of a track.
+        added.metadata.update(_copied_tags(stream))
+        if container in MP4_CONTAINERS and "title" in added.metadata:
+            # Players read the name of a track from this tag.
             added.metadata["handler_name"] = added.metadata["title"]
         added.disposition = stream.disposition
         if isinstance(stream, AttachmentStream):
             return None
-        return Target(stream, added, self._span, converts=carried.how == "convert")
+        return OutputStream(stream, added, self._span, converts=mapping.mode == "convert")
 
-    def _tag(self) -> None:
-        """Copy tags and chapters of the whole video."""
+    def _copy_tags(self) -> None:
+        """Copy the global tags and the chapters."""
         tags = self._source.metadata
         self._container.metadata.update(
-            {key: value for key, value in tags.items() if key.lower() not in OWN_TAGS}
+            {key: value for key, value in tags.items() if key.lower() not in GENERATED_TAGS}
         )
         self._container.set_chapters(list(_chapters(self._source, self._span)))
 
 
 def find_outliers(video: VideoInfo, plan: StreamPlan) -> Outliers:
-    """Find the packets whose times go back or jump ahead, by looking at all of a video.
+    """Find packets whose timestamps go back or jump ahead, by reading all of the source.
 
     Raises:
         VideoError: The source cannot be read.
     """
-    times: dict[int, list[int | None]] = {each.index: [] for each in plan.carried}
-    with opened(video.path, video.max_pixels) as source:
+    times: dict[int, list[int | None]] = {each.index: [] for each in plan.mappings}
+    with open_video(video.path, video.max_pixels) as source:
         for _, packet in _numbered(source, Counter()):
             index = packet.stream.index
             if index in times:
                 times[index].append(packet.dts if packet.dts is not None else packet.pts)
     return {
         index: frozenset(number for number, time in enumerate(each) if time is not None)
-        - frozenset(rising(each))
+        - frozenset(longest_nondecreasing(each))
         for index, each in times.items()
     }
 
 
 def _numbered(
-    source: InputContainer, seen: Counter[int], refused: list[str] | None = None
+    source: InputContainer, counts: Counter[int], errors: list[str] | None = None
 ) -> Iterator[tuple[int, Packet[Any]]]:
-    """All packets as they are stored, each with its number in its stream; `seen` counts them."""
-    for packet in demux(source, refused=refused):
+    """Yield all packets in file order, each with its number in its stream; `counts` counts them."""
+    for packet in demux(source, errors=errors):
         if packet.size or packet.dts is not None:
             index = packet.stream.index
-            seen[index] += 1
-            yield seen[index] - 1, packet
+            counts[index] += 1
+            yield counts[index] - 1, packet
 
 
-def _unread(
-    source: InputContainer, carried: Iterable[int], seen: Counter[int], refused: Sequence[str]
+def _read_warnings(
+    source: InputContainer, indices: Collection[int], counts: Counter[int], errors: Sequence[str]
 ) -> Iterator[str]:
-    """What could not be read beside the image, a line each."""
-    if lists_packets(source):
-        for index in carried:
-            missing = len(source.streams[index].index_entries) - seen[index]
+    """Yield a line for each stream with unreadable packets."""
+    if has_packet_index(source):
+        for index in indices:
+            missing = len(source.streams[index].index_entries) - counts[index]
             if missing > 0:
                 yield f"{missing} packets of stream {index} cannot be read"
-    elif refused and carried:
+    elif errors and indices:
         yield (
-            f"the file cannot be read in {len(refused)} places ({refused[0]}), where sound or"
-            " subtitles may be missing"
+            f"the source has {len(errors)} read errors ({errors[0]}); audio or subtitles may be"
+            " missing there"
         )
 
 
-def _said(index: int, target: Target | None) -> Iterator[str]:
-    """What was not right with subtitles, a line each."""
-    if target is not None and target.guessed:
-        yield f"{target.guessed} texts of stream {index} are not in UTF-8; taken for Windows-1252"
-    if target is not None and target.refused:
-        yield f"{target.refused} texts of stream {index} cannot be converted, and are left out"
+def _subtitle_warnings(index: int, output: OutputStream | None) -> Iterator[str]:
+    """Yield a line for each problem with a subtitle stream."""
+    if output is not None and output.recoded:
+        yield f"{output.recoded} subtitles of stream {index} are not UTF-8; read as Windows-1252"
+    if output is not None and output.unconvertible:
+        yield f"{output.unconvertible} subtitles of stream {index} cannot be converted; dropped"
 
 
-def _stream_tags(stream: Stream) -> dict[str, str]:
-    """Tags of a stream, without those that are not true of another file."""
+def _copied_tags(stream: Stream) -> dict[str, str]:
+    """Return the tags of a stream that also apply to its copy."""
     return {
         key: value
         for key, value in stream.metadata.items()
@@ -322,42 +323,44 @@ def _stream_tags(stream: Stream) -> dict[str, str]:
 def _container_options(
     video: VideoInfo, encoder: Encoder, plan: StreamPlan, source: InputContainer
 ) -> dict[str, str]:
-    if encoder.container not in ("mp4", "mov"):
-        # Sound may start before time zero; else everything would be moved on for its sake.
+    if encoder.container not in MP4_CONTAINERS:
+        # Audio may start before time zero; otherwise all streams would be shifted.
         options = {"avoid_negative_ts": "disabled"}
-        # A header that is changed afterwards can have no checksum.
-        return options if _shape_to_add(video, encoder, source) is None else options | NO_CHECKSUMS
+        is_changed = _missing_pixel_aspect(video, encoder, source) is not None
+        return options | NO_CHECKSUMS if is_changed else options
     flags = "+faststart+use_metadata_tags" if plan.any_tag else "+faststart"
-    # Delays of streams are counted in this unit, 1 ms if nothing is said.
-    image = video.time_base.denominator
-    # What cannot be decoded has no context.
+    # The start times of streams are stored in this unit, which is 1 ms by default.
+    video_scale = video.time_base.denominator
+    # Streams that cannot be decoded have no context.
     contexts = [
         cast("AudioCodecContext | None", each.codec_context) for each in source.streams.audio
     ]
-    sounds = [context.sample_rate for context in contexts if context is not None]
-    scale = math.lcm(1000, image, *filter(None, sounds))
-    scale = scale if scale <= _LARGEST_TIMESCALE else image
+    sample_rates = [context.sample_rate for context in contexts if context is not None]
+    scale = math.lcm(1000, video_scale, *filter(None, sample_rates))
+    scale = scale if scale <= _MAX_TIMESCALE else video_scale
     return {"movflags": flags, "movie_timescale": str(min(scale, 2**31 - 1))}
 
 
-def _shape_to_add(video: VideoInfo, encoder: Encoder, source: InputContainer) -> Fraction | None:
-    """The shape of pixels where it has to be added to a complete file."""
-    if encoder.container not in MATROSKA or encoder.sample_aspect in (None, 1):
+def _missing_pixel_aspect(
+    video: VideoInfo, encoder: Encoder, source: InputContainer
+) -> Fraction | None:
+    """Return the pixel aspect ratio if it must be written into the complete file."""
+    if encoder.container not in MATROSKA_CONTAINERS or encoder.sample_aspect in (None, 1):
         return None
-    # There is no room in a video that is made of two images side by side.
-    taken = PLACEHOLDER.keys() & source.streams[video.stream].metadata.keys()
-    return None if taken else encoder.sample_aspect
+    # The placeholder cannot be used if the source is stereo video itself.
+    is_stereo = PLACEHOLDER.keys() & source.streams[video.stream].metadata.keys()
+    return None if is_stereo else encoder.sample_aspect
 
 
-def _upscaled(matrix: Sequence[int], ratio: float) -> list[int]:
-    """A display matrix whose shift, in pixels, fits an upscaled image."""
-    across, down = (max(-(2**31), min(round(shift * ratio), 2**31 - 1)) for shift in matrix[6:8])
+def _scale_matrix(matrix: Sequence[int], scale: float) -> list[int]:
+    """Scale the translation of a display matrix, which is in pixels."""
+    across, down = (max(-(2**31), min(round(shift * scale), 2**31 - 1)) for shift in matrix[6:8])
     return [*matrix[:6], across, down, matrix[8]]
 
 
-def _attachment(video: VideoInfo, index: int) -> tuple[str, str, bytes]:
-    """Name, type and content of an image that comes as a stream with one packet."""
-    with opened(video.path, video.max_pixels) as source:
+def _read_attachment(video: VideoInfo, index: int) -> tuple[str, str, bytes]:
+    """Return the name, MIME type and content of a cover image, a stream with one packet."""
+    with open_video(video.path, video.max_pixels) as source:
         stream = source.streams[index]
         data = next(bytes(packet) for packet in source.demux(stream) if packet.size)
         kind = _IMAGE_TYPES.get(stream.codec_context.name, "jpeg")
@@ -365,15 +368,15 @@ def _attachment(video: VideoInfo, index: int) -> tuple[str, str, bytes]:
     return name, f"image/{kind}", data
 
 
-def _text_header(stream: SubtitleStream) -> bytes | None:
-    """What an encoder of subtitles has to know of their styles."""
+def _subtitle_header(stream: SubtitleStream) -> bytes | None:
+    """Return the style header that a subtitle encoder needs."""
     context = stream.codec_context
     context.open(strict=False)
     return context.subtitle_header
 
 
 def _chapters(source: InputContainer, span: Span) -> Iterator[Chapter]:
-    """The chapters of a part, on its own clock."""
+    """Yield the chapters of a span, on the clock of the output."""
     for chapter in source.chapters():
         unit = chapter["time_base"] or Fraction(1, 1000)
         start, end = chapter["start"], chapter["end"]

@@ -1,8 +1,9 @@
-"""Planes of decoded frames as arrays, in the planar format nearest to the decoder's own."""
+"""Planar pixel formats, and the planes of decoded frames as arrays."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 from typing import Literal
 
 import numpy as np
@@ -13,53 +14,75 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from upscale.video.info import Plane, PlaneFormat
 
+RGB_ORDER = (2, 0, 1, 3)
+"""Indices of the planes R, G, B and alpha in FFmpeg's frames, which store G, B, R and alpha."""
+
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 _SUBSAMPLING = {
-    (0, 0): "444",
-    (1, 0): "422",
-    (1, 1): "420",
-    (2, 0): "411",
-    (2, 2): "410",
-    (0, 1): "440",
+    "444": (0, 0),
+    "422": (1, 0),
+    "420": (1, 1),
+    "411": (2, 0),
+    "410": (2, 2),
+    "440": (0, 1),
 }
-# The order in which FFmpeg keeps the planes of red, green and blue is G, B, R.
-_RGB_ORDER = (2, 0, 1, 3)
-_PLAIN = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-_EITHER_RANGE = 2
+_NAME = re.compile(r"(?:yuv(a?)(4\d\d)p|gbr(a?)p|gray)(9|10|12|14|16)?(?:le)?")
+_LOSSLESS = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_FULL_RANGE = 2
 
 
-def planar_format(source: VideoFormat) -> PlaneFormat:
-    """The planar format that holds all that a pixel format does.
+def is_planar(name: str) -> bool:
+    """Return whether FFmpeg's name of a pixel format is one that `plane_format` understands."""
+    return _NAME.fullmatch(name) is not None
+
+
+def plane_format(name: str) -> PlaneFormat:
+    """Parse FFmpeg's name of a planar format, such as "yuv422p10le" or "gbrp".
+
+    Raises:
+        ValueError: The format is not planar.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name} is not a planar format")
+    yuv_alpha, subsampling, rgb_alpha, depth = match.groups()
+    across, down = _SUBSAMPLING[subsampling] if subsampling else (0, 0)
+    kind = "yuv" if subsampling else "grey" if name.startswith("gray") else "rgb"
+    return PlaneFormat(name, int(depth or 8), across, down, kind, bool(yuv_alpha or rgb_alpha))
+
+
+def nearest_planar_format(source: VideoFormat) -> PlaneFormat:
+    """Return the smallest planar format that preserves all samples of a pixel format.
 
     Args:
-        source: Any pixel format of FFmpeg, packed, planar or with a palette.
+        source: Pixel format of FFmpeg: packed, planar or with a palette.
+
+    Raises:
+        ValueError: There is no such format.
     """
     depth = max(8, *(component.bits for component in source.components))
     alpha = any(component.is_alpha for component in source.components)
-    chroma = len(source.components) - alpha >= 3
+    has_chroma = len(source.components) - alpha >= 3
     kind: Literal["yuv", "rgb", "grey"] = "yuv"
     if source.is_rgb or source.has_palette or source.is_bayer or source.name.startswith("xyz"):
         kind = "rgb"
         alpha = alpha and not source.has_palette
-    elif not chroma and not alpha:
+    elif not has_chroma and not alpha:
         kind = "grey"
-    across, down = _reductions(source) if kind == "yuv" and chroma else (0, 0)
-    for wanted in (deep for deep in _DEPTHS if deep >= min(depth, 16)):
-        name = _name(kind, _SUBSAMPLING[across, down], alpha, wanted)
+    subsampling = _subsampling(source) if kind == "yuv" and has_chroma else "444"
+    letter = "a" if alpha else ""
+    stem = {"rgb": f"gbr{letter}p", "grey": "gray", "yuv": f"yuv{letter}{subsampling}p"}[kind]
+    for candidate in (each for each in _DEPTHS if each >= min(depth, 16)):
+        name = stem if candidate == 8 else f"{stem}{candidate}le"
         if _exists(name):
-            return PlaneFormat(name, wanted, across, down, kind, alpha)
+            return plane_format(name)
     raise ValueError(f"no planar format for {source.name}")
 
 
-def _reductions(source: VideoFormat) -> tuple[int, int]:
+def _subsampling(source: VideoFormat) -> str:
     across, down = source.chroma_width(256), source.chroma_height(256)
-    return (256 // across).bit_length() - 1, (256 // down).bit_length() - 1
-
-
-def _name(kind: str, subsampling: str, alpha: bool, depth: int) -> str:
-    letter = "a" if alpha else ""
-    stem = {"rgb": f"gbr{letter}p", "grey": "gray", "yuv": f"yuv{letter}{subsampling}p"}[kind]
-    return stem if depth == 8 else f"{stem}{depth}le"
+    reductions = (256 // across).bit_length() - 1, (256 // down).bit_length() - 1
+    return next(name for name, each in _SUBSAMPLING.items() if each == reductions)
 
 
 def _exists(name: str) -> bool:
@@ -71,53 +94,52 @@ def _exists(name: str) -> bool:
 
 
 class PlaneReader:
-    """Takes the planes out of frames of one video; not to be shared between threads."""
+    """Convert decoded frames of one video to arrays; not thread-safe.
+
+    Args:
+        planes: Format to which all frames are converted.
+        width: Width in pixels to which other frames are resized.
+        height: Height in pixels to which other frames are resized.
+    """
 
     def __init__(self, planes: PlaneFormat, width: int, height: int) -> None:
-        """Prepare.
-
-        Args:
-            planes: The format that all frames come out in.
-            width: In pixels; frames of other sizes are brought to it.
-            height: The same.
-        """
         self._planes, self._size = planes, (width, height)
         self._reformatter = VideoReformatter()
 
     def planar(self, frame: VideoFrame) -> VideoFrame:
-        """The frame itself, or its copy in the planar format and the size of the video."""
+        """Return the frame itself, or a copy in the planar format and size of the video."""
         size = (frame.width, frame.height)
-        # "yuvj" is FFmpeg's old way to say that the range is full; planes are the same.
+        # "yuvj" is FFmpeg's old name for full range; the planes are the same.
         if size == self._size and frame.format.name.replace("yuvj", "yuv") == self._planes.name:
             return frame
         return self._reformatter.reformat(
             frame,
             *self._size,
             format=self._planes.name,
-            interpolation=_PLAIN if size == self._size else Interpolation.BICUBIC,
-            # Told to be the same on both sides, values stay as they are.
-            src_color_range=_EITHER_RANGE,
-            dst_color_range=_EITHER_RANGE,
+            interpolation=_LOSSLESS if size == self._size else Interpolation.BICUBIC,
+            # With equal ranges on both sides, FFmpeg keeps the sample values.
+            src_color_range=_FULL_RANGE,
+            dst_color_range=_FULL_RANGE,
             threads=1,
         )
 
     def arrays(self, frame: VideoFrame) -> tuple[Plane, ...]:
-        """The planes of a frame from `planar`: (height, width) each, with memory of their own."""
+        """Copy the planes of a frame from `planar`, each of shape (height, width)."""
         planes = tuple(_array(plane, self._planes.depth) for plane in frame.planes)
         if self._planes.kind != "rgb":
             return planes
-        return tuple(planes[index] for index in _RGB_ORDER[: len(planes)])
+        return tuple(planes[index] for index in RGB_ORDER[: len(planes)])
 
 
 def _array(plane: VideoPlane, depth: int) -> Plane:
-    """One plane without what pads its lines."""
-    kind = np.dtype(np.uint8 if depth <= 8 else np.uint16)
-    step = abs(plane.line_size)
+    """Copy a plane without the padding of its rows."""
+    dtype = np.dtype(np.uint8 if depth <= 8 else np.uint16)
+    stride = abs(plane.line_size)
     if plane.line_size < 0:
-        # The first line comes last in memory, where FFmpeg's address points.
-        start = plane.buffer_ptr - step * (plane.height - 1)
-        data = ctypes.string_at(start, step * plane.height)
-        lines = np.frombuffer(data, kind).reshape(plane.height, -1)[::-1]
+        # Rows are stored bottom-up, and the pointer addresses the top row.
+        start = plane.buffer_ptr - stride * (plane.height - 1)
+        data = ctypes.string_at(start, stride * plane.height)
+        rows = np.frombuffer(data, dtype).reshape(plane.height, -1)[::-1]
     else:
-        lines = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)
-    return lines[:, : plane.width].copy()
+        rows = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
+    return rows[:, : plane.width].copy()

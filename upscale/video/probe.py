@@ -1,4 +1,4 @@
-"""Look through a video once: its times, colours, shape and all else that its output has to keep."""
+"""Probe a video: timing, colours, geometry and everything else that the output must preserve."""
 
 from __future__ import annotations
 
@@ -21,30 +21,35 @@ from upscale.errors import VideoError
 from upscale.files.error_mapping import map_os_errors
 from upscale.files.printable import printable
 from upscale.video.container import (
-    Complaints,
+    ErrorLog,
+    check_is_animated,
     decode,
-    only,
-    opened,
-    packets_of,
-    refuse_still,
-    video_stream,
+    discard_other_streams,
+    open_video,
+    read_packets,
+    select_video_stream,
 )
 from upscale.video.info import (
     DEFAULT_MAX_PIXELS,
     Colour,
     HdrMetadata,
-    Mastering,
+    MasteringDisplay,
     Matrix,
     PlaneFormat,
     VideoInfo,
 )
-from upscale.video.planes import planar_format
-from upscale.video.timing import Timing, decoded, demuxed, fields_apart
-from upscale.video.truncation import Ending, ending
+from upscale.video.planes import nearest_planar_format
+from upscale.video.timing import (
+    Timing,
+    may_split_fields,
+    timing_from_decoding,
+    timing_from_packets,
+)
+from upscale.video.truncation import Truncation, check_truncation
 
-# Below this many lines a video that says nothing is taken for BT.601.
-_LINES_OF_HD = 720
-# Numbers of ITU-T H.273. FCC is nearly 601 and SMPTE 240M nearly 709.
+_HD_HEIGHT = 720
+"""Untagged videos below this height are assumed to be BT.601."""
+# Numbered as in ITU-T H.273. FCC nearly equals BT.601, and SMPTE 240M nearly equals BT.709.
 _MATRICES: dict[int, Matrix] = {
     0: "rgb",
     1: "bt709",
@@ -55,11 +60,10 @@ _MATRICES: dict[int, Matrix] = {
     9: "bt2020",
     10: "bt2020",
 }
-_FULL = 2
-_LIMITED = 1
+_FULL_RANGE = 2
+_LIMITED_RANGE = 1
 _PROGRESSIVE = 1
-_TOP_SHOWN_FIRST = (2, 5)
-# Of a Matroska header: where chroma samples lie across and down, and FFmpeg's number for both.
+# Matroska's elements for horizontal and vertical chroma siting, and FFmpeg's number for each pair.
 _CHROMA_SITING = re.compile(rb"\x55\xb7\x81([\x01-\x03])\x55\xb8\x81([\x01-\x03])")
 _CHROMA_LOCATIONS = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4, (1, 3): 5, (2, 3): 6}
 _SLOWEST, _FASTEST = Fraction(1, 1001), Fraction(1000)
@@ -67,112 +71,107 @@ _RATE_TOLERANCE = Fraction(1, 50)
 
 
 def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoInfo:
-    """Find out all about a video; frames are decoded only as far as needed.
+    """Return the properties of a video; frames are decoded only as far as needed.
 
     Args:
         path: The file.
-        max_pixels: The most that width times height of a frame may be, here and when it is read.
+        max_pixels: Largest accepted width * height of a frame, here and when the video is read.
 
     Raises:
-        VideoError: It is no video, its codec is not supported, it has too many pixels, or no frame
-            of it can be decoded.
+        VideoError: The file is not a video, its codec is unsupported, its frames are too large, or
+            none of them can be decoded.
     """
-    with opened(path, max_pixels) as container:
-        stream = video_stream(container, path)
+    with open_video(path, max_pixels) as container:
+        stream = select_video_stream(container, path)
         _check_size(path, f"{stream.width}x{stream.height}", max_pixels)
-        with Complaints() as complaints:
+        with ErrorLog() as log:
             frame = _first_frame(container, stream)
         if frame is None:
-            _check_size(path, complaints.too_large(), max_pixels)
+            _check_size(path, log.rejected_size(), max_pixels)
             raise VideoError(
-                f"{printable(path)}: holds no frame that can be decoded; check the file"
+                f"{printable(path)}: contains no frame that can be decoded; check the file"
             )
         video = _describe(path, container, stream, frame)
-    return _timed(replace(video, max_pixels=max_pixels))
+    return _add_timing(replace(video, max_pixels=max_pixels))
 
 
 def _check_size(path: Path, size: str | None, limit: int) -> None:
     if size is not None and math.prod(map(int, size.split("x"))) > limit:
         raise VideoError(
-            f"{printable(path)}: {size} is more than the limit of {limit} pixels: give a higher"
+            f"{printable(path)}: {size} exceeds the limit of {limit} pixels; pass a larger"
             " --max-pixels if you trust the file"
         )
 
 
 def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
-    only(container, stream)
-    parts = decode(stream, packets_of(container, stream))
-    return next((part.frames[0] for part in parts if part.frames), None)
+    discard_other_streams(container, stream)
+    results = decode(stream, read_packets(container, stream))
+    return next((result.frames[0] for result in results if result.frames), None)
 
 
-def _timed(video: VideoInfo) -> VideoInfo:
-    """The same video with its plan."""
-    timing = _timing(video)
-    plan = timing.plan
-    if not plan:
-        raise VideoError(f"{printable(video.path)}: holds no frames; check the file")
-    refuse_still(video.path, video.container, len(plan))
-    rate = _rate(video.rate, plan, video.time_base)
+def _add_timing(video: VideoInfo) -> VideoInfo:
+    """Return the same video with its frame times and what follows from them."""
+    timing = _read_timing(video)
+    times = timing.times
+    if not times:
+        raise VideoError(f"{printable(video.path)}: contains no frames; check the file")
+    check_is_animated(video.path, video.container, len(times))
+    rate = _resolve_rate(video.rate, times, video.time_base)
     last = Fraction(timing.last) or 1 / (rate * video.time_base)
-    end = _ending(video)
-    missing = ("its end is missing",) if end is Ending.MISSING else ()
+    with map_os_errors(video.path, VideoError, "a video"), video.path.open("rb") as file:
+        truncation = check_truncation(video.container, file)
+    truncated = ("its end is missing",) if truncation is Truncation.TRUNCATED else ()
     return replace(
         video,
-        plan=plan,
+        frame_times=times,
         rate=rate,
-        # A palette comes once, at the beginning.
-        keys=() if video.source_format == "pal8" else timing.keys,
+        # The palette is stored only once, at the beginning.
+        keyframe_times=() if video.source_format == "pal8" else timing.keyframes,
         sequential=timing.sequential,
         lost=timing.lost,
-        warnings=(*missing, *timing.warnings),
-        open_end=end is Ending.UNKNOWN,
-        duration=(plan[-1] - plan[0] + last) * video.time_base,
+        warnings=(*truncated, *timing.warnings),
+        end_unknown=truncation is Truncation.UNKNOWN,
+        duration=(times[-1] - times[0] + last) * video.time_base,
     )
 
 
-def _rate(claimed: Fraction, plan: tuple[int, ...], time_base: Fraction) -> Fraction:
-    """The rate that a file claims if its frames come at about that rate, or else their own."""
-    if len(plan) < 2:
-        return claimed
-    average = (len(plan) - 1) / ((plan[-1] - plan[0]) * time_base)
-    if abs(average / claimed - 1) < _RATE_TOLERANCE:
-        return claimed
+def _resolve_rate(tagged: Fraction, times: tuple[int, ...], time_base: Fraction) -> Fraction:
+    """Return the tagged frame rate if it is about the true one, otherwise the true one."""
+    if len(times) < 2:
+        return tagged
+    average = (len(times) - 1) / ((times[-1] - times[0]) * time_base)
+    if abs(average / tagged - 1) < _RATE_TOLERANCE:
+        return tagged
     return average.limit_denominator(1001) or _SLOWEST
 
 
-def _timing(video: VideoInfo) -> Timing:
-    with Complaints() as complaints:
-        timing = _plan(video)
-    warnings = dict.fromkeys((*timing.warnings, *complaints.about(video.container)))
+def _read_timing(video: VideoInfo) -> Timing:
+    with ErrorLog() as log:
+        timing = _demux_or_decode(video)
+    warnings = dict.fromkeys((*timing.warnings, *log.messages(video.container)))
     return replace(timing, warnings=tuple(warnings))
 
 
-def _ending(video: VideoInfo) -> Ending:
-    with map_os_errors(video.path, VideoError, "a video"), video.path.open("rb") as file:
-        return ending(video.container, file)
-
-
-def _plan(video: VideoInfo) -> Timing:
-    with opened(video.path, video.max_pixels) as container:
-        stream = video_stream(container, video.path, video.stream)
-        apart = fields_apart(container, stream, video.interlaced)
-        told, reliable = demuxed(container, stream)
-    if reliable and not apart:
-        return told
-    with opened(video.path, video.max_pixels) as container:
-        stream = video_stream(container, video.path, video.stream)
-        timing = decoded(container, stream, video.rate, fields_apart=apart)
-    lost = tuple(sorted((*timing.lost, *told.lost)))
-    return replace(timing, lost=lost, warnings=(*told.warnings, *timing.warnings))
+def _demux_or_decode(video: VideoInfo) -> Timing:
+    with open_video(video.path, video.max_pixels) as container:
+        stream = select_video_stream(container, video.path, video.stream)
+        split_fields = may_split_fields(container, stream, video.interlaced)
+        from_packets, is_reliable = timing_from_packets(container, stream)
+    if is_reliable and not split_fields:
+        return from_packets
+    with open_video(video.path, video.max_pixels) as container:
+        stream = select_video_stream(container, video.path, video.stream)
+        timing = timing_from_decoding(container, stream, video.rate, split_fields=split_fields)
+    lost = tuple(sorted((*timing.lost, *from_packets.lost)))
+    return replace(timing, lost=lost, warnings=(*from_packets.warnings, *timing.warnings))
 
 
 def _describe(
     path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame
 ) -> VideoInfo:
-    """All but the times."""
-    planes = planar_format(frame.format)
-    order = stream.codec_context.field_order
-    sides = _side_data(frame)
+    """Return all properties except the timing."""
+    planes = nearest_planar_format(frame.format)
+    side_data = _side_data(frame)
     return VideoInfo(
         path=path,
         stream=stream.index,
@@ -182,22 +181,21 @@ def _describe(
         source_format=frame.format.name,
         colour=_colour(container, stream, frame, planes),
         time_base=stream.time_base or Fraction(1, av.time_base),
-        plan=(),
-        rate=_claimed_rate(stream),
+        frame_times=(),
+        rate=_tagged_rate(stream),
         duration=None,
         sample_aspect=stream.sample_aspect_ratio or None,
-        display_matrix=_display_matrix(sides),
+        display_matrix=_display_matrix(side_data),
         rotation=frame.rotation,
-        interlaced=frame.interlaced_frame or order > _PROGRESSIVE,
-        top_first=order <= _PROGRESSIVE or order in _TOP_SHOWN_FIRST,
-        hdr=_hdr(sides),
+        interlaced=frame.interlaced_frame or stream.codec_context.field_order > _PROGRESSIVE,
+        hdr=_hdr(side_data),
         timecode=timecode_of(container, stream),
         codec=stream.codec_context.codec.canonical_name,
         container=container.format.name,
     )
 
 
-def _claimed_rate(stream: VideoStream) -> Fraction:
+def _tagged_rate(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.guessed_rate):
         if rate and 0 < rate <= _FASTEST:
             return rate
@@ -208,74 +206,74 @@ def _colour(
     container: InputContainer, stream: VideoStream, frame: VideoFrame, planes: PlaneFormat
 ) -> Colour:
     space = int(frame.colorspace)
-    found = _MATRICES.get(space)
-    guess: Matrix = "bt601" if frame.height < _LINES_OF_HD else "bt709"
+    matrix = _MATRICES.get(space)
+    guess: Matrix = "bt601" if frame.height < _HD_HEIGHT else "bt709"
     if planes.kind == "rgb":
-        found = "rgb"
-    elif found == "rgb":
-        found = None
-    tagged = int(frame.color_range)
-    # Without a word, grey is taken to be full as FFmpeg does.
-    full = tagged == _FULL or frame.format.name.startswith("yuvj")
-    full = full or (tagged != _LIMITED and planes.kind != "yuv")
+        matrix = "rgb"
+    elif matrix == "rgb":
+        matrix = None
+    tagged_range = int(frame.color_range)
+    is_full = tagged_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
+    # Like FFmpeg, assume full range for untagged grey.
+    is_full = is_full or (tagged_range != _LIMITED_RANGE and planes.kind != "yuv")
     return Colour(
-        matrix=found or guess,
-        full_range=full,
+        matrix=matrix or guess,
+        full_range=is_full,
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
         space=space,
-        guessed=found is None and planes.kind == "yuv",
+        guessed=matrix is None and planes.kind == "yuv",
         chroma_location=_chroma_location(stream),
     )
 
 
 def _chroma_location(stream: VideoStream) -> int:
-    """FFmpeg's number, which is nowhere to be read but in a header written from the stream."""
+    """Return FFmpeg's chroma location, which PyAV only exposes in a header that it writes."""
     header = io.BytesIO()
     with suppress(ValueError, FFmpegError), av.open(header, "w", format="matroska") as container:
         container.add_stream_from_template(stream, opaque=True)
         container.start_encoding()
-    found = _CHROMA_SITING.search(header.getvalue())
-    return _CHROMA_LOCATIONS.get((found[1][0], found[2][0]), 0) if found else 0
+    match = _CHROMA_SITING.search(header.getvalue())
+    return _CHROMA_LOCATIONS.get((match[1][0], match[2][0]), 0) if match else 0
 
 
 def _side_data(frame: VideoFrame) -> dict[str, bytes]:
-    """What a frame carries beside its planes, by FFmpeg's names."""
+    """Return the side data of a frame by FFmpeg's names."""
     try:
-        return {side.type.name: bytes(side) for side in frame.side_data}  # pyright: ignore
+        return {each.type.name: bytes(each) for each in frame.side_data}  # pyright: ignore
     except ValueError:
-        # A kind that the library has no name for hides them all.
+        # PyAV fails on all of it if it lacks a name for one type.
         return {}
 
 
-def _display_matrix(sides: dict[str, bytes]) -> tuple[int, ...] | None:
-    data = sides.get("DISPLAYMATRIX", b"")
+def _display_matrix(side_data: dict[str, bytes]) -> tuple[int, ...] | None:
+    data = side_data.get("DISPLAYMATRIX", b"")
     return struct.unpack("9i", data[:36]) if len(data) >= 36 else None
 
 
-def _hdr(sides: dict[str, bytes]) -> HdrMetadata | None:
-    mastering = _mastering(sides.get("MASTERING_DISPLAY_METADATA", b""))
-    light = sides.get("CONTENT_LIGHT_LEVEL", b"")
+def _hdr(side_data: dict[str, bytes]) -> HdrMetadata | None:
+    mastering = _mastering_display(side_data.get("MASTERING_DISPLAY_METADATA", b""))
+    light = side_data.get("CONTENT_LIGHT_LEVEL", b"")
     content = struct.unpack("2I", light[:8]) if len(light) >= 8 else None
     return HdrMetadata(mastering, content) if mastering or content else None
 
 
-def _mastering(data: bytes) -> Mastering | None:
-    """FFmpeg's structure: ten ratios of two numbers each, and whether either group is said."""
+def _mastering_display(data: bytes) -> MasteringDisplay | None:
+    """Parse AVMasteringDisplayMetadata: ten ratios of two numbers, and two flags."""
     if len(data) < 88:
         return None
-    *numbers, primaries_said, luminance_said = struct.unpack("22i", data[:88])
+    *numbers, has_primaries, has_luminance = struct.unpack("22i", data[:88])
     ratios = [
-        Fraction(above, below or 1)
-        for above, below in zip(numbers[::2], numbers[1::2], strict=True)
+        Fraction(numerator, denominator or 1)
+        for numerator, denominator in zip(numbers[::2], numbers[1::2], strict=True)
     ]
     points = tuple(zip(ratios[:8:2], ratios[1:8:2], strict=True))
     luminance = (ratios[8], ratios[9])
-    return Mastering(points if primaries_said else None, luminance if luminance_said else None)
+    return MasteringDisplay(points if has_primaries else None, luminance if has_luminance else None)
 
 
 def timecode_of(container: InputContainer, stream: VideoStream) -> str | None:
-    """The timecode of a video's first frame, wherever its file says it."""
+    """Return the timecode of the first frame, which may be stored in one of several places."""
     tracks = [other.metadata for other in container.streams if other.type == "data"]
     for tags in (stream.metadata, container.metadata, *tracks):
         for name, value in tags.items():

@@ -1,4 +1,4 @@
-"""Read a video's frames: each once, in order, with its own time, whatever the file is like."""
+"""Read the frames of a video, each once and in order, with its own presentation time."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.filter import Graph
 from av.packet import Packet
-from av.video.frame import VideoFrame as Decoded
+from av.video.frame import VideoFrame as AVFrame
 from av.video.stream import VideoStream
 
-from upscale.video.container import decode, only, opened, packets_of, video_stream
+from upscale.video.container import (
+    decode,
+    discard_other_streams,
+    open_video,
+    read_packets,
+    select_video_stream,
+)
 from upscale.video.info import VideoFrame, VideoInfo
 from upscale.video.planes import PlaneReader
 
-# Decoding starts this many keys back, so that what a key may leave open is settled by the next.
-_KEYS_BACK = 2
+_KEYFRAMES_BACK = 2
+"""Decoding starts this many keyframes early, because frames may refer across a keyframe."""
 
 
 @dataclass
 class ReadReport:
-    """What came of reading; it grows while frames are read.
+    """Problems found while reading; it grows as frames are read.
 
     Attributes:
-        frames: How many were handed out.
-        lost: Times of frames that should have come and did not, and never will.
-        damaged: Times of frames that were handed out though the decoder found them damaged.
-        refused: Where packets were that the decoder refused, and what it said.
-        resized: Times of frames of another size or pixel format, which were brought to the video's.
+        frames: Number of frames returned.
+        lost: Times of expected frames that cannot be decoded.
+        damaged: Times of returned frames that the decoder flagged as corrupt.
+        errors: Times of packets that the decoder rejected, and its error messages.
+        resized: Times of frames of another size or pixel format, which were converted.
     """
 
     frames: int = 0
     lost: list[int] = field(default_factory=list[int])
     damaged: list[int] = field(default_factory=list[int])
-    refused: list[tuple[int | None, str]] = field(default_factory=list[tuple[int | None, str]])
+    errors: list[tuple[int | None, str]] = field(default_factory=list[tuple[int | None, str]])
     resized: list[int] = field(default_factory=list[int])
-
-    @property
-    def complete(self) -> bool:
-        """Whether all frames came, and none of them damaged."""
-        return not (self.lost or self.damaged)
 
 
 def read_frames(
@@ -56,33 +57,42 @@ def read_frames(
     stop_pts: int | None = None,
     deinterlace: bool = False,
 ) -> FrameReader:
-    """The frames of a video, or of a part of it.
+    """Read the frames of a video, or of a part of it.
 
     Args:
-        video: As `probe` found it.
-        start_pts: Time of the first frame, in units of the video's time base.
-        stop_pts: Time before which the last frame lies.
-        deinterlace: Whether to make whole frames of two fields each, one for each frame.
+        video: Result of `probe`.
+        start_pts: Time of the first frame in units of the video's time base.
+        stop_pts: Time at which to stop; a frame at that time is not included.
+        deinterlace: Make a full frame from the two fields of each frame.
 
     Returns:
-        To be iterated once; its `report` says what was lost.
+        Iterable over the frames, to be used once; its `report` lists problems.
     """
     return FrameReader(video, start_pts, stop_pts, deinterlace)
 
 
 class FrameReader:
-    """An iteration over frames, and a report of it.
+    """Iterable over the frames of a video; nothing is opened before the first frame is requested.
+
+    Args:
+        video: Result of `probe`.
+        start_pts: Time of the first frame; None for the beginning.
+        stop_pts: Time at which to stop; None for the end.
+        deinterlace: Make a full frame from the two fields of each frame.
+
+    Attributes:
+        report: Problems found so far.
 
     Raises:
-        VideoError: While iterating: the file is gone, or is no video any more.
+        VideoError: While iterating: the file cannot be read any more.
     """
 
     def __init__(
         self, video: VideoInfo, start_pts: int | None, stop_pts: int | None, deinterlace: bool
     ) -> None:
-        """Prepare; nothing is opened before the first frame is asked for."""
-        first = 0 if start_pts is None else bisect_left(video.plan, start_pts)
-        end = len(video.plan) if stop_pts is None else bisect_left(video.plan, stop_pts)
+        times = video.frame_times
+        first = 0 if start_pts is None else bisect_left(times, start_pts)
+        end = len(times) if stop_pts is None else bisect_left(times, stop_pts)
         self._video, self._deinterlace = video, deinterlace
         self._first, self._end = first, max(first, end)
         self.report = ReadReport()
@@ -90,167 +100,171 @@ class FrameReader:
     def __iter__(self) -> Iterator[VideoFrame]:
         planes = PlaneReader(self._video.planes, self._video.width, self._video.height)
         before: VideoFrame | None = None
-        for pts, decoded in self._wanted(planes):
-            arrays = planes.arrays(decoded)
+        for pts, frame in self._selected(planes):
+            arrays = planes.arrays(frame)
             repeats = before is not None and all(map(np.array_equal, arrays, before.planes))
             before = VideoFrame(pts, arrays, repeats)
             self.report.frames += 1
             yield before
 
-    def _wanted(self, planes: PlaneReader) -> Iterator[tuple[int, Decoded]]:
-        """Planar frames of the wanted part and their times; what is missing is noted."""
-        due = self._first
-        plan = self._video.plan
-        for pts, frame in self._fielded(planes):
-            place = bisect_left(plan, pts)
-            if not due <= place < self._end:
+    def _selected(self, planes: PlaneReader) -> Iterator[tuple[int, AVFrame]]:
+        """Yield the planar frames of the selected part; lost ones are reported."""
+        expected = self._first
+        times = self._video.frame_times
+        for pts, frame in self._deinterlaced(planes):
+            place = bisect_left(times, pts)
+            if not expected <= place < self._end:
                 continue
-            self.report.lost += plan[due:place]
-            due = place + 1
+            self.report.lost += times[expected:place]
+            expected = place + 1
             yield pts, frame
-        self.report.lost += plan[due : self._end]
-        self.report.lost += filter(self._inside, self._video.lost)
+        self.report.lost += times[expected : self._end]
+        self.report.lost += filter(self._is_inside, self._video.lost)
         self.report.lost.sort()
 
-    def _inside(self, time: int) -> bool:
-        """Whether a time lies in the wanted part, which at either end of the video is open."""
-        place = bisect_right(self._video.plan, time)
-        after = self._first == 0 or place > self._first
-        return after and (place <= self._end or self._end == len(self._video.plan))
+    def _is_inside(self, time: int) -> bool:
+        """Return whether a time is in the selected part, which is open at the ends of the video."""
+        times = self._video.frame_times
+        place = bisect_right(times, time)
+        is_after_start = self._first == 0 or place > self._first
+        return is_after_start and (place <= self._end or self._end == len(times))
 
-    def _fielded(self, planes: PlaneReader) -> Iterator[tuple[int, Decoded]]:
-        """Planar frames, free of fields where that is asked for.
+    def _deinterlaced(self, planes: PlaneReader) -> Iterator[tuple[int, AVFrame]]:
+        """Yield planar frames, deinterlaced if requested.
 
-        The filter looks at one frame before and one after, which are read along, so that a frame
-        is the same wherever reading starts.
+        The filter depends on the previous and the next frame. These are read as well, so that a
+        frame is the same wherever reading starts.
         """
         if not self._deinterlace:
             yield from self._planar(planes, self._first, self._end)
             return
-        first, end = max(0, self._first - 1), min(self._end + 1, len(self._video.plan))
-        yield from _deinterlaced(self._video, self._planar(planes, first, end))
+        first = max(0, self._first - 1)
+        end = min(self._end + 1, len(self._video.frame_times))
+        yield from _deinterlace(self._video, self._planar(planes, first, end))
 
-    def _planar(self, planes: PlaneReader, first: int, end: int) -> Iterator[tuple[int, Decoded]]:
-        """Planar frames of a part of the plan and their times."""
+    def _planar(self, planes: PlaneReader, first: int, end: int) -> Iterator[tuple[int, AVFrame]]:
+        """Yield the planar frames of a range of frame numbers, with their times."""
         video = self._video
-        for pts, frame in self._found(first, end):
+        for pts, frame in self._decoded(first, end):
             shape = (frame.width, frame.height, frame.format.name)
-            if shape != (video.width, video.height, video.source_format) and self._inside(pts):
+            is_other = shape != (video.width, video.height, video.source_format)
+            if is_other and self._is_inside(pts):
                 self.report.resized.append(pts)
-            if frame.is_corrupt and self._inside(pts):
+            if frame.is_corrupt and self._is_inside(pts):
                 self.report.damaged.append(pts)
             yield pts, planes.planar(frame)
 
-    def _found(self, first: int, end: int) -> Iterator[tuple[int, Decoded]]:
-        """Decoded frames of a part of the plan, in order.
+    def _decoded(self, first: int, end: int) -> Iterator[tuple[int, AVFrame]]:
+        """Yield the decoded frames of a range of frame numbers.
 
-        Where seeking does not lead to the very frames that are due, or the decoder meets damage,
-        which it may conceal with older images, all is decoded from the beginning instead.
+        If seeking does not lead to exactly the expected frames, or the decoder meets damage (which
+        it may conceal with earlier frames), everything is decoded from the beginning instead.
         """
         if first >= end:
             return
-        due = first
-        anchor = self._anchor(first)
+        expected = first
+        anchor = self._seek_time(first)
         if anchor is not None:
-            for pts, frame, sound in self._decoded(anchor, first, end):
-                if not sound or pts != self._video.plan[due]:
+            for pts, frame, is_intact in self._decode_range(anchor, first, end):
+                if not is_intact or pts != self._video.frame_times[expected]:
                     break
                 yield pts, frame
-                due += 1
-            self.report.refused.clear()
-        if due < end:
-            for pts, frame, _ in self._decoded(None, due, end):
+                expected += 1
+            self.report.errors.clear()
+        if expected < end:
+            for pts, frame, _ in self._decode_range(None, expected, end):
                 yield pts, frame
 
-    def _anchor(self, first: int) -> int | None:
-        """Time of the frame to seek to; None to start at the beginning."""
-        # Of a damaged container, seeking may show another part than reading on would.
-        keys = () if self._video.warnings else self._video.keys
-        place = bisect_left(keys, self._video.plan[first] + 1) - _KEYS_BACK
-        return keys[place] if place > 0 else None
+    def _seek_time(self, first: int) -> int | None:
+        """Return the time of the keyframe to seek to; None to start at the beginning."""
+        # In a damaged container, seeking may lead to another part than reading through would.
+        keyframes = () if self._video.warnings else self._video.keyframe_times
+        place = bisect_left(keyframes, self._video.frame_times[first] + 1) - _KEYFRAMES_BACK
+        return keyframes[place] if place > 0 else None
 
-    def _decoded(
+    def _decode_range(
         self, anchor: int | None, first: int, end: int
-    ) -> Iterator[tuple[int, Decoded, bool]]:
-        """Decode, from an anchor or the beginning, a part of the plan."""
+    ) -> Iterator[tuple[int, AVFrame, bool]]:
+        """Decode from a keyframe or the beginning, and yield a range of frame numbers."""
         video = self._video
-        low, high = video.plan[first], video.plan[end - 1]
-        with opened(video.path, video.max_pixels) as container:
-            stream = video_stream(container, video.path, video.stream)
-            only(container, stream)
-            for pts, frame, sound in self._timed(stream, _packets(container, stream, anchor)):
+        low, high = video.frame_times[first], video.frame_times[end - 1]
+        with open_video(video.path, video.max_pixels) as container:
+            stream = select_video_stream(container, video.path, video.stream)
+            discard_other_streams(container, stream)
+            for pts, frame, is_intact in self._timed(stream, _packets(container, stream, anchor)):
                 if low <= pts <= high:
-                    yield pts, frame, sound
+                    yield pts, frame, is_intact
                 if pts >= high:
                     return
 
     def _timed(
         self, stream: VideoStream, packets: Iterable[Packet[Any]]
-    ) -> Iterator[tuple[int, Decoded, bool]]:
-        """Frames whose times increase and are in the plan, and whether all so far were sound."""
-        video, number, latest, sound = self._video, 0, None, True
-        planned = frozenset(video.plan)
-        for part in decode(stream, packets):
-            time = part.packet.pts if part.packet else None
-            if part.error and (time is None or self._inside(time)):
-                self.report.refused.append((time, part.error))
-            sound = sound and not part.error
-            for frame in part.frames:
-                sound = sound and not frame.is_corrupt
+    ) -> Iterator[tuple[int, AVFrame, bool]]:
+        """Yield expected frames in increasing order, and whether all so far were intact."""
+        video, number, latest, is_intact = self._video, 0, None, True
+        expected = frozenset(video.frame_times)
+        for result in decode(stream, packets):
+            time = result.packet.pts if result.packet else None
+            if result.error and (time is None or self._is_inside(time)):
+                self.report.errors.append((time, result.error))
+            is_intact = is_intact and not result.error
+            for frame in result.frames:
+                is_intact = is_intact and not frame.is_corrupt
                 pts = frame.pts
                 if video.sequential:
-                    pts = video.plan[number] if number < len(video.plan) else None
+                    is_known = number < len(video.frame_times)
+                    pts = video.frame_times[number] if is_known else None
                     number += 1
-                if pts in planned and (latest is None or pts > latest):
+                if pts in expected and (latest is None or pts > latest):
                     latest = pts
-                    yield pts, frame, sound
+                    yield pts, frame, is_intact
 
 
 def _packets(
     container: InputContainer, stream: VideoStream, anchor: int | None
 ) -> Iterator[Packet[Any]]:
-    """Packets from an anchor on; none where seeking does not lead there."""
+    """Yield packets from a keyframe on; none if seeking does not lead there."""
     if anchor is None:
-        return packets_of(container, stream)
+        return read_packets(container, stream)
     try:
         container.seek(anchor, stream=stream)
     except FFmpegError:
         return iter(())
-    packets = dropwhile(lambda packet: not packet.is_keyframe, packets_of(container, stream))
+    packets = dropwhile(lambda packet: not packet.is_keyframe, read_packets(container, stream))
     head = next(packets, None)
     if head is None or head.pts is None or head.pts > anchor:
         return iter(())
     return chain([head], packets)
 
 
-def _deinterlaced(
-    video: VideoInfo, frames: Iterable[tuple[int, Decoded]]
-) -> Iterator[tuple[int, Decoded]]:
-    """One whole frame for each of two fields, by FFmpeg's bwdif."""
+def _deinterlace(
+    video: VideoInfo, frames: Iterable[tuple[int, AVFrame]]
+) -> Iterator[tuple[int, AVFrame]]:
+    """Deinterlace with FFmpeg's bwdif, one full frame for each pair of fields."""
     graph: Graph | None = None
     for pts, frame in frames:
         frame.pts, frame.time_base = pts, video.time_base
         if graph is None:
             graph = _bwdif(video, frame)
         graph.vpush(frame)
-        yield from _pulled(video, graph)
+        yield from _filtered(video, graph)
     if graph is not None:
         graph.vpush(None)
-        yield from _pulled(video, graph)
+        yield from _filtered(video, graph)
 
 
-def _bwdif(video: VideoInfo, frame: Decoded) -> Graph:
+def _bwdif(video: VideoInfo, frame: AVFrame) -> Graph:
     graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=video.time_base
     )
-    # All frames: a video may be made of fields without saying so of each frame.
+    # Process all frames: interlaced videos often do not flag each frame.
     bwdif = graph.add("bwdif", mode="send_frame", parity="auto", deint="all")
     graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
     return graph
 
 
-def _pulled(video: VideoInfo, graph: Graph) -> Iterator[tuple[int, Decoded]]:
+def _filtered(video: VideoInfo, graph: Graph) -> Iterator[tuple[int, AVFrame]]:
     with suppress(FFmpegError):
         while True:
             frame = graph.vpull()

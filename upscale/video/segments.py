@@ -1,8 +1,8 @@
-"""The unfinished work on a video: segments, each of which is whole or not there, and their journal.
+"""Finished segments of an unfinished video, and the journal that lists them.
 
-They lie in a folder beside the output. A segment is written under another name, brought to the
-drive, renamed, and only then entered into the journal; what is in the journal is never computed
-again, as long as source, model and settings are those of the manifest.
+They are stored in a hidden folder beside the output. A segment is written to a temporary file,
+flushed to disk, renamed, and only then entered into the journal. Segments in the journal are not
+computed again, as long as the source, the model and the settings equal those of the manifest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,20 +23,28 @@ from av.error import FFmpegError
 from filelock import FileLock, Timeout
 
 from upscale.errors import OutputError, VideoError
-from upscale.files.atomic import one_line
+from upscale.files.atomic import (
+    flush_to_disk,
+    remove_stale_temporaries,
+    replace_text,
+    sync_folder,
+)
+from upscale.files.error_mapping import one_line
+from upscale.files.hashing import sha256_of
 from upscale.files.printable import printable
 from upscale.video.encoders import Encoder
-from upscale.video.join import Part
+from upscale.video.join import EncodedSegment
 
 SEGMENT_FRAMES = 120
-"""Frames of a segment: as much as a killed run has to compute again, and one key frame more."""
+"""Frames per segment: what a killed run has to compute again, and the distance of keyframes."""
 
 _MANIFEST = "manifest.json"
+_MANIFEST_FORMAT = 2
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
-_SEGMENT = re.compile(r"seg-\d{6}\.(part|mkv)")
-_LONGEST_NAME = 255
-_SAMPLE = 1 << 20
+_SEGMENT_NAME = re.compile(r"seg-\d{6}\.(part|mkv)")
+_MAX_NAME_BYTES = 255
+_SAMPLE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +52,8 @@ class Segment:
     """Frames that are encoded together.
 
     Attributes:
-        number: From 0.
-        times: When its frames should come, in units of the video's time base.
+        number: Number of the segment, counted from 0.
+        times: Expected times of its frames in units of the video's time base.
     """
 
     number: int
@@ -54,34 +62,34 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class CorruptFrames:
-    """What was wrong with frames that a segment has nevertheless.
+    """Frames of a segment that were decoded with problems.
 
     Attributes:
-        damaged: Times of those that the decoder could only guess in part.
-        resized: Times of those of another size or pixel format, brought to the video's.
+        damaged: Times of frames that the decoder flagged as corrupt.
+        resized: Times of frames of another size or pixel format, which were converted.
     """
 
     damaged: tuple[int, ...] = ()
     resized: tuple[int, ...] = ()
 
 
-_NO_FLAWS = CorruptFrames()
+_NO_CORRUPT_FRAMES = CorruptFrames()
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What the journal says of a finished segment.
+class JournalEntry:
+    """A finished segment, as listed in the journal.
 
     Attributes:
-        segment: Its number.
-        lost: Times of frames that should be in it and could not be decoded.
-        damaged: As in `CorruptFrames`.
-        resized: As in `CorruptFrames`.
-        delay: By how many frames decoding has to run ahead of presentation.
-        frames: How many it has.
-        first: Time of its first frame; None where it has none.
-        last: Time of its last frame; None where it has none.
-        sha256: Of the file; None where it has no frames, and so no file.
+        segment: Number of the segment.
+        lost: Times of expected frames that could not be decoded.
+        damaged: Times of frames that the decoder flagged as corrupt.
+        resized: Times of frames that were converted to the video's size and pixel format.
+        delay: Number of frames by which decoding runs ahead of presentation.
+        frames: Number of frames.
+        first: Time of the first frame; None without frames.
+        last: Time of the last frame; None without frames.
+        sha256: Digest of the file; None without frames, because there is no file then.
     """
 
     segment: int
@@ -95,71 +103,76 @@ class Entry:
     sha256: str | None
 
 
-def segments(times: Sequence[int], length: int = SEGMENT_FRAMES) -> tuple[Segment, ...]:
-    """Cut a plan of frames into segments of a fixed number of frames; the last may be shorter."""
+def split_into_segments(times: Sequence[int]) -> tuple[Segment, ...]:
+    """Split frame times into segments of `SEGMENT_FRAMES`; the last one may be shorter."""
     return tuple(
-        Segment(number, tuple(times[start : start + length]))
-        for number, start in enumerate(range(0, len(times), length))
+        Segment(number, tuple(times[start : start + SEGMENT_FRAMES]))
+        for number, start in enumerate(range(0, len(times), SEGMENT_FRAMES))
     )
 
 
 def folder_for(output: Path) -> Path:
-    """The folder beside an output in which work on it lies."""
+    """Return the folder beside an output that stores its finished segments."""
     name = f".{output.name}.upscale"
-    if len(os.fsencode(name)) > _LONGEST_NAME:
+    if len(os.fsencode(name)) > _MAX_NAME_BYTES:
         name = f".{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:32]}.upscale"
     return output.parent / name
 
 
 def identity_of_source(path: Path) -> dict[str, str]:
-    """What tells a file from others, and from itself after a change, without reading all of it.
+    """Return properties that identify a version of a file, without reading all of it.
 
     Raises:
-        VideoError: It cannot be read.
+        VideoError: The file cannot be read.
     """
     try:
         with path.open("rb") as file:
-            facts = os.fstat(file.fileno())
-            head = file.read(_SAMPLE)
-            file.seek(max(0, facts.st_size - _SAMPLE))
-            tail = file.read(_SAMPLE)
+            status = os.fstat(file.fileno())
+            head = file.read(_SAMPLE_BYTES)
+            file.seek(max(0, status.st_size - _SAMPLE_BYTES))
+            tail = file.read(_SAMPLE_BYTES)
     except OSError as error:
         raise VideoError(f"{printable(path)}: cannot be read ({one_line(error)})") from error
     return {
-        "source's size": str(facts.st_size),
-        "source's time of change": str(facts.st_mtime_ns),
-        "source's content": hashlib.sha256(head + tail).hexdigest(),
+        "source size": str(status.st_size),
+        "source modification time": str(status.st_mtime_ns),
+        "source content": hashlib.sha256(head + tail).hexdigest(),
     }
 
 
 def identity_of_encoder(encoder: Encoder) -> dict[str, str]:
-    """All on which an encoder's bytes depend, beside the frames."""
+    """Return everything that determines the encoder's output for the same frames."""
+    frames = encoder.frame_format
     return {
-        "codec": encoder.encoder,
-        "size": f"{encoder.width}x{encoder.height}",
+        "codec": encoder.ffmpeg_name,
+        "output size": f"{frames.width}x{frames.height}",
         "pixel format": encoder.pixel_format,
-        "encoder's options": json.dumps(encoder.options),
-        "colours": str(encoder.colour),
-        "pixels' shape": str(encoder.sample_aspect),
-        "version of the encoders": f"PyAV {av.__version__}",
+        "encoder options": json.dumps(encoder.options),
+        "colours": str(frames.colour),
+        "pixel aspect ratio": str(encoder.sample_aspect),
+        "PyAV version": av.__version__,
     }
 
 
-class Work:
-    """The work on one output: what is done, and what is to do.
+class SegmentStore:
+    """Finished and pending segments of one output.
 
-    Use it as a context manager; meanwhile no other run can work on the same output. Whatever ends
-    it, what is done stays, until `remove` is called.
+    Use it as a context manager, which locks the folder against other runs. Finished segments stay
+    until `remove` is called, even if the process is killed.
 
     Args:
-        output: The file to be.
-        times: The plan: times of all frames, sorted.
-        identity: All that the result depends on, by the names that a user knows.
-        restart: Throw away work that was done with another identity, or any.
+        output: Output file.
+        times: Times of all frames, sorted.
+        identity: Everything that determines the result, by names that users understand.
+        restart: Discard existing segments.
+
+    Attributes:
+        folder: Folder that stores the segments.
+        segments: All segments in order.
 
     Raises:
-        OutputError: The folder cannot be made, another run is in it, or it belongs to work that
-            had another identity.
+        OutputError: The folder cannot be created, is used by another run, or belongs to a run with
+            another identity.
     """
 
     def __init__(
@@ -171,22 +184,22 @@ class Work:
         restart: bool = False,
     ) -> None:
         self.folder = folder_for(output)
-        self.segments = segments(times)
-        plan = hashlib.sha256(json.dumps(list(times)).encode()).hexdigest()
-        self._identity = {**identity, "choice of frames": plan}
+        self.segments = split_into_segments(times)
+        digest = hashlib.sha256(json.dumps(list(times)).encode()).hexdigest()
+        self._identity = {**identity, "selection of frames": digest}
         self._restart = restart
-        self._entries: dict[int, Entry] = {}
-        self._settled: dict[str, int] = {}
+        self._entries: dict[int, JournalEntry] = {}
+        self._pinned: dict[str, int] = {}
         self._lock = FileLock(self.folder / _LOCK)
 
     def __enter__(self) -> Self:
-        with self._failures():
+        with self._map_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
                 raise OutputError(
-                    f"{printable(self.folder)}: another run is working there; wait for its end"
+                    f"{printable(self.folder)}: is in use by another run; wait until it has ended"
                 ) from None
             try:
                 self._open()
@@ -204,72 +217,78 @@ class Work:
         self._lock.release()
 
     @property
-    def to_do(self) -> tuple[Segment, ...]:
+    def pending(self) -> tuple[Segment, ...]:
         """Segments that are not finished, in order."""
         return tuple(each for each in self.segments if each.number not in self._entries)
 
     @property
     def lost(self) -> tuple[int, ...]:
-        """Times of frames that could not be decoded, in finished segments."""
+        """Times of frames of finished segments that could not be decoded."""
         return tuple(time for entry in self._finished() for time in entry.lost)
 
     @property
     def corrupt_frames(self) -> CorruptFrames:
-        """What is wrong with frames of finished segments."""
+        """Frames of finished segments that were decoded with problems."""
         return CorruptFrames(
             tuple(time for entry in self._finished() for time in entry.damaged),
             tuple(time for entry in self._finished() for time in entry.resized),
         )
 
-    def settle(self, name: str, choose: Callable[[int | None], int]) -> int:
-        """Settle something on which bits depend, for this run and those that go on from it.
+    def pin(self, name: str, choose: Callable[[int | None], int]) -> int:
+        """Choose an option that affects the result, and store it for resumed runs.
 
         Args:
-            name: Of it.
-            choose: Is given what was settled before, or None, and returns what holds from now on.
+            name: Name of the option.
+            choose: Function that takes the stored value or None, and returns the value to use.
+
+        Returns:
+            The chosen value.
 
         Raises:
-            OutputError: It cannot be written down.
+            OutputError: The value cannot be stored.
         """
-        value = choose(self._settled.get(name))
-        if value != self._settled.get(name):
-            self._settled[name] = value
-            with self._failures():
+        value = choose(self._pinned.get(name))
+        if value != self._pinned.get(name):
+            self._pinned[name] = value
+            with self._map_errors():
                 self._write_manifest()
         return value
 
     def path_for(self, segment: Segment) -> Path:
-        """Where a segment is to be written before it is finished."""
+        """Return the file to write a segment to before it is finished."""
         return self.folder / f"seg-{segment.number:06d}.part"
 
     def finish(
-        self, segment: Segment, times: Sequence[int], corrupt_frames: CorruptFrames = _NO_FLAWS
+        self,
+        segment: Segment,
+        times: Sequence[int],
+        corrupt_frames: CorruptFrames = _NO_CORRUPT_FRAMES,
     ) -> None:
-        """Enter a segment into the journal, once its file is written and closed.
+        """Enter a segment into the journal, after its file was written and closed.
 
-        Segments may be finished in any order, but by one thread at a time.
+        Segments may be finished in any order, but only by one thread at a time.
 
         Args:
-            segment: One of `to_do`; `path_for` it lies its file.
-            times: Of the frames in it: all that it should have, except those that are lost.
-            corrupt_frames: What is wrong with them.
+            segment: Pending segment, whose file is at `path_for`.
+            times: Times of its frames; expected times that are missing are reported as lost.
+            corrupt_frames: Frames that were decoded with problems.
 
         Raises:
-            OutputError: The file cannot be kept, or does not hold these frames.
-            ValueError: It has frames that the plan does not know.
+            OutputError: The file cannot be stored, or does not contain these frames.
+            ValueError: A time is not one of the segment's.
         """
         lost = sorted(set(segment.times) - set(times))
         if [*times] != [time for time in segment.times if time not in set(lost)]:
-            raise ValueError(f"segment {segment.number} has frames that are not in the plan")
-        with self._failures():
+            raise ValueError(f"segment {segment.number} has unexpected frames")
+        with self._map_errors():
             path = self.path_for(segment)
             delay, digest = (_delay(path, len(times)), _keep(path)) if times else (0, None)
             if digest is None:
                 path.unlink(missing_ok=True)
             else:
                 path.replace(path.with_suffix(".mkv"))
-                _sync_folder(self.folder)
-            entry = Entry(
+                sync_folder(self.folder)
+            entry = JournalEntry(
                 segment=segment.number,
                 lost=tuple(lost),
                 damaged=corrupt_frames.damaged,
@@ -283,165 +302,157 @@ class Work:
             _append(self.folder / _JOURNAL, entry)
         self._entries[segment.number] = entry
 
-    def parts(self) -> list[Part]:
-        """All segments, ready to be joined, once nothing is left `to_do`."""
-        return [self._part(each, self._entries[each.number]) for each in self.segments]
+    def encoded_segments(self) -> list[EncodedSegment]:
+        """Return all segments for joining, once none is pending."""
+        return [self._encoded(each, self._entries[each.number]) for each in self.segments]
 
     def remove(self) -> None:
-        """Take the work away, after the output has appeared; files of others stay."""
+        """Delete the stored segments after the output was written; other files stay."""
         with suppress(OSError):
             self._clear()
             self._lock.release()
             (self.folder / _LOCK).unlink(missing_ok=True)
             self.folder.rmdir()
 
-    def _finished(self) -> Iterator[Entry]:
-        """Entries of finished segments, in the video's order."""
+    def _finished(self) -> Iterator[JournalEntry]:
+        """Return the entries of finished segments in order."""
         return (self._entries[number] for number in sorted(self._entries))
 
-    def _part(self, segment: Segment, entry: Entry) -> Part:
+    def _encoded(self, segment: Segment, entry: JournalEntry) -> EncodedSegment:
         lost = set(entry.lost)
         times = tuple(time for time in segment.times if time not in lost)
         path = self.path_for(segment).with_suffix(".mkv") if times else None
-        return Part(path, times, entry.delay)
+        return EncodedSegment(path, times, entry.delay)
 
     def _open(self) -> None:
+        remove_stale_temporaries(self.folder)
         if self._restart:
             self._clear()
-        manifest = self.folder / _MANIFEST
-        known, self._settled = _manifest(manifest)
-        if known is None:
+        manifest = _read_manifest(self.folder / _MANIFEST)
+        if manifest is None:
             self._clear()
             self._write_manifest()
-        elif known != self._identity:
-            changed = [
-                name
-                for name in {**known, **self._identity}
-                if known.get(name) != self._identity.get(name)
-            ]
-            raise OutputError(
-                f"{printable(self.folder)}: was begun with another {', '.join(changed)};"
-                " pass --restart to throw that work away"
-            )
+        else:
+            self._check_identity(manifest)
+            self._pinned = manifest["pinned"]
         self._entries = {
             entry.segment: entry
-            for entry in _journal(self.folder / _JOURNAL)
-            if self._is_whole(entry)
+            for entry in _read_journal(self.folder / _JOURNAL)
+            if self._is_intact(entry)
         }
 
-    def _write_manifest(self) -> None:
-        content = {"identity": self._identity, "settled": self._settled}
-        _write_whole(self.folder / _MANIFEST, json.dumps(content, indent=1))
+    def _check_identity(self, manifest: Mapping[str, Any]) -> None:
+        if manifest.get("format") != _MANIFEST_FORMAT:
+            raise OutputError(
+                f"{printable(self.folder)}: was started by another version of upscale;"
+                " pass --restart to discard it"
+            )
+        known = manifest["identity"]
+        names = {**known, **self._identity}
+        changed = [name for name in names if known.get(name) != self._identity.get(name)]
+        if changed:
+            raise OutputError(
+                f"{printable(self.folder)}: was started with another {', '.join(changed)};"
+                " pass --restart to discard it"
+            )
 
-    def _is_whole(self, entry: Entry) -> bool:
-        """Whether a segment is what the journal says."""
+    def _write_manifest(self) -> None:
+        content = {
+            "format": _MANIFEST_FORMAT,
+            "identity": self._identity,
+            "pinned": self._pinned,
+        }
+        replace_text(self.folder / _MANIFEST, json.dumps(content, indent=1))
+        sync_folder(self.folder)
+
+    def _is_intact(self, entry: JournalEntry) -> bool:
+        """Return whether the file of a segment matches its journal entry."""
         if not 0 <= entry.segment < len(self.segments):
             return False
-        segment = self.segments[entry.segment]
-        part = self._part(segment, entry)
-        ends = (part.times[0], part.times[-1]) if part.times else (None, None)
-        if (len(part.times), *ends) != (entry.frames, entry.first, entry.last):
+        encoded = self._encoded(self.segments[entry.segment], entry)
+        ends = (encoded.times[0], encoded.times[-1]) if encoded.times else (None, None)
+        if (len(encoded.times), *ends) != (entry.frames, entry.first, entry.last):
             return False
         try:
-            return (None if part.path is None else _digest(part.path)) == entry.sha256
+            digest = None if encoded.path is None else sha256_of(encoded.path)
+            return digest == entry.sha256
         except OSError:
             return False
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
-            if _SEGMENT.fullmatch(path.name) or path.name in (_MANIFEST, _JOURNAL):
+            if _SEGMENT_NAME.fullmatch(path.name) or path.name in (_MANIFEST, _JOURNAL):
                 path.unlink()
 
     @contextmanager
-    def _failures(self) -> Generator[None]:
+    def _map_errors(self) -> Generator[None]:
         try:
             yield
         except (OSError, FFmpegError) as error:
             raise OutputError(
-                f"{printable(self.folder)}: cannot be used ({one_line(error)});"
-                " what is done there stays, so run the same command again"
+                f"{printable(self.folder)}: cannot be written ({one_line(error)}); finished"
+                " segments are kept, so fix this and run the same command again"
             ) from error
 
 
 def _delay(path: Path, frames: int) -> int:
-    """Read a segment back: its frames are all there; and how far decoding runs ahead."""
+    """Read a segment back, check its frames, and return by how many decoding runs ahead."""
     with av.open(f"file:{path}") as container:
-        found = [packet.pts for packet in container.demux(video=0) if packet.size]
-    if sorted(time for time in found if time is not None) != list(range(frames)):
+        numbers = [packet.pts for packet in container.demux(video=0) if packet.size]
+    if sorted(number for number in numbers if number is not None) != list(range(frames)):
         raise OutputError(
-            f"{printable(path)}: holds {len(found)} of {frames} frames; run the same command again"
+            f"{printable(path)}: contains {len(numbers)} of {frames} frames;"
+            " run the same command again"
         )
-    return max(order - (time or 0) for order, time in enumerate(found))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return max(place - (number or 0) for place, number in enumerate(numbers))
 
 
 def _keep(path: Path) -> str:
-    """Bring a file to the drive, and say what is in it."""
+    """Flush a file to disk, and return its digest."""
     with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    return _digest(path)
+        flush_to_disk(file)
+    return sha256_of(path)
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is either whole or not there."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    _sync_folder(path.parent)
-
-
-def _manifest(path: Path) -> tuple[dict[str, str] | None, dict[str, int]]:
-    """What a folder's work depends on and what was settled for it; None where nothing is known."""
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """Read a manifest; None if there is none, or it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return dict(content["identity"]), dict(content["settled"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return None, {}
+        return {
+            "format": content.get("format"),
+            "identity": dict(content["identity"]),
+            "pinned": dict(content.get("pinned", {})),
+        }
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
-def _append(path: Path, entry: Entry) -> None:
-    """Add a line to a journal, whose last line may be torn."""
-    line = json.dumps({name: getattr(entry, name) for name in Entry.__slots__})
+def _append(path: Path, entry: JournalEntry) -> None:
+    """Add a line to a journal, whose last line may be incomplete."""
+    line = json.dumps({each.name: getattr(entry, each.name) for each in fields(entry)})
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else f"\n{line}"
         file.write(f"{line}\n".encode())
-        file.flush()
-        os.fsync(file.fileno())
+        flush_to_disk(file)
 
 
-def _journal(path: Path) -> list[Entry]:
-    """All entries of a journal that can be understood; later ones of a segment come last."""
+def _read_journal(path: Path) -> list[JournalEntry]:
+    """Read all valid entries of a journal; if a segment has several, the last one counts."""
     with suppress(FileNotFoundError):
-        found = map(_entry, path.read_bytes().splitlines())
-        return [entry for entry in found if entry is not None]
+        entries = map(_parse_entry, path.read_bytes().splitlines())
+        return [entry for entry in entries if entry is not None]
     return []
 
 
-def _entry(line: bytes) -> Entry | None:
+def _parse_entry(line: bytes) -> JournalEntry | None:
     try:
-        fields: dict[str, Any] = json.loads(line)
-        if type(fields["segment"]) is not int:
+        values: dict[str, Any] = json.loads(line)
+        if type(values["segment"]) is not int:
             return None
-        times = {name: tuple(fields[name]) for name in ("lost", "damaged", "resized")}
-        return Entry(**{**fields, **times})  # pyright: ignore[reportArgumentType]
+        for name in ("lost", "damaged", "resized"):
+            values[name] = tuple(values[name])
+        return JournalEntry(**values)
     except (ValueError, TypeError, KeyError):
         return None

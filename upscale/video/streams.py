@@ -1,7 +1,7 @@
-"""Everything of a video beside its image: what an output can hold of it.
+"""Determine which streams and properties of a source the output can contain.
 
-What a container takes is not looked up but tried: a stream's header and first packets are written
-into a scratch file, and read back, before any frame is computed.
+There is no table of what containers support. Instead, the header and first packets of each stream
+are written into a temporary file and read back, before any frame is computed.
 """
 
 from __future__ import annotations
@@ -21,239 +21,241 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from upscale.errors import OutputError
-from upscale.files.atomic import one_line
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
-from upscale.video.container import opened
+from upscale.video.container import open_video
 from upscale.video.encoders import Encoder
 from upscale.video.info import VideoFrame, VideoInfo
-from upscale.video.mux import (
-    OWN_TAGS,
-    Carried,
-    Output,
-    StreamPlan,
-)
+from upscale.video.mux import GENERATED_TAGS, Muxer, StreamMapping, StreamPlan
 from upscale.video.probe import timecode_of
-from upscale.video.segment_writer import SegmentWriter, plane_shapes
+from upscale.video.segment_writer import SegmentWriter
 
-_REFUSALS = (FFmpegError, OSError, ValueError, RuntimeError)
-_TEXTS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
-"""Subtitles that are text, and can become another kind of text."""
+_MUX_ERRORS = (FFmpegError, OSError, ValueError, RuntimeError)
+_TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
+"""Subtitle codecs that can be converted to another text format."""
 
 _PHONE_TAG = "com."
-"""How the tags of telephones begin, such as com.apple.quicktime.make."""
+"""Prefix of tags that phones write, such as com.apple.quicktime.make."""
 
-_TRIED_PACKETS = 2000
-_SHAPE_TOLERANCE = Fraction(1, 250)
+_TEST_PACKETS = 2000
+_ASPECT_TOLERANCE = Fraction(1, 250)
 
 
 def plan_streams(
     video: VideoInfo, encoder: Encoder, output: Path, folder: Path, *, strict: bool = False
 ) -> StreamPlan:
-    """Find out, by trying, what of a video the output can hold.
+    """Choose the streams that the output can contain, by writing test files.
 
     Args:
-        video: The source.
-        encoder: How its image will be encoded.
-        output: The file to be; named in errors.
-        folder: Where scratch files may lie for a while.
-        strict: Whether anything lost is an error.
+        video: Source video.
+        encoder: Encoder of the upscaled video.
+        output: Output file; its name is used in messages.
+        folder: Folder for temporary files.
+        strict: Raise an error if anything is lost.
 
     Raises:
         OutputError: The output's header cannot be written; or, if strict, something is lost.
         VideoError: The source cannot be read.
     """
-    trial = _Trial(video, encoder, folder)
-    carried: list[Carried] = []
-    lost: list[str] = []
-    with opened(video.path, video.max_pixels) as source, trial:
+    test = _MuxTest(video, encoder, folder)
+    mappings: list[StreamMapping] = []
+    losses: list[str] = []
+    with open_video(video.path, video.max_pixels) as source, test:
         for stream in source.streams:
-            if stream.index == video.stream or _is_made_anew(stream, source):
+            if stream.index == video.stream or _is_generated(stream, source):
                 continue
-            ways = _ways(stream, encoder)
-            way = next((each for each in ways if trial.holds(each, _kind(stream))), None)
-            if way is None:
-                lost.append(_refusal(stream, output))
+            candidates = _mappings(stream, encoder)
+            mapping = next((each for each in candidates if test.keeps(each, _type(stream))), None)
+            if mapping is None:
+                losses.append(_explain_loss(stream, output))
                 continue
-            carried.append(way)
-            if way.how == "convert" and _codec(stream) in ("ass", "ssa"):
-                lost.append(f"{_name(stream)} loses its styles in {output.suffix}")
-        # Containers put those without packets last.
-        carried.sort(key=lambda each: _is_in_header(source.streams[each.index]))
-        plan = StreamPlan(tuple(carried))
-        refusal = trial.refusal(plan)
-        if refusal is not None:
-            raise OutputError(f"{printable(output)}: cannot be written ({refusal})")
-        forgotten = trial.forgotten(plan)
-        # Only the older way has a place for the location that all programs look at.
-        if "location" not in source.metadata and any(_PHONE_TAG in line for line in forgotten):
+            mappings.append(mapping)
+            if mapping.mode == "convert" and _codec(stream) in ("ass", "ssa"):
+                losses.append(f"{_name(stream)} loses its styles in {output.suffix}")
+        # Containers store streams without packets last.
+        mappings.sort(key=lambda each: _is_in_header(source.streams[each.index]))
+        plan = StreamPlan(tuple(mappings))
+        error = test.try_plan(plan)
+        if error is not None:
+            raise OutputError(f"{printable(output)}: cannot be written ({error})")
+        lost_properties = test.lost_properties(plan)
+        # Only the older tag format stores the location where all programs look for it.
+        has_phone_tags = any(_PHONE_TAG in line for line in lost_properties)
+        if "location" not in source.metadata and has_phone_tags:
             plan = replace(plan, any_tag=True)
-            trial.refusal(plan)
-            forgotten = trial.forgotten(plan)
-    plan = replace(plan, lost=(*lost, *forgotten))
-    if strict and plan.lost:
-        raise OutputError(f"{printable(output)}: --strict, and {'; '.join(plan.lost)}")
+            test.try_plan(plan)
+            lost_properties = test.lost_properties(plan)
+    plan = replace(plan, losses=(*losses, *lost_properties))
+    if strict and plan.losses:
+        raise OutputError(
+            f"{printable(output)}: {'; '.join(plan.losses)};"
+            " use another container, or leave out --strict"
+        )
     return plan
 
 
-class _Trial:
-    """Scratch files that show what a container takes."""
+class _MuxTest:
+    """Write temporary files to test what a container supports; a context manager."""
 
     def __init__(self, video: VideoInfo, encoder: Encoder, folder: Path) -> None:
         self._video = video
         self._encoder = encoder
-        self._segment = folder / "trial-segment"
-        self._result = folder / "trial"
+        self._segment = folder / "mux-test-segment"
+        self._result = folder / "mux-test"
 
     def __enter__(self) -> Self:
-        shapes = plane_shapes(self._encoder)
-        deep = self._encoder.planes.depth > 8
-        planes = tuple(np.zeros(shape, np.uint16 if deep else np.uint8) for shape in shapes)
+        frames = self._encoder.frame_format
+        dtype = np.uint16 if frames.planes.depth > 8 else np.uint8
+        planes = tuple(np.zeros(shape, dtype) for shape in frames.plane_shapes())
         with SegmentWriter(self._segment, self._encoder) as writer:
-            writer.write(VideoFrame(self._video.plan[0], planes))
+            writer.write(VideoFrame(self._video.frame_times[0], planes))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._segment.unlink(missing_ok=True)
         self._result.unlink(missing_ok=True)
 
-    def refusal(self, plan: StreamPlan) -> str | None:
-        """Why a container does not take the streams of a plan; None where it does."""
+    def try_plan(self, plan: StreamPlan) -> str | None:
+        """Write a test file; return the error message if the container rejects a stream."""
         try:
             with (
-                Output(self._result, self._video, self._encoder, plan, self._segment) as output,
+                Muxer(self._result, self._video, self._encoder, plan, self._segment) as muxer,
                 av.open(f"file:{self._segment}") as segment,
             ):
                 for packet in segment.demux(video=0):
                     if packet.size:
                         packet.time_base = self._video.time_base
-                        packet.pts = packet.dts = max(0, self._video.plan[0])
-                        packet.stream = output.image
-                        output.mux(packet)
-                for packet in output.packets(_TRIED_PACKETS):
-                    output.mux(packet)
-        except _REFUSALS as error:
+                        packet.pts = packet.dts = max(0, self._video.frame_times[0])
+                        packet.stream = muxer.video_stream
+                        muxer.mux(packet)
+                for packet in muxer.packets(_TEST_PACKETS):
+                    muxer.mux(packet)
+        except _MUX_ERRORS as error:
             return one_line(error)
         return None
 
-    def holds(self, carried: Carried, kind: str) -> bool:
-        """Whether a container takes a stream, and does not drop it without a word."""
-        if self.refusal(StreamPlan((carried,))) is not None:
+    def keeps(self, mapping: StreamMapping, kind: str) -> bool:
+        """Return whether a container accepts a stream and does not silently drop it."""
+        if self.try_plan(StreamPlan((mapping,))) is not None:
             return False
         with av.open(f"file:{self._result}") as result:
-            return kind in map(_kind, list(result.streams)[1:])
+            return kind in map(_type, list(result.streams)[1:])
 
-    def forgotten(self, plan: StreamPlan) -> list[str]:
-        """What the container took and does not hold, by reading the last trial's result."""
+    def lost_properties(self, plan: StreamPlan) -> list[str]:
+        """Return a line for each property that the last test file lacks."""
         with (
-            opened(self._video.path, self._video.max_pixels) as source,
+            open_video(self._video.path, self._video.max_pixels) as source,
             av.open(f"file:{self._result}") as result,
         ):
-            return list(_forgotten(source, result, self._video, self._encoder, plan))
+            return list(_lost_properties(source, result, self._video, self._encoder, plan))
 
 
-def _kind(stream: Stream) -> str:
-    """A stream's type, where covers are one of their own."""
+def _type(stream: Stream) -> str:
+    """Return the type of a stream, where covers are a type of their own."""
     return "cover" if stream.disposition & Disposition.attached_pic else stream.type
 
 
 def _is_in_header(stream: Stream) -> bool:
-    """Whether a stream is a file that was attached, or a cover."""
-    return _kind(stream) in ("attachment", "cover")
+    """Return whether a stream is an attached file or a cover."""
+    return _type(stream) in ("attachment", "cover")
 
 
-def _is_made_anew(stream: Stream, source: InputContainer) -> bool:
-    """Whether a stream of data says what a muxer writes by itself: timecode, or chapters."""
+def _is_generated(stream: Stream, source: InputContainer) -> bool:
+    """Return whether a muxer writes the content of a data stream itself: timecode or chapters."""
     if stream.type != "data":
         return False
     return "timecode" in stream.metadata or (stream.name == "bin_data" and bool(source.chapters()))
 
 
-def _ways(stream: Stream, encoder: Encoder) -> Iterable[Carried]:
-    """How a stream might be carried, best first."""
+def _mappings(stream: Stream, encoder: Encoder) -> Iterable[StreamMapping]:
+    """Yield possible mappings of a stream, the best one first."""
     if stream.type == "data" and stream.name is None:
-        return  # a muxer would write its packets without what explains them
+        return  # a muxer would write its packets without the header that describes them
     if isinstance(stream, VideoStream):
         if _is_in_header(stream):
-            how = "attach" if encoder.container == "matroska" else "copy"
-            yield Carried(stream.index, how)
+            mode = "attach" if encoder.container == "matroska" else "copy"
+            yield StreamMapping(stream.index, mode)
         return
-    yield Carried(stream.index)
-    if stream.type == "subtitle" and _codec(stream) in _TEXTS:
-        yield Carried(stream.index, "convert")
+    yield StreamMapping(stream.index)
+    if stream.type == "subtitle" and _codec(stream) in _TEXT_CODECS:
+        yield StreamMapping(stream.index, "convert")
 
 
 def _codec(stream: Stream) -> str:
     # PyAV has no codec context for codecs that it cannot decode.
     context = cast("CodecContext | None", stream.codec_context)
-    # Streams of an unknown kind have no name at all.
+    # Streams of an unknown type have no name at all.
     return (context.name if context is not None else getattr(stream, "name", None)) or ""
 
 
 def _name(stream: Stream) -> str:
-    parts = [stream.type, _codec(stream), stream.language or ""]
-    return f"stream {stream.index} ({' '.join(filter(None, parts))})"
+    details = [stream.type, _codec(stream), stream.language or ""]
+    return f"stream {stream.index} ({' '.join(filter(None, details))})"
 
 
-def _refusal(stream: Stream, output: Path) -> str:
-    """Why a stream is not carried."""
+def _explain_loss(stream: Stream, output: Path) -> str:
+    """Return a line that says why a stream is dropped."""
     if isinstance(stream, VideoStream) and not _is_in_header(stream):
-        return f"{_name(stream)} is left out; only the video's first or default image is upscaled"
-    return f"{_name(stream)} cannot go into {output.suffix}"
+        return f"{_name(stream)} is dropped; only the default or first video stream is upscaled"
+    return f"{_name(stream)} is dropped; {output.suffix} does not support it"
 
 
-def _forgotten(
+def _lost_properties(
     source: InputContainer,
     result: InputContainer,
     video: VideoInfo,
     encoder: Encoder,
     plan: StreamPlan,
 ) -> Iterator[str]:
-    """What a file does not say that was written into it, a line each."""
-    place = encoder.container
-    tags = {key.lower() for key in source.metadata} - OWN_TAGS
+    """Yield a line for each property that was written into a file and is missing from it."""
+    container = encoder.container
+    tags = {key.lower() for key in source.metadata} - GENERATED_TAGS
     lost = sorted(tags - {key.lower() for key in result.metadata})
     if lost:
-        yield f"{place} cannot hold the tags {', '.join(lost)}"
+        yield f"{container} does not support the tags {', '.join(lost)}"
     if source.chapters() and not result.chapters():
-        yield f"{place} cannot hold chapters"
-    image = result.streams.video[0]
-    if _differ(video.sample_aspect, image.sample_aspect_ratio):
-        yield f"{encoder.codec} in {place} cannot hold the pixels' shape, {video.sample_aspect}"
-    if video.timecode not in (None, timecode_of(result, image)):
-        yield f"{place} cannot hold the timecode {video.timecode}"
-    if _turn(video.display_matrix) != _turn(_display_matrix(result)):
-        yield f"{place} cannot hold that the image is turned or mirrored"
-    for carried, copy in zip(plan.carried, list(result.streams)[1:], strict=False):
-        stream = source.streams[carried.index]
-        if not _is_in_header(stream):
-            yield from _changes(stream, copy, place)
+        yield f"{container} does not support chapters"
+    stream = result.streams.video[0]
+    if _differs(video.sample_aspect, stream.sample_aspect_ratio):
+        yield (
+            f"{encoder.codec} in {container} does not support the pixel aspect ratio"
+            f" {video.sample_aspect}"
+        )
+    if video.timecode not in (None, timecode_of(result, stream)):
+        yield f"{container} does not support the timecode {video.timecode}"
+    if _orientation(video.display_matrix) != _orientation(_display_matrix(result)):
+        yield f"{container} does not support rotated or mirrored video"
+    for mapping, copy in zip(plan.mappings, list(result.streams)[1:], strict=False):
+        original = source.streams[mapping.index]
+        if not _is_in_header(original):
+            yield from _lost_stream_properties(original, copy, container)
 
 
-def _differ(one: Fraction | None, other: Fraction | None) -> bool:
-    """Whether shapes of pixels are others by more than the rounding of a header."""
-    return abs((one or 1) / (other or Fraction(1)) - 1) > _SHAPE_TOLERANCE
+def _differs(one: Fraction | None, other: Fraction | None) -> bool:
+    """Return whether pixel aspect ratios differ by more than the rounding of a header."""
+    return abs((one or 1) / (other or Fraction(1)) - 1) > _ASPECT_TOLERANCE
 
 
-def _changes(stream: Stream, copy: Stream, place: str) -> Iterator[str]:
-    """What a copied stream says no more of itself."""
+def _lost_stream_properties(stream: Stream, copy: Stream, container: str) -> Iterator[str]:
+    """Yield a line for each property of a stream that its copy lacks."""
     tags = {key.lower(): value for key, value in stream.metadata.items()}
-    kept = {key.lower(): value for key, value in copy.metadata.items()}
+    copied = {key.lower(): value for key, value in copy.metadata.items()}
     for key in ("language", "title"):
-        if tags.get(key, "und") not in ("und", kept.get(key), kept.get("handler_name")):
-            yield f"{place} cannot hold the {key} of {_name(stream)}"
+        if tags.get(key, "und") not in ("und", copied.get(key), copied.get("handler_name")):
+            yield f"{container} does not support the {key} of {_name(stream)}"
     flags = [flag.name or "" for flag in stream.disposition & ~copy.disposition]
     if flags:
-        yield f"{place} cannot flag {_name(stream)} as {', '.join(flags)}"
+        yield f"{container} cannot flag {_name(stream)} as {', '.join(flags)}"
 
 
 def _display_matrix(container: InputContainer) -> Sequence[int] | None:
-    """How the first frame is turned and mirrored for display."""
+    """Return the display matrix of the first frame."""
     data = next(container.decode(video=0)).side_data.get("DISPLAYMATRIX")
     return None if data is None else np.frombuffer(bytes(data), np.int32).tolist()
 
 
-def _turn(matrix: Sequence[int] | None) -> tuple[int, ...]:
-    """The part of a display matrix that turns and mirrors."""
+def _orientation(matrix: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the part of a display matrix that rotates and mirrors."""
     if matrix is None:
         return (1, 0, 0, 1)
     return tuple(round(matrix[place] / 65536) for place in (0, 1, 3, 4))

@@ -1,9 +1,9 @@
-"""When the frames of a video are due: found by demuxing, and by decoding only where that cannot say.
+"""Determine the presentation times of all frames of a video.
 
-Packets tell the times of frames, if each has one time of its own, gives one frame, and comes near
-its place in the order of times. Where that does not hold (raw streams without times, clocks that
-jump back, fields in packets of their own) the video is decoded once, its times are put in order,
-and the n-th frame that the decoder gives is the n-th of the plan.
+Demuxing is enough if every packet has a timestamp of its own, contains one frame, and is stored
+near its place in presentation order. Otherwise (raw streams without timestamps, clocks that jump
+back, fields in separate packets) the video is decoded once, the timestamps are sorted, and the n-th
+decoded frame gets the n-th of them.
 """
 
 from __future__ import annotations
@@ -22,85 +22,92 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from upscale.video.container import decode, demux, lists_packets, only, packets_of
+from upscale.video.container import (
+    decode,
+    demux,
+    discard_other_streams,
+    has_packet_index,
+    read_packets,
+)
 
-# No codec keeps frames back for longer than this many.
-_MOST_REORDERED = 32
-# Elsewhere both fields of a frame are one packet.
-_FIELDS_APART = {"mpegts", "h264", "mpeg", "avi"}
-# Some of these know but one time for each packet.
-_STORED = {"avi", "asf"}
-# Their headers say how long the video is, for all streams together.
-_TIMED = {"matroska,webm", "flv", "asf", "mxf", "ivf"}
-_UNLISTED = {"matroska,webm", "flv", "mpegts", "mpeg"}
-_LEAST_STEPS = 10
-_TOLERATED_SECONDS = Fraction(1, 10)
+_MAX_REORDERING = 32
+"""More frames than any codec delays for reordering."""
+# Other containers store both fields of a frame in one packet.
+_SPLIT_FIELD_FORMATS = {"mpegts", "h264", "mpeg", "avi"}
+# These store only one timestamp per packet.
+_DECODING_TIME_FORMATS = {"avi", "asf"}
+# Headers of these contain the duration of the longest stream.
+_DURATION_FORMATS = {"matroska,webm", "flv", "asf", "mxf", "ivf"}
+_UNINDEXED_FORMATS = {"matroska,webm", "flv", "mpegts", "mpeg"}
+_MIN_STEPS = 10
+_DURATION_TOLERANCE = Fraction(1, 10)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """When frames are due, in units of the stream's time base.
+    """Presentation times in units of the stream's time base.
 
     Attributes:
-        plan: Times of all frames, strictly increasing.
-        keys: Times of those at which decoding can start; empty where it cannot.
-        sequential: Whether frames are told by their number rather than their time.
-        lost: Times, some of them about, of frames that cannot be decoded and are not in the plan.
-        warnings: What is wrong with the file, a line each.
-        last: How long the last frame lasts; 0 where not said.
+        times: Times of all frames, strictly increasing.
+        keyframes: Times of frames at which decoding can start; empty if it cannot.
+        sequential: True if frames are identified by their position instead of their timestamp.
+        lost: Approximate times of frames that cannot be decoded; not in `times`.
+        warnings: Problems of the file, one line each.
+        last: Duration of the last frame; 0 if unknown.
     """
 
-    plan: tuple[int, ...]
-    keys: tuple[int, ...] = ()
+    times: tuple[int, ...]
+    keyframes: tuple[int, ...] = ()
     sequential: bool = False
     lost: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
     last: int = 0
 
 
-def demuxed(container: InputContainer, stream: VideoStream) -> tuple[Timing, bool]:
-    """The plan as the packets tell it, and whether they can be relied on.
+def timing_from_packets(container: InputContainer, stream: VideoStream) -> tuple[Timing, bool]:
+    """Read the timing from the packets, and return whether it is reliable.
 
-    If they cannot, what they say is lost and wrong still holds.
+    If it is not, only `lost` and `warnings` are valid.
 
     Args:
-        container: The open file, at its beginning.
+        container: Open file at its beginning.
         stream: Its video stream.
     """
-    promised = _Promise(container, stream)
-    found = _Packets()
-    for packet in demux(container, *promised.streams):
-        promised.note(packet)
+    header = _Header(container, stream)
+    packets = _PacketTimes()
+    for packet in demux(container, *header.streams):
+        header.add(packet)
         if packet.stream_index == stream.index and packet.size:
-            found.note(packet, stream)
-    plan = sorted(time for time in found.times if time is not None)
-    broken = promised.broken(found.count)
-    lost = promised.missing(found.stored, plan[0] if plan else 0)
-    if not _reliable(found.times, plan) or _only_stored(container, stream, found.times):
-        return Timing((), lost=lost, warnings=broken), False
-    warnings = (*broken, *found.warnings(), *_gaps(container, stream, plan))
-    # A file that flags every packet as key says nothing.
-    honest = len(found.keys) < found.count or stream.codec_context.codec.intra_only
-    keys = sorted(found.keys) if honest else []
-    return Timing(tuple(plan), tuple(keys), lost=lost, warnings=warnings, last=found.last), True
+            packets.add(packet, stream)
+    times = sorted(time for time in packets.times if time is not None)
+    problems = header.problems(packets.count)
+    lost = header.missing(packets.decoding_times, times[0] if times else 0)
+    is_reliable = _is_reliable(packets.times, times)
+    if not is_reliable or _are_decoding_times(container, stream, packets.times):
+        return Timing((), lost=lost, warnings=problems), False
+    warnings = (*problems, *packets.warnings(), *_find_gaps(container, stream, times))
+    # If every packet is flagged as a keyframe, the flag means nothing, except for intra codecs.
+    has_flags = len(packets.keyframes) < packets.count or stream.codec_context.codec.intra_only
+    keyframes = tuple(sorted(packets.keyframes)) if has_flags else ()
+    return Timing(tuple(times), keyframes, lost=lost, warnings=warnings, last=packets.last), True
 
 
 @dataclass
-class _Packets:
-    """What the packets of a video say."""
+class _PacketTimes:
+    """Timestamps and flags of the video packets."""
 
     times: list[int | None] = field(default_factory=list[int | None])
-    stored: set[int | None] = field(default_factory=set[int | None])
-    keys: list[int] = field(default_factory=list[int])
+    decoding_times: set[int | None] = field(default_factory=set[int | None])
+    keyframes: list[int] = field(default_factory=list[int])
     count: int = 0
     corrupt: int = 0
     latest: int = -(1 << 63)
     last: int = 0
 
-    def note(self, packet: Packet[Any], stream: VideoStream) -> None:
-        """Take in a packet of the video."""
+    def add(self, packet: Packet[Any], stream: VideoStream) -> None:
+        """Record a video packet."""
         self.count += 1
-        self.stored.add(packet.dts)
+        self.decoding_times.add(packet.dts)
         self.corrupt += packet.is_corrupt
         codec = stream.codec_context.codec.canonical_name
         if packet.is_discard or not shows_frame(codec, packet):
@@ -109,152 +116,153 @@ class _Packets:
         if packet.pts is None:
             return
         if packet.is_keyframe:
-            self.keys.append(packet.pts)
+            self.keyframes.append(packet.pts)
         if packet.pts > self.latest:
             self.latest, self.last = packet.pts, packet.duration or 0
 
     def warnings(self) -> tuple[str, ...]:
-        """What the packets say is wrong with themselves."""
+        """Return a warning about incomplete packets, if there are any."""
         return (f"{self.corrupt} packets are incomplete",) if self.corrupt else ()
 
 
-class _Promise:
-    """What a file's header says that it holds."""
+class _Header:
+    """Duration and packets that the file's header promises."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        format = container.format.name
-        self._seconds, self._end = Fraction(0), Fraction(0)
+        name = container.format.name
+        self._duration, self._end = Fraction(0), Fraction(0)
         self._index: list[int] = []
-        self._tolerated = _TOLERATED_SECONDS
+        self._tolerance = _DURATION_TOLERANCE
         self.streams: tuple[Stream, ...] = (stream,)
-        if format in _TIMED:
-            self._seconds = Fraction(container.duration or 0, av.time_base)
+        if name in _DURATION_FORMATS:
+            self._duration = Fraction(container.duration or 0, av.time_base)
             self.streams = tuple(container.streams)
             return
-        only(container, stream)
-        if format == "avi":
-            # Counted in frames, it is exact.
-            self._tolerated = Fraction(0)
-            self._seconds = stream.frames * (stream.time_base or Fraction(0))
-        if lists_packets(container):
+        discard_other_streams(container, stream)
+        if name == "avi":
+            # The header contains the number of frames, which is exact.
+            self._tolerance = Fraction(0)
+            self._duration = stream.frames * (stream.time_base or Fraction(0))
+        if has_packet_index(container):
             self._index = [entry.timestamp for entry in stream.index_entries]
 
-    def note(self, packet: Packet[Any]) -> None:
-        """Take in a packet of any stream."""
+    def add(self, packet: Packet[Any]) -> None:
+        """Record a packet of any stream."""
         if packet.pts is not None and packet.time_base:
             end = packet.pts + (packet.duration or 0)
             self._end = max(self._end, end * packet.time_base)
 
-    def broken(self, packets: int) -> tuple[str, ...]:
-        """What the video ought to have and has not."""
-        short = self._seconds - self._end
-        if short > self._tolerated:
-            return (f"the file ends {float(short):.2f} s before its header says",)
+    def problems(self, packets: int) -> tuple[str, ...]:
+        """Return a line about what the header promises and the file lacks."""
+        short = self._duration - self._end
+        if short > self._tolerance:
+            return (f"the file ends {float(short):.2f} s before the duration in its header",)
         missing = len(self._index) - packets
         return (f"{missing} packets are missing",) if self._index and missing > 0 else ()
 
-    def missing(self, stored: Container[int | None], first: int) -> tuple[int, ...]:
-        """About when the frames would come whose packets the file does not hold.
+    def missing(self, decoding_times: Container[int | None], first: int) -> tuple[int, ...]:
+        """Return the approximate times of frames whose packets are missing.
 
         Args:
-            stored: When the packets that it holds are decoded, which the index tells of all.
-            first: When the first frame comes.
+            decoding_times: Decoding times of all packets in the file; the index lists these.
+            first: Presentation time of the first frame.
         """
-        return tuple(
-            sorted(time + first - self._index[0] for time in self._index if time not in stored)
-        )
+        missing = (time for time in self._index if time not in decoding_times)
+        return tuple(sorted(time + first - self._index[0] for time in missing))
 
 
-def decoded(
-    container: InputContainer, stream: VideoStream, rate: Fraction, *, fields_apart: bool
+def timing_from_decoding(
+    container: InputContainer, stream: VideoStream, rate: Fraction, *, split_fields: bool
 ) -> Timing:
-    """The plan as decoding tells it, from beginning to end.
+    """Determine the timing by decoding the whole video.
 
     Args:
-        container: The open file, at its beginning.
+        container: Open file at its beginning.
         stream: Its video stream.
-        rate: Frames a second where nothing else is known.
-        fields_apart: Whether two packets may be the fields of one frame.
+        rate: Frame rate in frames per second, used where timestamps are missing.
+        split_fields: True if the two fields of a frame may be in separate packets.
     """
-    only(container, stream)
-    found = _Packets()
-    came: list[int | None] = []
-    refused: list[tuple[int | None, int]] = []
-    for part in decode(stream, packets_of(container, stream)):
-        came += [frame.pts for frame in part.frames]
-        if part.packet:
-            found.note(part.packet, stream)
-        if part.error:
-            refused.append((part.packet.pts if part.packet else None, len(came)))
+    discard_other_streams(container, stream)
+    packets = _PacketTimes()
+    decoded: list[int | None] = []
+    errors: list[tuple[int | None, int]] = []
+    for result in decode(stream, read_packets(container, stream)):
+        decoded += [frame.pts for frame in result.frames]
+        if result.packet:
+            packets.add(result.packet, stream)
+        if result.error:
+            errors.append((result.packet.pts if result.packet else None, len(decoded)))
     step = max(1, round(1 / (rate * (stream.time_base or Fraction(1, 1000)))))
-    plan = in_order(came, step)
-    missing = Counter(found.times) - Counter(came)
-    if fields_apart:
-        missing = Counter(time for time, _ in refused)
-    # A packet without a time is looked for where the decoder refused one.
-    places = [place for time, place in refused if time is None] + [len(plan)] * missing[None]
+    times = increasing_times(decoded, step)
+    missing = Counter(packets.times) - Counter(decoded)
+    if split_fields:
+        missing = Counter(time for time, _ in errors)
+    # The position of a lost packet without a timestamp is that of a decoder error.
+    positions = [position for time, position in errors if time is None]
+    positions += [len(times)] * missing[None]
     lost = [time for time in missing.elements() if time is not None]
-    lost += [plan[min(place, len(plan) - 1)] for place in places[: missing[None]] if plan]
-    warnings = (*found.warnings(), *_gaps(container, stream, plan))
-    return Timing(tuple(plan), (), True, tuple(sorted(lost)), warnings, step)
+    lost += [times[min(each, len(times) - 1)] for each in positions[: missing[None]] if times]
+    warnings = (*packets.warnings(), *_find_gaps(container, stream, times))
+    return Timing(tuple(times), (), True, tuple(sorted(lost)), warnings, step)
 
 
-def fields_apart(container: InputContainer, stream: VideoStream, interlaced: bool) -> bool:
-    """Whether two packets may be the fields of one frame."""
-    coded = stream.codec_context.codec.canonical_name == "h264"
-    return interlaced and coded and container.format.name in _FIELDS_APART
+def may_split_fields(container: InputContainer, stream: VideoStream, interlaced: bool) -> bool:
+    """Return whether the two fields of a frame may be in separate packets."""
+    is_h264 = stream.codec_context.codec.canonical_name == "h264"
+    return interlaced and is_h264 and container.format.name in _SPLIT_FIELD_FORMATS
 
 
 def shows_frame(codec: str, packet: Packet[Any]) -> bool:
-    """Whether a packet gives a frame: VP8 and VP9 have some that only serve later ones."""
+    """Return whether a packet produces a frame; VP8 and VP9 also have hidden reference frames."""
     if codec not in ("vp8", "vp9"):
         return True
     data = bytes(packet)
     if codec == "vp8":
         return bool(data[0] & 0x10)
     if data[-1] & 0xE0 == 0xC0:
-        # Several frames in one packet, the last of which is shown.
+        # A superframe, whose last frame is shown.
         return True
     bits = f"{data[0]:08b}{data[1] if len(data) > 1 else 0:08b}"
-    # Frame marker and profile, of which the highest takes one bit more.
+    # Frame marker and profile; profile 3 takes one more bit.
     start = 5 if bits[2:4] == "11" else 4
-    existing, _, shown = bits[start : start + 3]
-    return existing == "1" or shown == "1"
+    show_existing_frame, _, show_frame = bits[start : start + 3]
+    return show_existing_frame == "1" or show_frame == "1"
 
 
-def _gaps(container: InputContainer, stream: VideoStream, plan: Sequence[int]) -> tuple[str, ...]:
-    """Where an even video has holes; only of containers that do not list their packets."""
-    steps = [after - before for before, after in pairwise(plan)]
-    if container.format.name not in _UNLISTED or len(steps) < _LEAST_STEPS:
+def _find_gaps(
+    container: InputContainer, stream: VideoStream, times: Sequence[int]
+) -> tuple[str, ...]:
+    """Return a warning if a video of constant frame rate has gaps, in formats without an index."""
+    steps = [after - before for before, after in pairwise(times)]
+    if container.format.name not in _UNINDEXED_FORMATS or len(steps) < _MIN_STEPS:
         return ()
     usual = sorted(steps)[len(steps) // 2]
     if sum(abs(step - usual) * 4 <= usual for step in steps) * 10 < len(steps) * 9:
         return ()
-    holes = [number for number, step in enumerate(steps) if step * 4 > usual * 7]
-    missing = sum(round(steps[number] / usual) - 1 for number in holes)
+    gaps = [number for number, step in enumerate(steps) if step * 4 > usual * 7]
+    missing = sum(round(steps[number] / usual) - 1 for number in gaps)
     if not missing:
         return ()
-    first = float((plan[holes[0]] + usual) * (stream.time_base or 0))
+    first = float((times[gaps[0]] + usual) * (stream.time_base or 0))
     return (f"{missing} frames seem to be missing, the first at {first:.2f} s",)
 
 
-def _reliable(times: Sequence[int | None], plan: Sequence[int]) -> bool:
-    """Whether all times differ, and each packet comes near its place in their order."""
-    places = {time: place for place, time in enumerate(plan)}
+def _is_reliable(times: Sequence[int | None], ordered: Sequence[int]) -> bool:
+    """Return whether all times differ, and each one is near its place in their order."""
+    places = {time: place for place, time in enumerate(ordered)}
     return len(places) == len(times) and all(
-        time is not None and abs(places[time] - index) <= _MOST_REORDERED
+        time is not None and abs(places[time] - index) <= _MAX_REORDERING
         for index, time in enumerate(times)
     )
 
 
-def _only_stored(
+def _are_decoding_times(
     container: InputContainer, stream: VideoStream, times: Sequence[int | None]
 ) -> bool:
-    """Whether times only number the packets as stored, though frames come in another order."""
-    reorders = stream.codec_context.reorder_depth > 0
+    """Return whether times only number the packets in decoding order, though frames reorder."""
     return (
-        reorders
-        and container.format.name in _STORED
+        stream.codec_context.reorder_depth > 0
+        and container.format.name in _DECODING_TIME_FORMATS
         and all(
             before is not None and after is not None and before < after
             for before, after in pairwise(times)
@@ -262,34 +270,36 @@ def _only_stored(
     )
 
 
-def in_order(times: Sequence[int | None], step: int) -> list[int]:
-    """Times that increase strictly.
+def increasing_times(times: Sequence[int | None], step: int) -> list[int]:
+    """Return strictly increasing times.
 
-    If all differ and are near their places, they are sorted; or else those that fit together
-    stay, and the others go evenly between.
+    If all times differ and are near their places, they are sorted. Otherwise the longest consistent
+    subsequence is kept, and the other times are interpolated.
 
     Args:
-        times: As frames came; None where not known.
-        step: Between frames, where neighbours do not tell.
+        times: Times of the frames in decoder order; None if unknown.
+        step: Duration of a frame where neighbours do not determine it.
     """
     known = sorted(time for time in times if time is not None)
-    if _reliable(times, known):
+    if _is_reliable(times, known):
         return known
-    # A unit at least for each frame between.
-    kept = rising(None if time is None else time - index for index, time in enumerate(times))
+    # Leave at least one unit for each frame in between.
+    kept = longest_nondecreasing(
+        None if time is None else time - index for index, time in enumerate(times)
+    )
     if not kept:
         return [number * step for number in range(len(times))]
     first, last = kept[0], kept[-1]
     fixed = {index: time for index in kept if (time := times[index]) is not None}
-    plan = [fixed[first] - step * (first - index) for index in range(first)]
+    result = [fixed[first] - step * (first - index) for index in range(first)]
     for before, after in pairwise(kept):
-        span = fixed[after] - fixed[before]
-        plan += [fixed[before] + span * part // (after - before) for part in range(after - before)]
-    return plan + [fixed[last] + step * part for part in range(len(times) - last)]
+        span, count = fixed[after] - fixed[before], after - before
+        result += [fixed[before] + span * number // count for number in range(count)]
+    return result + [fixed[last] + step * number for number in range(len(times) - last)]
 
 
-def rising(times: Iterable[int | None]) -> list[int]:
-    """Indices of the most times that do not fall; those that are not known are left out."""
+def longest_nondecreasing(times: Iterable[int | None]) -> list[int]:
+    """Return the indices of the longest nondecreasing subsequence of the known times."""
     ends: list[int] = []
     holders: list[int] = []
     before: dict[int, int] = {}

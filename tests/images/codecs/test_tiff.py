@@ -295,7 +295,7 @@ def test_decoders_that_crash_on_damage_are_not_used(pillow_bytes, monkeypatch, c
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_ycbcr_that_is_no_jpeg_is_turned_once(shared, orientation):
-    data = bytearray(shared("robustness/libvips/subsampled.tif").read_bytes())
+    data = bytearray(shared("robustness/generated/subsampled.tif").read_bytes())
     stored = read_image(bytes(data)).pixels
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         entry, order = file.pages[0].tags["Orientation"], file.byteorder

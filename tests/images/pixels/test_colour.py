@@ -102,7 +102,7 @@ def test_real_profiles_are_told_apart(shared):
     assert curve_of("robustness/sharp/prophoto.png") is None
     assert curve_of("lowres/tree_alpha_16bit.png") is None
     assert curve_of("robustness/gofuzz/glenda.png") is None
-    assert curve_of("robustness/widecolor/red_gradient_8bit_aces.png") == ToneCurve(True)
+    assert curve_of("robustness/generated/linear.png") == ToneCurve(True)
 
 
 @pytest.mark.parametrize("dtype", FULL)
@@ -174,7 +174,7 @@ def test_hostile_profiles_end_no_process_and_pass(shared, tmp_path):
         shared("robustness/sharp/invalid-illuminant.icc").read_bytes()
     )
     (tmp_path / "p3.icc").write_bytes(profile("p3"))
-    ink = Image.open(shared("robustness/sharp/Channel_digital_image_CMYK_color.jpg"))
+    ink = Image.open(shared("robustness/generated/cmyk.jpg"))
     (tmp_path / "ink.icc").write_bytes(ink.info["icc_profile"])
     code = """
 import sys

@@ -88,11 +88,11 @@ def test_names_that_an_index_cannot_contain_raise_an_error(name):
 
 
 def test_images_are_listed_with_their_sizes(data):
-    folder = data / "eval" / "photos"
+    folder = data / "photos" / "crops"
     names = images_below(folder)
     lines = dict(list_images(folder, names, 1))
     assert list(lines) == names
-    assert all(lines[name] == IndexEntry(name, (576, 576)) for name in names)
+    assert all(lines[name] == IndexEntry(name, (160, 160)) for name in names)
 
 
 def test_basicsr_reads_our_index(tmp_path, pairs):

@@ -17,7 +17,7 @@ from upscale.errors import ImageError, OutputError, TrainingError
 
 @pytest.fixture
 def few(data):
-    folder = data / "train" / "graphics"
+    folder = data / "photos" / "graphics"
     return folder, images_below(folder)[:7]
 
 

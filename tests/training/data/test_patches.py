@@ -36,7 +36,7 @@ def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 @pytest.fixture
 def photos(data) -> DataSettings:
     return DataSettings(
-        (Source(data / "train" / "photos"), Source(data / "train" / "graphics", weight=0.5)),
+        (Source(data / "photos/crops"), Source(data / "photos/graphics", weight=0.5)),
         patch=128,
         margin=0,
         rotations=True,
@@ -90,7 +90,7 @@ def test_an_image_is_cropped_differently_in_each_epoch(numbered):
     assert len({found[number].hr.numpy().tobytes() for number in range(40)}) > 35
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_any_number_of_workers_gives_the_same_batches(photos, workers):
     found = PatchDataset(photos, 1, 4)
     expected = taken(found, 6, batch=5, first=3)

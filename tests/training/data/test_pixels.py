@@ -85,7 +85,7 @@ def test_wide_colours_are_converted(tmp_path):
 
 
 def test_an_image_is_upright(data):
-    path = data / "robustness" / "exif-orientation" / "Landscape_6.jpg"
+    path = data / "images" / "exif-orientation" / "Landscape_6.jpg"
     with Image.open(path) as stored:
         assert stored.width < stored.height
     assert read_rgb(path).shape == (*stored.size, 3)

@@ -37,11 +37,11 @@ def verdicts(folder, smallest=1, near=6) -> dict[str, ScanResult]:
 
 
 def test_properties_are_those_of_the_files(data, tmp_path):
-    source = data / "eval" / "photos"
+    source = data / "photos" / "crops"
     found = look_at(source, jobs=2)
     assert [facts.name for facts in found] == images_below(source)
     for facts in found:
-        assert (facts.width, facts.height, facts.error) == (576, 576, None)
+        assert (facts.width, facts.height, facts.error) == (160, 160, None)
         assert facts.bytes == len((source / facts.name).read_bytes())
     assert len({facts.digest for facts in found}) == len(found)
 
@@ -65,13 +65,13 @@ def test_images_that_are_too_small_are_reported(tmp_path):
 
 
 def test_the_same_pixels_are_found_in_any_format(tmp_path, data):
-    source = data / "eval" / "photos"
+    source = data / "photos" / "scenes"
     first, second = images_below(source)[:2]
     pixels = read_rgb(source / first)
     write(tmp_path / "a.png", pixels)
     Image.fromarray(pixels).save(tmp_path / "b.webp", lossless=True)
     Image.fromarray(pixels).save(tmp_path / "c.tif")
-    shutil.copy(source / second, tmp_path / "d.png")
+    shutil.copy(source / second, tmp_path / "d.webp")
     found = verdicts(tmp_path)
     assert [one.same_as for one in found.values()] == [None, "a.png", "a.png", None]
     assert [one.usable for one in found.values()] == [True, False, False, True]
@@ -79,7 +79,7 @@ def test_the_same_pixels_are_found_in_any_format(tmp_path, data):
 
 
 def test_similar_images_are_reported_and_stay_usable(tmp_path, data):
-    source = data / "eval" / "photos"
+    source = data / "photos" / "scenes"
     pixels = read_rgb(source / images_below(source)[3])
     write(tmp_path / "a.png", pixels)
     Image.fromarray(pixels).save(tmp_path / "b.jpg", quality=40)
@@ -94,8 +94,8 @@ def test_similar_images_are_reported_and_stay_usable(tmp_path, data):
 
 
 def test_hashes_distinguish_changed_images_from_different_ones(data):
-    names = images_below(data / "train")[::5]
-    images = [read_rgb(data / "train" / name) for name in names]
+    names = images_below(data / "photos")
+    images = [read_rgb(data / "photos" / name) for name in names]
     looks = [perceptual_hash(image) for image in images]
     assert find_similar(looks, 6) == {}
     changed = [perceptual_hash(_recompressed(image)) for image in images]

@@ -62,7 +62,14 @@ def test_degradations_differ_between_images_of_a_batch(photographs):
 
 
 @pytest.mark.parametrize("mode", ["corrected", "official"])
-@pytest.mark.parametrize("height", range(1, 41))
+# Every height in .ci/run, else every fifth and the smallest.
+@pytest.mark.parametrize(
+    "height",
+    [
+        pytest.param(height, marks=[pytest.mark.slow] if height > 4 and height % 5 else [])
+        for height in range(1, 41)
+    ],
+)
 def test_odd_and_small_images(smooth, height, mode):
     settings, width = real_esrgan(4, mode), 41 - height
     for seed in range(6):
@@ -217,7 +224,10 @@ def basicsr_feeds(basicsr, monkeypatch, images, degradations):
     return feeding.lq
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "seed",
+    [pytest.param(seed, marks=[pytest.mark.slow] if seed > 3 else []) for seed in range(12)],
+)
 def test_official_mode_is_basicsrs_feed_data(basicsr, monkeypatch, photographs, seed):
     """The whole second-order process (section 3.2), run by basicsr's own code."""
     images = photographs[..., :96]

@@ -23,13 +23,13 @@ def test_the_included_tiny_recipe_learns_to_upscale_photographs_it_has_not_seen(
     data, tmp_path, capsys
 ):
     held = tmp_path / "held"
-    for file in sorted((data / "eval" / "photos").glob("*.png"))[:8]:
-        write_png(read_rgb(file)[160:416, 160:416].copy(), held / file.name)
+    for file in sorted((data / "photos" / "scenes").glob("*.webp"))[:8]:
+        write_png(read_rgb(file)[:256, :256].copy(), held / f"{file.stem}.png")
     sets = f"[{{name: real, high: {held}}}, {{name: noisy, high: {held}, chain: {NOISY}}}]"
     recipe = read_recipe(
         bundled()["tiny-x4"],
         [
-            f"data.sources.0.path={data / 'train'}",
+            f"data.sources.0.path={data / 'photos' / 'crops'}",
             f"validation={{sets: {sets}, every: 100, images: 1}}",
         ],
     )
@@ -51,7 +51,7 @@ def test_the_included_tiny_recipe_learns_to_upscale_photographs_it_has_not_seen(
         assert gains("gan", place)[-1] > first[-1] - 0.2, "the second stage keeps what was learnt"
 
     exported = [event.path for event in events if isinstance(event, Exported)][-1]
-    photo = data / "lowres" / "0030.jpg"
+    photo = data / "images" / "lowres" / "0030.jpg"
     session = Session.of_process()
     target = tmp_path / "large.png"
     assert run([str(photo), "-n", str(exported), "-o", str(target)], session) == 0

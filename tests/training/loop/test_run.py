@@ -86,6 +86,7 @@ def test_activation_checkpointing_changes_no_weight(images, tmp_path, network):
     check_same(weights(tmp_path / "True", "psnr"), weights(tmp_path / "False", "psnr"))
 
 
+@pytest.mark.slow
 def test_memory_layouts_give_nearly_the_same_weights(images, tmp_path):
     for last in (False, True):
         computing = ComputingSettings(channels_last=last)

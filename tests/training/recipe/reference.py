@@ -1,4 +1,4 @@
-"""Generate the tables of docs/recipes.md from the settings and their docstrings.
+"""Generate the tables of docs/reference/recipes.md from the settings and their docstrings.
 
 python tests/training/recipe/reference.py  # updates the page
 """
@@ -18,7 +18,7 @@ from upscale_training.degradation import steps
 from upscale_training.recipe import settings
 from upscale_training.schema import OneOf
 
-PAGE = Path(__file__).parents[3] / "docs/recipes.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/recipes.md"
 
 KINDS = {
     kind.__name__: kind

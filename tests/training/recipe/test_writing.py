@@ -23,6 +23,8 @@ from upscale_training.recipe.settings import (
 from upscale_training.recipe.writing import to_yaml
 from upscale_training.recipes import bundled
 
+from tests.budget import cases
+
 
 @pytest.fixture
 def recipe():
@@ -55,7 +57,7 @@ def test_defaults_are_written_too(recipe):
     assert found["stages"][0]["gan"] is None
 
 
-relaxed = settings(deadline=None, max_examples=50)
+relaxed = settings(deadline=None, max_examples=cases(50))
 
 
 # Texts that YAML may take for something else, or that need quotes and escapes.

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from upscale.errors import ImageError, TrainingError
-from upscale.files.atomic import one_line, write_atomically
+from upscale.files.atomic import write_atomically
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.images import is_image_name
 

@@ -20,7 +20,7 @@ from typing import TypeVar
 import cv2
 
 from upscale.errors import ImageError, OutputError, UsageError
-from upscale.files.atomic import one_line
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.images import remove_stale_temporaries
 from upscale_training.data.index import publish_text, stem_of

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscale.errors import ImageError, TrainingError
-from upscale.files.atomic import one_line
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale_training.data.index import check_name, publish_text
 from upscale_training.data.parallel import map_parallel

@@ -16,9 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from upscale.engine.choices import Precision as PrecisionName
 from upscale.engine.device import PRECISIONS, pick_device
 from upscale.errors import DependencyError, DeviceError
-from upscale.options import Precision as PrecisionName
 
 try:
     from lightning_fabric import Fabric

@@ -1,0 +1,98 @@
+"""Help pages: choices come from the code that defines them, and options are declared once."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import typer
+
+from upscale.cli import shared_options
+from upscale.cli.commands import COMMANDS
+from upscale.cli.image import app
+from upscale.metrics.registry import metrics
+from upscale.options import PRECISIONS
+from upscale.video.encoders import CODECS
+
+CLI = Path(shared_options.__file__).parent
+
+
+@pytest.fixture
+def help_of(call, capsys, monkeypatch):
+    """Return a help page on one line, without the frames of its panels."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def help_of(*command: str) -> str:
+        assert call(*command, "--help").code == 0
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    return help_of
+
+
+@pytest.mark.parametrize(
+    ("command", "choices"),
+    [
+        ((), PRECISIONS),
+        (("video",), PRECISIONS),
+        (("video",), CODECS),
+        (("eval", "files"), tuple(metrics())),
+        (("eval", "models"), tuple(metrics())),
+    ],
+)
+def test_a_page_lists_all_choices(command, choices, help_of):
+    assert ", ".join(choices) in help_of(*command)
+
+
+@pytest.mark.parametrize("command", [("degrade",), ("eval", "models")])
+def test_a_page_lists_all_degradation_chains(command, help_of):
+    from upscale_training.degraded_sample import CHAINS
+
+    listed = [name.split()[0] for name in shared_options.CHAINS.split(", ")]
+    assert listed[: len(CHAINS)] == list(CHAINS)
+    assert shared_options.CHAINS in help_of(*command)
+
+
+def test_pages_show_no_python_types_and_no_placeholders(help_of):
+    for name in ("", *COMMANDS):
+        page = help_of(*filter(None, [name]))
+        assert "<bool>" not in page and "list[" not in page
+        assert "{codecs}" not in page and "{metrics}" not in page
+
+
+def test_every_option_has_a_help_text_that_ends_with_a_full_stop():
+    commands = [typer.main.get_command(app)]
+    commands += [typer.main.get_command(command.load()) for command in COMMANDS.values()]
+    commands += [sub for command in commands for sub in getattr(command, "commands", {}).values()]
+    for command in commands:
+        assert (command.help or "").rstrip().endswith((".", "..")), command.name
+        for parameter in command.params:
+            assert parameter.help.endswith((".", "?")), (command.name, parameter.name)
+
+
+def test_an_option_with_the_same_help_is_declared_only_once():
+    """Help texts of options, wherever they are declared, differ."""
+    texts = Counter(
+        ast.literal_eval(keyword.value)
+        for path in CLI.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "help" and isinstance(keyword.value, ast.Constant)
+    )
+    assert len(texts) > 20
+    assert [text for text, count in texts.items() if count > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "choices"),
+    [
+        (("a.png", "--precision", "fp8"), PRECISIONS),
+        (("video", "a.mp4", "b.mp4", "--precision", "fp8"), PRECISIONS),
+    ],
+)
+def test_an_unknown_choice_is_answered_with_all_choices(arguments, choices, call):
+    ended = call(*arguments)
+    assert ended.code == 2
+    assert f"choose from {', '.join(choices)}" in ended.err

@@ -1,0 +1,188 @@
+"""Every example in the README and the documentation runs."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import pytest
+
+from tests.docs.pages import ROOT, Block, blocks
+from tests.video.clips import Clip, even, make
+from upscale.checkpoints import catalog, locate, read_state_dict
+from upscale.cli.app import run as run_program
+from upscale.cli.session import Session
+
+SMALL_MODEL = "realesr-animevideov3"
+RUN_BY_CI = {"install", "tests"}
+"""Blocks of the README that `.ci/run` extracts and runs in a fresh environment."""
+
+RUNNABLE = [block for block in blocks() if block.name and block.name not in RUN_BY_CI]
+
+
+@pytest.fixture(scope="module")
+def supplies(tmp_path_factory) -> Path:
+    """The files that examples name, small enough to be quick."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("supplies")
+    photo = cv2.imread(str(ROOT / "examples" / "kitten.jpg"))
+    cv2.imwrite(str(folder / "photo.jpg"), photo[:40, :52])
+    for path in ("scans/one.jpg", "scans/deeper/two.jpg", "originals/one.jpg", "big/one.jpg"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "photo.jpg", folder / path)
+    (folder / "photos").mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / "photos" / f"{number}.png"), photo[number : number + 100, :100])
+    torch.save(read_state_dict(locate(catalog()[SMALL_MODEL])), folder / "mine.pth")
+    make(Clip(even(12), sound=True), folder / "clip.mp4")
+    return folder
+
+
+@pytest.fixture
+def desk(supplies, tmp_path, monkeypatch) -> Path:
+    """A copy of the supplies as the working folder, with a cache and settings of its own."""
+    folder = tmp_path / "desk"
+    shutil.copytree(supplies, folder)
+    monkeypatch.chdir(folder)
+    for name in [name for name in os.environ if name.startswith("UPSCALE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UPSCALE_MODEL", SMALL_MODEL)
+    monkeypatch.setenv("UPSCALE_CONFIG", "")
+    monkeypatch.setenv("UPSCALE_OFFLINE", "1")
+    monkeypatch.setenv("UPSCALE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "training")]))
+    return folder
+
+
+def run_shell(code: str) -> str:
+    """Run the lines of a shell block and return their standard output."""
+    output = ""
+    for line in code.replace("\\\n", " ").splitlines():
+        command = re.sub(r"\s+#.*$", "", line)
+        if re.fullmatch(r"upscale (?!train)[^|<>$;&]*", command):
+            done, text, errors = _run_here(shlex.split(command)[1:])
+        else:
+            ended = subprocess.run(
+                ["sh", "-euc", command], check=False, capture_output=True, text=True
+            )
+            done, text, errors = ended.returncode, ended.stdout, ended.stderr
+        assert done == 0, f"{line}\n{errors}"
+        output += text
+    return output
+
+
+def _run_here(arguments: list[str]) -> tuple[int, str, str]:
+    """Run the program in this process."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    code = run_program(arguments, Session(io.BytesIO(), out, err, dict(os.environ)))
+    return code, *(stream.buffer.getvalue().decode() for stream in (out, err))
+
+
+def run_python(code: str) -> str:
+    """Run a Python block in a process of its own and return its standard output."""
+    code = code.replace('"realesrgan-x4plus"', f'"{SMALL_MODEL}"')
+    ended = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def width(path: Path) -> int:
+    return cv2.imread(str(path)).shape[1]
+
+
+def frames(path: Path) -> int:
+    with av.open(str(path)) as video:
+        return sum(1 for _ in video.decode(video=0))
+
+
+WIDTHS = {
+    "first-steps": {"photo_x4.jpg": 208, "upscaled/deeper/two.jpg": 208},
+    "library": {"large.png": 104},
+    "quick-photo": {"photo_x4.jpg": 208},
+    "quick-size": {"large.png": 130},
+    "quick-folder": {"upscaled/one.jpg": 208},
+    "photo-sizes": {"large.png": 130, "wide.jpg": 120, "thumb.png": 300},
+    "photo-names": {
+        "result.webp": 208,
+        "photo_x4.png": 208,
+        f"photo-{SMALL_MODEL}-208x160.jpg": 208,
+        "piped.jpg": 208,
+    },
+    "photo-metadata": {"clean.webp": 208},
+    "folders": {"upscaled/deeper/two.jpg": 208},
+    "lists": {"found/one.jpg": 208},
+    "environment": {"photo_300x231.png": 300},
+    "script": {"scans/one.png": 104},
+    "own-network": {"mine.png": 208, "imported.png": 208},
+    "blend": {"blended.png": 208},
+    "training": {"trained.png": 208},
+    "videos": {"frame.png": 64 * 4, "clip_preview.png": 2 * 64 * 4 + 3 * 8},
+    "degrade": {"set/gt/0.png": 100, "set/lq/0.png": 25},
+}
+"""Widths in pixels of the images that examples write."""
+
+WRITTEN = {
+    "first-steps": ["comparison.html", "clip_x2.mp4"],
+    "quick-compare": ["comparison.html"],
+    "quick-video": ["clip_preview.png", "clip_x2.mp4"],
+    "try-networks": ["photo_models.html"],
+    "compare": ["comparison.html"],
+    "measuring": ["page.html", "table.csv"],
+    "training": ["usable.txt", "grid.png"],
+}
+"""Other files that examples write."""
+
+PRINTED = {
+    "quick-doctor": "result:",
+    "library": "exact",
+    "networks": "upscale-x4-fast",
+    "own-network-python": "exact",
+    "measuring": "PSNR",
+    "measuring-networks": "PSNR",
+    "python": "(96, 128, 3)",
+}
+"""Parts of what examples print."""
+
+
+@pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: f"{block.page}:{block.name}")
+def test_the_example_runs(block: Block, desk: Path):
+    output = run_python(block.code) if block.language == "python" else run_shell(block.code)
+    for name, expected in WIDTHS.get(block.name, {}).items():
+        assert width(desk / name) == expected, name
+    for name in WRITTEN.get(block.name, []):
+        assert (desk / name).stat().st_size > 0, name
+    assert PRINTED.get(block.name, "") in output
+    if block.name == "videos":
+        assert [frames(desk / name) for name in ("large.mp4", "sample.mkv")] == [12, 5]
+    if block.name == "folders":
+        assert not (desk / "png").exists(), "--dry-run writes nothing"
+    if block.name == "degrade":
+        assert (desk / "same.png").is_file()
+
+
+def test_every_block_is_run_or_says_why_not():
+    unmarked = [
+        f"{block.page}: {block.code.splitlines()[0]}"
+        for block in blocks()
+        if block.language in {"sh", "python"} and not (block.name or block.reason)
+    ]
+    assert unmarked == []
+
+
+def test_names_of_blocks_are_unique_and_expectations_have_a_block():
+    names = [block.name for block in blocks() if block.name]
+    assert len(names) == len(set(names))
+    assert set(WIDTHS) | set(WRITTEN) | set(PRINTED) <= set(names)
+    assert set(names) >= RUN_BY_CI

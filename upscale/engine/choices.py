@@ -1,0 +1,14 @@
+"""Valid values of engine options, importable without torch."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+PRECISIONS = ("auto", *get_args(Precision))
+"""Values of `--precision`."""
+
+SMALLEST_TILE = 16
+"""Smallest tile in image pixels: of `--tile` apart from 0, and tried before feature maps are
+offloaded."""

@@ -1,0 +1,208 @@
+"""The computation of one image in tiles: networks by precision, tile size and feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from upscale.engine.canvas import ImageCanvas, TileFormat
+from upscale.engine.choices import SMALLEST_TILE
+from upscale.engine.device import computing_on
+from upscale.engine.feature_maps import FeatureMaps
+from upscale.engine.kernel_selection import NetworkOnDevice, SelectedGroups, select_groups
+from upscale.engine.loading import Model
+from upscale.engine.memory import automatic_tile, initial_placement, minimum_tile_for
+from upscale.engine.report import Progress, ProgressCallback
+from upscale.models import Network
+from upscale.tiling.blended import BlendedRun
+from upscale.tiling.exact import ExactRun
+from upscale.tiling.group import LayerGroup
+from upscale.tiling.interfaces import TileStats
+from upscale.tiling.schedule import SMALLEST_SIDE, plan
+
+OVERLAP = 32
+"""Pixels that neighbouring tiles share where exact tiling is impossible."""
+
+BLENDED_TILE = 256
+"""Automatic tile of models without layer groups, whose memory cannot be planned."""
+
+BATCH_PIXELS = 256 * 256
+"""Pixels of a batch on a GPU: smaller tiles are computed together."""
+
+
+@dataclass(slots=True)
+class ImageRun:
+    """The state of one image, over all its passes through the network.
+
+    Attributes:
+        dtype: Precision of the network.
+        checks_tiles: Whether each half-precision tile is checked and recomputed in fp32 if it is
+            not finite.
+        passes: Number of passes through the network.
+        progress: Callback after each tile.
+        stats: Tile statistics of the finished passes.
+        tile: Side of the tiles in image pixels at the end of the last pass; 0 without tiles.
+        placement: Memory of the feature maps at the end of the last pass.
+    """
+
+    dtype: torch.dtype
+    checks_tiles: bool
+    passes: int
+    progress: ProgressCallback | None
+    stats: TileStats = field(default_factory=TileStats)
+    tile: int = 0
+    placement: str = "device"
+
+    def on_tile(self, stats: TileStats) -> None:
+        """Report the progress of the current pass."""
+        if self.progress is not None:
+            done = self.stats.done + stats.done
+            self.progress(Progress(done, max(stats.total * self.passes, done)))
+
+    def add(self, stats: TileStats) -> None:
+        """Add the statistics of a finished pass."""
+        self.stats.done += stats.done
+        self.stats.fp32_fallbacks += stats.fp32_fallbacks
+        self.stats.halvings += stats.halvings
+
+
+class TileRunner:
+    """A model on a device that computes images tile by tile.
+
+    Args:
+        model: Model to run.
+        device: Device that computes.
+        tile: Side of a tile in image pixels, 0 for no tiles, or None for automatic.
+        kernels: Whether compiled kernels may replace torch's convolutions.
+    """
+
+    def __init__(
+        self, model: Model, device: torch.device, *, tile: int | None, kernels: bool
+    ) -> None:
+        self.tile = tile
+        self._model = model
+        self._device = device
+        self._kernels = kernels
+        self._networks: dict[torch.dtype, nn.Module] = {}
+        self._selected: dict[torch.dtype, SelectedGroups] = {}
+
+    def tile_format(self, run: ImageRun) -> TileFormat:
+        """Return the format in which canvases exchange tiles with the network."""
+        return TileFormat(
+            device=self._device,
+            dtype=run.dtype,
+            scale=self._model.scale,
+            channels=self._model.channels,
+            unshuffle=self._model.unshuffle,
+        )
+
+    def run(self, canvas: ImageCanvas, run: ImageRun) -> None:
+        """Send an image through the network once.
+
+        Raises:
+            MemoryExhaustedError: The smallest tile does not fit into memory.
+            PrecisionLossError: A value exceeds half precision.
+            CheckpointError: The result is not finite in fp32.
+        """
+        if self._model.supports_exact_tiling:
+            self._run_exact(canvas, run)
+        else:
+            self._run_blended(canvas, run)
+        canvas.finish()
+
+    def automatic_tile(self, width: int, height: int, dtype: torch.dtype) -> int:
+        """Return the tile that `auto` selects now for an image size, in image pixels."""
+        if not self._model.supports_exact_tiling:
+            return BLENDED_TILE
+        side = self._model.unshuffle
+        rows, columns = -(-height // side), -(-width // side)
+        groups = self.groups(dtype)
+        return side * automatic_tile(groups, rows, columns, dtype.itemsize, self._device)
+
+    def groups(self, dtype: torch.dtype) -> tuple[LayerGroup, ...]:
+        """Return the layer groups in a precision."""
+        return self.selected(dtype).groups
+
+    def selected(self, dtype: torch.dtype) -> SelectedGroups:
+        """Return the layer groups in a precision, with the kernels selected for them."""
+        if dtype not in self._selected:
+            with computing_on(self._device):
+                network = NetworkOnDevice(
+                    cast(Network[Any], self._network(dtype)),
+                    self._model.channels * self._model.unshuffle**2,
+                    self._device,
+                    dtype,
+                )
+                self._selected[dtype] = select_groups(network, kernels=self._kernels)
+        return self._selected[dtype]
+
+    def _run_exact(self, canvas: ImageCanvas, run: ImageRun) -> None:
+        groups = self.groups(run.dtype)
+        minimum = minimum_tile_for(self._device)
+        tile = self._feature_tile(canvas, run.dtype)
+        planned = plan(groups, canvas.height, canvas.width, tile, minimum).feature_maps
+        placement = initial_placement(planned * run.dtype.itemsize, self._device)
+        feature_maps = FeatureMaps(self._device, run.dtype, placement)
+        exact = ExactRun(
+            groups,
+            canvas,
+            feature_maps,
+            height=canvas.height,
+            width=canvas.width,
+            tile=tile,
+            smallest=max(SMALLEST_TILE // self._model.unshuffle, SMALLEST_SIDE),
+            minimum=minimum,
+            batch=max(BATCH_PIXELS // tile**2, 1) if self._device.type == "cuda" else 1,
+            fp32_groups=(lambda: self.groups(torch.float32)) if run.checks_tiles else None,
+            on_tile=run.on_tile,
+        )
+        exact.run()
+        is_whole = self.tile == 0 and not exact.stats.halvings
+        run.tile = 0 if is_whole else exact.schedule.tile * self._model.unshuffle
+        run.placement = feature_maps.placement
+        run.add(exact.stats)
+
+    def _run_blended(self, canvas: ImageCanvas, run: ImageRun) -> None:
+        side = BLENDED_TILE if self.tile is None else self.tile
+        blended = BlendedRun(
+            self._network_with_fallback(run),
+            self._model.scale,
+            canvas,
+            height=canvas.height,
+            width=canvas.width,
+            tile=side or max(canvas.height, canvas.width),
+            overlap=OVERLAP,
+            on_tile=run.on_tile,
+        )
+        blended.run()
+        run.tile = blended.tile if side or blended.stats.halvings else 0
+        run.add(blended.stats)
+
+    def _network_with_fallback(self, run: ImageRun) -> Callable[[Tensor], Tensor]:
+        """Return the network as a function that recomputes overflowing tiles in fp32."""
+        network = self._network(run.dtype)
+
+        def compute(tile: Tensor) -> Tensor:
+            result = network(tile)
+            if run.dtype == torch.float32 or bool(torch.isfinite(result).all()):
+                return result
+            run.stats.fp32_fallbacks += 1
+            return self._network(torch.float32)(tile.float())
+
+        return compute
+
+    def _network(self, dtype: torch.dtype) -> nn.Module:
+        if dtype not in self._networks:
+            self._networks[dtype] = self._model.network_on(self._device, dtype)
+        return self._networks[dtype]
+
+    def _feature_tile(self, canvas: ImageCanvas, dtype: torch.dtype) -> int:
+        """Return the tile side in feature pixels."""
+        height, width = canvas.height, canvas.width
+        if self.tile is None:
+            return automatic_tile(self.groups(dtype), height, width, dtype.itemsize, self._device)
+        return max(self.tile // self._model.unshuffle, 1) if self.tile else max(height, width)
