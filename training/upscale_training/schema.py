@@ -9,14 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from upscale.errors import DependencyError
-
-try:
-    import pydantic.dataclasses
-    from pydantic import AfterValidator, Field, GetCoreSchemaHandler, TypeAdapter
-    from pydantic_core import CoreSchema, PydanticCustomError, core_schema
-except ImportError as error:
-    raise DependencyError('training needs pydantic; run: pip install "upscale[train]"') from error
+import pydantic.dataclasses
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 T = TypeVar("T")
 

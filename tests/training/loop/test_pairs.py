@@ -48,10 +48,10 @@ def test_margins_are_cut_off_alike_after_resuming(recipe):
 
 
 def test_jpeg_blocks_start_anywhere(recipe):
-    """Else networks learn where in a patch they end."""
+    """Otherwise networks learn their position in a patch."""
     found = pairs(recipe)
     size = recipe.data.side // 4
     whole = torch.arange(size * size).reshape(1, 1, size, size).expand(1, 3, -1, -1)
     high = whole.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    corners = {int(found._parts(whole, high, [number])[0][0, 0, 0, 0]) for number in range(200)}
+    corners = {int(found._crop(whole, high, [number])[0][0, 0, 0, 0]) for number in range(200)}
     assert len(corners) == 25

@@ -169,7 +169,7 @@ def test_batches_of_one_iteration_equal_one_large_batch(processes, pair):
         for _ in range(3):
             step([PairBatch(low, high, None) for low, high in zip(lows, highs, strict=True)])
         both.append(networks)
-    for name in ("generator", "judge"):
+    for name in ("generator", "discriminator"):
         one, other = (getattr(each, name).network.state_dict() for each in both)
         for key, value in one.items():
             torch.testing.assert_close(other[key], value, rtol=1e-4, atol=2e-6, msg=key)
