@@ -67,9 +67,11 @@ class Backbone(nn.Module):
 
     Example:
         >>> import torch
-        >>> backbone = Backbone(vgg("vgg16"), ["relu1_1"], Normalisation())
-        >>> backbone(torch.rand(1, 3, 8, 8))["relu1_1"].shape
-        torch.Size([1, 64, 8, 8])
+        >>> layers = nn.Sequential()
+        >>> layers.add_module("conv1_1", nn.Conv2d(3, 4, 3, padding=1))
+        >>> backbone = Backbone(layers, ["conv1_1"], Normalisation())
+        >>> {name: output.shape for name, output in backbone(torch.rand(1, 3, 8, 8)).items()}
+        {'conv1_1': torch.Size([1, 4, 8, 8])}
     """
 
     mean: Tensor
