@@ -1,12 +1,13 @@
-"""Degrading a batch: ours beside basicsr's own functions, in turn, in one run.
+"""Degradation of a batch by `upscale` and by basicsr's own functions, alternating in one run.
 
     python -m benchmarks.degradation                          # 8 images of 256x256 on the CPU
     python -m benchmarks.degradation --device cuda --batch 12 --side 400
 
-The batch is random smooth colour. "whole" is what a upscale_training step needs: drawing, sharpening and
-the second-order chain. basicsr's is its data set's kernels and `RealESRGANModel.feed_data` with its
-own draws (one small repair: its filter rejects what its JPEG returns on a CPU, so a copy is made).
-Rows are medians of rounds; "whole" of as many different draws.
+The batch consists of smooth random colours. "whole" is the work of a training step: sampling,
+sharpening and the second-order chain; for basicsr, the kernels of its data set and
+`RealESRGANModel.feed_data` with its own random numbers (with one small repair: its filter rejects
+the output of its JPEG on a CPU, so a copy is made). Rows are medians of rounds; each round of
+"whole" samples other degradations.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from upscale_training.degradation import DegradationSettings, apply, draw, real_esrgan, sharpen
+from upscale_training.degradation import DegradationSettings, apply, real_esrgan, sample, sharpen
 from upscale_training.degradation.filters import blur, stack_kernels
 from upscale_training.degradation.jpeg import jpeg
 from upscale_training.degradation.noise import add_gaussian, add_poisson
@@ -52,7 +53,7 @@ OPTIONS = {
     "gray_noise_prob2": 0.4,
     "jpeg_range2": [30, 95],
 }
-"""The official recipe's, for basicsr."""
+"""Options of the official recipe for basicsr."""
 
 NAMES = ["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 
@@ -71,7 +72,7 @@ class Official:
 
     @staticmethod
     def load(device: str) -> Official:
-        """From the installed package."""
+        """Load the functions of the installed package."""
         degradations, diffjpeg, process, model = load_basicsr(
             "data.degradations",
             "utils.diffjpeg",
@@ -88,7 +89,7 @@ class Official:
         )
 
     def kernels(self, count: int, step: BlurStep) -> Tensor:
-        """As its data set draws them."""
+        """Sample kernels as its data set does."""
         return torch.from_numpy(np.stack([self._kernel(step) for _ in range(count)])).float()
 
     def _kernel(self, step: BlurStep) -> np.ndarray:
@@ -96,7 +97,7 @@ class Official:
         if np.random.uniform() < step.sinc:
             cutoff = np.random.uniform(*(step.small_cutoff if size < 13 else step.large_cutoff))
             return self.degradations.circular_lowpass_kernel(cutoff, size, pad_to=21)
-        found = self.degradations.random_mixed_kernels(
+        kernel = self.degradations.random_mixed_kernels(
             NAMES,
             list(step.families.weights().values()),
             size,
@@ -106,10 +107,10 @@ class Official:
             step.generalised_beta,
             step.plateau_beta,
         )
-        return np.pad(found, (21 - size) // 2)
+        return np.pad(kernel, (21 - size) // 2)
 
     def whole(self, images: Tensor, *, sharpening: bool = True) -> SimpleNamespace:
-        """Kernels and `feed_data`, without the pool: `lq`, `gt` and `gt_usm`."""
+        """Run `feed_data` without the pool; the result has `lq`, `gt` and `gt_usm`."""
         first, second = BlurStep(), BlurStep(sigma=(0.2, 1.5))
         final = BlurStep(sinc=1, large_cutoff=first.small_cutoff)
         feeding = SimpleNamespace(
@@ -127,19 +128,19 @@ class Official:
         return feeding
 
 
-def ours_whole(settings: DegradationSettings, images: Tensor, rng: np.random.Generator) -> None:
-    """Draw, sharpen, degrade, and sharpen what the losses compare with, as `feed_data` does."""
+def degrade_batch(settings: DegradationSettings, images: Tensor, rng: np.random.Generator) -> None:
+    """Sample, sharpen, degrade, and sharpen the targets of the losses, as `feed_data` does."""
     sharp = sharpen(images)
-    apply(sharp, draw(settings, len(images), rng))
+    apply(sharp, sample(settings, len(images), rng))
     sharpen(images)
 
 
-def rows(images: Tensor, theirs: Official) -> dict[str, tuple[Work, Work]]:
-    """Ours and theirs by what they do."""
+def rows(images: Tensor, basicsr: Official) -> dict[str, tuple[Work, Work]]:
+    """Return the functions of `upscale` and of basicsr by name."""
     count, side = len(images), images.shape[-1]
     rng = np.random.default_rng(1)
     own, step = NumpyRandomness(rng), BlurStep()
-    blurs = [step.draw_kernel(own) for _ in range(count)]
+    blurs = [step.sample_kernel(own) for _ in range(count)]
     kernels = stack_kernels(blurs).float().to(images.device)
     qualities = np.linspace(30, 95, count)
     greys = [place % 5 < 2 for place in range(count)]
@@ -152,49 +153,49 @@ def rows(images: Tensor, theirs: Official) -> dict[str, tuple[Work, Work]]:
     official = real_esrgan(4, "official")
     return {
         "kernels": (
-            lambda: stack_kernels([step.draw_kernel(own) for _ in range(count)]),
-            lambda: theirs.kernels(count, step),
+            lambda: stack_kernels([step.sample_kernel(own) for _ in range(count)]),
+            lambda: basicsr.kernels(count, step),
         ),
         "blur, a kernel each": (
             lambda: blur(images, blurs),
-            lambda: theirs.filter(images, kernels),
+            lambda: basicsr.filter(images, kernels),
         ),
-        "sharpening": (lambda: sharpen(images), lambda: theirs.sharpen(images)),
-        "resize x0.6, bicubic (ours antialiased)": (
+        "sharpening": (lambda: sharpen(images), lambda: basicsr.sharpen(images)),
+        "resize x0.6, bicubic (upscale antialiases)": (
             lambda: resize(images, small, "bicubic"),
             lambda: F.interpolate(images, size=small, mode="bicubic"),
         ),
         "Gaussian noise": (
             lambda: add_gaussian(images, gaussian),
-            lambda: theirs.degradations.add_gaussian_noise_pt(images, strengths, grey),
+            lambda: basicsr.degradations.add_gaussian_noise_pt(images, strengths, grey),
         ),
         "Poisson noise": (
             lambda: add_poisson(images, poisson),
-            lambda: theirs.degradations.add_poisson_noise_pt(
+            lambda: basicsr.degradations.add_poisson_noise_pt(
                 images, strengths / 10, gray_noise=grey
             ),
         ),
         "JPEG": (
             lambda: jpeg(images, [Jpeg(quality) for quality in qualities]),
-            lambda: theirs.jpeg(images, images.new_tensor(qualities)),
+            lambda: basicsr.jpeg(images, images.new_tensor(qualities)),
         ),
         "whole without sharpening, corrected": (
-            lambda: apply(images, draw(settings, count, rng)),
-            lambda: theirs.whole(images, sharpening=False),
+            lambda: apply(images, sample(settings, count, rng)),
+            lambda: basicsr.whole(images, sharpening=False),
         ),
         "whole, corrected": (
-            lambda: ours_whole(settings, images, rng),
-            lambda: theirs.whole(images),
+            lambda: degrade_batch(settings, images, rng),
+            lambda: basicsr.whole(images),
         ),
         "whole, official": (
-            lambda: ours_whole(official, images, rng),
-            lambda: theirs.whole(images),
+            lambda: degrade_batch(official, images, rng),
+            lambda: basicsr.whole(images),
         ),
     }
 
 
 def seconds(work: Work, images: Tensor) -> float:
-    """Of one call, with the device's work done."""
+    """Return the seconds of one call, including the work on the device."""
     start = time.perf_counter()
     work()
     if images.is_cuda:
@@ -219,14 +220,14 @@ def main() -> None:
     images = F.interpolate(coarse, size=(arguments.side, arguments.side), mode="bilinear")
     images = images.to(arguments.device)
     print(f"{arguments.device}, {tuple(images.shape)}, {arguments.threads} threads\n")
-    print("| | ours ms | basicsr ms | basicsr / ours |\n|---|---|---|---|")
+    print("| | upscale ms | basicsr ms | basicsr / upscale |\n|---|---|---|---|")
     with torch.no_grad():
         for name, both in rows(images, Official.load(arguments.device)).items():
             for work in both:
                 work()
             times = [[seconds(work, images) for work in both] for _ in range(arguments.rounds)]
-            ours, theirs = (statistics.median(each) * 1e3 for each in zip(*times, strict=True))
-            print(f"| {name} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f} |", flush=True)
+            own, other = (statistics.median(each) * 1e3 for each in zip(*times, strict=True))
+            print(f"| {name} | {own:.1f} | {other:.1f} | {other / own:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""A step of upscale_training: ours beside basicsr's own, in turn on the same batches, in one run.
+"""A training step of `upscale` and of basicsr, alternating on the same batches in one run.
 
     python -m benchmarks.training                          # small networks on the CPU
     python -m benchmarks.training --device cuda --batch 12 --patch 256 --features 64 --blocks 23 \
-        --growth 32 --judge 64 --precision bf16 --workers 8
+        --growth 32 --discriminator 64 --precision bf16 --workers 8
 
 The step is that of Real-ESRGAN's second stage: degradation, L1, perceptual loss (a VGG19 of random
-weights), U-Net discriminator and averaged weights; without a pool of pairs. Ours goes through
-`upscale_training.loop`, and reads its patches from files. basicsr's is its own kernels, `feed_data` and
-`optimize_parameters` on networks of the same sizes, in fp32, which is all it has; it gets the good
-patches of our batch and loads nothing. Rows are medians of rounds, each with other draws; ratios
-are medians of those of the rounds.
+weights), U-Net discriminator and averaged weights; without a pool of pairs. The step of `upscale`
+uses `upscale_training.loop`, and reads its patches from files. The step of basicsr uses its own
+kernels, `feed_data` and `optimize_parameters` on networks of the same sizes, in fp32, its only
+precision; it gets the HR patches of the same batch and loads nothing. Rows are medians of rounds
+with different random numbers; ratios are medians of the ratios of rounds.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from upscale_training.data.patches import PatchDataset
 from upscale_training.data.pixels import write_png
 from upscale_training.loop.distributed import Processes
-from upscale_training.loop.meter import Meter
+from upscale_training.loop.meter import LossMeter
 from upscale_training.loop.networks import feature_loss, make_networks
-from upscale_training.loop.pairs import Pairs
-from upscale_training.loop.step import Step
+from upscale_training.loop.pairs import PairLoader
+from upscale_training.loop.step import TrainingStep
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.networks import vgg
 from upscale_training.recipe import (
@@ -56,48 +56,48 @@ from benchmarks.peers import load_basicsr
 
 PHASES = ("data", "degradation", "generator", "discriminator")
 IMAGES, SIDE = 16, 512
-"""Of the folder that patches are cut from, where none is given."""
+"""Number and side of the random images that are used without --data."""
 
 
 @dataclass
 class Times:
-    """Seconds of one round."""
+    """Seconds of one round by phase."""
 
-    ours: dict[str, float]
-    theirs: dict[str, float]
+    upscale: dict[str, float]
+    basicsr: dict[str, float]
 
 
-class Ours:
-    """Our step, through the loop's parts."""
+class UpscaleStep:
+    """The training step of `upscale`."""
 
     def __init__(self, recipe: Recipe, device: str) -> None:
-        """Make networks and begin to read."""
+        """Build networks and start to read."""
         processes = Processes(device, recipe.computing.precision)
         dataset = PatchDataset(recipe.data, recipe.seed, recipe.network.scale)
         stage = recipe.stages[0]
         self.device = processes.device
         self.watch = Stopwatch(self.device)
-        self.pairs = Pairs(recipe, stage, dataset, processes, self.watch)
+        self.pairs = PairLoader(recipe, stage, dataset, processes, self.watch)
         networks, _ = make_networks(recipe, 0, processes, None)
-        self.step = Step(stage, networks, processes, Meter(), self.watch)
+        self.step = TrainingStep(stage, networks, processes, LossMeter(), self.watch)
 
     def round(self) -> tuple[dict[str, float], Tensor]:
-        """Do a step; return its seconds by phase, those of all of it, and the good patches."""
+        """Take a step; return its seconds by phase and in total, and the HR patches."""
         self.watch.read()
         pair = self.pairs.take()
         self.step([pair])
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        passed, shares = self.watch.read()
-        return {name: shares[name] * passed for name in PHASES} | {"step": passed}, pair.high
+        elapsed, shares = self.watch.read()
+        return {name: shares[name] * elapsed for name in PHASES} | {"step": elapsed}, pair.hr
 
 
-class Theirs:
-    """basicsr's step, through its own model."""
+class BasicsrStep:
+    """The training step of basicsr's own model."""
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        """Make its networks, as its option files do."""
-        generators, judges, losses = load_basicsr(
+        """Build networks as basicsr's option files do."""
+        generators, discriminators, losses = load_basicsr(
             "archs.rrdbnet_arch", "archs.discriminator_arch", "losses.gan_loss"
         )
         network, stage = recipe.network, recipe.stages[0]
@@ -106,15 +106,16 @@ class Theirs:
         make = generators.RRDBNet
         self.generator = make(3, 3, scale=4, num_grow_ch=network.growth, **sizes).to(device)
         average = make(3, 3, scale=4, num_grow_ch=network.growth, **sizes).to(device)
-        judge = judges.UNetDiscriminatorSN(3, stage.gan.discriminator.features, True).to(device)
+        width = stage.gan.discriminator.features
+        discriminator = discriminators.UNetDiscriminatorSN(3, width, True).to(device)
         features = feature_loss(stage.perceptual).to(device)
         self.official = Official.load(str(device))
         self.device = device
         self.parts = {
             "net_g": self.generator,
-            "net_d": judge,
+            "net_d": discriminator,
             "optimizer_g": torch.optim.Adam(self.generator.parameters(), 1e-4, (0.9, 0.99)),
-            "optimizer_d": torch.optim.Adam(judge.parameters(), 1e-4, (0.9, 0.99)),
+            "optimizer_d": torch.optim.Adam(discriminator.parameters(), 1e-4, (0.9, 0.99)),
             "cri_pix": nn.L1Loss(),
             "cri_ldl": None,
             "cri_perceptual": lambda *both: (features(*both).perceptual, None),
@@ -127,7 +128,7 @@ class Theirs:
         }
 
     def round(self, images: Tensor) -> dict[str, float]:
-        """Degrade and learn from a batch; return the seconds of both."""
+        """Degrade a batch and train on it; return the seconds of both."""
         start = self._now()
         fed = self.official.whole(images)
         fed.opt |= {"l1_gt_usm": True, "percep_gt_usm": True, "gan_gt_usm": False}
@@ -143,14 +144,14 @@ class Theirs:
         return time.perf_counter()
 
     def _average(self, average: nn.Module, decay: float) -> None:
-        """As its base class does it, which cannot be imported."""
+        """Average as in basicsr's base class, which cannot be imported."""
         own = dict(average.named_parameters())
         for name, parameter in self.generator.named_parameters():
             own[name].data.mul_(decay).add_(parameter.data, alpha=1 - decay)
 
 
 def write_images(folder: Path) -> Path:
-    """Smooth random images."""
+    """Write smooth random images."""
     generator = np.random.default_rng(0)
     folder.mkdir()
     for number in range(IMAGES):
@@ -161,10 +162,10 @@ def write_images(folder: Path) -> Path:
 
 
 def write_backbone(path: Path) -> Path:
-    """A VGG19 of random weights as torchvision keeps it."""
+    """Write a VGG19 with random weights as saved by torchvision."""
     state = {
-        f"features.{place}.{part}": tensor
-        for place, layer in enumerate(vgg("vgg19"))
+        f"features.{index}.{part}": tensor
+        for index, layer in enumerate(vgg("vgg19"))
         for part, tensor in layer.state_dict().items()
     }
     torch.save(state, path)
@@ -172,8 +173,8 @@ def write_backbone(path: Path) -> Path:
 
 
 def recipe_of(arguments: argparse.Namespace, folder: Path) -> Recipe:
-    """The recipe that both follow."""
-    data = arguments.data or write_images(folder / "pictures")
+    """Return the recipe of both steps."""
+    data = arguments.data or write_images(folder / "images")
     return Recipe(
         "benchmark",
         RRDBNetSettings(
@@ -187,7 +188,9 @@ def recipe_of(arguments: argparse.Namespace, folder: Path) -> Recipe:
                 optimiser=OptimiserSettings(1e-4),
                 batch=arguments.batch,
                 perceptual=PerceptualSettings(write_backbone(folder / "vgg19.pth")),
-                gan=GanSettings(discriminator=DiscriminatorSettings(features=arguments.judge)),
+                gan=GanSettings(
+                    discriminator=DiscriminatorSettings(features=arguments.discriminator)
+                ),
             ),
         ),
         DegradationRecipe(pool=0),
@@ -196,26 +199,26 @@ def recipe_of(arguments: argparse.Namespace, folder: Path) -> Recipe:
 
 
 def measure(recipe: Recipe, device: str, rounds: int) -> list[Times]:
-    """Take turns; the first two rounds only warm up."""
-    ours = Ours(recipe, device)
-    theirs = Theirs(recipe, ours.device)
-    found: list[Times] = []
+    """Alternate both steps; the first two rounds are for warm-up."""
+    upscale = UpscaleStep(recipe, device)
+    basicsr = BasicsrStep(recipe, upscale.device)
+    times: list[Times] = []
     for _ in range(rounds + 2):
-        own, images = ours.round()
-        found.append(Times(own, theirs.round(images.contiguous())))
-    return found[2:]
+        own, images = upscale.round()
+        times.append(Times(own, basicsr.round(images.contiguous())))
+    return times[2:]
 
 
 def report(times: list[Times], batch: int) -> None:
     """Print tables."""
 
     def row(name: str, own: Callable[[dict[str, float]], float], other: str) -> None:
-        pairs = [(own(each.ours), each.theirs[other]) for each in times]
-        ours, theirs = (statistics.median(both) * 1e3 for both in zip(*pairs, strict=True))
-        ratio = statistics.median(theirs / ours for ours, theirs in pairs)
-        print(f"| {name} | {ours:.0f} | {theirs:.0f} | {ratio:.2f} |")
+        pairs = [(own(each.upscale), each.basicsr[other]) for each in times]
+        upscale, basicsr = (statistics.median(both) * 1e3 for both in zip(*pairs, strict=True))
+        ratio = statistics.median(second / first for first, second in pairs)
+        print(f"| {name} | {upscale:.0f} | {basicsr:.0f} | {ratio:.2f} |")
 
-    print("| | ours ms | basicsr ms | basicsr / ours |\n|---|---|---|---|")
+    print("| | upscale ms | basicsr ms | basicsr / upscale |\n|---|---|---|---|")
     row("degradation", lambda own: own["degradation"], "degradation")
     row(
         "generator and discriminator",
@@ -223,12 +226,12 @@ def report(times: list[Times], batch: int) -> None:
         "networks",
     )
     row("step without loading", lambda own: own["step"] - own["data"], "step")
-    whole = statistics.median(each.ours["step"] for each in times)
-    alone = statistics.median(each.ours["degradation"] for each in times)
-    print(f"\nours, with loading: {batch / whole:.2f} images/s; degradation alone: ", end="")
+    whole = statistics.median(each.upscale["step"] for each in times)
+    alone = statistics.median(each.upscale["degradation"] for each in times)
+    print(f"\nupscale, with loading: {batch / whole:.2f} images/s; degradation alone: ", end="")
     print(f"{batch / alone:.1f} images/s\n")
     for name in PHASES:
-        share = statistics.median(each.ours[name] / each.ours["step"] for each in times)
+        share = statistics.median(each.upscale[name] / each.upscale["step"] for each in times)
         print(f"{name:14} {share:6.1%}")
 
 
@@ -236,13 +239,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--data", type=Path, help="a folder of images; default: random ones")
+    parser.add_argument("--data", type=Path, help="folder of images; default: random images")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--features", type=int, default=32)
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--growth", type=int, default=16)
-    parser.add_argument("--judge", type=int, default=32, help="features of the discriminator")
+    parser.add_argument(
+        "--discriminator", type=int, default=32, help="features of the discriminator"
+    )
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--workers", type=int, default=1)
@@ -256,7 +261,7 @@ def main() -> None:
         recipe = recipe_of(arguments, Path(name))
         print(
             f"{arguments.device}, {arguments.batch} patches of {arguments.patch}, RRDBNet "
-            f"{arguments.blocks} blocks x {arguments.features} features, ours in "
+            f"{arguments.blocks} blocks x {arguments.features} features, upscale in "
             f"{arguments.precision}, {arguments.threads} threads\n"
         )
         report(measure(recipe, arguments.device, arguments.rounds), arguments.batch)

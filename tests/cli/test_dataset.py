@@ -111,7 +111,7 @@ def test_index_lists_pairs_that_fit(call, photo, tmp_path):
     ended = call("dataset", "index", "high", "-o", "pairs.txt", *flags)
     assert ended.code == 3
     assert Path("pairs.txt").read_text() == "1.png, 1.png\n2.png, 2.png\n"
-    assert "not 2 times its partner of 20x15" in ended.err
+    assert "not 2 times its LR image of 20x15" in ended.err
 
 
 def test_lmdb_packs_images(call, folder):
@@ -126,14 +126,14 @@ def test_lmdb_packs_images(call, folder):
     [
         ((), 2, "Missing command"),
         (("crop", "in"), 2, "--output"),
-        (("crop", "in", "-o", "in/out"), 2, "lies in in; give a folder beside it"),
+        (("crop", "in", "-o", "in/out"), 2, "is inside in; use a folder outside of it"),
         (("crop", "in", "-o", "out", "--size", "0"), 2, "--size"),
         (
             ("index", "in", "-o", "x.txt", "--low", "in"),
             2,
             "--low and --scale must be used together",
         ),
-        (("lmdb", "in", "-o", "in/x.lmdb"), 2, "in/x.lmdb: lies in in; give a folder beside it"),
+        (("lmdb", "in", "-o", "in/x.lmdb"), 2, "in/x.lmdb: is inside in; use a folder outside of it"),
         (("scan", "nowhere"), 1, "nowhere: cannot be read"),
         (("scan", "empty"), 1, "empty: contains no images"),
         (("lmdb", "in", "-o", "x"), 1, "must end in .lmdb"),

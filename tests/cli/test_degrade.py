@@ -121,7 +121,7 @@ def test_a_crop_is_cut_to_a_multiple_of_the_scale(call, photo):
         (["dog.png", "-o", "grid.txt"], 1, "is not an image format"),
         (["dog.png", "--crop", "1,2"], 2, "X,Y,WIDTH,HEIGHT"),
         (["absent.png"], 1, "absent.png: does not exist"),
-        (["dog.png", "-s", "500"], 1, "dog.png: is less than 500 pixels"),
+        (["dog.png", "-s", "500"], 1, "dog.png: smaller than 500 pixels"),
     ],
 )
 def test_invalid_requests_are_one_line(call, photo, tmp_path, arguments, code, message):

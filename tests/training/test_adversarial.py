@@ -59,7 +59,7 @@ HAND = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_generators_gradient_is_the_one_worked_out_by_hand(kind):
+def test_the_generators_gradient_is_that_derived_by_hand(kind):
     # G(x) = gain * x, D(y) = slope * sum of y's pixels + offset: d loss / d gain by the chain rule.
     x = logits(2, (4, 3, 2, 2))
     gain = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -72,7 +72,7 @@ def test_the_generators_gradient_is_the_one_worked_out_by_hand(kind):
     torch.testing.assert_close(gain.grad, expected)
 
 
-def test_the_relativistic_gradient_is_the_one_worked_out_by_hand():
+def test_the_relativistic_gradient_is_that_derived_by_hand():
     # Equation 2, halved: with r = C(x_r) - mean C(x_f) and f = C(x_f) - mean C(x_r),
     # d/dC(x_f)_i = (-mean sigmoid(r) - sigmoid(-f_i)) / (2 n).
     real, fake = logits(0, (6,)), logits(1, (6,)).requires_grad_()

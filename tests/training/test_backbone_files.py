@@ -45,7 +45,7 @@ def test_torchvisions_normalisation_comes_first(tmp_path):
 
 
 @pytest.mark.parametrize("name, last", [("vgg16", "conv5_3"), ("vgg19", "conv5_4")])
-def test_which_vgg_it_is_shows_in_the_file(tmp_path, name, last):
+def test_the_vgg_is_recognised_from_the_file(tmp_path, name, last):
     torch.save(first_layers(name), tmp_path / "backbone.pth")
     assert list(load_backbone(tmp_path / "backbone.pth", [last]).backbone)[-1].in_channels == 512
     with pytest.raises(UsageError, match=r"conv5_9: the backbone has no such layer; did you mean"):
@@ -59,7 +59,7 @@ def test_half_precision_files_give_single_precision_backbones(tmp_path):
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
 
 
-def test_loading_draws_no_random_numbers(tmp_path):
+def test_loading_uses_no_random_numbers(tmp_path):
     torch.save(first_layers(), tmp_path / "backbone.pth")
     before = torch.get_rng_state()
     load_backbone(tmp_path / "backbone.pth", ["conv5_3"])
@@ -83,11 +83,11 @@ def test_digests_agree_with_the_names_that_carry_their_first_digits():
             assert digest.startswith(name.removesuffix(".pth").rpartition("-")[2])
 
 
-def test_files_that_are_no_backbones_are_refused_in_one_line(tmp_path):
+def test_files_that_are_no_backbones_raise_an_error_of_one_line(tmp_path):
     whole = first_layers()
     cases = {
         "absent.pth": (None, "cannot be read .* not downloaded"),
-        "other.pth": ({"conv_first.weight": torch.zeros(1)}, "not a backbone that is known"),
+        "other.pth": ({"conv_first.weight": torch.zeros(1)}, "not a known backbone"),
         "lacks.pth": (
             {key: value for key, value in whole.items() if key != "features.2.bias"},
             "lacks conv1_2.bias",
@@ -105,7 +105,7 @@ def test_files_that_are_no_backbones_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_layers_beyond_the_last_one_asked_for_are_neither_kept_nor_needed(tmp_path):
+def test_layers_after_the_last_requested_one_are_not_needed(tmp_path):
     state = first_layers()
     del state["features.28.bias"]
     torch.save(state, tmp_path / "backbone.pth")
@@ -178,7 +178,7 @@ def write_keras(path, h5py, *, leave=(), **changed):
     return kernels
 
 
-def test_a_keras_vgg16_sees_the_image_as_caffe_did(tmp_path):
+def test_a_keras_vgg16_normalises_as_in_caffe(tmp_path):
     h5py = pytest.importorskip("h5py", reason="h5py is not installed (only HDF5 files need it)")
     kernel = write_keras(tmp_path / "vgg16.weights.h5", h5py)["block1_conv1"]
     backbone = load_backbone(tmp_path / "vgg16.weights.h5", ["conv1_1", "conv5_3"])
@@ -191,13 +191,13 @@ def test_a_keras_vgg16_sees_the_image_as_caffe_did(tmp_path):
     np.testing.assert_allclose(found[0, :, 5, 9].numpy(), expected, rtol=1e-4, atol=1e-2)
 
 
-def test_hdf5_files_that_are_no_vgg_are_refused(tmp_path):
+def test_hdf5_files_that_are_no_vgg_raise_an_error(tmp_path):
     h5py = pytest.importorskip("h5py", reason="h5py is not installed (only HDF5 files need it)")
     path = tmp_path / "weights.h5"
     huge = {"block5_conv3": np.zeros((3, 3, 512, 513), np.float32)}
     broken = {"block1_conv1": np.full((3, 3, 3, 64), np.nan, np.float32)}
     cases = [
-        ({"leave": ["block5_conv3"]}, "holds no VGG16 or VGG19"),
+        ({"leave": ["block5_conv3"]}, "contains no VGG16 or VGG19"),
         (huge, "larger than any of VGG"),
         (broken, "not finite"),
     ]
@@ -211,7 +211,7 @@ def test_hdf5_files_that_are_no_vgg_are_refused(tmp_path):
         load_backbone(path, ["conv1_1"])
 
 
-def test_without_h5py_a_hdf5_file_is_named_with_what_it_needs(tmp_path, monkeypatch):
+def test_without_h5py_the_error_names_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     path = tmp_path / "weights.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))

@@ -98,7 +98,7 @@ def test_without_normalisation_it_equals_the_official_loss(features, vgg19_file)
     assert terms.style is None
 
 
-def test_a_term_of_no_weight_is_left_out(small):
+def test_a_term_of_weight_0_is_omitted(small):
     terms = FeatureLoss(small, {"conv1_1": 1.0}, perceptual_weight=0, style_weight=2)(
         *pair_of_images()
     )
@@ -113,7 +113,7 @@ def small():
     return Backbone(vgg("vgg16"), ["conv1_1"], Normalisation())
 
 
-def test_before_activation_sees_what_activation_hides(small):
+def test_features_before_activation_differ_where_activation_is_0(small):
     torch.manual_seed(0)
     both = Backbone(vgg("vgg16"), ["conv1_1", "relu1_1"], Normalisation())
     found = both(pair_of_images()[1])
@@ -179,7 +179,7 @@ def test_pixel_losses_equal_the_official_ones():
     torch.testing.assert_close(PixelLoss("charbonnier", 0.3, 0.01)(output, target), theirs)
 
 
-def test_charbonnier_is_smooth_where_l1_is_not():
+def test_charbonnier_is_smooth_at_0():
     images = torch.zeros(1, 3, 2, 2, requires_grad=True)
     charbonnier(images, torch.zeros(1, 3, 2, 2)).backward()
     assert images.grad.abs().max() == 0

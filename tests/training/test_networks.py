@@ -72,7 +72,7 @@ def test_training_steps_equal_the_official_ones(official, name, size):
 
 
 @pytest.mark.parametrize("name, size", CASES)
-def test_an_official_checkpoint_loads_and_judges_alike(official, name, size, tmp_path):
+def test_an_official_checkpoint_loads_and_gives_the_same_logits(official, name, size, tmp_path):
     _, theirs = pair(official, name)
     for seed in range(2):
         theirs(images(size, seed=seed))
@@ -100,7 +100,7 @@ def shapes(network):
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
-def test_the_unet_judges_every_pixel_at_sizes_that_do_not_divide_by_eight():
+def test_the_unet_gives_a_logit_per_pixel_at_any_size():
     network = UNetDiscriminator(3, 4)
     for size in [(8, 8), (13, 31), (50, 41)]:
         assert network(images(size)).shape == (2, 1, *size)
@@ -134,12 +134,12 @@ def test_spectral_norms_come_to_one():
 
 
 @pytest.mark.parametrize("size", [100, 512])
-def test_a_vgg_style_discriminator_of_another_size_is_refused(size):
+def test_a_vgg_style_discriminator_of_another_size_raises_an_error(size):
     with pytest.raises(UsageError, match=f"128 or 256, not {size}"):
         VGGStyleDiscriminator(size=size)
 
 
-def test_crops_of_another_size_are_refused():
+def test_crops_of_another_size_raise_an_error():
     with pytest.raises(UsageError, match="128x128, not 96x128"):
         VGGStyleDiscriminator(3, 4)(images((128, 96)))
 
@@ -159,7 +159,7 @@ def test_the_patch_discriminator_has_the_published_size_and_keys():
     }
 
 
-def test_a_patch_judgement_sees_seventy_pixels_and_no_more():
+def test_a_patch_logit_depends_on_seventy_pixels():
     torch.manual_seed(0)
     network = PatchDiscriminator(3, 4).eval()
     image = images((256, 256), count=1).requires_grad_()

@@ -32,7 +32,7 @@ def grid_of(count, height=48, width=72, factor=4, words=WORDS):
     return draw_grid("photo.png", "seed 0", cells), original, small
 
 
-def test_every_image_is_there_once_upscaled_by_whole_pixels():
+def test_every_image_occurs_once_enlarged_by_whole_pixels():
     grid, original, small = grid_of(5)
     assert len(places_of(grid, original)) == 1
     upscaled = [pixels.repeat(4, 0).repeat(4, 1) for pixels in small]
@@ -50,7 +50,7 @@ def test_sixteen_samples_and_the_original_fit_a_screen():
 
 
 @pytest.mark.parametrize("width", [6, 24, 72, 100])
-def test_words_do_not_reach_the_neighbour(width):
+def test_captions_do_not_overlap_the_neighbour(width):
     grid, original, _ = grid_of(5, 48, width)
     [(top, left)] = places_of(grid, upscaled_to_show(original))
     wide = upscaled_to_show(original).shape[1]

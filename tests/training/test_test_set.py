@@ -12,7 +12,7 @@ from upscale_training.test_set import Pair, find_images, write_set
 
 from upscale.errors import ImageError, OutputError, UsageError
 
-DRAWS = find_sampler("real-esrgan", seed=3)
+SAMPLER = find_sampler("real-esrgan", seed=3)
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def photos(data, tmp_path):
     return folder
 
 
-def written(photos, target, draws=DRAWS, only=None):
+def written(photos, target, sampler=SAMPLER, only=None):
     """Write a set of a folder, and return what each image gave."""
     images = find_images([photos], target)
     return {
         path.relative_to(photos).as_posix(): result
-        for path, result in write_set(target, only or images, draws)
+        for path, result in write_set(target, only or images, sampler)
     }
 
 
@@ -44,7 +44,7 @@ def levels(path):
     return cv2.imread(str(path))[:, :, ::-1]
 
 
-def test_bad_images_are_what_their_descriptions_make_of_the_good_ones(photos, tmp_path):
+def test_lr_images_follow_from_hr_images_and_descriptions(photos, tmp_path):
     results = written(photos, tmp_path / "set")
     assert list(results) == ["a.png", "b.jpg", "below/a.png", "c.webp"]
     assert set(content(tmp_path / "set")) == {
@@ -56,10 +56,10 @@ def test_bad_images_are_what_their_descriptions_make_of_the_good_ones(photos, tm
     for line in lines:
         name = json.loads(line)["name"]
         assert json.loads(line)["sharpen"] is False
-        good = levels(tmp_path / "set" / "gt" / f"{name}.png")
-        bad = levels(tmp_path / "set" / "lq" / f"{name}.png")
-        assert good.shape == (48, 60, 3) and bad.shape == (12, 15, 3)
-        assert np.array_equal(DegradedSample.from_dict(json.loads(line)).make(good), bad)
+        hr = levels(tmp_path / "set" / "gt" / f"{name}.png")
+        lr = levels(tmp_path / "set" / "lq" / f"{name}.png")
+        assert hr.shape == (48, 60, 3) and lr.shape == (12, 15, 3)
+        assert np.array_equal(DegradedSample.from_dict(json.loads(line)).make(hr), lr)
     assert np.array_equal(
         levels(tmp_path / "set" / "gt" / "a.png"), levels(photos / "a.png")[:48, :60]
     )
@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(photos, tmp_pat
     assert content(tmp_path / "three")["gt/a.png"] == content(tmp_path / "one")["gt/a.png"]
 
 
-def test_a_set_grows_to_what_it_would_have_been(photos, tmp_path):
+def test_a_set_that_grows_equals_one_written_at_once(photos, tmp_path):
     written(photos, tmp_path / "whole")
     images = find_images([photos], tmp_path / "grown")
     written(photos, tmp_path / "grown", only={"c": images["c"]})
@@ -85,7 +85,7 @@ def test_a_set_grows_to_what_it_would_have_been(photos, tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 5, 2000])
-def test_a_run_that_was_killed_is_taken_up(photos, tmp_path, monkeypatch, cut):
+def test_a_killed_run_is_resumed(photos, tmp_path, monkeypatch, cut):
     written(photos, tmp_path / "whole")
     target = tmp_path / "set"
     written(photos, target)
@@ -105,14 +105,14 @@ def test_a_run_that_was_killed_is_taken_up(photos, tmp_path, monkeypatch, cut):
     assert len(made) == 3 - (cut == 2000 and len(lines.splitlines()[1]) < 2000)
 
 
-def test_what_is_there_is_not_made_again(photos, tmp_path, monkeypatch):
+def test_existing_pairs_are_not_written_again(photos, tmp_path, monkeypatch):
     written(photos, tmp_path / "set")
     monkeypatch.setattr(DegradedSample, "make", None)
     results = written(photos, tmp_path / "set")
     assert all(isinstance(result, Pair) and result.kept for result in results.values())
 
 
-def test_a_damaged_image_is_told_and_the_rest_is_done(photos, tmp_path):
+def test_a_damaged_image_is_reported_and_the_others_are_written(photos, tmp_path):
     whole = (photos / "b.jpg").read_bytes()
     (photos / "b.jpg").write_bytes(whole[: len(whole) // 3])
     (photos / "tiny.png").write_bytes(cv2.imencode(".png", np.zeros((3, 9, 3)))[1].tobytes())
@@ -140,15 +140,15 @@ def test_a_damaged_image_is_told_and_the_rest_is_done(photos, tmp_path):
 def test_a_set_is_not_mixed_with_another(photos, tmp_path, other):
     written(photos, tmp_path / "set")
     before = content(tmp_path / "set")
-    with pytest.raises(OutputError, match="begun with another"):
+    with pytest.raises(OutputError, match="contains a set of another"):
         written(photos, tmp_path / "set", other)
     assert content(tmp_path / "set") == before
 
 
-def test_folders_of_others_are_left_alone(photos, tmp_path):
+def test_folders_with_other_files_are_unchanged(photos, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="holds other files"):
+    with pytest.raises(OutputError, match="contains other files"):
         written(photos, tmp_path / "mine")
     assert content(tmp_path / "mine") == {"notes.txt": b"mine"}
     (tmp_path / "mine" / "notes.txt").rename(tmp_path / "mine" / "descriptions.jsonl")
@@ -158,13 +158,13 @@ def test_folders_of_others_are_left_alone(photos, tmp_path):
     assert content(tmp_path / "mine") == {"descriptions.jsonl": b"mine\n"}
 
 
-def test_inputs_that_cannot_make_a_set_are_refused(photos, tmp_path):
-    with pytest.raises(UsageError, match="lies in"):
+def test_impossible_inputs_raise_an_error(photos, tmp_path):
+    with pytest.raises(UsageError, match="is inside"):
         find_images([photos], photos / "set")
     with pytest.raises(UsageError, match="rename it"):
         find_images([photos, photos / "below" / "a.png"], tmp_path / "set")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no images"):
+    with pytest.raises(UsageError, match="contains no images"):
         find_images([tmp_path / "empty"], tmp_path / "set")
     twice = find_images([photos / "a.png", photos / "a.png"], tmp_path / "set")
     assert list(twice) == ["a"]

@@ -1,1 +1,1 @@
-"""Training: from photographs to weights that `upscale` loads."""
+"""Training of the networks that `upscale` loads."""

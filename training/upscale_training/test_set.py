@@ -1,4 +1,4 @@
-"""Test sets: good images beside bad ones made of them, the same from the same seed."""
+"""Write test sets: HR images with LR images made from them, always the same for a seed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from upscale_training.data.index import images_below, publish_text, stem_of
 from upscale_training.data.pixels import read_rgb
 from upscale_training.degraded_sample import DegradationSampler, DegradedSample, divisible
 
-GOOD, BAD, DESCRIPTIONS = "gt", "lq", "descriptions.jsonl"
-"""What a set holds, under the names that the field uses."""
+HR_FOLDER, LR_FOLDER, DESCRIPTIONS = "gt", "lq", "descriptions.jsonl"
+"""Names of the folders and the file of a set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A pair that is in a set.
+    """A pair of a set.
 
     Attributes:
-        line: its description, as in the set's file of them.
-        kept: whether an earlier run had made it.
+        line: Description of the pair, as in the file of descriptions.
+        kept: Whether an earlier run wrote the pair.
     """
 
     line: str
@@ -33,72 +33,74 @@ class Pair:
 
 
 def find_images(inputs: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """Find the images of a set: files, and all that folders hold.
+    """Find the images of a set.
 
     Args:
-        inputs: Files and folders.
-        folder: Of the set.
+        inputs: Image files, and folders of images.
+        folder: Folder of the set.
 
     Returns:
-        Files by the names of their pairs: their own, relative to their folders, without suffixes.
+        Files by the names of their pairs: their paths relative to the input folder, without suffix.
 
     Raises:
-        UsageError: There is none, two pairs would have one name, or the set's folder lies in one
-            of the inputs, where the next run took its images for some.
+        UsageError: There are no images, two pairs would have the same name, or the folder of the
+            set is in one of the inputs, so that the next run would use its images as inputs.
         TrainingError: A folder cannot be read.
     """
-    found: dict[str, Path] = {}
-    for given in inputs:
-        if folder.resolve().is_relative_to(given.resolve()):
+    images: dict[str, Path] = {}
+    for source in inputs:
+        if folder.resolve().is_relative_to(source.resolve()):
             raise UsageError(
-                f"{printable(folder)}: lies in {printable(given)}; give a folder beside it"
+                f"{printable(folder)}: is inside {printable(source)}; use a folder outside of it"
             )
-        inside = images_below(given) if given.is_dir() else []
-        files = {name: given / name for name in inside} if given.is_dir() else {given.name: given}
+        if source.is_dir():
+            files = {name: source / name for name in images_below(source)}
+        else:
+            files = {source.name: source}
         for name, path in files.items():
-            rival = found.setdefault(stem_of(name), path)
-            if rival != path:
+            other = images.setdefault(stem_of(name), path)
+            if other != path:
                 raise UsageError(
-                    f"{printable(path)}: its pair would have the name of that of {printable(rival)}; "
-                    "rename it"
+                    f"{printable(path)}: its pair would have the same name as that of "
+                    f"{printable(other)}; rename it"
                 )
-    if not found:
-        raise UsageError(f"{printable(inputs[0])}: holds no images; name a folder that does")
-    return found
+    if not images:
+        raise UsageError(f"{printable(inputs[0])}: contains no images; name another folder")
+    return images
 
 
 def write_set(
-    folder: Path, images: Mapping[str, Path], draws: DegradationSampler
+    folder: Path, images: Mapping[str, Path], sampler: DegradationSampler
 ) -> Iterator[tuple[Path, Pair | UpscaleError]]:
-    """Make the pairs of a set and yield what each image gave.
+    """Write the pairs of a set and yield each image with its pair or error.
 
-    `gt` gets the good images, 8-bit RGB cut to a multiple of the scale, `lq` the bad ones, and
-    `descriptions.jsonl` what was done to each. The good ones are not sharpened first, for they are
-    the truth, as in a upscale_training's validation. What a pair is depends on its image, its name,
-    what is drawn from. Pairs that are there already are kept, so that a run that was ended is
-    repeated to go on, and a set can grow.
+    The folder `gt` gets the HR images, 8-bit RGB cropped to a multiple of the scale, `lq` the LR
+    images, and `descriptions.jsonl` the degradation of each. HR images are not sharpened first,
+    because they are the ground truth, as in the validation of training. A pair depends only on its
+    image, its name and the sampler. Existing pairs are kept, so an interrupted run resumes when it
+    is repeated, and a set can grow.
 
     Args:
-        folder: A new one, or one that such a run has begun.
+        folder: New folder, or the folder of an interrupted or smaller set.
         images: Files by the names of their pairs.
-        draws: What is done to them is drawn from.
+        sampler: Sampler of the degradations.
 
     Raises:
-        OutputError: The folder holds something else, or a file cannot be written.
+        OutputError: The folder contains something else, or a file cannot be written.
     """
-    plain = replace(draws, recipe=replace(draws.recipe, sharpen=False))
-    treatments = {name: plain.treatment(name) for name in sorted(images)}
-    lines = {name: _line(name, draws, treatment) for name, treatment in treatments.items()}
-    known = _begin(folder, draws)
+    unsharpened = replace(sampler, recipe=replace(sampler.recipe, sharpen=False))
+    samples = {name: unsharpened.sample(name) for name in sorted(images)}
+    lines = {name: _line(name, sampler, sample) for name, sample in samples.items()}
+    known = _open_set(folder, sampler)
     if any(known.get(name, line) != line for name, line in lines.items()):
-        raise _begun_otherwise(folder)
+        raise _different_set(folder)
     with (folder / DESCRIPTIONS).open("a", encoding="ascii") as journal:
         for name, line in lines.items():
-            files = [folder / part / f"{name}.png" for part in (GOOD, BAD)]
+            files = [folder / part / f"{name}.png" for part in (HR_FOLDER, LR_FOLDER)]
             kept = name in known and all(file.exists() for file in files)
             try:
                 if not kept:
-                    _write_pair(images[name], treatments[name], draws.scale, files)
+                    _write_pair(images[name], samples[name], sampler.scale, files)
             except ImageError as error:
                 yield images[name], error
                 continue
@@ -107,57 +109,57 @@ def write_set(
                 journal.flush()
                 known[name] = line
             yield images[name], Pair(line, kept)
-    _publish_descriptions(folder, known)
+    _write_descriptions(folder, known)
 
 
-def _write_pair(source: Path, treatment: DegradedSample, scale: int, files: Sequence[Path]) -> None:
-    good = divisible(read_rgb(source), scale, printable(source))
-    for pixels, file in zip((good, treatment.make(good)), files, strict=True):
-        # What lies there is of a run that was ended between two files, for the folder is ours.
+def _write_pair(source: Path, sample: DegradedSample, scale: int, files: Sequence[Path]) -> None:
+    hr = divisible(read_rgb(source), scale, printable(source))
+    for pixels, file in zip((hr, sample.make(hr)), files, strict=True):
+        # An existing file was left by a run that was interrupted between both files.
         write_file(Image(pixels), file, format="png", overwrite=True)
 
 
-def _line(name: str, draws: DegradationSampler, treatment: DegradedSample) -> str:
-    return json.dumps({"name": name} | _origin(draws) | treatment.as_dict())
+def _line(name: str, sampler: DegradationSampler, sample: DegradedSample) -> str:
+    return json.dumps({"name": name} | _origin(sampler) | sample.as_dict())
 
 
-def _origin(draws: DegradationSampler) -> dict[str, object]:
-    """What all pairs of a set have in common."""
-    chain = draws.recipe.chain
+def _origin(sampler: DegradationSampler) -> dict[str, object]:
+    """Return the values that all pairs of a set have in common."""
+    chain = sampler.recipe.chain
     named = chain if isinstance(chain, str) else "steps of a recipe"
-    return {"chain": named, "scale": draws.scale, "seed": draws.seed}
+    return {"chain": named, "scale": sampler.scale, "seed": sampler.seed}
 
 
-def _begin(folder: Path, draws: DegradationSampler) -> dict[str, str]:
-    """Begin a set, or take up one: the lines of what it holds by their names."""
+def _open_set(folder: Path, sampler: DegradationSampler) -> dict[str, str]:
+    """Check a folder and return the lines of its pairs by name; none for a new folder."""
     journal = folder / DESCRIPTIONS
     try:
         if not journal.exists() and folder.exists() and any(folder.iterdir()):
-            raise OutputError(f"{printable(folder)}: holds other files; give a new folder")
+            raise OutputError(f"{printable(folder)}: contains other files; use a new folder")
         text = journal.read_text("ascii") if journal.exists() else ""
-        # What follows the last line break was being written when a run was ended.
-        held = {line: json.loads(line) for line in text.split("\n")[:-1]}
-        known = {facts["name"]: line for line, facts in held.items()}
+        # The text after the last line break is the incomplete line of an interrupted run.
+        records = {line: json.loads(line) for line in text.split("\n")[:-1]}
+        known = {record["name"]: line for line, record in records.items()}
     except OSError as error:
         raise OutputError(f"{printable(folder)}: cannot be read ({one_line(error)})") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise OutputError(f"{printable(journal)}: is damaged; give a new folder") from error
-    for key, value in _origin(draws).items():
-        if any(facts.get(key) != value for facts in held.values()):
-            raise _begun_otherwise(folder)
-    _publish_descriptions(folder, known)
-    for place in (folder, folder / GOOD, folder / BAD):
-        remove_stale_temporaries(place)
+        raise OutputError(f"{printable(journal)}: is damaged; use a new folder") from error
+    for key, value in _origin(sampler).items():
+        if any(record.get(key) != value for record in records.values()):
+            raise _different_set(folder)
+    _write_descriptions(folder, known)
+    for path in (folder, folder / HR_FOLDER, folder / LR_FOLDER):
+        remove_stale_temporaries(path)
     return known
 
 
-def _begun_otherwise(folder: Path) -> OutputError:
+def _different_set(folder: Path) -> OutputError:
     return OutputError(
-        f"{printable(folder)}: was begun with another chain, scale or seed ({DESCRIPTIONS} in it says "
-        "which); give another folder"
+        f"{printable(folder)}: contains a set of another chain, scale or seed (see {DESCRIPTIONS} "
+        "in it); use another folder"
     )
 
 
-def _publish_descriptions(folder: Path, lines: Mapping[str, str]) -> None:
+def _write_descriptions(folder: Path, lines: Mapping[str, str]) -> None:
     text = "".join(f"{lines[name]}\n" for name in sorted(lines))
     publish_text(folder / DESCRIPTIONS, text, overwrite=True)

@@ -19,9 +19,9 @@ from upscale.errors import ExitCode, ImageError, TrainingError, UsageError
 from upscale.options import ReportOptions
 
 if TYPE_CHECKING:
-    from upscale_training.data.derive import Made, Maker
-    from upscale_training.data.index import Line
-    from upscale_training.data.scan import Facts, Verdict
+    from upscale_training.data.derive import DeriveResult, ImageTransform
+    from upscale_training.data.index import IndexEntry
+    from upscale_training.data.scan import ImageInfo, ScanResult
 
 T = TypeVar("T")
 Steps = Generator[tuple[str, T | Exception]]
@@ -122,10 +122,12 @@ def multiscale(
     """Write downscaled copies: 0.75, 0.5 and 1/3 of the size, and a shorter side of 400 pixels."""
 
     def action(session: Session) -> int:
-        from upscale_training.data.multiscale import Copies
+        from upscale_training.data.multiscale import MultiscaleCopier
 
         report = resolve_options(context, session).report
-        return _derive(_Run(session, folder, report, index_file), Copies(), target, processes)
+        return _derive(
+            _Run(session, folder, report, index_file), MultiscaleCopier(), target, processes
+        )
 
     return action
 
@@ -160,11 +162,11 @@ def crop(
     """Cut images into overlapping crops, which load faster during training."""
 
     def action(session: Session) -> int:
-        from upscale_training.data.crop import Pieces
+        from upscale_training.data.crop import SubImageCropper
 
         report = resolve_options(context, session).report
-        pieces = Pieces(size, step, threshold)
-        return _derive(_Run(session, folder, report, index_file), pieces, target, processes)
+        cropper = SubImageCropper(size, step, threshold)
+        return _derive(_Run(session, folder, report, index_file), cropper, target, processes)
 
     return action
 
@@ -314,53 +316,53 @@ def _scan(
     overwrite: bool,
 ) -> int:
     """Check the images; `files` are the index and the cache of results, either may be None."""
-    from upscale_training.data.index import Line, write_index
-    from upscale_training.data.scan import Report, judge, scan
+    from upscale_training.data.index import IndexEntry, write_index
+    from upscale_training.data.scan import ScanReport, assess, scan
 
     from upscale.files.atomic import check_target_free
 
     target, cache_file = files
     if target is not None:
         check_target_free(target, overwrite=overwrite)
-    cache = None if cache_file is None else Report(cache_file)
+    cache = None if cache_file is None else ScanReport(cache_file)
     known = {} if cache is None else cache.known
-    results: list[Facts] = []
-    for facts in run.collect(scan(run.folder, run.names, processes, known)):
-        results.append(facts)
-        if cache is not None and facts is not known.get(facts.name):
-            cache.add(facts)
-    verdicts = judge(results, *limits)
+    infos: list[ImageInfo] = []
+    for info in run.collect(scan(run.folder, run.names, processes, known)):
+        infos.append(info)
+        if cache is not None and info is not known.get(info.name):
+            cache.add(info)
+    results = assess(infos, *limits)
     if cache is not None:
-        cache.finish(verdicts)
-    usable = [verdict.facts for verdict in verdicts if verdict.usable]
+        cache.finish(results)
+    usable = [result.info for result in results if result.usable]
     if target is not None and usable:
-        lines = (Line(facts.name, (facts.width or 0, facts.height or 0)) for facts in usable)
+        lines = (IndexEntry(info.name, (info.width or 0, info.height or 0)) for info in usable)
         write_index(target, lines, overwrite=overwrite)
-    _print_verdicts(run, verdicts)
+    _print_results(run, results)
     return run.finish(target if usable else None, f"{len(usable)} usable")
 
 
-def _print_verdicts(run: _Run, verdicts: Sequence[Verdict]) -> None:
+def _print_results(run: _Run, results: Sequence[ScanResult]) -> None:
     for name, error in run.failures.items():
         run.print_record(name, error)
-    for verdict in verdicts:
-        facts = verdict.facts
-        status = "done" if facts.error is None else "failed"
-        run.print_record(facts.name, {"status": status, **verdict.record()})
-        if facts.error is not None:
-            run.failures[facts.name] = ImageError(facts.error)
-        elif verdict.remark is not None and not run.report.json and not run.report.quiet:
-            run.session.out(f"{facts.name}: {verdict.remark}")
+    for result in results:
+        info = result.info
+        status = "done" if info.error is None else "failed"
+        run.print_record(info.name, {"status": status, **result.record()})
+        if info.error is not None:
+            run.failures[info.name] = ImageError(info.error)
+        elif result.remark is not None and not run.report.json and not run.report.quiet:
+            run.session.out(f"{info.name}: {result.remark}")
 
 
-def _derive(run: _Run, maker: Maker[T], target: Path, processes: int) -> int:
+def _derive(run: _Run, transform: ImageTransform[T], target: Path, processes: int) -> int:
     from upscale_training.data.derive import derive
 
-    def to_record(result: Made) -> dict[str, object]:
+    def to_record(result: DeriveResult) -> dict[str, object]:
         status = _status(result.written)
         return {"status": status, "written": result.written, "kept": result.kept}
 
-    steps = derive(maker, run.folder, run.names, target, processes)
+    steps = derive(transform, run.folder, run.names, target, processes)
     results = list(run.collect(steps, to_record))
     written, kept = (
         sum(result.written for result in results),
@@ -383,8 +385,8 @@ def _index(
     else:
         steps = list_pairs(run.folder, *pairs, run.names, processes)
 
-    def to_record(line: Line) -> dict[str, object]:
-        return {"status": "done", "size": line.size, "low": line.low}
+    def to_record(line: IndexEntry) -> dict[str, object]:
+        return {"status": "done", "size": line.size, "low": line.lr}
 
     lines = list(run.collect(steps, to_record))
     if lines:

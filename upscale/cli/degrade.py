@@ -149,7 +149,7 @@ class _Plan:
 
 def _sampled(sampler: DegradationSampler, chain: str, count: int) -> _Plan:
     title = (chain, sampler.recipe.mode, f"x{sampler.scale}", f"seed {sampler.seed}")
-    samples = [sampler.treatment(number) for number in range(count)]
+    samples = [sampler.sample(number) for number in range(count)]
     return _Plan(samples, _SEPARATOR.join(title))
 
 
@@ -157,7 +157,7 @@ def _replayed(file: Path) -> _Plan:
     from upscale_training.degraded_sample import read_descriptions
 
     descriptions = read_descriptions(file)
-    samples = [description.treatment for description in descriptions]
+    samples = [description.sample for description in descriptions]
     return _Plan(samples, f"replayed from {file.name}", descriptions[0].crop)
 
 

@@ -134,10 +134,10 @@ def _compare(
     metrics: LoadedMetrics,
     outputs: Outputs,
 ) -> int:
-    from upscale_training.test_set import BAD, GOOD
+    from upscale_training.test_set import HR_FOLDER, LR_FOLDER
 
     names, problems = _make_set(session, comparison, folder / "set", as_json=outputs.as_json)
-    low, high = folder / "set" / BAD, folder / "set" / GOOD
+    low, high = folder / "set" / LR_FOLDER, folder / "set" / HR_FOLDER
     versions = {BICUBIC: folder / BICUBIC}
     _run_bicubic(session, low, versions[BICUBIC], comparison.sampler.scale)
     for name, facts in comparison.networks.items():

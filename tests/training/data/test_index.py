@@ -4,7 +4,13 @@ import os
 
 import numpy as np
 import pytest
-from upscale_training.data.index import Line, check_name, images_below, read_index, write_index
+from upscale_training.data.index import (
+    IndexEntry,
+    check_name,
+    images_below,
+    read_index,
+    write_index,
+)
 from upscale_training.data.listing import list_images, list_pairs
 
 from tests.training.data.files import write
@@ -12,7 +18,7 @@ from tests.training.data.official import load_official
 from upscale.errors import ImageError, OutputError, TrainingError
 
 
-def test_a_folder_is_searched_to_its_depths_in_the_order_of_names(tmp_path):
+def test_a_folder_is_searched_recursively_in_the_order_of_names(tmp_path):
     for name in ("b.png", "a/z.JPG", "a/b/c.webp", "a/notes.txt", ".hidden/x.png", "a/._b.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"?")
@@ -20,14 +26,14 @@ def test_a_folder_is_searched_to_its_depths_in_the_order_of_names(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-def test_links_to_folders_are_followed_and_never_in_circles(numbered, tmp_path):
+def test_links_to_folders_are_followed_without_cycles(numbered, tmp_path):
     folder = numbered("in", 1)
     (folder / "more").symlink_to(numbered("elsewhere", 2))
     (tmp_path / "elsewhere" / "back").symlink_to(folder)
     assert images_below(folder) == ["000.png", "more/000.png", "more/001.png"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_raises_an_error(tmp_path):
     with pytest.raises(TrainingError, match=r"nowhere: cannot be read"):
         images_below(tmp_path / "nowhere")
 
@@ -35,38 +41,49 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("0001_s001.png (480,360,3)", Line("0001_s001.png", (360, 480))),  # BasicSR's meta_info
-        ("baboon.png (120,125,3) 1", Line("baboon.png", (125, 120))),  # of its LMDBs
-        ("DF2K_multiscale/000001T0.png", Line("DF2K_multiscale/000001T0.png")),  # Real-ESRGAN's
-        ("HR/1.png, LR/1x4.png", Line("HR/1.png", low="LR/1x4.png")),  # its pairs
-        ("an image (1).png (5,6,3)", Line("an image (1).png", (6, 5))),
-        ("an image 2.png", Line("an image 2.png")),
-        ("grey.png (5,6)", Line("grey.png", (6, 5))),
+        (
+            "0001_s001.png (480,360,3)",
+            IndexEntry("0001_s001.png", (360, 480)),
+        ),  # BasicSR's meta_info
+        ("baboon.png (120,125,3) 1", IndexEntry("baboon.png", (125, 120))),  # of its LMDBs
+        (
+            "DF2K_multiscale/000001T0.png",
+            IndexEntry("DF2K_multiscale/000001T0.png"),
+        ),  # Real-ESRGAN's
+        ("HR/1.png, LR/1x4.png", IndexEntry("HR/1.png", lr="LR/1x4.png")),  # its pairs
+        ("an image (1).png (5,6,3)", IndexEntry("an image (1).png", (6, 5))),
+        ("an image 2.png", IndexEntry("an image 2.png")),
+        ("grey.png (5,6)", IndexEntry("grey.png", (6, 5))),
     ],
 )
-def test_lines_of_official_files_are_understood(tmp_path, text, line):
+def test_lines_of_official_files_are_parsed(tmp_path, text, line):
     (tmp_path / "meta_info.txt").write_bytes(f"{text}\r\n\n{text}".encode())
     assert read_index(tmp_path / "meta_info.txt") == (line, line)
 
 
-def test_an_index_comes_back_as_it_was_written(tmp_path):
+def test_a_written_index_reads_the_same(tmp_path):
     odd = os.fsdecode(b"caf\xe9.png")  # not UTF-8
-    lines = (Line("ä b.png", (3, 4)), Line("c.png"), Line("d.png", low="e.png"), Line(odd))
+    lines = (
+        IndexEntry("ä b.png", (3, 4)),
+        IndexEntry("c.png"),
+        IndexEntry("d.png", lr="e.png"),
+        IndexEntry(odd),
+    )
     write_index(tmp_path / "index.txt", lines)
     assert read_index(tmp_path / "index.txt") == lines
     with pytest.raises(OutputError, match="exists"):
         write_index(tmp_path / "index.txt", lines)
 
 
-def test_an_empty_index_is_refused(tmp_path):
+def test_an_empty_index_raises_an_error(tmp_path):
     (tmp_path / "index.txt").write_text("\n \n")
-    with pytest.raises(TrainingError, match="names no images"):
+    with pytest.raises(TrainingError, match="lists no images"):
         read_index(tmp_path / "index.txt")
 
 
 @pytest.mark.parametrize("name", ["a, b.png", "a\nb.png", "a.png (1,2,3)", " a.png"])
-def test_names_that_an_index_would_change_are_refused(name):
-    with pytest.raises(ImageError, match="cannot stand in an index"):
+def test_names_that_an_index_cannot_contain_raise_an_error(name):
+    with pytest.raises(ImageError, match="an index cannot contain this name"):
         check_name(name)
 
 
@@ -75,7 +92,7 @@ def test_images_are_listed_with_their_sizes(data):
     names = images_below(folder)
     lines = dict(list_images(folder, names, 1))
     assert list(lines) == names
-    assert all(lines[name] == Line(name, (160, 160)) for name in names)
+    assert all(lines[name] == IndexEntry(name, (160, 160)) for name in names)
 
 
 def test_basicsr_reads_our_index(tmp_path, pairs):
@@ -89,16 +106,16 @@ def test_basicsr_reads_our_index(tmp_path, pairs):
     assert [one["lq_path"] for one in found] == [f"{low}/{number}.png" for number in range(6)]
 
 
-def test_pairs_are_listed_where_they_fit(pairs):
+def test_matching_pairs_are_listed(pairs):
     high, low = pairs
     (low / "2.png").unlink()
     write(low / "4.png", np.zeros((9, 9, 3)))
     write(high / "5.png", np.zeros((8, 8, 3)))
     found = dict(list_pairs(high, low, 4, images_below(high), 1))
-    assert {name for name, line in found.items() if isinstance(line, Line)} == {
+    assert {name for name, line in found.items() if isinstance(line, IndexEntry)} == {
         "0.png", "1.png", "3.png"
     }  # fmt: skip
-    assert found["0.png"] == Line("0.png", low="0.png")
-    assert "no partner" in str(found["2.png"])
-    assert "not 4 times its partner of 9x9" in str(found["4.png"])
+    assert found["0.png"] == IndexEntry("0.png", lr="0.png")
+    assert "no LR image" in str(found["2.png"])
+    assert "not 4 times its LR image of 9x9" in str(found["4.png"])
     assert "is 8x8" in str(found["5.png"])

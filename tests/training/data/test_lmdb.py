@@ -21,7 +21,7 @@ def few(data):
     return folder, images_below(folder)[:7]
 
 
-def test_basicsr_reads_what_we_write(few, tmp_path):
+def test_basicsr_reads_our_lmdb(few, tmp_path):
     folder, names = few
     target = tmp_path / "ours.lmdb"
     assert [result for _, result in build_lmdb(folder, names, target, 2)] == [True] * 7
@@ -37,7 +37,7 @@ def test_basicsr_reads_what_we_write(few, tmp_path):
     assert [pair["gt_path"] for pair in pairs] == keys
 
 
-def test_we_read_what_basicsr_writes(few, tmp_path):
+def test_an_lmdb_of_basicsr_is_read(few, tmp_path):
     folder, names = few
     target = tmp_path / "theirs.lmdb"
     maker = load_official().LmdbMaker(str(target), map_size=2**28)
@@ -53,7 +53,7 @@ def test_we_read_what_basicsr_writes(few, tmp_path):
         assert (read_rgb(value) == read_rgb(folder / name)).all()
 
 
-def test_any_name_becomes_a_key_of_its_own_that_basicsr_finds(tmp_path):
+def test_any_name_becomes_a_unique_key_that_basicsr_finds(tmp_path):
     names = ["a b.png", "a.b.png", "a_b.png", "a%20b.png", "日本/é.png", os.fsdecode(b"\xe9.png")]
     for number, name in enumerate(names):
         write(tmp_path / "in" / f"{number}.png", np.full((3, 4, 3), number))
@@ -69,7 +69,7 @@ def test_any_name_becomes_a_key_of_its_own_that_basicsr_finds(tmp_path):
         assert (read_rgb(client.get(key)) == number).all()
 
 
-def test_images_of_one_key_are_told(tmp_path):
+def test_images_with_the_same_key_are_reported(tmp_path):
     for name in ("a.png", "a.jpg", "b.png"):
         write(tmp_path / "in" / name, np.zeros((4, 4, 3)))
     found = dict(build_lmdb(tmp_path / "in", ["a.jpg", "a.png", "b.png"], tmp_path / "x.lmdb", 1))
@@ -77,7 +77,7 @@ def test_images_of_one_key_are_told(tmp_path):
     assert "same outputs as a.jpg" in str(found["a.png"])
 
 
-def test_a_damaged_image_is_left_out(numbered, tmp_path):
+def test_a_damaged_image_is_skipped(numbered, tmp_path):
     folder = numbered("in", 3)
     (folder / "001.png").write_bytes(b"?")
     found = dict(build_lmdb(folder, images_below(folder), tmp_path / "x.lmdb", 1))
@@ -85,7 +85,7 @@ def test_a_damaged_image_is_left_out(numbered, tmp_path):
     assert read_keys(tmp_path / "x.lmdb") == ["000", "002"]
 
 
-def test_it_appears_when_it_is_whole_and_goes_on_where_it_was(numbered, tmp_path):
+def test_it_appears_when_it_is_complete_and_resumes(numbered, tmp_path):
     folder, target = numbered("in", 6), tmp_path / "x.lmdb"
     names = images_below(folder)
     steps = build_lmdb(folder, names, target, 1)
@@ -101,7 +101,7 @@ def test_it_appears_when_it_is_whole_and_goes_on_where_it_was(numbered, tmp_path
         list(build_lmdb(folder, names, target, 1))
 
 
-def test_it_grows_as_it_must(numbered, tmp_path, monkeypatch):
+def test_it_grows_as_needed(numbered, tmp_path, monkeypatch):
     monkeypatch.setattr(ours, "_FIRST_MAP_BYTES", 64 * 1024)
     monkeypatch.setattr(ours, "_COMMIT_BYTES", 2 * 1024)
     random = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def test_it_grows_as_it_must(numbered, tmp_path, monkeypatch):
         assert (read_rgb(value) == read_rgb(tmp_path / "in" / f"{number}.png")).all()
 
 
-def test_what_cannot_be_an_lmdb_is_refused(numbered, tmp_path):
+def test_impossible_targets_raise_an_error(numbered, tmp_path):
     folder = numbered("in", 1)
     with pytest.raises(OutputError, match=r"must end in \.lmdb"):
         list(build_lmdb(folder, ["000.png"], tmp_path / "x", 1))

@@ -17,7 +17,7 @@ from upscale.errors import ImageError
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
-def test_rgb_is_untouched(tmp_path):
+def test_rgb_is_unchanged(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert (read_rgb(tmp_path / "a.png") == pixels).all()
@@ -40,7 +40,7 @@ def test_sixteen_bits_are_rounded(tmp_path, channels):
     assert (read_rgb(tmp_path / "deep.png") == expected).all()
 
 
-def test_hidden_colours_are_not_seen(tmp_path):
+def test_colours_of_transparent_pixels_are_replaced(tmp_path):
     pixels = np.zeros((32, 32, 4), np.uint8)
     pixels[:, :16] = (200, 100, 50, 255)
     pixels[:, 16:] = (0, 255, 0, 0)
@@ -50,7 +50,7 @@ def test_hidden_colours_are_not_seen(tmp_path):
     assert abs(found - (200, 100, 50)).max() < 3
 
 
-def test_a_palette_shows_its_colours(tmp_path):
+def test_a_palette_is_expanded(tmp_path):
     Image.fromarray(RAMP).convert("P").save(tmp_path / "palette.gif")
     assert (read_rgb(tmp_path / "palette.gif") == RAMP[..., None]).all()
 
@@ -84,14 +84,14 @@ def test_wide_colours_are_converted(tmp_path):
     assert abs(found[0, 0] - (180, 90, 60)).max() > 8
 
 
-def test_a_image_is_upright(data):
+def test_an_image_is_upright(data):
     path = data / "images" / "exif-orientation" / "Landscape_6.jpg"
     with Image.open(path) as stored:
         assert stored.width < stored.height
     assert read_rgb(path).shape == (*stored.size, 3)
 
 
-def test_damage_is_an_error_of_ours(tmp_path):
+def test_a_damaged_file_raises_an_image_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"a\.png"):
         read_rgb(tmp_path / "a.png")

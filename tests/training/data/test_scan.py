@@ -12,23 +12,31 @@ from PIL import Image
 from upscale_training.data import scan as scanning
 from upscale_training.data.index import images_below
 from upscale_training.data.pixels import read_rgb
-from upscale_training.data.scan import Facts, Report, Verdict, judge, look_alikes, look_of, scan
+from upscale_training.data.scan import (
+    ImageInfo,
+    ScanReport,
+    ScanResult,
+    assess,
+    find_similar,
+    perceptual_hash,
+    scan,
+)
 
 from tests.training.data.files import write
 from upscale.errors import TrainingError
 
 
-def look_at(folder, known=None, jobs=1) -> list[Facts]:
+def look_at(folder, known=None, jobs=1) -> list[ImageInfo]:
     found = [facts for _, facts in scan(folder, images_below(folder), jobs, known or {})]
-    assert all(isinstance(facts, Facts) for facts in found)
+    assert all(isinstance(facts, ImageInfo) for facts in found)
     return found
 
 
-def verdicts(folder, smallest=1, near=6) -> dict[str, Verdict]:
-    return {one.facts.name: one for one in judge(look_at(folder), smallest, near)}
+def verdicts(folder, smallest=1, near=6) -> dict[str, ScanResult]:
+    return {one.info.name: one for one in assess(look_at(folder), smallest, near)}
 
 
-def test_facts_are_those_of_the_files(data, tmp_path):
+def test_properties_are_those_of_the_files(data, tmp_path):
     source = data / "photos" / "crops"
     found = look_at(source, jobs=2)
     assert [facts.name for facts in found] == images_below(source)
@@ -38,17 +46,17 @@ def test_facts_are_those_of_the_files(data, tmp_path):
     assert len({facts.digest for facts in found}) == len(found)
 
 
-def test_damaged_and_empty_files_are_told(numbered, tmp_path):
+def test_damaged_and_empty_files_are_reported(numbered, tmp_path):
     folder = numbered("in", 3)
     (folder / "001.png").write_bytes((folder / "001.png").read_bytes()[:70])
     (folder / "002.png").write_bytes(b"")
     found = verdicts(folder)
     assert [one.usable for one in found.values()] == [True, False, False]
-    assert "001.png" in str(found["001.png"].facts.error)
-    assert "is empty" in str(found["002.png"].facts.error)
+    assert "001.png" in str(found["001.png"].info.error)
+    assert "is empty" in str(found["002.png"].info.error)
 
 
-def test_images_that_are_too_small_are_told(tmp_path):
+def test_images_that_are_too_small_are_reported(tmp_path):
     write(tmp_path / "a.png", np.zeros((40, 63, 3)))
     write(tmp_path / "b.png", np.zeros((64, 64, 3)))
     found = verdicts(tmp_path, smallest=64)
@@ -70,7 +78,7 @@ def test_the_same_pixels_are_found_in_any_format(tmp_path, data):
     assert found["c.tif"].remark == "is the same image as a.png"
 
 
-def test_look_alikes_are_told_and_stay_usable(tmp_path, data):
+def test_similar_images_are_reported_and_stay_usable(tmp_path, data):
     source = data / "photos" / "scenes"
     pixels = read_rgb(source / images_below(source)[3])
     write(tmp_path / "a.png", pixels)
@@ -85,12 +93,12 @@ def test_look_alikes_are_told_and_stay_usable(tmp_path, data):
     assert found["c.png"].remark == "looks like a.png, b.jpg"
 
 
-def test_looks_tell_changed_images_from_different_ones(data):
+def test_hashes_distinguish_changed_images_from_different_ones(data):
     names = images_below(data / "photos")
     images = [read_rgb(data / "photos" / name) for name in names]
-    looks = [look_of(image) for image in images]
-    assert look_alikes(looks, 6) == {}
-    changed = [look_of(_recompressed(image)) for image in images]
+    looks = [perceptual_hash(image) for image in images]
+    assert find_similar(looks, 6) == {}
+    changed = [perceptual_hash(_recompressed(image)) for image in images]
     apart = [(one ^ other).bit_count() for one, other in zip(looks, changed, strict=True)]
     assert np.mean(np.array(apart) <= 6) > 0.98
 
@@ -104,23 +112,23 @@ def _recompressed(image: np.ndarray) -> np.ndarray:
     return np.array(Image.open(file))
 
 
-def test_alike_looks_are_found_however_many_there_are():
+def test_similar_hashes_are_found_among_any_number():
     random = np.random.default_rng(0)
     looks = [int(look) for look in random.integers(0, 2**64, 500, np.uint64)]
     looks[333] = looks[20] ^ 0b1011
     looks[499] = looks[333] ^ 1
     looks[63] = looks[64]
-    assert look_alikes(looks, 3) == {64: [63], 333: [20], 499: [20, 333]}
-    assert look_alikes(looks, 1) == {64: [63], 499: [333]}
-    assert look_alikes([], 3) == {}
+    assert find_similar(looks, 3) == {64: [63], 333: [20], 499: [20, 333]}
+    assert find_similar(looks, 1) == {64: [63], 499: [333]}
+    assert find_similar([], 3) == {}
 
 
-def test_a_scan_that_is_repeated_reads_only_what_is_new(numbered, monkeypatch, tmp_path):
+def test_a_repeated_scan_reads_only_new_images(numbered, monkeypatch, tmp_path):
     folder = numbered("in", 4)
     (folder / "003.png").write_bytes(b"?")
-    report = Report(tmp_path / "report.jsonl")
+    report = ScanReport(tmp_path / "report.jsonl")
     first = look_at(folder)
-    report.finish(judge(first, 1, 0))
+    report.finish(assess(first, 1, 0))
     write(folder / "001.png", np.zeros((5, 5, 3)))
     os.utime(folder / "001.png", ns=(1, 1))
     read: list[str] = []
@@ -130,35 +138,35 @@ def test_a_scan_that_is_repeated_reads_only_what_is_new(numbered, monkeypatch, t
         return read_rgb(path)
 
     monkeypatch.setattr(scanning, "read_rgb", counted)
-    again = look_at(folder, Report(tmp_path / "report.jsonl").known)
+    again = look_at(folder, ScanReport(tmp_path / "report.jsonl").known)
     assert read == ["001.png"]
     assert [facts for facts in again if facts.name != "001.png"] == [
         facts for facts in first if facts.name != "001.png"
     ]
 
 
-def test_a_report_that_a_killed_run_left_is_taken_up(tmp_path):
+def test_a_report_of_a_killed_run_is_resumed(tmp_path):
     path = tmp_path / "report.jsonl"
-    report = Report(path)
-    kept = [Facts(name, 1, 2, 3, 4, "d", "ff") for name in "ab"]
+    report = ScanReport(path)
+    kept = [ImageInfo(name, 1, 2, 3, 4, "d", "ff") for name in "ab"]
     for facts in kept:
         report.add(facts)
     path.write_bytes(path.read_bytes() + b'{"name": "c", "byt')
-    taken = Report(path)
+    taken = ScanReport(path)
     assert list(taken.known.values()) == kept
-    taken.add(Facts("c", 1, 2, error="bad"))
-    assert list(Report(path).known) == ["a", "b", "c"]
+    taken.add(ImageInfo("c", 1, 2, error="bad"))
+    assert list(ScanReport(path).known) == ["a", "b", "c"]
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
 @pytest.mark.parametrize("content", [b"precious\n", b'{"name": "a"}\n', b"[1]\n{}\n", b"\xff\xfe"])
-def test_a_file_that_is_no_report_is_not_touched(tmp_path, content):
+def test_a_file_that_is_no_report_is_unchanged(tmp_path, content):
     (tmp_path / "notes.txt").write_bytes(content)
     with pytest.raises(TrainingError, match=r"notes\.txt"):
-        Report(tmp_path / "notes.txt")
+        ScanReport(tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_bytes() == content
 
 
-def test_an_empty_file_or_none_begins_a_report(tmp_path):
+def test_an_empty_or_missing_file_starts_a_report(tmp_path):
     (tmp_path / "empty").touch()
-    assert Report(tmp_path / "empty").known == Report(tmp_path / "none").known == {}
+    assert ScanReport(tmp_path / "empty").known == ScanReport(tmp_path / "none").known == {}

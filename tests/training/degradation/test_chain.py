@@ -1,4 +1,4 @@
-"""Whole chains: replayed, independent, and, in official mode, basicsr's own."""
+"""Whole chains: replayed, independent, and in official mode equal to basicsr."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from upscale_training.degradation import (
     Degradation,
     apply,
     classical,
-    draw,
     generic,
     real_esrgan,
+    sample,
     sharpen,
 )
 from upscale_training.degradation.filters import stack_kernels
@@ -24,7 +24,7 @@ SETTINGS = [real_esrgan(), real_esrgan(1), real_esrgan(4, "official"), classical
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_a_batch_becomes_8_bit_images_of_the_results_size(photographs, settings):
-    found = apply(photographs, draw(settings, 4, np.random.default_rng(1)))
+    found = apply(photographs, sample(settings, 4, np.random.default_rng(1)))
     assert found.shape == (4, 3, 96 // settings.scale, 128 // settings.scale)
     assert found.dtype == torch.float32 and found.is_contiguous()
     assert found.min() >= 0 and found.max() <= 1
@@ -32,8 +32,8 @@ def test_a_batch_becomes_8_bit_images_of_the_results_size(photographs, settings)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_a_description_that_went_through_json_gives_the_same_pixels(photographs, settings):
-    degradations = draw(settings, 4, np.random.default_rng(2))
+def test_a_description_restored_from_json_gives_the_same_pixels(photographs, settings):
+    degradations = sample(settings, 4, np.random.default_rng(2))
     again = [Degradation.from_json(each.to_json()) for each in degradations]
     torch.manual_seed(1)
     first = apply(photographs, degradations)
@@ -42,7 +42,7 @@ def test_a_description_that_went_through_json_gives_the_same_pixels(photographs,
 
 
 def test_each_image_is_degraded_on_its_own(photographs):
-    degradations = draw(real_esrgan(), 4, np.random.default_rng(3))
+    degradations = sample(real_esrgan(), 4, np.random.default_rng(3))
     together = apply(photographs, degradations)
     for place in range(4):
         alone = apply(photographs[place : place + 1], degradations[place : place + 1])
@@ -56,7 +56,7 @@ def test_each_image_is_degraded_on_its_own(photographs):
 
 def test_degradations_differ_between_images_of_a_batch(photographs):
     same = photographs[:1].expand(4, -1, -1, -1)
-    found = apply(same, draw(real_esrgan(), 4, np.random.default_rng(4)))
+    found = apply(same, sample(real_esrgan(), 4, np.random.default_rng(4)))
     for place in range(1, 4):
         assert (found[0] - found[place]).abs().mean() > 1 / 255
 
@@ -73,7 +73,7 @@ def test_degradations_differ_between_images_of_a_batch(photographs):
 def test_odd_and_small_images(smooth, height, mode):
     settings, width = real_esrgan(4, mode), 41 - height
     for seed in range(6):
-        found = apply(smooth(2, height, width), draw(settings, 2, np.random.default_rng(seed)))
+        found = apply(smooth(2, height, width), sample(settings, 2, np.random.default_rng(seed)))
         assert found.shape == (2, 3, max(height // 4, 1), max(width // 4, 1))
         assert found.isfinite().all()
 
@@ -87,11 +87,11 @@ def test_kernels_of_one_pixel_and_the_ends_of_quality(photographs):
     assert worst.isfinite().all()
 
 
-def test_no_images_are_no_error(photographs):
-    assert len(apply(photographs[:0], draw(real_esrgan(), 0, np.random.default_rng(0)))) == 0
+def test_an_empty_batch_is_no_error(photographs):
+    assert len(apply(photographs[:0], sample(real_esrgan(), 0, np.random.default_rng(0)))) == 0
 
 
-def test_levels_are_not_taken_for_images_in_0_to_1(photographs):
+def test_integer_levels_raise_an_error(photographs):
     for work in (sharpen, lambda images: apply(images, [Degradation(())] * 4)):
         with pytest.raises(ValueError, match="not torch"):
             work((photographs * 255).byte())
@@ -99,13 +99,13 @@ def test_levels_are_not_taken_for_images_in_0_to_1(photographs):
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16])
 def test_other_floats_are_taken_as_single_precision(photographs, kind):
-    degradations = draw(real_esrgan(), 4, np.random.default_rng(9))
+    degradations = sample(real_esrgan(), 4, np.random.default_rng(9))
     found = apply(photographs.to(kind), degradations)
     assert torch.equal(found, apply(photographs.to(kind).float(), degradations))
 
 
 def test_the_callers_images_and_layout_are_left_alone(photographs):
-    degradations = draw(real_esrgan(), 4, np.random.default_rng(5))
+    degradations = sample(real_esrgan(), 4, np.random.default_rng(5))
     given = photographs.clone()
     expected = apply(given, degradations)
     assert torch.equal(given, photographs)
@@ -116,7 +116,7 @@ def test_the_callers_images_and_layout_are_left_alone(photographs):
 
 
 def test_gradients_and_autocast_stay_out(photographs):
-    degradations = draw(real_esrgan(), 4, np.random.default_rng(6))
+    degradations = sample(real_esrgan(), 4, np.random.default_rng(6))
     expected = apply(photographs, degradations)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = apply(photographs.clone().requires_grad_(), degradations)
@@ -129,14 +129,14 @@ def test_precision_settings_of_the_caller_are_kept(photographs):
     before = backend.fp32_precision
     try:
         backend.fp32_precision = "tf32"
-        apply(photographs, draw(real_esrgan(), 4, np.random.default_rng(7)))
+        apply(photographs, sample(real_esrgan(), 4, np.random.default_rng(7)))
         assert backend.fp32_precision == "tf32"
     finally:
         backend.fp32_precision = before
 
 
-def test_numbers_that_do_not_fit_are_refused(photographs):
-    degradations = draw(real_esrgan(), 3, np.random.default_rng(8))
+def test_counts_and_sizes_that_do_not_fit_raise_an_error(photographs):
+    degradations = sample(real_esrgan(), 3, np.random.default_rng(8))
     with pytest.raises(ValueError, match="3 degradations for 4 images"):
         apply(photographs, degradations)
     mixed = [Degradation((Resize("area", factor),)) for factor in (1, 0.5, 1, 1)]
@@ -145,7 +145,7 @@ def test_numbers_that_do_not_fit_are_refused(photographs):
 
 
 class Scripted:
-    """Stands for `random` and `np.random` in basicsr's model, and answers what is wanted."""
+    """Replaces `random` and `np.random` in basicsr's model with given numbers."""
 
     def __init__(self, answers):
         self.answers = list(answers)
@@ -157,7 +157,7 @@ class Scripted:
 
 
 def answers_for(operations):
-    """The draws of `feed_data`, in its order, that make it do these operations."""
+    """Return the random numbers, in the order of `feed_data`, that lead to these operations."""
     found, noises = [], 0
     for place, operation in enumerate(operations):
         if isinstance(operation, Blur) and place == 4:
@@ -178,7 +178,7 @@ def answers_for(operations):
 
 
 def basicsr_feeds(basicsr, monkeypatch, images, degradations):
-    """What basicsr's own `RealESRGANModel.feed_data` makes of a batch, with these draws."""
+    """Degrade a batch by basicsr's own `RealESRGANModel.feed_data` with these random numbers."""
     model, rows = basicsr.model, [each.operations for each in degradations]
     columns = list(zip(*rows, strict=True))
     noises = [c for c in columns if isinstance(c[0], GaussianNoise | PoissonNoise)]
@@ -187,13 +187,13 @@ def basicsr_feeds(basicsr, monkeypatch, images, degradations):
 
     def noisy(kind):
         def add(image, **_):
-            drawn = noises.pop(0)
-            torch.manual_seed(drawn[0].seed)
-            grey = torch.tensor([float(each.grey) for each in drawn])
+            sampled = noises.pop(0)
+            torch.manual_seed(sampled[0].seed)
+            grey = torch.tensor([float(each.grey) for each in sampled])
             if kind is GaussianNoise:
-                sigma = torch.tensor([each.sigma for each in drawn])
+                sigma = torch.tensor([each.sigma for each in sampled])
                 return basicsr.degradations.add_gaussian_noise_pt(image, sigma, grey)
-            scale = torch.tensor([each.scale for each in drawn])
+            scale = torch.tensor([each.scale for each in sampled])
             return basicsr.degradations.add_poisson_noise_pt(image, scale, gray_noise=grey)
 
         return add
@@ -231,7 +231,7 @@ def basicsr_feeds(basicsr, monkeypatch, images, degradations):
 def test_official_mode_is_basicsrs_feed_data(basicsr, monkeypatch, photographs, seed):
     """The whole second-order process (section 3.2), run by basicsr's own code."""
     images = photographs[..., :96]
-    degradations = draw(real_esrgan(4, "official"), 4, np.random.default_rng(seed))
+    degradations = sample(real_esrgan(4, "official"), 4, np.random.default_rng(seed))
     degradations = [with_both_sincs(each) for each in degradations]
     ours = apply(sharpen(images), degradations)
     theirs = basicsr_feeds(basicsr, monkeypatch, images, degradations)
@@ -240,7 +240,7 @@ def test_official_mode_is_basicsrs_feed_data(basicsr, monkeypatch, photographs, 
 
 
 def with_both_sincs(degradation):
-    """With the blurs that basicsr always has a kernel for, so that orders can be told."""
+    """Add the blurs that basicsr always has a kernel for, so that orders are known."""
     operations = list(degradation.operations)
     place = next(i for i, each in enumerate(operations) if isinstance(each, Resize) and i > 5)
     if place + 1 == len(operations) or not isinstance(operations[place + 1], Blur):

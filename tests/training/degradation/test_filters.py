@@ -26,7 +26,7 @@ def test_channels_last_images_are_filtered_as_others(smooth):
     assert torch.allclose(blur(last, BLURS), blur(images, BLURS), atol=1e-6)
 
 
-def test_a_image_does_not_depend_on_its_neighbours(smooth):
+def test_an_image_does_not_depend_on_its_neighbours(smooth):
     images = smooth(3, 33, 40)
     together = blur(images, BLURS)
     for place in range(3):
@@ -48,7 +48,7 @@ def test_sharpening_is_the_official_one(basicsr, photographs):
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
-def test_sharpening_is_single_precision_whatever_it_gets(photographs, kind):
+def test_sharpening_computes_in_single_precision_for_any_float(photographs, kind):
     given = photographs.to(kind)
     found = sharpen(given)
     assert found.dtype == torch.float32

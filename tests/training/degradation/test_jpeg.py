@@ -93,7 +93,7 @@ def test_official_jpeg_is_diffjpeg(basicsr, photographs, crop):
     assert found.mean() < 1e-5
 
 
-def test_the_official_fault_is_known_and_mended(photographs):
+def test_the_official_fault_is_corrected(photographs):
     """Grey images at quality 50: DiffJPEG is levels away from libjpeg."""
     grey = photographs.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     theirs = torch.stack([pillow(image, 50) for image in grey])

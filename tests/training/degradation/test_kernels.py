@@ -1,4 +1,4 @@
-"""Kernels against basicsr's formulas and draws (Real-ESRGAN, sections 3.1 and 3.3)."""
+"""Kernels against basicsr's formulas and random numbers (Real-ESRGAN, sections 3.1 and 3.3)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ OFFICIAL_NAMES = ["iso", "aniso", "generalized_iso", "generalized_aniso"]
 OFFICIAL_NAMES += ["plateau_iso", "plateau_aniso"]
 
 
-class BasicsrDraws:
-    """DegradationSampler from the two global streams, as basicsr does."""
+class BasicsrRandomness:
+    """Random numbers from the two global streams, as in basicsr."""
 
     def choose(self, weights):
         return random.choices(list(weights), list(weights.values()))[0]
@@ -89,7 +89,7 @@ def test_mixed_kernels_come_in_the_official_order_from_the_official_streams(basi
             step.plateau_beta,
         )
         seed_both(seed)
-        same(kernel(step.draw_shape(BasicsrDraws(), 21)), theirs)
+        same(kernel(step.sample_shape(BasicsrRandomness(), 21)), theirs)
 
 
 def test_kernels_sum_to_one_and_are_padded_evenly():

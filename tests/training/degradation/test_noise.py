@@ -10,8 +10,8 @@ from upscale_training.degradation.operations import GaussianNoise, PoissonNoise
 SIGMAS, SCALES = (1, 30), (0.05, 3)
 
 
-def drawn(count, low, high, grey, generator):
-    """The first draws of basicsr's random_add_*_noise_pt."""
+def sampled_levels(count, low, high, grey, generator):
+    """The first random numbers of basicsr's random_add_*_noise_pt."""
     strength = torch.rand(count, generator=generator) * (high - low) + low
     return strength.tolist(), (torch.rand(count, generator=generator) < grey).tolist()
 
@@ -33,7 +33,7 @@ def test_official_gaussian_noise_under_a_fixed_seed(basicsr, photographs, contin
     add = basicsr.degradations.random_add_gaussian_noise_pt
     theirs = add(photographs, sigma_range=SIGMAS, gray_prob=grey)
     generator = torch.Generator().manual_seed(seed)
-    strengths, greys = drawn(len(photographs), *SIGMAS, grey, generator)
+    strengths, greys = sampled_levels(len(photographs), *SIGMAS, grey, generator)
     continued(generator)
     noises = [GaussianNoise(s, g, 0) for s, g in zip(strengths, greys, strict=True)]
     assert (official.add_gaussian(photographs, noises) - theirs).abs().max() < 1e-6
@@ -46,7 +46,7 @@ def test_official_poisson_noise_under_a_fixed_seed(basicsr, photographs, continu
     add = basicsr.degradations.random_add_poisson_noise_pt
     theirs = add(photographs, scale_range=SCALES, gray_prob=grey)
     generator = torch.Generator().manual_seed(seed)
-    strengths, greys = drawn(len(photographs), *SCALES, grey, generator)
+    strengths, greys = sampled_levels(len(photographs), *SCALES, grey, generator)
     continued(generator)
     noises = [PoissonNoise(s, g, 0) for s, g in zip(strengths, greys, strict=True)]
     assert (official.add_poisson(photographs, noises) - theirs).abs().max() < 1e-6

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from upscale_training.degradation import Degradation, draw, generic, real_esrgan
+from upscale_training.degradation import Degradation, generic, real_esrgan, sample
 from upscale_training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
 
 from upscale.errors import UsageError
@@ -14,7 +14,7 @@ from upscale.errors import UsageError
 
 @pytest.mark.parametrize("settings", [real_esrgan(), real_esrgan(2, "official"), generic()])
 def test_descriptions_survive_json_exactly(settings):
-    for degradation in draw(settings, 20, np.random.default_rng(3)):
+    for degradation in sample(settings, 20, np.random.default_rng(3)):
         text = degradation.to_json()
         assert "\n" not in text
         assert Degradation.from_json(text) == degradation
@@ -91,13 +91,13 @@ def test_what_is_no_description_is_refused_in_one_line(text):
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_a_degradation_knows_its_scale(scale):
-    [degradation] = draw(real_esrgan(scale), 1, np.random.default_rng(4))
+    [degradation] = sample(real_esrgan(scale), 1, np.random.default_rng(4))
     assert degradation.scale == scale
     assert Degradation((Jpeg(50), Resize("area", 0.5))).scale == 1
 
 
 def test_what_others_add_to_a_description_is_passed_over():
-    [degradation] = draw(real_esrgan(), 1, np.random.default_rng(4))
+    [degradation] = sample(real_esrgan(), 1, np.random.default_rng(4))
     added = {"input": "photo.png"} | json.loads(degradation.to_json())
     assert Degradation.from_json(json.dumps(added)) == degradation
 

@@ -1,4 +1,4 @@
-"""Small runs for tests, and a program that does one and kills itself where it is told.
+"""Small runs for tests, and a program that does one and kills itself where it is events.
 
     python -m tests.training.loop.runs RECIPE FOLDER
 
@@ -65,7 +65,7 @@ def make_images(folder: Path, count: int = 5, side: int = 48) -> Path:
 def tiny(images: Path, **changes) -> Recipe:
     """A recipe of two stages that takes seconds."""
     adam = OptimiserSettings(1e-3)
-    judge = DiscriminatorSettings(features=4)
+    discriminator = DiscriminatorSettings(features=4)
     settings = {
         "name": "tiny",
         "network": RRDBNetSettings(features=4, blocks=2, growth=2),
@@ -73,7 +73,7 @@ def tiny(images: Path, **changes) -> Recipe:
         "degradation": DegradationRecipe(pool=6),
         "stages": (
             Stage("psnr", 6, adam, batch=2, ema=0.9),
-            Stage("gan", 5, adam, batch=2, ema=0.9, gan=GanSettings(discriminator=judge)),
+            Stage("gan", 5, adam, batch=2, ema=0.9, gan=GanSettings(discriminator=discriminator)),
         ),
         "validation": ValidationSettings((ValidationSet(images),), every=4, images=1),
         "logging": LoggingSettings(every=2),
@@ -101,10 +101,10 @@ def longer(recipe: Recipe, place: int, iterations: int) -> Recipe:
 
 
 def collected(recipe: Recipe, folder: Path, **options) -> list[Event]:
-    """Train, and return what was told."""
-    told: list[Event] = []
-    train(recipe, folder, device="cpu", events=told.append, **options)
-    return told
+    """Train, and return what was events."""
+    events: list[Event] = []
+    train(recipe, folder, device="cpu", events=events.append, **options)
+    return events
 
 
 def start(recipe: Recipe, folder: Path, *arguments: str, processes: int = 1):
@@ -147,7 +147,7 @@ def check_same(one, other) -> None:
 
 
 def main() -> None:
-    """Train, and die where told."""
+    """Train, and die where events."""
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe", type=Path)
     parser.add_argument("folder", type=Path)

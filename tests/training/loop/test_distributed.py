@@ -30,12 +30,12 @@ def losses(folder) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("judge", ["unet", "patch"])
+@pytest.mark.parametrize("kind", ["unet", "patch"])
 @pytest.mark.parametrize("relativistic", [False, True])
-def test_two_processes_train_as_one_with_the_doubled_batch(images, tmp_path, judge, relativistic):
+def test_two_processes_train_as_one_with_the_doubled_batch(images, tmp_path, kind, relativistic):
     # Without a pool: each process has its own, so that what it mixes depends on their number.
     gan = GanSettings(
-        relativistic=relativistic, discriminator=DiscriminatorSettings(judge, features=4)
+        relativistic=relativistic, discriminator=DiscriminatorSettings(kind, features=4)
     )
     alone = one_stage(
         images,
@@ -59,7 +59,7 @@ def test_two_processes_train_as_one_with_the_doubled_batch(images, tmp_path, jud
 
 
 @pytest.mark.slow
-def test_a_vgg_discriminator_judges_by_the_statistics_of_both_processes(images, tmp_path):
+def test_a_vgg_discriminator_uses_batch_statistics_of_both_processes(images, tmp_path):
     gan = GanSettings(discriminator=DiscriminatorSettings("vgg", features=4))
     # A low rate: Adam makes full steps of gradients that are 0 but for rounding, and of those this
     # discriminator has many.
@@ -73,7 +73,7 @@ def test_a_vgg_discriminator_judges_by_the_statistics_of_both_processes(images, 
 
 
 @pytest.mark.slow
-def test_two_processes_resume_exactly_and_refuse_another_number(images, tmp_path):
+def test_two_processes_resume_exactly_and_only_as_two(images, tmp_path):
     whole = one_stage(images, degradation=DegradationRecipe(pool=5))
     half = longer(whole, 0, 2)
     for recipe, name in ((whole, "at once"), (half, "in two"), (whole, "in two")):
@@ -82,5 +82,5 @@ def test_two_processes_resume_exactly_and_refuse_another_number(images, tmp_path
     check_same(saved_states(one)[-1].common(), saved_states(other)[-1].common())
     for rank in (0, 1):
         check_same(saved_states(one)[-1].own(rank), saved_states(other)[-1].own(rank))
-    with pytest.raises(TrainingError, match="of a run of 2 processes, not 1"):
+    with pytest.raises(TrainingError, match="was saved by 2 processes, not 1"):
         train(whole, tmp_path / "in two", device="cpu")

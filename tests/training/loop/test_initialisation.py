@@ -40,7 +40,7 @@ def shrunk(x: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("unshuffle", [2, 4])
-def test_an_rrdbnet_for_x2_or_x1_gives_what_that_for_x4_gives_for_the_shrunk_image(
+def test_an_rrdbnet_for_x2_or_x1_gives_what_that_for_x4_gives_for_the_downscaled_image(
     saved, unshuffle
 ):
     x4, path = saved(RRDBSpec(**SMALL))
@@ -62,7 +62,7 @@ def test_an_rrdbnet_for_x4_gives_what_a_smaller_scale_gives_for_the_repeated_pix
     torch.testing.assert_close(network(image), small(repeated))
 
 
-def test_an_rrdbnet_for_x1_from_one_for_x2_gives_what_that_gives_for_the_shrunk_image(saved):
+def test_an_rrdbnet_for_x1_from_one_for_x2_gives_what_that_gives_for_the_downscaled_image(saved):
     x2, path = saved(RRDBSpec(**SMALL, unshuffle=2))
     network = RRDBNet(RRDBSpec(**SMALL, unshuffle=4)).requires_grad_(False)
     start_generator(network, path)
@@ -71,7 +71,7 @@ def test_an_rrdbnet_for_x1_from_one_for_x2_gives_what_that_gives_for_the_shrunk_
 
 
 @pytest.mark.parametrize("scale", [2, 1])
-def test_a_compact_network_for_x2_or_x1_gives_the_shrunk_result_of_that_for_x4(saved, scale):
+def test_a_compact_network_for_x2_or_x1_gives_the_downscaled_result_of_that_for_x4(saved, scale):
     x4, path = saved(SRVGGSpec(features=8, convolutions=2))
     network = SRVGGNetCompact(SRVGGSpec(scale, features=8, convolutions=2)).requires_grad_(False)
     start_generator(network, path)
@@ -122,7 +122,7 @@ def test_the_official_x4_weights_make_an_x2_network_that_upscales_before_any_tra
         ({"conv_more.bias": torch.zeros(3)}, r"conv_more\.bias does not belong to RRDBNet"),
     ],
 )
-def test_every_tensor_that_is_not_as_it_should_be_is_named(saved, tmp_path, changed, message):
+def test_every_tensor_that_does_not_fit_is_named(saved, tmp_path, changed, message):
     network, _ = saved(RRDBSpec(**SMALL))
     state = {**network.state_dict(), **changed}
     path = tmp_path / "changed.safetensors"
@@ -133,7 +133,7 @@ def test_every_tensor_that_is_not_as_it_should_be_is_named(saved, tmp_path, chan
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_of_another_size_is_refused_with_what_differs(saved):
+def test_a_network_of_another_size_raises_an_error_with_the_differences(saved):
     _, path = saved(RRDBSpec(**SMALL))
     with pytest.raises(TrainingError) as caught:
         start_generator(RRDBNet(RRDBSpec(features=8, blocks=2, growth=4)), path)
@@ -145,25 +145,25 @@ def test_a_network_of_another_size_is_refused_with_what_differs(saved):
         start_generator(SRVGGNetCompact(SRVGGSpec()), path)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+def test_a_file_that_is_no_checkpoint_raises_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         start_generator(RRDBNet(RRDBSpec(**SMALL)), tmp_path / "none.pth")
 
 
-def test_a_discriminator_starts_from_its_file_and_refuses_others(tmp_path):
+def test_a_discriminator_starts_from_its_file_only(tmp_path):
     settings = DiscriminatorSettings("unet", features=4)
-    judge, other = fresh_discriminator(settings, 32), fresh_discriminator(settings, 32)
-    torch.save({"params": judge.state_dict()}, tmp_path / "judge.pth")
-    start_discriminator(other, tmp_path / "judge.pth")
-    for key, value in judge.state_dict().items():
+    discriminator, other = fresh_discriminator(settings, 32), fresh_discriminator(settings, 32)
+    torch.save({"params": discriminator.state_dict()}, tmp_path / "discriminator.pth")
+    start_discriminator(other, tmp_path / "discriminator.pth")
+    for key, value in discriminator.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
-    with pytest.raises(TrainingError, match=r"judge\.pth: is of another discriminator"):
+    with pytest.raises(TrainingError, match=r"discriminator\.pth: contains another discriminator"):
         start_discriminator(
-            fresh_discriminator(DiscriminatorSettings("patch"), 32), tmp_path / "judge.pth"
+            fresh_discriminator(DiscriminatorSettings("patch"), 32), tmp_path / "discriminator.pth"
         )
 
 
-def test_dense_blocks_begin_with_a_tenth_of_he_weights_and_no_biases():
+def test_dense_blocks_start_with_a_tenth_of_he_weights_and_no_biases():
     torch.manual_seed(0)
     network = fresh_generator(RRDBNetSettings(blocks=1).spec)
     convolution = network.body[0].rdb2.conv4
@@ -178,8 +178,8 @@ def test_a_run_starts_from_the_file_that_the_recipe_names(saved, images, tmp_pat
     recipe = one_stage(
         images, Stage("psnr", 1, OptimiserSettings(1e-9), batch=1, ema=0), start=path
     )
-    told = collected(recipe, tmp_path / "run")
-    assert Note(f"starts from {path}") in told
+    events = collected(recipe, tmp_path / "run")
+    assert Note(f"starts from {path}") in events
     trained = read_state_dict(saved_states(tmp_path / "run" / "states" / "psnr")[-1].weights)
     for key, value in network.state_dict().items():
         torch.testing.assert_close(trained[key], value, rtol=0, atol=1e-7)

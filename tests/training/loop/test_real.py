@@ -34,13 +34,13 @@ def test_the_included_tiny_recipe_learns_to_upscale_photographs_it_has_not_seen(
         ],
     )
     assert recipe.network.blocks == 2
-    told = collected(recipe, tmp_path / "run")
+    events = collected(recipe, tmp_path / "run")
 
     def gains(stage: str, place: str) -> list[float]:
         """PSNR over that of bicubic interpolation, in dB, at each validation."""
-        bicubic = next(event for event in told if isinstance(event, Baseline))
-        found = [e for e in told if isinstance(e, Validated) and e.stage == stage]
-        return [e.figures[place]["psnr"] - bicubic.figures[place]["psnr"] for e in found]
+        bicubic = next(event for event in events if isinstance(event, Baseline))
+        found = [e for e in events if isinstance(e, Validated) and e.stage == stage]
+        return [e.scores[place]["psnr"] - bicubic.scores[place]["psnr"] for e in found]
 
     for place, least in (("real", -0.7), ("noisy", 0.7)):
         first = gains("psnr", place)
@@ -50,7 +50,7 @@ def test_the_included_tiny_recipe_learns_to_upscale_photographs_it_has_not_seen(
         assert first[-1] > least
         assert gains("gan", place)[-1] > first[-1] - 0.2, "the second stage keeps what was learnt"
 
-    exported = [event.path for event in told if isinstance(event, Exported)][-1]
+    exported = [event.path for event in events if isinstance(event, Exported)][-1]
     photo = data / "images" / "lowres" / "0030.jpg"
     session = Session.of_process()
     target = tmp_path / "large.png"

@@ -30,7 +30,7 @@ def check_equal(one: Path, other: Path, recipe: Recipe) -> None:
         name = f"{recipe.name}-{stage.name}.safetensors"
         check_same(read_state_dict(one / name), read_state_dict(other / name))
         states = [saved_states(folder / "states" / stage.name) for folder in (one, other)]
-        assert [s.facts.step for s in states[0]] == [s.facts.step for s in states[1]]
+        assert [s.info.step for s in states[0]] == [s.info.step for s in states[1]]
         for mine, theirs in zip(*states, strict=True):
             check_same(mine.common(), theirs.common())
             check_same(mine.own(0), theirs.own(0))
@@ -45,7 +45,7 @@ def undisturbed(images, tmp_path_factory) -> tuple[Recipe, Path, int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="processes cannot be copied there")
-def test_a_run_killed_again_and_again_ends_as_one_that_was_not(undisturbed, tmp_path):
+def test_a_run_killed_several_times_equals_an_uninterrupted_one(undisturbed, tmp_path):
     recipe, reference, moments = undisturbed
     draw = random.Random(0)
     kills = [sorted(draw.sample(range(moments), 3), reverse=True) for _ in range(4)]
@@ -58,7 +58,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(undisturbed, tmp_
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="processes cannot be copied there")
-def test_a_run_killed_at_any_moment_of_a_save_goes_on_exactly(images, tmp_path):
+def test_a_run_killed_at_any_moment_of_a_save_resumes_exactly(images, tmp_path):
     recipe = one_stage(images)
     moments = int(finish(start(recipe, tmp_path / "reference")).split()[-1])
     kills = [str(moment) for moment in range(moments)]

@@ -20,7 +20,7 @@ from upscale_training.loop import Exported, Logged, Note, Saved, Stepped, train
 from upscale_training.loop import stage as stage_module
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.networks import make_networks
-from upscale_training.loop.pairs import Pairs
+from upscale_training.loop.pairs import PairLoader
 from upscale_training.loop.state import saved_states
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.networks.backbone import vgg_layers
@@ -49,8 +49,8 @@ ADAM = OptimiserSettings(1e-3)
 
 
 def gan(**settings) -> Stage:
-    judge = GanSettings(discriminator=DiscriminatorSettings(features=4))
-    return Stage("gan", 3, ADAM, batch=2, ema=0.9, gan=judge, **settings)
+    gan = GanSettings(discriminator=DiscriminatorSettings(features=4))
+    return Stage("gan", 3, ADAM, batch=2, ema=0.9, gan=gan, **settings)
 
 
 def weights(folder, name: str) -> dict:
@@ -62,8 +62,8 @@ def test_half_precision_gives_nearly_the_weights_of_full(images, tmp_path, preci
     for name in ("fp32", precision):
         computing = ComputingSettings(precision=name)
         recipe = one_stage(images, gan(), computing=computing)
-        told = collected(recipe, tmp_path / name)
-        losses = [event.losses for event in told if isinstance(event, Logged)]
+        events = collected(recipe, tmp_path / name)
+        losses = [event.losses for event in events if isinstance(event, Logged)]
         assert all(math.isfinite(value) for found in losses for value in found.values())
     exact, rounded = weights(tmp_path / "fp32", "gan"), weights(tmp_path / precision, "gan")
     for key, value in exact.items():
@@ -78,7 +78,7 @@ def test_half_precision_gives_nearly_the_weights_of_full(images, tmp_path, preci
     "network",
     [RRDBNetSettings(features=4, blocks=2, growth=2), SRVGGSettings(features=4, convolutions=5)],
 )
-def test_computing_activations_again_changes_no_weight(images, tmp_path, network):
+def test_activation_checkpointing_changes_no_weight(images, tmp_path, network):
     for again in (False, True):
         computing = ComputingSettings(checkpoint_activations=again)
         recipe = one_stage(images, computing=computing, network=network)
@@ -122,11 +122,13 @@ def test_pairs_of_files_are_neither_degraded_nor_pooled(images, tmp_path):
     )
     processes = Processes("cpu", "fp32")
     dataset = PatchDataset(recipe.data, 0, 4)
-    pair = Pairs(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device)).take()
-    torch.testing.assert_close(pair.low, pair.high[:, :, ::4, ::4])
+    pair = PairLoader(
+        recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device)
+    ).take()
+    torch.testing.assert_close(pair.lr, pair.hr[:, :, ::4, ::4])
 
 
-def test_the_truth_is_sharpened_for_those_losses_that_want_it_and_the_pool_holds_it_as_it_is(
+def test_the_ground_truth_is_sharpened_for_losses_only_and_not_in_the_pool(
     images,
 ):
     from upscale_training.degradation import sharpen
@@ -136,24 +138,24 @@ def test_the_truth_is_sharpened_for_those_losses_that_want_it_and_the_pool_holds
     plain = replace(recipe.stages[0], pixel=PixelSettings(sharpen=False))
     dataset = PatchDataset(recipe.data, 0, 4)
     watch = Stopwatch(processes.device)
-    pair = Pairs(recipe, recipe.stages[0], dataset, processes, watch).take()
-    torch.testing.assert_close(pair.truth(True), sharpen(pair.high))
-    assert pair.truth(False) is pair.high
-    levels = pair.high * 255
+    pair = PairLoader(recipe, recipe.stages[0], dataset, processes, watch).take()
+    torch.testing.assert_close(pair.target(True), sharpen(pair.hr))
+    assert pair.target(False) is pair.hr
+    levels = pair.hr * 255
     torch.testing.assert_close(levels, levels.round())
-    assert Pairs(recipe, plain, dataset, processes, watch).take().sharp is None
+    assert PairLoader(recipe, plain, dataset, processes, watch).take().sharpened is None
 
 
 def test_the_pool_is_warmed_up_before_the_first_iteration(images):
     processes = Processes("cpu", "fp32")
     recipe = one_stage(images, degradation=DegradationRecipe(pool=5))
     dataset = PatchDataset(recipe.data, 0, 4)
-    pairs = Pairs(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
+    pairs = PairLoader(recipe, recipe.stages[0], dataset, processes, Stopwatch(processes.device))
     pairs.take()
     assert pairs.state_dict()["taken"] == 4, "three batches of two fill it, the fourth is exchanged"
 
 
-def test_workers_that_read_ahead_change_nothing(images, tmp_path):
+def test_workers_do_not_change_the_weights(images, tmp_path):
     for workers in (0, 2):
         recipe = one_stage(images)
         recipe = replace(recipe, data=replace(recipe.data, workers=workers))
@@ -162,7 +164,7 @@ def test_workers_that_read_ahead_change_nothing(images, tmp_path):
 
 
 @pytest.mark.slow
-def test_readers_that_are_killed_are_begun_anew_and_change_nothing(images, tmp_path):
+def test_killed_workers_are_restarted_and_change_nothing(images, tmp_path):
     plain = longer(one_stage(images), 0, 12)
     recipe = replace(plain, data=replace(plain.data, workers=2))
     killed: list[int] = []
@@ -187,16 +189,16 @@ def test_perceptual_and_style_terms_are_those_of_the_backbone_that_the_recipe_na
     perceptual = PerceptualSettings(backbone, settings, weight=3.0, style=0.25, sharpen=False)
     stage = Stage("features", 1, ADAM, batch=2, pixel=None, perceptual=perceptual)
     recipe = one_stage(images, stage)
-    told = collected(recipe, tmp_path / "run")
-    losses = next(event.losses for event in told if isinstance(event, Logged))
+    events = collected(recipe, tmp_path / "run")
+    losses = next(event.losses for event in events if isinstance(event, Logged))
     assert losses.keys() == {"perceptual", "style"}
     processes = Processes("cpu", "fp32")
     networks, _ = make_networks(recipe, 0, processes, None)
     dataset = PatchDataset(recipe.data, 0, 4)
-    pair = Pairs(recipe, stage, dataset, processes, Stopwatch(processes.device)).take()
+    pair = PairLoader(recipe, stage, dataset, processes, Stopwatch(processes.device)).take()
     with torch.no_grad():
-        result = networks.average.network(pair.low)
-        ours, theirs = (load_backbone(backbone, settings)(each) for each in (result, pair.high))
+        result = networks.average.network(pair.lr)
+        ours, theirs = (load_backbone(backbone, settings)(each) for each in (result, pair.hr))
         expected = sum(w * (ours[key] - theirs[key]).abs().mean() for key, w in settings.items())
     assert losses["perceptual"] == pytest.approx(3.0 * expected.item(), rel=1e-4)
     assert 0 < losses["style"] < losses["perceptual"]
@@ -217,12 +219,12 @@ def small_backbone(path: Path) -> Path:
     return path
 
 
-def test_the_log_has_a_line_for_each_interval_with_where_the_time_went(images, tmp_path):
+def test_the_log_has_a_line_per_interval_with_shares_of_time(images, tmp_path):
     recipe = tiny(images)
     collected(recipe, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    told = [(line["event"], line.get("stage"), line.get("step")) for line in lines]
-    assert told == [
+    events = [(line["event"], line.get("stage"), line.get("step")) for line in lines]
+    assert events == [
         ("baseline", None, None),
         *(("step", "psnr", 2), ("step", "psnr", 4), ("validation", "psnr", 4)),
         *(("step", "psnr", 6), ("validation", "psnr", 6)),
@@ -237,10 +239,10 @@ def test_the_log_has_a_line_for_each_interval_with_where_the_time_went(images, t
     assert last["learning_rate"] == 1e-3
 
 
-def test_an_exported_file_says_what_it_is_and_where_from_without_folders(images, tmp_path):
+def test_the_metadata_of_an_exported_file_contains_no_folders(images, tmp_path):
     recipe = replace(tiny(images), licence="CC0-1.0", notes="for a test")
-    told = collected(recipe, tmp_path / "run")
-    exported = [event.path for event in told if isinstance(event, Exported)]
+    events = collected(recipe, tmp_path / "run")
+    exported = [event.path for event in events if isinstance(event, Exported)]
     assert exported == [tmp_path / "run" / f"tiny-{name}.safetensors" for name in ("psnr", "gan")]
     metadata = read_metadata(exported[1])
     assert metadata["name"] == "tiny-gan"
@@ -257,9 +259,7 @@ def test_an_exported_file_says_what_it_is_and_where_from_without_folders(images,
     assert json.loads(metadata["figures of bicubic"])["validation"]["psnr"] > figures["psnr"]
 
 
-def test_the_exported_file_has_the_precision_of_the_recipe_and_states_have_all_bits(
-    images, tmp_path
-):
+def test_the_exported_file_has_the_recipes_precision_and_states_have_fp32(images, tmp_path):
     recipe = one_stage(images, saving=SavingSettings(export="fp16"))
     train(recipe, tmp_path / "run", device="cpu")
     exported = weights(tmp_path / "run", "psnr")
@@ -279,7 +279,7 @@ def test_the_exported_file_has_the_precision_of_the_recipe_and_states_have_all_b
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_saves_a_state_from_which_the_run_goes_on_exactly(images, tmp_path, name):
+def test_an_interrupt_saves_a_state_from_which_the_run_resumes_exactly(images, tmp_path, name):
     recipe = one_stage(images, gan(), degradation=DegradationRecipe(pool=3))
     recipe = longer(recipe, 0, 5)
     number = getattr(signal, name)
@@ -296,7 +296,7 @@ def test_an_interrupt_saves_a_state_from_which_the_run_goes_on_exactly(images, t
         assert signal.getsignal(number) is signal.default_int_handler
     finally:
         signal.signal(number, before)
-    assert [state.facts.step for state in saved_states(tmp_path / "run" / "states" / "gan")] == [2]
+    assert [state.info.step for state in saved_states(tmp_path / "run" / "states" / "gan")] == [2]
     train(recipe, tmp_path / "run", device="cpu")
     train(recipe, tmp_path / "at once", device="cpu")
     check_same(weights(tmp_path / "run", "gan"), weights(tmp_path / "at once", "gan"))
@@ -311,15 +311,15 @@ def heeding_interrupts():
 
 
 @pytest.mark.usefixtures("heeding_interrupts")
-def test_an_interrupt_in_a_validation_does_it_after_resuming(images, tmp_path, monkeypatch):
+def test_an_interrupted_validation_is_done_after_resuming(images, tmp_path, monkeypatch):
     recipe = tiny(images)
-    judge = stage_module.Validation.judge
+    validate = stage_module.Validation.validate
 
     def interrupted(self, network, stop):
         os.kill(os.getpid(), signal.SIGINT)
-        return judge(self, network, stop)
+        return validate(self, network, stop)
 
-    monkeypatch.setattr(stage_module.Validation, "judge", interrupted)
+    monkeypatch.setattr(stage_module.Validation, "validate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "run", device="cpu")
     monkeypatch.undo()
@@ -335,28 +335,28 @@ def test_an_interrupt_in_a_validation_does_it_after_resuming(images, tmp_path, m
 
 
 @pytest.mark.usefixtures("heeding_interrupts")
-def test_an_interrupt_in_the_last_validation_does_it_after_resuming_and_exports_its_figures(
+def test_a_last_validation_that_was_interrupted_is_done_after_resuming(
     images, tmp_path, monkeypatch
 ):
     recipe = tiny(images)
     recipe = replace(recipe, stages=recipe.stages[:1])
-    judge = stage_module.Validation.judge
+    validate = stage_module.Validation.validate
 
     def interrupted(self, network, stop):
         if len(saved_states(tmp_path / "run" / "states" / "psnr")) == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return judge(self, network, stop)
+        return validate(self, network, stop)
 
-    monkeypatch.setattr(stage_module.Validation, "judge", interrupted)
+    monkeypatch.setattr(stage_module.Validation, "validate", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "run", device="cpu")
     monkeypatch.undo()
     newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
-    assert (newest.facts.step, newest.facts.judged) == (6, 4)
+    assert (newest.info.step, newest.info.validated_step) == (6, 4)
     train(recipe, tmp_path / "run", device="cpu")
     newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1]
-    assert (newest.facts.step, newest.facts.judged) == (6, 6)
+    assert (newest.info.step, newest.info.validated_step) == (6, 6)
     train(recipe, tmp_path / "at once", device="cpu")
     one, other = (
         read_metadata(tmp_path / name / "tiny-psnr.safetensors") for name in ("run", "at once")
@@ -365,10 +365,10 @@ def test_an_interrupt_in_the_last_validation_does_it_after_resuming_and_exports_
     check_same(weights(tmp_path / "run", "psnr"), weights(tmp_path / "at once", "psnr"))
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(images, tmp_path):
+def test_a_folder_with_other_files_is_unchanged(images, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.jsonl").write_text("mine")
-    with pytest.raises(TrainingError, match="holds files that are not of a upscale_training"):
+    with pytest.raises(TrainingError, match="contains files of something else"):
         train(one_stage(images), tmp_path / "run", device="cpu")
     assert (tmp_path / "run" / "log.jsonl").read_text() == "mine"
     assert len(list((tmp_path / "run").iterdir())) == 1
@@ -389,7 +389,7 @@ def test_it_runs_outside_the_main_thread(images, tmp_path):
     assert not errors
 
 
-def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_state(
+def test_losses_that_are_not_finite_stop_the_run_and_keep_the_last_good_state(
     images, tmp_path, monkeypatch
 ):
     iterate = stage_module.StageRun._iterate
@@ -402,31 +402,33 @@ def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_state(
     recipe = longer(one_stage(images), 0, 6)
     recipe = replace(recipe, saving=replace(recipe.saving, every=1))
     monkeypatch.setattr(stage_module.StageRun, "_iterate", poison)
-    with pytest.raises(TrainingError, match="psnr: weights are not finite at iteration 2") as told:
+    with pytest.raises(
+        TrainingError, match="psnr: weights are not finite at iteration 2"
+    ) as caught:
         train(recipe, tmp_path / "run", device="cpu")
-    assert "learning_rate" in str(told.value)
-    assert "00000001/ema.safetensors as start" in str(told.value).replace("\\", "/")
-    assert "\n" not in str(told.value)
-    assert [s.facts.step for s in saved_states(tmp_path / "run" / "states" / "psnr")] == [1]
+    assert "learning_rate" in str(caught.value)
+    assert "00000001/ema.safetensors as start" in str(caught.value).replace("\\", "/")
+    assert "\n" not in str(caught.value)
+    assert [s.info.step for s in saved_states(tmp_path / "run" / "states" / "psnr")] == [1]
 
 
-def test_exploding_losses_end_the_run(images, tmp_path):
+def test_diverging_losses_stop_the_run(images, tmp_path):
     stage = Stage("psnr", 40, OptimiserSettings(1e3), batch=1)
     with pytest.raises(TrainingError, match=r"the pixel loss is .* at iteration"):
         train(one_stage(images, stage), tmp_path / "run", device="cpu")
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
-def test_running_out_of_memory_is_one_line_that_names_what_to_lower(images, tmp_path, monkeypatch):
+def test_running_out_of_memory_names_the_settings_to_reduce(images, tmp_path, monkeypatch):
     def exhausted(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore lines")
 
     monkeypatch.setattr(stage_module.StageRun, "_iterate", exhausted)
-    with pytest.raises(TrainingError) as told:
+    with pytest.raises(TrainingError) as caught:
         train(one_stage(images), tmp_path / "run", device="cpu")
     for word in ("batch 2", "patch 16", "accumulate", "checkpoint_activations"):
-        assert word in str(told.value)
-    assert "\n" not in str(told.value)
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_training_image_is_named_and_replaced(images, tmp_path):
@@ -436,11 +438,11 @@ def test_a_damaged_training_image_is_named_and_replaced(images, tmp_path):
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     recipe = longer(one_stage(folder), 0, 5)
-    told = collected(recipe, tmp_path / "run")
-    assert any("1.png" in event.text for event in told if isinstance(event, Note))
-    assert any(isinstance(event, Saved) for event in told)
+    events = collected(recipe, tmp_path / "run")
+    assert any("1.png" in event.text for event in events if isinstance(event, Note))
+    assert any(isinstance(event, Saved) for event in events)
 
 
-def test_a_stage_that_is_not_there_is_refused(images, tmp_path):
+def test_an_unknown_stage_raises_an_error(images, tmp_path):
     with pytest.raises(UsageError, match="--stage nonsense: the recipe has psnr, gan"):
         train(tiny(images), tmp_path / "run", device="cpu", stage="nonsense")

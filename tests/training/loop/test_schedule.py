@@ -16,7 +16,7 @@ def test_milestones_are_those_of_torch_and_the_last_one_counts():
         scheduler.step()
 
 
-def test_the_warmup_rises_evenly_and_never_starts_at_nothing():
+def test_the_warmup_is_linear_and_starts_above_0():
     settings = ScheduleSettings(warmup=4)
     factors = [rate_factor(settings, done) for done in range(6)]
     assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from upscale_training.loop import Note, Saved, StageStarted, Stepped, Validated, train
 from upscale_training.loop import state as state_module
-from upscale_training.loop.state import Facts, SavedState, saved_states, superfluous
+from upscale_training.loop.state import SavedState, StateInfo, saved_states, superfluous
 from upscale_training.recipe import (
     DegradationRecipe,
     LoggingSettings,
@@ -25,36 +25,42 @@ from upscale.errors import OutputError, TrainingError
 
 
 def steps(folder: Path, stage: str = "psnr") -> list[int]:
-    return [state.facts.step for state in saved_states(folder / "states" / stage)]
+    return [state.info.step for state in saved_states(folder / "states" / stage)]
 
 
-def judged(step: int, figure: float | None) -> SavedState:
-    figures = None if figure is None else {"a": {"psnr": figure - 1}, "b": {"psnr": figure + 1}}
-    facts = Facts("psnr", step, 1, "", 0, None, figures, None if figure is None else step)
-    return SavedState(Path(str(step)), facts)
+def validated(step: int, score: float | None) -> SavedState:
+    scores = None if score is None else {"a": {"psnr": score - 1}, "b": {"psnr": score + 1}}
+    info = StateInfo("psnr", step, 1, "", 0, None, scores, None if score is None else step)
+    return SavedState(Path(str(step)), info)
 
 
 def test_the_newest_and_the_best_are_kept():
-    states = [judged(1, 20), judged(2, 22), judged(3, None), judged(4, 22), judged(5, 21)]
+    states = [
+        validated(1, 20),
+        validated(2, 22),
+        validated(3, None),
+        validated(4, 22),
+        validated(5, 21),
+    ]
 
     def gone(**settings) -> list[int]:
-        return [each.facts.step for each in superfluous(states, SavingSettings(**settings))]
+        return [each.info.step for each in superfluous(states, SavingSettings(**settings))]
 
     assert gone(keep_last=1, keep_best=0) == [1, 2, 3, 4]
     assert gone(keep_last=1, keep_best=1) == [1, 3, 4], "of equals, the older"
     assert gone(keep_last=2, keep_best=2) == [1, 3]
-    assert gone(keep_last=1, keep_best=5) == [3], "what was not judged is not among the best"
-    figures = {"a": {"niqe": 3.0}}
+    assert gone(keep_last=1, keep_best=5) == [3], "a state without validation is not among the best"
+    scores = {"a": {"niqe": 3.0}}
     lower = [
-        SavedState(each.path, replace(each.facts, figures=figures, judged=each.facts.step))
+        SavedState(each.path, replace(each.info, scores=scores, validated_step=each.info.step))
         for each in states[:2]
     ]
-    lower[0] = SavedState(lower[0].path, replace(lower[0].facts, figures={"a": {"niqe": 2.0}}))
+    lower[0] = SavedState(lower[0].path, replace(lower[0].info, scores={"a": {"niqe": 2.0}}))
     settings = SavingSettings(keep_last=1, keep_best=1, best_metric="niqe")
     assert superfluous(lower, settings) == []
 
 
-def test_old_states_go_only_after_new_ones_are_there(images, tmp_path):
+def test_old_states_are_removed_only_after_new_ones_exist(images, tmp_path):
     recipe = one_stage(images, saving=SavingSettings(every=1, keep_last=2))
     folder, found = tmp_path / "run", []
 
@@ -73,16 +79,16 @@ def test_a_state_is_saved_for_every_validation_that_is_among_the_best(images, tm
         validation=ValidationSettings((ValidationSet(images),), every=1, metrics=("psnr",)),
         saving=SavingSettings(every=100, keep_last=1, keep_best=1),
     )
-    told = collected(recipe, tmp_path / "run")
+    events = collected(recipe, tmp_path / "run")
     best = max(
         saved_states(tmp_path / "run" / "states" / "psnr"),
-        key=lambda each: each.facts.figure("psnr") or 0,
+        key=lambda each: each.info.score("psnr") or 0,
     )
     figures = [
-        event.figures["validation"]["psnr"] for event in told if isinstance(event, Validated)
+        event.scores["validation"]["psnr"] for event in events if isinstance(event, Validated)
     ]
     assert len(figures) == 3
-    assert best.facts.figure("psnr") == max(figures)
+    assert best.info.score("psnr") == max(figures)
 
 
 def test_states_are_read_as_tensors_and_plain_values_only(images, tmp_path):
@@ -96,7 +102,7 @@ def test_states_are_read_as_tensors_and_plain_values_only(images, tmp_path):
     assert pool["high"].dtype == torch.uint8, "levels, a quarter of the size of floats"
 
 
-def test_the_averaged_weights_of_a_state_are_a_network_of_their_own(images, tmp_path):
+def test_the_averaged_weights_of_a_state_can_be_loaded_as_a_network(images, tmp_path):
     from upscale_training.data.pixels import read_rgb
 
     from upscale import Upscaler
@@ -106,11 +112,11 @@ def test_the_averaged_weights_of_a_state_are_a_network_of_their_own(images, tmp_
     assert Upscaler(weights).upscale(read_rgb(images / "0.png")).shape == (192, 192, 3)
 
 
-def test_a_longer_stage_goes_on_as_if_it_had_been_so_long_from_the_start(images, tmp_path):
+def test_a_prolonged_stage_equals_one_of_that_length(images, tmp_path):
     recipe = one_stage(images)
     train(longer(recipe, 0, 2), tmp_path / "two", device="cpu")
-    told = collected(recipe, tmp_path / "two")
-    assert StageStarted("psnr", 2, 3) in told
+    events = collected(recipe, tmp_path / "two")
+    assert StageStarted("psnr", 2, 3) in events
     train(recipe, tmp_path / "one", device="cpu")
     weights = [
         read_state_dict(tmp_path / name / "tiny-psnr.safetensors") for name in ("one", "two")
@@ -121,8 +127,8 @@ def test_a_longer_stage_goes_on_as_if_it_had_been_so_long_from_the_start(images,
 
 def test_a_finished_run_is_not_trained_again(images, tmp_path):
     train(tiny(images), tmp_path / "run", device="cpu")
-    told = collected(tiny(images), tmp_path / "run")
-    assert not any(isinstance(event, Stepped) for event in told)
+    events = collected(tiny(images), tmp_path / "run")
+    assert not any(isinstance(event, Stepped) for event in events)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,7 @@ def test_a_finished_run_is_not_trained_again(images, tmp_path):
         ({"degradation": DegradationRecipe(pool=4)}, "degradation.pool was 0 and is 4"),
     ],
 )
-def test_a_recipe_that_would_have_given_other_weights_is_refused_by_key(
+def test_a_recipe_that_changes_weights_raises_an_error_that_names_the_key(
     images, tmp_path, changes, message
 ):
     train(one_stage(images), tmp_path / "run", device="cpu")
@@ -142,7 +148,7 @@ def test_a_recipe_that_would_have_given_other_weights_is_refused_by_key(
     assert steps(tmp_path / "run") == [3]
 
 
-def test_what_changes_no_weights_may_change(images, tmp_path):
+def test_keys_that_change_no_weights_may_change(images, tmp_path):
     recipe = one_stage(images)
     train(recipe, tmp_path / "run", device="cpu")
     other = one_stage(
@@ -157,7 +163,7 @@ def test_what_changes_no_weights_may_change(images, tmp_path):
     assert steps(tmp_path / "run") == [3, 4, 5]
 
 
-def test_fewer_iterations_than_are_done_are_refused(images, tmp_path):
+def test_fewer_iterations_than_are_done_raise_an_error(images, tmp_path):
     recipe = one_stage(images)
     train(recipe, tmp_path / "run", device="cpu")
     with pytest.raises(TrainingError, match=r"3 iterations are done, more than the 2 of stages\.0"):
@@ -167,18 +173,18 @@ def test_fewer_iterations_than_are_done_are_refused(images, tmp_path):
 def test_a_stage_is_not_prolonged_under_the_next_one(images, tmp_path):
     recipe = tiny(images)
     train(recipe, tmp_path / "run", device="cpu")
-    with pytest.raises(TrainingError, match="gan has begun with what psnr reached after 6"):
+    with pytest.raises(TrainingError, match="gan has started from psnr after 6"):
         train(longer(recipe, 0, 9), tmp_path / "run", device="cpu")
 
 
 def test_the_second_stage_alone_needs_the_end_of_the_first(images, tmp_path):
     recipe = tiny(images, validation=None)
-    with pytest.raises(TrainingError, match="gan begins with what psnr ends with"):
+    with pytest.raises(TrainingError, match="gan starts from the weights of psnr"):
         train(recipe, tmp_path / "run", device="cpu", stage="gan")
     train(recipe, tmp_path / "run", device="cpu", stage="psnr")
-    told = collected(recipe, tmp_path / "run", stage="gan")
+    events = collected(recipe, tmp_path / "run", stage="gan")
     start = tmp_path / "run" / "states" / "psnr" / "00000006" / "ema.safetensors"
-    assert Note(f"starts from {start}") in told
+    assert Note(f"starts from {start}") in events
     train(recipe, tmp_path / "at once", device="cpu")
     one, other = (
         read_state_dict(tmp_path / name / "tiny-gan.safetensors") for name in ("run", "at once")
@@ -186,7 +192,7 @@ def test_the_second_stage_alone_needs_the_end_of_the_first(images, tmp_path):
     check_same(one, other)
 
 
-def test_beginning_anew_leaves_nothing_of_before(images, tmp_path):
+def test_starting_over_removes_everything(images, tmp_path):
     folder = tmp_path / "run"
     train(tiny(images), folder, device="cpu")
     before = (folder / "log.jsonl").read_text().count("\n")
@@ -194,7 +200,7 @@ def test_beginning_anew_leaves_nothing_of_before(images, tmp_path):
     assert (folder / "log.jsonl").read_text().count("\n") == before
 
 
-def test_a_damaged_state_is_named_with_what_to_do(images, tmp_path):
+def test_the_error_for_a_damaged_state_says_how_to_continue(images, tmp_path):
     recipe = one_stage(images, saving=SavingSettings(every=1))
     train(recipe, tmp_path / "run", device="cpu")
     newest = saved_states(tmp_path / "run" / "states" / "psnr")[-1].path
@@ -207,9 +213,7 @@ def test_a_damaged_state_is_named_with_what_to_do(images, tmp_path):
     assert StageStarted("psnr", 2, 4) in collected(longer(recipe, 0, 4), tmp_path / "run")
 
 
-def test_a_full_disk_ends_the_run_in_one_line_and_older_states_are_whole(
-    images, tmp_path, monkeypatch
-):
+def test_a_full_disk_stops_the_run_and_older_states_are_complete(images, tmp_path, monkeypatch):
     recipe = one_stage(images, saving=SavingSettings(every=1))
     train(longer(recipe, 0, 2), tmp_path / "run", device="cpu")
 
@@ -225,7 +229,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_older_states_are_whole(
     train(recipe, tmp_path / "run", device="cpu")
 
 
-def test_a_second_run_in_the_same_folder_is_refused(images, tmp_path):
+def test_a_second_run_in_the_same_folder_raises_an_error(images, tmp_path):
     refused = []
 
     def begin_another(event) -> None:

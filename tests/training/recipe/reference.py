@@ -1,6 +1,6 @@
-"""The tables of docs/reference/recipes.md, from the settings and their docstrings.
+"""Generate the tables of docs/reference/recipes.md from the settings and their docstrings.
 
-python tests/training/recipe/reference.py  # writes them into the page
+python tests/training/recipe/reference.py  # updates the page
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from upscale_training.degradation import steps
 from upscale_training.recipe import settings
+from upscale_training.schema import OneOf
 
 PAGE = Path(__file__).parents[3] / "docs/reference/recipes.md"
 
@@ -34,8 +35,8 @@ _SIMPLE = {
 
 
 def table(kind: type) -> str:
-    """A row for each key: its values, its default, and what its docstring says."""
-    meanings, hints = _meanings(kind), get_type_hints(kind)
+    """Return a row for each key: its values, default and description in the docstring."""
+    meanings, hints = _meanings(kind), get_type_hints(kind, include_extras=True)
     rows = [
         f"| `{field.name}` | {_values(hints[field.name])} | {_default(field)} "
         f"| {meanings[field.name]} |"
@@ -45,7 +46,7 @@ def table(kind: type) -> str:
 
 
 def filled(page: str) -> str:
-    """The page with every table made anew."""
+    """Return the page with every table generated again."""
     return re.sub(
         r"(<!-- keys: (\w+) -->)(\n\|[^\n]*)*",
         lambda match: f"{match[1]}\n{table(KINDS[match[2]])}",
@@ -54,7 +55,7 @@ def filled(page: str) -> str:
 
 
 def _meanings(kind: type) -> dict[str, str]:
-    """What the docstring says of each attribute, or of all of them together."""
+    """Return the docstring's description of each attribute, or of all of them together."""
     summary, _, text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
     if not text:
         return dict.fromkeys((field.name for field in fields(kind)), summary)
@@ -63,8 +64,11 @@ def _meanings(kind: type) -> dict[str, str]:
 
 
 def _values(hint: Any) -> str:
-    if hint == steps.Step:
+    if hint is steps.Step:
         return "steps"
+    if get_origin(hint) is Annotated:
+        names = [each.names() for each in hint.__metadata__ if isinstance(each, OneOf)]
+        return ", ".join(f"`{name}`" for name in names[0]) if names else _values(hint.__origin__)
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(dict.fromkeys(_values(each) for each in get_args(hint)))
     if get_origin(hint) is Literal:
@@ -82,7 +86,7 @@ def _default(field: Field[Any]) -> str:
     value = field.default
     if field.default_factory is not MISSING:
         value = field.default_factory()
-    if value is MISSING:
+    if value is MISSING or field.name in ("do", "architecture"):
         return "needed"
     if is_dataclass(value):
         return "all defaults"

@@ -1,4 +1,4 @@
-"""The recipes that come with `upscale` say what the papers say."""
+"""The bundled recipes have the values of the papers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OWN = (
     "upscale-x2-straight", "upscale-x1-restore", "upscale-x1-exact",
     "upscale-x1-careful", "upscale-x1",
 )  # fmt: skip
-"""Those of the package's own weights."""
+"""Recipes of the package's own weights."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_these_recipes_come_with_upscale():
 
 
 @pytest.mark.parametrize("name", [*PAPER, *OTHERS, *OWN])
-def test_a_recipe_is_called_as_its_file(recipes, name):
+def test_a_recipe_has_the_name_of_its_file(recipes, name):
     assert recipes[name].name == name
     assert len(recipes[name].stages) == (1 if name in OWN else 2)
 
@@ -127,7 +127,7 @@ def test_the_chain_is_the_second_order_one(recipes, name):
     assert recipe.degradation.settings(scale) == real_esrgan(scale)
 
 
-def test_the_x4_recipe_writes_the_papers_chain_out(recipes):
+def test_the_x4_recipe_spells_out_the_papers_chain(recipes):
     """Real-ESRGAN, section 4.1 and figure 2."""
     chain = recipes["real-esrgan-x4"].degradation.chain
     assert not isinstance(chain, str)
@@ -189,7 +189,7 @@ def test_esrgan_has_its_papers_numbers(recipes):
     assert not any(loss.sharpen for loss in losses)
 
 
-def test_the_generic_recipe_is_samsungs_chain_and_else_esrgan(recipes):
+def test_the_generic_recipe_is_esrgan_with_samsungs_chain(recipes):
     recipe, esrgan = recipes["generic-x4"], recipes["esrgan-classical"]
     assert (recipe.network, recipe.seed) == (esrgan.network, esrgan.seed)
     assert replace(recipe.data, sources=esrgan.data.sources) == esrgan.data

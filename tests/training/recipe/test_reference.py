@@ -1,4 +1,4 @@
-"""docs/reference/recipes.md says what recipes are made of, and nothing else."""
+"""docs/reference/recipes.md describes every key of recipes, and nothing else."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def official(tmp_path):
     return path
 
 
-def test_network_data_and_the_rest_are_carried(official):
+def test_network_data_and_other_sections_are_translated(official):
     recipe, _ = translate(official)
     assert (recipe.name, recipe.seed) == ("mine", 7)
     assert recipe.start == Path("experiments/net_g.pth")
@@ -220,7 +220,7 @@ def test_network_data_and_the_rest_are_carried(official):
     assert recipe.saving.every == 1000
 
 
-def test_the_stage_and_its_losses_are_carried(official):
+def test_the_stage_and_its_losses_are_translated(official):
     (stage,) = translate(official)[0].stages
     assert (stage.iterations, stage.batch, stage.ema) == (400_000, 8, 0.99)
     assert stage.optimiser == OptimiserSettings(3e-4, "adam", (0.8, 0.95))
@@ -243,7 +243,7 @@ def test_the_stage_and_its_losses_are_carried(official):
     )  # fmt: skip
 
 
-def test_the_chain_is_carried(official):
+def test_the_chain_is_translated(official):
     degradation = translate(official)[0].degradation
     assert (degradation.mode, degradation.sharpen, degradation.pool) == ("corrected", True, 96)
     assert not isinstance(degradation.chain, str)
@@ -269,7 +269,7 @@ def test_the_chain_is_carried(official):
     assert jpeg.quality == (40, 90) and last.other[0].quality == (50, 80)
 
 
-def test_validation_is_carried(official):
+def test_validation_is_translated(official):
     recipe, _ = translate(official)
     validation = recipe.validation
     assert validation is not None
@@ -279,7 +279,7 @@ def test_validation_is_carried(official):
     assert recipe.saving.best_metric == "ssim"
 
 
-def test_metrics_of_luma_and_without_reference_are_carried(write):
+def test_metrics_of_luma_and_without_reference_are_translated(write):
     recipe, _ = translate(write(
         val__metrics__ssim__test_y_channel=True,
         val__metrics__niqe={"type": "calculate_niqe", "crop_border": 3, "better": "lower"},
@@ -288,13 +288,13 @@ def test_metrics_of_luma_and_without_reference_are_carried(write):
     assert recipe.saving.best_metric == "ssim-y"
 
 
-def test_only_what_differs_is_noted(official):
+def test_only_differences_are_noted(official):
     _, notes = translate(official)
     assert [note.partition(":")[0] for note in notes] == ["degradation.mode"]
 
 
 @pytest.mark.parametrize(("patch", "margin"), [(256, 72), (128, 136), (400, 0), (512, 0)])
-def test_as_much_is_degraded_as_in_the_official_code(patch, margin, write):
+def test_the_degraded_side_is_that_of_the_official_code(patch, margin, write):
     recipe, _ = translate(write(gt_size=patch, datasets__train__gt_size=patch))
     assert (recipe.data.patch, recipe.data.margin) == (patch, margin)
 
@@ -332,7 +332,7 @@ PAPER = {
 """The degradation of the official option files, by the paper's section 4.1."""
 
 
-def test_the_papers_chain_gets_its_name(write):
+def test_the_chain_of_the_paper_is_recognised(write):
     recipe, _ = translate(write(**PAPER, queue_size=180))
     assert recipe.degradation == DegradationRecipe()
 
@@ -386,7 +386,7 @@ def test_the_official_x4_files_give_the_recipe_that_comes_with_upscale(write):
         assert found == stage
 
 
-def test_stage_one_sharpens_as_the_file_says(write):
+def test_stage_one_sharpens_if_the_file_does(write):
     for usm in (True, False):
         recipe, _ = translate(write(model_type="RealESRNetModel", gt_usm=usm))
         assert recipe.stages[0].pixel and recipe.stages[0].pixel.sharpen is usm
@@ -403,7 +403,7 @@ def test_pairs_are_not_degraded(write):
         Source(Path("datasets/mine"), Path("bad"), Path("datasets/mine.txt")),
     )
     assert recipe.degradation.chain == "none"
-    assert "jpeg_range: has no counterpart and is left out" in notes
+    assert "jpeg_range: has no counterpart and is ignored" in notes
 
 
 def test_esrgan_is_relativistic_and_unsharpened(write):
@@ -421,14 +421,14 @@ def test_esrgan_is_relativistic_and_unsharpened(write):
     assert not (stage.pixel.sharpen or stage.perceptual.sharpen or stage.gan.sharpen)
 
 
-def test_compact_networks_are_carried(write):
+def test_compact_networks_are_translated(write):
     recipe, _ = translate(write(
         scale=4, network_g={"type": "SRVGGNetCompact", "num_feat": 32, "upscale": 4}
     ))  # fmt: skip
     assert recipe.network == SRVGGSettings("srvgg", 4, 32, convolutions=16)
 
 
-def test_silence_means_what_it_means_to_basicsr(write):
+def test_missing_options_have_basicsrs_defaults(write):
     recipe, _ = translate(write(
         train__ema_decay=None, train__optim_g={"type": "Adam", "lr": 1e-4},
         train__scheduler={"type": "MultiStepLR", "milestones": [5]}, train__warmup_iter=-1,
@@ -448,55 +448,56 @@ def test_silence_means_what_it_means_to_basicsr(write):
     ("changes", "note"),
     [
         ({"train__scheduler": {"type": "CosineAnnealingRestartLR", "periods": [1]}},
-         "train.scheduler: is CosineAnnealingRestartLR; the learning rate stays as it is"),
+         "train.scheduler: is CosineAnnealingRestartLR; the learning rate stays constant"),
         ({"train__net_d_iters": 2},
-         "train.net_d_iters: is 2; generator and discriminator take turns"),
+         "train.net_d_iters: is 2; generator and discriminator alternate"),
         ({"train__net_d_init_iters": 9},
-         "train.net_d_init_iters: is 9; generator and discriminator begin together"),
+         "train.net_d_init_iters: is 9; generator and discriminator start together"),
         ({"datasets__train__blur_kernel_size": 15},
-         "datasets.train.blur_kernel_size: is 15; kernels have 7 to 21 pixels, as in the official "
-         "code"),
+         "datasets.train.blur_kernel_size: is 15; kernels have sides of 7 to 21 pixels, as in the "
+         "official code"),
         ({"datasets__train__filename_tmpl": "{}_lq"},
-         "datasets.train.filename_tmpl: is {}_lq; the bad image is the one with the good one's "
-         "name"),
+         "datasets.train.filename_tmpl: is {}_lq; LR images are found by the name of the "
+         "HR image"),
         ({"val__metrics__fid": {"type": "calculate_fid"}},
-         "val.metrics.fid: is calculate_fid and is left out"),
+         "val.metrics.fid: is calculate_fid and is ignored"),
         ({"datasets__val_2": {"type": "SingleImageDataset", "dataroot_lq": "x"}},
-         "datasets.val_2: is SingleImageDataset and is left out"),
+         "datasets.val_2: is SingleImageDataset and is ignored"),
         ({"train__ldl_opt": {"type": "L1Loss"}},
-         "train.ldl_opt.type: has no counterpart and is left out"),
+         "train.ldl_opt.type: has no counterpart and is ignored"),
         ({"path__resume_state": "x.state"},
-         "path.resume_state: has no counterpart and is left out"),
+         "path.resume_state: has no counterpart and is ignored"),
         ({"logger__wandb__project": "mine"},
-         "logger.wandb.project: has no counterpart and is left out"),
+         "logger.wandb.project: has no counterpart and is ignored"),
         ({"datasets__train__meen": [0.5]},
-         "datasets.train.meen: has no counterpart and is left out"),
+         "datasets.train.meen: has no counterpart and is ignored"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_carried_is_noted(write, changes, note):
+def test_ignored_options_are_noted(write, changes, note):
     assert note in translate(write(**changes))[1]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "SwinIRModel"}, "model_type: is SwinIRModel; what can be translated is "
-         "RealESRNetModel, SRModel, RealESRGANModel, ESRGANModel, SRGANModel"),
-        ({"model_type": ["a"]}, "model_type: is ['a']; what can be translated is"),
-        ({"network_g__type": "MSRResNet"}, "network_g.type: is MSRResNet; what can be translated "
-         "is RRDBNet, SRVGGNetCompact"),
+        ({"model_type": "SwinIRModel"}, "model_type: is SwinIRModel; only "
+         "RealESRNetModel, SRModel, RealESRGANModel, ESRGANModel, SRGANModel can be "
+         "translated"),
+        ({"model_type": ["a"]}, "model_type: is ['a']; only RealESRNetModel"),
+        ({"network_g__type": "MSRResNet"}, "network_g.type: is MSRResNet; only RRDBNet, "
+         "SRVGGNetCompact can be translated"),
         ({"network_g__num_in_ch": 1}, "network_g.num_in_ch: is 1; only 3 can be translated"),
         ({"network_g__scale": 4}, "network_g.scale: is 4; only 2 can be translated"),
         ({"network_d__type": "MultiScaleDiscriminator"}, "network_d.type: is MultiScale"),
         ({"network_d__skip_connection": False}, "network_d.skip_connection: is False; only True"),
-        ({"train__optim_g__type": "SGD"}, "train.optim_g.type: is SGD; what can be translated is "
-         "Adam, AdamW"),
-        ({"train__pixel_opt__type": "MSELoss"}, "train.pixel_opt.type: is MSELoss; what can"),
+        ({"train__optim_g__type": "SGD"}, "train.optim_g.type: is SGD; only Adam, "
+         "AdamW can be translated"),
+        ({"train__pixel_opt__type": "MSELoss"}, "train.pixel_opt.type: is MSELoss; only L1Loss"),
         ({"train__pixel_opt__reduction": "sum"}, "train.pixel_opt.reduction: is sum; only mean"),
         ({"train__pixel_opt__eps": "small"}, "train.pixel_opt.eps: must be a number, not small"),
         ({"train__perceptual_opt__range_norm": True}, "train.perceptual_opt.range_norm: is True"),
         ({"train__perceptual_opt__vgg_type": "vgg19_bn"}, "train.perceptual_opt.vgg_type: is"),
-        ({"train__gan_opt": None}, "train.gan_opt.gan_type: lacks gan_type; what can be"),
+        ({"train__gan_opt": None}, "train.gan_opt.gan_type: lacks gan_type; only vanilla"),
         ({"train__gan_opt__real_label_val": 0.9}, "train.gan_opt.real_label_val: is 0.9; only 1"),
         ({"gaussian_noise_prob": "half"}, "gaussian_noise_prob: must be a number, not half"),
         ({"resize_prob": 0.5}, "resize_prob: must be a list"),
@@ -504,11 +505,11 @@ def test_what_cannot_be_carried_is_noted(write, changes, note):
         ({"train__optim_g__lr": None}, "stages.0.optimiser: lacks learning_rate"),
         ({"datasets__train__kernel_list": ["iso", "round"], "datasets__train__kernel_prob": [1, 1]},
          "degradation.chain.0.families.round: there is no such key"),
-        ({"queue_size": 4}, "degradation.pool: 4 pairs are fewer than a batch of gan, 8"),
+        ({"queue_size": 4}, "degradation.pool: 4 pairs are fewer than the batch of gan, 8"),
         ({"datasets__train__dataroot_gt": None}, "data.sources.0: lacks path"),
     ],
 )  # fmt: skip
-def test_what_upscale_does_not_have_is_refused(write, changes, message):
+def test_options_that_upscale_lacks_raise_an_error(write, changes, message):
     path = write(**changes)
     with pytest.raises(TrainingError) as caught:
         translate(path)
@@ -518,7 +519,7 @@ def test_what_upscale_does_not_have_is_refused(write, changes, message):
     assert what.startswith(message)
 
 
-def test_a_refusal_names_the_line_of_the_option_file(official):
+def test_an_error_names_the_line_of_the_option_file(official):
     official.write_text(GAN.replace("!!float 3e-4", "fast"))
     line = GAN.splitlines().index("    lr: !!float 3e-4") + 1
     with pytest.raises(TrainingError) as caught:

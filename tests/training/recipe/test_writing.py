@@ -1,4 +1,4 @@
-"""Recipes are written as text that gives them again."""
+"""Recipes written as text read the same again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def recipe():
 
 
 @pytest.mark.parametrize("name", sorted(bundled()))
-def test_what_is_written_reads_the_same(tmp_path, name):
+def test_a_written_recipe_reads_the_same(tmp_path, name):
     recipe = read_recipe(bundled()[name])
     path = tmp_path / "again.yaml"
     path.write_text(to_yaml(recipe), encoding="utf-8")
@@ -49,7 +49,7 @@ def test_what_is_written_reads_the_same(tmp_path, name):
     assert to_yaml(read_recipe(path)) == to_yaml(recipe)
 
 
-def test_everything_is_written_the_defaults_too(recipe):
+def test_defaults_are_written_too(recipe):
     found = yaml.safe_load(to_yaml(recipe))
     assert list(found) == [field.name for field in fields(Recipe)]
     assert found["degradation"]["pool"] == 180
@@ -92,7 +92,7 @@ def test_other_readers_of_yaml_read_it_too(recipe):
     assert found["notes"] == recipe.notes
 
 
-def test_text_that_is_given_away_names_no_folders(recipe):
+def test_bare_text_contains_no_folders(recipe):
     text = to_yaml(replace(recipe, start=Path("/home/someone/net.pth")), bare=True)
     found = yaml.safe_load(text)
     assert found["data"]["sources"][0]["path"] == "photos"

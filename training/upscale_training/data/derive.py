@@ -1,4 +1,4 @@
-"""Images made from images: several PNG files from each, in a folder of the same shape."""
+"""Derive images from images: several PNG files from each, in a folder of the same structure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,29 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from upscale.images import read_size
 from upscale_training.data.index import stem_of
-from upscale_training.data.parallel import check_apart, claim, each, without_clashes
+from upscale_training.data.parallel import (
+    check_apart,
+    claim_folder,
+    map_parallel,
+    split_clashes,
+)
 from upscale_training.data.pixels import Pixels, read_rgb, write_png
 
 Output = TypeVar("Output")
 
 
-class Maker(Protocol[Output]):
-    """What is made of an image; a dataclass of plain values."""
+class ImageTransform(Protocol[Output]):
+    """A transform of one image to several; a dataclass of plain values.
+
+    Attributes:
+        kind: Name of the transform in the files of interrupted runs.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    kind: ClassVar[str]
 
     def outputs(self, width: int, height: int) -> Mapping[str, Output]:
-        """What is made of an image of this size: ends of names, and what `make` takes."""
+        """Return the arguments of `make` by name suffix, for an image of this size."""
         ...
 
     def make(self, pixels: Pixels, output: Output) -> Pixels:
@@ -31,47 +41,54 @@ class Maker(Protocol[Output]):
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What one image gave: outputs written now, and those that an earlier run had left."""
+class DeriveResult:
+    """The outputs of one image.
+
+    Attributes:
+        written: Number of outputs written now.
+        kept: Number of outputs that an earlier run wrote.
+    """
 
     written: int = 0
     kept: int = 0
 
 
 def derive(
-    maker: Maker[Output], source: Path, names: Sequence[str], target: Path, jobs: int
-) -> Generator[tuple[str, Made | Exception]]:
-    """Make outputs of images, in folders as theirs, and yield what each image gave.
+    transform: ImageTransform[Output], source: Path, names: Sequence[str], target: Path, jobs: int
+) -> Generator[tuple[str, DeriveResult | Exception]]:
+    """Write the outputs of images in folders like theirs, and yield the result of each image.
 
-    Outputs that are there already are kept, so that a run that was ended is repeated to go on.
+    Existing outputs are kept, so an interrupted run resumes when it is repeated.
 
     Args:
-        maker: Makes them.
-        source: A folder.
-        names: Of images in it.
-        target: A new folder, or one that such a run has begun.
-        jobs: Processes.
+        transform: Transform of each image.
+        source: Folder of the images.
+        names: Names of images, relative to the folder.
+        target: New folder, or the folder of an interrupted run.
+        jobs: Number of processes.
 
     Raises:
-        UsageError: The target is in the source.
-        OutputError: The target holds something else, or cannot be made.
+        UsageError: The target is inside the source.
+        OutputError: The target contains something else, or cannot be created.
     """
     check_apart(source, target)
-    claim(target, source, {"made": type(maker).__name__, **asdict(maker)})
-    own, clashes = without_clashes(names)
+    claim_folder(target, source, {"made": transform.kind, **asdict(transform)})
+    unique, clashes = split_clashes(names)
     yield from clashes.items()
-    yield from each(partial(_derive, maker, source, target), own, jobs)
+    yield from map_parallel(partial(_derive, transform, source, target), unique, jobs)
 
 
-def _derive(maker: Maker[Output], source: Path, target: Path, name: str) -> Made:
+def _derive(
+    transform: ImageTransform[Output], source: Path, target: Path, name: str
+) -> DeriveResult:
     path = source / name
-    wanted = {
-        target / f"{stem_of(name)}{end}.png": output
-        for end, output in maker.outputs(*read_size(path)).items()
+    outputs = {
+        target / f"{stem_of(name)}{suffix}.png": output
+        for suffix, output in transform.outputs(*read_size(path)).items()
     }
-    missing = {file: output for file, output in wanted.items() if not file.exists()}
+    missing = {file: output for file, output in outputs.items() if not file.exists()}
     if missing:
         pixels = read_rgb(path)
         for file, output in missing.items():
-            write_png(maker.make(pixels, output), file)
-    return Made(len(missing), len(wanted) - len(missing))
+            write_png(transform.make(pixels, output), file)
+    return DeriveResult(len(missing), len(outputs) - len(missing))

@@ -1,4 +1,4 @@
-"""LMDBs as BasicSR keeps images in them: PNG files under keys, and `meta_info.txt` beside."""
+"""Read and write LMDBs of images in the format of BasicSR: PNG files and `meta_info.txt`."""
 
 from __future__ import annotations
 
@@ -12,47 +12,57 @@ from urllib.parse import quote
 
 from upscale.errors import DependencyError, ImageError, OutputError, TrainingError
 from upscale.files.printable import printable
-from upscale_training.data.index import Line, publish_text, read_index, stem_of
-from upscale_training.data.parallel import CLAIM, check_apart, claim, each, without_clashes
+from upscale_training.data.index import IndexEntry, publish_text, read_index, stem_of
+from upscale_training.data.parallel import (
+    CLAIM_FILE,
+    check_apart,
+    claim_folder,
+    map_parallel,
+    split_clashes,
+)
 from upscale_training.data.pixels import png_of, read_rgb
 
 _DATA = "data.mdb"
 _INDEX = "meta_info.txt"
 _SUFFIX = ".png"
-"""Of every name in the index, whatever the image's name was; the key has none."""
+"""Suffix of every name in the index; keys have none."""
 
 _PNG_SIZE = slice(16, 24)
-"""Where width and height stand in a PNG file."""
+"""Position of width and height in a PNG file."""
 
 _LEVEL = 4
-"""Third on a line of the index: how strongly PNG files are packed. No reader needs it."""
+"""Compression level of PNG files, the last value of a line of the index; no reader needs it."""
 
 _COMMIT_BYTES = 64 * 1024 * 1024
 _FIRST_MAP_BYTES = 1024 * 1024 * 1024
 
 
 def is_lmdb(path: Path) -> bool:
-    """Whether a folder is an LMDB."""
+    """Return whether a folder is an LMDB."""
     return (path / _DATA).is_file()
 
 
 def read_keys(path: Path, index: Path | None = None) -> list[str]:
-    """The keys of all images, or of those in an index.
+    """Return the keys of all images, or of those in an index.
+
+    Args:
+        path: Folder of the LMDB.
+        index: Path of the index; None for the LMDB's own `meta_info.txt`.
 
     Raises:
-        TrainingError: The index, by default its own `meta_info.txt`, cannot be read.
+        TrainingError: The index cannot be read.
     """
     return [line.name.removesuffix(_SUFFIX) for line in read_index(index or path / _INDEX)]
 
 
 def read_value(path: Path, key: str) -> bytes:
-    """The file under a key.
+    """Return the file of a key.
 
-    The LMDB is opened anew each time, which costs 50 microseconds: one that is held open may be
-    shared neither with other processes nor with another reader in this one.
+    The LMDB is opened each time, which takes 50 microseconds: an open one can be shared neither
+    with other processes nor with another reader in the same process.
 
     Raises:
-        ImageError: There is none, or the LMDB cannot be read.
+        ImageError: There is no such key, or the LMDB cannot be read.
         DependencyError: The package lmdb is not installed.
     """
     lmdb = _library()
@@ -65,14 +75,14 @@ def read_value(path: Path, key: str) -> bytes:
     except lmdb.Error as error:
         raise ImageError(f"{printable(path)}: cannot be read ({error})") from error
     if value is None:
-        raise ImageError(f"{printable(path)}: holds no {key}; make it again")
+        raise ImageError(f"{printable(path)}: contains no {key}; create the LMDB again")
     return value
 
 
 def key_of(name: str) -> str:
-    """The key of an image: its name without suffix, in the characters that BasicSR's reader takes.
+    """Return the key of an image: its name without suffix, in characters that BasicSR can read.
 
-    That reader takes ASCII, up to the first dot and space; others become `%` and their number.
+    BasicSR reads ASCII up to the first dot or space; other characters become `%` and their code.
     """
     return quote(stem_of(name), errors="surrogateescape").replace(".", "%2E")
 
@@ -80,39 +90,40 @@ def key_of(name: str) -> str:
 def build_lmdb(
     source: Path, names: Sequence[str], target: Path, jobs: int
 ) -> Generator[tuple[str, bool | Exception]]:
-    """Write an LMDB of images, and yield whether each was added now (or by an earlier run).
+    """Write an LMDB of images, and yield for each if it was added now or by an earlier run.
 
-    The images are kept as upscale_training takes them: 8-bit RGB. Until all are in, the LMDB has another
-    name, which starts with a dot and ends in `.upscale`; a run that was ended is repeated to go on.
+    Images are stored as training uses them: 8-bit RGB. Until it is complete, the LMDB has another
+    name, which starts with a dot and ends in `.upscale`. An interrupted run resumes when it is
+    repeated.
 
     Args:
-        source: A folder.
-        names: Of images in it.
-        target: A new folder, whose name ends in `.lmdb`, as BasicSR wants it.
-        jobs: Processes.
+        source: Folder of the images.
+        names: Names of images, relative to the folder.
+        target: New folder, whose name ends in `.lmdb`, as BasicSR requires.
+        jobs: Number of processes.
 
     Raises:
-        UsageError: The target is in the source.
-        OutputError: The target exists or has another name, or cannot be written.
+        UsageError: The target is inside the source.
+        OutputError: The target exists, has another name, or cannot be written.
         TrainingError: No image could be read.
         DependencyError: The package lmdb is not installed.
     """
     if target.suffix != ".lmdb":
-        raise OutputError(f"{printable(target)}: must end in .lmdb, or BasicSR would not read it")
+        raise OutputError(f"{printable(target)}: must end in .lmdb, as BasicSR requires")
     if target.exists():
-        raise OutputError(f"{printable(target)}: exists already; remove it, or give another name")
+        raise OutputError(f"{printable(target)}: exists already; remove it, or use another name")
     check_apart(source, target)
     lmdb = _library()
     unfinished = target.with_name(f".{target.name}.upscale")
-    claim(unfinished, source, {"made": "lmdb"})
-    own, clashes = without_clashes(names)
+    claim_folder(unfinished, source, {"made": "lmdb"})
+    unique, clashes = split_clashes(names)
     yield from clashes.items()
     try:
         with _Writer(lmdb, unfinished) as writer:
             present = writer.keys()
-            yield from ((name, False) for name in own if key_of(name) in present)
-            missing = [name for name in own if key_of(name) not in present]
-            for name, result in each(partial(_encode, source), missing, jobs):
+            yield from ((name, False) for name in unique if key_of(name) in present)
+            missing = [name for name in unique if key_of(name) not in present]
+            for name, result in map_parallel(partial(_encode, source), missing, jobs):
                 if not isinstance(result, Exception):
                     writer.put(key_of(name), result)
                     yield name, True
@@ -126,11 +137,11 @@ def build_lmdb(
         raise TrainingError(f"{printable(source)}: no image could be read, so there is no LMDB")
     publish_text(unfinished / _INDEX, lines, overwrite=True)
     unfinished.rename(target)
-    (target / CLAIM).unlink()
+    (target / CLAIM_FILE).unlink()
 
 
 class _Writer:
-    """An LMDB that grows as it must, and what waits to be written to it."""
+    """An LMDB that grows as needed, with a buffer of images to write."""
 
     def __init__(self, lmdb: Any, path: Path) -> None:  # noqa: ANN401
         self._lmdb = lmdb
@@ -142,26 +153,26 @@ class _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Keep also what an interrupt left waiting."""
+        """Write the buffered images, also after an interrupt."""
         try:
             self.commit()
         finally:
             self._environment.close()
 
     def keys(self) -> set[str]:
-        """What is in already."""
+        """Return the keys of all images in the LMDB."""
         with self._environment.begin() as transaction:
             return {key.decode() for key in transaction.cursor().iternext(values=False)}
 
     def put(self, key: str, value: bytes) -> None:
-        """Add an image; many are written together, because each time waits for the drive."""
+        """Add an image to the buffer; many are written together, because each commit is slow."""
         self._waiting[key] = value
         self._bytes += len(value)
         if self._bytes >= _COMMIT_BYTES:
             self.commit()
 
     def commit(self) -> None:
-        """Write what waits."""
+        """Write the buffered images."""
         while self._waiting:
             try:
                 with self._environment.begin(write=True) as transaction:
@@ -173,13 +184,13 @@ class _Writer:
                 self._waiting, self._bytes = {}, 0
 
     def index(self) -> str:
-        """The lines of `meta_info.txt`."""
+        """Return the content of `meta_info.txt`."""
         with self._environment.begin(buffers=True) as transaction:
-            return "".join(
-                f"{Line(bytes(key).decode() + _SUFFIX, struct.unpack('>II', value[_PNG_SIZE]))} "
-                f"{_LEVEL}\n"
+            entries = [
+                IndexEntry(bytes(key).decode() + _SUFFIX, struct.unpack(">II", value[_PNG_SIZE]))
                 for key, value in transaction.cursor()
-            )
+            ]
+        return "".join(f"{entry} {_LEVEL}\n" for entry in entries)
 
 
 def _encode(source: Path, name: str) -> bytes:
@@ -190,4 +201,4 @@ def _library() -> Any:  # noqa: ANN401 -- it has no types
     try:
         return importlib.import_module("lmdb")
     except ImportError as error:
-        raise DependencyError('to use an LMDB, run: pip install "upscale[train]"') from error
+        raise DependencyError('LMDBs need lmdb; run: pip install "upscale[train]"') from error

@@ -1,4 +1,4 @@
-"""What the preparing commands share: images in several processes, and folders that continue."""
+"""Process images in several processes, and resume interrupted output folders."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from upscale_training.data.index import publish_text, stem_of
 T = TypeVar("T")
 R = TypeVar("R")
 
-CLAIM = ".upscale-dataset.json"
-"""In a folder of ours: what it was made from, and how."""
+CLAIM_FILE = ".upscale-dataset.json"
+"""File in an output folder that records the inputs and settings."""
 
 _MOST_PROCESSES = 61
-"""That Windows can wait for."""
+"""Number of processes that Windows can wait for."""
 
 _IGNORED = ("SIGINT", "SIGHUP")
-"""They reach all processes of a terminal; the first one lets the others finish their images."""
+"""Signals that a terminal sends to all processes; workers finish their images first."""
 
 
-def each(
+def map_parallel(
     work: Callable[[T], R], items: Sequence[T], jobs: int
 ) -> Generator[tuple[T, R | Exception]]:
-    """Do the same work on every item and yield the results, or what was raised, in their order.
+    """Call a function for every item and yield each item with its result or exception, in order.
 
-    An item whose work ends its process, twice, is an error like any other.
+    An item that ends its process twice gives an error like any other.
 
     Args:
-        work: Can be pickled, and repeated; so can what it returns and raises.
-        items: What to work on.
-        jobs: Processes; with 1, this one.
+        work: Function that can be pickled and repeated, as can its results and exceptions.
+        items: Items to process.
+        jobs: Number of processes; with 1, this process is used.
     """
-    run = partial(_tried, work)
+    run = partial(_result_or_error, work)
     if jobs == 1:
         yield from ((item, run(item)) for item in items)
         return
-    coming = iter(items)
+    waiting = iter(items)
     running: deque[tuple[T, Future[R | Exception]]] = deque()
     pool = _pool(jobs)
     try:
         while True:
-            for item in islice(coming, 2 * jobs - len(running)):
+            for item in islice(waiting, 2 * jobs - len(running)):
                 running.append((item, _submitted(pool, run, item)))
             if not running:
                 return
@@ -68,7 +68,7 @@ def each(
                 result = future.result()
             except BrokenProcessPool:
                 pool.shutdown()
-                result = _alone(run, item)
+                result = _run_alone(run, item)
                 pool = _pool(jobs)
                 running = deque((other, _submitted(pool, run, other)) for other, _ in running)
             yield item, result
@@ -76,72 +76,73 @@ def each(
         pool.shutdown(cancel_futures=True)
 
 
-def without_clashes(names: Sequence[str]) -> tuple[list[str], dict[str, ImageError]]:
-    """Part names that lead to outputs of their own from those that lead to another's."""
-    taken: dict[str, str] = {}
+def split_clashes(names: Sequence[str]) -> tuple[list[str], dict[str, ImageError]]:
+    """Return the names with unique outputs, and errors for names with the outputs of another."""
+    unique: dict[str, str] = {}
     clashes: dict[str, ImageError] = {}
     for name in names:
-        rival = taken.setdefault(stem_of(name), name)
-        if rival != name:
-            clashes[name] = ImageError(f"{name}: has the same outputs as {rival}; rename it")
-    return list(taken.values()), clashes
+        other = unique.setdefault(stem_of(name), name)
+        if other != name:
+            clashes[name] = ImageError(f"{name}: has the same outputs as {other}; rename it")
+    return list(unique.values()), clashes
 
 
 def check_apart(source: Path, target: Path) -> None:
-    """Refuse outputs among the inputs, where the next run would take them for some.
+    """Raise an error for outputs among the inputs, which the next run would use as inputs.
 
     Raises:
-        UsageError: The target is the source, or in it.
+        UsageError: The target is the source, or inside it.
     """
     if target.resolve().is_relative_to(source.resolve()):
         raise UsageError(
-            f"-o {printable(target)}: lies in {printable(source)}; give a folder beside it"
+            f"-o {printable(target)}: is inside {printable(source)}; use a folder outside of it"
         )
 
 
-def claim(folder: Path, source: Path, settings: Mapping[str, object]) -> None:
-    """Make a folder for outputs, or take up one that was begun from the same with the same.
+def claim_folder(folder: Path, source: Path, settings: Mapping[str, object]) -> None:
+    """Create an output folder, or resume one with the same inputs and settings.
 
     Args:
-        folder: For outputs.
-        source: The folder of the inputs.
-        settings: What the outputs depend on, beside the inputs; plain values.
+        folder: Folder of the outputs.
+        source: Folder of the inputs.
+        settings: Plain values that the outputs depend on, besides the inputs.
 
     Raises:
-        OutputError: The folder holds something else, or cannot be made.
+        OutputError: The folder contains something else, or cannot be created.
     """
     text = json.dumps({"source": str(source.resolve()), **settings}, indent=1)
-    for place, _, _ in os.walk(folder):
-        remove_stale_temporaries(Path(place))
+    for path, _, _ in os.walk(folder):
+        remove_stale_temporaries(Path(path))
+    file = folder / CLAIM_FILE
     try:
-        begun = (folder / CLAIM).read_text("utf-8") if (folder / CLAIM).exists() else None
-        if begun is None and folder.exists() and any(folder.iterdir()):
-            raise OutputError(f"{printable(folder)}: holds other files; give a new folder")
+        existing = file.read_text("utf-8") if file.exists() else None
+        if existing is None and folder.exists() and any(folder.iterdir()):
+            raise OutputError(f"{printable(folder)}: contains other files; use a new folder")
     except OSError as error:
         raise OutputError(f"{printable(folder)}: cannot be read ({one_line(error)})") from error
-    if begun is None:
-        publish_text(folder / CLAIM, text)
-    elif begun != text:
+    if existing is None:
+        publish_text(file, text)
+    elif existing != text:
         raise OutputError(
-            f"{printable(folder)}: was begun from or with something else ({CLAIM} in it says what); "
-            "give another folder, or remove this one"
+            f"{printable(folder)}: has other inputs or settings (see {CLAIM_FILE} in it); use "
+            "another folder, or remove this one"
         )
 
 
-def _tried(work: Callable[[T], R], item: T) -> R | Exception:
+def _result_or_error(work: Callable[[T], R], item: T) -> R | Exception:
     try:
         return work(item)
-    except Exception as error:  # one image's failure, whatever it is, is a result
+    except Exception as error:  # any failure of one image is a result
         return error
 
 
-def _alone(run: Callable[[T], R | Exception], item: T) -> R | Exception:
-    """Work on an item that was there when a process ended; now it is known whether it was it."""
+def _run_alone(run: Callable[[T], R | Exception], item: T) -> R | Exception:
+    """Process an item alone, to find out if it was the one that ended its process."""
     with _pool(1) as pool:
         try:
             return pool.submit(run, item).result()
         except BrokenProcessPool:
-            return ImageError(f"{item}: ended the process that worked on it; take it out")
+            return ImageError(f"{item}: ended the process that read it; remove it")
 
 
 def _submitted(
@@ -158,21 +159,21 @@ def _submitted(
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # A fork would copy locks that threads of this process (progress bars, OpenCV) may hold.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(min(jobs, _MOST_PROCESSES), mp_context=context, initializer=_begin)
+    return ProcessPoolExecutor(min(jobs, _MOST_PROCESSES), mp_context=context, initializer=_prepare)
 
 
-def _begin() -> None:
+def _prepare() -> None:
     """Prepare a process of the pool."""
     for name in _IGNORED:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it was killed: the pool would wait for ever."""
+def _exit_with_parent() -> None:
+    """Exit when the parent process was killed: the pool would wait forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

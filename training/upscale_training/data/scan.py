@@ -1,4 +1,4 @@
-"""A look at every image of a folder: what is damaged, too small, or there twice."""
+"""Scan the images of a folder for damaged, small, duplicate and similar images."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from upscale.errors import ImageError, TrainingError
 from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale_training.data.index import check_name, publish_text
-from upscale_training.data.parallel import each
+from upscale_training.data.parallel import map_parallel
 from upscale_training.data.pixels import Pixels, read_rgb
 
-LOOK_SIDE = 8
-"""A look has the square of this in bits."""
+HASH_SIDE = 8
+"""Side of the square of signs that make up a perceptual hash."""
 
 _MEDIUM_SIDE = 256
-"""On the way to a look; as floats a large image would fill the memory."""
+"""Side that images are reduced to in 8 bits, because large images as floats need much memory."""
 
 _BLOCK = 64
-"""Looks that are compared with all others at a time; bounds the memory."""
+"""Number of hashes compared with all others at a time, which limits the memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a file.
+class ImageInfo:
+    """Properties of an image file, under their names in reports.
 
     Attributes:
-        name: Relative to the folder.
-        bytes: Its length.
-        modified: When it was changed, in nanoseconds.
-        width: Pixels across; None where it is damaged.
-        height: Pixels down.
-        digest: Of the pixels as upscale_training takes them, whatever the format.
-        look: Hexadecimal; of images that look alike few bits differ (see `look_of`).
-        error: Why it cannot be read.
+        name: Name relative to the folder.
+        bytes: Size of the file.
+        modified: Time of modification, in nanoseconds.
+        width: Width in pixels; None if the file is damaged.
+        height: Height in pixels; None if the file is damaged.
+        digest: Hash of the pixels as training uses them, independent of the format.
+        look: Perceptual hash, hexadecimal; see `perceptual_hash`.
+        error: Reason why the file cannot be read, or None.
     """
 
     name: str
@@ -57,180 +57,207 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is to be said of an image.
+class ScanResult:
+    """The result of a scan for one image.
 
     Attributes:
-        facts: Of its file.
-        small: Whether a side is shorter than wanted.
-        same_as: An earlier image with the same pixels.
-        looks_like: Earlier images that look alike; a person decides which to keep.
+        info: Properties of the file.
+        small: Whether a side is shorter than the minimum.
+        same_as: Earlier image with the same pixels, or None.
+        looks_like: Earlier images that look similar; the user decides which to keep.
     """
 
-    facts: Facts
+    info: ImageInfo
     small: bool = False
     same_as: str | None = None
     looks_like: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
-        """Whether upscale_training should see it."""
-        return self.facts.error is None and not self.small and self.same_as is None
+        """Whether the image is suitable for training."""
+        return self.info.error is None and not self.small and self.same_as is None
 
     @property
     def remark(self) -> str | None:
-        """What a person should know of an image that can be read."""
-        if self.facts.error is not None:
+        """A warning about a readable image, or None."""
+        if self.info.error is not None:
             return None
         if self.small:
-            return f"is only {self.facts.width}x{self.facts.height}"
+            return f"is only {self.info.width}x{self.info.height}"
         if self.same_as is not None:
             return f"is the same image as {self.same_as}"
         return f"looks like {', '.join(self.looks_like)}" if self.looks_like else None
 
     def record(self) -> dict[str, object]:
-        """All of it as plain values."""
+        """Return all values for a report."""
         own = {"small": self.small, "same_as": self.same_as, "looks_like": list(self.looks_like)}
-        return {**asdict(self.facts), **own, "usable": self.usable}
+        return {**asdict(self.info), **own, "usable": self.usable}
 
 
 def scan(
-    folder: Path, names: Sequence[str], jobs: int, known: Mapping[str, Facts]
-) -> Generator[tuple[str, Facts | Exception]]:
-    """Look at images and yield the facts of each; damaged ones have an error in theirs.
+    folder: Path, names: Sequence[str], jobs: int, known: Mapping[str, ImageInfo]
+) -> Generator[tuple[str, ImageInfo | Exception]]:
+    """Yield the properties of images; those of damaged images contain an error.
 
     Args:
-        folder: Where they are.
-        names: Relative to it.
-        jobs: Processes.
-        known: Facts of an earlier scan; a file that has not changed since is not read again.
+        folder: Folder of the images.
+        names: Names of images, relative to the folder.
+        jobs: Number of processes.
+        known: Properties from an earlier scan by name; files that have not changed are not read.
     """
     new: list[str] = []
     for name in names:
-        facts = known.get(name)
-        if facts is not None and _state(folder / name) == (facts.bytes, facts.modified):
-            yield name, facts
+        info = known.get(name)
+        if info is not None and _file_state(folder / name) == (info.bytes, info.modified):
+            yield name, info
         else:
             new.append(name)
-    yield from each(partial(_look_at, folder), new, jobs)
+    yield from map_parallel(partial(_read_info, folder), new, jobs)
 
 
-def judge(facts: Iterable[Facts], smallest: int, near: int) -> list[Verdict]:
-    """Compare images with what is wanted and with each other, in the order of their names.
+def assess(infos: Iterable[ImageInfo], smallest: int, near: int) -> list[ScanResult]:
+    """Find small, duplicate and similar images; results are in the order of the names.
 
     Args:
-        facts: Of all of them.
-        smallest: Pixels that the shorter side must have.
-        near: Bits of the look that may differ between images that look alike.
+        infos: Properties of all images.
+        smallest: Minimum of the shorter side in pixels.
+        near: Maximum number of different bits of the perceptual hashes of similar images.
     """
     firsts: dict[str, str] = {}
-    verdicts: list[Verdict] = []
-    for one in sorted(facts, key=lambda facts: facts.name):
-        small = one.width is not None and min(one.width, one.height or 0) < smallest
-        first = one.name if one.digest is None else firsts.setdefault(one.digest, one.name)
-        verdicts.append(Verdict(one, small, first if first != one.name else None))
-    usable = [verdict.facts for verdict in verdicts if verdict.usable]
-    alike = look_alikes([int(one.look or "0", 16) for one in usable], near)
-    earlier = {usable[at].name: tuple(usable[i].name for i in alike[at]) for at in alike}
+    results: list[ScanResult] = []
+    for info in sorted(infos, key=lambda info: info.name):
+        small = info.width is not None and min(info.width, info.height or 0) < smallest
+        first = info.name if info.digest is None else firsts.setdefault(info.digest, info.name)
+        results.append(ScanResult(info, small, first if first != info.name else None))
+    usable = [result.info for result in results if result.usable]
+    similar = find_similar([int(info.look or "0", 16) for info in usable], near)
+    earlier = {usable[i].name: tuple(usable[j].name for j in similar[i]) for i in similar}
     return [
-        Verdict(one.facts, one.small, one.same_as, earlier.get(one.facts.name, ()))
-        for one in verdicts
+        ScanResult(one.info, one.small, one.same_as, earlier.get(one.info.name, ()))
+        for one in results
     ]
 
 
-def look_of(pixels: Pixels) -> int:
-    """A number of 64 bits that says how an image looks from afar.
+def perceptual_hash(pixels: Pixels) -> int:
+    """Return a 64-bit hash that is similar for images that look similar ("pHash").
 
-    The signs of its lowest frequencies against their median (the perceptual hash "pHash"): they
-    survive resizing and compression, and differ between different images in about half the bits.
+    The bits are the signs of the lowest frequencies relative to their median. They survive resizing
+    and compression, and differ in about half of the bits between different images.
+
+    Args:
+        pixels: Array of shape (H, W, 3), uint8, RGB.
+
+    Example:
+        >>> import numpy as np
+        >>> image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        >>> (perceptual_hash(image) ^ perceptual_hash(image + 1 - 1)).bit_count()
+        0
     """
     medium = cv2.resize(pixels, (_MEDIUM_SIDE, _MEDIUM_SIDE), interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(medium, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    small = cv2.resize(grey, (4 * LOOK_SIDE, 4 * LOOK_SIDE), interpolation=cv2.INTER_AREA)
-    low = np.asarray(cv2.dct(small))[:LOOK_SIDE, :LOOK_SIDE].flatten()
+    small = cv2.resize(grey, (4 * HASH_SIDE, 4 * HASH_SIDE), interpolation=cv2.INTER_AREA)
+    low = np.asarray(cv2.dct(small))[:HASH_SIDE, :HASH_SIDE].flatten()
     signs = low > np.median(low[1:])  # the first is the brightness
     return int.from_bytes(np.packbits(signs).tobytes(), "big")
 
 
-def look_alikes(looks: Sequence[int], near: int) -> dict[int, list[int]]:
-    """Which earlier looks each differs from in at most `near` bits; places in the sequence."""
-    numbers: NDArray[np.uint64] = np.array(looks, np.uint64)
-    found: dict[int, list[int]] = {}
+def find_similar(hashes: Sequence[int], near: int) -> dict[int, list[int]]:
+    """Return for each hash the earlier hashes that differ in at most `near` bits.
+
+    Args:
+        hashes: Perceptual hashes.
+        near: Maximum number of different bits.
+
+    Returns:
+        Indices of earlier hashes by the index of the hash; hashes without similar ones are omitted.
+
+    Example:
+        >>> find_similar([0b1100, 0b0011, 0b1101], near=1)
+        {2: [0]}
+    """
+    numbers: NDArray[np.uint64] = np.array(hashes, np.uint64)
+    similar: dict[int, list[int]] = {}
     for top in range(0, len(numbers), _BLOCK):
         block = numbers[top : top + _BLOCK]
-        apart = np.bitwise_count(block[:, None] ^ numbers[None, : top + len(block)])
-        for row, column in zip(*np.nonzero(apart <= near), strict=True):
+        bits = np.bitwise_count(block[:, None] ^ numbers[None, : top + len(block)])
+        for row, column in zip(*np.nonzero(bits <= near), strict=True):
             if column < top + row:
-                found.setdefault(int(top + row), []).append(int(column))
-    return found
+                similar.setdefault(int(top + row), []).append(int(column))
+    return similar
 
 
-class Report:
-    """Facts on file: those of an earlier scan are there, new ones are written at once."""
+class ScanReport:
+    """The report of a scan: one JSON object per line, written while the scan runs.
+
+    Args:
+        path: Path of the report, which an earlier scan may have written.
+
+    Attributes:
+        known: Properties of the images of the earlier scan by name.
+
+    Raises:
+        TrainingError: The file is something else, or cannot be read.
+        OutputError: The file cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open a report, or begin one.
-
-        Raises:
-            TrainingError: The file is something else, or cannot be read.
-            OutputError: It cannot be written.
-        """
         self._path = path
         self.known = _read_report(path)
-        self.finish(map(Verdict, self.known.values()))  # without a line that a killed run had cut
+        self.finish(map(ScanResult, self.known.values()))  # removes an incomplete last line
 
-    def add(self, facts: Facts) -> None:
-        """Write down the facts of one more image."""
+    def add(self, info: ImageInfo) -> None:
+        """Append the properties of one image."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(facts)) + "\n")
+            file.write(json.dumps(asdict(info)) + "\n")
 
-    def finish(self, verdicts: Iterable[Verdict]) -> None:
-        """Write the report anew, a JSON object an image.
+    def finish(self, results: Iterable[ScanResult]) -> None:
+        """Replace the report by the results of the whole scan.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: The file cannot be written.
         """
-        lines = (json.dumps(verdict.record()) + "\n" for verdict in verdicts)
+        lines = (json.dumps(result.record()) + "\n" for result in results)
         publish_text(self._path, "".join(lines), overwrite=True)
 
 
-def _read_report(path: Path) -> dict[str, Facts]:
-    """The facts of an earlier scan by their names; none where there was none."""
+def _read_report(path: Path) -> dict[str, ImageInfo]:
+    """Return the properties of an earlier scan by name; none if there is no report."""
     try:
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
     except (OSError, ValueError) as error:
         raise TrainingError(f"{printable(path)}: cannot be read ({one_line(error)})") from error
-    found: dict[str, Facts] = {}
+    infos: dict[str, ImageInfo] = {}
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            facts = Facts(**{field.name: record[field.name] for field in fields(Facts)})
+            info = ImageInfo(**{field.name: record[field.name] for field in fields(ImageInfo)})
         except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and found:
+            if number == len(lines) and infos:
                 break
             raise TrainingError(
-                f"{printable(path)}: line {number} is not of a scan's report; give another name"
+                f"{printable(path)}: line {number} is not from a scan report; use another name"
             ) from error
-        found[facts.name] = facts
-    return found
+        infos[info.name] = info
+    return infos
 
 
-def _look_at(folder: Path, name: str) -> Facts:
+def _read_info(folder: Path, name: str) -> ImageInfo:
     path = folder / name
-    length, modified = _state(path)
+    length, modified = _file_state(path)
     try:
         check_name(name)
         pixels = read_rgb(path)
     except ImageError as error:
-        return Facts(name, length, modified, error=str(error))
+        return ImageInfo(name, length, modified, error=str(error))
     height, width = pixels.shape[:2]
     digest = hashlib.blake2b(f"{width}x{height}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
-    look = f"{look_of(pixels):016x}"
-    return Facts(name, length, modified, width, height, digest.hexdigest(), look)
+    look = f"{perceptual_hash(pixels):016x}"
+    return ImageInfo(name, length, modified, width, height, digest.hexdigest(), look)
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _file_state(path: Path) -> tuple[int, int]:
+    """Return the size and time of modification."""
     with suppress(OSError):
         state = path.stat()
         return state.st_size, state.st_mtime_ns

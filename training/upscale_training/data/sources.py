@@ -1,4 +1,4 @@
-"""Where images for upscale_training come from: folders, indices, LMDBs, and pairs of each."""
+"""Sources of training images: folders, indices, LMDBs, and pairs of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from upscale.errors import ImageError, TrainingError
 from upscale.files.printable import printable
-from upscale_training.data.index import Line, images_below, read_index, stem_of
+from upscale_training.data.index import IndexEntry, images_below, read_index, stem_of
 from upscale_training.data.lmdb import is_lmdb, read_keys, read_value
 from upscale_training.data.pixels import Pixels, read_rgb
 
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """An image in a file, or in an LMDB under a key."""
+class ImageRef:
+    """A reference to an image in a file, or in an LMDB.
+
+    Attributes:
+        path: Path of the file or of the LMDB.
+        key: Key in the LMDB; None for a file.
+    """
 
     path: str
     key: str | None = None
@@ -29,11 +34,11 @@ class Stored:
         return printable(Path(self.path if self.key is None else f"{self.path}/{self.key}"))
 
     def read(self) -> Pixels:
-        """Read it.
+        """Read the image as (H, W, 3), 8-bit sRGB.
 
         Raises:
-            ImageError: It is not there, damaged or no image.
-            DependencyError: Its format needs a package that is not installed.
+            ImageError: The file is missing, damaged or no image.
+            DependencyError: The format needs a package that is not installed.
         """
         if self.key is None:
             return read_rgb(Path(self.path))
@@ -46,108 +51,121 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A good image, and its bad partner in a source of pairs."""
+class SourceEntry:
+    """An HR image, with its LR image in a source of pairs.
 
-    high: Stored
-    low: Stored | None = None
+    Attributes:
+        hr: The HR image.
+        lr: The LR image, or None.
+    """
+
+    hr: ImageRef
+    lr: ImageRef | None = None
 
     def read(self, scale: int) -> tuple[Pixels, Pixels | None]:
-        """Read both.
+        """Read both images.
 
         Raises:
-            ImageError: One is not there, damaged or no image, or the good one is not `scale`
-                times as large.
+            ImageError: An image is missing, damaged or no image, or the HR image is not `scale`
+                times as large as the LR image.
             DependencyError: A format needs a package that is not installed.
         """
-        high = self.high.read()
-        if self.low is None:
-            return high, None
-        low = self.low.read()
-        check_pair(str(self.high), high.shape[1::-1], low.shape[1::-1], scale)
-        return high, low
+        hr = self.hr.read()
+        if self.lr is None:
+            return hr, None
+        lr = self.lr.read()
+        check_pair_sizes(str(self.hr), hr.shape[1::-1], lr.shape[1::-1], scale)
+        return hr, lr
 
 
-def check_pair(label: str, high: tuple[int, ...], low: tuple[int, ...], scale: int) -> None:
-    """Refuse a pair whose sizes (width, height) do not fit.
+def check_pair_sizes(label: str, hr: tuple[int, ...], lr: tuple[int, ...], scale: int) -> None:
+    """Raise an error for a pair whose sizes (width, height) do not match.
 
     Raises:
-        ImageError: The good image is not `scale` times as large as the bad one.
+        ImageError: The HR image is not `scale` times as large as the LR image.
     """
-    if high != (low[0] * scale, low[1] * scale):
+    if hr != (lr[0] * scale, lr[1] * scale):
         raise ImageError(
-            f"{label}: is {high[0]}x{high[1]}, not {scale} times its partner of "
-            f"{low[0]}x{low[1]}; take the pair out"
+            f"{label}: is {hr[0]}x{hr[1]}, not {scale} times its LR image of {lr[0]}x{lr[1]}; "
+            "remove the pair"
         )
 
 
-def entries(source: Source, scale: int) -> tuple[Entry, ...]:
-    """List the images of a source; none is opened.
+def list_entries(source: Source, scale: int) -> tuple[SourceEntry, ...]:
+    """List the images of a source without opening them.
 
     Raises:
-        TrainingError: There are none, or an image of a source of pairs has no partner.
+        TrainingError: There are no images, or an image of a source of pairs has no LR image.
     """
     found = _from_lmdb(source) if is_lmdb(source.path) else _from_folder(source, scale)
     if not found:
-        raise TrainingError(f"{printable(source.path)}: holds no images; give a folder or an LMDB")
+        path = printable(source.path)
+        raise TrainingError(f"{path}: contains no images; name a folder or an LMDB")
     return found
 
 
-def _from_lmdb(source: Source) -> tuple[Entry, ...]:
-    high, keys = str(source.path), read_keys(source.path, source.index)
+def _from_lmdb(source: Source) -> tuple[SourceEntry, ...]:
+    hr, keys = str(source.path), read_keys(source.path, source.index)
     if source.low is None:
-        return tuple(Entry(Stored(high, key)) for key in keys)
+        return tuple(SourceEntry(ImageRef(hr, key)) for key in keys)
     if not is_lmdb(source.low):
-        raise TrainingError(f"{printable(source.low)}: is no LMDB, as {printable(source.path)} is")
-    low, partners = str(source.low), set(read_keys(source.low))
-    _refuse_alone(source.low, [key for key in keys if key not in partners])
-    return tuple(Entry(Stored(high, key), Stored(low, key)) for key in keys)
+        low, path = printable(source.low), printable(source.path)
+        raise TrainingError(f"{low}: must be an LMDB, because {path} is one")
+    lr, lr_keys = str(source.low), set(read_keys(source.low))
+    _check_complete(source.low, [key for key in keys if key not in lr_keys])
+    return tuple(SourceEntry(ImageRef(hr, key), ImageRef(lr, key)) for key in keys)
 
 
-def _from_folder(source: Source, scale: int) -> tuple[Entry, ...]:
+def _from_folder(source: Source, scale: int) -> tuple[SourceEntry, ...]:
     if not source.path.is_dir():
         raise TrainingError(
-            f"{printable(source.path)}: is no folder; give one, and a list of its images as index"
+            f"{printable(source.path)}: is no folder; name a folder, and a list of its images as "
+            "index"
         )
     if source.index is None:
-        lines = [Line(name) for name in images_below(source.path)]
+        lines = [IndexEntry(name) for name in images_below(source.path)]
     else:
         lines = list(read_index(source.index))
     if source.low is None:
-        return tuple(Entry(Stored(str(source.path / line.name))) for line in lines)
-    unsettled = [line.name for line in lines if line.low is None]
-    found = partners(source.low, unsettled, scale) if unsettled else {}
-    _refuse_alone(source.low, [name for name in unsettled if name not in found])
+        return tuple(SourceEntry(ImageRef(str(source.path / line.name))) for line in lines)
+    unmatched = [line.name for line in lines if line.lr is None]
+    lr_files = find_lr_files(source.low, unmatched, scale) if unmatched else {}
+    _check_complete(source.low, [name for name in unmatched if name not in lr_files])
     return tuple(
-        Entry(
-            Stored(str(source.path / line.name)),
-            Stored(str(source.low / (line.low or found[line.name]))),
+        SourceEntry(
+            ImageRef(str(source.path / line.name)),
+            ImageRef(str(source.low / (line.lr or lr_files[line.name]))),
         )
         for line in lines
     )
 
 
-def partners(folder: Path, names: Sequence[str], scale: int) -> dict[str, str]:
-    """The bad partners of good images, of those that have one: the same name but for the suffix.
+def find_lr_files(folder: Path, names: Sequence[str], scale: int) -> dict[str, str]:
+    """Return the LR images by the names of their HR images, which differ only in the suffix.
 
-    DIV2K's `0001x4.png` and crops of it (`0001x4_s001.png`) are partners of `0001.png`, too.
+    `0001x4.png` as in DIV2K, and crops of it (`0001x4_s001.png`), belong to `0001.png`, too.
+
+    Args:
+        folder: Folder of the LR images.
+        names: Names of the HR images.
+        scale: Scale in the names of LR images.
 
     Raises:
         TrainingError: The folder cannot be read.
     """
-    sign = re.compile(rf"x{scale}(?=(_s\d+)?$)")
-    found: dict[str, str] = {}
+    scale_suffix = re.compile(rf"x{scale}(?=(_s\d+)?$)")
+    files: dict[str, str] = {}
     for name in images_below(folder):
         stem = stem_of(name)
-        found.setdefault(sign.sub("", stem), name)
-        found[stem] = name
-    return {name: found[stem_of(name)] for name in names if stem_of(name) in found}
+        files.setdefault(scale_suffix.sub("", stem), name)
+        files[stem] = name
+    return {name: files[stem_of(name)] for name in names if stem_of(name) in files}
 
 
-def _refuse_alone(folder: Path, names: Sequence[str]) -> None:
+def _check_complete(folder: Path, names: Sequence[str]) -> None:
     if names:
         have = f"and {len(names) - 1} more have" if len(names) > 1 else "has"
         raise TrainingError(
-            f"{printable(folder)}: {names[0]} {have} no partner in it; give an index with a line "
-            "`good name, bad name` a pair"
+            f"{printable(folder)}: {names[0]} {have} no LR image in it; use an index with lines "
+            "`HR name, LR name`"
         )

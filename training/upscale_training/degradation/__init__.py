@@ -1,25 +1,29 @@
-"""Degradations of good photographs into bad ones: drawn, described, replayed.
+"""Degradations that turn HR images into LR images: sampled, described, replayed.
 
     settings = real_esrgan(scale=4)
-    degradations = draw(settings, len(images), np.random.default_rng(seed))
-    bad = apply(sharpen(images), degradations)
+    degradations = sample(settings, len(hr), np.random.default_rng(seed))
+    lr = apply(sharpen(hr), degradations)
 
-A `Degradation` is plain values: `print` shows it, `to_json` and `from_json` keep it, and the same
-one gives the same pixels again.
+A `Degradation` consists of plain values: `print` shows it, `to_json` and `from_json` store it, and
+the same one gives the same pixels again.
 """
 
 from __future__ import annotations
 
-from upscale_training.degradation.chain import apply
+from upscale_training.degradation.chain import (
+    apply,
+    register_degradation,
+    unregister_degradation,
+)
 from upscale_training.degradation.filters import sharpen
 from upscale_training.degradation.operations import Degradation
 from upscale_training.degradation.pool import PairPool
 from upscale_training.degradation.settings import (
     DegradationSettings,
     classical,
-    draw,
     generic,
     real_esrgan,
+    sample,
 )
 
 __all__ = [
@@ -28,8 +32,10 @@ __all__ = [
     "PairPool",
     "apply",
     "classical",
-    "draw",
     "generic",
     "real_esrgan",
+    "register_degradation",
+    "sample",
     "sharpen",
+    "unregister_degradation",
 ]

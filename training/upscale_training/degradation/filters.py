@@ -1,4 +1,4 @@
-"""Filtering with a kernel an image, and sharpening."""
+"""Filtering with one kernel per image, and sharpening."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from upscale_training.degradation.operations import Blur
 from upscale_training.degradation.precision import as_single, full_precision
 
 SPECTRUM_STEP = 16
-"""Sides of spectra are multiples of this: quick to transform, and few different ones."""
+"""Sides of spectra are multiples of this number: few sizes, which are fast to transform."""
 
 SHARPENING_RADIUS = 25
 SHARPENING_SIGMA = 8.0
-"""OpenCV's for a kernel of 51: 0.3 * ((51 - 1) / 2 - 1) + 0.8."""
+"""Sigma that OpenCV takes for a kernel of 51: 0.3 * ((51 - 1) / 2 - 1) + 0.8."""
 
 
 def blur(images: Tensor, blurs: Sequence[Blur]) -> Tensor:
-    """Filter each of (N, C, H, W) with its own kernel; smaller kernels are padded with zeros."""
+    """Filter each image of (N, C, H, W) with its own kernel."""
     return filter_each(images, stack_kernels(blurs).to(images.device, images.dtype))
 
 
 def stack_kernels(blurs: Sequence[Blur]) -> Tensor:
-    """Kernels as (N, S, S), padded with zeros to the largest; float64, on the CPU."""
+    """Return kernels as (N, S, S), padded with zeros to the largest; float64, on the CPU."""
     largest = max(each.size for each in blurs)
     return torch.stack([F.pad(kernel(each), [(largest - each.size) // 2] * 4) for each in blurs])
 
 
 def filter_each(images: Tensor, kernels: Tensor) -> Tensor:
-    """Correlate each of (N, C, H, W) with its own of (N, S, S), mirrored at the edge.
+    """Correlate each image of (N, C, H, W) with its own kernel of (N, S, S).
 
-    The edge pixel is not repeated (as OpenCV's BORDER_REFLECT_101). By products of spectra, which
-    take the same time for kernels of any size.
+    Edges are mirrored without repeating the edge pixel (OpenCV's BORDER_REFLECT_101). Products of
+    spectra take the same time for kernels of any size.
     """
-    if images.device.type == "cpu":  # the spectra of one image stay in the cache
+    if images.device.type == "cpu":  # one at a time, so that the spectra stay in the cache
         pairs = zip(images.split(1), kernels.split(1), strict=True)
         return torch.cat([filter_together(*pair) for pair in pairs])
     return filter_together(images, kernels)
 
 
 def filter_together(images: Tensor, kernels: Tensor) -> Tensor:
-    """`filter_each` in one go, as GPUs like it."""
+    """Do the work of `filter_each` for all images at once, which is fastest on GPUs."""
     height, width = images.shape[-2:]
     padded = mirror(images, kernels.shape[-1] // 2)
     size = [-(-side // SPECTRUM_STEP) * SPECTRUM_STEP for side in padded.shape[-2:]]
@@ -55,7 +55,7 @@ def filter_together(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 def mirror(images: Tensor, margin: int) -> Tensor:
-    """Grow (..., H, W) by a margin of any size, mirrored about the edge pixels."""
+    """Pad (..., H, W) by a margin of any size, mirrored about the edge pixels."""
     height, width = images.shape[-2:]
     if margin < min(height, width):
         return F.pad(images, [margin] * 4, mode="reflect")
@@ -70,20 +70,26 @@ def _mirrored(side: int, margin: int, device: torch.device) -> Tensor:
 
 
 def sharpen(images: Tensor, weight: float = 0.5, threshold: float = 10) -> Tensor:
-    """Unsharp masking of the ground truth (Real-ESRGAN, section 4.1).
+    """Sharpen the ground truth by unsharp masking (Real-ESRGAN, arXiv 2107.10833, section 4.1).
 
-    What a wide Gaussian removes is added where it exceeds a threshold, through a soft mask.
+    The difference to a wide Gaussian blur is added where it exceeds a threshold, through a soft
+    mask.
 
     Args:
-        images: (N, C, H, W) in [0, 1], floats.
-        weight: of what is added.
-        threshold: in levels of 255.
+        images: Tensor of shape (N, C, H, W) in [0, 1], floats.
+        weight: Factor of the added difference.
+        threshold: Smallest difference that is added, in levels of 255.
 
     Returns:
-        (N, C, H, W) in [0, 1], float32.
+        Tensor of shape (N, C, H, W) in [0, 1], float32.
 
     Raises:
-        ValueError: the images are not floats.
+        ValueError: The images are not floats.
+
+    Example:
+        >>> import torch
+        >>> sharpen(torch.rand(1, 3, 32, 32)).shape
+        torch.Size([1, 3, 32, 32])
     """
     images = as_single(images)
     with torch.no_grad(), full_precision(images.device):
@@ -94,7 +100,7 @@ def sharpen(images: Tensor, weight: float = 0.5, threshold: float = 10) -> Tenso
 
 
 def _wide_blur(images: Tensor) -> Tensor:
-    """The Gaussian as two products with banded matrices: far faster than 51 taps on a CPU."""
+    """Blur with two products with banded matrices: far faster than 51 taps on a CPU."""
     height, width = images.shape[-2:]
     rows, columns = (_wide_matrix(side, images.device) for side in (height, width))
     return rows @ images @ columns.T

@@ -1,10 +1,10 @@
-"""JPEG in torch, with a quality an image: libjpeg-turbo's default, level by level.
+"""JPEG in torch with one quality per image: the levels of libjpeg-turbo's defaults.
 
 8-bit levels, integer quantisation tables, chroma halved on both axes (4:2:0) and upscaled by a
 triangle filter, blocks at the edge filled by repetition, and the "slow integer" cosine transform.
-That transform is linear but for roundings after each of its passes, so it is four products with
-one matrix of integers. float32 holds all but the largest sums exactly: about one level in 20,000
-differs by one, and only in noise.
+That transform is linear except for the rounding after each of its passes, so it is four products
+with one matrix of integers. float32 holds all but the largest sums exactly: about one level in
+20,000 differs by one, and only in noise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LUMA_TABLE = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
-"""ITU T.81, table K.1: a vertical frequency a row."""
+"""ITU T.81, table K.1: one vertical frequency per row."""
 
 CHROMA_TABLE = (
     (17, 18, 24, 47, 99, 99, 99, 99),
@@ -41,7 +41,7 @@ CHROMA_TABLE = (
 
 TO_YCC = ((19595, 38470, 7471), (-11058, -21710, 32768), (32768, -27439, -5329))
 TO_RGB = ((65536, 0, 91881), (65536, -22553, -46802), (65536, 116130, 0))
-"""libjpeg's, in units of 2^-16."""
+"""Matrices of libjpeg in units of 2^-16."""
 
 COSINES = (
     (8192, 8192, 8192, 8192),
@@ -53,21 +53,21 @@ COSINES = (
     (4433, -10704, 10704, -4433),
     (2260, -6436, 9633, -11363),
 )
-"""Left halves of libjpeg's cosines in units of 2^-13, a frequency a row; the right halves mirror
-them, with the other sign in odd rows. (Sums of the twelve constants of its butterflies.)"""
+"""Left halves of libjpeg's cosines in units of 2^-13, one frequency per row. The right halves
+mirror them, with the opposite sign in odd rows. (Sums of twelve constants of the butterflies.)"""
 
 BLOCK = 8
 
 
 def jpeg(images: Tensor, operations: Sequence[Jpeg]) -> Tensor:
-    """Compress and decompress each of (N, 3, H, W) at its own quality, which is rounded.
+    """Compress and decompress each image at its own quality.
 
     Args:
-        images: red, green and blue, clipped to [0, 1] and rounded to 8 bits first; of any size.
-        operations: qualities, held within 1 to 100.
+        images: Tensor of shape (N, 3, H, W), RGB; clipped to [0, 1] and rounded to 8 bits first.
+        operations: N qualities, rounded and clipped to 1 to 100.
 
     Returns:
-        (N, 3, H, W), 8-bit levels in [0, 1].
+        Tensor of shape (N, 3, H, W), 8-bit levels in [0, 1].
     """
     height, width = images.shape[-2:]
     qualities = images.new_tensor([each.quality for each in operations])
@@ -80,7 +80,7 @@ def jpeg(images: Tensor, operations: Sequence[Jpeg]) -> Tensor:
 
 
 def tables(base: tuple[tuple[int, ...], ...], qualities: Tensor) -> Tensor:
-    """Quantisation tables (N, 8, 8) as libjpeg computes them from qualities (N,)."""
+    """Return quantisation tables (N, 8, 8) as libjpeg computes them from qualities (N,)."""
     quality = qualities.round().clamp(1, 100)
     scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
     table = torch.tensor(base, dtype=qualities.dtype, device=qualities.device)
@@ -88,36 +88,36 @@ def tables(base: tuple[tuple[int, ...], ...], qualities: Tensor) -> Tensor:
 
 
 def across(blocks: Tensor, matrix: Tensor) -> Tensor:
-    """A matrix over each row of eight in (..., W)."""
+    """Multiply each row of eight in (..., W) by a matrix."""
     return (blocks.reshape(-1, BLOCK) @ matrix.T).view(blocks.shape)
 
 
 def down(blocks: Tensor, matrix: Tensor) -> Tensor:
-    """A matrix over each column of eight in (..., H, W)."""
+    """Multiply each column of eight in (..., H, W) by a matrix."""
     return (matrix @ blocks.reshape(-1, BLOCK, blocks.shape[-1])).view(blocks.shape)
 
 
 def in_blocks(planes: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, C, H / 8, 8, W / 8, 8)."""
+    """View (N, C, H, W) as (N, C, H / 8, 8, W / 8, 8)."""
     count, channels, height, width = planes.shape
     return planes.view(count, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
 
 
 def _coded(planes: Tensor, table: Tensor) -> Tensor:
-    """Samples (N, C, H, W) in [0, 255] to decoded samples; tables (N, 8, 8)."""
+    """Code and decode samples (N, C, H, W) in [0, 255] with tables (N, 8, 8)."""
     cosines = _cosines(planes.device)
-    found = _rounded(across(planes - 128, cosines / 2**11))
-    found = _rounded(down(found, cosines / 2**15))  # eight times the coefficients
-    blocks, table = in_blocks(found), table[:, None, None, :, None, :]
+    values = _rounded(across(planes - 128, cosines / 2**11))
+    values = _rounded(down(values, cosines / 2**15))  # eight times the coefficients
+    blocks, table = in_blocks(values), table[:, None, None, :, None, :]
     blocks.div_(table * 8)
     blocks.add_(blocks.sign().mul_(0.5)).trunc_().mul_(table)  # halves away from zero
-    found = _rounded(down(found, cosines.T / 2**11))
-    return _rounded(across(found, cosines.T / 2**18)).add_(128).clamp_(0, 255)
+    values = _rounded(down(values, cosines.T / 2**11))
+    return _rounded(across(values, cosines.T / 2**18)).add_(128).clamp_(0, 255)
 
 
-def _rounded(found: Tensor) -> Tensor:
-    """In place; halves go up."""
-    return found.add_(0.5).floor_()
+def _rounded(values: Tensor) -> Tensor:
+    """Round in place, halves up."""
+    return values.add_(0.5).floor_()
 
 
 @lru_cache(maxsize=4)
@@ -129,14 +129,14 @@ def _cosines(device: torch.device) -> Tensor:
 
 
 def mixed(matrix: Tensor, images: Tensor) -> Tensor:
-    """A matrix over the channels of (N, 3, H, W)."""
+    """Multiply the channels of (N, 3, H, W) by a matrix."""
     return (matrix @ images.flatten(2)).view(images.shape)
 
 
 def _to_ycc(levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Luma (N, 1, H, W) and chroma (N, 2, H, W) around 128; halves go down in chroma."""
-    found = mixed(levels.new_tensor(TO_YCC) / 65536, levels)
-    return _rounded(found[:, :1]), found[:, 1:].add_(127.5).ceil_()
+    """Return luma (N, 1, H, W) and chroma (N, 2, H, W) around 128, which rounds halves down."""
+    planes = mixed(levels.new_tensor(TO_YCC) / 65536, levels)
+    return _rounded(planes[:, :1]), planes[:, 1:].add_(127.5).ceil_()
 
 
 def _to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
@@ -145,15 +145,15 @@ def _to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
 
 
 def _filled(planes: Tensor) -> Tensor:
-    """Grown to whole blocks by repeating the last row and column."""
+    """Pad to whole blocks by repeating the last row and column."""
     height, width = planes.shape[-2:]
     return F.pad(planes, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
 
 
 def _halved(chroma: Tensor) -> Tensor:
-    """Means of 2x2, halves rounded down and up in turn; grown to whole blocks.
+    """Return means of 2x2, with halves rounded down and up in turn, padded to whole blocks.
 
-    Columns are repeated before halving and rows after it, as libjpeg does.
+    Columns are repeated before halving and rows after it, as in libjpeg.
     """
     height, width = chroma.shape[-2:]
     wide = F.pad(chroma, (0, -width % (2 * BLOCK), 0, height % 2), mode="replicate")
@@ -164,9 +164,9 @@ def _halved(chroma: Tensor) -> Tensor:
 
 
 def _doubled(chroma: Tensor) -> Tensor:
-    """Twice as large: 3/4 of the nearest sample and 1/4 of the next on each axis, rounded.
+    """Double the size with 3/4 of the nearest sample and 1/4 of the next on each axis.
 
-    Samples of images up to four pixels wide are repeated, as libjpeg does.
+    Samples of images up to four pixels wide are repeated, as in libjpeg.
     """
     if chroma.shape[-1] <= 2:
         return chroma.repeat_interleave(2, -1).repeat_interleave(2, -2)

@@ -1,6 +1,6 @@
 """Gaussian and Poisson noise in colour and grey (Real-ESRGAN, section 3.1).
 
-Every image has a seed of its own: its noise does not depend on what else is in the batch.
+Every image has its own seed, so its noise does not depend on the other images of the batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEVELS = 256
 
 
 def add_gaussian(images: Tensor, noises: Sequence[GaussianNoise]) -> Tensor:
-    """Add noise to each of (N, C, H, W), clipped to [0, 1]."""
+    """Add noise to each image of (N, C, H, W); the result is clipped to [0, 1]."""
     result = torch.empty_like(images)
     for image, noise, target in zip(images, noises, result, strict=True):
         shape = (1, *image.shape[1:]) if noise.grey else image.shape
@@ -30,7 +30,7 @@ def add_gaussian(images: Tensor, noises: Sequence[GaussianNoise]) -> Tensor:
 
 
 def add_poisson(images: Tensor, noises: Sequence[PoissonNoise]) -> Tensor:
-    """Add noise to each of (N, 3, H, W), clipped to [0, 1]; never waits for the device."""
+    """Add noise to each image of (N, 3, H, W) without waiting for the device."""
     result = torch.empty_like(images)
     for image, noise, target in zip(images.split(1), noises, result, strict=True):
         levels = to_levels(grey_of(image) if noise.grey else image)
@@ -41,32 +41,33 @@ def add_poisson(images: Tensor, noises: Sequence[PoissonNoise]) -> Tensor:
 
 
 def seeded(seed: int, device: torch.device) -> torch.Generator:
-    """A new stream."""
+    """Return a new generator on a device."""
     return torch.Generator(device).manual_seed(seed)
 
 
 def grey_of(images: Tensor) -> Tensor:
-    """(N, 3, H, W) to its luminance, (N, 1, H, W)."""
+    """Return the luminance (N, 1, H, W) of (N, 3, H, W)."""
     red, green, blue = (images[:, place, None] for place in range(3))
     return LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """Clipped to [0, 1] and rounded to 8 bits."""
+    """Clip images to [0, 1] and round them to 8 bits."""
     return (images * 255).round().clamp(0, 255) / 255
 
 
 def peaks_of(levels: Tensor) -> Tensor:
-    """How many different levels each of (N, C, H, W) has, up to a power of two; (N, 1, 1, 1).
+    """Return the number of different levels of each image, rounded up to a power of two.
 
-    Counted on the device, where `torch.unique` would wait for it.
+    The result has the shape (N, 1, 1, 1). Levels are counted on the device, which `torch.unique`
+    would wait for.
     """
-    places = (levels * 255).round().flatten(1).long()
-    found = levels.new_zeros(len(levels), LEVELS).scatter_(1, places, 1).sum(1)
+    indices = (levels * 255).round().flatten(1).long()
+    counts = levels.new_zeros(len(levels), LEVELS).scatter_(1, indices, 1).sum(1)
     powers = 2.0 ** torch.arange(9, device=levels.device)
-    return powers[torch.searchsorted(powers, found)].view(-1, 1, 1, 1)
+    return powers[torch.searchsorted(powers, counts)].view(-1, 1, 1, 1)
 
 
 def shot_noise(levels: Tensor, peaks: Tensor, generator: torch.Generator) -> Tensor:
-    """What counting `levels * peaks` events would add."""
+    """Return the noise that counting `levels * peaks` events adds to the levels."""
     return torch.poisson(levels * peaks, generator=generator) / peaks - levels

@@ -1,4 +1,4 @@
-"""What basicsr 1.4.2 does differently, faults included, so that its results can be repeated.
+"""Operations as basicsr 1.4.2 applies them, faults included, to reproduce its results.
 
 Kernels, filtering and sharpening are the same in both modes.
 """
@@ -29,9 +29,10 @@ TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
 def resize(images: Tensor, size: tuple[int, int], operation: Resize) -> Tensor:
-    """Without antialiasing; the first resize steps by 1 / factor, not by the ratio of sizes.
+    """Resize (N, 3, H, W) without antialiasing.
 
-    Where that would leave no pixel, as it does in basicsr, one is left.
+    The first resize of a chain steps by 1 / factor, not by the ratio of sizes. At least one pixel
+    is left, where basicsr would leave none.
     """
     if operation.scale is None and min(images.shape[2:]) * operation.factor >= 1:
         return F.interpolate(images, scale_factor=operation.factor, mode=operation.kind)
@@ -39,7 +40,7 @@ def resize(images: Tensor, size: tuple[int, int], operation: Resize) -> Tensor:
 
 
 def add_gaussian(images: Tensor, noises: Sequence[GaussianNoise]) -> Tensor:
-    """One stream for the batch (the first seed); grey noise is the same in all its images."""
+    """Add noise from one stream for the whole batch; grey noise is the same in all images."""
     generator = seeded(noises[0].seed, images.device)
     spread = _column(images, [noise.sigma for noise in noises])
     grey = _column(images, [float(noise.grey) for noise in noises])
@@ -51,7 +52,7 @@ def add_gaussian(images: Tensor, noises: Sequence[GaussianNoise]) -> Tensor:
 
 
 def add_poisson(images: Tensor, noises: Sequence[PoissonNoise]) -> Tensor:
-    """One stream for the batch (the first seed); every image gets the draws of both noises."""
+    """Add noise from one stream for the whole batch, sampled in colour and, if needed, in grey."""
     generator = seeded(noises[0].seed, images.device)
     scale = _column(images, [noise.scale for noise in noises])
     grey = _column(images, [float(noise.grey) for noise in noises])
@@ -65,7 +66,7 @@ def add_poisson(images: Tensor, noises: Sequence[PoissonNoise]) -> Tensor:
 
 
 def jpeg(images: Tensor, operations: Sequence[Jpeg]) -> Tensor:
-    """DiffJPEG: a transposed luma table, no integers anywhere, black beyond the edge."""
+    """Compress as DiffJPEG does: a transposed luma table, no integers, black beyond the edge."""
     height, width = images.shape[-2:]
     side = 2 * BLOCK
     images = F.pad(images.clamp(0, 1), (0, -width % side, 0, -height % side))
@@ -84,10 +85,10 @@ def _coded(planes: Tensor, table: Tensor) -> Tensor:
     place = torch.arange(BLOCK, device=planes.device)
     cosines = torch.cos((2 * place + 1) * place[:, None] * (math.pi / (2 * BLOCK))) / 2
     cosines[0] /= math.sqrt(2)
-    found = down(across(planes, cosines), cosines)
+    coefficients = down(across(planes, cosines), cosines)
     table = table[:, None, None, :, None, :]
-    in_blocks(found).div_(table).round_().mul_(table)
-    return down(across(found, cosines.T), cosines.T)
+    in_blocks(coefficients).div_(table).round_().mul_(table)
+    return down(across(coefficients, cosines.T), cosines.T)
 
 
 def _factor(quality: float) -> float:

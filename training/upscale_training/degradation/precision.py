@@ -1,4 +1,4 @@
-"""Single precision, whatever upscale_training computes in."""
+"""Single precision for degradations, whatever precision the networks compute in."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def as_single(images: Tensor) -> Tensor:
-    """Images in [0, 1] as float32.
+    """Return images in [0, 1] as float32.
 
     Raises:
-        ValueError: they are no floats, so that they hold levels.
+        ValueError: The images are not floats, so they hold levels.
     """
     if not images.is_floating_point():
         raise ValueError(f"images are floats in [0, 1], not {images.dtype}")
@@ -23,7 +23,7 @@ def as_single(images: Tensor) -> Tensor:
 
 @contextmanager
 def full_precision(device: torch.device) -> Generator[None]:
-    """No autocast and no TF32: a sum that is off can turn a rounding, and JPEG makes it large."""
+    """Disable autocast and TF32: a small error can change a rounding, which JPEG amplifies."""
     backends: list[Any] = [
         torch.backends.cuda.matmul,
         torch.backends.mkldnn.matmul,  # pyright: ignore[reportAttributeAccessIssue]

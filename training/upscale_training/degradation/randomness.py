@@ -1,4 +1,4 @@
-"""Where draws come from."""
+"""Sources of random numbers."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ T = TypeVar("T")
 
 
 class Randomness(Protocol):
-    """A stream of draws."""
+    """A stream of random numbers."""
 
     def choose(self, weights: Mapping[T, float]) -> T:
-        """One of the keys, each as often as its weight says."""
+        """Return one of the keys, with probabilities proportional to the weights."""
         ...
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options, each equally often."""
+        """Return one of the options, all equally likely."""
         ...
 
     def uniform(self, low: float, high: float) -> float:
-        """Anything in [low, high)."""
+        """Return a number in [low, high)."""
         ...
 
     def chance(self, probability: float) -> bool:
-        """True with that probability."""
+        """Return True with the given probability."""
         ...
 
     def seed(self) -> int:
-        """A seed for another stream, in [0, 2^63)."""
+        """Return a seed for another stream, in [0, 2^63)."""
         ...
 
 
 class NumpyRandomness:
-    """DegradationSampler from a numpy generator."""
+    """Random numbers of a numpy generator."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
 
     def choose(self, weights: Mapping[T, float]) -> T:
-        """One of the keys, each as often as its weight says."""
+        """Return one of the keys, with probabilities proportional to the weights."""
         ends = np.cumsum(list(weights.values()))
-        place = np.searchsorted(ends, self._generator.uniform() * ends[-1], side="right")
-        return list(weights)[int(place)]
+        index = np.searchsorted(ends, self._generator.uniform() * ends[-1], side="right")
+        return list(weights)[int(index)]
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options, each equally often."""
+        """Return one of the options, all equally likely."""
         return options[int(self._generator.integers(len(options)))]
 
     def uniform(self, low: float, high: float) -> float:
-        """Anything in [low, high)."""
+        """Return a number in [low, high)."""
         return float(self._generator.uniform(low, high))
 
     def chance(self, probability: float) -> bool:
-        """True with that probability."""
+        """Return True with the given probability."""
         return bool(self._generator.uniform() < probability)
 
     def seed(self) -> int:
-        """A seed for another stream, in [0, 2^63)."""
+        """Return a seed for another stream, in [0, 2^63)."""
         return int(self._generator.integers(1 << 63))

@@ -16,15 +16,15 @@ _REACH: dict[Kind, float] = {
     "bicubic": 2,
     "lanczos": 3,
 }
-"""How far each filter reaches at scale 1, in pixels, at most."""
+"""Radius of each filter at scale 1, in pixels."""
 
 
 def resize(images: Tensor, size: tuple[int, int], kind: Kind) -> Tensor:
-    """Resize (N, C, H, W) to a height and width; pixel centres stay in place.
+    """Resize (N, C, H, W) to a height and width with aligned pixel centres.
 
-    `nearest` is not antialiased; `bicubic` (a = -0.5) is MATLAB's `imresize`; `lanczos` has three
-    lobes. `area` averages exactly what a pixel covers; it upscales as `bilinear` does, because
-    covering only repeats pixels then, and the paper excludes nearest neighbours (section 3.1).
+    `nearest` is not antialiased, `bicubic` (a = -0.5) is MATLAB's `imresize`, `lanczos` has three
+    lobes. `area` averages the pixels that an output pixel covers. It upscales as `bilinear` does,
+    because averaging would repeat pixels, and the paper excludes nearest neighbours (section 3.1).
     """
     if images.shape[-2:] == size:
         return images
@@ -34,31 +34,31 @@ def resize(images: Tensor, size: tuple[int, int], kind: Kind) -> Tensor:
 
 
 def _matrix(kind: Kind, inputs: int, outputs: int, device: torch.device) -> Tensor:
-    """What each output takes of each input, (outputs, inputs)."""
-    places, weights = _taps(kind, inputs, outputs)
-    rows = torch.arange(outputs, device=device)[:, None].expand(places.shape)
+    """Return the weight of each input pixel in each output pixel, (outputs, inputs)."""
+    indices, weights = _taps(kind, inputs, outputs)
+    rows = torch.arange(outputs, device=device)[:, None].expand(indices.shape)
     matrix = torch.zeros(outputs, inputs, device=device)
-    # Taps beyond the edge fall on others; index_put_ adds them in a fixed order on every device.
-    found = torch.from_numpy(weights).to(device, torch.float32)
-    return matrix.index_put_((rows, torch.from_numpy(places).to(device)), found, accumulate=True)
+    # Mirrored taps share an index; index_put_ adds them in a fixed order on every device.
+    values = torch.from_numpy(weights).to(device, torch.float32)
+    return matrix.index_put_((rows, torch.from_numpy(indices).to(device)), values, accumulate=True)
 
 
 def _taps(kind: Kind, inputs: int, outputs: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Inputs and their weights, (outputs, taps) each; repeated in mirror image at the edge."""
+    """Return indices of inputs and their weights, (outputs, taps) each, mirrored at the edge."""
     ratio = inputs / outputs
     if kind == "area" and ratio < 1:
         kind = "bilinear"
     stretch = 1.0 if kind == "nearest" else max(ratio, 1.0)
     centres = (np.arange(outputs)[:, None] + 0.5) * ratio - 0.5
     reach = int(np.ceil(_REACH[kind] * stretch))
-    places = np.floor(centres).astype(np.int64) + np.arange(-reach, reach + 2)
-    weights = _weights(kind, places - centres, stretch)
-    places %= 2 * inputs
-    return np.minimum(places, 2 * inputs - 1 - places), weights / weights.sum(1, keepdims=True)
+    indices = np.floor(centres).astype(np.int64) + np.arange(-reach, reach + 2)
+    weights = _weights(kind, indices - centres, stretch)
+    indices %= 2 * inputs
+    return np.minimum(indices, 2 * inputs - 1 - indices), weights / weights.sum(1, keepdims=True)
 
 
 def _weights(kind: Kind, distance: NDArray[np.float64], stretch: float) -> NDArray[np.float64]:
-    """Weights of pixels at these distances from an output's centre, not normalised."""
+    """Return weights of pixels by their distance from the output's centre, not normalised."""
     if kind == "nearest":
         return ((distance > -0.5) & (distance <= 0.5)).astype(np.float64)
     if kind == "area":

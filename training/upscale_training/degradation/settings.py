@@ -1,4 +1,4 @@
-"""Whole chains: the paper's, the classical one, and a generic one."""
+"""Degradation chains: those of Real-ESRGAN and ESRGAN, and a generic one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from math import pi
 import numpy as np
 
 from upscale.errors import UsageError
+from upscale_training.degradation.chain import has_official_operations
 from upscale_training.degradation.operations import (
     Degradation,
     Jpeg,
@@ -32,14 +33,24 @@ from upscale_training.degradation.steps import (
 
 @dataclass(frozen=True, slots=True)
 class DegradationSettings:
-    """What degradations are drawn from.
+    """A chain that degradations are sampled from.
 
     Attributes:
-        steps: in order; the last resize must give the size of the result.
-        scale: what the sides of an image are divided by.
-        mode: `corrected` draws everything for each image; `official` draws what basicsr draws
-            once a batch (sizes, filters, kinds of noise, what is skipped, orders) once a batch,
-            and carries operations out with basicsr's faults.
+        steps: Steps in order; the last resize must give the size of the result.
+        scale: Number that the sides of an image are divided by, at least 1.
+        mode: `corrected` samples everything for each image. `official` samples once per batch what
+            basicsr samples once per batch (sizes, filters, kinds of noise, skipped steps, orders),
+            and applies operations with basicsr's faults.
+
+    Raises:
+        UsageError: The chain does not give the size of the result, or needs an operation that the
+            mode lacks.
+
+    Example:
+        >>> from upscale_training.degradation.steps import JpegStep, ResizeStep
+        >>> to_result = ResizeStep(up=0, down=0, keep=1, of="result")
+        >>> DegradationSettings((to_result, JpegStep()), scale=2).mode
+        'corrected'
     """
 
     steps: tuple[Step, ...]
@@ -54,34 +65,62 @@ class DegradationSettings:
         if not exact or (self.scale > 1 and not last):
             raise UsageError("the last resize of a degradation must keep the size of the result")
         if self.mode == "official":
-            for operation in _telling(self.steps):
+            for operation in _critical_operations(self.steps):
                 check_official(operation)
 
 
-def draw(
+def sample(
     settings: DegradationSettings, count: int, generator: np.random.Generator
 ) -> tuple[Degradation, ...]:
-    """Draw what happens to each image of a batch.
+    """Sample a degradation for each image of a batch.
 
     Args:
-        settings: what is drawn from.
-        count: of the images.
-        generator: where all draws come from, the seeds of noises too.
+        settings: Chain to sample from.
+        count: Number of images.
+        generator: Source of all random numbers, including the seeds of noise.
+
+    Example:
+        >>> import numpy as np
+        >>> first, second = sample(real_esrgan(scale=4), 2, np.random.default_rng(0))
+        >>> print(first)
+        sinc 11 0.88 pi
+        keep size
+        poisson 2.81
+        jpeg 86
+        blur plateau iso 19 0.9 beta 1.0
+        to 1.02 of result bicubic
+        poisson 0.99
+        jpeg 72
+        to result bicubic
+        sinc 13 0.68 pi
     """
     seed = int(generator.integers(1 << 63))
     own = NumpyRandomness(generator)
-    found: list[Degradation] = []
+    degradations: list[Degradation] = []
     for _ in range(count):
         shared: Randomness = own
         if settings.mode == "official":  # the same decisions for each image
             shared = NumpyRandomness(np.random.default_rng(seed))
-        drawn = (each for step in settings.steps for each in step.draw(own, shared, settings.scale))
-        found.append(Degradation(tuple(drawn), settings.mode))
-    return tuple(found)
+        operations = (
+            each for step in settings.steps for each in step.sample(own, shared, settings.scale)
+        )
+        degradations.append(Degradation(tuple(operations), settings.mode))
+    return tuple(degradations)
 
 
 def real_esrgan(scale: int = 4, mode: Mode = "corrected") -> DegradationSettings:
-    """The second-order process of Real-ESRGAN (section 3.2 and figure 2; ranges of section 4.1)."""
+    """Return the second-order chain of Real-ESRGAN (arXiv 2107.10833, section 3.2 and figure 2).
+
+    The ranges are those of section 4.1.
+
+    Args:
+        scale: Number that the sides of an image are divided by.
+        mode: Mode of the settings.
+
+    Example:
+        >>> len(real_esrgan(scale=4).steps)
+        8
+    """
     resize_back = ResizeStep(up=0, down=0, keep=1, of="result")
     final_sinc = BlurStep(probability=0.8, sinc=1, large_cutoff=(pi / 3, pi), skip_together=False)
     return DegradationSettings(
@@ -101,15 +140,31 @@ def real_esrgan(scale: int = 4, mode: Mode = "corrected") -> DegradationSettings
 
 
 def classical(scale: int = 4) -> DegradationSettings:
-    """Bicubic shrinking alone, the same as MATLAB's (ESRGAN, section 4.1)."""
+    """Return bicubic downscaling alone, as in MATLAB (ESRGAN, arXiv 1809.00219, section 4.1).
+
+    Args:
+        scale: Number that the sides of an image are divided by.
+
+    Example:
+        >>> import numpy as np
+        >>> print(sample(classical(2), 1, np.random.default_rng(0))[0])
+        to result bicubic
+    """
     only = ResizeStep(up=0, down=0, keep=1, kinds=("bicubic",), of="result")
     return DegradationSettings(steps=(only,), scale=scale)
 
 
 def generic(scale: int = 4) -> DegradationSettings:
-    """The generic chain of Samsung's entry to NTIRE 2020 (arXiv 2005.01996).
+    """Return the generic chain of Samsung's entry to NTIRE 2020 (arXiv 2005.01996).
 
-    Gaussian blur, shrinking by any filter, and Gaussian, Poisson or both noises.
+    It consists of Gaussian blur, downscaling by any filter, and Gaussian, Poisson or both noises.
+
+    Args:
+        scale: Number that the sides of an image are divided by.
+
+    Example:
+        >>> len(generic(scale=4).steps)
+        3
     """
     kinds = ("nearest", "bilinear", "bicubic", "lanczos")
     return DegradationSettings(
@@ -123,7 +178,7 @@ def generic(scale: int = 4) -> DegradationSettings:
 
 
 def _last_resizes(steps: tuple[Step, ...]) -> list[ResizeStep]:
-    """Those that can come last; none where nothing is resized."""
+    """Return the resizes that can come last; none if no step resizes."""
     for step in reversed(steps):
         if isinstance(step, ResizeStep):
             return [step]
@@ -134,11 +189,13 @@ def _last_resizes(steps: tuple[Step, ...]) -> list[ResizeStep]:
     return []
 
 
-def _telling(steps: tuple[Step, ...]) -> Iterator[Operation]:
-    """Operations that steps can draw, for each thing that not every mode can do."""
+def _critical_operations(steps: tuple[Step, ...]) -> Iterator[Operation]:
+    """Yield an example of each operation of the steps that the official mode may lack."""
     for step in steps:
+        if not has_official_operations(type(step)):
+            raise UsageError(f"basicsr cannot do {step.do}: use mode corrected")
         if isinstance(step, EitherOrder):
-            yield from _telling(step.one + step.other)
+            yield from _critical_operations(step.one + step.other)
         elif isinstance(step, ResizeStep):
             yield from (Resize(kind, 1) for kind in step.kinds)
         elif isinstance(step, NoiseStep) and step.peak:

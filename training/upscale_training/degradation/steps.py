@@ -1,18 +1,26 @@
-"""What can be drawn: the steps of a chain, with their ranges. The defaults are the paper's.
+"""Steps of degradation chains with their ranges; an operation is sampled from each.
 
-"The paper" is Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure
-Synthetic Data" (arXiv 2107.10833); numbers are those of its section 4.1 and of its official
-option files.
+The defaults are those of Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution
+with Pure Synthetic Data" (arXiv 2107.10833), "the paper": numbers are from its section 4.1 and its
+official option files.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, field
+from typing import Annotated, Any, Literal
 
-from upscale.errors import UsageError
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    NonNegativeFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
 from upscale_training.degradation.operations import (
     Blur,
     Family,
@@ -24,135 +32,169 @@ from upscale_training.degradation.operations import (
     Resize,
 )
 from upscale_training.degradation.randomness import Randomness
+from upscale_training.schema import (
+    ClassBy,
+    Probability,
+    Range,
+    check_weights,
+    rising,
+    rule_error,
+    settings,
+)
 
-Range = tuple[float, float]
-"""The least and the greatest value."""
-
-Drawn = tuple[Operation, ...]
+STEPS: dict[str, type[Step]] = {}
+"""Steps by their names in recipes; `register_degradation` adds to them."""
 
 
-@dataclass(frozen=True, slots=True)
+class Step:
+    """Base class of steps: settings that operations are sampled from.
+
+    Attributes:
+        do: Name of the step in recipes.
+    """
+
+    __slots__ = ()
+    do: Any
+
+    def sample(self, own: Randomness, shared: Randomness, scale: int) -> tuple[Operation, ...]:
+        """Sample operations.
+
+        Args:
+            own: Random numbers of this image.
+            shared: Random numbers that the images of a batch share in the official mode.
+            scale: Number that the degradation divides the sides of an image by.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Build the step that `do` names where any step is allowed."""
+        if cls is Step:
+            return ClassBy("do", STEPS).__get_pydantic_core_schema__(source, handler)
+        return handler(source)
+
+
+@settings
 class Families:
-    """How often each family of kernels is drawn where sinc is not (section 4.1)."""
+    """Relative frequency of each kernel family when the filter is not sinc (section 4.1)."""
 
-    iso: float = 0.45
-    aniso: float = 0.25
-    generalised_iso: float = 0.12
-    generalised_aniso: float = 0.03
-    plateau_iso: float = 0.12
-    plateau_aniso: float = 0.03
+    iso: NonNegativeFloat = 0.45
+    aniso: NonNegativeFloat = 0.25
+    generalised_iso: NonNegativeFloat = 0.12
+    generalised_aniso: NonNegativeFloat = 0.03
+    plateau_iso: NonNegativeFloat = 0.12
+    plateau_aniso: NonNegativeFloat = 0.03
 
-    def __post_init__(self) -> None:
-        _check_weights("families", self.weights())
+    @model_validator(mode="after")
+    def _check(self) -> Families:
+        check_weights("families", self.weights().values())
+        return self
 
     def weights(self) -> dict[Family, float]:
-        """By family, in the official order."""
-        return asdict(self)  # pyright: ignore[reportReturnType]
+        """Return the frequencies by family, in the official order."""
+        return asdict(self)  # pyright: ignore[reportReturnType, reportArgumentType]
 
 
-@dataclass(frozen=True, slots=True)
-class BlurStep:
+@settings
+class BlurStep(Step):
     """Blur (section 3.1, equation 2) or a sinc filter (section 3.3).
 
     Attributes:
-        probability: of any blur at all.
-        sinc: probability of a sinc filter where there is blur.
-        families: of the other kernels.
-        sizes: of kernels, in pixels; odd sizes between them are equally likely.
-        sigma: of the Gaussians and plateaus, in pixels.
-        rotation: of anisotropic kernels, in radians.
-        generalised_beta: shape of generalised Gaussians; below and above 1 are equally likely.
-        plateau_beta: shape of plateaus; below and above 1 likewise.
-        small_cutoff: of sinc filters smaller than 13 pixels, in radians.
-        large_cutoff: of the others.
-        skip_together: whether the official mode decides once a batch if there is blur at all;
-            basicsr does for its second blur, and not for its final sinc filter.
+        do: Selects this step.
+        probability: Probability of any blur.
+        sinc: Probability of a sinc filter if there is blur.
+        families: Relative frequencies of the other kernels.
+        sizes: Side of the kernel in pixels; odd sizes in the range are equally likely.
+        sigma: Spread of Gaussians and plateaus, in pixels.
+        rotation: Rotation of anisotropic kernels, in radians.
+        generalised_beta: Shape of generalised Gaussians; below and above 1 are equally likely.
+        plateau_beta: Shape of plateaus; below and above 1 are equally likely.
+        small_cutoff: Cutoff of sinc filters smaller than 13 pixels, in radians.
+        large_cutoff: Cutoff of larger sinc filters, in radians.
+        skip_together: Whether the official mode decides once per batch if there is blur at all;
+            basicsr does so for its second blur, and not for its final sinc filter.
     """
 
-    probability: float = 1.0
-    sinc: float = 0.1
+    do: Literal["blur"] = field(default="blur", kw_only=True, repr=False)
+    probability: Probability = 1.0
+    sinc: Probability = 0.1
     families: Families = field(default_factory=Families)
-    sizes: tuple[int, int] = (7, 21)
-    sigma: Range = (0.2, 3.0)
-    rotation: Range = (-math.pi, math.pi)
-    generalised_beta: Range = (0.5, 4.0)
-    plateau_beta: Range = (1.0, 2.0)
-    small_cutoff: Range = (math.pi / 3, math.pi)
-    large_cutoff: Range = (math.pi / 5, math.pi)
+    sizes: Annotated[tuple[PositiveInt, PositiveInt], rising(1)] = (7, 21)
+    sigma: Annotated[Range, rising(1e-3)] = (0.2, 3.0)
+    rotation: Annotated[Range, rising()] = (-math.pi, math.pi)
+    generalised_beta: Annotated[Range, rising(1e-3, holds_one=True)] = (0.5, 4.0)
+    plateau_beta: Annotated[Range, rising(1e-3, holds_one=True)] = (1.0, 2.0)
+    small_cutoff: Annotated[Range, rising(1e-3, math.pi)] = (math.pi / 3, math.pi)
+    large_cutoff: Annotated[Range, rising(1e-3, math.pi)] = (math.pi / 5, math.pi)
     skip_together: bool = True
 
-    def __post_init__(self) -> None:
-        _check_probability("probability", self.probability)
-        _check_probability("sinc", self.sinc)
-        _check_range("sizes", self.sizes, 1)
-        if not all(size % 2 for size in self.sizes):
-            raise UsageError(f"sizes of kernels are odd, not {list(self.sizes)}")
-        for name in ("sigma", "generalised_beta", "plateau_beta"):
-            _check_range(name, getattr(self, name), 1e-3)
-        for name in ("small_cutoff", "large_cutoff"):
-            _check_range(name, getattr(self, name), 1e-3, math.pi)
-        for name in ("generalised_beta", "plateau_beta"):
-            _check_holds_one(name, getattr(self, name))
-        _check_range("rotation", self.rotation, -math.inf)
+    @field_validator("sizes")
+    @classmethod
+    def _check_odd(cls, sizes: tuple[int, int]) -> tuple[int, int]:
+        if not all(size % 2 for size in sizes):
+            raise rule_error(f"kernels have odd sizes, not {list(sizes)}")
+        return sizes
 
-    def draw(self, own: Randomness, shared: Randomness, scale: int) -> Drawn:
-        """One kernel, or nothing."""
+    def sample(self, own: Randomness, shared: Randomness, scale: int) -> tuple[Operation, ...]:
+        """Sample one kernel, or none."""
         decides = shared if self.skip_together else own
-        return (self.draw_kernel(own),) if decides.chance(self.probability) else ()
+        return (self.sample_kernel(own),) if decides.chance(self.probability) else ()
 
-    def draw_kernel(self, own: Randomness) -> Blur:
-        """One kernel; draws come in basicsr's order."""
+    def sample_kernel(self, own: Randomness) -> Blur:
+        """Sample one kernel; random numbers are used in the same order as by basicsr."""
         size = own.pick(range(self.sizes[0], self.sizes[1] + 1, 2))
         if own.chance(self.sinc):
             cutoff = self.small_cutoff if size < 13 else self.large_cutoff
             return Blur("sinc", size, cutoff=own.uniform(*cutoff))
-        return self.draw_shape(own, size)
+        return self.sample_shape(own, size)
 
-    def draw_shape(self, own: Randomness, size: int) -> Blur:
-        """A kernel of some size that is no sinc filter (basicsr's `random_mixed_kernels`)."""
+    def sample_shape(self, own: Randomness, size: int) -> Blur:
+        """Sample a kernel of the given size that is not sinc (basicsr's `random_mixed_kernels`)."""
         family = own.choose(self.families.weights())
         sigma_x = own.uniform(*self.sigma)
         if not family.endswith("aniso"):
-            return Blur(family, size, sigma_x, sigma_x, beta=self._draw_beta(own, family))
+            return Blur(family, size, sigma_x, sigma_x, beta=self._sample_beta(own, family))
         sigma_y, rotation = own.uniform(*self.sigma), own.uniform(*self.rotation)
-        return Blur(family, size, sigma_x, sigma_y, rotation, self._draw_beta(own, family))
+        return Blur(family, size, sigma_x, sigma_y, rotation, self._sample_beta(own, family))
 
-    def _draw_beta(self, own: Randomness, family: Family) -> float:
+    def _sample_beta(self, own: Randomness, family: Family) -> float:
         if family in ("iso", "aniso"):
             return 1.0
         low, high = self.plateau_beta if family.startswith("plateau") else self.generalised_beta
         return own.uniform(low, 1) if own.chance(0.5) else own.uniform(1, high)
 
 
-@dataclass(frozen=True, slots=True)
-class ResizeStep:
+@settings
+class ResizeStep(Step):
     """Resizing (section 3.1, "downsampling").
 
     Attributes:
-        up: how often the image grows.
-        down: how often it shrinks.
-        keep: how often neither.
-        factors: the least and greatest factor; 1 lies between them.
-        kinds: filters, equally likely.
-        of: what the factor refers to: the present size, or that of the result.
+        do: Selects this step.
+        up: Relative frequency of upscaling.
+        down: Relative frequency of downscaling.
+        keep: Relative frequency of keeping the size.
+        factors: Range of factors; must contain 1.
+        kinds: Resampling filters, equally likely.
+        of: Size that the factor refers to: the present size, or that of the result.
     """
 
-    up: float = 0.2
-    down: float = 0.7
-    keep: float = 0.1
-    factors: Range = (0.15, 1.5)
-    kinds: tuple[Kind, ...] = ("area", "bilinear", "bicubic")
+    do: Literal["resize"] = field(default="resize", kw_only=True, repr=False)
+    up: NonNegativeFloat = 0.2
+    down: NonNegativeFloat = 0.7
+    keep: NonNegativeFloat = 0.1
+    factors: Annotated[Range, rising(1e-3, holds_one=True)] = (0.15, 1.5)
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("area", "bilinear", "bicubic")
     of: Literal["present", "result"] = "present"
 
-    def __post_init__(self) -> None:
-        _check_weights("up, down and keep", self._weights())
-        _check_range("factors", self.factors, 1e-3)
-        _check_holds_one("factors", self.factors)
-        if not self.kinds:
-            raise UsageError("kinds: a resize needs one at least")
+    @model_validator(mode="after")
+    def _check(self) -> ResizeStep:
+        check_weights("up, down and keep", self._weights().values())
+        return self
 
-    def draw(self, own: Randomness, shared: Randomness, scale: int) -> Drawn:
-        """One resize."""
+    def sample(self, own: Randomness, shared: Randomness, scale: int) -> tuple[Operation, ...]:
+        """Sample one resize."""
         way, factor = shared.choose(self._weights()), 1.0
         if way == "up":
             factor = shared.uniform(1, self.factors[1])
@@ -165,133 +207,96 @@ class ResizeStep:
         return {"up": self.up, "down": self.down, "keep": self.keep}
 
 
-@dataclass(frozen=True, slots=True)
-class NoiseStep:
+@settings
+class NoiseStep(Step):
     """Noise (section 3.1).
 
     Attributes:
-        gaussian: how often it is Gaussian.
-        poisson: how often it is Poisson.
-        mixed: how often it is Gaussian and then Poisson.
-        none: how often there is none.
-        sigma: standard deviations of Gaussian noise, in levels of 255.
-        scale: what Poisson noise is multiplied by.
-        peak: events that white stands for in Poisson noise; None: as many as there are levels.
-        grey: probability that all channels get the same noise.
+        do: Selects this step.
+        gaussian: Relative frequency of Gaussian noise.
+        poisson: Relative frequency of Poisson noise.
+        mixed: Relative frequency of Gaussian followed by Poisson noise.
+        none: Relative frequency of no noise.
+        sigma: Standard deviation of Gaussian noise, in levels of 255.
+        scale: Factor of Poisson noise.
+        peak: Number of events that white stands for in Poisson noise; null for the number of levels
+            in the image.
+        grey: Probability that all channels get the same noise.
     """
 
-    gaussian: float = 0.5
-    poisson: float = 0.5
-    mixed: float = 0.0
-    none: float = 0.0
-    sigma: Range = (1.0, 30.0)
-    scale: Range = (0.05, 3.0)
-    peak: Range | None = None
-    grey: float = 0.4
+    do: Literal["noise"] = field(default="noise", kw_only=True, repr=False)
+    gaussian: NonNegativeFloat = 0.5
+    poisson: NonNegativeFloat = 0.5
+    mixed: NonNegativeFloat = 0.0
+    none: NonNegativeFloat = 0.0
+    sigma: Annotated[Range, rising(0)] = (1.0, 30.0)
+    scale: Annotated[Range, rising(0)] = (0.05, 3.0)
+    peak: Annotated[Range, rising(1)] | None = None
+    grey: Probability = 0.4
 
-    def __post_init__(self) -> None:
-        _check_weights("gaussian, poisson, mixed and none", self._weights())
-        _check_range("sigma", self.sigma, 0)
-        _check_range("scale", self.scale, 0)
-        if self.peak is not None:
-            _check_range("peak", self.peak, 1)
-        _check_probability("grey", self.grey)
+    @model_validator(mode="after")
+    def _check(self) -> NoiseStep:
+        check_weights("gaussian, poisson, mixed and none", self._weights().values())
+        return self
 
-    def draw(self, own: Randomness, shared: Randomness, scale: int) -> Drawn:
-        """No, one or two noises."""
+    def sample(self, own: Randomness, shared: Randomness, scale: int) -> tuple[Operation, ...]:
+        """Sample no, one or two noises."""
         way, seeds = shared.choose(self._weights()), (shared.seed(), shared.seed())
-        found: list[Operation] = []
+        noises: list[Operation] = []
         if way in ("gaussian", "mixed"):
-            found.append(GaussianNoise(own.uniform(*self.sigma), own.chance(self.grey), seeds[0]))
+            noises.append(GaussianNoise(own.uniform(*self.sigma), own.chance(self.grey), seeds[0]))
         if way in ("poisson", "mixed"):
             strength, grey = own.uniform(*self.scale), own.chance(self.grey)
             peak = None if self.peak is None else own.uniform(*self.peak)
-            found.append(PoissonNoise(strength, grey, seeds[1], peak))
-        return tuple(found)
+            noises.append(PoissonNoise(strength, grey, seeds[1], peak))
+        return tuple(noises)
 
     def _weights(self) -> dict[str, float]:
         names = ("gaussian", "poisson", "mixed", "none")
         return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True, slots=True)
-class JpegStep:
+@settings
+class JpegStep(Step):
     """JPEG compression (section 3.1).
 
     Attributes:
-        quality: libjpeg's, 1 to 100.
-        probability: of any compression at all.
+        do: Selects this step.
+        quality: Quality as in libjpeg, 1 to 100.
+        probability: Probability of any compression.
     """
 
-    quality: Range = (30.0, 95.0)
-    probability: float = 1.0
+    do: Literal["jpeg"] = field(default="jpeg", kw_only=True, repr=False)
+    quality: Annotated[Range, rising(1, 100)] = (30.0, 95.0)
+    probability: Probability = 1.0
 
-    def __post_init__(self) -> None:
-        _check_range("quality", self.quality, 1, 100)
-        _check_probability("probability", self.probability)
-
-    def draw(self, own: Randomness, shared: Randomness, scale: int) -> Drawn:
-        """One compression, or nothing."""
+    def sample(self, own: Randomness, shared: Randomness, scale: int) -> tuple[Operation, ...]:
+        """Sample one compression, or none."""
         if not shared.chance(self.probability):
             return ()
         return (Jpeg(own.uniform(*self.quality)),)
 
 
-@dataclass(frozen=True, slots=True)
-class EitherOrder:
-    """Two groups of steps, either of which comes first (section 3.3).
+@settings
+class EitherOrder(Step):
+    """Two groups of steps that are applied in random order (section 3.3).
 
     Attributes:
-        one: steps that come first with the given probability.
-        other: the others.
-        probability: of `one` first.
+        do: Selects this step.
+        one: Steps of the group that comes first with the given probability.
+        other: Steps of the other group.
+        probability: Probability that `one` comes first.
     """
 
+    do: Literal["either_order"] = field(default="either_order", kw_only=True, repr=False)
     one: tuple[Step, ...]
     other: tuple[Step, ...]
-    probability: float = 0.5
+    probability: Probability = 0.5
 
-    def __post_init__(self) -> None:
-        _check_probability("probability", self.probability)
-
-    def draw(self, own: Randomness, shared: Randomness, scale: int) -> Drawn:
-        """All steps of both groups."""
+    def sample(self, own: Randomness, shared: Randomness, scale: int) -> tuple[Operation, ...]:
+        """Sample all steps of both groups."""
         ordered = (self.one, self.other)
         if not shared.chance(self.probability):
             ordered = (self.other, self.one)
         steps = [step for group in ordered for step in group]
-        return tuple(drawn for step in steps for drawn in step.draw(own, shared, scale))
-
-
-Step = BlurStep | ResizeStep | NoiseStep | JpegStep | EitherOrder
-
-STEPS: dict[str, type[Step]] = {
-    "blur": BlurStep,
-    "resize": ResizeStep,
-    "noise": NoiseStep,
-    "jpeg": JpegStep,
-    "either_order": EitherOrder,
-}
-"""Steps as recipes call them."""
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UsageError(f"{name} is a probability, from 0 to 1, not {value}")
-
-
-def _check_weights(name: str, weights: Mapping[Any, float]) -> None:
-    if min(weights.values()) < 0 or not sum(weights.values()) > 0:
-        raise UsageError(f"{name}: weights are at least 0, and not all 0")
-
-
-def _check_range(name: str, values: Range, least: float, most: float = math.inf) -> None:
-    low, high = values
-    if not least <= low <= high <= most:
-        limits = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-        raise UsageError(f"{name} is a rising pair, {limits}, not {list(values)}")
-
-
-def _check_holds_one(name: str, values: Range) -> None:
-    if not values[0] <= 1 <= values[1]:
-        raise UsageError(f"{name}: 1 must lie within {list(values)}")
+        return tuple(each for step in steps for each in step.sample(own, shared, scale))

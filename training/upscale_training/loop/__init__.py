@@ -1,4 +1,4 @@
-"""The upscale_training loop: stages and their iterations, states, validation, and what is told of them."""
+"""The training loop: stages and iterations, saved states, validation, and events."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The processes of a run: one, or those that torchrun has started on one or several machines.
 
-Lightning Fabric, because it leaves the loop ours, follows torchrun, carries autocast and the
-averaging of gradients, and has no model class or hub client.
+Lightning Fabric handles torchrun, autocast and the averaging of gradients, and leaves the loop to
+the caller, without a model class or a hub client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ try:
     from lightning_fabric.strategies.ddp import DDPStrategy
 except ImportError as error:
     raise DependencyError(
-        'upscale_training needs Lightning Fabric; run: pip install "upscale[train]"'
+        'training needs Lightning Fabric; run: pip install "upscale[train]"'
     ) from error
 
 T = TypeVar("T")
@@ -37,22 +37,22 @@ _NAMES = inspect.signature(nn.parallel.DistributedDataParallel).parameters
 _NO_BROADCAST: dict[str, Any] = {
     "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
 }
-"""The name is that of torch 2.13, or of older ones."""
+"""The argument has another name in torch 2.13 than in older versions."""
 
 
 class Autocast(Precision):
-    """Autocast of torch alone: inputs stay in fp32, which 8-bit levels need, as do results."""
+    """Autocast of torch only: inputs and outputs stay in fp32, as 8-bit levels require."""
 
     def __init__(self, kind: str, dtype: torch.dtype) -> None:
         self._kind, self._dtype = kind, dtype
 
     def forward_context(self) -> AbstractContextManager[Any]:
-        """What networks compute in."""
+        """Return the context that networks compute in."""
         enabled = self._dtype != torch.float32
         return torch.autocast(self._kind, self._dtype, enabled=enabled)
 
     def convert_output(self, data: Tensor) -> Tensor:
-        """Widen what a network gives."""
+        """Convert the output of a network to fp32."""
         return data.float()
 
 
@@ -60,16 +60,17 @@ class Processes:
     """This process among those of the run, and its device.
 
     Args:
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; under torchrun each process takes the
-            next GPU of its machine.
-        precision: of autocast.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; under torchrun each process uses the next
+            GPU of its machine.
+        precision: Precision of autocast.
 
     Attributes:
-        fabric: what networks are set up with.
-        device: of this process.
+        fabric: Fabric that sets up networks.
+        device: Device of this process.
 
     Raises:
-        UsageError, DeviceError: the device means nothing, or is not there.
+        UsageError: The name of the device is unknown.
+        DeviceError: The device is not available.
     """
 
     def __init__(self, device: str, precision: PrecisionName) -> None:
@@ -78,52 +79,52 @@ class Processes:
         self.fabric = _fabric(pick_device(device), device, PRECISIONS[precision])
         self.fabric.launch()
         self.device = self.fabric.device
-        # Wishes and figures are told without a GPU, which would have to be waited for.
-        self._talk: Any = dist.new_group(backend="gloo") if self.world > 1 else None
+        # Flags and scores are exchanged without a GPU, which would need a synchronisation.
+        self._cpu_group: Any = dist.new_group(backend="gloo") if self.world > 1 else None
 
     @property
     def rank(self) -> int:
-        """Of this process, from 0."""
+        """Rank of this process, from 0."""
         return self.fabric.global_rank
 
     @property
     def world(self) -> int:
-        """Processes in all."""
+        """Number of processes."""
         return self.fabric.world_size
 
     @property
     def first(self) -> bool:
-        """Whether this one writes and tells."""
+        """Whether this is the process that writes files and emits events."""
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have reached this point."""
         if self.world > 1:
-            dist.barrier(self._talk)
+            dist.barrier(self._cpu_group)
 
-    def gather(self, thing: T) -> list[T]:
-        """What each process gives, in the order of their ranks, for all of them."""
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all processes, in the order of their ranks."""
         if self.world == 1:
-            return [thing]
-        found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, thing, self._talk)
-        return found
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, self._cpu_group)
+        return values
 
-    def any(self, wish: bool) -> bool:
-        """Whether any process wishes something."""
+    def any(self, flag: bool) -> bool:
+        """Return whether a flag is set in any process."""
         if self.world == 1:
-            return wish
-        wishes = torch.tensor([int(wish)])
-        dist.all_reduce(wishes, group=self._talk)
-        return bool(wishes)
+            return flag
+        flags = torch.tensor([int(flag)])
+        dist.all_reduce(flags, group=self._cpu_group)
+        return bool(flags)
 
     def mean(self, predictions: Tensor) -> Tensor:
-        """The mean over the batches of all processes, a scalar; the gradient goes to all."""
+        """Return the mean over the batches of all processes, a scalar with gradients to all."""
         own = predictions.mean()
         return own if self.world == 1 else total(own) / self.world
 
     def synchronised(self, network: nn.Module) -> nn.Module:
-        """The network with batch statistics over all processes."""
+        """Return the network with batch statistics over all processes."""
         if self.world == 1:
             return network
         if self.device.type == "cuda":
@@ -136,7 +137,7 @@ class Processes:
 
 
 class _Total(torch.autograd.Function):
-    """A sum over processes whose gradient is summed over them, too."""
+    """A sum over processes whose gradient is also summed over them."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: ANN401
@@ -152,22 +153,22 @@ class _Total(torch.autograd.Function):
 
 
 def total(tensor: Tensor) -> Tensor:
-    """The sum of what each process gives; all of their losses depend on it."""
+    """Return the sum of the tensors of all processes, with gradients to all."""
     return cast(Tensor, _Total.apply(tensor))
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over all processes on a CPU, for which torch has none.
+    """Batch normalisation over all processes on a CPU, which torch lacks.
 
-    In upscale_training mode only; all processes have batches of the same size.
+    It works only in training mode, with batches of the same size in all processes.
     """
 
     @classmethod
     def like(cls, norm: nn.BatchNorm2d) -> SharedBatchNorm:
-        """Take the place of another, with its parameters and buffers."""
-        own = cls(norm.num_features, norm.eps, norm.momentum)
-        own.load_state_dict(norm.state_dict())
-        return own
+        """Return a layer with the parameters and buffers of another."""
+        shared = cls(norm.num_features, norm.eps, norm.momentum)
+        shared.load_state_dict(norm.state_dict())
+        return shared
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, C, H, W)."""
@@ -188,25 +189,27 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
 
 
-def _fabric(found: torch.device, asked: str, dtype: torch.dtype) -> Fabric:
-    precision = Autocast(found.type, dtype)
+def _fabric(device: torch.device, name: str, dtype: torch.dtype) -> Fabric:
+    precision = Autocast(device.type, dtype)
     if not dist.is_available() or not dist.is_torchelastic_launched():
         return Fabric(
-            accelerator=found.type,
-            devices=[found.index or 0] if found.type == "cuda" else 1,
+            accelerator=device.type,
+            devices=[device.index or 0] if device.type == "cuda" else 1,
             plugins=[LightningEnvironment(), precision],
         )
-    if ":" in asked:
-        raise DeviceError(f"{asked}: under torchrun each process takes a GPU: use --device cuda")
+    if ":" in name:
+        raise DeviceError(f"{name}: under torchrun each process uses one GPU; use --device cuda")
     local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-    if found.type == "cuda" and local > torch.cuda.device_count():
-        raise DeviceError(f"{local} processes for {torch.cuda.device_count()} GPUs: start fewer")
+    if device.type == "cuda" and local > torch.cuda.device_count():
+        raise DeviceError(
+            f"{local} processes for {torch.cuda.device_count()} GPUs; start fewer processes"
+        )
     return Fabric(
-        accelerator=found.type,
+        accelerator=device.type,
         devices=local,
         num_nodes=world // local,
-        # Spectral norms take the same steps everywhere; a broadcast between two forward passes
-        # would change what the backward pass needs.
+        # Spectral norms take the same steps in all processes; a broadcast between two forward
+        # passes would change tensors that the backward pass needs.
         strategy=DDPStrategy(**_NO_BROADCAST),
         plugins=[TorchElasticEnvironment(), precision],
     )

@@ -13,16 +13,16 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class MovingAverage(Generic[N]):
-    """An exponential moving average of a network's parameters, which starts from them.
+    """An exponential moving average of the parameters of a network.
 
     After each step: average = decay * average + (1 - decay) * weights. Basicsr's `params_ema`.
 
     Args:
-        network: what is averaged; it is copied.
-        decay: 0 to 1; 0.999 in Real-ESRGAN.
+        network: Network to average; it is copied.
+        decay: Decay, 0 to 1; 0.999 in Real-ESRGAN.
 
     Attributes:
-        network: the copy that holds the average, in evaluation mode.
+        network: Copy that holds the average, in evaluation mode.
     """
 
     def __init__(self, network: N, decay: float) -> None:
@@ -30,14 +30,14 @@ class MovingAverage(Generic[N]):
         self._blend = get_ema_multi_avg_fn(decay)
 
     def update(self, network: nn.Module) -> None:
-        """Take in the weights that a step has left."""
-        ours = tuple(self.network.parameters())
-        self._blend(ours, tuple(parameter.detach() for parameter in network.parameters()), 0)
+        """Add the weights after a step to the average."""
+        averages = tuple(self.network.parameters())
+        self._blend(averages, tuple(parameter.detach() for parameter in network.parameters()), 0)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights."""
+        """Return the averaged weights."""
         return self.network.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from averaged weights."""
+        """Restore averaged weights."""
         self.network.load_state_dict(dict(state))

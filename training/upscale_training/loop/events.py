@@ -1,4 +1,4 @@
-"""What a run tells while it works. Only the first of several processes tells anything."""
+"""Events of a training run, which only the first of several processes emits."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-Figures = Mapping[str, Mapping[str, float]]
-"""Means over the images of each validation set, by metric."""
+Scores = Mapping[str, Mapping[str, float]]
+"""Means over the images of each validation set, by set and metric."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage begins, or goes on.
+    """A stage starts or resumes.
 
     Attributes:
-        stage: its name.
-        step: iterations done before.
-        steps: iterations in all.
+        stage: Name of the stage.
+        step: Number of iterations done before.
+        steps: Number of iterations of the stage.
+
+    Example:
+        >>> StageStarted(stage="psnr", step=0, steps=100).steps
+        100
     """
 
     stage: str
@@ -28,7 +32,17 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """An iteration is done."""
+    """An iteration is done.
+
+    Attributes:
+        stage: Name of the stage.
+        step: Number of iterations done.
+        steps: Number of iterations of the stage.
+
+    Example:
+        >>> Stepped(stage="psnr", step=1, steps=100).step
+        1
+    """
 
     stage: str
     step: int
@@ -37,20 +51,24 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """What happened since the last of these.
+    """Losses and speed since the previous event of this kind.
 
     Attributes:
-        stage: its name.
-        step: iterations done.
-        steps: iterations in all.
-        losses: their means, weighted, over these iterations and all processes: `pixel`,
+        stage: Name of the stage.
+        step: Number of iterations done.
+        steps: Number of iterations of the stage.
+        losses: Weighted losses, averaged over these iterations and all processes: `pixel`,
             `perceptual`, `style` and `gan` of the generator, `real` and `fake` of the
             discriminator.
-        learning_rate: of the last iteration.
-        images_per_second: patches that all processes have trained on.
-        seconds_left: until the end of the stage, at this speed.
-        shares: of this process's time, 0 to 1: `data` (waiting for it), `degradation`,
+        learning_rate: Learning rate of the last iteration.
+        images_per_second: Number of patches per second that all processes have trained on.
+        seconds_left: Seconds until the end of the stage at this speed.
+        shares: Shares of this process's time, 0 to 1: `data` (waiting for it), `degradation`,
             `generator`, `discriminator`, `validation`, `saving`.
+
+    Example:
+        >>> Logged("psnr", 100, 1000, {"pixel": 0.05}, 2e-4, 48.0, 300.0, {"data": 0.1}).losses
+        {'pixel': 0.05}
     """
 
     stage: str
@@ -65,23 +83,51 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What bicubic interpolation gets in validation: the figures to beat."""
+    """Scores of bicubic interpolation in validation.
 
-    figures: Figures
+    Attributes:
+        scores: Scores by validation set and metric.
+
+    Example:
+        >>> Baseline({"DIV2K": {"psnr": 26.7}}).scores["DIV2K"]["psnr"]
+        26.7
+    """
+
+    scores: Scores
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """What the averaged weights get in validation."""
+    """Scores of the averaged weights in validation.
+
+    Attributes:
+        stage: Name of the stage.
+        step: Number of iterations done.
+        scores: Scores by validation set and metric.
+
+    Example:
+        >>> Validated("psnr", 5000, {"DIV2K": {"psnr": 28.1}}).step
+        5000
+    """
 
     stage: str
     step: int
-    figures: Figures
+    scores: Scores
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A state is complete and on the disk."""
+    """A state is complete and flushed to disk.
+
+    Attributes:
+        stage: Name of the stage.
+        step: Number of iterations done.
+        path: Folder of the state.
+
+    Example:
+        >>> Saved("psnr", 5000, Path("run/states/psnr/00005000")).path.name
+        '00005000'
+    """
 
     stage: str
     step: int
@@ -90,7 +136,16 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """Weights that `upscale -n` loads are written."""
+    """Weights that `upscale -n` loads are written.
+
+    Attributes:
+        stage: Name of the stage.
+        path: Path of the file.
+
+    Example:
+        >>> Exported("psnr", Path("run/mine-psnr.safetensors")).path.suffix
+        '.safetensors'
+    """
 
     stage: str
     path: Path
@@ -98,7 +153,15 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something to know that stops nothing."""
+    """A warning that does not stop the run.
+
+    Attributes:
+        text: The warning, in one line.
+
+    Example:
+        >>> Note("1.png: damaged").text
+        '1.png: damaged'
+    """
 
     text: str
 
@@ -116,12 +179,22 @@ _NAMES: Mapping[type[Event], str] = {
     Exported: "exported",
     Note: "note",
 }
+_JSON_KEYS = {"scores": "figures"}
+"""Keys in JSON that differ from the attributes; scripts depend on them."""
 
 
 def as_record(event: Event) -> dict[str, Any]:
-    """An event as plain values, for JSON; `event` says which it is."""
+    """Return an event as plain values for JSON; the key `event` names its kind.
+
+    Args:
+        event: Any event.
+
+    Example:
+        >>> as_record(Stepped("psnr", 1, 100))
+        {'event': 'iteration', 'stage': 'psnr', 'step': 1, 'steps': 100}
+    """
     values = {
-        key: str(value) if isinstance(value, Path) else value
+        _JSON_KEYS.get(key, key): str(value) if isinstance(value, Path) else value
         for key, value in asdict(event).items()
     }
     return {"event": _NAMES[type(event)], **values}

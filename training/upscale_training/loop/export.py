@@ -1,4 +1,4 @@
-"""The file that a stage ends with, which `upscale -n` loads."""
+"""Export the weights of a stage to a file that `upscale -n` loads."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any
 from upscale import __version__
 from upscale.checkpoints import write_safetensors
 from upscale.models import Network
-from upscale_training.loop.state import Facts
+from upscale_training.loop.state import StateInfo
 from upscale_training.recipe import Recipe
 from upscale_training.recipe.writing import to_yaml
 
 
-def export(network: Network[Any], path: Path, recipe: Recipe, facts: Facts) -> None:
-    """Write averaged weights with all that is known of them.
+def export(network: Network[Any], path: Path, recipe: Recipe, info: StateInfo) -> None:
+    """Write averaged weights with their metadata.
 
     Args:
-        network: that holds them.
-        path: a .safetensors file, which is replaced.
-        recipe: that they were trained by. Of its paths only the names are written.
-        facts: how far, and what validation said.
+        network: Network with the weights.
+        path: Path of the .safetensors file, which is replaced.
+        recipe: Recipe of the run; its paths are written without folders.
+        info: Progress and validation scores.
 
     Raises:
-        CheckpointError: it cannot be written.
+        CheckpointError: The file cannot be written.
     """
     metadata = {
-        "name": f"{recipe.name}-{facts.stage}",
+        "name": f"{recipe.name}-{info.stage}",
         "architecture": network.spec.describe(),
         "scale": str(network.scale),
         "source": f"trained with upscale {__version__}",
         "licence": recipe.licence or "unknown",
         "notes": recipe.notes,
-        "stage": facts.stage,
-        "steps": str(facts.step),
-        "processes": str(facts.processes),
+        "stage": info.stage,
+        "steps": str(info.step),
+        "processes": str(info.processes),
         "recipe": to_yaml(recipe, bare=True),
-        "figures": json.dumps(facts.figures),
-        "figures of bicubic": json.dumps(facts.baseline),
+        "figures": json.dumps(info.scores),
+        "figures of bicubic": json.dumps(info.baseline),
     }
     known = {key: value for key, value in metadata.items() if value not in ("", "null")}
     write_safetensors(network.state_dict(), path, known)

@@ -1,4 +1,4 @@
-"""What networks begin with: fresh weights, or those of a checkpoint."""
+"""Initial weights of networks: random ones, or those of a checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fresh_generator(spec: Spec) -> Network[Any]:
 
 
 def fresh_discriminator(settings: DiscriminatorSettings, patch: int) -> nn.Module:
-    """Make a discriminator with weights drawn from torch's random numbers."""
+    """Build a discriminator with random initial weights."""
     if settings.kind == "unet":
         return UNetDiscriminator(features=settings.features)
     if settings.kind == "vgg":
@@ -64,7 +64,7 @@ def start_generator(network: Network[Any], path: str | Path) -> str:
     try:
         found = detect(state)
     except UnknownArchitectureError as error:
-        raise TrainingError(f"{path}: {error}; start from one, or from none") from error
+        raise TrainingError(f"{path}: {error}; name such a network, or remove start") from error
     except UpscaleError as error:
         raise TrainingError(f"{path}: {error}") from error
     derived = rescale(found, network.spec)
@@ -72,31 +72,31 @@ def start_generator(network: Network[Any], path: str | Path) -> str:
     network.load_state_dict({key: value.float() for key, value in derived.items()})
     if found.spec.scale == network.scale:
         return f"starts from {path}"
-    return f"starts from {path}, whose x{found.spec.scale} is made x{network.scale}"
+    return f"starts from {path}, converted from x{found.spec.scale} to x{network.scale}"
 
 
-def start_discriminator(judge: nn.Module, path: Path) -> str:
+def start_discriminator(discriminator: nn.Module, path: Path) -> str:
     """Load a checkpoint into a discriminator; see `start_generator`."""
     state = read_state_dict(path)
-    _check_fit(path, judge, state, "another discriminator than the recipe's")
-    judge.load_state_dict(dict(state))
+    _check_fit(path, discriminator, state, "another discriminator than the recipe's")
+    discriminator.load_state_dict(dict(state))
     return f"the discriminator starts from {path}"
 
 
-def _check_fit(path: str | Path, network: nn.Module, state: State, what: str) -> None:
+def _check_fit(path: str | Path, network: nn.Module, state: State, description: str) -> None:
     misfits = list(_misfits(network.state_dict(), state))
     if misfits:
         shown = "; ".join(misfits[:_SHOWN])
         more = f"; and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
-        raise TrainingError(f"{path}: is of {what}: {shown}{more}")
+        raise TrainingError(f"{path}: contains {description}: {shown}{more}")
 
 
-def _misfits(wanted: State, found: State) -> Iterator[str]:
-    for key, tensor in wanted.items():
-        if key not in found:
+def _misfits(expected: State, actual: State) -> Iterator[str]:
+    for key, tensor in expected.items():
+        if key not in actual:
             yield f"{key} is missing"
-        elif found[key].shape != tensor.shape:
-            shapes = f"{tuple(found[key].shape)} instead of {tuple(tensor.shape)}"
+        elif actual[key].shape != tensor.shape:
+            shapes = f"{tuple(actual[key].shape)} instead of {tuple(tensor.shape)}"
             yield f"{key} has shape {shapes}"
-    for key in found.keys() - wanted.keys():
+    for key in actual.keys() - expected.keys():
         yield f"{key} belongs to another network"

@@ -1,4 +1,4 @@
-"""A wish to end, kept until a step is whole."""
+"""Interrupts that wait until an iteration is complete."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Self
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
-def leave_readers_to_their_queue() -> None:
-    """Have a reading process that ends be noticed where its batch is waited for.
+def ignore_worker_exits() -> None:
+    """Make the exit of a data loader worker raise an error only where its batch is expected.
 
-    Torch would raise an error wherever this process is, in the middle of a step or a save. Call it
-    after the first batch.
+    Torch would raise an error at any point of this process, for example during a step or a save.
+    Call this after the first batch.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if in_main and hasattr(signal, "SIGCHLD"):
@@ -22,33 +22,33 @@ def leave_readers_to_their_queue() -> None:
 
 
 class Interrupts:
-    """Notes the first signal that would raise KeyboardInterrupt; a second one raises it.
+    """Records the first signal that would raise KeyboardInterrupt; a second one raises it.
 
-    In other threads than the main one, which alone is interrupted, nothing is noted.
+    Signals interrupt only the main thread, so nothing is recorded in other threads.
 
     Attributes:
-        asked: whether there was one.
+        requested: Whether an interrupt was requested.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._held: list[int] = []
+        self.requested = False
+        self._signals: list[int] = []
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-            self._held = [
+            self._signals = [
                 each for each in numbers if signal.getsignal(each) is signal.default_int_handler
             ]
-        for number in self._held:
-            signal.signal(number, self._note)
+        for number in self._signals:
+            signal.signal(number, self._record)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in self._held:
+        for number in self._signals:
             signal.signal(number, signal.default_int_handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True

@@ -1,4 +1,4 @@
-"""Losses summed on their device, so that they are read once in a while."""
+"""Losses that are summed on their device, which needs no synchronisation in each iteration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from upscale_training.loop.distributed import Processes
 
 
-class Meter:
+class LossMeter:
     """Means of losses over iterations and processes."""
 
     def __init__(self) -> None:
@@ -19,30 +19,30 @@ class Meter:
         self._batches: dict[str, int] = {}
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Take in the losses of one batch: scalars, whose gradients are left out."""
+        """Add the losses of one batch: scalars, which are detached."""
         for name, loss in losses.items():
             value = loss.detach().double() if loss.device.type != "mps" else loss.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._batches[name] = self._batches.get(name, 0) + 1
 
     def means(self, processes: Processes) -> dict[str, float]:
-        """The means since `clear`, over all processes."""
+        """Return the means since `clear` over all processes."""
         own = {name: float(total) / self._batches[name] for name, total in self._sums.items()}
-        found = processes.gather(own)
-        return {name: sum(each[name] for each in found) / len(found) for name in own}
+        gathered = processes.gather(own)
+        return {name: sum(each[name] for each in gathered) / len(gathered) for name in own}
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset all sums."""
         self._sums.clear()
         self._batches.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """What was summed."""
+        """Return the sums."""
         sums = {name: float(total) for name, total in self._sums.items()}
         return {"sums": sums, "batches": dict(self._batches)}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Continue where `state_dict` was taken."""
+        """Restore sums that `state_dict` returned."""
         kind = torch.float32 if device.type == "mps" else torch.float64
         self._sums = {
             name: torch.tensor(value, dtype=kind, device=device)

@@ -1,4 +1,4 @@
-"""The networks of a stage, made and loaded."""
+"""Build and load the networks of a stage."""
 
 from __future__ import annotations
 
@@ -23,111 +23,111 @@ from upscale_training.loop.initialisation import (
     start_discriminator,
     start_generator,
 )
-from upscale_training.loop.learner import Learner
 from upscale_training.loop.randomness import seed_all
+from upscale_training.loop.trained_network import TrainedNetwork
 from upscale_training.losses import FeatureLoss
-from upscale_training.recipe import OptimiserSettings, PerceptualSettings, Recipe
+from upscale_training.recipe import PerceptualSettings, Recipe
 
 Generator = Network[Any]
 N = TypeVar("N", bound=nn.Module)
 
 _WEIGHTS = 5
-"""Stream of random numbers beside those of `upscale_training.loop.pairs`."""
+"""Stream of random numbers besides those of `upscale_training.loop.pairs`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Networks:
-    """The networks of a stage, on their device.
+    """The networks of a stage on their device.
 
     Attributes:
-        generator: what is trained.
-        average: of its weights.
-        judge: the discriminator, where there is one.
-        features: the perceptual and style loss, where there is one.
+        generator: The network to train.
+        average: Moving average of its weights.
+        discriminator: The discriminator, or None.
+        features: The perceptual and style loss, or None.
     """
 
-    generator: Learner
+    generator: TrainedNetwork
     average: MovingAverage[Generator]
-    judge: Learner | None
+    discriminator: TrainedNetwork | None
     features: FeatureLoss | None
 
-    def set_rate(self, factor: float) -> None:
-        """Set all learning rates to a part of the recipe's."""
-        for learner in self._learners():
-            learner.set_rate(factor)
+    def scale_learning_rates(self, factor: float) -> None:
+        """Set all learning rates to those of the recipe times a factor."""
+        for network in self._trained():
+            network.scale_learning_rate(factor)
 
-    def sound(self) -> bool:
-        """Whether all weights are finite."""
-        modules = [self.average.network, *(learner.network for learner in self._learners())]
+    def is_finite(self) -> bool:
+        """Return whether all weights are finite."""
+        modules = [self.average.network, *(each.network for each in self._trained())]
         sums = [tensor.detach().float().sum() for one in modules for tensor in one.parameters()]
         return bool(torch.stack(sums).isfinite().all())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything of them that the next step depends on, but for the average."""
-        judge = None if self.judge is None else self.judge.state_dict()
-        return {"generator": self.generator.state_dict(), "judge": judge}
+        """Return everything that the next step depends on, except the average."""
+        discriminator = None if self.discriminator is None else self.discriminator.state_dict()
+        return {"generator": self.generator.state_dict(), "judge": discriminator}
 
     def load_state_dict(self, state: Mapping[str, Any], average: Mapping[str, Tensor]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Restore a state that `state_dict` returned, and averaged weights."""
         self.generator.load_state_dict(state["generator"])
-        if self.judge is not None:
-            self.judge.load_state_dict(state["judge"])
+        if self.discriminator is not None:
+            self.discriminator.load_state_dict(state["judge"])
         self.average.load_state_dict(average)
 
-    def _learners(self) -> list[Learner]:
-        return [self.generator] if self.judge is None else [self.generator, self.judge]
+    def _trained(self) -> list[TrainedNetwork]:
+        return [each for each in (self.generator, self.discriminator) if each is not None]
 
 
 def make_networks(
-    recipe: Recipe, place: int, processes: Processes, start: str | Path | None
+    recipe: Recipe, stage_index: int, processes: Processes, start: str | Path | None
 ) -> tuple[Networks, list[str]]:
-    """Make the networks of a stage.
+    """Build the networks of a stage.
 
     Args:
-        recipe: of the run.
-        place: of the stage.
-        processes: of the run.
-        start: weights that the generator begins with.
+        recipe: Recipe of the run.
+        stage_index: Index of the stage.
+        processes: Processes of the run.
+        start: Initial weights of the generator; None for random weights.
 
     Returns:
-        The networks, and what they begin with, a line each.
+        The networks, and notes about their initial weights, one line each.
 
     Raises:
-        TrainingError: weights do not fit.
-        UpscaleError: a file cannot be read.
+        TrainingError: Weights do not fit.
+        UpscaleError: A file cannot be read.
     """
-    stage, computing, notes = recipe.stages[place], recipe.computing, list[str]()
-    # Of the seed alone, so that all processes begin alike.
-    seed_all(recipe.seed, _WEIGHTS, place)
+    stage, computing, notes = recipe.stages[stage_index], recipe.computing, list[str]()
+    # The seed does not depend on the rank, so that all processes start with the same weights.
+    seed_all(recipe.seed, _WEIGHTS, stage_index)
     network = fresh_generator(recipe.network.spec)
     if start is not None:
         notes.append(start_generator(network, start))
-    judge, gan = None, stage.gan
+    discriminator, gan = None, stage.gan
     if gan is not None:
-        plain = fresh_discriminator(gan.discriminator, recipe.data.patch)
+        bare = fresh_discriminator(gan.discriminator, recipe.data.patch)
         if gan.discriminator.start is not None:
-            notes.append(start_discriminator(plain, gan.discriminator.start))
-        judge = _judge(plain, gan.optimiser or stage.optimiser, recipe, processes)
-    network = _placed(network, recipe, processes)
+            notes.append(start_discriminator(bare, gan.discriminator.start))
+        bare = _on_device(processes.synchronised(bare), recipe, processes)
+        settings = gan.optimiser or stage.optimiser
+        discriminator = TrainedNetwork(
+            bare, settings, processes, scaled=computing.precision == "fp16"
+        )
+    network = _on_device(network, recipe, processes)
     average = MovingAverage[Generator](network, stage.ema)
     if computing.checkpoint_activations:
-        _forget_activations(network)
+        _checkpoint_activations(network)
     scaled = computing.precision == "fp16"
-    generator = Learner(
+    generator = TrainedNetwork(
         network, stage.optimiser, processes, scaled=scaled, compiled=computing.compile
     )
     features = None
     if stage.perceptual is not None:
-        features = _placed(feature_loss(stage.perceptual), recipe, processes)
-    return Networks(generator, average, judge, features), notes
+        features = _on_device(feature_loss(stage.perceptual), recipe, processes)
+    return Networks(generator, average, discriminator, features), notes
 
 
 def feature_loss(settings: PerceptualSettings) -> FeatureLoss:
-    """Make the perceptual and style loss.
-
-    Raises:
-        CheckpointError, DependencyError, UsageError: see `load_backbone`.
-    """
+    """Build the perceptual and style loss; errors are those of `load_backbone`."""
     return FeatureLoss(
         load_backbone(settings.backbone, settings.layers, normalise=settings.normalise),
         settings.layers,
@@ -139,25 +139,18 @@ def feature_loss(settings: PerceptualSettings) -> FeatureLoss:
 
 
 def layout(recipe: Recipe) -> torch.memory_format:
-    """The memory layout of networks and images."""
+    """Return the memory layout of networks and images."""
     return torch.channels_last if recipe.computing.channels_last else torch.contiguous_format
 
 
-def _judge(
-    judge: nn.Module, settings: OptimiserSettings, recipe: Recipe, processes: Processes
-) -> Learner:
-    judge = _placed(processes.synchronised(judge), recipe, processes)
-    return Learner(judge, settings, processes, scaled=recipe.computing.precision == "fp16")
-
-
-def _placed(network: N, recipe: Recipe, processes: Processes) -> N:
+def _on_device(network: N, recipe: Recipe, processes: Processes) -> N:
     return cast(Any, network).to(processes.device, memory_format=layout(recipe))
 
 
-def _forget_activations(network: Generator) -> None:
-    """Have the body's activations computed again in the backward pass, block by block.
+def _checkpoint_activations(network: Generator) -> None:
+    """Make the body recompute its activations in the backward pass, block by block.
 
-    Its layers stay where they are, so that the weights keep their names.
+    The modules are not wrapped, so the weights keep their names.
     """
     body = cast(nn.Sequential, network.get_submodule("body"))
     layers = list(body)

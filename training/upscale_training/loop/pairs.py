@@ -1,4 +1,4 @@
-"""From batches of good patches to pairs that a step learns from: degraded, pooled, sharpened."""
+"""Turn batches of HR patches into pairs to train on: degraded, pooled, sharpened."""
 
 from __future__ import annotations
 
@@ -18,53 +18,56 @@ from upscale_training.degradation import (
     DegradationSettings,
     PairPool,
     apply,
-    draw,
+    sample,
     sharpen,
 )
 from upscale_training.loop.distributed import Processes
-from upscale_training.loop.interrupts import leave_readers_to_their_queue
+from upscale_training.loop.interrupts import ignore_worker_exits
 from upscale_training.loop.networks import layout
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.recipe import Recipe, Stage
 
-_DEGRADATIONS, _POOL, _PARTS = 1, 4, 6
-"""Streams of random numbers beside those of `upscale_training.data.sampler`."""
+_DEGRADATIONS, _POOL, _CROPS = 1, 4, 6
+"""Streams of random numbers besides those of `upscale_training.data.sampler`."""
 
-_LOST = (RuntimeError, OSError, EOFError)
-"""What is met where processes that read have ended, as by a signal that was meant for this one."""
+_WORKER_ERRORS = (RuntimeError, OSError, EOFError)
+"""Errors when worker processes have exited, for example by a signal meant for this process."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pair:
+class PairBatch:
     """A batch of pairs on the device, float32 in [0, 1], RGB.
 
     Attributes:
-        low: (N, 3, P / scale, P / scale).
-        high: (N, 3, P, P), the truth as it is.
-        sharp: the truth sharpened, or None where no loss looks at it.
+        lr: Tensor of shape (N, 3, P / scale, P / scale).
+        hr: Tensor of shape (N, 3, P, P), the ground truth.
+        sharpened: The sharpened ground truth, or None if no loss uses it.
     """
 
-    low: Tensor
-    high: Tensor
-    sharp: Tensor | None
+    lr: Tensor
+    hr: Tensor
+    sharpened: Tensor | None
 
-    def truth(self, sharpened: bool) -> Tensor:
-        """What a loss compares with."""
-        return self.sharp if sharpened and self.sharp is not None else self.high
+    def target(self, sharpen: bool) -> Tensor:
+        """Return the target of a loss."""
+        return self.sharpened if sharpen and self.sharpened is not None else self.hr
 
 
-class Pairs:
-    """The pairs of one stage, for one process, without an end.
+class PairLoader:
+    """The pairs of one stage for one process, without end.
 
-    What a pair is depends on the seed and on how many batches came before, with a pool also on
-    which process takes it.
+    A pair depends on the seed and on the number of batches before it, and with a pool also on the
+    process.
 
     Args:
-        recipe: of the run.
-        stage: of the recipe.
-        dataset: what patches come from.
-        processes: that share it.
-        watch: measures phases `data` and `degradation`.
+        recipe: Recipe of the run.
+        stage: Stage of the recipe.
+        dataset: Source of the patches.
+        processes: Processes that share the data set.
+        watch: Stopwatch for the phases `data` and `degradation`.
+
+    Attributes:
+        damaged: Errors of images that could not be read, one line each.
     """
 
     def __init__(
@@ -87,31 +90,31 @@ class Pairs:
         size = 0 if recipe.data.paired else recipe.degradation.pool
         seed = np.random.default_rng((recipe.seed, _POOL, processes.rank)).integers(1 << 62)
         self._pool = PairPool(size, int(seed), recipe.degradation.mode)
-        self._source: Iterator[Batch] | None = None
+        self._iterator: Iterator[Batch] | None = None
         self._taken = 0
         self.damaged: list[str] = []
 
-    def take(self) -> Pair:
-        """The next pairs.
+    def take(self) -> PairBatch:
+        """Return the next pairs.
 
         Raises:
-            TrainingError: no image can be read, or the processes that read them end.
+            TrainingError: No image can be read, or worker processes exit.
         """
         while True:
             with self._watch.phase("data", waiting=True):
                 batch = self._next()
             with self._watch.phase("degradation"):
-                pair = self._exchanged(batch)
-            if pair is not None:
-                return pair
+                pairs = self._exchange(batch)
+            if pairs is not None:
+                return pairs
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next pairs depend on."""
+        """Return everything that the next pairs depend on."""
         return {"taken": self._taken, "pool": self._pool.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        self._taken, self._source = state["taken"], None
+        """Restore a state that `state_dict` returned."""
+        self._taken, self._iterator = state["taken"], None
         pool = dict(state["pool"])
         for key in ("low", "high"):
             pool[key] = None if pool[key] is None else pool[key].to(self._processes.device)
@@ -120,30 +123,30 @@ class Pairs:
     def _next(self) -> Batch:
         try:
             batch = next(self._batches())
-        except _LOST:
+        except _WORKER_ERRORS:
             if not self._workers:
                 raise
-            self._source = None
-            batch = self._next_after_loss()
+            self._iterator = None
+            batch = self._next_with_new_workers()
         if self._workers:
-            leave_readers_to_their_queue()
+            ignore_worker_exits()
         self._taken += 1
         self.damaged += batch.damaged
         return batch
 
-    def _next_after_loss(self) -> Batch:
+    def _next_with_new_workers(self) -> Batch:
         try:
             return next(self._batches())
-        except _LOST as error:
+        except _WORKER_ERRORS as error:
             raise TrainingError(
-                f"processes that read images ended twice ({one_line(error)}); lower "
-                "data.workers, or free memory"
+                f"worker processes exited twice ({one_line(error)}); reduce data.workers, or free "
+                "memory"
             ) from error
 
     def _batches(self) -> Iterator[Batch]:
-        """Those from the present place on."""
-        if self._source is None:
-            self._source = batches(
+        """Return the iterator over batches from the current position."""
+        if self._iterator is None:
+            self._iterator = batches(
                 self._dataset,
                 batch=self._batch,
                 first=self._taken,
@@ -151,52 +154,59 @@ class Pairs:
                 world=self._processes.world,
                 workers=self._workers,
             )
-        return self._source
+        return self._iterator
 
     @torch.no_grad()
-    def _exchanged(self, batch: Batch) -> Pair | None:
-        """Pairs from the pool for a batch; None while it fills."""
+    def _exchange(self, batch: Batch) -> PairBatch | None:
+        """Return pairs from the pool for a batch; None while the pool fills."""
         device = self._processes.device
-        high = batch.high.to(device, non_blocking=True)
-        if batch.low is not None:
-            return self._pair(batch.low.to(device, non_blocking=True), high)
+        hr = batch.hr.to(device, non_blocking=True)
+        if batch.lr is not None:
+            return self._pairs(batch.lr.to(device, non_blocking=True), hr)
         assert self._settings is not None, "a recipe without pairs has degradations"
-        images = high.float() / 255
+        images = hr.float() / 255
         if self._sharpen_first:
             images = sharpen(images)
-        low = apply(images, drawn(self._settings, self._seed, batch.numbers))
-        low, high = self._parts((low * 255).round().to(torch.uint8), high, batch.numbers)
-        exchanged = self._pool.exchange(low, high)
-        return None if exchanged is None else self._pair(*exchanged)
+        lr = apply(images, sample_degradations(self._settings, self._seed, batch.numbers))
+        lr, hr = self._crop((lr * 255).round().to(torch.uint8), hr, batch.numbers)
+        exchanged = self._pool.exchange(lr, hr)
+        return None if exchanged is None else self._pairs(*exchanged)
 
-    def _parts(self, low: Tensor, high: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Patches without their margins, each from a place that its number tells."""
+    def _crop(self, lr: Tensor, hr: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Cut off the margins, at positions that depend on the sample numbers."""
         side, scale = self._patch // self._scale, self._scale
-        room = low.shape[-1] - side + 1
-        lows: list[Tensor] = []
-        highs: list[Tensor] = []
-        for place, number in enumerate(numbers):
-            generator = np.random.default_rng((self._seed, _PARTS, number))
-            top, left = (int(start) for start in generator.integers(room, size=2))
-            lows.append(low[place, :, top : top + side, left : left + side])
+        positions = lr.shape[-1] - side + 1
+        lr_patches: list[Tensor] = []
+        hr_patches: list[Tensor] = []
+        for index, number in enumerate(numbers):
+            generator = np.random.default_rng((self._seed, _CROPS, number))
+            top, left = (int(start) for start in generator.integers(positions, size=2))
+            lr_patches.append(lr[index, :, top : top + side, left : left + side])
             top, left = top * scale, left * scale
-            highs.append(high[place, :, top : top + self._patch, left : left + self._patch])
-        return torch.stack(lows), torch.stack(highs)
+            hr_patches.append(hr[index, :, top : top + self._patch, left : left + self._patch])
+        return torch.stack(lr_patches), torch.stack(hr_patches)
 
-    def _pair(self, low: Tensor, high: Tensor) -> Pair:
-        low, high = (
-            levels.float().div_(255).contiguous(memory_format=self._layout)
-            for levels in (low, high)
+    def _pairs(self, lr: Tensor, hr: Tensor) -> PairBatch:
+        lr, hr = (
+            levels.float().div_(255).contiguous(memory_format=self._layout) for levels in (lr, hr)
         )
-        return Pair(low, high, sharpen(high) if self._sharpen else None)
+        return PairBatch(lr, hr, sharpen(hr) if self._sharpen else None)
 
 
-def drawn(
+def sample_degradations(
     settings: DegradationSettings, seed: int, numbers: Sequence[int]
 ) -> tuple[Degradation, ...]:
-    """Draw the degradations of samples: each from its own number, officially from the first's."""
+    """Sample the degradations of training samples.
+
+    Each depends on its own number; in the official mode all depend on the first number.
+
+    Args:
+        settings: Chain to sample from.
+        seed: Seed of the recipe.
+        numbers: Numbers of the samples.
+    """
     if settings.mode == "official":
         generator = np.random.default_rng((seed, _DEGRADATIONS, numbers[0]))
-        return draw(settings, len(numbers), generator)
+        return sample(settings, len(numbers), generator)
     generators = (np.random.default_rng((seed, _DEGRADATIONS, number)) for number in numbers)
-    return tuple(draw(settings, 1, generator)[0] for generator in generators)
+    return tuple(sample(settings, 1, generator)[0] for generator in generators)

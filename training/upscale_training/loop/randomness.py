@@ -1,4 +1,4 @@
-"""Random states: all of them, whoever draws from them."""
+"""Random states of Python, NumPy and torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def seed_all(*seed: int) -> None:
-    """Begin all streams of this process at a place of their own."""
+    """Seed all random number generators of this process independently."""
     words = np.random.SeedSequence(seed).generate_state(3)
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))
@@ -19,7 +19,7 @@ def seed_all(*seed: int) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """Every random state of this process, as plain values and tensors."""
+    """Return all random states of this process as plain values and tensors."""
     version, numbers, gauss = random.getstate()
     legacy: Any = np.random.get_state(legacy=True)
     return {
@@ -31,7 +31,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Continue where `random_state` was taken."""
+    """Restore states that `random_state` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

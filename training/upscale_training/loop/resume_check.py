@@ -1,4 +1,4 @@
-"""What of a recipe may change while a run is resumed."""
+"""Check that a recipe has not changed in a way that prevents resuming a run."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from upscale.errors import TrainingError
 from upscale.files.printable import printable
 
 FREE = r"name|notes|licence|data\.workers|(validation|logging|saving)(\..*)?"
-"""Keys that change nothing of what is trained; with them, iterations of stages, and everything of
-later stages."""
+"""Keys that may change because they do not affect the weights, besides the iterations of stages and
+all keys of later stages."""
 
 _SHOWN = 5
 
 
-def check_unchanged(path: Path, before: str, now: str, place: int) -> None:
-    """Refuse to resume with a recipe that would have given other weights.
+def check_unchanged(path: Path, before: str, now: str, stage_index: int) -> None:
+    """Raise an error for a recipe that would have led to other weights than a saved state.
 
     Args:
-        path: of the state to resume.
-        before: its recipe, as `to_yaml` writes it.
-        now: the present one.
-        place: of the state's stage.
+        path: Path of the state to resume.
+        before: Recipe of the state, as `to_yaml` writes it.
+        now: Present recipe, as `to_yaml` writes it.
+        stage_index: Index of the stage of the state.
 
     Raises:
-        TrainingError: it names the keys that differ.
+        TrainingError: Keys have changed; the message names them.
     """
     old, new = (dict(_flat("", yaml.load(text, yaml.BaseLoader))) for text in (before, now))
     changed = [
         f"{key} was {old.get(key, 'not there')} and is {new.get(key, 'not there')}"
         for key in dict.fromkeys((*old, *new))
-        if old.get(key) != new.get(key) and not _is_free(key, place)
+        if old.get(key) != new.get(key) and not _is_free(key, stage_index)
     ]
     if changed:
         more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise TrainingError(
-            f"{printable(path)}: the recipe has changed since: {', '.join(changed[:_SHOWN])}{more}; "
-            "change it back, take another folder, or begin anew with --restart"
+            f"{printable(path)}: the recipe has changed: {', '.join(changed[:_SHOWN])}{more}; "
+            "change it back, use another folder, or start over with --restart"
         )
 
 
-def _is_free(key: str, place: int) -> bool:
+def _is_free(key: str, stage_index: int) -> bool:
     stage = re.fullmatch(r"stages\.(\d+)\.(.*)", key)
     if stage:
-        return int(stage[1]) > place or stage[2] == "iterations"
+        return int(stage[1]) > stage_index or stage[2] == "iterations"
     return re.fullmatch(FREE, key) is not None
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401
-    """Keys with dots, as `stages.0.batch`, and texts."""
+    """Yield dotted keys, for example `stages.0.batch`, with their texts."""
     if isinstance(value, str):
         yield key, value
         return

@@ -1,4 +1,4 @@
-"""What a run writes down: a log of JSON lines, and curves and images for TensorBoard."""
+"""The logs of a run: JSON lines, and curves and images for TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ LOG = "log.jsonl"
 BOARDS = "tensorboard"
 
 
-class Records:
-    """Passes events on, and writes those that last into the log, an object a line.
+class RunLog:
+    """Forwards events to a listener, and writes some of them to the log, one object per line.
 
     Args:
-        folder: of the run.
-        size: bytes of the log that belong to the state that the run goes on from; what comes
-            after them was lost with the run that wrote it, and will be written again.
-        listener: is given all events.
+        folder: Folder of the run.
+        size: Bytes of the log up to the state that the run resumes from; later lines are removed,
+            because the run writes them again.
+        listener: Function that receives all events.
 
     Raises:
-        TrainingError: the log has become shorter.
+        TrainingError: The log is shorter than the given size.
     """
 
     def __init__(self, folder: Path, size: int, listener: Listener) -> None:
@@ -39,16 +39,16 @@ class Records:
         if self._stream.tell() < size:
             self._stream.close()
             raise TrainingError(
-                f"{printable(path)}: is shorter than when the state was saved; put it back"
+                f"{printable(path)}: is shorter than when the state was saved; restore it"
             )
         self._stream.truncate(size)
 
     def open_board(self, folder: Path, step: int) -> None:
-        """Write curves and images, too; see `Board`."""
+        """Start to write curves and images; see `Board`."""
         self._board = Board(folder, step)
 
-    def tell(self, event: Event) -> None:
-        """Write down what lasts, and pass it on."""
+    def emit(self, event: Event) -> None:
+        """Write an event to the log if it belongs there, and forward it."""
         if isinstance(event, Logged | Baseline | Validated):
             self._stream.write(json.dumps(as_record(event)).encode() + b"\n")
             self._stream.flush()
@@ -56,34 +56,34 @@ class Records:
             self._board.write(event)
         self._listener(event)
 
-    def show(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """Add an image (H, W, 3) to the board, if there is one."""
+    def add_image(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """Add an image (H, W, 3) to TensorBoard, if it is used."""
         if self._board is not None:
-            self._board.show(name, pixels, step)
+            self._board.add_image(name, pixels, step)
 
-    def settled(self) -> int:
-        """Bytes of the log, which are on the disk."""
+    def flush(self) -> int:
+        """Flush the log to disk and return its size in bytes."""
         if self._board is not None:
             self._board.flush()
         flush_to_disk(self._stream)
         return self._stream.tell()
 
     def close(self) -> None:
-        """Write no more."""
+        """Close all files."""
         self._stream.close()
         if self._board is not None:
             self._board.close()
 
 
 class Board:
-    """TensorBoard's files of one stage.
+    """The TensorBoard files of one stage.
 
     Args:
-        folder: of these files.
-        step: iterations done; what a lost run wrote of later ones is taken back.
+        folder: Folder of the files.
+        step: Number of iterations done; values of later iterations are removed.
 
     Raises:
-        DependencyError: tensorboard is not installed.
+        DependencyError: The package tensorboard is not installed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -91,8 +91,8 @@ class Board:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
             raise DependencyError(
-                'TensorBoard is not installed; run: pip install "upscale[train]", or give '
-                "--set logging.tensorboard=false"
+                'TensorBoard is not installed; run: pip install "upscale[train]", or use --set '
+                "logging.tensorboard=false"
             ) from error
         self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1)
 
@@ -101,25 +101,25 @@ class Board:
         for name, value in _points(event).items():
             self._writer.add_scalar(name, value, event.step)
 
-    def show(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """Add an image, (H, W, 3)."""
+    def add_image(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """Add an image (H, W, 3)."""
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def flush(self) -> None:
-        """Have everything in the file."""
+        """Write all values to the file."""
         self._writer.flush()
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file."""
         self._writer.close()
 
 
 def _points(event: Logged | Validated) -> dict[str, float]:
     if isinstance(event, Validated):
         return {
-            f"{place}/{metric}": value
-            for place, found in event.figures.items()
-            for metric, value in found.items()
+            f"{name}/{metric}": value
+            for name, scores in event.scores.items()
+            for metric, value in scores.items()
         }
     return {
         **{f"loss/{name}": value for name, value in event.losses.items()},

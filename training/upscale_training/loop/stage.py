@@ -1,4 +1,4 @@
-"""One stage of a run: its iterations, and what is told and kept of them."""
+"""One stage of a run: its iterations, logs, validations and saved states."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from upscale.errors import TrainingError
 from upscale.files.printable import printable
 from upscale_training.data.patches import PatchDataset
 from upscale_training.loop.distributed import Processes
-from upscale_training.loop.events import Event, Figures, Logged, Note, Saved, Stepped, Validated
+from upscale_training.loop.events import Event, Logged, Note, Saved, Scores, Stepped, Validated
 from upscale_training.loop.export import export
 from upscale_training.loop.interrupts import Interrupts
-from upscale_training.loop.meter import Meter
+from upscale_training.loop.meter import LossMeter
 from upscale_training.loop.networks import Networks
-from upscale_training.loop.pairs import Pairs
+from upscale_training.loop.pairs import PairLoader
 from upscale_training.loop.randomness import random_state, set_random_state
-from upscale_training.loop.run_log import Records
+from upscale_training.loop.run_log import RunLog
 from upscale_training.loop.schedule import rate_factor
 from upscale_training.loop.state import (
-    Facts,
     SavedState,
+    StateInfo,
     is_among_best,
     remove_states,
     saved_states,
     superfluous,
     write_state,
 )
-from upscale_training.loop.step import Step
+from upscale_training.loop.step import TrainingStep
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.loop.validation import Validation, ValidationResult
 from upscale_training.loop.validation_images import write_image
@@ -39,24 +39,24 @@ from upscale_training.recipe import Recipe
 from upscale_training.recipe.writing import to_yaml
 
 STATES, IMAGES = "states", "pictures"
-"""Folders of a run, with one a stage in each."""
+"""Folders of a run, each with one folder per stage."""
 
 _LARGEST_PIXEL_LOSS = 1.0
-"""A mean error of an image's whole range: a network that gives this has come apart."""
+"""Mean error of the whole range of an image: training has diverged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """What the stages of a run share.
+class RunContext:
+    """Objects that the stages of a run share.
 
     Attributes:
-        recipe: of the run.
-        folder: of the run.
-        processes: of the run.
-        dataset: what patches come from.
-        validation: the held-out images, or None.
-        records: takes events, in the first process.
-        interrupts: whether to end.
+        recipe: Recipe of the run.
+        folder: Folder of the run.
+        processes: Processes of the run.
+        dataset: Source of the patches.
+        validation: Validation, or None.
+        log: Log in the first process, or None in the others.
+        interrupts: Requested interrupts.
     """
 
     recipe: Recipe
@@ -64,142 +64,143 @@ class Run:
     processes: Processes
     dataset: PatchDataset
     validation: Validation | None
-    records: Records | None
+    log: RunLog | None
     interrupts: Interrupts
 
-    def tell(self, event: Event) -> None:
-        """Pass an event on, in the first process."""
-        if self.records is not None:
-            self.records.tell(event)
+    def emit(self, event: Event) -> None:
+        """Emit an event in the first process."""
+        if self.log is not None:
+            self.log.emit(event)
 
 
 class StageRun:
-    """A stage that begins or goes on.
+    """A stage that starts or resumes.
 
     Args:
-        run: of which it is a part.
-        place: of the stage in the recipe.
-        networks: as they begin.
-        baseline: what bicubic interpolation gets in validation.
+        run: Run of the stage.
+        stage_index: Index of the stage in the recipe.
+        networks: Networks with initial weights.
+        baseline: Scores of bicubic interpolation in validation.
     """
 
-    def __init__(self, run: Run, place: int, networks: Networks, baseline: Figures | None) -> None:
-        recipe, stage = run.recipe, run.recipe.stages[place]
+    def __init__(
+        self, run: RunContext, stage_index: int, networks: Networks, baseline: Scores | None
+    ) -> None:
+        recipe, stage = run.recipe, run.recipe.stages[stage_index]
         self._run, self._stage, self._networks, self._baseline = run, stage, networks, baseline
         self._states = run.folder / STATES / stage.name
-        self._watch, self._meter = Stopwatch(run.processes.device), Meter()
-        self._pairs = Pairs(recipe, stage, run.dataset, run.processes, self._watch)
-        self._learn = Step(stage, networks, run.processes, self._meter, self._watch)
-        self._figures: Figures | None = None
-        self._judged: int | None = None
+        self._watch, self._meter = Stopwatch(run.processes.device), LossMeter()
+        self._pairs = PairLoader(recipe, stage, run.dataset, run.processes, self._watch)
+        self._step = TrainingStep(stage, networks, run.processes, self._meter, self._watch)
+        self._scores: Scores | None = None
+        self._validated: int | None = None
         self._done = self._first = self._logged = 0
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
 
     def restore(self, saved: SavedState) -> None:
-        """Go on from a state.
+        """Restore a saved state.
 
         Raises:
-            TrainingError: it is damaged.
+            TrainingError: The state is damaged.
         """
         device, own = self._run.processes.device, saved.own(self._run.processes.rank)
         self._networks.load_state_dict(saved.common(), read_state_dict(saved.weights))
         self._pairs.load_state_dict(own["pairs"])
         self._meter.load_state_dict(own["meter"], device)
         set_random_state(own["random"])
-        facts = saved.facts
-        self._figures, self._judged = facts.figures, facts.judged
-        self._done = self._first = self._logged = facts.step
+        info = saved.info
+        self._scores, self._validated = info.scores, info.validated_step
+        self._done = self._first = self._logged = info.step
 
     def train(self) -> None:
-        """Do the iterations that are left.
+        """Run the remaining iterations.
 
         Raises:
-            KeyboardInterrupt: this process, or another one, was to end; a state is saved.
-            TrainingError: losses are not finite, or have exploded; the last state is kept.
-            OutputError: a state cannot be saved.
+            KeyboardInterrupt: An interrupt of any process was requested; a state is saved.
+            TrainingError: Losses are not finite, or have diverged; the last state is kept.
+            OutputError: A state cannot be saved.
         """
-        if self._judge_if_due() or self._judged == self._stage.iterations:
+        if self._validate_if_due() or self._validated == self._stage.iterations:
             self._save()
-        self._heed_interrupts()
+        self._stop_if_interrupted()
         while self._done < self._stage.iterations:
             self._iterate()
             ended = self._done == self._stage.iterations
             if self._done % self._run.recipe.logging.every == 0 or ended:
                 self._log()
-            better = self._judge_if_due()
+            better = self._validate_if_due()
             if self._done % self._run.recipe.saving.every == 0 or better or ended:
                 with self._watch.phase("saving", waiting=True):
                     self._save()
-            self._heed_interrupts()
+            self._stop_if_interrupted()
 
     def _iterate(self) -> None:
         factor = rate_factor(self._stage.schedule, self._done)
-        self._networks.set_rate(factor)
-        self._learn([self._pairs.take() for _ in range(self._stage.accumulate)])
+        self._networks.scale_learning_rates(factor)
+        self._step([self._pairs.take() for _ in range(self._stage.accumulate)])
         self._done += 1
-        self._run.tell(Stepped(self._stage.name, self._done, self._stage.iterations))
+        self._run.emit(Stepped(self._stage.name, self._done, self._stage.iterations))
 
     def _log(self) -> None:
-        """Tell of the iterations since the last time."""
-        losses = self._sound_losses()
+        """Emit the losses and the speed since the last log."""
+        losses = self._checked_losses()
         self._meter.clear()
         damaged = self._run.processes.gather(list(self._pairs.damaged))
-        for line in dict.fromkeys(line for share in damaged for line in share):
-            self._run.tell(Note(line))
+        for line in dict.fromkeys(line for part in damaged for line in part):
+            self._run.emit(Note(line))
         self._pairs.damaged.clear()
-        passed, shares = self._watch.read()
+        elapsed, shares = self._watch.read()
         steps = self._done - self._logged
         self._logged = self._done
         patches = self._stage.batch * self._stage.accumulate * self._run.processes.world
-        upscale_training = passed * (1 - shares.get("validation", 0) - shares.get("saving", 0))
-        each = (time.perf_counter() - self._began) / (self._done - self._first)
+        training = elapsed * (1 - shares.get("validation", 0) - shares.get("saving", 0))
+        per_step = (time.perf_counter() - self._started) / (self._done - self._first)
         factor = rate_factor(self._stage.schedule, self._done - 1)
-        self._run.tell(
+        self._run.emit(
             Logged(
                 self._stage.name,
                 self._done,
                 self._stage.iterations,
                 losses,
                 self._stage.optimiser.learning_rate * factor,
-                images_per_second=steps * patches / max(upscale_training, 1e-9),
-                seconds_left=(self._stage.iterations - self._done) * each,
+                images_per_second=steps * patches / max(training, 1e-9),
+                seconds_left=(self._stage.iterations - self._done) * per_step,
                 shares=shares,
             )
         )
 
-    def _judge_if_due(self) -> bool:
-        """Validate, where it is due and not done; tell whether the result is among the best."""
+    def _validate_if_due(self) -> bool:
+        """Validate if it is due and not done; return whether the result is among the best."""
         validation, settings = self._run.validation, self._run.recipe.validation
-        if validation is None or settings is None or self._judged == self._done:
+        if validation is None or settings is None or self._validated == self._done:
             return False
         ended = self._done == self._stage.iterations
         if self._done == 0 or (self._done % settings.every and not ended):
             return False
-        self._sound_losses()
+        self._checked_losses()
         with self._watch.phase("validation", waiting=True):
-            found = validation.judge(
-                self._networks.average.network, lambda: self._run.interrupts.asked
+            result = validation.validate(
+                self._networks.average.network, lambda: self._run.interrupts.requested
             )
-            if found is None:
+            if result is None:
                 return False
-            self._show(found)
-        self._figures, self._judged = found.figures, self._done
-        self._run.tell(Validated(self._stage.name, self._done, found.figures))
-        return is_among_best(self._facts(0), saved_states(self._states), self._run.recipe.saving)
+            self._write_previews(result)
+        self._scores, self._validated = result.scores, self._done
+        self._run.emit(Validated(self._stage.name, self._done, result.scores))
+        return is_among_best(self._info(0), saved_states(self._states), self._run.recipe.saving)
 
-    def _show(self, found: ValidationResult) -> None:
-        """Write the images of a validation."""
-        if self._run.records is None:
+    def _write_previews(self, result: ValidationResult) -> None:
+        if self._run.log is None:
             return
         title = f"{self._run.recipe.name}, {self._stage.name}, {self._done} iterations"
         folder = self._run.folder / IMAGES / self._stage.name / f"{self._done:08d}"
-        for image in found.shown:
-            grid = image.grid(title)
-            write_image(grid, folder / f"{image.place}-{image.name}.png")
-            self._run.records.show(f"{image.place}/{image.name}", grid, self._done)
+        for preview in result.previews:
+            grid = preview.grid(title)
+            write_image(grid, folder / f"{preview.set_name}-{preview.name}.png")
+            self._run.log.add_image(f"{preview.set_name}/{preview.name}", grid, self._done)
 
-    def _sound_losses(self) -> dict[str, float]:
-        """The mean losses since the last log, if they and the weights are sound."""
+    def _checked_losses(self) -> dict[str, float]:
+        """Return the mean losses since the last log; stop if they or the weights are unusable."""
         losses = self._meter.means(self._run.processes)
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         pixel = self._stage.pixel
@@ -207,30 +208,30 @@ class StageRun:
             bad = ["pixel"]
         if bad:
             self._fail(f"the {bad[0]} loss is {losses[bad[0]]:g}")
-        if self._run.processes.any(not self._networks.sound()):
+        if self._run.processes.any(not self._networks.is_finite()):
             self._fail("weights are not finite")
         return losses
 
-    def _fail(self, what: str) -> NoReturn:
+    def _fail(self, reason: str) -> NoReturn:
         states = saved_states(self._states)
         half = self._run.recipe.computing.precision == "fp16"
         advice = "a lower learning_rate" + (", or precision bf16 or fp32" if half else "")
         start = f", from {printable(states[-1].weights)} as start" if states else ""
         raise TrainingError(
-            f"{self._stage.name}: {what} at iteration {self._done}, so the run has ended and "
-            f"nothing after its last state is kept; begin another one with {advice}{start}"
+            f"{self._stage.name}: {reason} at iteration {self._done}; the run has stopped, and "
+            f"nothing after its last state is kept; start another run with {advice}{start}"
         )
 
-    def _heed_interrupts(self) -> None:
-        if self._run.processes.any(self._run.interrupts.asked):
+    def _stop_if_interrupted(self) -> None:
+        if self._run.processes.any(self._run.interrupts.requested):
             self._save()
             raise KeyboardInterrupt
 
     def _save(self) -> None:
-        """Save a state, then remove those that it makes superfluous."""
-        self._sound_losses()
-        size = 0 if self._run.records is None else self._run.records.settled()
-        facts = self._facts(size)
+        """Save a state, then remove those that are superfluous now."""
+        self._checked_losses()
+        size = 0 if self._run.log is None else self._run.log.flush()
+        info = self._info(size)
         average = self._networks.average.network
         own = {
             "pairs": self._pairs.state_dict(),
@@ -239,26 +240,25 @@ class StageRun:
         }
         saved = write_state(
             self._states,
-            facts,
+            info,
             self._run.processes,
-            write_weights=lambda path: export(average, path, self._run.recipe, facts),
+            write_weights=lambda path: export(average, path, self._run.recipe, info),
             common=self._networks.state_dict,
             own=own,
         )
         if self._run.processes.first:
-            kept = self._run.recipe.saving
-            remove_states(superfluous(saved_states(self._states), kept))
+            remove_states(superfluous(saved_states(self._states), self._run.recipe.saving))
         self._run.processes.wait()
-        self._run.tell(Saved(self._stage.name, self._done, saved.path))
+        self._run.emit(Saved(self._stage.name, self._done, saved.path))
 
-    def _facts(self, log_bytes: int) -> Facts:
-        return Facts(
+    def _info(self, log_bytes: int) -> StateInfo:
+        return StateInfo(
             self._stage.name,
             self._done,
             self._run.processes.world,
             to_yaml(self._run.recipe),
             log_bytes,
             self._baseline,
-            self._figures,
-            self._judged,
+            self._scores,
+            self._validated,
         )

@@ -1,13 +1,13 @@
-"""Saved states: folders that are complete or absent.
+"""Saved states: folders that are either complete or absent.
 
     states/<stage>/00005000/
-        state.json            what it is a state of
+        state.json            information about the state
         ema.safetensors       the averaged weights, which `upscale -n` loads
         common.pt             networks, optimisers, scalers
-        process-0.pt ...      of each process: random numbers, pool, place in the data
+        process-0.pt ...      per process: random states, pool, position in the data
 
-It is written under a name that begins with a dot, flushed to the disk, and renamed. An older one is
-renamed to such a name before it is removed. So whatever has a plain name is whole.
+A state is written under a name that starts with a dot, flushed to disk, and renamed. An old state
+is renamed to such a name before it is removed. So every folder with a plain name is complete.
 """
 
 from __future__ import annotations
@@ -26,29 +26,31 @@ from upscale.errors import CheckpointError, OutputError, TrainingError
 from upscale.files.atomic import flush_to_disk, replace_text, sync_folder
 from upscale.files.error_mapping import one_line
 from upscale_training.loop.distributed import Processes
-from upscale_training.loop.events import Figures
+from upscale_training.loop.events import Scores
 from upscale_training.loop.metrics import lower_is_better
 from upscale_training.recipe import SavingSettings
 
 VERSION = 1
 WEIGHTS = "ema.safetensors"
-_FACTS, _COMMON = "state.json", "common.pt"
+_INFO, _COMMON = "state.json", "common.pt"
+_JSON_KEYS = {"scores": "figures", "validated_step": "judged"}
+"""Keys of state.json that differ from the attributes; states of earlier versions have them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a state without loading it.
+class StateInfo:
+    """Information about a state that is available without loading it.
 
     Attributes:
-        stage: of the recipe.
-        step: iterations done.
-        processes: of the run; each has a part.
-        recipe: of the run, as `to_yaml` writes it.
-        log_bytes: size of the log when it was saved.
-        baseline: what bicubic interpolation gets in validation.
-        figures: what the averaged weights got at the last validation.
-        judged: the step of that validation; None before the first one.
-        version: of this format.
+        stage: Name of the stage.
+        step: Number of iterations done.
+        processes: Number of processes of the run; each has a part.
+        recipe: Recipe of the run, as `to_yaml` writes it.
+        log_bytes: Size of the log when the state was saved.
+        baseline: Scores of bicubic interpolation in validation.
+        scores: Scores of the averaged weights in the last validation.
+        validated_step: Step of that validation; None before the first one.
+        version: Version of this format.
     """
 
     stage: str
@@ -56,36 +58,41 @@ class Facts:
     processes: int
     recipe: str
     log_bytes: int
-    baseline: Figures | None = None
-    figures: Figures | None = None
-    judged: int | None = None
+    baseline: Scores | None = None
+    scores: Scores | None = None
+    validated_step: int | None = None
     version: int = VERSION
 
-    def figure(self, metric: str) -> float | None:
-        """The mean of a metric over the validation sets; None where this step was not judged."""
-        if self.judged != self.step or not self.figures:
+    def score(self, metric: str) -> float | None:
+        """Return the mean of a metric over the validation sets; None without a validation."""
+        if self.validated_step != self.step or not self.scores:
             return None
-        found = [each[metric] for each in self.figures.values() if metric in each]
-        return sum(found) / len(found) if found else None
+        values = [each[metric] for each in self.scores.values() if metric in each]
+        return sum(values) / len(values) if values else None
 
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """A state on the disk."""
+    """A state on disk.
+
+    Attributes:
+        path: Folder of the state.
+        info: Information about the state.
+    """
 
     path: Path
-    facts: Facts
+    info: StateInfo
 
     @property
     def weights(self) -> Path:
-        """The file of the averaged weights."""
+        """Path of the averaged weights."""
         return self.path / WEIGHTS
 
     def common(self) -> dict[str, Any]:
-        """Read what all processes share.
+        """Read the part that all processes share.
 
         Raises:
-            TrainingError: it is damaged.
+            TrainingError: The file is damaged.
         """
         return _read(self.path / _COMMON)
 
@@ -95,49 +102,49 @@ class SavedState:
 
 
 def saved_states(folder: Path) -> list[SavedState]:
-    """The states of one stage, the oldest first.
+    """Return the states of one stage, the oldest first.
 
     Raises:
-        TrainingError: what tells about one of them is damaged.
+        TrainingError: The information about a state is damaged.
     """
     if not folder.is_dir():
         return []
     paths = sorted(path for path in folder.iterdir() if path.name.isdigit())
-    return [SavedState(path, _read_facts(path)) for path in paths]
+    return [SavedState(path, _read_info(path)) for path in paths]
 
 
 def write_state(
     folder: Path,
-    facts: Facts,
+    info: StateInfo,
     processes: Processes,
     *,
     write_weights: Callable[[Path], None],
     common: Callable[[], Mapping[str, Any]],
     own: Mapping[str, Any],
 ) -> SavedState:
-    """Save a state; all processes call this together.
+    """Save a state; all processes must call this together.
 
-    If there is one of this step already (after an interrupt, or after resuming), only what is known
-    of it is renewed.
+    If a state of this step exists (after an interrupt, or after resuming), only its information is
+    updated.
 
     Args:
-        folder: of the stage's states.
-        facts: of this one.
-        processes: of the run.
-        write_weights: writes the averaged weights to a path, in the first process.
-        common: gives what all processes share; asked for in the first.
-        own: what belongs to this process.
+        folder: Folder of the stage's states.
+        info: Information about the state.
+        processes: Processes of the run.
+        write_weights: Function that writes the averaged weights to a path, in the first process.
+        common: Function that returns the part that all processes share, in the first process.
+        own: Part of this process.
 
     Raises:
-        OutputError: it cannot be written; older ones are as they were.
+        OutputError: The state cannot be written; older states are unchanged.
     """
-    target, draft = folder / f"{facts.step:08d}", folder / f".{facts.step:08d}.part"
-    saved = SavedState(target, facts)
-    there = processes.any(target.exists())
+    target, draft = folder / f"{info.step:08d}", folder / f".{info.step:08d}.part"
+    saved = SavedState(target, info)
+    exists = processes.any(target.exists())
     try:
-        if there:
+        if exists:
             if processes.first:
-                _write_facts(target / _FACTS, facts)
+                _write_info(target / _INFO, info)
             processes.wait()
             return saved
         if processes.first:
@@ -148,7 +155,7 @@ def write_state(
         if processes.first:
             write_weights(draft / WEIGHTS)
             _write(draft / _COMMON, common())
-            _write_facts(draft / _FACTS, facts)
+            _write_info(draft / _INFO, info)
         processes.wait()
         if processes.first:
             _commit(draft, target)
@@ -157,22 +164,22 @@ def write_state(
         if processes.first:
             shutil.rmtree(draft, ignore_errors=True)
         raise OutputError(
-            f"{target}: cannot be saved ({one_line(error)}); make room and start again: the run "
-            "goes on from the state before"
+            f"{target}: cannot be saved ({one_line(error)}); free disk space and start again to "
+            "resume from the previous state"
         ) from error
     return saved
 
 
 def remove_states(states: list[SavedState]) -> None:
-    """Remove states, each at once for all who look."""
+    """Remove states; each disappears at once for other programs."""
     for state in states:
-        gone = state.path.with_name(f".{state.path.name}.old")
-        state.path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        renamed = state.path.with_name(f".{state.path.name}.old")
+        state.path.rename(renamed)
+        shutil.rmtree(renamed, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed run has left of saving and removing."""
+def remove_stale_states(folder: Path) -> None:
+    """Remove incomplete states that a killed run left while saving or removing."""
     if folder.is_dir():
         for path in folder.iterdir():
             if path.name.startswith(".") and path.suffix in (".part", ".old"):
@@ -180,35 +187,35 @@ def sweep(folder: Path) -> None:
 
 
 def superfluous(states: list[SavedState], settings: SavingSettings) -> list[SavedState]:
-    """Those that are neither among the newest nor among the best; of equals, the older is better.
+    """Return the states that are neither among the newest nor among the best.
+
+    Of states with equal scores, the older one is better.
 
     Args:
-        states: all of a stage, the oldest first.
-        settings: how many stay.
+        states: All states of a stage, the oldest first.
+        settings: Number of states to keep.
     """
-    judged = [state for state in states if state.facts.figure(settings.best_metric) is not None]
-    judged.sort(key=lambda state: _badness(state.facts, settings))
-    kept = [*states[-settings.keep_last :], *judged[: settings.keep_best]]
-    steps = {state.facts.step for state in kept}
-    return [state for state in states if state.facts.step not in steps]
+    scored = [state for state in states if state.info.score(settings.best_metric) is not None]
+    scored.sort(key=lambda state: _cost(state.info, settings))
+    kept = [*states[-settings.keep_last :], *scored[: settings.keep_best]]
+    steps = {state.info.step for state in kept}
+    return [state for state in states if state.info.step not in steps]
 
 
-def is_among_best(facts: Facts, states: list[SavedState], settings: SavingSettings) -> bool:
-    """Whether a state would be kept for its figure, beside those that there are."""
-    if facts.figure(settings.best_metric) is None:
+def is_among_best(info: StateInfo, states: list[SavedState], settings: SavingSettings) -> bool:
+    """Return whether a state would be kept for its score, given the existing states."""
+    if info.score(settings.best_metric) is None:
         return False
-    better = [
-        state for state in states if _badness(state.facts, settings) <= _badness(facts, settings)
-    ]
+    better = [state for state in states if _cost(state.info, settings) <= _cost(info, settings)]
     return len(better) < settings.keep_best
 
 
-def _badness(facts: Facts, settings: SavingSettings) -> float:
-    """Lower is better; infinite where a state was not judged."""
-    figure = facts.figure(settings.best_metric)
-    if figure is None:
+def _cost(info: StateInfo, settings: SavingSettings) -> float:
+    """Return a number that is lower for better states; infinite without a validation."""
+    score = info.score(settings.best_metric)
+    if score is None:
         return math.inf
-    return figure if lower_is_better(settings.best_metric) else -figure
+    return score if lower_is_better(settings.best_metric) else -score
 
 
 def _commit(draft: Path, target: Path) -> None:
@@ -226,26 +233,29 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make torch raise nearly anything
+    except Exception as error:  # torch raises errors of many classes for damaged files
         raise TrainingError(
             f"{path}: damaged or missing ({one_line(error)}); remove the folder "
-            f"{path.parent.name} to go on from the state before"
+            f"{path.parent.name} to resume from the previous state"
         ) from error
 
 
-def _write_facts(path: Path, facts: Facts) -> None:
-    replace_text(path, json.dumps(asdict(facts), indent=1))
+def _write_info(path: Path, info: StateInfo) -> None:
+    values = {_JSON_KEYS.get(key, key): value for key, value in asdict(info).items()}
+    replace_text(path, json.dumps(values, indent=1))
 
 
-def _read_facts(folder: Path) -> Facts:
-    path = folder / _FACTS
+def _read_info(folder: Path) -> StateInfo:
+    path = folder / _INFO
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["version"] != VERSION:
-            raise TrainingError(f"{path}: written by another version of upscale; use that one")
-        return Facts(**found)
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["version"] != VERSION:
+            raise TrainingError(f"{path}: written by another version of upscale; use that version")
+        for name, key in _JSON_KEYS.items():
+            values[name] = values.pop(key)
+        return StateInfo(**values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
-            f"{path}: damaged or missing; remove the folder {folder.name} to go on from the state "
-            "before"
+            f"{path}: damaged or missing; remove the folder {folder.name} to resume from the "
+            "previous state"
         ) from error

@@ -11,30 +11,30 @@ import torch
 from torch import Tensor
 
 from upscale_training.loop.distributed import Processes
-from upscale_training.loop.learner import Learner
-from upscale_training.loop.meter import Meter
+from upscale_training.loop.meter import LossMeter
 from upscale_training.loop.networks import Networks
-from upscale_training.loop.pairs import Pair
+from upscale_training.loop.pairs import PairBatch
 from upscale_training.loop.timing import Stopwatch
+from upscale_training.loop.trained_network import TrainedNetwork
 from upscale_training.losses import AdversarialLoss, FeatureLoss, PixelLoss
 from upscale_training.recipe import GanSettings, PerceptualSettings, PixelSettings, Stage
 
 Losses = dict[str, Tensor]
-Terms = Callable[[Tensor, Pair], Losses]
-"""Weighted losses, by name, of what the generator made of a pair."""
+Terms = Callable[[Tensor, PairBatch], Losses]
+"""Returns weighted losses by name for the output of the generator and its pairs."""
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
-class Step:
-    """What one iteration of a stage does.
+class TrainingStep:
+    """One iteration of a stage.
 
     Args:
-        stage: whose losses are taken.
-        networks: of the stage.
-        processes: of the run.
-        meter: takes in the losses.
-        watch: measures phases `generator` and `discriminator`.
+        stage: Stage with the losses.
+        networks: Networks of the stage.
+        processes: Processes of the run.
+        meter: Meter that collects the losses.
+        watch: Stopwatch for the phases `generator` and `discriminator`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Step:
         stage: Stage,
         networks: Networks,
         processes: Processes,
-        meter: Meter,
+        meter: LossMeter,
         watch: Stopwatch,
     ) -> None:
         self._generator, self._average = networks.generator, networks.average
@@ -53,99 +53,101 @@ class Step:
             self._terms.append(_pixel_terms(stage.pixel))
         if stage.perceptual is not None and networks.features is not None:
             self._terms.append(_feature_terms(stage.perceptual, networks.features, autocast))
-        self._contest: _Contest | None = None
-        if stage.gan is not None and networks.judge is not None:
+        self._gan: _GanStep | None = None
+        if stage.gan is not None and networks.discriminator is not None:
             gan = stage.gan
             loss = AdversarialLoss(gan.kind, gan.relativistic, gan.weight, processes.mean)
-            self._contest = _Contest(gan, loss, networks.judge, autocast)
+            self._gan = _GanStep(gan, loss, networks.discriminator, autocast)
 
-    def __call__(self, pairs: Sequence[Pair]) -> None:
-        """Learn from the batches of one iteration."""
+    def __call__(self, batches: Sequence[PairBatch]) -> None:
+        """Train on the batches of one iteration."""
         with self._watch.phase("generator"):
-            results = self._improve_generator(pairs)
-        if self._contest is not None:
+            outputs = self._step_generator(batches)
+        if self._gan is not None:
             with self._watch.phase("discriminator"):
-                self._contest.improve_judge(pairs, results, self._meter)
+                self._gan.step_discriminator(batches, outputs, self._meter)
         self._average.update(self._generator.network)
 
-    def _improve_generator(self, pairs: Sequence[Pair]) -> list[Tensor]:
-        """Take a step; what the generator made before it."""
-        if self._contest is None:
-            return self._descend(pairs, self._terms)
-        with self._contest.judging() as terms:
-            return self._descend(pairs, [*self._terms, terms])
+    def _step_generator(self, batches: Sequence[PairBatch]) -> list[Tensor]:
+        """Take a step of the generator and return its outputs before the step."""
+        if self._gan is None:
+            return self._step_on(batches, self._terms)
+        with self._gan.generator_terms() as terms:
+            return self._step_on(batches, [*self._terms, terms])
 
-    def _descend(self, pairs: Sequence[Pair], terms: Sequence[Terms]) -> list[Tensor]:
-        results: list[Tensor] = []
+    def _step_on(self, batches: Sequence[PairBatch], terms: Sequence[Terms]) -> list[Tensor]:
+        outputs: list[Tensor] = []
 
-        def loss(pair: Pair) -> Tensor:
-            result = self._generator.run(pair.low)
-            results.append(result.detach())
+        def loss(batch: PairBatch) -> Tensor:
+            output = self._generator.run(batch.lr)
+            outputs.append(output.detach())
             losses: Losses = {}
             for each in terms:
-                losses |= each(result, pair)
+                losses |= each(output, batch)
             self._meter.add(losses)
             return torch.stack(list(losses.values())).sum()
 
-        self._generator.improve(pairs, loss)
-        return results
+        self._generator.step(batches, loss)
+        return outputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Contest:
-    """The generator and the discriminator against each other."""
+class _GanStep:
+    """The adversarial part of an iteration."""
 
     settings: GanSettings
     loss: AdversarialLoss
-    judge: Learner
+    discriminator: TrainedNetwork
     autocast: Autocast
 
     @contextmanager
-    def judging(self) -> Generator[Terms]:
-        """Give the generator's term, while the discriminator takes no gradients.
+    def generator_terms(self) -> Generator[Terms]:
+        """Provide the generator's term, while the discriminator collects no gradients.
 
-        Not by `no_grad`: the gradient goes through the discriminator. Spectral norms take the same
-        step for every batch of the iteration, as for one large batch.
+        `no_grad` would not work: the gradient passes through the discriminator. Spectral norms take
+        the same step for every batch of the iteration, as for one large batch.
         """
-        vectors = self.judge.vectors()
+        vectors = self.discriminator.vectors()
 
-        def terms(result: Tensor, pair: Pair) -> Losses:
-            self.judge.set_vectors(vectors)
-            truth = pair.truth(self.settings.sharpen)
+        def terms(output: Tensor, batch: PairBatch) -> Losses:
+            self.discriminator.set_vectors(vectors)
+            target = batch.target(self.settings.sharpen)
             with self.autocast():
-                return {"gan": self.loss.generator(self.judge.network, result, truth)}
+                return {"gan": self.loss.generator(self.discriminator.network, output, target)}
 
-        self.judge.network.requires_grad_(False)
+        self.discriminator.network.requires_grad_(False)
         yield terms
-        self.judge.network.requires_grad_(True)
+        self.discriminator.network.requires_grad_(True)
 
-    def improve_judge(self, pairs: Sequence[Pair], results: Sequence[Tensor], meter: Meter) -> None:
-        """Take a step of the discriminator against what the generator made."""
-        vectors = self.judge.vectors()
+    def step_discriminator(
+        self, batches: Sequence[PairBatch], outputs: Sequence[Tensor], meter: LossMeter
+    ) -> None:
+        """Take a step of the discriminator on the outputs of the generator."""
+        vectors = self.discriminator.vectors()
 
-        def loss(batch: tuple[Pair, Tensor]) -> Tensor:
-            pair, result = batch
-            self.judge.set_vectors(vectors)
-            truth = pair.truth(self.settings.sharpen)
-            terms = self.loss.discriminator(self.judge.run, truth, result)
+        def loss(pair: tuple[PairBatch, Tensor]) -> Tensor:
+            batch, output = pair
+            self.discriminator.set_vectors(vectors)
+            target = batch.target(self.settings.sharpen)
+            terms = self.loss.discriminator(self.discriminator.run, target, output)
             meter.add({"real": terms.real, "fake": terms.fake})
             return terms.total
 
-        self.judge.improve(list(zip(pairs, results, strict=True)), loss)
+        self.discriminator.step(list(zip(batches, outputs, strict=True)), loss)
 
 
 def _pixel_terms(settings: PixelSettings) -> Terms:
     loss = PixelLoss(settings.kind, settings.weight, settings.epsilon)
-    return lambda result, pair: {"pixel": loss(result, pair.truth(settings.sharpen))}
+    return lambda output, batch: {"pixel": loss(output, batch.target(settings.sharpen))}
 
 
 def _feature_terms(
     settings: PerceptualSettings, features: FeatureLoss, autocast: Autocast
 ) -> Terms:
-    def terms(result: Tensor, pair: Pair) -> Losses:
+    def terms(output: Tensor, batch: PairBatch) -> Losses:
         with autocast():
-            found = features(result, pair.truth(settings.sharpen))
-        named = {"perceptual": found.perceptual, "style": found.style}
+            losses = features(output, batch.target(settings.sharpen))
+        named = {"perceptual": losses.perceptual, "style": losses.style}
         return {name: term for name, term in named.items() if term is not None}
 
     return terms

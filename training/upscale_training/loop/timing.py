@@ -1,4 +1,4 @@
-"""Where a run's time goes."""
+"""Measurement of the time that the phases of a run take."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 
 class Stopwatch:
-    """Measures phases of work, on a GPU by its own clock, so that nothing waits for it.
+    """Measures phases of work, on a GPU by its own clock and without synchronisation.
 
     Args:
-        device: where the work is done.
+        device: Device of the work.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -25,7 +25,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str, *, waiting: bool = False) -> Generator[None]:
-        """Count the block's time for a phase; of one that is `waiting`, this process's time."""
+        """Add the time of the block to a phase; for a `waiting` one, the time of this process."""
         if self._on_gpu and not waiting:
             first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             first.record()
@@ -38,15 +38,15 @@ class Stopwatch:
         self._seconds[name] += time.perf_counter() - started
 
     def read(self) -> tuple[float, dict[str, float]]:
-        """Return the seconds since the last reading, and each phase's share of them, 0 to 1."""
+        """Return the seconds since the last call, and the share of each phase, 0 to 1."""
         if self._marks:
             torch.cuda.synchronize()
         for name, first, last in self._marks:
             self._seconds[name] += first.elapsed_time(last) / 1000
         now = time.perf_counter()
-        passed = max(now - self._started, 1e-9)
-        shares = {name: seconds / passed for name, seconds in self._seconds.items()}
+        elapsed = max(now - self._started, 1e-9)
+        shares = {name: seconds / elapsed for name, seconds in self._seconds.items()}
         self._started = now
         self._seconds.clear()
         self._marks.clear()
-        return passed, shares
+        return elapsed, shares

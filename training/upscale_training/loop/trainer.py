@@ -1,4 +1,4 @@
-"""A whole run: the stages of a recipe, one after the other, begun or gone on with."""
+"""A whole run: the stages of a recipe in order, started or resumed."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from upscale_training.loop.events import (
     Baseline,
     Event,
     Exported,
-    Figures,
     Listener,
     Note,
+    Scores,
     StageStarted,
 )
 from upscale_training.loop.export import export
 from upscale_training.loop.interrupts import Interrupts
 from upscale_training.loop.networks import make_networks
 from upscale_training.loop.resume_check import check_unchanged
-from upscale_training.loop.run_log import BOARDS, Records
-from upscale_training.loop.stage import IMAGES, STATES, Run, StageRun
+from upscale_training.loop.run_log import BOARDS, RunLog
+from upscale_training.loop.stage import IMAGES, STATES, RunContext, StageRun
 from upscale_training.loop.state import (
-    Facts,
     SavedState,
+    StateInfo,
+    remove_stale_states,
     remove_states,
     saved_states,
     superfluous,
-    sweep,
 )
 from upscale_training.loop.validation import Validation
 from upscale_training.recipe import Recipe
 from upscale_training.recipe.writing import to_yaml
 
 LOCK = ".lock"
-"""What the folder of a run has from its first moment on."""
+"""File in the folder of every run."""
 
 
 def ignore(event: Event) -> None:
-    """Listen to nothing."""
+    """Ignore an event."""
 
 
 def train(
@@ -62,141 +62,162 @@ def train(
     stage: str | None = None,
     events: Listener = ignore,
 ) -> tuple[Path, ...]:
-    """Train what a recipe says, or go on with it.
+    """Train a recipe, or resume its training.
 
-    Under torchrun every process calls this; the folder is one that all of them see. An interrupt
-    (Ctrl-C, SIGTERM or SIGHUP, where these raise KeyboardInterrupt) waits for the present
+    Under torchrun every process calls this, with a folder that all of them can access. An interrupt
+    (Ctrl-C, SIGTERM or SIGHUP, where these raise KeyboardInterrupt) waits for the end of the
     iteration and saves a state first.
 
     Args:
-        recipe: what to train.
-        folder: of the run: states, log, images and exported files.
+        recipe: Recipe to train.
+        folder: Folder of the run for states, log, images and exported files.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        resume: go on from the newest state; otherwise what is there of these stages is removed.
-        stage: the only one to train; all of them by default.
-        events: is told of everything that happens, in the first process.
+        resume: Whether to resume from the newest state; otherwise states of these stages are
+            removed.
+        stage: Name of the only stage to train; None for all stages.
+        events: Function that receives all events, in the first process.
 
     Returns:
-        The exported files, one a stage that was trained.
+        The exported files, one per trained stage.
 
     Raises:
-        UsageError: the recipe has no such stage.
-        TrainingError: the run cannot begin, go on or end; the message says what to do.
-        UpscaleError: a file cannot be read or written, or the device is not there.
-        KeyboardInterrupt: it was interrupted; the state is saved.
+        UsageError: The recipe has no such stage.
+        TrainingError: The run cannot start, resume or end; the message says what to do.
+        UpscaleError: A file cannot be read or written, or the device is not available.
+        KeyboardInterrupt: The run was interrupted; a state is saved.
+
+    Example:
+        >>> import numpy as np
+        >>> from upscale_training.data import write_png
+        >>> from upscale_training.recipe import (
+        ...     DataSettings, DegradationRecipe, LoggingSettings, OptimiserSettings,
+        ...     RRDBNetSettings, Source, Stage,
+        ... )
+        >>> photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+        >>> write_png(photo, Path("photos/1.png"))
+        >>> recipe = Recipe(
+        ...     name="tiny",
+        ...     network=RRDBNetSettings(features=2, blocks=1, growth=2),
+        ...     data=DataSettings((Source(Path("photos")),), patch=16, margin=0, workers=0),
+        ...     stages=(Stage("psnr", 1, OptimiserSettings(1e-3), batch=1),),
+        ...     degradation=DegradationRecipe("classical", pool=0),
+        ...     logging=LoggingSettings(tensorboard=False),
+        ... )
+        >>> [path.name for path in train(recipe, Path("run"), device="cpu")]
+        ['tiny-psnr.safetensors']
     """
-    places = _places(recipe, stage)
+    indices = _stage_indices(recipe, stage)
     processes = Processes(device, recipe.computing.precision)
-    with _alone(folder, processes), Interrupts() as interrupts, _memory_explained(recipe):
+    with _locked(folder, processes), Interrupts() as interrupts, _memory_advice(recipe):
         if processes.first:
-            _tidy(recipe, folder, places[0], resume)
+            _clean_up(recipe, folder, indices[0], resume)
         processes.wait()
-        for place in places:
-            _check_resumable(recipe, folder, place, processes)
-        records = None
+        for index in indices:
+            _check_resumable(recipe, folder, index, processes)
+        log = None
         if processes.first:
-            _keep_recipe(recipe, folder)
-            records = _records(recipe, folder, events)
+            _write_recipe(recipe, folder)
+            log = _open_log(recipe, folder, events)
         try:
-            trainer = _Trainer(recipe, folder, processes, records, interrupts)
-            return tuple(trainer.train(place) for place in places)
+            trainer = _Trainer(recipe, folder, processes, log, interrupts)
+            return tuple(trainer.train(index) for index in indices)
         finally:
-            if records is not None:
-                records.close()
+            if log is not None:
+                log.close()
 
 
 class _Trainer:
-    """The stages of a run; what they share is made for the first that has work to do."""
+    """The stages of a run; shared objects are created for the first stage with work to do."""
 
     def __init__(
         self,
         recipe: Recipe,
         folder: Path,
         processes: Processes,
-        records: Records | None,
+        log: RunLog | None,
         interrupts: Interrupts,
     ) -> None:
         self._recipe, self._folder, self._processes = recipe, folder, processes
-        self._records, self._interrupts = records, interrupts
-        self._run: Run | None = None
+        self._log, self._interrupts = log, interrupts
+        self._run: RunContext | None = None
 
-    def train(self, place: int) -> Path:
-        """Train one stage, or what is left of it, and write its file."""
-        stage = self._recipe.stages[place]
+    def train(self, index: int) -> Path:
+        """Train the remaining iterations of one stage, and export its weights."""
+        stage = self._recipe.stages[index]
         saved = _newest(self._folder, stage.name)
-        if saved is None or not self._finished(saved.facts, place):
-            self._train(place, saved)
+        if saved is None or not self._is_finished(saved.info, index):
+            self._train(index, saved)
             saved = _newest(self._folder, stage.name)
         assert saved is not None, "a stage ends with a state"
         path = self._folder / f"{self._recipe.name}-{stage.name}.safetensors"
         if self._processes.first:
             network = build(self._recipe.network.spec, read_state_dict(saved.weights))
             dtype = PRECISIONS[self._recipe.saving.export]
-            export(network.to(dtype), path, self._recipe, saved.facts)
+            export(network.to(dtype), path, self._recipe, saved.info)
         self._processes.wait()
-        self._tell(Exported(stage.name, path))
+        self._emit(Exported(stage.name, path))
         return path
 
-    def _finished(self, facts: Facts, place: int) -> bool:
-        judged = self._recipe.validation is None or facts.judged == facts.step
-        return judged and facts.step == self._recipe.stages[place].iterations
+    def _is_finished(self, info: StateInfo, index: int) -> bool:
+        validated = self._recipe.validation is None or info.validated_step == info.step
+        return validated and info.step == self._recipe.stages[index].iterations
 
-    def _train(self, place: int, saved: SavedState | None) -> None:
-        stage = self._recipe.stages[place]
-        before = saved or self._previous(place)
+    def _train(self, index: int, saved: SavedState | None) -> None:
+        stage = self._recipe.stages[index]
+        before = saved or self._previous(index)
         start = None if saved else before.weights if before else self._recipe.start
-        networks, notes = make_networks(self._recipe, place, self._processes, start)
+        networks, notes = make_networks(self._recipe, index, self._processes, start)
         for line in notes:
-            self._tell(Note(line))
+            self._emit(Note(line))
         run = self._run = self._run or self._make_run()
-        baseline = self._baseline(run, before.facts.baseline if before else None)
-        stage_run = StageRun(run, place, networks, baseline)
-        step = saved.facts.step if saved else 0
+        baseline = self._baseline(run, before.info.baseline if before else None)
+        stage_run = StageRun(run, index, networks, baseline)
+        step = saved.info.step if saved else 0
         if saved is not None:
             stage_run.restore(saved)
-        if self._records is not None and self._recipe.logging.tensorboard:
-            self._records.open_board(self._folder / BOARDS / stage.name, step)
-        self._tell(StageStarted(stage.name, step, stage.iterations))
+        if self._log is not None and self._recipe.logging.tensorboard:
+            self._log.open_board(self._folder / BOARDS / stage.name, step)
+        self._emit(StageStarted(stage.name, step, stage.iterations))
         stage_run.train()
 
-    def _previous(self, place: int) -> SavedState | None:
-        """The state that the stage before has ended with; None for the first."""
-        if place == 0:
+    def _previous(self, index: int) -> SavedState | None:
+        """Return the last state of the previous stage; None for the first stage."""
+        if index == 0:
             return None
-        stage = self._recipe.stages[place - 1]
+        stage = self._recipe.stages[index - 1]
         saved = _newest(self._folder, stage.name)
-        if saved is None or saved.facts.step != stage.iterations:
-            done = f"{saved.facts.step} of {stage.iterations} iterations" if saved else "no state"
+        if saved is None or saved.info.step != stage.iterations:
+            done = f"{saved.info.step} of {stage.iterations} iterations" if saved else "no state"
             raise TrainingError(
-                f"{printable(self._folder)}: {self._recipe.stages[place].name} begins with what "
-                f"{stage.name} ends with, of which there is {done}; train that first"
+                f"{printable(self._folder)}: {self._recipe.stages[index].name} starts from the "
+                f"weights of {stage.name}, which has {done}; train that stage first"
             )
         return saved
 
-    def _make_run(self) -> Run:
+    def _make_run(self) -> RunContext:
         recipe, processes = self._recipe, self._processes
         dataset = PatchDataset(recipe.data, recipe.seed, recipe.network.scale)
         validation = None
         if recipe.validation is not None:
-            validation = Validation(recipe, processes, lambda line: self._tell(Note(line)))
-        return Run(
-            recipe, self._folder, processes, dataset, validation, self._records, self._interrupts
+            validation = Validation(recipe, processes, lambda line: self._emit(Note(line)))
+        return RunContext(
+            recipe, self._folder, processes, dataset, validation, self._log, self._interrupts
         )
 
-    def _baseline(self, run: Run, known: Figures | None) -> Figures | None:
-        """What bicubic interpolation gets, told once for the same sets and metrics."""
-        if run.validation is None or run.validation.measures(known):
+    def _baseline(self, run: RunContext, known: Scores | None) -> Scores | None:
+        """Return the scores of bicubic interpolation; new ones are emitted."""
+        if run.validation is None or run.validation.matches(known):
             return known
-        figures = run.validation.baseline()
-        self._tell(Baseline(figures))
-        return figures
+        scores = run.validation.baseline()
+        self._emit(Baseline(scores))
+        return scores
 
-    def _tell(self, event: Event) -> None:
-        if self._records is not None:
-            self._records.tell(event)
+    def _emit(self, event: Event) -> None:
+        if self._log is not None:
+            self._log.emit(event)
 
 
-def _places(recipe: Recipe, stage: str | None) -> list[int]:
+def _stage_indices(recipe: Recipe, stage: str | None) -> list[int]:
     names = [each.name for each in recipe.stages]
     if stage is None:
         return list(range(len(names)))
@@ -214,57 +235,58 @@ def _newest(folder: Path, stage: str) -> SavedState | None:
     return states[-1] if states else None
 
 
-def _tidy(recipe: Recipe, folder: Path, first: int, resume: bool) -> None:
-    """Remove what killed runs have left; if nothing is gone on with, also what was reached."""
+def _clean_up(recipe: Recipe, folder: Path, first: int, resume: bool) -> None:
+    """Remove stale states, and without `resume` also all states from the first stage on."""
     for states in (_states(folder, stage.name) for stage in recipe.stages):
-        sweep(states)
+        remove_stale_states(states)
         remove_states(superfluous(saved_states(states), recipe.saving))
-    for stage in () if resume else reversed(recipe.stages[first:]):  # none without its start
+    # The last stage first, so that no stage is left without the one that it started from.
+    for stage in () if resume else reversed(recipe.stages[first:]):
         remove_states(saved_states(_states(folder, stage.name)))
         for kind in (BOARDS, IMAGES):
             shutil.rmtree(folder / kind / stage.name, ignore_errors=True)
 
 
-def _check_resumable(recipe: Recipe, folder: Path, place: int, processes: Processes) -> None:
-    stage, saved = recipe.stages[place], _newest(folder, recipe.stages[place].name)
+def _check_resumable(recipe: Recipe, folder: Path, index: int, processes: Processes) -> None:
+    stage, saved = recipe.stages[index], _newest(folder, recipe.stages[index].name)
     if saved is None:
         return
-    facts = saved.facts
-    check_unchanged(saved.path, facts.recipe, to_yaml(recipe), place)
-    key = f"stages.{place}.iterations"
-    if facts.step > stage.iterations:
+    info = saved.info
+    check_unchanged(saved.path, info.recipe, to_yaml(recipe), index)
+    key = f"stages.{index}.iterations"
+    if info.step > stage.iterations:
         raise TrainingError(
-            f"{printable(saved.path)}: {facts.step} iterations are done, more than the "
-            f"{stage.iterations} of {key}; raise it, or begin anew with --restart"
+            f"{printable(saved.path)}: {info.step} iterations are done, more than the "
+            f"{stage.iterations} of {key}; increase it, or start over with --restart"
         )
-    later = [each.name for each in recipe.stages[place + 1 :] if _newest(folder, each.name)]
-    if facts.step < stage.iterations and later:
+    later = [each.name for each in recipe.stages[index + 1 :] if _newest(folder, each.name)]
+    if info.step < stage.iterations and later:
         raise TrainingError(
-            f"{printable(saved.path)}: {later[0]} has begun with what {stage.name} reached after "
-            f"{facts.step} iterations; set {key} to that, or begin anew with --restart"
+            f"{printable(saved.path)}: {later[0]} has started from {stage.name} after {info.step} "
+            f"iterations; set {key} to {info.step}, or start over with --restart"
         )
-    if facts.processes != processes.world:
+    if info.processes != processes.world:
         raise TrainingError(
-            f"{printable(saved.path)}: is of a run of {facts.processes} processes, not "
-            f"{processes.world}; start as many, or begin anew with --restart"
+            f"{printable(saved.path)}: was saved by {info.processes} processes, not "
+            f"{processes.world}; start {info.processes}, or start over with --restart"
         )
 
 
-def _keep_recipe(recipe: Recipe, folder: Path) -> None:
-    """Write down what is trained, with every default."""
+def _write_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write the recipe with all defaults to the folder of the run."""
     remove_stale_temporaries(folder)
     replace_text(folder / "recipe.yaml", to_yaml(recipe))
 
 
-def _records(recipe: Recipe, folder: Path, events: Listener) -> Records:
+def _open_log(recipe: Recipe, folder: Path, events: Listener) -> RunLog:
     newest = [_newest(folder, stage.name) for stage in recipe.stages]
-    size = max((saved.facts.log_bytes for saved in newest if saved), default=0)
-    return Records(folder, size, events)
+    size = max((saved.info.log_bytes for saved in newest if saved), default=0)
+    return RunLog(folder, size, events)
 
 
 @contextmanager
-def _alone(folder: Path, processes: Processes) -> Generator[None]:
-    """Keep other runs out of the folder."""
+def _locked(folder: Path, processes: Processes) -> Generator[None]:
+    """Lock the folder against other runs."""
     if not processes.first:
         yield
         return
@@ -272,20 +294,20 @@ def _alone(folder: Path, processes: Processes) -> Generator[None]:
     try:
         if folder.exists() and not lock.exists() and any(folder.iterdir()):
             raise TrainingError(
-                f"{printable(folder)}: holds files that are not of a training; take another folder"
+                f"{printable(folder)}: contains files of something else; use another folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(lock, timeout=0):
             yield
     except filelock.Timeout as error:
         raise TrainingError(
-            f"{printable(folder)}: another run is at work here; wait for it, or take another folder"
+            f"{printable(folder)}: another run uses this folder; wait for it, or use another folder"
         ) from error
 
 
 @contextmanager
-def _memory_explained(recipe: Recipe) -> Generator[None]:
-    """Say which numbers to lower when memory runs out."""
+def _memory_advice(recipe: Recipe) -> Generator[None]:
+    """Name the settings to reduce when memory runs out."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -293,7 +315,7 @@ def _memory_explained(recipe: Recipe) -> Generator[None]:
             raise
         batches = ", ".join(str(stage.batch) for stage in recipe.stages)
         raise TrainingError(
-            f"out of memory with batch {batches} of patch {recipe.data.patch}: lower "
-            "stages.N.batch and raise stages.N.accumulate as much, lower data.patch, or set "
-            "computing.checkpoint_activations or computing.precision bf16"
+            f"out of memory with batch {batches} of patch {recipe.data.patch}: reduce "
+            "stages.N.batch and increase stages.N.accumulate accordingly, reduce data.patch, or "
+            "set computing.checkpoint_activations or computing.precision bf16"
         ) from error

@@ -1,4 +1,4 @@
-"""How good the averaged weights are on images that were held out."""
+"""Validation of the averaged weights on held-out images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
@@ -17,200 +16,201 @@ from upscale.errors import ImageError, TrainingError
 from upscale.metrics import MetricError
 from upscale.models import Network
 from upscale_training.data.index import stem_of
-from upscale_training.data.sources import Entry, entries
+from upscale_training.data.pixels import Pixels
+from upscale_training.data.sources import SourceEntry, list_entries
 from upscale_training.degradation.resizing import resize
 from upscale_training.degraded_sample import DegradationSampler, divisible
 from upscale_training.loop.distributed import Processes
-from upscale_training.loop.events import Figures
+from upscale_training.loop.events import Scores
 from upscale_training.loop.metrics import ready_measures
-from upscale_training.loop.validation_images import Shown, middle
+from upscale_training.loop.validation_images import Preview, centre
 from upscale_training.recipe import Recipe, Source, ValidationSet
-
-Pixels = NDArray[np.uint8]
-"""(H, W, 3), RGB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
-    """An image that was held out.
+class ValidationImage:
+    """A held-out image.
 
     Attributes:
-        name: its number in the set, and that of its file.
-        low: the bad image.
-        high: the good one, scale times as large.
+        name: Number of the image in the set, and name of its file.
+        lr: Array of shape (h, w, 3), uint8, RGB.
+        hr: Array of shape (h * scale, w * scale, 3), uint8, RGB.
     """
 
     name: str
-    low: Pixels
-    high: Pixels
+    lr: Pixels
+    hr: Pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValidationResult:
-    """What a validation found.
+    """The result of a validation.
 
     Attributes:
-        figures: means over the images.
-        shown: of each set, as many images as the recipe shows, in order.
+        scores: Means over the images, by set and metric.
+        previews: Images of each set, as many as the recipe shows, in order.
     """
 
-    figures: Figures
-    shown: list[Shown]
+    scores: Scores
+    previews: list[Preview]
 
 
 class Validation:
-    """The validation sets of a recipe, whose images several processes share.
+    """The validation sets of a recipe, whose images are distributed over the processes.
 
     Args:
-        recipe: with a validation.
-        processes: of the run.
-        tell: is given, once each, why metrics and images are left out.
+        recipe: Recipe with a validation.
+        processes: Processes of the run.
+        note: Function that gets the reasons, once each, why metrics and images are skipped.
 
     Raises:
-        TrainingError: a set has no images, a metric is unknown, or the one that decides what is
-            best is not ready.
-        CheckpointError: a metric's file is not what it should be.
+        TrainingError: A set has no images, or the metric that decides which
+            state is best cannot be loaded.
+        CheckpointError: The file of a metric is not the expected one.
     """
 
-    def __init__(self, recipe: Recipe, processes: Processes, tell: Callable[[str], None]) -> None:
+    def __init__(self, recipe: Recipe, processes: Processes, note: Callable[[str], None]) -> None:
         assert recipe.validation is not None
         self._recipe, self._settings = recipe, recipe.validation
         self._scale, self._processes = recipe.network.scale, processes
         border = self._settings.border
         self._border = self._scale if border is None else border
         self._measures, missing = ready_measures(self._settings.metrics, str(processes.device))
-        self._tell, self._told = tell, set[str]()
-        self._explain(missing)
+        self._note, self._noted = note, set[str]()
+        self._note_once(missing)
         best = recipe.saving.best_metric
         if recipe.saving.keep_best and best not in self._measures:
-            raise TrainingError(f"saving.best_metric: {best} is not ready: {missing[0]}")
-        self._entries = [
-            (each, entries(Source(each.high, each.low), self._scale))
+            raise TrainingError(f"saving.best_metric: {best} cannot be loaded: {missing[0]}")
+        self._sets = [
+            (each, list_entries(Source(each.high, each.low), self._scale))
             for each in self._settings.sets
         ]
 
     @property
     def images(self) -> dict[str, int]:
-        """How many images each set has."""
-        return {place.name: len(found) for place, found in self._entries}
+        """Number of images by the name of the set."""
+        return {one.name: len(entries) for one, entries in self._sets}
 
-    def measures(self, figures: Figures | None) -> bool:
-        """Whether figures are of these sets and metrics."""
-        known = {place: set(found) for place, found in (figures or {}).items()}
-        return known == {place.name: set(self._measures) for place, _ in self._entries}
+    def matches(self, scores: Scores | None) -> bool:
+        """Return whether scores are for these sets and metrics."""
+        known = {name: set(metrics) for name, metrics in (scores or {}).items()}
+        return known == {one.name: set(self._measures) for one, _ in self._sets}
 
-    def baseline(self) -> Figures:
-        """What bicubic interpolation gets: MATLAB's, as papers give it."""
-        found = self._judge(lambda low: upscaled(low, self._scale), lambda: False)
-        assert found is not None
-        return found.figures
+    def baseline(self) -> Scores:
+        """Return the scores of bicubic interpolation as in MATLAB, which papers report."""
+        result = self._evaluate(lambda lr: upscale_bicubic(lr, self._scale), lambda: False)
+        assert result is not None
+        return result.scores
 
-    def judge(self, network: Network[Any], stop: Callable[[], bool]) -> ValidationResult | None:
-        """Measure what a network makes of whole images, through the tile engine, in fp32.
+    def validate(self, network: Network[Any], stop: Callable[[], bool]) -> ValidationResult | None:
+        """Measure the results of a network for whole images, in fp32 by the tile engine.
 
         Args:
-            network: in evaluation mode.
-            stop: asked after each image.
+            network: Network in evaluation mode.
+            stop: Function that is called before each image; True stops the validation.
 
         Returns:
-            None where any process was stopped.
+            The result, or None if any process was stopped.
         """
         spec = network.spec
         model = Model("ema", network, network.scale, spec.in_channels, True, spec.describe())
         upscaler = Upscaler(model, device=str(self._processes.device), precision="fp32")
-        return self._judge(upscaler.upscale, stop)
+        return self._evaluate(upscaler.upscale, stop)
 
-    def _judge(
-        self, make: Callable[[Pixels], Pixels], stop: Callable[[], bool]
+    def _evaluate(
+        self, upscale: Callable[[Pixels], Pixels], stop: Callable[[], bool]
     ) -> ValidationResult | None:
-        figures: list[tuple[str, int, dict[str, float]]] = []
+        own_scores: list[tuple[str, int, dict[str, float]]] = []
         self._damaged: list[str] = []
-        shown: list[tuple[int, Shown]] = []
-        for place, number, held in self._held():
+        own_previews: list[tuple[int, Preview]] = []
+        for name, number, image in self._own_images():
             if stop():
                 break
-            result = make(held.low)
-            measured = self._measured(result, held)
-            figures.append((place.name, number, measured))
+            result = upscale(image.lr)
+            scores = self._measure(result, image)
+            own_scores.append((name, number, scores))
             if number < self._settings.images:
-                shown.append((number, self._shown(place.name, held, result, measured)))
+                own_previews.append((number, self._preview(name, image, result, scores)))
         if self._processes.any(stop()):
             return None
-        self._explain(line for share in self._processes.gather(self._damaged) for line in share)
-        together = [found for share in self._processes.gather(figures) for found in share]
-        images = [found for share in self._processes.gather(shown) for found in share]
-        images.sort(key=lambda found: found[0])
-        return ValidationResult(self._means(together), [image for _, image in images])
+        self._note_once(line for part in self._processes.gather(self._damaged) for line in part)
+        all_scores = [each for part in self._processes.gather(own_scores) for each in part]
+        previews = [each for part in self._processes.gather(own_previews) for each in part]
+        previews.sort(key=lambda each: each[0])
+        return ValidationResult(self._means(all_scores), [preview for _, preview in previews])
 
-    def _held(self) -> Iterator[tuple[ValidationSet, int, Held]]:
-        """This process's images, with their sets and their numbers there."""
-        for place, found in self._entries:
-            for number in range(self._processes.rank, len(found), self._processes.world):
+    def _own_images(self) -> Iterator[tuple[str, int, ValidationImage]]:
+        """Yield the images of this process with the name of their set and their number in it."""
+        for one, entries in self._sets:
+            for number in range(self._processes.rank, len(entries), self._processes.world):
                 try:
-                    held = self._read(place, found[number], number)
+                    image = self._read(one, entries[number], number)
                 except ImageError as error:
                     self._damaged.append(str(error))
                 else:
-                    yield place, number, held
+                    yield one.name, number, image
 
-    def _read(self, place: ValidationSet, entry: Entry, number: int) -> Held:
-        name = entry.high.key or stem_of(Path(entry.high.path).relative_to(place.high).as_posix())
-        high, low = entry.read(self._scale)
-        if low is None:
-            high = divisible(high, self._scale, str(entry.high))
-            low = self._draws(place).treatment(name).make(high)
-        return Held(f"{number:03d}-{PurePosixPath(name).name}", low, high)
+    def _read(self, one: ValidationSet, entry: SourceEntry, number: int) -> ValidationImage:
+        name = entry.hr.key or stem_of(Path(entry.hr.path).relative_to(one.high).as_posix())
+        hr, lr = entry.read(self._scale)
+        if lr is None:
+            hr = divisible(hr, self._scale, str(entry.hr))
+            lr = self._sampler(one).sample(name).make(hr)
+        return ValidationImage(f"{number:03d}-{PurePosixPath(name).name}", lr, hr)
 
-    def _draws(self, place: ValidationSet) -> DegradationSampler:
-        """What bad images come from: the same as `upscale degrade --dataset` makes."""
+    def _sampler(self, one: ValidationSet) -> DegradationSampler:
+        """Return the sampler of LR images; `upscale degrade --dataset` makes the same ones."""
         recipe = self._recipe.degradation
-        chain = recipe.chain if place.chain is None else place.chain
-        # Not sharpened first, for the good images are the truth.
+        chain = recipe.chain if one.chain is None else one.chain
+        # HR images are not sharpened first, because they are the ground truth.
         return DegradationSampler(
-            replace(recipe, chain=chain, sharpen=False), self._scale, place.seed
+            replace(recipe, chain=chain, sharpen=False), self._scale, one.seed
         )
 
-    def _measured(self, result: Pixels, held: Held) -> dict[str, float]:
+    def _measure(self, result: Pixels, image: ValidationImage) -> dict[str, float]:
         try:
             return {
-                name: measure(result, held.high, self._border)
+                name: measure(result, image.hr, self._border)
                 for name, measure in self._measures.items()
             }
         except MetricError as error:
-            self._damaged.append(f"{held.name}: {error}")
+            self._damaged.append(f"{image.name}: {error}")
             return {}
 
-    def _shown(self, place: str, held: Held, result: Pixels, measured: dict[str, float]) -> Shown:
+    def _preview(
+        self, set_name: str, image: ValidationImage, result: Pixels, scores: dict[str, float]
+    ) -> Preview:
         scale = self._scale
-        large = (upscaled(held.low, scale), result, held.high)
-        bicubic, ours, truth = (middle(each, scale, scale) for each in large)
-        words = [f"{name} {value:.4g}" for name, value in measured.items()]
-        return Shown(place, held.name, middle(held.low, 1, scale), bicubic, ours, truth, words)
+        large = (upscale_bicubic(image.lr, scale), result, image.hr)
+        bicubic, output, hr = (centre(each, scale, scale) for each in large)
+        words = [f"{name} {value:.4g}" for name, value in scores.items()]
+        lr = centre(image.lr, 1, scale)
+        return Preview(set_name, image.name, lr, bicubic, output, hr, words)
 
-    def _explain(self, lines: Iterable[str]) -> None:
+    def _note_once(self, lines: Iterable[str]) -> None:
         for line in lines:
-            if line not in self._told:
-                self._tell(line)
-                self._told.add(line)
+            if line not in self._noted:
+                self._note(line)
+                self._noted.add(line)
 
-    def _means(self, found: list[tuple[str, int, dict[str, float]]]) -> Figures:
-        """Means in the order of the images, so that processes make no difference."""
-        ordered = sorted(found, key=lambda one: one[1])
+    def _means(self, scores: list[tuple[str, int, dict[str, float]]]) -> Scores:
+        """Return means in the order of the images, which do not depend on the processes."""
+        ordered = sorted(scores, key=lambda one: one[1])
         means: dict[str, dict[str, float]] = {}
-        for place, _ in self._entries:
-            own = [measured for name, _, measured in ordered if name == place.name and measured]
+        for one, _ in self._sets:
+            own = [values for name, _, values in ordered if name == one.name and values]
             if not own:
-                raise TrainingError(f"{place.high}: no image of it can be used in validation")
-            means[place.name] = {
+                raise TrainingError(f"{one.high}: contains no image that validation can use")
+            means[one.name] = {
                 metric: sum(each[metric] for each in own) / len(own) for metric in own[0]
             }
         return means
 
 
-def upscaled(low: Pixels, scale: int) -> Pixels:
-    """Bicubic interpolation, MATLAB's."""
-    height, width = low.shape[:2]
-    image = torch.from_numpy(low.transpose(2, 0, 1).copy())[None].float()
+def upscale_bicubic(lr: Pixels, scale: int) -> Pixels:
+    """Upscale an image (h, w, 3) by bicubic interpolation as in MATLAB."""
+    height, width = lr.shape[:2]
+    image = torch.from_numpy(lr.transpose(2, 0, 1).copy())[None].float()
     large = resize(image, (height * scale, width * scale), "bicubic")[0]
     levels = large.round().clamp(0, 255).to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())

@@ -1,4 +1,4 @@
-"""Images of validation, to look at."""
+"""Images of validation to look at."""
 
 from __future__ import annotations
 
@@ -7,58 +7,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from upscale.images import Image, write_file
+from upscale_training.data.pixels import Pixels
 from upscale_training.sample_grid import Cell, draw_grid
 
-Pixels = NDArray[np.uint8]
-"""(H, W, 3), RGB."""
-
 _SIDE = 320
-"""Of the part of a result that is shown, in pixels, at most."""
+"""Maximum side of the part of a result that is shown, in pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """A validation image, its middle cut out to be shown.
+class Preview:
+    """The centre of a validation image, with results.
 
     Attributes:
-        place: the validation set.
-        name: of the image.
-        low: what the network was given.
-        bicubic: that, upscaled without a network.
-        result: what the network made of it.
-        high: the truth.
-        words: figures of the whole image.
+        set_name: Name of the validation set.
+        name: Name of the image.
+        lr: LR image.
+        bicubic: LR image upscaled by bicubic interpolation.
+        result: Output of the network.
+        hr: Ground truth.
+        words: Scores of the whole image.
     """
 
-    place: str
+    set_name: str
     name: str
-    low: Pixels
+    lr: Pixels
     bicubic: Pixels
     result: Pixels
-    high: Pixels
+    hr: Pixels
     words: Sequence[str]
 
     def grid(self, title: str) -> Pixels:
-        """The four beside each other, with words."""
+        """Return the four images side by side with captions."""
         cells = [
-            Cell("given", ["pixels repeated"], self.low),
+            Cell("input", ["pixels repeated"], self.lr),
             Cell("bicubic", [], self.bicubic),
             Cell("network", self.words, self.result),
-            Cell("truth", [], self.high),
+            Cell("ground truth", [], self.hr),
         ]
-        return draw_grid(title, f"{self.place}, {self.name}", cells)
+        return draw_grid(title, f"{self.set_name}, {self.name}", cells)
 
 
-def middle(pixels: Pixels, factor: int, scale: int) -> Pixels:
-    """Cut the middle out of an image.
+def centre(pixels: Pixels, factor: int, scale: int) -> Pixels:
+    """Crop the centre of an image.
 
     Args:
-        pixels: the image.
-        factor: how many times it is as large as the network's input.
-        scale: of the network; the same part is cut whatever the factor.
+        pixels: Array of shape (H, W, 3).
+        factor: Ratio of the size of the image to that of the network's input.
+        scale: Scale of the network; the same area is cropped for every factor.
     """
     side = _SIDE // scale
     spans: list[slice] = []
@@ -69,9 +66,9 @@ def middle(pixels: Pixels, factor: int, scale: int) -> Pixels:
 
 
 def write_image(pixels: Pixels, path: Path) -> None:
-    """Write a PNG, in place of an older one.
+    """Write a PNG file, and replace an existing one.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: The file cannot be written.
     """
     write_file(Image(pixels), path, format="png", overwrite=True)

@@ -1,6 +1,6 @@
-"""Losses: plain functions of tensors, and thin objects that hold their weights.
+"""Losses: plain functions of tensors, and thin objects with their weights.
 
-All of them compute in at least single precision, whatever autocast gives them.
+All losses compute in at least single precision, even under autocast.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ from upscale_training.losses.features import (
     perceptual,
     style,
 )
-from upscale_training.losses.pixels import PixelKind, PixelLoss, charbonnier, l1
+from upscale_training.losses.pixels import (
+    PixelLoss,
+    charbonnier,
+    l1,
+    register_loss,
+    unregister_loss,
+)
 
 __all__ = [
     "ESRGAN_LAYERS",
@@ -35,7 +41,6 @@ __all__ = [
     "FeatureLoss",
     "FeatureTerms",
     "GanKind",
-    "PixelKind",
     "PixelLoss",
     "charbonnier",
     "discriminator_terms",
@@ -43,7 +48,9 @@ __all__ = [
     "gram",
     "l1",
     "perceptual",
+    "register_loss",
     "relativistic_discriminator_terms",
     "relativistic_generator_term",
     "style",
+    "unregister_loss",
 ]

@@ -1,8 +1,9 @@
 """GAN losses: the generator's term and the discriminator's, as separate functions.
 
-A discriminator's predictions are logits of any shape, higher for more real. The discriminator
-must not take gradients while the generator's term is computed (`requires_grad_(False)`, not
-`no_grad`: the gradient goes through it), and the fakes that it trains on are detached.
+Predictions of a discriminator are logits of any shape, higher for more real. Its parameters must
+not collect gradients while the generator's term is computed (use `requires_grad_(False)`, not
+`no_grad`: the gradient passes through the discriminator), and the fakes that it is trained on are
+detached.
 """
 
 from __future__ import annotations
@@ -19,19 +20,24 @@ from upscale_training.losses.precision import widened
 
 GanKind = Literal["vanilla", "lsgan", "wgan", "wgan-softplus", "hinge"]
 """Goodfellow et al. (arXiv 1406.2661, non-saturating), Mao et al. (arXiv 1611.04076), Arjovsky et
-al. (arXiv 1701.07875; the Lipschitz bound is the discriminator's matter), StyleGAN2's logistic
-loss (arXiv 1912.04958), and Lim and Ye (arXiv 1705.02894)."""
+al. (arXiv 1701.07875; the discriminator must be Lipschitz-bounded by other means), StyleGAN2's
+logistic loss (arXiv 1912.04958), and Lim and Ye (arXiv 1705.02894)."""
 
 Mean = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class DiscriminatorTerms:
-    """What a discriminator minimises, never weighted.
+    """The unweighted terms that a discriminator minimises.
 
     Attributes:
-        real: scalar for the true images.
-        fake: scalar for the generator's.
+        real: Scalar for the real images.
+        fake: Scalar for the generator's images.
+
+    Example:
+        >>> import torch
+        >>> DiscriminatorTerms(real=torch.tensor(1.0), fake=torch.tensor(2.0)).total
+        tensor(3.)
     """
 
     real: Tensor
@@ -39,18 +45,23 @@ class DiscriminatorTerms:
 
     @property
     def total(self) -> Tensor:
-        """Their sum."""
+        """Sum of both terms."""
         return self.real + self.fake
 
 
 def generator_term(fake: Tensor, kind: GanKind = "vanilla") -> Tensor:
-    """Return what the generator minimises, a scalar.
+    """Return the term that the generator minimises, a scalar.
 
-    The GAN loss of Real-ESRGAN (arXiv 2107.10833, section 4.1): -log D(G(x)) for `vanilla`.
+    This is the GAN loss of Real-ESRGAN (arXiv 2107.10833, section 4.1): -log D(G(x)) for `vanilla`.
 
     Args:
-        fake: predictions for the generator's images, with their gradient.
-        kind: of the loss.
+        fake: Predictions for the generator's images, with gradient.
+        kind: Kind of loss.
+
+    Example:
+        >>> import torch
+        >>> generator_term(torch.zeros(1))
+        tensor(0.6931)
     """
     if kind == "hinge":
         return -widened(fake).mean()
@@ -60,12 +71,17 @@ def generator_term(fake: Tensor, kind: GanKind = "vanilla") -> Tensor:
 def discriminator_terms(
     real: Tensor, fake: Tensor, kind: GanKind = "vanilla"
 ) -> DiscriminatorTerms:
-    """Return what the discriminator minimises.
+    """Return the terms that the discriminator minimises.
 
     Args:
-        real: predictions for true images.
-        fake: predictions for the generator's images, which were detached.
-        kind: of the loss.
+        real: Predictions for real images.
+        fake: Predictions for the detached images of the generator.
+        kind: Kind of loss.
+
+    Example:
+        >>> import torch
+        >>> discriminator_terms(torch.zeros(1), torch.zeros(1)).total
+        tensor(1.3863)
     """
     return DiscriminatorTerms(_towards(real, True, kind), _towards(fake, False, kind))
 
@@ -73,18 +89,23 @@ def discriminator_terms(
 def relativistic_generator_term(
     real: Tensor, fake: Tensor, kind: GanKind = "vanilla", mean: Mean = torch.mean
 ) -> Tensor:
-    """Return what the generator minimises against a relativistic average discriminator.
+    """Return the generator's term against a relativistic average discriminator.
 
-    ESRGAN (arXiv 1809.00219), equation 2, halved as the official code does. For the other kinds
-    see Jolicoeur-Martineau (arXiv 1807.00734): the discriminator's loss with its labels swapped,
-    which are 1 and -1 for `lsgan` (basicsr keeps 1 and 0).
+    ESRGAN (arXiv 1809.00219), equation 2, halved as in the official code. For the other kinds see
+    Jolicoeur-Martineau (arXiv 1807.00734): the discriminator's loss with swapped labels, which are
+    1 and -1 for `lsgan` (basicsr keeps 1 and 0).
 
     Args:
-        real: predictions for the true images.
-        fake: predictions for the generator's, with their gradient.
-        kind: of the loss.
-        mean: takes the mean over the batch, as a scalar; several processes need one that also
-            averages over them.
+        real: Predictions for the real images.
+        fake: Predictions for the generator's images, with gradient.
+        kind: Kind of loss.
+        mean: Function that returns the mean over the batch as a scalar; with several processes,
+            over the batches of all of them.
+
+    Example:
+        >>> import torch
+        >>> relativistic_generator_term(torch.zeros(2), torch.zeros(2))
+        tensor(0.6931)
     """
     real, fake = widened(real), widened(fake)
     less_real = _towards(real - mean(fake), False, kind, least=-1)
@@ -95,17 +116,22 @@ def relativistic_generator_term(
 def relativistic_discriminator_terms(
     real: Tensor, fake: Tensor, kind: GanKind = "vanilla", mean: Mean = torch.mean
 ) -> DiscriminatorTerms:
-    """Return what a relativistic average discriminator minimises.
+    """Return the terms that a relativistic average discriminator minimises.
 
-    ESRGAN (arXiv 1809.00219), equation 1, halved as the official code does. The gradient is the
-    equation's: it also goes through the means. Basicsr cuts it there; for that, give this a
-    `mean` that detaches.
+    ESRGAN (arXiv 1809.00219), equation 1, halved as in the official code. The gradient also passes
+    through the means, as in the equation. Basicsr stops it there; for that, pass a `mean` that
+    detaches.
 
     Args:
-        real: predictions for the true images.
-        fake: predictions for the generator's images, which were detached.
-        kind: of the loss.
-        mean: as for `relativistic_generator_term`.
+        real: Predictions for the real images.
+        fake: Predictions for the detached images of the generator.
+        kind: Kind of loss.
+        mean: Function that returns the mean over the batch; see `relativistic_generator_term`.
+
+    Example:
+        >>> import torch
+        >>> relativistic_discriminator_terms(torch.ones(2), torch.zeros(2), "hinge").total
+        tensor(0.)
     """
     real, fake = widened(real), widened(fake)
     more_real = _towards(real - mean(fake), True, kind, least=-1)
@@ -114,9 +140,10 @@ def relativistic_discriminator_terms(
 
 
 def _towards(predictions: Tensor, real: bool, kind: GanKind, least: float = 0) -> Tensor:
-    """Return a loss that falls as predictions come to look real, or fake; `least` is lsgan's fake.
+    """Return a loss that falls as predictions become real, or fake.
 
-    Differences of predictions lie around 0, so that their labels do, too.
+    `least` is the label of fakes for lsgan: differences of predictions are centred on 0, so their
+    labels are too.
     """
     predictions = widened(predictions)
     signed = predictions if real else -predictions
@@ -126,7 +153,7 @@ def _towards(predictions: Tensor, real: bool, kind: GanKind, least: float = 0) -
         return -signed.mean()
     if kind == "hinge":
         return F.relu(1 - signed).mean()
-    return F.softplus(-signed).mean()  # of a logit, the binary cross-entropy is that, too
+    return F.softplus(-signed).mean()  # equal to the binary cross-entropy of a logit
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +161,19 @@ class AdversarialLoss:
     """A GAN loss with the weight of its generator's term.
 
     Attributes:
-        kind: of the loss.
-        relativistic: compare with the mean of the other side (ESRGAN), or not (Real-ESRGAN).
-        weight: factor of the generator's term; the discriminator's are never weighted. 0.1 in
+        kind: Kind of loss.
+        relativistic: Whether to compare with the mean of the other side (ESRGAN: yes,
+            Real-ESRGAN: no).
+        weight: Factor of the generator's term; the discriminator's terms are not weighted. 0.1 in
             Real-ESRGAN (arXiv 2107.10833, section 4.1); lambda of ESRGAN's equation 3 is 0.005.
-        mean: as for `relativistic_generator_term`.
+        mean: Function that returns the mean over the batch; see `relativistic_generator_term`.
+
+    Example:
+        >>> import torch
+        >>> loss = AdversarialLoss("wgan", weight=0.5)
+        >>> images = torch.ones(1, 3, 4, 4)
+        >>> loss.generator(torch.mean, fake=images, real=images)
+        tensor(-0.5000)
     """
 
     kind: GanKind = "vanilla"
@@ -146,31 +181,34 @@ class AdversarialLoss:
     weight: float = 0.1
     mean: Mean = torch.mean
 
-    def generator(self, judge: Callable[[Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:
+    def generator(
+        self, discriminator: Callable[[Tensor], Tensor], fake: Tensor, real: Tensor
+    ) -> Tensor:
         """Return the generator's weighted term, a scalar.
 
         Args:
-            judge: the discriminator.
-            fake: the generator's images (N, C, H, W), with their gradient.
-            real: the true ones, which only a relativistic loss looks at.
+            discriminator: The discriminator network.
+            fake: Images of the generator (N, C, H, W), with gradient.
+            real: Real images (N, C, H, W), used only by a relativistic loss.
         """
         if not self.relativistic:
-            return self.weight * generator_term(judge(fake), self.kind)
+            return self.weight * generator_term(discriminator(fake), self.kind)
         with torch.no_grad():
-            truth = judge(real)
-        return self.weight * relativistic_generator_term(truth, judge(fake), self.kind, self.mean)
+            real_logits = discriminator(real)
+        term = relativistic_generator_term(real_logits, discriminator(fake), self.kind, self.mean)
+        return self.weight * term
 
     def discriminator(
-        self, judge: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
+        self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
     ) -> DiscriminatorTerms:
         """Return the discriminator's terms.
 
         Args:
-            judge: the discriminator.
-            real: true images (N, C, H, W).
-            fake: the generator's; their gradient is cut here.
+            discriminator: The discriminator network.
+            real: Real images (N, C, H, W).
+            fake: Images of the generator (N, C, H, W); they are detached here.
         """
-        truth, invention = judge(real), judge(fake.detach())
+        real_logits, fake_logits = discriminator(real), discriminator(fake.detach())
         if not self.relativistic:
-            return discriminator_terms(truth, invention, self.kind)
-        return relativistic_discriminator_terms(truth, invention, self.kind, self.mean)
+            return discriminator_terms(real_logits, fake_logits, self.kind)
+        return relativistic_discriminator_terms(real_logits, fake_logits, self.kind, self.mean)

@@ -1,4 +1,4 @@
-"""Losses that compare what a classification network sees: perceptual and style."""
+"""Losses that compare the features of a classification network: perceptual and style loss."""
 
 from __future__ import annotations
 
@@ -39,19 +39,25 @@ def perceptual(
     *,
     relative: bool = False,
 ) -> Tensor:
-    """Return the weighted sum of the layers' differences.
+    """Return the weighted sum of the differences of layers.
 
     L_percep of ESRGAN (arXiv 1809.00219, equation 3), over several layers as in Real-ESRGAN
-    (arXiv 2107.10833, section 4.1); after Johnson et al. (arXiv 1603.08155, equation 2), who
-    take squares. Whether it is before or after activation is a matter of which layers it gets.
+    (arXiv 2107.10833, section 4.1); after Johnson et al. (arXiv 1603.08155, equation 2), who use
+    squares. The choice of layers decides if features are compared before or after activation.
 
     Args:
-        output: a backbone's features of the network's result, (N, C, H, W) each.
-        target: its features of the true image.
-        weights: of the layers to compare.
-        distance: between two features.
-        relative: divide each layer's difference by the same measure of the target itself, so
-            that weights mean the same for backbones whose features differ in scale.
+        output: Features of the network's output by layer, (N, C, H, W) each.
+        target: Features of the ground truth by layer.
+        weights: Weights of the layers to compare.
+        distance: Distance between two features.
+        relative: Whether to divide the difference of each layer by the same measure of the target,
+            so that weights mean the same for backbones whose features differ in scale.
+
+    Example:
+        >>> import torch
+        >>> output, target = ({"conv1_2": torch.full((1, 4, 2, 2), value)} for value in (1.0, 3.0))
+        >>> perceptual(output, target, {"conv1_2": 0.1})
+        tensor(0.2000)
     """
     terms = [
         weight * _difference(widened(output[layer]), widened(target[layer]), distance, relative)
@@ -61,9 +67,18 @@ def perceptual(
 
 
 def gram(features: Tensor) -> Tensor:
-    """Return how the channels of (N, C, H, W) go together: (N, C, C).
+    """Return the Gram matrices (N, C, C) of the channels of (N, C, H, W).
 
     Johnson et al. (arXiv 1603.08155), equation 3.
+
+    Args:
+        features: Tensor of shape (N, C, H, W).
+
+    Example:
+        >>> import torch
+        >>> gram(torch.ones(1, 2, 4, 4))
+        tensor([[[0.5000, 0.5000],
+                 [0.5000, 0.5000]]])
     """
     with torch.autocast(features.device.type, enabled=False):
         flat = widened(features).flatten(2)
@@ -78,10 +93,22 @@ def style(
     *,
     relative: bool = False,
 ) -> Tensor:
-    """Return the weighted sum of the differences of the layers' Gram matrices.
+    """Return the weighted sum of the differences of Gram matrices.
 
-    Johnson et al. (arXiv 1603.08155), equation 4, who take the squared Frobenius norm; arguments
-    as for `perceptual`.
+    Johnson et al. (arXiv 1603.08155), equation 4, who use the squared Frobenius norm.
+
+    Args:
+        output: Features of the network's output by layer, (N, C, H, W) each.
+        target: Features of the ground truth by layer.
+        weights: Weights of the layers to compare.
+        distance: Distance between two Gram matrices.
+        relative: Whether to divide by the measure of the target; see `perceptual`.
+
+    Example:
+        >>> import torch
+        >>> features = {"conv1_2": torch.rand(1, 4, 2, 2)}
+        >>> style(features, features, {"conv1_2": 1.0})
+        tensor(0.)
     """
     terms = [
         weight * _difference(gram(output[layer]), gram(target[layer]), distance, relative)
@@ -90,29 +117,34 @@ def style(
     return torch.stack(terms).sum()
 
 
-def _difference(ours: Tensor, theirs: Tensor, kind: Distance, relative: bool) -> Tensor:
-    difference = _distance(ours, theirs, kind)
+def _difference(output: Tensor, target: Tensor, kind: Distance, relative: bool) -> Tensor:
+    difference = _distance(output, target, kind)
     if not relative:
         return difference
-    size = _distance(theirs, torch.zeros_like(theirs), kind)
+    size = _distance(target, torch.zeros_like(target), kind)
     return difference / size.clamp_min(torch.finfo(size.dtype).eps)
 
 
-def _distance(ours: Tensor, theirs: Tensor, kind: Distance) -> Tensor:
+def _distance(output: Tensor, target: Tensor, kind: Distance) -> Tensor:
     if kind == "l1":
-        return F.l1_loss(ours, theirs)
+        return F.l1_loss(output, target)
     if kind == "l2":
-        return F.mse_loss(ours, theirs)
-    return torch.linalg.vector_norm(ours - theirs)
+        return F.mse_loss(output, target)
+    return torch.linalg.vector_norm(output - target)
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureTerms:
-    """What a `FeatureLoss` gives, weighted.
+    """The weighted terms of a `FeatureLoss`.
 
     Attributes:
-        perceptual: a scalar, or None where its weight is 0.
-        style: a scalar, or None where its weight is 0.
+        perceptual: Scalar, or None if its weight is 0.
+        style: Scalar, or None if its weight is 0.
+
+    Example:
+        >>> import torch
+        >>> FeatureTerms(perceptual=torch.tensor(1.0), style=None).perceptual
+        tensor(1.)
     """
 
     perceptual: Tensor | None
@@ -120,15 +152,26 @@ class FeatureTerms:
 
 
 class FeatureLoss(nn.Module):
-    """Perceptual and style loss through one backbone, which looks at each image once.
+    """Perceptual and style loss that share one pass through a backbone.
 
     Args:
-        backbone: with all of the layers.
-        layers: to compare, with their weights.
-        perceptual_weight: factor of the perceptual term; 0 leaves it out.
-        style_weight: factor of the style term; 0 leaves it out.
-        distance: between two features.
-        relative: as for `perceptual`.
+        backbone: Network that returns the layers.
+        layers: Weights of the layers to compare.
+        perceptual_weight: Factor of the perceptual term; 0 disables it.
+        style_weight: Factor of the style term; 0 disables it.
+        distance: Distance between two features.
+        relative: Whether to divide by the measure of the target; see `perceptual`.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from upscale_training.networks import Normalisation
+        >>> layers = nn.Sequential()
+        >>> layers.add_module("conv1_1", nn.Conv2d(3, 4, 3))
+        >>> loss = FeatureLoss(Backbone(layers, ["conv1_1"], Normalisation()), {"conv1_1": 1.0})
+        >>> image = torch.rand(1, 3, 8, 8)
+        >>> loss(image, image).perceptual
+        tensor(0.)
     """
 
     def __init__(
@@ -150,18 +193,18 @@ class FeatureLoss(nn.Module):
         self.relative = relative
 
     def forward(self, output: Tensor, target: Tensor) -> FeatureTerms:
-        """Compare (N, 3, H, W), RGB in [0, 1], with the same; no gradient goes to the target."""
-        ours = self.backbone(output)
+        """Compare two tensors (N, 3, H, W), RGB in [0, 1]; the target gets no gradient."""
+        output_features = self.backbone(output)
         with torch.no_grad():
-            theirs = self.backbone(target)
+            target_features = self.backbone(target)
         return FeatureTerms(
-            self._term(perceptual, self.perceptual_weight, ours, theirs),
-            self._term(style, self.style_weight, ours, theirs),
+            self._term(perceptual, self.perceptual_weight, output_features, target_features),
+            self._term(style, self.style_weight, output_features, target_features),
         )
 
     def _term(
-        self, loss: Callable[..., Tensor], weight: float, ours: Features, theirs: Features
+        self, loss: Callable[..., Tensor], weight: float, output: Features, target: Features
     ) -> Tensor | None:
         if weight == 0:
             return None
-        return weight * loss(ours, theirs, self.layers, self.distance, relative=self.relative)
+        return weight * loss(output, target, self.layers, self.distance, relative=self.relative)

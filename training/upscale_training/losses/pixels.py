@@ -1,27 +1,75 @@
-"""Losses that compare pixels."""
+"""Losses that compare pixels, and the registry of them."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from upscale.errors import UsageError
 from upscale_training.losses.precision import widened
 
-PixelKind = Literal["l1", "charbonnier"]
-
 CHARBONNIER_EPSILON = 1e-3
-"""LapSRN's, in units of an image in [0, 1]."""
+"""Epsilon of LapSRN, in units of an image in [0, 1]."""
+
+PIXEL_LOSSES: dict[str, Callable[..., Tensor]] = {}
+"""Pixel losses by their names in recipes (`pixel.kind`); `register_loss` adds to them."""
+
+
+def register_loss(name: str, function: Callable[..., Tensor]) -> None:
+    """Make a pixel loss available to recipes as `pixel.kind`.
+
+    Args:
+        name: Name in recipes.
+        function: Takes the output and the target, (N, C, H, W) each, and returns a scalar. If it
+            has a parameter `epsilon`, it gets `pixel.epsilon` of the recipe.
+
+    Raises:
+        UsageError: The name is taken.
+
+    Example:
+        >>> import torch
+        >>> register_loss("maximum", lambda output, target: (output - target).abs().max())
+        >>> PixelLoss("maximum", weight=2.0)(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2))
+        tensor(2.)
+        >>> unregister_loss("maximum")
+    """
+    if name in PIXEL_LOSSES:
+        raise UsageError(f"{name}: a loss of this name is registered already")
+    PIXEL_LOSSES[name] = function
+
+
+def unregister_loss(name: str) -> None:
+    """Remove a loss that `register_loss` added.
+
+    Args:
+        name: Name in recipes.
+
+    Raises:
+        KeyError: There is no such loss.
+
+    Example:
+        >>> unregister_loss("unknown")
+        Traceback (most recent call last):
+        KeyError: 'unknown'
+    """
+    del PIXEL_LOSSES[name]
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
     """Return the mean absolute difference: L_1 of ESRGAN (arXiv 1809.00219, with equation 3).
 
     Args:
-        output: (N, C, H, W) in [0, 1], not clamped.
-        target: the same shape.
+        output: Tensor of shape (N, C, H, W) in [0, 1], not clamped.
+        target: Tensor of the same shape.
+
+    Example:
+        >>> import torch
+        >>> l1(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2))
+        tensor(1.)
     """
     return F.l1_loss(widened(output), widened(target))
 
@@ -30,12 +78,21 @@ def charbonnier(output: Tensor, target: Tensor, epsilon: float = CHARBONNIER_EPS
     """Return the mean of sqrt(difference^2 + epsilon^2), a smooth L1: LapSRN (arXiv 1704.03915).
 
     Args:
-        output: (N, C, H, W) in [0, 1], not clamped.
-        target: the same shape.
-        epsilon: half-width of the smooth part. Basicsr's `eps` is its square.
+        output: Tensor of shape (N, C, H, W) in [0, 1], not clamped.
+        target: Tensor of the same shape.
+        epsilon: Half-width of the smooth part. Basicsr's `eps` is its square.
+
+    Example:
+        >>> import torch
+        >>> charbonnier(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2))
+        tensor(0.0010)
     """
     difference = widened(output) - widened(target)
     return (difference.square() + epsilon**2).sqrt().mean()
+
+
+register_loss("l1", l1)
+register_loss("charbonnier", charbonnier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +100,23 @@ class PixelLoss:
     """A weighted pixel loss.
 
     Attributes:
-        kind: which.
-        weight: factor of the result.
-        epsilon: of `charbonnier`.
+        kind: Name of a registered loss.
+        weight: Factor of the loss.
+        epsilon: Epsilon of losses that have one, such as `charbonnier`.
+
+    Example:
+        >>> import torch
+        >>> PixelLoss("l1", weight=0.5)(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2))
+        tensor(0.5000)
     """
 
-    kind: PixelKind = "l1"
+    kind: str = "l1"
     weight: float = 1.0
     epsilon: float = CHARBONNIER_EPSILON
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """Compare (N, C, H, W) with the same; a scalar."""
-        if self.kind == "l1":
-            return self.weight * l1(output, target)
-        return self.weight * charbonnier(output, target, self.epsilon)
+        """Compare two tensors of shape (N, C, H, W); return a scalar."""
+        function = PIXEL_LOSSES[self.kind]
+        if "epsilon" in inspect.signature(function).parameters:
+            return self.weight * function(output, target, epsilon=self.epsilon)
+        return self.weight * function(output, target)

@@ -1,4 +1,4 @@
-"""Half-precision results of autocast, widened before they are summed."""
+"""Conversion of half-precision results before they are summed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that only upscale_training needs: discriminators, and what perceptual losses look through."""
+"""Networks that only training needs: discriminators, and backbones of perceptual losses."""
 
 from __future__ import annotations
 

@@ -37,11 +37,15 @@ _LITE0_EPSILON = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """What a network's upscale_training took from its RGB input in [0, 1]: (x - mean) / deviation.
+    """Normalisation of the RGB input in [0, 1] of a network: (x - mean) / deviation.
 
     Attributes:
-        mean: of red, green and blue.
-        deviation: of red, green and blue.
+        mean: Means of red, green and blue.
+        deviation: Standard deviations of red, green and blue.
+
+    Example:
+        >>> Normalisation(mean=(0.5, 0.5, 0.5)).deviation
+        (1.0, 1.0, 1.0)
     """
 
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -49,17 +53,25 @@ class Normalisation:
 
 
 class Backbone(nn.Module):
-    """A frozen network that returns what some of its layers say about an image.
+    """A frozen network that returns the outputs of some of its layers.
 
-    Its parameters take no gradient, its images do. It stays in evaluation mode.
+    Its parameters get no gradient, its images do. It stays in evaluation mode.
 
     Args:
-        backbone: layers by name, in order; those after the last one asked for are dropped.
-        layers: names of those whose results are wanted.
-        normalisation: what is done to the images first.
+        backbone: Layers by name, in order; those after the last requested one are dropped.
+        layers: Names of the layers to return.
+        normalisation: Normalisation of the images.
 
     Raises:
-        UsageError: no layer is asked for, or one that the backbone does not have.
+        UsageError: No layer is requested, or one that the backbone does not have.
+
+    Example:
+        >>> import torch
+        >>> layers = nn.Sequential()
+        >>> layers.add_module("conv1_1", nn.Conv2d(3, 4, 3, padding=1))
+        >>> backbone = Backbone(layers, ["conv1_1"], Normalisation())
+        >>> {name: output.shape for name, output in backbone(torch.rand(1, 3, 8, 8)).items()}
+        {'conv1_1': torch.Size([1, 4, 8, 8])}
     """
 
     mean: Tensor
@@ -79,32 +91,42 @@ class Backbone(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever a module around this one is put into."""
+        """Stay in evaluation mode, even if a parent module is set to training mode."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Look at images.
+        """Return the outputs of the requested layers.
 
         Args:
-            images: (N, 3, H, W), RGB in [0, 1].
+            images: Tensor of shape (N, 3, H, W), RGB in [0, 1].
 
         Returns:
-            The layers asked for, in the backbone's order: (N, C, h, w) each, not clamped.
+            Tensors of shape (N, C, h, w) by layer, in the backbone's order, not clamped.
         """
         x = (images - self.mean) / self.deviation
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         for name, layer in self.backbone.named_children():
             x = layer(x)
             if name in self.layers:
-                found[name] = x
-        return found
+                outputs[name] = x
+        return outputs
 
 
 def vgg(name: VGGName) -> nn.Sequential:
-    """Return the convolutions of VGG (arXiv 1409.1556, table 1, D and E) without weights.
+    """Return the convolutions of VGG (arXiv 1409.1556, table 1, D and E) without trained weights.
 
-    Its layers are called `conv1_1`, `relu1_1`, ..., `pool1`, `conv2_1`, ...: a `conv` is before
-    the activation, a `relu` after it.
+    The layers are called `conv1_1`, `relu1_1`, ..., `pool1`, `conv2_1`, ...: the output of a `conv`
+    is before the activation, that of a `relu` after it.
+
+    Args:
+        name: `vgg16` or `vgg19`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = vgg("vgg19")
+        >>> [name for name, _ in network.named_children()][:3]
+        ['conv1_1', 'relu1_1', 'conv1_2']
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     inputs = 3
@@ -114,7 +136,7 @@ def vgg(name: VGGName) -> nn.Sequential:
             layers[layer] = nn.Conv2d(inputs, width, 3, padding=1)
             inputs = width
         elif layer.startswith("relu"):
-            # Not in place: that would overwrite a convolution's result that was asked for.
+            # Not in place, which would overwrite the output of a requested convolution.
             layers[layer] = nn.ReLU()
         else:
             layers[layer] = nn.MaxPool2d(2)
@@ -122,27 +144,34 @@ def vgg(name: VGGName) -> nn.Sequential:
 
 
 def vgg_layers(name: VGGName) -> list[str]:
-    """Return the names of a VGG's layers, in torchvision's order."""
+    """Return the names of the layers of a VGG in torchvision's order."""
     names: list[str] = []
     for block, count in enumerate(VGG_BLOCKS[name], 1):
-        for place in range(1, count + 1):
-            names += [f"conv{block}_{place}", f"relu{block}_{place}"]
+        for number in range(1, count + 1):
+            names += [f"conv{block}_{number}", f"relu{block}_{number}"]
         names.append(f"pool{block}")
     return names
 
 
 def efficientnet_lite0() -> nn.Sequential:
-    """Return EfficientNet-Lite0 up to its last block, without weights.
+    """Return EfficientNet-Lite0 up to its last block, without trained weights.
 
-    EfficientNet-B0 (arXiv 1905.11946) without squeeze-and-excitation and with ReLU6. Its layers
+    EfficientNet-B0 (arXiv 1905.11946) without squeeze-and-excitation and with ReLU6. The layers
     are called `stem` (after the activation) and `block0` to `block15` (linear).
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = efficientnet_lite0()
+        >>> len(network)
+        17
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_Stem())
     widths = (_LITE0_STEM, *(row[-1] for row in _LITE0_BLOCKS))
     for row, (inputs, outputs) in zip(_LITE0_BLOCKS, pairwise(widths), strict=True):
         repeats, kernel, stride, expansion, _ = row
-        for place in range(repeats):
-            first = place == 0
+        for repeat in range(repeats):
+            first = repeat == 0
             layers[f"block{len(layers) - 1}"] = _InvertedResidual(
                 inputs if first else outputs, outputs, kernel, stride if first else 1, expansion
             )
@@ -150,7 +179,7 @@ def efficientnet_lite0() -> nn.Sequential:
 
 
 class _SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow does: by what the size needs, the odd pixel last."""
+    """A convolution with TensorFlow's "same" padding, which puts an odd pixel last."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
@@ -161,8 +190,8 @@ class _SameConv2d(nn.Conv2d):
         padding: list[int] = []
         for size in (input.shape[3], input.shape[2]):
             steps = -(-size // self.stride[0]) - 1
-            whole = max(steps * self.stride[0] + self.kernel_size[0] - size, 0)
-            padding += [whole // 2, whole - whole // 2]
+            total = max(steps * self.stride[0] + self.kernel_size[0] - size, 0)
+            padding += [total // 2, total - total // 2]
         return super().forward(F.pad(input, padding))
 
 
@@ -177,7 +206,7 @@ class _Stem(nn.Module):
 
 
 class _InvertedResidual(nn.Module):
-    """MobileNetV2's block (arXiv 1801.04381), with the keys of efficientnet-pytorch."""
+    """A block of MobileNetV2 (arXiv 1801.04381) with the keys of efficientnet-pytorch."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -8,16 +8,21 @@ SLOPE = 0.2
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN 70x70: one judgement for every overlapping patch of 70x70 pixels.
+    """PatchGAN 70x70: one logit for every overlapping patch of 70x70 pixels.
 
     pix2pix (arXiv 1611.07004), section 6.1.2: C64-C128-C256-C512 with batch normalisation from
-    the second on, and weights drawn from N(0, 0.02) as in its section 6.2. Maps (N, channels, H,
-    W) in [0, 1] to logits (N, 1, H / 8 - 2, W / 8 - 2); H and W are at least 24. Its keys are
+    the second on, and weights sampled from N(0, 0.02) as in its section 6.2. Maps (N, channels, H,
+    W) in [0, 1] to logits (N, 1, H / 8 - 2, W / 8 - 2); H and W are at least 24. The keys are
     those of the official checkpoints.
 
     Args:
-        channels: of the images.
-        features: channels after the first convolution.
+        channels: Channels of the images.
+        features: Channels after the first convolution.
+
+    Example:
+        >>> import torch
+        >>> PatchDiscriminator(features=4)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 1, 2, 2])
     """
 
     def __init__(self, channels: int = 3, features: int = 64) -> None:
@@ -38,7 +43,7 @@ class PatchDiscriminator(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Judge (N, channels, H, W): logits (N, 1, H / 8 - 2, W / 8 - 2), higher for more real."""
+        """Return logits (N, 1, H / 8 - 2, W / 8 - 2) of (N, channels, H, W), high if real."""
         return self.model(images)
 
 

@@ -10,19 +10,24 @@ SLOPE = 0.2
 
 
 class UNetDiscriminator(nn.Module):
-    """U-Net with spectral normalisation: a judgement of every pixel.
+    """U-Net with spectral normalisation: one logit for every pixel.
 
     Real-ESRGAN (arXiv 2107.10833), section 3.4 and figure 6. Maps (N, channels, H, W) in [0, 1]
     to logits (N, 1, H, W); H and W are at least 8.
 
-    The keys are those of the official checkpoints (`weight_orig`, `weight_u`, `weight_v`), and
-    the results equal the official network's where it runs, which is where H and W divide by 8.
-    Each forward pass in upscale_training mode does one step of the power iteration behind the spectral
-    norms, also one whose gradient is for the generator; in evaluation mode nothing changes.
+    The keys are those of the official checkpoints (`weight_orig`, `weight_u`, `weight_v`). The
+    outputs equal those of the official network, which runs only if 8 divides H and W. Each forward
+    pass in training mode does one step of the power iteration of the spectral norms, even if its
+    gradient is for the generator; in evaluation mode nothing changes.
 
     Args:
-        channels: of the images.
-        features: channels after the first convolution.
+        channels: Channels of the images.
+        features: Channels after the first convolution.
+
+    Example:
+        >>> import torch
+        >>> UNetDiscriminator(features=4)(torch.rand(1, 3, 16, 16)).shape
+        torch.Size([1, 1, 16, 16])
     """
 
     def __init__(self, channels: int = 3, features: int = 64) -> None:
@@ -40,7 +45,7 @@ class UNetDiscriminator(nn.Module):
         self.conv9 = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Judge (N, channels, H, W): logits (N, 1, H, W), higher for more real."""
+        """Return logits (N, 1, H, W) of images (N, channels, H, W), higher for more real."""
         full = _active(self.conv0(images))
         half = _active(self.conv1(full))
         quarter = _active(self.conv2(half))
@@ -64,5 +69,5 @@ def _active(x: Tensor) -> Tensor:
 
 
 def _upscaled(x: Tensor, like: Tensor) -> Tensor:
-    # To the size of the shortcut, and not twice its own, for sizes that do not divide by 8.
+    # To the size of the shortcut rather than by 2, for sizes that 8 does not divide.
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)

@@ -14,19 +14,24 @@ _WIDEST = 8
 
 
 class VGGStyleDiscriminator(nn.Module):
-    """Strided convolutions with batch normalisation, and two linear layers: one judgement a crop.
+    """Strided convolutions with batch normalisation and two linear layers: one logit per crop.
 
-    ESRGAN (arXiv 1809.00219), section 3.2, which takes it from SRGAN (arXiv 1609.04802), figure
-    4. Maps (N, channels, size, size) in [0, 1] to logits (N, 1). Its keys and results are those
-    of the official checkpoints.
+    ESRGAN (arXiv 1809.00219), section 3.2, from SRGAN (arXiv 1609.04802), figure 4. Maps (N,
+    channels, size, size) in [0, 1] to logits (N, 1). The keys and outputs are those of the
+    official checkpoints.
 
     Args:
-        channels: of the images.
-        features: channels after the first convolution.
-        size: side of the crops in pixels, 128 or 256.
+        channels: Channels of the images.
+        features: Channels after the first convolution.
+        size: Side of the crops in pixels, 128 or 256.
 
     Raises:
-        UsageError: another size.
+        UsageError: The size is another one.
+
+    Example:
+        >>> import torch
+        >>> VGGStyleDiscriminator(features=2, size=128)(torch.rand(1, 3, 128, 128)).shape
+        torch.Size([1, 1])
     """
 
     def __init__(self, channels: int = 3, features: int = 64, size: int = 128) -> None:
@@ -52,10 +57,10 @@ class VGGStyleDiscriminator(nn.Module):
             self.add_module(f"bn{step}", nn.BatchNorm2d(convolution.out_channels))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Judge (N, channels, size, size): logits (N, 1), higher for more real.
+        """Return logits (N, 1) of images (N, channels, size, size), higher for more real.
 
         Raises:
-            UsageError: the images have another size.
+            UsageError: The images have another size.
         """
         height, width = images.shape[2:]
         if (height, width) != (self.size, self.size):

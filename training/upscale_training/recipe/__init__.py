@@ -1,4 +1,4 @@
-"""Recipes: everything that a upscale_training is told, as typed values."""
+"""Recipes: validated settings of a training run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""YAML as places that know their key and line: composed, overridden, refused."""
+"""YAML as nodes that know their key and line: composed, overridden, rejected.
+
+PyYAML's own loader and pydantic drop the lines of keys, and PyYAML reads YAML 1.1, in which `no` is
+false and `1e-4` is text. So documents are composed with other rules for plain values, and keep
+their marks.
+"""
 
 from __future__ import annotations
 
@@ -27,29 +32,31 @@ _PLAIN: dict[str, tuple[str, Callable[[str], object]]] = {
     "int": (r"[-+]?[0-9][0-9_]*", int),
     "float": (r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?", float),
 }
-"""What is not text: how it looks without quotes, and what it is."""
+"""Pattern and conversion of values that are not text when written without quotes."""
 
 
 class Loader(yaml.SafeLoader):
     """Composes YAML 1.2, in which `1e-4` is a number and `no` and `1:30` are text."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  # as in PyYAML
-        """Refuse what stands for another node: an override would change both."""
+        """Compose a node; reject aliases, because an override would change both places."""
         if self.check_event(yaml.AliasEvent):
             line = self.peek_event().start_mark.line + 1
-            raise TrainingError(f"{self.name}:{line}: has an alias (*); write out what it means")
+            raise TrainingError(
+                f"{self.name}:{line}: aliases (*) are not allowed; repeat the value instead"
+            )
         return super().compose_node(parent, index)
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes what `Loader` reads."""
+    """Writes YAML that `Loader` reads."""
 
     def ignore_aliases(self, data: object) -> bool:
-        """Write out what comes twice."""
+        """Repeat values instead of writing aliases."""
         return True
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        """Escape all that is not printable: some line breaks would not survive without."""
+        """Escape text that is not printable: some line breaks would not survive otherwise."""
         return self.represent_scalar(f"{_TAG}str", text, None if text.isprintable() else '"')
 
 
@@ -62,144 +69,159 @@ for _class in (Loader, Dumper):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Node:
     """A value with the key that leads to it.
 
     Attributes:
-        node: the value.
-        key: dotted, from the root; empty there.
-        mark: where the key stands, or the item of a list.
+        value: The value as PyYAML composed it.
+        key: Dotted key from the root; empty for the root.
+        mark: Position of the key, or of the item of a list.
     """
 
-    node: yaml.Node
+    value: yaml.Node
     key: str
     mark: yaml.Mark
 
     @property
     def is_override(self) -> bool:
-        """Whether it comes from an override and not from the file."""
+        """Whether the value comes from an override instead of the file."""
         return self.mark.name.startswith(_OVERRIDE)
 
     @property
     def is_mapping(self) -> bool:
-        """Whether it has keys."""
-        return isinstance(self.node, yaml.MappingNode)
-
-    @property
-    def is_list(self) -> bool:
-        """Whether it is a list."""
-        return isinstance(self.node, yaml.SequenceNode)
+        """Whether the value has keys."""
+        return isinstance(self.value, yaml.MappingNode)
 
     @property
     def is_null(self) -> bool:
-        """Whether it is null."""
-        return isinstance(self.node, yaml.ScalarNode) and self.node.tag == f"{_TAG}null"
+        """Whether the value is null."""
+        return isinstance(self.value, yaml.ScalarNode) and self.value.tag == f"{_TAG}null"
 
-    def refuse(self, what: str) -> NoReturn:
-        """Raise an error that names the file and line, or the override, and the key.
+    def message(self, text: str) -> str:
+        """Return a text behind the file and line, or the override, and the key."""
+        line = "" if self.is_override else f":{self.mark.line + 1}"
+        key = f" {self.key}:" if self.key else ""
+        return f"{self.mark.name}{line}:{key} {text}"
+
+    def fail(self, text: str) -> NoReturn:
+        """Raise an error with the file and line, or the override, and the key.
 
         Raises:
-            TrainingError: what is in a file is wrong.
-            UsageError: an override is wrong.
+            TrainingError: A value in a file is wrong.
+            UsageError: An override is wrong.
         """
-        key = f"{self.key}: " if self.key else ""
-        if self.is_override:
-            raise UsageError(f"{self.mark.name}: {key}{what}")
-        raise TrainingError(f"{self.mark.name}:{self.mark.line + 1}: {key}{what}")
+        raise (UsageError if self.is_override else TrainingError)(self.message(text))
 
-    def entries(self) -> dict[str, Place]:
+    def entries(self) -> dict[str, Node]:
         """Return the values of a mapping by their keys.
 
         Raises:
-            TrainingError: it is none, or a key is no text or comes twice.
-            UsageError: the same, in an override.
+            TrainingError: This is no mapping, or a key is not text or occurs twice.
+            UsageError: The error is in an override.
         """
-        if not isinstance(self.node, yaml.MappingNode):
-            self.refuse("must be a mapping of keys")
-        found: dict[str, Place] = {}
-        for key, value in self.node.value:
+        if not isinstance(self.value, yaml.MappingNode):
+            self.fail("must be a mapping of keys")
+        entries: dict[str, Node] = {}
+        for key, value in self.value.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
-            place = Place(value, self._below(name), key.start_mark)
+            node = Node(value, self._join(name), key.start_mark)
             if not isinstance(key, yaml.ScalarNode):
-                place.refuse("a key is a single word")
-            if name in found:
-                place.refuse(f"is there twice, first in line {found[name].mark.line + 1}")
-            found[name] = place
-        return found
+                node.fail("a key must be a single word")
+            if name in entries:
+                node.fail(f"occurs twice, first in line {entries[name].mark.line + 1}")
+            entries[name] = node
+        return entries
 
-    def items(self) -> list[Place]:
+    def items(self) -> list[Node]:
         """Return the values of a list.
 
         Raises:
-            TrainingError: it is none.
-            UsageError: the same, in an override.
+            TrainingError: This is no list.
+            UsageError: The error is in an override.
         """
-        if not isinstance(self.node, yaml.SequenceNode):
-            self.refuse("must be a list")
+        if not isinstance(self.value, yaml.SequenceNode):
+            self.fail("must be a list")
         return [
-            Place(node, self._below(str(place)), node.start_mark)
-            for place, node in enumerate(self.node.value)
+            Node(node, self._join(str(index)), node.start_mark)
+            for index, node in enumerate(self.value.value)
         ]
 
-    def find(self, key: str) -> Place:
-        """Return the place of a dotted key below, or the nearest above it, under its name."""
-        place = self
-        for name in key.split("."):
-            below = _children(place).get(name)
-            if below is None:
-                break
-            place = below
-        return Place(place.node, self._below(key), place.mark)
+    def children(self) -> Mapping[str, Node]:
+        """Return the values of a mapping or list by key or index; none for other values."""
+        if isinstance(self.value, yaml.SequenceNode):
+            return {str(index): item for index, item in enumerate(self.items())}
+        return self.entries() if self.is_mapping else {}
 
-    def plain(self) -> Any:  # noqa: ANN401  # that is what it is for
+    def find(self, key: str) -> Node:
+        """Return the node of a relative dotted key, or its nearest parent under the same key."""
+        node = self
+        for name in key.split("."):
+            child = node.children().get(name)
+            if child is None:
+                break
+            node = child
+        return Node(node.value, self._join(key), node.mark)
+
+    def rename(self, key: str, name: str) -> Node | None:
+        """Rename the last part of a dotted key; return its node, or None if there is none."""
+        parent, _, last = key.rpartition(".")
+        owner = self.find(parent)
+        if last not in owner.children() or not isinstance(owner.value, yaml.MappingNode):
+            return None
+        for key_node, _ in owner.value.value:
+            if key_node.value == last:
+                key_node.value = name
+        return Node(owner.value, key, owner.children()[name].mark)
+
+    def to_python(self) -> Any:  # noqa: ANN401  # nested as in YAML
         """Return None, a bool, int, float, str, or a list or dictionary of these.
 
         Raises:
-            TrainingError: a value has a tag that means something else.
-            UsageError: the same, in an override.
+            TrainingError: A value has a tag that means something else.
+            UsageError: The error is in an override.
         """
-        if isinstance(self.node, yaml.MappingNode):
-            return {name: place.plain() for name, place in self.entries().items()}
-        if isinstance(self.node, yaml.SequenceNode):
-            return [place.plain() for place in self.items()]
-        kind, text = self.node.tag.removeprefix(_TAG), str(self.node.value)
+        if isinstance(self.value, yaml.MappingNode):
+            return {name: node.to_python() for name, node in self.entries().items()}
+        if isinstance(self.value, yaml.SequenceNode):
+            return [node.to_python() for node in self.items()]
+        kind, text = self.value.tag.removeprefix(_TAG), str(self.value.value)
         if kind == "str":
             return text
         try:
             return _PLAIN[kind][1](text)
         except (KeyError, ValueError):
-            self.refuse(f"{shortened(text)} is no {kind}")
+            self.fail(f"{shortened(text)} is no {kind}")
 
-    def _below(self, name: str) -> str:
+    def _join(self, name: str) -> str:
         return f"{self.key}.{name}" if self.key else name
 
 
-def compose_file(path: Path) -> Place:
+def compose_file(path: Path) -> Node:
     """Read a YAML file of one mapping.
 
     Raises:
-        TrainingError: it cannot be read, or is something else.
+        TrainingError: The file cannot be read, or contains something else.
     """
     try:
         root = compose(path.read_bytes(), printable(path))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise TrainingError(
-            f"{printable(path)}: cannot be read ({reason}); give a recipe"
+            f"{printable(path)}: cannot be read ({reason}); name a recipe"
         ) from error
     root.entries()
     return root
 
 
-def compose(text: bytes | str, name: str) -> Place:
+def compose(text: bytes | str, name: str) -> Node:
     """Read one YAML document.
 
     Args:
-        text: its content.
-        name: of the file, for messages.
+        text: Content of the document.
+        name: Name of the file, for messages.
 
     Raises:
-        TrainingError: it is not YAML, or empty.
+        TrainingError: The text is not YAML, or empty.
     """
     try:
         loader = Loader(text)
@@ -215,98 +237,89 @@ def compose(text: bytes | str, name: str) -> Place:
         raise TrainingError(f"{name}: is nested too deeply") from error
     if node is None:
         raise TrainingError(f"{name}: is empty")
-    return Place(node, "", node.start_mark)
+    return Node(node, "", node.start_mark)
 
 
 def dump(value: Any) -> str:  # noqa: ANN401  # nested as in YAML
-    """Write what `Place.plain` returns, as `compose` reads it."""
+    """Write a value that `Node.to_python` returned as YAML that `compose` reads."""
     return yaml.dump(
         value, Dumper=Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True,
         width=100,
     )  # fmt: skip
 
 
-def place_of(value: Any, mark: yaml.Mark) -> Place:  # noqa: ANN401  # nested as in YAML
-    """Make a place of places and plain values in dictionaries and lists; what is None is left out.
+def as_node(value: Any, mark: yaml.Mark) -> Node:  # noqa: ANN401  # nested as in YAML
+    """Make a node of dictionaries and lists of nodes and plain values, without those that are None.
 
     Args:
-        value: whatever `Place.plain` returns, with places in it.
-        mark: where it stands, but for what has a place of its own.
+        value: A value as `Node.to_python` returns it, which may contain nodes.
+        mark: Position of values that are not nodes.
     """
-    if isinstance(value, Place):
+    if isinstance(value, Node):
         return value
     if isinstance(value, dict):
         children = [
-            (str(key), place_of(each, mark)) for key, each in value.items() if each is not None
+            (str(key), as_node(each, mark)) for key, each in value.items() if each is not None
         ]
         pairs = [
-            (yaml.ScalarNode(f"{_TAG}str", key, each.mark), each.node) for key, each in children
+            (yaml.ScalarNode(f"{_TAG}str", key, each.mark), each.value) for key, each in children
         ]
         first = children[0][1].mark if children else mark
-        return Place(yaml.MappingNode(f"{_TAG}map", pairs, first), "", first)
+        return Node(yaml.MappingNode(f"{_TAG}map", pairs, first), "", first)
     if isinstance(value, list):
-        items = [place_of(each, mark) for each in value]
-        nodes = [each.node for each in items]
-        return Place(yaml.SequenceNode(f"{_TAG}seq", nodes, mark), "", mark)
+        nodes = [as_node(each, mark).value for each in value]
+        return Node(yaml.SequenceNode(f"{_TAG}seq", nodes, mark), "", mark)
     node = SafeRepresenter().represent_data(value)
     node.start_mark = mark
-    return Place(node, "", mark)
+    return Node(node, "", mark)
 
 
-def override(root: Place, text: str) -> None:
-    """Change a value below, or put one in.
+def override(root: Node, text: str) -> None:
+    """Change or add a value below a node.
 
     Args:
-        root: a mapping.
-        text: a dotted key and a value in YAML, as `stages.0.iterations=100`; a list's items count
+        root: A mapping.
+        text: Dotted key and YAML value, for example `stages.0.iterations=100`; list items count
             from 0.
 
     Raises:
-        UsageError: it has no key, names no item of a list, or its value is not YAML.
+        UsageError: The text has no key, names no item of a list, or its value is not YAML.
     """
     key, sign, value = text.partition("=")
-    *above, last = names = key.split(".")
+    *parents, last = names = key.split(".")
     if not sign or not all(names):
         raise UsageError(
-            f"{_OVERRIDE}{shortened(text)}: give a key and a value, as network.blocks=6"
+            f"{_OVERRIDE}{shortened(text)}: write a key and a value, for example network.blocks=6"
         )
     mark = yaml.Mark(_OVERRIDE + shortened(text), 0, 0, 0, None, 0)
     try:
-        node = compose(value or "null", mark.name).node
+        node = compose(value or "null", mark.name).value
     except TrainingError as error:
         raise UsageError(str(error)) from error
-    place = root
-    for name in above:
-        if name not in _children(place) or _children(place)[name].is_null:
-            _put(place, name, yaml.MappingNode(f"{_TAG}map", [], mark, mark), mark)
-        place = _children(place)[name]
-    _put(place, last, node, mark)
+    owner = root
+    for name in parents:
+        if name not in owner.children() or owner.children()[name].is_null:
+            _put(owner, name, yaml.MappingNode(f"{_TAG}map", [], mark, mark), mark)
+        owner = owner.children()[name]
+    _put(owner, last, node, mark)
 
 
 def shortened(text: str) -> str:
-    """Return a text as it fits into a line."""
+    """Shorten a text to fit into a line."""
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def _put(place: Place, name: str, node: yaml.Node, mark: yaml.Mark) -> None:
+def _put(owner: Node, name: str, node: yaml.Node, mark: yaml.Mark) -> None:
     """Set one value of a mapping or list."""
-    owner = Place(place.node, place.key, mark)
-    if isinstance(place.node, yaml.MappingNode):
+    target = Node(owner.value, owner.key, mark)
+    if isinstance(owner.value, yaml.MappingNode):
         key = yaml.ScalarNode(f"{_TAG}str", name, mark, mark)
-        kept = [pair for pair in place.node.value if pair[0].value != name]
-        place.node.value = [*kept, (key, node)]
-    elif not isinstance(place.node, yaml.SequenceNode):
-        owner.refuse("is no mapping or list; nothing is below it")
-    elif name not in _children(place):
-        owner.refuse(f"has no item {name}; it has {len(place.node.value)}, counted from 0")
+        kept = [pair for pair in owner.value.value if pair[0].value != name]
+        owner.value.value = [*kept, (key, node)]
+    elif not isinstance(owner.value, yaml.SequenceNode):
+        target.fail("is no mapping or list, so it has no keys")
+    elif name not in owner.children():
+        target.fail(f"has no item {name}; it has {len(owner.value.value)}, counted from 0")
     else:
-        place.node.value[int(name)] = node
-
-
-def _children(place: Place) -> Mapping[str, Place]:
-    if isinstance(place.node, yaml.MappingNode):
-        return place.entries()
-    if isinstance(place.node, yaml.SequenceNode):
-        return {str(number): item for number, item in enumerate(place.items())}
-    return {}
+        owner.value.value[int(name)] = node

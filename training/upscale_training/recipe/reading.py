@@ -1,222 +1,186 @@
-"""Recipe files, and changes to them from a command line, as typed settings."""
+"""Read recipe files, and changes to them from a command line, as validated settings.
+
+Pydantic validates, and gives the location of an error as keys; `upscale_training.recipe.nodes`
+knows the line of each key. PyYAML and pydantic alone would lose the lines.
+"""
 
 from __future__ import annotations
 
 import difflib
-import functools
 import json
-import operator
+import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from upscale.errors import DependencyError, UsageError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
 from upscale_training.degradation.steps import STEPS
-from upscale_training.recipe.nodes import Place, compose_file, override, shortened
+from upscale_training.recipe.nodes import Node, compose_file, override, shortened
 from upscale_training.recipe.settings import NETWORKS, Recipe
+from upscale_training.schema import RULE
 
-try:
-    import pydantic
-except ImportError as error:
-    raise DependencyError('recipes need pydantic; run: pip install "upscale[train]"') from error
-
-_WORDS = {
+_MESSAGES = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be text",
+    "path_type": "must be text",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping",
     "missing": "must have more values",
     "too_long": "must have fewer values",
 }
-"""Pydantic's errors in words of YAML."""
+"""Pydantic's errors in terms of YAML, before the wrong value; others are used as they are."""
 
-_ALIKE = 0.8
-"""How alike keys of other places must be, to be named; 1 is equal."""
+_COMPLETE_MESSAGES = {
+    "dataclass_type": "must be a mapping of keys",
+    "too_short": "must not be empty",
+}
+"""Errors that are reported without the wrong value."""
 
-_STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
+_DEPRECATED = {"validation.pictures": "images"}
+"""Former keys, and the last part of the present ones."""
+
+_SIMILARITY = 0.8
+"""Minimum similarity of keys of other sections to be suggested; 1 is equal."""
+
+_log = logging.getLogger(__name__)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: a YAML file. Paths in it are relative to its folder.
-        overrides: changes, as `stages.0.iterations=100`; a list's items count from 0. Paths in
+        path: YAML file. Paths in it are relative to its folder.
+        overrides: Changes such as `stages.0.iterations=100`; list items count from 0. Paths in
             them are relative to the working folder.
 
     Returns:
         The recipe, with absolute paths.
 
     Raises:
-        TrainingError: the file cannot be read, or something in it is unknown, of a wrong type or
+        TrainingError: The file cannot be read, or a value in it is unknown, of a wrong type or
             impossible.
-        UsageError: the same of an override.
+        UsageError: A value in an override is unknown, of a wrong type or impossible.
     """
     root = compose_file(path)
     for text in overrides:
         override(root, text)
-    return recipe_at(root, path.parent)
+    return _with_absolute_paths(build_recipe(root), root, path.parent)
 
 
-def recipe_at(root: Place, folder: Path | None) -> Recipe:
-    """Make a recipe of composed YAML.
+def build_recipe(root: Node) -> Recipe:
+    """Validate a composed recipe; paths stay as they are.
 
     Args:
-        root: a mapping.
-        folder: that paths are relative to; None to leave them as they are.
+        root: Mapping of the recipe.
 
     Raises:
-        TrainingError: something in it is unknown, of a wrong type or impossible.
-        UsageError: the same of an override.
+        TrainingError: A value is unknown, of a wrong type or impossible.
+        UsageError: A value in an override is unknown, of a wrong type or impossible.
     """
-    return _Builder(folder).build(root, Recipe)
-
-
-def keys(kind: type, above: str = "") -> Iterator[str]:
-    """Yield the dotted keys of a dataclass and of those in it, without the steps of chains."""
-    for name, hint in get_type_hints(kind).items():
-        yield above + name
-        item = _item(hint)
-        dot = ".0." if item else "."
-        for inner in _dataclasses(item or hint):
-            if inner not in STEPS.values():
-                yield from keys(inner, above + name + dot)
-
-
-@dataclass(frozen=True, slots=True)
-class _Builder:
-    """Makes settings from places.
-
-    Attributes:
-        folder: that paths of the file are relative to; None to leave them as they are.
-    """
-
-    folder: Path | None
-
-    def build(self, place: Place, hint: Any) -> Any:  # noqa: ANN401  # what the hint says
-        """Make what a type hint says."""
-        kinds, item = _dataclasses(hint), _item(hint)
-        if kinds and place.is_mapping:
-            return self._settings(place, kinds)
-        if item and place.is_list:
-            return tuple(self.build(each, item) for each in place.items())
-        return self._value(place, hint)
-
-    def _settings(self, place: Place, kinds: Sequence[type]) -> Any:  # noqa: ANN401
-        entries = place.entries()
-        kind = kinds[0] if len(kinds) == 1 else _chosen(place, entries, kinds)
-        hints = get_type_hints(kind)
-        if kind in STEPS.values():
-            del entries["do"]
-        for name, entry in entries.items():
-            if name not in hints:
-                _refuse_unknown(entry, name, kind)
-        for field in fields(kind):
-            needed = field.default is MISSING and field.default_factory is MISSING
-            if needed and field.name not in entries:
-                place.refuse(f"lacks {field.name}")
-        values = {name: self.build(entry, hints[name]) for name, entry in entries.items()}
-        try:
-            return kind(**values)
-        except UsageError as error:
-            _refuse_combination(place, str(error))
-
-    def _value(self, place: Place, hint: Any) -> Any:  # noqa: ANN401
-        simple = [each for each in _members(hint) if not (_dataclasses(each) or _item(each))]
-        plain = place.plain()
-        if not simple or (simple == [NoneType] and plain is not None):
-            place.refuse(f"must be a {'list' if _item(hint) else 'mapping of keys'}")
-        if isinstance(plain, bool) and bool not in simple:  # Python takes true for 1
-            place.refuse(f"cannot be {str(plain).lower()}")
-        value = _checked(place, plain, [str if each is Path else each for each in simple])
-        if Path in simple and value is not None:
-            return self._path(place, str(plain), may_be_name=str in simple)
-        return value
-
-    def _path(self, place: Place, text: str, *, may_be_name: bool) -> Path | str:
-        """Make a path absolute; a model's name has neither folder nor suffix."""
-        if not text:
-            place.refuse("is empty")
-        if may_be_name and not re.search(r"[/\\.~]", text):
-            return text
-        if self.folder is None:
-            return Path(text)
-        folder = Path() if place.is_override else self.folder
-        return Path(os.path.abspath(folder / os.path.expanduser(text)))  # noqa: PTH100, PTH111
-
-
-def _checked(place: Place, plain: Any, hints: Sequence[Any]) -> Any:  # noqa: ANN401
-    """Return a value if it is of one of the types."""
-    hint: Any = functools.reduce(operator.or_, hints)
+    for key, name in _DEPRECATED.items():
+        if (node := root.rename(key, name)) is not None:
+            _log.warning(node.message(f"deprecated; use {name}"))
     try:
-        return pydantic.TypeAdapter[Any](hint, config=_STRICT).validate_json(json.dumps(plain))
-    except pydantic.ValidationError as error:
-        found = error.errors(include_url=False)[0]
-    kind, given, near = found["type"], found["input"], ""
-    below = [str(part) for part in found["loc"] if kind != "missing"]
-    what = _WORDS.get(kind) or found["msg"].replace("Input should", "must")
-    if kind == "literal_error":
-        near = _near(given, re.findall("'([^']*)'", what))
-    where = place.find(".".join(below)) if below else place
-    return where.refuse(f"{what}, not {shortened(json.dumps(given, ensure_ascii=False))}{near}")
+        return TypeAdapter(Recipe).validate_json(json.dumps(root.to_python()))
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        unknown = [each for each in errors if each["type"] == "unexpected_keyword_argument"]
+        _fail(root, [*unknown, *errors][0])
 
 
-def _chosen(place: Place, entries: Mapping[str, Place], kinds: Sequence[type]) -> type:
-    """Return which one of several classes a mapping is of."""
-    sign, names = ("do", STEPS) if kinds[0] in STEPS.values() else ("architecture", NETWORKS)
-    if sign not in entries:
-        place.refuse(f"lacks {sign}: {' or '.join(names)}")
-    name = entries[sign].plain()
-    if not isinstance(name, str) or name not in names:
-        entries[sign].refuse(f"must be {' or '.join(names)}, not {name!r}{_near(name, names)}")
-    return names[name]
+def keys(kind: type, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a settings class and of nested ones, without steps of chains."""
+    for name, hint in get_type_hints(kind).items():
+        yield prefix + name
+        for inner, is_item in _nested_classes(hint):
+            yield from keys(inner, f"{prefix}{name}{'.0' if is_item else ''}.")
 
 
-def _refuse_unknown(place: Place, name: str, kind: type) -> NoReturn:
-    """Refuse a key, and name the nearest: beside it, else below, else anywhere."""
+def _fail(root: Node, error: ErrorDetails) -> NoReturn:
+    """Raise a validation error with its line and key."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    node, path = root, list[str]()
+    for part in map(str, error["loc"]):
+        if part in node.children():  # other parts name the branch of a union, or a missing key
+            path.append(part)
+            node = node.children()[part]
+    name = error["loc"][-1] if error["loc"] else ""
+    if kind == "unexpected_keyword_argument":
+        node.fail(f"there is no such key{_suggest_key(node, path, _class_at(root, path[:-1]))}")
+    if kind == "missing" and isinstance(name, str):
+        node.fail(f"lacks {name}")
+    if kind == RULE:
+        (node.find(context["key"]) if context["key"] else node).fail(error["msg"])
+    if kind in _COMPLETE_MESSAGES:
+        node.fail(_COMPLETE_MESSAGES[kind])
+    if "key" in context:
+        node, value = node.find(context["key"]), value[context["key"]]
+    message = _MESSAGES.get(kind) or re.sub("^Input should ", "must ", error["msg"])
+    names = re.findall("'([^']*)'", message) if kind == "literal_error" else ()
+    shown = shortened(json.dumps(value, ensure_ascii=False))
+    node.fail(f"{message}, not {shown}{_suggest(value, names)}")
+
+
+def _class_at(root: Node, path: Sequence[str]) -> type:
+    """Return the settings class of the mapping at a path of keys."""
+    kind, node = Recipe, root
+    for part in path:
+        node = node.children()[part]
+        nested = [inner for inner, _ in _nested_classes(get_type_hints(kind).get(part))]
+        chosen = [str(node.find(key).to_python()) for key in ("do", "architecture")]
+        if node.is_mapping and chosen[0] in STEPS:
+            kind = STEPS[chosen[0]]
+        else:
+            kind = NETWORKS.get(chosen[1]) or next(iter(nested), kind)
+    return kind
+
+
+def _suggest_key(node: Node, path: Sequence[str], kind: type) -> str:
+    """Name the nearest right key: in the same section, else in nested ones, else anywhere."""
     own = [field.name for field in fields(kind)]
-    near = _near(name, own)
-    if not near:
-        same = re.sub(r"\.\d+\.", ".0.", place.key)
-        elsewhere = [key for key in (*keys(kind), *keys(Recipe)) if key != same]
-        last = {key.rpartition(".")[2]: key for key in reversed(elsewhere)}
-        found = difflib.get_close_matches(name, last, n=1, cutoff=_ALIKE)
-        near = f"; did you mean {last[found[0]]}?" if found else f"; there are {', '.join(own)}"
-    place.refuse(f"there is no such key{near}")
+    if near := _suggest(path[-1], own):
+        return near
+    same = re.sub(r"\.\d+\.", ".0.", node.key)
+    others = [key for key in (*keys(kind), *keys(Recipe)) if key != same]
+    by_name = {key.rpartition(".")[2]: key for key in reversed(others)}
+    similar = difflib.get_close_matches(path[-1], by_name, n=1, cutoff=_SIMILARITY)
+    return f"; did you mean {by_name[similar[0]]}?" if similar else f"; there are {', '.join(own)}"
 
 
-def _refuse_combination(place: Place, message: str) -> NoReturn:
-    """Refuse what a class has refused, at the key that its message begins with."""
-    key, colon, what = message.partition(": ")
-    if colon and re.fullmatch(r"[\w.]+", key):
-        place.find(key).refuse(what)
-    word = re.match(r"\w*", message)
-    found = place.find(word[0] if word else "")
-    replace(found, key=place.key).refuse(message)
-
-
-def _near(name: object, names: Collection[str]) -> str:
+def _suggest(name: object, names: Collection[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _members(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+def _with_absolute_paths(value: Any, node: Node, folder: Path) -> Any:  # noqa: ANN401
+    """Return settings whose paths are absolute, relative to a folder or, in overrides, to here."""
+    if isinstance(value, Path):
+        base = Path() if node.is_override else folder
+        return Path(os.path.abspath(base / value.expanduser()))  # noqa: PTH100 # keeps links
+    if isinstance(value, tuple):
+        items = enumerate(value)
+        return tuple(_with_absolute_paths(each, node.find(str(i)), folder) for i, each in items)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    names = [field.name for field in fields(value)]
+    values = {
+        name: _with_absolute_paths(getattr(value, name), node.find(name), folder) for name in names
+    }
+    return replace(value, **values)
 
 
-def _dataclasses(hint: Any) -> list[type]:  # noqa: ANN401
-    return [one for one in _members(hint) if isinstance(one, type) and is_dataclass(one)]
-
-
-def _item(hint: Any) -> Any:  # noqa: ANN401
-    """Return what a list of dataclasses holds, or None."""
-    for each in _members(hint):
-        if get_origin(each) is tuple and _dataclasses(get_args(each)[0]):
-            return get_args(each)[0]
-    return None
+def _nested_classes(hint: Any) -> Iterator[tuple[type, bool]]:  # noqa: ANN401
+    """Yield the settings classes of a type hint, and whether they are items of a list."""
+    for member in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        is_item = get_origin(member) is tuple
+        inner = get_args(member)[0] if is_item else member
+        if isinstance(inner, type) and is_dataclass(inner):
+            yield inner, is_item

@@ -1,83 +1,124 @@
-"""What a recipe says, as typed values. The defaults are those of Real-ESRGAN.
+"""The contents of a recipe as validated settings. The defaults are those of Real-ESRGAN.
 
 "The paper" is Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure
-Synthetic Data" (arXiv 2107.10833); sections without another name are its. Where it is silent, the
-default is that of its official option files.
+Synthetic Data" (arXiv 2107.10833); sections without another name refer to it. Where the paper gives
+no value, the default is that of its official option files.
 
-A message of a `UsageError` that is raised here begins with the key that is wrong, seen from the
-object that is made, as in `data.patch: ...`: `read_recipe` finds its line by that.
+Constructing settings with wrong values raises `pydantic.ValidationError`; `read_recipe` reports the
+same errors with file, line and key.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from upscale.errors import UsageError
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale_training.degradation import DegradationSettings, classical, generic, real_esrgan
 from upscale_training.degradation.operations import Mode
 from upscale_training.degradation.steps import Step
-from upscale_training.losses import REAL_ESRGAN_LAYERS, Distance, GanKind, PixelKind
-from upscale_training.losses.pixels import CHARBONNIER_EPSILON
-
-Scale = Literal[1, 2, 4]
+from upscale_training.losses import REAL_ESRGAN_LAYERS, Distance, GanKind
+from upscale_training.losses.pixels import CHARBONNIER_EPSILON, PIXEL_LOSSES
+from upscale_training.schema import ClassBy, Decay, OneOf, rule_error, settings
 
 ChainName = Literal["real-esrgan", "classical", "generic", "none"]
 
-Chain = ChainName | tuple[Step, ...]
-"""A chain of degradations by its name, or its steps."""
-
-Metric = Literal[
-    "psnr",
-    "psnr-y",
-    "ssim",
-    "ssim-y",
-    "lpips",
-    "lpips-vgg",
-    "dists",
-    "st-lpips",
-    "niqe",
-    "brisque",
-    "piqe",
+Chain = Annotated[
+    Annotated[ChainName, Tag("name")] | Annotated[tuple[Step, ...], Tag("steps")],
+    Discriminator(lambda value: "name" if isinstance(value, str) else "steps"),
 ]
-"""Those of `upscale.metrics.registry`."""
+"""The name of a degradation chain, or its steps."""
 
-Checkpoint = str | Path
-"""A model's name, as `upscale -n` takes it, or a file."""
+
+def _check_not_empty(value: object) -> object:
+    if value == "":
+        raise rule_error("is empty")
+    return value
+
+
+def _check_no_bool(value: object) -> object:
+    if isinstance(value, bool):  # a literal 1 accepts true
+        raise rule_error(f"must be a number, not {str(value).lower()}")
+    return value
+
+
+def _path_or_name(value: str | Path) -> str | Path:
+    """Turn text into a path, unless it has neither a folder nor a suffix."""
+    _check_not_empty(value)
+    return Path(value) if isinstance(value, str) and any(c in value for c in "/\\.~") else value
+
+
+def _check_file_name(name: str) -> str:
+    if not name.strip() or set(name) & set("/\\\n\r\0") or name.startswith("."):
+        raise rule_error(f"must be usable as a file name, not {name!r}")
+    return name
+
+
+def _metric_names() -> Collection[str]:
+    from upscale.metrics.registry import metrics
+
+    return metrics()
+
+
+def _check_distinct(names: Sequence[str], key: str = "") -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise rule_error(f"{name} occurs twice", key)
+
+
+Scale = Annotated[Literal[1, 2, 4], BeforeValidator(_check_no_bool)]
+FilePath = Annotated[Path, BeforeValidator(_check_not_empty)]
+Name = Annotated[str, AfterValidator(_check_file_name)]
+Metric = Annotated[str, OneOf(_metric_names)]
+Checkpoint = Annotated[str | Path, AfterValidator(_path_or_name)]
+"""A file, or the name of a network as `upscale -n` takes it."""
 
 _SMALLEST_PATCH = {"unet": 8, "patch": 24}
 _VGG_PATCHES = (128, 256)
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class RRDBNetSettings:
     """The network of ESRGAN and Real-ESRGAN (section 3.4, figure 4).
 
     Attributes:
-        architecture: says that it is this one.
-        scale: output pixels per image pixel and axis.
-        features: channels between the blocks, at least 1.
-        blocks: residual-in-residual dense blocks, at least 1.
-        growth: channels that each convolution of a dense block adds, at least 1.
+        architecture: Selects this architecture.
+        scale: Output pixels per input pixel and axis.
+        features: Channels between the blocks.
+        blocks: Number of residual-in-residual dense blocks.
+        growth: Channels that each convolution of a dense block adds.
+
+    Example:
+        >>> RRDBNetSettings(scale=2, blocks=6).spec.unshuffle
+        2
     """
 
     architecture: Literal["rrdbnet"] = "rrdbnet"
     scale: Scale = 4
-    features: int = 64
-    blocks: int = 23
-    growth: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("features", "blocks", "growth"):
-            _check(name, getattr(self, name), least=1)
+    features: PositiveInt = 64
+    blocks: PositiveInt = 23
+    growth: PositiveInt = 32
 
     @property
     def spec(self) -> RRDBSpec:
-        """What `upscale.models.build` takes."""
+        """Specification for `upscale.models.build`."""
         return RRDBSpec(
             features=self.features,
             blocks=self.blocks,
@@ -87,450 +128,466 @@ class RRDBNetSettings:
 
     @property
     def patch_multiple(self) -> int:
-        """What the side of a upscale_training patch must divide by."""
+        """Number that must divide the side of a training patch."""
         return 4
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class SRVGGSettings:
     """The compact network of Real-ESRGAN's releases (v0.2.5; not in the paper).
 
     Attributes:
-        architecture: says that it is this one.
-        scale: output pixels per image pixel and axis.
-        features: channels between the convolutions, at least 1.
-        convolutions: those between the first and the last, at least 1: 32 in realesr-general-x4v3,
-            16 in realesr-animevideov3.
+        architecture: Selects this architecture.
+        scale: Output pixels per input pixel and axis.
+        features: Channels between the convolutions.
+        convolutions: Number of convolutions between the first and the last: 32 in
+            realesr-general-x4v3, 16 in realesr-animevideov3.
+
+    Example:
+        >>> SRVGGSettings(convolutions=16).spec.scale
+        4
     """
 
     architecture: Literal["srvgg"] = "srvgg"
     scale: Scale = 4
-    features: int = 64
-    convolutions: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("features", "convolutions"):
-            _check(name, getattr(self, name), least=1)
+    features: PositiveInt = 64
+    convolutions: PositiveInt = 32
 
     @property
     def spec(self) -> SRVGGSpec:
-        """What `upscale.models.build` takes."""
+        """Specification for `upscale.models.build`."""
         return SRVGGSpec(scale=self.scale, features=self.features, convolutions=self.convolutions)
 
     @property
     def patch_multiple(self) -> int:
-        """What the side of a upscale_training patch must divide by."""
+        """Number that must divide the side of a training patch."""
         return self.scale
 
 
 NetworkSettings = RRDBNetSettings | SRVGGSettings
 
 NETWORKS: dict[str, type[NetworkSettings]] = {"rrdbnet": RRDBNetSettings, "srvgg": SRVGGSettings}
-"""Networks by their architecture."""
+"""Networks by `architecture`."""
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class Source:
-    """Where upscale_training images come from.
+    """A source of training images.
 
     Attributes:
-        path: of the good images: a folder, or an LMDB of BasicSR's.
-        low: of the bad images with the same names, smaller by the network's scale; none: they
-            are made by the degradation.
-        index: a file that names the images to use: ours, or one of BasicSR's `meta_info`.
-        weight: how often each of its images comes in an epoch, above 0; 0.5 is every other one.
+        path: Folder of the HR images, or an LMDB as written by BasicSR.
+        low: Folder or LMDB of the LR images with the same names, smaller by the network's scale;
+            null: the degradation creates them.
+        index: File that lists the images to use: an index of `upscale dataset`, or a `meta_info`
+            file of BasicSR.
+        weight: Number of times that each image occurs in an epoch, above 0; with 0.5, every other
+            image occurs.
+
+    Example:
+        >>> Source(Path("photos")).weight
+        1.0
     """
 
-    path: Path
-    low: Path | None = None
-    index: Path | None = None
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check("weight", self.weight, above=0)
+    path: FilePath
+    low: FilePath | None = None
+    index: FilePath | None = None
+    weight: PositiveFloat = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class DataSettings:
-    """What patches are cut from, and how.
+    """The training data, and how patches are cut from it.
 
     Attributes:
-        sources: one at least; either all of them are pairs, or none is.
-        patch: side of the good patches in pixels (256 in section 4.1).
-        margin: pixels around a patch that are degraded with it and cut off afterwards, on two
-            opposite sides together twice as many (the official code degrades 400 for 256), so
-            that blocks of JPEG lie anywhere and edges stay out. Pairs have none.
-        flips: mirror half of them.
-        rotations: turn them by 0, 90, 180 or 270 degrees, each equally often (official files: no;
-            ESRGAN: yes).
-        workers: processes that read for each upscale_training process; 0: it reads by itself.
+        sources: Sources, at least one; either all of them have LR images, or none has.
+        patch: Side of the HR patches in pixels (256 in section 4.1).
+        margin: Pixels around a patch that are degraded with it and cut off afterwards, twice as
+            many per axis (the official code degrades 400 pixels for 256), so that JPEG blocks start
+            anywhere and patches contain no image edges. Unused for pairs.
+        flips: Whether to mirror half of the patches.
+        rotations: Whether to rotate patches by 0, 90, 180 or 270 degrees, equally often (official
+            files: no; ESRGAN: yes).
+        workers: Number of processes that read images for each training process; with 0, the
+            training process reads them itself.
+
+    Example:
+        >>> DataSettings((Source(Path("photos")),), patch=256, margin=72).side
+        400
     """
 
-    sources: tuple[Source, ...]
-    patch: int = 256
-    margin: int = 72
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    patch: PositiveInt = 256
+    margin: NonNegativeInt = 72
     flips: bool = True
     rotations: bool = False
-    workers: int = 5
+    workers: NonNegativeInt = 5
 
-    def __post_init__(self) -> None:
-        if not self.sources:
-            raise UsageError("sources: name one at least")
-        if len({source.low is None for source in self.sources}) > 1:
-            raise UsageError("sources: either all have low images, or none has")
-        _check("patch", self.patch, least=1)
-        _check("margin", self.margin, least=0)
-        _check("workers", self.workers, least=0)
+    @field_validator("sources")
+    @classmethod
+    def _check_sources(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        if len({source.low is None for source in sources}) > 1:
+            raise rule_error("either all sources have LR images (low), or none has")
+        return sources
 
     @property
     def paired(self) -> bool:
-        """Whether the bad images are there, too."""
+        """Whether the sources contain LR images."""
         return self.sources[0].low is not None
 
     @property
     def side(self) -> int:
-        """Side of what is cut from images: a patch, with the margin that it is degraded in."""
+        """Side of the squares that are cut from images: a patch with its margins."""
         return self.patch if self.paired else self.patch + 2 * self.margin
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class DegradationRecipe:
-    """How good images become bad ones (section 3).
+    """The degradation that creates LR images from HR images (section 3).
 
     Attributes:
-        chain: `real-esrgan` (second order, section 3.2), `classical` (bicubic alone), `generic`
+        chain: `real-esrgan` (second order, section 3.2), `classical` (bicubic only), `generic`
             (NTIRE 2020, arXiv 2005.01996), `none` (for pairs), or a list of steps.
-        mode: `corrected`, or `official` with basicsr's faults.
-        sharpen: sharpen the good images before they are degraded (the official code does).
-        pool: pairs that are held back so that batches mix many draws (section 4.1); 0 for none.
+        mode: `corrected`, or `official` with the faults of basicsr.
+        sharpen: Whether to sharpen HR images before they are degraded (the official code does).
+        pool: Number of pairs kept back to mix degradations in a batch (section 4.1); 0 for none.
             Pairs that were not degraded here are not pooled.
+
+    Example:
+        >>> DegradationRecipe("classical", sharpen=False).settings(scale=4).scale
+        4
     """
 
     chain: Chain = "real-esrgan"
     mode: Mode = "corrected"
     sharpen: bool = True
-    pool: int = 180
-
-    def __post_init__(self) -> None:
-        _check("pool", self.pool, least=0)
+    pool: NonNegativeInt = 180
 
     def settings(self, scale: int) -> DegradationSettings | None:
-        """What degradations are drawn from; None where there is no degradation.
+        """Return the settings to sample degradations from; None for the chain `none`.
 
         Raises:
-            UsageError: these steps do not give images of the right size.
+            UsageError: The steps do not give images of the right size.
         """
-        return chain_settings(self.chain, scale, self.mode)
+        if self.chain == "none":
+            return None
+        if not isinstance(self.chain, str):
+            return DegradationSettings(self.chain, scale, self.mode)
+        make = {"real-esrgan": real_esrgan, "classical": classical, "generic": generic}[self.chain]
+        return DegradationSettings(make(scale).steps, scale, self.mode)
 
 
-def chain_settings(chain: Chain, scale: int, mode: Mode) -> DegradationSettings | None:
-    """Return what degradations of a chain are drawn from; None for the chain `none`.
-
-    Raises:
-        UsageError: its steps do not give images of the right size.
-    """
-    if chain == "none":
-        return None
-    if not isinstance(chain, str):
-        return DegradationSettings(chain, scale, mode)
-    make = {"real-esrgan": real_esrgan, "classical": classical, "generic": generic}[chain]
-    return DegradationSettings(make(scale).steps, scale, mode)
-
-
-@dataclass(frozen=True, slots=True)
+@settings
 class OptimiserSettings:
     """An optimiser (section 4.1: Adam).
 
     Attributes:
-        learning_rate: above 0; 2e-4 for Real-ESRNet, 1e-4 for Real-ESRGAN.
+        learning_rate: Learning rate; 2e-4 for Real-ESRNet, 1e-4 for Real-ESRGAN.
         kind: `adam` or `adamw`.
-        betas: decay of the means of gradients and of their squares, in [0, 1).
-        weight_decay: at least 0.
+        betas: Decay of the running means of gradients and of their squares, in [0, 1).
+        weight_decay: Weight decay, at least 0.
+
+    Example:
+        >>> OptimiserSettings(2e-4).betas
+        (0.9, 0.99)
     """
 
-    learning_rate: float
+    learning_rate: PositiveFloat
     kind: Literal["adam", "adamw"] = "adam"
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check("learning_rate", self.learning_rate, above=0)
-        for beta in self.betas:
-            _check("betas", beta, least=0, below=1)
-        _check("weight_decay", self.weight_decay, least=0)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    weight_decay: NonNegativeFloat = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class ScheduleSettings:
-    """How learning rates change within a stage, alike for all its optimisers.
+    """The schedule of all learning rates of a stage.
 
     Attributes:
-        warmup: iterations in which they rise from 0, evenly.
-        milestones: iterations of the stage at which they are multiplied by `gamma`; rising.
-        gamma: in (0, 1].
+        warmup: Number of iterations of linear warm-up from 0.
+        milestones: Iterations of the stage at which learning rates are multiplied by `gamma`, in
+            rising order.
+        gamma: Factor in (0, 1].
+
+    Example:
+        >>> ScheduleSettings(milestones=(100, 200)).gamma
+        0.5
     """
 
-    warmup: int = 0
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.5
+    warmup: NonNegativeInt = 0
+    milestones: tuple[PositiveInt, ...] = ()
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
 
-    def __post_init__(self) -> None:
-        _check("warmup", self.warmup, least=0)
-        _check("gamma", self.gamma, above=0, most=1)
-        if any(one < 1 for one in self.milestones) or list(self.milestones) != sorted(
-            set(self.milestones)
-        ):
-            raise UsageError(f"milestones: rise from 1 on, not {list(self.milestones)}")
+    @field_validator("milestones")
+    @classmethod
+    def _check_milestones(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
+        if list(milestones) != sorted(set(milestones)):
+            raise rule_error(f"must rise, not {list(milestones)}")
+        return milestones
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class PixelSettings:
-    """A loss of pixels (section 4.1: L1).
+    """The pixel loss (section 4.1: L1).
 
     Attributes:
-        kind: `l1` or `charbonnier`.
-        weight: above 0.
-        epsilon: half-width of Charbonnier's smooth part, in units of an image in [0, 1].
-        sharpen: compare with the sharpened image (section 4.1).
+        kind: Name of the loss.
+        weight: Factor of the loss, above 0.
+        epsilon: Half-width of the smooth part of `charbonnier`, in units of an image in [0, 1].
+        sharpen: Whether to compare with the sharpened ground truth (section 4.1).
+
+    Example:
+        >>> PixelSettings("charbonnier").weight
+        1.0
     """
 
-    kind: PixelKind = "l1"
-    weight: float = 1.0
-    epsilon: float = CHARBONNIER_EPSILON
+    kind: Annotated[str, OneOf(PIXEL_LOSSES.keys)] = "l1"
+    weight: PositiveFloat = 1.0
+    epsilon: PositiveFloat = CHARBONNIER_EPSILON
     sharpen: bool = True
 
-    def __post_init__(self) -> None:
-        _check("weight", self.weight, above=0)
-        _check("epsilon", self.epsilon, above=0)
 
-
-@dataclass(frozen=True, slots=True)
+@settings
 class PerceptualSettings:
-    """A loss of what a classification network sees (section 4.1).
+    """The perceptual loss: differences of features of a classification network (section 4.1).
 
     Attributes:
-        backbone: that network's file; nothing is downloaded. The paper's is vgg19-dcbb9e9d.pth.
-        layers: to compare, with their weights; `conv` is before the activation, `relu` after it.
-        weight: of the features' difference, at least 0.
-        style: weight of the difference of their Gram matrices, at least 0.
-        distance: between two features.
-        relative: divide by the size of the true image's features, for backbones whose features
-            are not of VGG19's size.
-        normalise: give the backbone images as its own upscale_training did.
-        sharpen: compare with the sharpened image (section 4.1).
+        backbone: File of the classification network; nothing is downloaded. The paper's is
+            vgg19-dcbb9e9d.pth.
+        layers: Weights of the layers to compare; `conv` is before the activation, `relu` after it.
+        weight: Weight of the difference of features, at least 0.
+        style: Weight of the difference of their Gram matrices, at least 0.
+        distance: Distance between two features.
+        relative: Whether to divide by the size of the ground truth's features, for backbones whose
+            features differ in scale from VGG19's.
+        normalise: Whether to normalise images as in the backbone's own training.
+        sharpen: Whether to compare with the sharpened ground truth (section 4.1).
+
+    Example:
+        >>> PerceptualSettings(Path("vgg19-dcbb9e9d.pth")).layers["conv5_4"]
+        1.0
     """
 
-    backbone: Path
-    layers: Mapping[str, float] = field(default_factory=lambda: dict(REAL_ESRGAN_LAYERS))
-    weight: float = 1.0
-    style: float = 0.0
+    backbone: FilePath
+    layers: Annotated[dict[str, PositiveFloat], Field(min_length=1)] = field(
+        default_factory=lambda: dict(REAL_ESRGAN_LAYERS)
+    )
+    weight: NonNegativeFloat = 1.0
+    style: NonNegativeFloat = 0.0
     distance: Distance = "l1"
     relative: bool = False
     normalise: bool = True
     sharpen: bool = True
 
-    def __post_init__(self) -> None:
-        if not self.layers:
-            raise UsageError("layers: name one at least, as conv5_4: 1")
-        for name, weight in self.layers.items():
-            _check(f"layers.{name}", weight, above=0)
-        _check("weight", self.weight, least=0)
-        _check("style", self.style, least=0)
+    @model_validator(mode="after")
+    def _check_weights(self) -> PerceptualSettings:
         if self.weight == self.style == 0:
-            raise UsageError("weight: this and style are 0; leave perceptual out instead")
+            raise rule_error("weight and style are both 0; remove perceptual instead", "weight")
+        return self
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class DiscriminatorSettings:
-    """The network that judges.
+    """The discriminator network.
 
     Attributes:
         kind: `unet` with spectral normalisation (section 3.4), `vgg` (ESRGAN; patches of 128 or
             256), or `patch` (pix2pix).
-        features: channels after the first convolution, at least 1.
-        start: a file of weights to begin with.
+        features: Channels after the first convolution.
+        start: File of initial weights.
+
+    Example:
+        >>> DiscriminatorSettings().kind
+        'unet'
     """
 
     kind: Literal["unet", "vgg", "patch"] = "unet"
-    features: int = 64
-    start: Path | None = None
-
-    def __post_init__(self) -> None:
-        _check("features", self.features, least=1)
+    features: PositiveInt = 64
+    start: FilePath | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class GanSettings:
     """The adversarial loss (section 4.1).
 
     Attributes:
-        kind: of the loss.
-        relativistic: compare real and fake with the mean of the other (ESRGAN, section 3.2).
-        weight: of the generator's term, above 0; the discriminator's terms have none.
-        sharpen: show the discriminator sharpened images as real (section 4.1: no).
-        discriminator: the network that judges.
-        optimiser: of the discriminator; none: as the generator's.
+        kind: Kind of loss.
+        relativistic: Whether to compare real and fake with the mean of the other (ESRGAN, section
+            3.2).
+        weight: Weight of the generator's term, above 0; the discriminator's terms have none.
+        sharpen: Whether the discriminator gets sharpened images as real ones (section 4.1: no).
+        discriminator: The discriminator network.
+        optimiser: Optimiser of the discriminator; null for the same settings as the generator's.
+
+    Example:
+        >>> GanSettings(weight=0.05).discriminator.features
+        64
     """
 
     kind: GanKind = "vanilla"
     relativistic: bool = False
-    weight: float = 0.1
+    weight: PositiveFloat = 0.1
     sharpen: bool = False
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
     optimiser: OptimiserSettings | None = None
 
-    def __post_init__(self) -> None:
-        _check("weight", self.weight, above=0)
 
-
-@dataclass(frozen=True, slots=True)
+@settings
 class Stage:
-    """One part of a upscale_training: Real-ESRNet or Real-ESRGAN (section 4.1).
+    """One stage of training: Real-ESRNet or Real-ESRGAN (section 4.1).
 
-    The first stage begins with `start` of the recipe, each other one with the averaged weights of
-    the one before.
+    The first stage starts from `start` of the recipe, each later stage from the averaged weights of
+    the stage before.
 
     Attributes:
-        name: of the exported file, among others.
-        iterations: steps of the optimisers; 1,000,000 and 400,000 in section 4.1.
-        optimiser: of the generator.
-        batch: patches of one process at a time (section 4.1: 48 in all, which is 4 x 12).
-        accumulate: batches of each process that make one step.
-        ema: decay of the averaged weights, in [0, 1); 0 for no average.
-        schedule: of all learning rates.
-        pixel: the loss of pixels, or none.
-        perceptual: the loss of features, or none.
-        gan: the adversarial loss, or none.
+        name: Name of the stage, also in the names of exported files.
+        iterations: Number of optimiser steps; 1,000,000 and 400,000 in section 4.1.
+        optimiser: Optimiser of the generator.
+        batch: Patches per process and batch (section 4.1: 48 in all, which is 4 x 12).
+        accumulate: Batches of each process per optimiser step.
+        ema: Decay of the averaged weights, in [0, 1); 0 for no average.
+        schedule: Schedule of all learning rates.
+        pixel: Pixel loss, or null.
+        perceptual: Perceptual loss, or null.
+        gan: Adversarial loss, or null.
+
+    Example:
+        >>> Stage("psnr", 100, OptimiserSettings(2e-4)).pixel.kind
+        'l1'
     """
 
-    name: str
-    iterations: int
+    name: Name
+    iterations: PositiveInt
     optimiser: OptimiserSettings
-    batch: int = 12
-    accumulate: int = 1
-    ema: float = 0.999
+    batch: PositiveInt = 12
+    accumulate: PositiveInt = 1
+    ema: Decay = 0.999
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     pixel: PixelSettings | None = field(default_factory=PixelSettings)
     perceptual: PerceptualSettings | None = None
     gan: GanSettings | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("iterations", "batch", "accumulate"):
-            _check(name, getattr(self, name), least=1)
-        _check("ema", self.ema, least=0, below=1)
-        _check_name(self.name)
+    @model_validator(mode="after")
+    def _check_losses(self) -> Stage:
         if not (self.pixel or self.perceptual or self.gan):
-            raise UsageError("pixel: a stage needs a loss: pixel, perceptual or gan")
+            raise rule_error("a stage needs a loss: pixel, perceptual or gan", "pixel")
+        return self
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class ValidationSet:
-    """Images that are held out.
+    """A set of validation images.
 
     Attributes:
-        high: folder of the good images.
-        name: in logs.
-        low: folder of the bad ones with the same names; none: they are made, always the same.
-        chain: what makes them; none: that of the recipe.
-        seed: of what makes them.
+        high: Folder of the HR images.
+        name: Name of the set in logs.
+        low: Folder of the LR images with the same names; null: they are created, always the same.
+        chain: Degradation chain that creates LR images; null for that of the recipe.
+        seed: Seed of the degradation.
+
+    Example:
+        >>> ValidationSet(Path("DIV2K_valid_HR"), name="DIV2K").seed
+        0
     """
 
-    high: Path
-    name: str = "validation"
-    low: Path | None = None
+    high: FilePath
+    name: Name = "validation"
+    low: FilePath | None = None
     chain: Chain | None = None
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check("seed", self.seed, least=0)
+    @model_validator(mode="after")
+    def _check_chain(self) -> ValidationSet:
         if self.low is not None and self.chain is not None:
-            raise UsageError("chain: makes the bad images, and low has them already; give one")
+            raise rule_error("low and chain exclude each other: both give LR images", "chain")
         if self.chain == "none" and self.low is None:
-            raise UsageError("chain: none makes no bad images; name their folder as low")
+            raise rule_error(
+                "the chain none creates no LR images; name their folder as low", "chain"
+            )
+        return self
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class ValidationSettings:
-    """How a upscale_training is judged while it runs.
+    """Validation during training.
 
     Attributes:
-        sets: of held-out images, one at least.
-        every: iterations from one validation to the next.
-        metrics: what is measured of each image; those whose files are not there are left out.
-        border: pixels of the result that no metric looks at, on each side; none: the scale.
-        images: of each set, that are shown.
+        sets: Sets of validation images, at least one.
+        every: Iterations from one validation to the next.
+        metrics: Metrics of each image; those whose files are missing are skipped.
+        border: Pixels at each side of the result that metrics ignore; null for the scale.
+        images: Number of images of each set that are shown.
+
+    Example:
+        >>> ValidationSettings((ValidationSet(Path("photos")),)).metrics
+        ('psnr', 'ssim')
     """
 
-    sets: tuple[ValidationSet, ...]
-    every: int = 5000
-    metrics: tuple[Metric, ...] = ("psnr", "ssim")
-    border: int | None = None
-    images: int = 4
+    sets: Annotated[tuple[ValidationSet, ...], Field(min_length=1)]
+    every: PositiveInt = 5000
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] = ("psnr", "ssim")
+    border: NonNegativeInt | None = None
+    images: NonNegativeInt = 4
 
-    def __post_init__(self) -> None:
-        if not self.sets:
-            raise UsageError("sets: name one at least")
-        _check_distinct("sets", [one.name for one in self.sets])
-        if not self.metrics:
-            raise UsageError("metrics: name one at least, as psnr")
-        _check_distinct("metrics", self.metrics)
-        _check("every", self.every, least=1)
-        _check("pictures", self.images, least=0)
-        if self.border is not None:
-            _check("border", self.border, least=0)
+    @model_validator(mode="after")
+    def _check_names(self) -> ValidationSettings:
+        _check_distinct([one.name for one in self.sets], "sets")
+        _check_distinct(self.metrics, "metrics")
+        return self
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class LoggingSettings:
-    """What is written down while a upscale_training runs, beside its log of JSON lines.
+    """Logs of a training run, besides its log of JSON lines.
 
     Attributes:
-        every: iterations that one line speaks of.
-        tensorboard: write curves and images for TensorBoard, too.
+        every: Iterations per line of the log.
+        tensorboard: Whether to write curves and images for TensorBoard.
+
+    Example:
+        >>> LoggingSettings().every
+        100
     """
 
-    every: int = 100
+    every: PositiveInt = 100
     tensorboard: bool = True
 
-    def __post_init__(self) -> None:
-        _check("every", self.every, least=1)
 
-
-@dataclass(frozen=True, slots=True)
+@settings
 class SavingSettings:
-    """What is kept to resume from, and exported.
+    """Saved states, and the exported file.
 
     Attributes:
-        every: iterations from one saved state to the next.
-        keep_last: newest states that are kept, at least 1.
-        keep_best: states with the best validations that are kept.
-        best_metric: what is best; the mean over the validation's sets.
-        export: precision of the exported file; states are kept in fp32.
+        every: Iterations from one saved state to the next.
+        keep_last: Number of newest states to keep, at least 1.
+        keep_best: Number of states with the best validation to keep.
+        best_metric: Metric that decides which state is best, averaged over the validation sets.
+        export: Precision of the exported file; states are saved in fp32.
+
+    Example:
+        >>> SavingSettings(export="fp16").keep_last
+        2
     """
 
-    every: int = 5000
-    keep_last: int = 2
-    keep_best: int = 1
+    every: PositiveInt = 5000
+    keep_last: PositiveInt = 2
+    keep_best: NonNegativeInt = 1
     best_metric: Metric = "psnr"
     export: Literal["fp32", "fp16"] = "fp32"
 
-    def __post_init__(self) -> None:
-        _check("every", self.every, least=1)
-        _check("keep_last", self.keep_last, least=1)
-        _check("keep_best", self.keep_best, least=0)
 
-
-@dataclass(frozen=True, slots=True)
+@settings
 class ComputingSettings:
-    """How it is computed.
+    """Precision and speed.
 
     Attributes:
-        precision: of autocast.
-        channels_last: memory layout of the networks.
-        compile: use `torch.compile`.
-        checkpoint_activations: compute activations again in the backward pass: slower, for less
-            memory.
+        precision: Precision of autocast.
+        channels_last: Whether networks use the channels-last memory layout.
+        compile: Whether to use `torch.compile`.
+        checkpoint_activations: Whether to recompute activations in the backward pass: slower, but
+            needs less memory.
+
+    Example:
+        >>> ComputingSettings("bf16").channels_last
+        True
     """
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -539,33 +596,43 @@ class ComputingSettings:
     checkpoint_activations: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class Recipe:
-    """A whole upscale_training.
+    """A whole training run.
 
     Attributes:
-        name: of the upscale_training.
-        network: what is trained.
-        data: what it is trained on.
-        stages: one after the other, at least one.
-        degradation: what makes bad images.
-        seed: of everything random, at least 0.
-        start: weights to begin with: a model's name, or a file (with its suffix); x2 and x1
-            networks can begin with those of x4. `upscale.checkpoints.resolve` takes either.
-        validation: how it is judged, or none.
-        logging: what is written down.
-        saving: what is kept.
-        computing: precision and speed.
-        licence: of the trained weights, for the exported file.
-        notes: for the exported file.
+        name: Name of the run, also in the names of exported files.
+        network: Network to train.
+        data: Training data.
+        stages: Stages in order, at least one.
+        degradation: Degradation that creates LR images.
+        seed: Seed of all random numbers, at least 0.
+        start: Initial weights: the name of a network, or a file (with its suffix); x2 and x1
+            networks can start from those of x4. `upscale.checkpoints.resolve` takes either.
+        validation: Validation during training, or null.
+        logging: Logs.
+        saving: Saved states and exported file.
+        computing: Precision and speed.
+        licence: Licence of the trained weights, for the exported file.
+        notes: Notes for the exported file.
+
+    Example:
+        >>> recipe = Recipe(
+        ...     name="mine",
+        ...     network=RRDBNetSettings(),
+        ...     data=DataSettings((Source(Path("photos")),)),
+        ...     stages=(Stage("psnr", 100, OptimiserSettings(2e-4)),),
+        ... )
+        >>> recipe.degradation.chain
+        'real-esrgan'
     """
 
-    name: str
-    network: NetworkSettings
+    name: Name
+    network: Annotated[NetworkSettings, ClassBy("architecture", NETWORKS)]
     data: DataSettings
-    stages: tuple[Stage, ...]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     degradation: DegradationRecipe = field(default_factory=DegradationRecipe)
-    seed: int = 0
+    seed: NonNegativeInt = 0
     start: Checkpoint | None = None
     validation: ValidationSettings | None = None
     logging: LoggingSettings = field(default_factory=LoggingSettings)
@@ -574,107 +641,76 @@ class Recipe:
     licence: str = ""
     notes: str = ""
 
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check("seed", self.seed, least=0)
-        if not self.stages:
-            raise UsageError("stages: name one at least")
-        _check_distinct("stages", [stage.name for stage in self.stages])
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        _check_distinct([stage.name for stage in self.stages], "stages")
         self._check_patch()
         self._check_degradation()
         self._check_validation()
-        for place, stage in enumerate(self.stages):
-            self._check_stage(f"stages.{place}", stage)
+        for index, stage in enumerate(self.stages):
+            self._check_stage(f"stages.{index}", stage)
+        return self
 
     def _check_patch(self) -> None:
-        multiple = self.network.patch_multiple
-        if self.data.patch % multiple:
-            raise UsageError(
-                f"data.patch: {self.data.patch} does not divide by {multiple}, which this network "
-                "needs"
-            )
-        if self.data.side % multiple:
-            raise UsageError(
-                f"data.margin: twice {self.data.margin} does not divide by {multiple}, which this "
-                "network needs"
+        multiple, data = self.network.patch_multiple, self.data
+        if data.patch % multiple:
+            raise rule_error(f"must be a multiple of {multiple}, not {data.patch}", "data.patch")
+        if data.side % multiple:
+            raise rule_error(
+                f"twice the margin must be a multiple of {multiple}, not {2 * data.margin}",
+                "data.margin",
             )
 
     def _check_degradation(self) -> None:
+        key = "degradation.chain"
         if self.data.paired and self.degradation.chain != "none":
-            raise UsageError(
-                "degradation.chain: the sources have low images already; write none, or leave "
-                "low out"
+            raise rule_error(
+                "the sources have LR images already; write none, or remove low from sources", key
             )
         if not self.data.paired and self.degradation.chain == "none":
-            raise UsageError(
-                "degradation.chain: none makes no bad images, and the sources have no low ones"
+            raise rule_error(
+                "the chain none creates no LR images, and the sources have none (low)", key
             )
         try:
             self.degradation.settings(self.network.scale)
         except UsageError as error:
-            raise UsageError(f"degradation.chain: {error}") from error
+            raise rule_error(str(error), key) from error
 
     def _check_validation(self) -> None:
         if self.validation is None:
             return
-        for place, one in enumerate(self.validation.sets):
+        for index, one in enumerate(self.validation.sets):
             if self.degradation.chain == "none" and one.low is None and one.chain is None:
-                raise UsageError(
-                    f"validation.sets.{place}: the recipe has no degradation; give this set low "
-                    "images or a chain"
+                raise rule_error(
+                    "the recipe has no degradation; add low or chain to this set",
+                    f"validation.sets.{index}",
                 )
         if self.saving.keep_best and self.saving.best_metric not in self.validation.metrics:
-            raise UsageError(
-                f"saving.best_metric: {self.saving.best_metric} is not among the validation's "
-                f"metrics ({', '.join(self.validation.metrics)})"
+            raise rule_error(
+                f"{self.saving.best_metric} is not one of the validation's metrics "
+                f"({', '.join(self.validation.metrics)})",
+                "saving.best_metric",
             )
 
     def _check_stage(self, key: str, stage: Stage) -> None:
         pool = self.degradation.pool
         if self.degradation.chain != "none" and 0 < pool < stage.batch:
-            raise UsageError(
-                f"degradation.pool: {pool} pairs are fewer than a batch of {stage.name}, "
-                f"{stage.batch}; make it larger, or 0 for none"
+            raise rule_error(
+                f"{pool} pairs are fewer than the batch of {stage.name}, {stage.batch}; increase "
+                "it, or write 0 for no pool",
+                "degradation.pool",
             )
         if stage.gan is None:
             return
         kind, patch = stage.gan.discriminator.kind, self.data.patch
+        key += ".gan.discriminator.kind"
         if kind == "vgg" and patch not in _VGG_PATCHES:
-            raise UsageError(
-                f"{key}.gan.discriminator.kind: a vgg discriminator takes patches of 128 or 256, "
-                f"and data.patch is {patch}"
+            raise rule_error(
+                f"a vgg discriminator needs patches of 128 or 256, but data.patch is {patch}", key
             )
         if patch < _SMALLEST_PATCH.get(kind, 0):
-            raise UsageError(
-                f"{key}.gan.discriminator.kind: a {kind} discriminator takes patches of "
-                f"{_SMALLEST_PATCH[kind]} at least, and data.patch is {patch}"
+            raise rule_error(
+                f"a {kind} discriminator needs patches of at least {_SMALLEST_PATCH[kind]}, but "
+                f"data.patch is {patch}",
+                key,
             )
-
-
-def _check(
-    name: str,
-    value: float,
-    *,
-    least: float = -math.inf,
-    above: float = -math.inf,
-    most: float = math.inf,
-    below: float = math.inf,
-) -> None:
-    if least <= value <= most and above < value < below:
-        return
-    limits = {"at least": least, "above": above, "at most": most, "below": below}
-    words = " and ".join(
-        f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)
-    )
-    raise UsageError(f"{name}: must be {words}, not {value}")
-
-
-def _check_name(name: str) -> None:
-    if not name.strip() or set(name) & set("/\\\n\r\0") or name.startswith("."):
-        raise UsageError(f"name: becomes a file's name, which {name!r} cannot")
-
-
-def _check_distinct(key: str, names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"{key}: {name} is there twice")

@@ -1,7 +1,7 @@
-"""Option files of Real-ESRGAN and BasicSR as recipes.
+"""Translate option files of Real-ESRGAN and BasicSR into recipes.
 
-A recipe is put together from the values of an option file, which keep their lines, and read as any
-other. Where an option file is silent, what basicsr takes then is written.
+A recipe is assembled from the values of an option file, which keep their lines, and validated like
+any other. Values that the option file lacks are basicsr's defaults.
 """
 
 from __future__ import annotations
@@ -14,61 +14,61 @@ from typing import Any, get_args
 from upscale_training.degradation import real_esrgan
 from upscale_training.degradation.steps import Families
 from upscale_training.losses import GanKind
-from upscale_training.recipe.nodes import compose_file, place_of
+from upscale_training.recipe.nodes import as_node, compose_file
 from upscale_training.recipe.official import Options
-from upscale_training.recipe.reading import recipe_at
+from upscale_training.recipe.reading import build_recipe
 from upscale_training.recipe.settings import Recipe
 
-Given = dict[str, Any]
-"""A part of a recipe: values of the option file, and plain ones; None is left out."""
+Section = dict[str, Any]
+"""A part of a recipe: nodes of the option file and plain values, of which None is omitted."""
 
 _TRAIN = "datasets.train"
 _DEGRADED = 400
-"""Side of what the official data set cuts from images."""
+"""Side of the squares that the official data set cuts from images, in pixels."""
 _GAN_MODELS = ("RealESRGANModel", "ESRGANModel", "SRGANModel")
 _MODELS = ("RealESRNetModel", "SRModel", *_GAN_MODELS)
 _DATASETS = ("RealESRGANDataset", "RealESRGANPairedDataset", "PairedImageDataset")
 _OPTIMISERS = {"Adam": ("adam", 0.0), "AdamW": ("adamw", 0.01)}
-"""Ours, and the weight decay that torch takes if none is given."""
+"""The kind in recipes, and torch's default weight decay."""
 
 _PIXELS = {"L1Loss": "l1", "CharbonnierLoss": "charbonnier"}
 _BACKBONES = {"vgg19": "vgg19-dcbb9e9d.pth", "vgg16": "vgg16-397923af.pth"}
-"""Torchvision's files, which basicsr downloads."""
+"""Files of torchvision, which basicsr downloads."""
 
 _DISTANCES = {"l1": "l1", "l2": "l2", "fro": "frobenius"}
 _GANS = {name.replace("-", "_"): name for name in get_args(GanKind)}
 _DISCRIMINATORS = {"UNetDiscriminatorSN": "unet", "VGGStyleDiscriminator": "vgg"}
 _METRICS = {"calculate_psnr": "psnr", "calculate_ssim": "ssim", "calculate_niqe": "niqe"}
 
-_BY_NAME = "the bad image is the one with the good one's name"
+_BY_NAME = "LR images are found by the name of the HR image"
 
-_WITHOUT_MEANING = (
+_IGNORED = (
     "num_gpu", "dist_params", "find_unused_parameters", "high_order_degradation",
     "path.param_key_g", "path.param_key_d", "path.strict_load_g", "path.strict_load_d",
     f"{_TRAIN}.name", f"{_TRAIN}.io_backend", f"{_TRAIN}.use_shuffle", f"{_TRAIN}.pin_memory",
     f"{_TRAIN}.dataset_enlarge_ratio", f"{_TRAIN}.prefetch_mode",
 )  # fmt: skip
-"""How the official program works; it changes no result, or `upscale` finds it out."""
+"""Keys that do not change results, or that `upscale` determines itself."""
 
 
 def translate(path: Path) -> tuple[Recipe, tuple[str, ...]]:
-    """Make a recipe of an official option file.
+    """Translate an official option file into a recipe.
 
     Args:
-        path: an option file of Real-ESRGAN, or one of BasicSR's for the same networks.
+        path: Option file of Real-ESRGAN, or of BasicSR for the same networks.
 
     Returns:
-        The recipe, with paths as the option file has them, and what was left out or is done
-        otherwise, a line each.
+        The recipe, with paths as in the option file, and notes about values that are ignored or
+        handled differently, one line each.
 
     Raises:
-        TrainingError: it is no such file, or asks for what `upscale` does not have.
+        TrainingError: The file is no such file, or needs something that `upscale` lacks.
     """
-    options = Options(compose_file(path), _WITHOUT_MEANING)
+    options = Options(compose_file(path), _IGNORED)
     model = options.one_of("model_type", _MODELS)
     validation = _validation(options)
     metrics = validation["metrics"] if validation else None
-    given = {
+    section = {
         "name": options.get("name"),
         "seed": options.get("manual_seed"),
         "start": options.get("path.pretrain_network_g"),
@@ -86,21 +86,21 @@ def translate(path: Path) -> tuple[Recipe, tuple[str, ...]]:
             "best_metric": metrics[0] if metrics else None,
         },
     }
-    recipe = recipe_at(place_of(given, options.root.mark), None)
-    own, scale = recipe.degradation, recipe.network.scale
-    if own.settings(scale) == real_esrgan(scale, own.mode):
-        recipe = replace(recipe, degradation=replace(own, chain="real-esrgan"))
+    recipe = build_recipe(as_node(section, options.root.mark))
+    degradation, scale = recipe.degradation, recipe.network.scale
+    if degradation.settings(scale) == real_esrgan(scale, degradation.mode):
+        recipe = replace(recipe, degradation=replace(degradation, chain="real-esrgan"))
     return recipe, (*options.notes, *options.unused())
 
 
-def _network(options: Options) -> Given:
+def _network(options: Options) -> Section:
     kind = options.one_of("network_g.type", ("RRDBNet", "SRVGGNetCompact"))
     for key in ("network_g.num_in_ch", "network_g.num_out_ch"):
         options.only(key, 3)
-    found = {"scale": options.get_or("scale", 4), "features": options.get("network_g.num_feat")}
+    section = {"scale": options.get_or("scale", 4), "features": options.get("network_g.num_feat")}
     if kind == "RRDBNet":
         options.only("network_g.scale", options.plain("scale", 4))
-        return found | {
+        return section | {
             "architecture": "rrdbnet",
             "blocks": options.get("network_g.num_block"),
             "growth": options.get("network_g.num_grow_ch"),
@@ -108,10 +108,10 @@ def _network(options: Options) -> Given:
     options.only("network_g.upscale", options.plain("scale", 4))
     options.only("network_g.act_type", "prelu")
     convolutions = options.get_or("network_g.num_conv", 16)
-    return found | {"architecture": "srvgg", "convolutions": convolutions}
+    return section | {"architecture": "srvgg", "convolutions": convolutions}
 
 
-def _data(options: Options) -> Given:
+def _data(options: Options) -> Section:
     index = options.get(f"{_TRAIN}.meta_info_file") or options.get(f"{_TRAIN}.meta_info")
     in_database = options.plain(f"{_TRAIN}.io_backend.type") == "lmdb"
     options.expect(f"{_TRAIN}.filename_tmpl", "{}", _BY_NAME)
@@ -120,12 +120,12 @@ def _data(options: Options) -> Given:
         "low": options.get(f"{_TRAIN}.dataroot_lq"),
         "index": None if in_database else index,
     }
-    whole = options.get("gt_size")
+    global_size = options.get("gt_size")
     patch = options.plain(f"{_TRAIN}.gt_size", options.plain("gt_size"))
     degraded = _is_synthetic(options) and isinstance(patch, int)
     return {
         "sources": [source],
-        "patch": options.get_or(f"{_TRAIN}.gt_size", whole),
+        "patch": options.get_or(f"{_TRAIN}.gt_size", global_size),
         "margin": max(_DEGRADED - patch, 0) // 2 if degraded else None,
         "flips": options.get(f"{_TRAIN}.use_hflip"),
         "rotations": options.get(f"{_TRAIN}.use_rot"),
@@ -137,16 +137,16 @@ def _is_synthetic(options: Options) -> bool:
     return options.one_of(f"{_TRAIN}.type", _DATASETS) == "RealESRGANDataset"
 
 
-def _degradation(options: Options, model: str) -> Given:
-    """The second-order chain, which the official data set and model draw one half each of."""
+def _degradation(options: Options, model: str) -> Section:
+    """Translate the second-order chain, half of which is set in the data set, half in the model."""
     if not _is_synthetic(options):
         return {"chain": "none", "sharpen": False}
     options.notes += [
-        "degradation.mode: is corrected; official does what the official code does",
+        "degradation.mode: is corrected; official reproduces the official code",
     ]
     for key in ("blur_kernel_size", "blur_kernel_size2"):
         options.expect(
-            f"{_TRAIN}.{key}", 21, "kernels have 7 to 21 pixels, as in the official code"
+            f"{_TRAIN}.{key}", 21, "kernels have sides of 7 to 21 pixels, as in the official code"
         )
     usm = options.get("gt_usm")
     last = {"do": "blur", "probability": options.get(f"{_TRAIN}.final_sinc_prob"), "sinc": 1,
@@ -167,8 +167,8 @@ def _degradation(options: Options, model: str) -> Given:
     }
 
 
-def _order(options: Options, order: str, of: str) -> list[Given]:
-    """Blur, resize and noise of the first or second order."""
+def _order(options: Options, order: str, of: str) -> list[Section]:
+    """Translate blur, resize and noise of the first or second order."""
     gaussian = options.number(f"gaussian_noise_prob{order}", 0.5)
     blur = {
         "do": "blur",
@@ -192,15 +192,15 @@ def _order(options: Options, order: str, of: str) -> list[Given]:
     return [blur, resize, noise]
 
 
-def _families(options: Options, order: str) -> Given | None:
+def _families(options: Options, order: str) -> Section | None:
     names = options.items(f"{_TRAIN}.kernel_list{order}")
     shares = options.items(f"{_TRAIN}.kernel_prob{order}")
-    ours = [str(name.plain()).replace("generalized", "generalised") for name in names]
+    families = [str(name.to_python()).replace("generalized", "generalised") for name in names]
     unnamed = dict.fromkeys(Families().weights(), 0)
-    return {**unnamed, **dict(zip(ours, shares, strict=False))} if ours else None
+    return {**unnamed, **dict(zip(families, shares, strict=False))} if families else None
 
 
-def _stage(options: Options, model: str) -> Given:
+def _stage(options: Options, model: str) -> Section:
     sharpen = _sharpen(options, model)
     gan = _gan(options, model, sharpen[2]) if model in _GAN_MODELS else None
     return {
@@ -217,7 +217,7 @@ def _stage(options: Options, model: str) -> Given:
 
 
 def _sharpen(options: Options, model: str) -> tuple[Any, Any, Any]:
-    """Whether pixel, perceptual and GAN loss see sharpened images."""
+    """Return whether the pixel, perceptual and GAN loss use sharpened images."""
     if model == "RealESRGANModel":
         keys = ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
         return tuple(options.get_or(key, True) for key in keys)
@@ -225,7 +225,7 @@ def _sharpen(options: Options, model: str) -> tuple[Any, Any, Any]:
     return (usm if model == "RealESRNetModel" and _is_synthetic(options) else False, False, False)
 
 
-def _optimiser(options: Options, key: str) -> Given:
+def _optimiser(options: Options, key: str) -> Section:
     kind, decay = _OPTIMISERS[options.one_of(f"{key}.type", _OPTIMISERS)]
     return {
         "kind": kind,
@@ -235,14 +235,14 @@ def _optimiser(options: Options, key: str) -> Given:
     }
 
 
-def _schedule(options: Options) -> Given:
+def _schedule(options: Options) -> Section:
     warmup = options.whole("train.warmup_iter")
     if options.number("train.warmup_iter", -1) < 0:
         warmup = None
     kind = str(options.plain("train.scheduler.type"))
     if kind not in ("MultiStepLR", "MultiStepRestartLR"):
         options.get("train.scheduler")
-        options.notes.append(f"train.scheduler: is {kind}; the learning rate stays as it is")
+        options.notes.append(f"train.scheduler: is {kind}; the learning rate stays constant")
         return {"warmup": warmup}
     return {
         "warmup": warmup,
@@ -253,20 +253,20 @@ def _schedule(options: Options) -> Given:
 
 def _pixel(options: Options, sharpen: object) -> Any:  # noqa: ANN401  # also a null
     if not options.names("train.pixel_opt"):
-        return place_of(None, options.root.mark)
-    found = {
+        return as_node(None, options.root.mark)
+    section = {
         "kind": _PIXELS[options.one_of("train.pixel_opt.type", _PIXELS)],
         "weight": options.get("train.pixel_opt.loss_weight"),
         "sharpen": sharpen,
     }
     options.only("train.pixel_opt.reduction", "mean")
-    if found["kind"] == "charbonnier":
+    if section["kind"] == "charbonnier":
         # basicsr's eps is the square
-        found["epsilon"] = math.sqrt(options.number("train.pixel_opt.eps", 1e-12))
-    return found
+        section["epsilon"] = math.sqrt(options.number("train.pixel_opt.eps", 1e-12))
+    return section
 
 
-def _perceptual(options: Options, sharpen: object) -> Given | None:
+def _perceptual(options: Options, sharpen: object) -> Section | None:
     key = "train.perceptual_opt"
     if not options.names(key):
         return None
@@ -283,12 +283,12 @@ def _perceptual(options: Options, sharpen: object) -> Given | None:
     }
 
 
-def _gan(options: Options, model: str, sharpen: object) -> Given:
+def _gan(options: Options, model: str, sharpen: object) -> Section:
     options.only("train.gan_opt.type", "GANLoss")
     options.only("train.gan_opt.real_label_val", 1)
     options.only("train.gan_opt.fake_label_val", 0)
-    options.expect("train.net_d_iters", 1, "generator and discriminator take turns")
-    options.expect("train.net_d_init_iters", 0, "generator and discriminator begin together")
+    options.expect("train.net_d_iters", 1, "generator and discriminator alternate")
+    options.expect("train.net_d_init_iters", 0, "generator and discriminator start together")
     return {
         "kind": _GANS[options.one_of("train.gan_opt.gan_type", _GANS)],
         "relativistic": model == "ESRGANModel",
@@ -299,7 +299,7 @@ def _gan(options: Options, model: str, sharpen: object) -> Given:
     }
 
 
-def _discriminator(options: Options) -> Given:
+def _discriminator(options: Options) -> Section:
     kind = _DISCRIMINATORS[options.one_of("network_d.type", _DISCRIMINATORS)]
     options.only("network_d.num_in_ch", 3)
     options.only("network_d.skip_connection", True)
@@ -312,18 +312,18 @@ def _discriminator(options: Options) -> Given:
     }
 
 
-def _validation(options: Options) -> Given | None:
+def _validation(options: Options) -> Section | None:
     names = [name for name in options.names("datasets") if name.partition("_")[0] == "val"]
     if not options.names("val"):
         return None
-    sets: list[Given] = []
+    sets: list[Section] = []
     for name in names:
         key = f"datasets.{name}"
         kind = options.plain(f"{key}.type")
         options.get(f"{key}.io_backend")
         if kind != "PairedImageDataset":
             options.get(key)
-            options.notes.append(f"{key}: is {kind} and is left out")
+            options.notes.append(f"{key}: is {kind} and is ignored")
             continue
         options.expect(f"{key}.filename_tmpl", "{}", _BY_NAME)
         high, low = options.get(f"{key}.dataroot_gt"), options.get(f"{key}.dataroot_lq")
@@ -336,23 +336,23 @@ def _validation(options: Options) -> Given | None:
         "every": options.whole("val.val_freq"),
         "metrics": metrics or None,
         "border": border,
-        "pictures": None if options.plain("val.save_img") else 0,
+        "images": None if options.plain("val.save_img") else 0,
     }
 
 
 def _metrics(options: Options) -> tuple[list[str], Any]:
-    """The metrics that `upscale` has, too, and the border of the last one."""
-    found: list[str] = []
+    """Return the metrics that `upscale` has, and the border of the last one."""
+    metrics: list[str] = []
     border = None
     for name in options.names("val.metrics"):
         key = f"val.metrics.{name}"
         kind = str(options.plain(f"{key}.type"))
         if kind not in _METRICS:
             options.get(key)
-            options.notes.append(f"{key}: is {kind} and is left out")
+            options.notes.append(f"{key}: is {kind} and is ignored")
             continue
         luma = options.plain(f"{key}.test_y_channel") is True and kind != "calculate_niqe"
-        found.append(_METRICS[kind] + ("-y" if luma else ""))
+        metrics.append(_METRICS[kind] + ("-y" if luma else ""))
         border = options.get(f"{key}.crop_border")
         options.get(f"{key}.better")
-    return found, border
+    return metrics, border

@@ -1,7 +1,7 @@
-"""Images of noise: `python -m upscale_training.recipes.noise FOLDER COUNT`.
+"""Write images of noise: `python -m upscale_training.recipes.noise FOLDER COUNT`.
 
-A network that sees four by four pixels as one passes on what repeats every four pixels only if it
-has learned to; photographs hold too little of that to teach it soon.
+A network that sees blocks of 4x4 pixels as one must learn to reproduce patterns within a block;
+photographs contain too few of them to learn this quickly.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 SIDE = 256
 BLURS = (0.0, 0.0, 0.5, 0.8)
-"""Widths in pixels; half of the images are as fine as pixels can be."""
+"""Widths of the blur in pixels; half of the images are not blurred."""
 
 
 def noise(generator: np.random.Generator) -> NDArray[np.uint8]:
-    """An image (SIDE, SIDE, 3) of grey or coloured noise around one colour."""
+    """Return an image (SIDE, SIDE, 3) of grey or coloured noise around one colour."""
     grain = generator.normal(size=(SIDE, SIDE, 3)).astype(np.float32)
     if generator.random() < 0.5:
         grain[:] = grain[:, :, :1]
@@ -32,7 +32,7 @@ def noise(generator: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def main(folder: Path, count: int) -> None:
-    """Write `count` images, the same ones each time."""
+    """Write `count` images, the same ones in each call."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     for number in range(count):

@@ -1,4 +1,4 @@
-"""A network together with what improves it."""
+"""A network with its optimiser."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ T = TypeVar("T")
 _KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
-class Learner:
-    """A network, its optimiser, and its own gradient scaler.
+class TrainedNetwork:
+    """A network with its optimiser and its own gradient scaler.
 
-    Each network has a scaler of its own, so that an overflow in one neither skips a step of the
-    other nor changes its scale between two halves of an iteration.
+    With its own scaler an overflow in one network neither skips a step of the other nor changes the
+    other's scale within an iteration.
 
     Args:
-        network: moved to the device.
-        settings: of the optimiser.
-        processes: among which gradients are averaged.
-        scaled: scale the loss, for fp16.
-        compiled: run it through `torch.compile`.
+        network: Network on the device of the process.
+        settings: Settings of the optimiser.
+        processes: Processes that average gradients.
+        scaled: Whether to scale the loss, for fp16.
+        compiled: Whether to call the network through `torch.compile`.
 
     Attributes:
-        network: the bare network.
-        run: the network as it is called in upscale_training, with gradients averaged over processes.
+        network: The bare network.
+        run: The network as called in training, with gradients averaged over processes.
     """
 
     def __init__(
@@ -54,45 +54,45 @@ class Learner:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
-        self._rate = settings.learning_rate
+        self._learning_rate = settings.learning_rate
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=scaled)
-        # What spectral norms keep between forward passes.
+        # Spectral norms change these vectors in each forward pass.
         self._vectors = [
             buffer
             for name, buffer in network.named_buffers()
             if name.endswith(("weight_u", "weight_v"))
         ]
 
-    def set_rate(self, factor: float) -> None:
-        """Set the learning rate to a part of the settings'."""
+    def scale_learning_rate(self, factor: float) -> None:
+        """Set the learning rate to that of the settings times a factor."""
         for group in self._optimiser.param_groups:
-            group["lr"] = self._rate * factor
+            group["lr"] = self._learning_rate * factor
 
-    def improve(self, batches: Sequence[T], loss: Callable[[T], Tensor]) -> None:
-        """Take one step against the mean loss of several batches, one after the other.
+    def step(self, batches: Sequence[T], loss: Callable[[T], Tensor]) -> None:
+        """Take one optimiser step on the mean loss of several batches, one after the other.
 
         Args:
-            batches: at least one.
-            loss: of one batch; it calls `run`.
+            batches: Batches, at least one.
+            loss: Function that returns the loss of one batch; it calls `run`.
         """
         self._optimiser.zero_grad()
-        for place, batch in enumerate(batches):
-            with self._fabric.no_backward_sync(self.run, enabled=place + 1 < len(batches)):  # pyright: ignore[reportArgumentType]
+        for index, batch in enumerate(batches):
+            with self._fabric.no_backward_sync(self.run, enabled=index + 1 < len(batches)):  # pyright: ignore[reportArgumentType]
                 self._fabric.backward(self._scaler.scale(loss(batch) / len(batches)))
         self._scaler.step(self._optimiser)
         self._scaler.update()
 
     def vectors(self) -> list[Tensor]:
-        """Copies of the vectors of spectral norms."""
+        """Return copies of the vectors of spectral norms."""
         return [vector.clone() for vector in self._vectors]
 
     def set_vectors(self, values: Sequence[Tensor]) -> None:
-        """Put the vectors of spectral norms back to copies of them."""
+        """Restore the vectors of spectral norms from copies."""
         for vector, value in zip(self._vectors, values, strict=True):
             vector.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """Return everything that the next step depends on."""
         return {
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -100,7 +100,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Restore a state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._scaler.load_state_dict(state["scaler"])

@@ -1,4 +1,4 @@
-"""What is drawn, and how often (the paper's section 4.1)."""
+"""Distributions of sampled degradations (section 4.1 of the paper)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from upscale_training.degradation import DegradationSettings, classical, draw, generic, real_esrgan
+from pydantic import ValidationError
+from upscale_training.degradation import (
+    DegradationSettings,
+    classical,
+    generic,
+    real_esrgan,
+    sample,
+)
 from upscale_training.degradation.operations import Blur, GaussianNoise, Jpeg, PoissonNoise, Resize
 from upscale_training.degradation.steps import (
     BlurStep,
@@ -26,8 +33,8 @@ BACK = ResizeStep(up=0, down=0, keep=1, of="result")
 
 @pytest.fixture(scope="module")
 def many():
-    """Many draws of the paper's chain."""
-    return draw(real_esrgan(), COUNT, np.random.default_rng(5))
+    """Many samples of the paper's chain."""
+    return sample(real_esrgan(), COUNT, np.random.default_rng(5))
 
 
 def firsts(many):
@@ -106,8 +113,8 @@ def test_the_second_process_ends_in_either_order(many):
         assert (resize_back.factor, resize_back.scale) == (1, 4)
 
 
-def test_draws_of_a_batch_are_each_its_own(many):
-    """What basicsr draws once a batch differs between neighbours."""
+def test_samples_of_a_batch_are_independent(many):
+    """Values that basicsr samples once per batch differ between neighbours."""
     batch = [each.operations for each in many[:48]]
     assert len({each[1].factor for each in batch}) > 30
     assert len({each[1].kind for each in batch}) == 3
@@ -116,10 +123,10 @@ def test_draws_of_a_batch_are_each_its_own(many):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_official_draws_share_what_basicsr_shares(seed):
-    found = draw(real_esrgan(4, "official"), 24, np.random.default_rng(seed))
+def test_official_samples_share_what_basicsr_shares(seed):
+    found = sample(real_esrgan(4, "official"), 24, np.random.default_rng(seed))
     finals = [final_sincs(each) for each in found]
-    # Its data set draws the final filter for each sample, 0.8 of them; its model all that skips.
+    # Its data set samples the final filter for each sample, 0.8 of them; its model all that skips.
     assert 10 < sum(map(len, finals)) < 24
     without = [
         [part for part in each.operations if part not in final]
@@ -146,20 +153,20 @@ def final_sincs(degradation):
     return [each for each in degradation.operations[last:] if isinstance(each, Blur)]
 
 
-def test_the_same_generator_draws_the_same():
+def test_the_same_generator_gives_the_same_samples():
     settings = real_esrgan()
-    first, second = (draw(settings, 5, np.random.default_rng(9)) for _ in range(2))
+    first, second = (sample(settings, 5, np.random.default_rng(9)) for _ in range(2))
     assert first == second
-    assert first != draw(settings, 5, np.random.default_rng(10))
+    assert first != sample(settings, 5, np.random.default_rng(10))
 
 
 def test_classical_is_bicubic_alone():
-    [found] = draw(classical(3), 1, np.random.default_rng(0))
+    [found] = sample(classical(3), 1, np.random.default_rng(0))
     assert found.operations == (Resize("bicubic", 1, 3),)
 
 
 def test_generic_is_samsungs_chain():
-    found = [each.operations for each in draw(generic(), 2000, np.random.default_rng(0))]
+    found = [each.operations for each in sample(generic(), 2000, np.random.default_rng(0))]
     assert {(each[0].family, each[0].size) for each in found} == {("iso", 15)}
     assert {each[1].kind for each in found} == {"nearest", "bilinear", "bicubic", "lanczos"}
     kinds = Counter(tuple(type(part) for part in each[2:]) for each in found)
@@ -188,6 +195,16 @@ def test_generic_is_samsungs_chain():
         lambda: JpegStep(quality=(0, 95)),
         lambda: JpegStep(quality=(30, 101)),
         lambda: EitherOrder((), (), probability=2),
+    ],
+)
+def test_steps_with_impossible_values_raise_an_error(make):
+    with pytest.raises(ValidationError):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
         lambda: DegradationSettings((BlurStep(),)),
         lambda: DegradationSettings((ResizeStep(),)),
         lambda: DegradationSettings((ResizeStep(of="result"),)),
@@ -199,7 +216,7 @@ def test_generic_is_samsungs_chain():
         lambda: DegradationSettings((JpegStep(quality=(100, 100)), BACK), mode="official"),
     ],
 )
-def test_impossible_settings_are_refused_in_one_line(make):
-    with pytest.raises(UsageError) as refused:
+def test_impossible_chains_raise_an_error_of_one_line(make):
+    with pytest.raises(UsageError) as caught:
         make()
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
