@@ -44,7 +44,7 @@ def model_of(name: str) -> Model:
     for parameter in network.parameters():
         spread = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
-    return Model(name, network, spec.scale, 3, True, spec.describe())
+    return Model.from_network(name, network)
 
 
 def main() -> None:
