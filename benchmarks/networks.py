@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from upscale import Upscaler
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 from upscale.engine.loading import Model, load_model
 from upscale.models import RRDBSpec, SRVGGSpec, build
 from upscale.options import DEFAULT_MODEL
@@ -36,7 +36,7 @@ STAND_INS = {
 
 def model_of(name: str) -> Model:
     """Return the network, or one of its shape with random weights if it is not installed."""
-    if is_present(catalog()[name]) != "absent":
+    if availability(catalog()[name]) != "absent":
         return load_model(name)
     spec = STAND_INS[name]
     generator = torch.Generator().manual_seed(0)
