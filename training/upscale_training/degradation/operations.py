@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -213,7 +212,7 @@ class Degradation:
         >>> print(degradation)
         to result bicubic
         jpeg 75
-        >>> Degradation.from_json(degradation.to_json()) == degradation
+        >>> Degradation.from_dict(degradation.as_dict()) == degradation
         True
     """
 
@@ -235,7 +234,7 @@ class Degradation:
         return "\n".join(str(operation) for operation in self.operations)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values that `from_dict` reads."""
+        """Return plain values for JSON, which `from_dict` reads."""
         operations = [{"do": each.do, **asdict(each)} for each in self.operations]  # pyright: ignore[reportArgumentType]
         return {"mode": self.mode, "operations": operations}
 
@@ -255,23 +254,6 @@ class Degradation:
         if mode not in ("corrected", "official"):
             raise UsageError(f"a degradation's mode is corrected or official, not {mode!r}")
         return Degradation(operations, mode)
-
-    def to_json(self) -> str:
-        """Return one line of JSON that `from_json` reads."""
-        return json.dumps(self.as_dict())
-
-    @staticmethod
-    def from_json(text: str) -> Degradation:
-        """Read the line that `to_json` returned; unknown keys are ignored.
-
-        Raises:
-            UsageError: The text is not JSON, or describes no degradation.
-        """
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"not the description of a degradation: {error}") from error
-        return Degradation.from_dict(values)
 
 
 OFFICIAL: set[type[Operation]] = set()
