@@ -1,13 +1,13 @@
-"""Ways to upscale transparency, judged by what a viewer sees over black, white and magenta.
+"""Compare methods for upscaling transparency by composites over black, white and magenta.
 
-    python -m benchmarks.alpha ../shared/data                       # both tables
-    python -m benchmarks.alpha ../shared/data --look folder         # and images to look at
+    python -m benchmarks.alpha DATA                       # both tables
+    python -m benchmarks.alpha DATA --images FOLDER       # also write the composites
 
-Each image is a large one with alpha, shrunk to a quarter: carefully (colour weighted by alpha),
-carefully with the product rounded to 8 bits (as browsers do), or carelessly (every channel by
-itself, so that what was hidden bleeds into the edges); then upscaled again by each way. Errors are
-in levels of 255 against the large image's own composite; `band` is where alpha is neither 0 nor
-1, and three pixels around it.
+Large images with alpha are downscaled to a quarter: premultiplied (colour weighted by alpha),
+premultiplied with the product rounded to 8 bits (as browsers do), or straight (each channel
+separately, so that hidden colours bleed into the edges). Each method upscales them again. Errors
+are in levels of 255 against the composite of the large image; `edge` is the area where alpha is
+neither 0 nor 1, and three pixels around it.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from upscale.images import extend_colour, read_image
 from upscale.images.pixels.alpha import hold_to_source
 
 SIDE = 384
-"""Sides of the large images, at most."""
+"""Longest side of the large images."""
 
-FINER = 4
-"""Drawn images are drawn this much larger."""
+OVERSAMPLING = 4
+"""Factor by which generated images are drawn larger."""
 
-CAREFULLY, ROUNDED, CARELESSLY = "carefully", "carefully, the product in 8 bits", "carelessly"
+PREMULTIPLIED, ROUNDED, STRAIGHT = "premultiplied", "premultiplied in 8 bits", "straight"
 
-PLAIN = str.maketrans(" /,()", "_____")
+FILE_NAME = str.maketrans(" /,()", "_____")
 
 BACKGROUNDS = {"black": (0, 0, 0), "white": (1, 1, 1), "magenta": (1, 0, 1)}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Colour (H, W, 3), not multiplied by alpha, and alpha (H, W); float32 in [0, 1]."""
+    """Straight colour (H, W, 3) and alpha (H, W), float32 in 0..1."""
 
     colour: np.ndarray
     alpha: np.ndarray
 
     def over(self, background: tuple[int, int, int]) -> np.ndarray:
-        """The composite, as nearly all programs make it: with encoded values."""
+        """Return the composite over a background, computed with encoded values as usual."""
         alpha = self.alpha[..., None]
         return self.colour * alpha + np.float32(background) * (1 - alpha)
 
@@ -55,31 +55,31 @@ Method = Callable[[Layer, "Network"], Layer]
 
 
 class Network:
-    """A network for float images that remembers what it has done."""
+    """A network for float images that caches its results."""
 
     def __init__(self, model: str) -> None:
         self._upscaler = Upscaler(model, device="cpu", precision="fp32")
-        self._known: dict[bytes, np.ndarray] = {}
+        self._cache: dict[bytes, np.ndarray] = {}
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Four times as large; (H, W, C), clipped to [0, 1] before and after."""
+        """Upscale an image (H, W, C) by 4; values are clipped to 0..1 before and after."""
         key = image.tobytes()
-        if key not in self._known:
-            self._known[key] = self._upscaler.upscale(np.clip(image, 0, 1), scale=4)
-        return self._known[key]
+        if key not in self._cache:
+            self._cache[key] = self._upscaler.upscale(np.clip(image, 0, 1), scale=4)
+        return self._cache[key]
 
 
 # The images
 
 
 def drawn(paint: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Layer:
-    """What `paint` draws at a finer size, shrunk carefully."""
-    colour, alpha = paint(SIDE * FINER)
-    return shrink(Layer(colour, alpha), FINER)
+    """Return what `paint` draws at a larger size, downscaled."""
+    colour, alpha = paint(SIDE * OVERSAMPLING)
+    return downscale(Layer(colour, alpha), OVERSAMPLING)
 
 
 def logo(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Letters, a ring, a disc and hairlines in flat colours."""
+    """Draw letters, a ring, a disc and hairlines in flat colours."""
     pil_image = Image.new("RGBA", (side, side))
     draw, unit = ImageDraw.Draw(pil_image), side // 96
     draw.ellipse((8 * unit, 6 * unit, 48 * unit, 46 * unit), (230, 40, 30, 255))
@@ -100,7 +100,7 @@ def logo(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def strands(photo: Path) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """A photograph cut out as a shape with some hundred hairs at its edge."""
+    """Return a painter of a photograph, cut out as a disc with 500 hairs at its edge."""
 
     def paint(side: int) -> tuple[np.ndarray, np.ndarray]:
         colour = cv2.imread(str(photo))[96:480, 96:480, ::-1]
@@ -123,7 +123,7 @@ def strands(photo: Path) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
 
 
 def glass(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """A tinted pane with highlights and a soft shadow: alpha between 0 and 1 nearly everywhere."""
+    """Draw a tinted pane with highlights and a soft shadow: mostly half transparent."""
     pil_image = Image.new("L", (side, side))
     unit = side // 96
     ImageDraw.Draw(pil_image).rounded_rectangle(
@@ -148,7 +148,7 @@ def glass(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def haze(photo: Path) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """A photograph that fades away: sharp colours under a smooth alpha."""
+    """Return a painter of a photograph that fades out: sharp colours under a smooth alpha."""
 
     def paint(side: int) -> tuple[np.ndarray, np.ndarray]:
         colour = cv2.imread(str(photo))[96:480, 96:480, ::-1]
@@ -161,7 +161,7 @@ def haze(photo: Path) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
 
 
 def stored(path: Path) -> Layer:
-    """A file with alpha, cropped so that a quarter of its sides is whole."""
+    """Read a file with alpha, cropped to sides that are multiples of 4."""
     image = read_image(path)
     height, width = min(image.height, SIDE) // 4 * 4, min(image.width, SIDE) // 4 * 4
     top, left = (image.height - height) // 2, (image.width - width) // 2
@@ -171,7 +171,7 @@ def stored(path: Path) -> Layer:
 
 
 def images(data: Path) -> dict[str, Layer]:
-    """Every image by name."""
+    """Return all images by name."""
     photos = data / "eval/photos"
     return {
         "logo": drawn(logo),
@@ -186,90 +186,96 @@ def images(data: Path) -> dict[str, Layer]:
     }
 
 
-def shrink(layer: Layer, times: int, how: str = CAREFULLY) -> Layer:
-    """Shrink by area; carelessly, hidden colours (black) are averaged in."""
-    size = (layer.alpha.shape[1] // times, layer.alpha.shape[0] // times)
+def downscale(layer: Layer, factor: int, mode: str = PREMULTIPLIED) -> Layer:
+    """Downscale by area; in straight mode, hidden colours (black) are averaged in."""
+    size = (layer.alpha.shape[1] // factor, layer.alpha.shape[0] // factor)
 
     def area(plane: np.ndarray) -> np.ndarray:
         return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
 
     alpha = area(layer.alpha)
-    if how == CARELESSLY:
+    if mode == STRAIGHT:
         return Layer(area(np.where(layer.alpha[..., None] > 0, layer.colour, 0)), alpha)
     product = area(layer.colour * layer.alpha[..., None])
-    if how == ROUNDED:
+    if mode == ROUNDED:
         product, alpha = np.rint(product * 255) / 255, np.rint(alpha * 255) / 255
     return Layer(product / np.maximum(alpha, 1e-6)[..., None], alpha)
 
 
-def in_levels(layer: Layer) -> Layer:
-    """Rounded to 8 bits, as a file would have it; black where nothing is visible."""
+def rounded(layer: Layer) -> Layer:
+    """Round to 8 bits as in a file; black where nothing is visible."""
     alpha = np.rint(layer.alpha * 255) / np.float32(255)
     colour = np.rint(layer.colour.clip(0, 1) * 255) / np.float32(255)
     return Layer(np.where(alpha[..., None] > 0, colour, 0).astype(np.float32), alpha)
 
 
-# Ways with alpha
+# Methods for alpha
 
 
 def grey(alpha: np.ndarray, network: Network) -> np.ndarray:
-    """Through the network, as a grey image."""
+    """Upscale alpha with the network as a grey image."""
     return network(alpha[..., None])[..., 0].copy()
 
 
-def filtered(plane: np.ndarray, how: Image.Resampling = Image.Resampling.LANCZOS) -> np.ndarray:
-    """Four times larger by one of Pillow's filters, unclipped."""
+def resampled(
+    plane: np.ndarray, resample: Image.Resampling = Image.Resampling.LANCZOS
+) -> np.ndarray:
+    """Upscale by 4 with a filter of Pillow, without clipping."""
     size = (plane.shape[1] * 4, plane.shape[0] * 4)
-    return np.array(Image.fromarray(plane, "F").resize(size, how))
+    return np.array(Image.fromarray(plane, "F").resize(size, resample))
 
 
-def clamped(large: np.ndarray, alpha: np.ndarray, beyond: float = 0) -> np.ndarray:
-    """Held within the 3x3 source pixels around, or beyond by a part of what they span."""
-    around, size = np.ones((3, 3), np.uint8), large.shape[::-1]
-    low, high = cv2.erode(alpha, around), cv2.dilate(alpha, around)
-    limits = (low - (high - low) * beyond).clip(0), (high + (high - low) * beyond).clip(0, 1)
+def clamped(large: np.ndarray, alpha: np.ndarray, overshoot: float = 0) -> np.ndarray:
+    """Clamp to the range of the 3x3 source pixels, extended by a fraction of that range."""
+    kernel, size = np.ones((3, 3), np.uint8), large.shape[::-1]
+    low, high = cv2.erode(alpha, kernel), cv2.dilate(alpha, kernel)
+    margin = (high - low) * overshoot
+    limits = (low - margin).clip(0), (high + margin).clip(0, 1)
     return large.clip(*(cv2.resize(x, size, interpolation=cv2.INTER_NEAREST) for x in limits))
 
 
-def added(large: np.ndarray, alpha: np.ndarray, rounds: int, beyond: float = 0) -> np.ndarray:
-    """What the mean over a source pixel lacks is added back; clamped after every round."""
-    large, size = clamped(large, alpha, beyond), large.shape[::-1]
+def corrected(
+    large: np.ndarray, alpha: np.ndarray, rounds: int, overshoot: float = 0
+) -> np.ndarray:
+    """Add back the difference to the source, and clamp, in several rounds."""
+    large, size = clamped(large, alpha, overshoot), large.shape[::-1]
     for _ in range(rounds):
-        lack = alpha - cv2.resize(large, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
-        lack = cv2.resize(lack, size, interpolation=cv2.INTER_LINEAR)
-        large = clamped(large + lack, alpha, beyond)
+        missing = alpha - cv2.resize(large, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
+        missing = cv2.resize(missing, size, interpolation=cv2.INTER_LINEAR)
+        large = clamped(large + missing, alpha, overshoot)
     return large
 
 
-def held(large: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """As the program does it, in 8 bits."""
+def held_to_source(large: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Correct alpha as `upscale` does, in 8 bits."""
     levels = np.rint(large.clip(0, 1) * 255).astype(np.uint8)
     hold_to_source(levels, np.rint(alpha * 255).astype(np.uint8))
     return levels / np.float32(255)
 
 
+CHOSEN = "network, corrected twice, slopes interpolated (chosen)"
 ALPHAS: dict[str, Callable[[np.ndarray, Network], np.ndarray]] = {
     "network": grey,
-    "network, clamped (was)": lambda a, n: clamped(grey(a, n), a),
-    "network, clamped, lack added once": lambda a, n: added(grey(a, n), a, 1),
-    "network, clamped, lack added 4 times": lambda a, n: added(grey(a, n), a, 4),
-    "network, clamped loosely, added 4 times": lambda a, n: added(grey(a, n), a, 4, 0.5),
-    "network, clamped loosely, added twice": lambda a, n: added(grey(a, n), a, 2, 0.5),
-    "the same, slopes interpolated (chosen)": lambda a, n: held(grey(a, n), a),
-    "bicubic, clamped": lambda a, n: clamped(filtered(a, Image.Resampling.BICUBIC), a),
-    "Lanczos": lambda a, n: filtered(a).clip(0, 1),
-    "Lanczos, clamped": lambda a, n: clamped(filtered(a), a),
-    "Lanczos, clamped loosely, added 4 times": lambda a, n: added(filtered(a), a, 4, 0.5),
+    "network, clamped (before)": lambda a, n: clamped(grey(a, n), a),
+    "network, clamped, corrected once": lambda a, n: corrected(grey(a, n), a, 1),
+    "network, clamped, corrected 4 times": lambda a, n: corrected(grey(a, n), a, 4),
+    "network, clamped loosely, corrected 4 times": lambda a, n: corrected(grey(a, n), a, 4, 0.5),
+    "network, clamped loosely, corrected twice": lambda a, n: corrected(grey(a, n), a, 2, 0.5),
+    CHOSEN: lambda a, n: held_to_source(grey(a, n), a),
+    "bicubic, clamped": lambda a, n: clamped(resampled(a, Image.Resampling.BICUBIC), a),
+    "Lanczos": lambda a, n: resampled(a).clip(0, 1),
+    "Lanczos, clamped": lambda a, n: clamped(resampled(a), a),
+    "Lanczos, clamped loosely, corrected 4 times": lambda a, n: corrected(resampled(a), a, 4, 0.5),
 }
-CHOSEN = "the same, slopes interpolated (chosen)"
-
-# Ways with colour
+# Methods for colour
 
 
 def spread(trusted: float, *, relative: bool = False) -> Callable[[Layer], np.ndarray]:
-    """Coarser averages, weighted by alpha, wherever alpha is below `trusted`, mixed by alpha.
+    """Return a function that mixes colours with averages where alpha is below `trusted`.
 
-    `relative` trusts a pixel fully where nothing around it is more visible.
+    Args:
+        trusted: Alpha from which a colour is kept.
+        relative: Compare alpha with the largest of the neighbourhood instead.
     """
 
     def fill(colour: np.ndarray, weight: np.ndarray, trust: np.ndarray | None) -> np.ndarray:
@@ -282,8 +288,8 @@ def spread(trusted: float, *, relative: bool = False) -> Callable[[Layer], np.nd
         coarse = (
             cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in (colour, weight)
         )
-        around = cv2.resize(fill(*coarse, None), (width, height), interpolation=cv2.INTER_LINEAR)
-        return (around + (own - around) * trust[..., None]).astype(np.float32)
+        average = cv2.resize(fill(*coarse, None), (width, height), interpolation=cv2.INTER_LINEAR)
+        return (average + (own - average) * trust[..., None]).astype(np.float32)
 
     def extend(layer: Layer) -> np.ndarray:
         most = cv2.dilate(layer.alpha, np.ones((5, 5), np.uint8))
@@ -294,24 +300,24 @@ def spread(trusted: float, *, relative: bool = False) -> Callable[[Layer], np.nd
 
 
 EXTENSIONS: dict[str, Callable[[Layer], np.ndarray]] = {
-    "as it is": lambda layer: layer.colour,
-    "spread where alpha is 0 (was)": spread(1e-6),
+    "unchanged": lambda layer: layer.colour,
+    "spread where alpha is 0 (before)": spread(1e-6),
     "spread below 4/255 (chosen)": lambda layer: extend_colour(layer.colour, layer.alpha),
     "spread below 16/255": spread(16 / 255),
     "spread below 64/255": spread(64 / 255),
     "spread below 255/255": spread(1),
-    "spread, trust relative to alpha around": spread(8 / 255, relative=True),
+    "spread, relative to the alpha around": spread(8 / 255, relative=True),
 }
 SPREAD = "spread below 4/255 (chosen)"
 
 
-def through(extend: Callable[[Layer], np.ndarray], alpha: str) -> Method:
-    """Extended colour and alpha, each through its own way."""
+def combined(extend: Callable[[Layer], np.ndarray], alpha: str) -> Method:
+    """Return a method with one extension of colour and one method for alpha."""
     return lambda layer, network: Layer(network(extend(layer)), ALPHAS[alpha](layer.alpha, network))
 
 
 def two_composites(layer: Layer, network: Network) -> Layer:
-    """The network on the composites over black and white; alpha and colour solved from them."""
+    """Upscale composites over black and white, and solve them for alpha and colour."""
     black, white = (network(layer.over(value)) for value in ((0, 0, 0), (1, 1, 1)))
     alpha = (1 - (white - black).mean(2)).clip(0, 1)
     colour = black / np.maximum(alpha, 1 / 255)[..., None]
@@ -319,7 +325,7 @@ def two_composites(layer: Layer, network: Network) -> Layer:
 
 
 def multiplied(layer: Layer, network: Network) -> Layer:
-    """The network on colour times alpha, divided by an alpha that went the usual way."""
+    """Upscale colour times alpha, and divide it by the alpha of the chosen method."""
     product = network(layer.over((0, 0, 0)))
     alpha = ALPHAS[CHOSEN](layer.alpha, network)
     return Layer((product / np.maximum(alpha, 1 / 255)[..., None]).clip(0, 1), alpha)
@@ -328,19 +334,19 @@ def multiplied(layer: Layer, network: Network) -> Layer:
 # The tables
 
 
-def errors(found: Layer, truth: Layer) -> dict[str, float]:
-    """Mean absolute errors in levels of 255."""
+def errors(result: Layer, truth: Layer) -> dict[str, float]:
+    """Return mean absolute errors in levels of 255, and the PSNR."""
     inside = ((truth.alpha > 0.02) & (truth.alpha < 0.98)).astype(np.uint8)
-    band = cv2.dilate(inside, np.ones((7, 7), np.uint8)) > 0
-    result = {"alpha": float(np.abs(found.alpha - truth.alpha).mean() * 255)}
-    whole = []
+    edge = cv2.dilate(inside, np.ones((7, 7), np.uint8)) > 0
+    scores = {"alpha": float(np.abs(result.alpha - truth.alpha).mean() * 255)}
+    squared = []
     for name, value in BACKGROUNDS.items():
-        difference = np.abs(found.over(value) - truth.over(value)) * 255
-        result[f"band, {name}"] = float(difference[band].mean())
-        whole.append(float((difference**2).mean()))
-    result["band"] = float(np.mean([result[f"band, {name}"] for name in BACKGROUNDS]))
-    result["PSNR"] = 10 * np.log10(255**2 / np.mean(whole))
-    return result
+        difference = np.abs(result.over(value) - truth.over(value)) * 255
+        scores[f"edge, {name}"] = float(difference[edge].mean())
+        squared.append(float((difference**2).mean()))
+    scores["edge"] = float(np.mean([scores[f"edge, {name}"] for name in BACKGROUNDS]))
+    scores["PSNR"] = 10 * np.log10(255**2 / np.mean(squared))
+    return scores
 
 
 def table(
@@ -348,23 +354,23 @@ def table(
     methods: dict[str, Method],
     truths: dict[str, Layer],
     network: Network,
-    look: Path | None,
+    folder: Path | None,
 ) -> None:
-    """Print one table a way of shrinking: ways down, images across (band error), then means."""
-    for how in (CAREFULLY, ROUNDED, CARELESSLY):
-        print(f"\n{title}; shrunk {how}\n")
-        print(f"| way | {' | '.join(truths)} | band | black | white | magenta | alpha | PSNR |")
+    """Print a table per downscaling mode: edge errors of each method and image, and means."""
+    for mode in (PREMULTIPLIED, ROUNDED, STRAIGHT):
+        print(f"\n{title}; downscaled {mode}\n")
+        print(f"| method | {' | '.join(truths)} | edge | black | white | magenta | alpha | PSNR |")
         print("|---" * (len(truths) + 7) + "|")
         for name, method in methods.items():
             rows = []
             for image, truth in truths.items():
-                found = method(in_levels(shrink(truth, 4, how)), network)
-                rows.append(errors(found, truth))
-                if look:
-                    save(found, look / f"{image}-{name}-{how}.png".translate(PLAIN))
+                result = method(rounded(downscale(truth, 4, mode)), network)
+                rows.append(errors(result, truth))
+                if folder:
+                    save(result, folder / f"{image}-{name}-{mode}.png".translate(FILE_NAME))
             means = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
-            cells = [f"{row['band']:.2f}" for row in rows] + [f"**{means['band']:.2f}**"]
-            cells += [f"{means[f'band, {key}']:.2f}" for key in BACKGROUNDS]
+            cells = [f"{row['edge']:.2f}" for row in rows] + [f"**{means['edge']:.2f}**"]
+            cells += [f"{means[f'edge, {key}']:.2f}" for key in BACKGROUNDS]
             print(
                 f"| {name} | {' | '.join(cells)} | {means['alpha']:.2f} | {means['PSNR']:.2f} |",
                 flush=True,
@@ -372,28 +378,28 @@ def table(
 
 
 def save(layer: Layer, path: Path) -> None:
-    """Composites over black, white and magenta beside each other."""
-    beside = np.hstack([layer.over(value) for value in BACKGROUNDS.values()])
-    cv2.imwrite(str(path), np.rint(beside.clip(0, 1) * 255).astype(np.uint8)[..., ::-1])
+    """Write the composites over black, white and magenta side by side."""
+    composites = np.hstack([layer.over(value) for value in BACKGROUNDS.values()])
+    cv2.imwrite(str(path), np.rint(composites.clip(0, 1) * 255).astype(np.uint8)[..., ::-1])
 
 
 def main() -> None:
-    """Measure every way on every image."""
+    """Measure all methods on all images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="realesrgan-x4plus")
-    parser.add_argument("--look", type=Path)
+    parser.add_argument("--images", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     network, truths = Network(arguments.model), images(arguments.data)
-    if arguments.look:
-        arguments.look.mkdir(parents=True, exist_ok=True)
+    if arguments.images:
+        arguments.images.mkdir(parents=True, exist_ok=True)
         for name, truth in truths.items():
-            save(truth, arguments.look / f"{name}-truth.png".translate(PLAIN))
-    ways = {name: through(EXTENSIONS[SPREAD], name) for name in ALPHAS}
-    ways |= {"two composites": two_composites, "colour times alpha": multiplied}
-    table(f"{arguments.model}: alpha", ways, truths, network, arguments.look)
-    ways = {name: through(extend, CHOSEN) for name, extend in EXTENSIONS.items()}
-    table(f"{arguments.model}: colour", ways, truths, network, arguments.look)
+            save(truth, arguments.images / f"{name}-truth.png".translate(FILE_NAME))
+    methods = {name: combined(EXTENSIONS[SPREAD], name) for name in ALPHAS}
+    methods |= {"two composites": two_composites, "colour times alpha": multiplied}
+    table(f"{arguments.model}: alpha", methods, truths, network, arguments.images)
+    methods = {name: combined(extend, CHOSEN) for name, extend in EXTENSIONS.items()}
+    table(f"{arguments.model}: colour", methods, truths, network, arguments.images)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""What a network should see of wide-gamut, linear and grey images, judged in CIELAB.
+"""Compare conversions of wide-gamut, linear and grey images for a network, by CIEDE2000.
 
-    python -m benchmarks.colour ../shared/data
+    python -m benchmarks.colour DATA
 
-A crop of each photograph is taken as the truth in some colour space, shrunk to a quarter in linear
-light, and upscaled again in four ways: its values as they are (pass); with sRGB's tone curve on its
-own primaries (curve); as sRGB values of the same colours, clipped to what a network takes (sRGB);
-and so that what was clipped is interpolated and added (sRGB + rest). `assigned` photographs have
-sRGB's values, read as those of the space: as colourful as it can be. `converted` ones have the
-colours that they have in sRGB. The difference to the truth is CIEDE2000: its mean, its 99th
-percentile, and its mean outside of sRGB; PSNR is that of the values stored.
+A crop of each photograph is the ground truth in a colour space. It is downscaled to a quarter in
+linear light and upscaled with four conversions: none (pass); sRGB's tone curve on its own primaries
+(curve); sRGB values of the same colours, clipped to 0..1 (sRGB); and the clipped part interpolated
+and added (sRGB + rest). `assigned` photographs keep their values, interpreted in the space, which
+makes them very saturated; `converted` ones keep their colours. The table lists the CIEDE2000
+difference (mean, 99th percentile, mean outside sRGB) and the PSNR of stored values.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ Curve = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Space:
-    """A colour space: x and y of red, green, blue and white, and its curve to light and back.
+    """A colour space: chromaticities of primaries and white, and its curve to light and back.
 
-    Curves are given for light from 0 up; below, they are mirrored. No primaries are grey.
+    Curves are defined from 0 on, and mirrored below. Without primaries, the space is grey.
     """
 
     primaries: tuple[float, ...] | None
@@ -45,18 +44,18 @@ class Space:
     encode: Curve
 
     def to_xyz(self, pixels: np.ndarray) -> np.ndarray:
-        """XYZ (D50), unclipped, of (H, W, C)."""
+        """Convert (H, W, C) to XYZ (D50), without clipping."""
         return np.copysign(self.decode(np.abs(pixels)), pixels) @ self.matrix.T
 
     def of_xyz(self, xyz: np.ndarray) -> np.ndarray:
-        """The reverse of `to_xyz`."""
+        """Convert XYZ (D50) to this space: the inverse of `to_xyz`."""
         grey = self.primaries is None
         light = xyz[..., 1:2] if grey else xyz @ np.linalg.inv(self.matrix).T
         return np.copysign(self.encode(np.abs(light)), light).astype(np.float32)
 
     @property
     def matrix(self) -> np.ndarray:
-        """From light to XYZ, adapted to D50 by Bradford."""
+        """Matrix from light to XYZ, adapted to D50 (Bradford)."""
         white = xyz_of(self.white)
         if self.primaries is None:
             return xyz_of(D50)[:, None]
@@ -67,18 +66,19 @@ class Space:
         )
 
 
-def xyz_of(place: tuple[float, ...]) -> np.ndarray:
-    """XYZ with Y = 1 of x and y."""
-    return np.array([place[0] / place[1], 1, (1 - place[0] - place[1]) / place[1]])
+def xyz_of(chromaticity: tuple[float, ...]) -> np.ndarray:
+    """Return XYZ with Y = 1 of a chromaticity (x, y)."""
+    x, y = chromaticity
+    return np.array([x / y, 1, (1 - x - y) / y])
 
 
 def gamma(power: float) -> tuple[Curve, Curve]:
-    """A pure power and its reverse."""
+    """Return a power function and its inverse."""
     return lambda x: x**power, lambda x: x ** (1 / power)
 
 
-def dots(gain: float) -> tuple[Curve, Curve]:
-    """Light from paper whose printed dots grow by `gain` at one half, and its reverse."""
+def dot_gain(gain: float) -> tuple[Curve, Curve]:
+    """Return the curve of printed paper with a dot gain at 50 %, and its inverse."""
     values = np.linspace(0, 1, 4096)
     ink = 1 - values
     light = 1 - (ink + 4 * gain * ink * (1 - ink)).clip(0, 1)
@@ -100,18 +100,18 @@ SPACES = {
     "ProPhoto": Space((0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001), D50, *gamma(1.8)),
     "linear sRGB": Space(SRGB_PRIMARIES, D65, *LINEAR),
     "grey, gamma 2.2": Space(None, D50, *gamma(2.2)),
-    "grey, dot gain 20 %": Space(None, D50, *dots(0.2)),
+    "grey, dot gain 20 %": Space(None, D50, *dot_gain(0.2)),
     "grey, linear": Space(None, D50, *LINEAR),
 }
 
 
 def converted(pixels: np.ndarray, source: Space, target: Space) -> np.ndarray:
-    """The same colours in another space, unclipped."""
+    """Convert to the same colours in another space, without clipping."""
     return target.of_xyz(source.to_xyz(pixels))
 
 
 def to_lab(pixels: np.ndarray, space: Space) -> np.ndarray:
-    """CIELAB (D50) of (H, W, C)."""
+    """Convert (H, W, C) to CIELAB (D50)."""
     ratio = space.to_xyz(pixels) / xyz_of(D50)
     f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
     x, y, z = np.moveaxis(f, -1, 0)
@@ -119,7 +119,7 @@ def to_lab(pixels: np.ndarray, space: Space) -> np.ndarray:
 
 
 def ciede2000(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Colour difference of two CIELAB images (Sharma, Wu and Dalal 2005)."""
+    """Return the colour difference of two CIELAB images (Sharma, Wu and Dalal 2005)."""
     (l1, a1, b1), (l2, a2, b2) = (np.moveaxis(x.astype(np.float64), -1, 0) for x in (first, second))
     mean = (np.hypot(a1, b1) + np.hypot(a2, b2)) / 2
     grey = 1.5 - 0.5 * np.sqrt(mean**7 / (mean**7 + 25.0**7))
@@ -143,22 +143,22 @@ def ciede2000(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.sqrt((lightness**2 + saturation**2 + tint**2 + bend * saturation * tint).clip(0))
 
 
-Way = Callable[[np.ndarray, Space, Callable[[np.ndarray], np.ndarray]], np.ndarray]
+Method = Callable[[np.ndarray, Space, Callable[[np.ndarray], np.ndarray]], np.ndarray]
 
 
 def as_stored(pixels: np.ndarray, space: Space, network: Callable) -> np.ndarray:
-    """The network on the values as they are."""
+    """Upscale stored values."""
     return network(np.float32(pixels))
 
 
 def as_srgb(pixels: np.ndarray, space: Space, network: Callable) -> np.ndarray:
-    """The network on the same colours in sRGB, which it takes between 0 and 1 only."""
+    """Upscale the same colours in sRGB, clipped to 0..1."""
     target = SRGB if space.primaries else GREY
     return converted(network(converted(pixels, space, target)), target, space)
 
 
 def as_srgb_and_rest(pixels: np.ndarray, space: Space, network: Callable) -> np.ndarray:
-    """The same, and what the network cannot take is interpolated."""
+    """Upscale as in `as_srgb`, and add the interpolated part that was clipped."""
     target = SRGB if space.primaries else GREY
     values = converted(pixels, space, target)
     rest = cv2.resize(values - values.clip(0, 1), None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
@@ -167,12 +167,12 @@ def as_srgb_and_rest(pixels: np.ndarray, space: Space, network: Callable) -> np.
 
 
 def with_curve(pixels: np.ndarray, space: Space, network: Callable) -> np.ndarray:
-    """The network on the space's own primaries with sRGB's tone curve."""
+    """Upscale values of the space's own primaries with sRGB's tone curve."""
     other = Space(space.primaries, space.white, *SRGB_CURVE)
     return converted(network(converted(pixels, space, other)), other, space)
 
 
-WAYS: dict[str, Way] = {
+METHODS: dict[str, Method] = {
     "pass": as_stored,
     "curve": with_curve,
     "sRGB": as_srgb,
@@ -181,54 +181,54 @@ WAYS: dict[str, Way] = {
 
 
 def truths(data: Path, space: Space, *, assigned: bool) -> list[np.ndarray]:
-    """Crops of photographs in a space, 384x384, floats in [0, 1]."""
-    found = []
+    """Return crops of photographs in a space, 384x384, floats in 0..1."""
+    crops = []
     for name in PHOTOS:
         photo = cv2.imread(str(data / f"eval/photos/{name}-lossless.png"))[96:480, 96:480, ::-1]
         photo = np.float32(photo) / 255
         if space.primaries is None:
-            found.append(converted(photo, SRGB, space).clip(0, 1))
+            crops.append(converted(photo, SRGB, space).clip(0, 1))
         else:
-            found.append(photo if assigned else converted(photo, SRGB, space).clip(0, 1))
-    return found
+            crops.append(photo if assigned else converted(photo, SRGB, space).clip(0, 1))
+    return crops
 
 
-def measure(truth: np.ndarray, space: Space, way: Way, network: Callable) -> list[float]:
-    """Mean, 99th percentile, mean outside of sRGB, PSNR; shrunk in the space, 16 bits deep."""
+def measure(truth: np.ndarray, space: Space, method: Method, network: Callable) -> list[float]:
+    """Return mean, 99th percentile and mean outside sRGB of the difference, and the PSNR."""
     light = Space(space.primaries, space.white, *LINEAR)
     small = cv2.resize(converted(truth, space, light), (96, 96), interpolation=cv2.INTER_AREA)
     small = converted(small.reshape(96, 96, -1), light, space).clip(0, 1)
     small = np.rint(small * 65535).astype(np.float32) / 65535
-    large = way(small, space, network).clip(0, 1)
+    large = method(small, space, network).clip(0, 1)
     difference = ciede2000(to_lab(large, space), to_lab(truth, space))
-    wanted = converted(truth, space, SRGB if space.primaries else GREY)
-    outside = ((wanted < -0.01) | (wanted > 1.01)).any(2)
+    in_srgb = converted(truth, space, SRGB if space.primaries else GREY)
+    outside = ((in_srgb < -0.01) | (in_srgb > 1.01)).any(2)
     wide = difference[outside].mean() if outside.sum() > 100 else np.nan
     error = -10 * np.log10(np.mean((large - truth) ** 2))
     return [difference.mean(), np.percentile(difference, 99), wide, error]
 
 
 def with_rest(light: np.ndarray, curve: ToneCurve, network: Callable) -> np.ndarray:
-    """The network on sRGB's curve up to white; the curve above is interpolated and added."""
+    """Upscale with sRGB's curve up to white; the part above is interpolated and added."""
     values = curve.to_network(light) * np.float32(curve.high)
     rest = cv2.resize((values - 1).clip(0), None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
     return curve.from_network((network(values) + rest) / np.float32(curve.high), np.float32)
 
 
 def hdr_table(data: Path, network: Callable) -> None:
-    """Scene-linear floats up to 8 times white: ways into the network's range."""
+    """Print a table of conversions for scene-linear floats up to 8 times white."""
     print(
-        "\n| way, light up to 8 | CIEDE2000 up to white | relative error above white, % |"
+        "\n| conversion, light up to 8 | CIEDE2000 up to white | relative error above white, % |"
         "\n|---|---|---|"
     )
     curve = ToneCurve(True, 0.0, float(1 + np.log(8) * 1.055 / 2.4))
-    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "clipped at 1": network,
-        "clipped at 1, the rest interpolated": lambda x: (
+        "clipped at 1, rest interpolated": lambda x: (
             network(x)
             + cv2.resize((x - 1).clip(0), None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
         ),
-        "sRGB's curve, clipped, the rest interpolated": lambda x: with_rest(x, curve, network),
+        "sRGB's curve, clipped, rest interpolated": lambda x: with_rest(x, curve, network),
         "divided by the maximum": lambda x: network(x / 8) * 8,
         "sRGB's power, divided": lambda x: (network((x / 8) ** (1 / 2.4)) ** 2.4) * 8,
         "sRGB's curve, then a logarithm (chosen)": lambda x: curve.from_network(
@@ -236,12 +236,12 @@ def hdr_table(data: Path, network: Callable) -> None:
         ),
     }
     light = Space(SRGB_PRIMARIES, D65, *LINEAR)
-    for name, way in ways.items():
+    for name, method in methods.items():
         below, above = [], []
         for photo in truths(data, light, assigned=False):
             scene = (photo**1.5 * 8).astype(np.float32)
             small = cv2.resize(scene, (96, 96), interpolation=cv2.INTER_AREA)
-            large, bright = way(small), (scene > 1).any(2)
+            large, bright = method(small), (scene > 1).any(2)
             difference = ciede2000(to_lab(large.clip(0, 1), light), to_lab(scene.clip(0, 1), light))
             below.append(difference[~bright].mean())
             above.append(
@@ -260,13 +260,15 @@ def main() -> None:
     arguments = parser.parse_args()
     for model in arguments.models:
         network = Network(model)
-        print(f"\n{model}\n\n| space | photographs | way | mean | 99 % | outside sRGB | PSNR |")
+        print(
+            f"\n{model}\n\n| space | photographs | conversion | mean | 99 % | outside sRGB | PSNR |"
+        )
         print("|---|---|---|---|---|---|---|")
         for name, space in SPACES.items():
             for assigned in (False, True) if space.primaries else (False,):
-                for way, run in WAYS.items():
+                for name_of_method, method in METHODS.items():
                     rows = [
-                        measure(x, space, run, network)
+                        measure(x, space, method, network)
                         for x in truths(arguments.data, space, assigned=assigned)
                     ]
                     cells = [
@@ -275,7 +277,7 @@ def main() -> None:
                     ]
                     kind = "assigned" if assigned else "converted"
                     print(
-                        f"| {name} | {kind} | {way} | "
+                        f"| {name} | {kind} | {name_of_method} | "
                         + " | ".join(f"{x:.2f}" for x in cells)
                         + " |",
                         flush=True,

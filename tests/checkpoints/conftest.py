@@ -1,4 +1,4 @@
-"""A cache of its own for every test, and no network but 127.0.0.1."""
+"""Fixtures: a separate cache for every test, and no network except 127.0.0.1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue: the real one is complete, and a wrong one is refused."""
+"""The catalogue is complete, and invalid catalogues are rejected."""
 
 from __future__ import annotations
 

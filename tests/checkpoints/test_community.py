@@ -1,4 +1,4 @@
-"""Loading through spandrel: with a stand-in for the logic, with spandrel itself where it works."""
+"""Loading through spandrel: with a stand-in, and with spandrel itself if it is installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
 
 
 class Descriptor:
-    """What spandrel says about a network."""
+    """Stand-in for a model descriptor of spandrel."""
 
     scale, input_channels, output_channels = 3, 3, 1
     supports_half, supports_bfloat16 = True, False

@@ -1,4 +1,4 @@
-"""The ncnn reader on the real weights and on crafted, truncated and lying files."""
+"""The ncnn reader on the real weights and on synthetic, truncated and inconsistent files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def pack(tensor: torch.Tensor, half: bool) -> bytes:
 
 
 def write_srvgg(folder: Path, *, half: bool = True, scale: int = 2) -> dict[str, torch.Tensor]:
-    """Write a small SRVGGNetCompact as a pair `net.param`, `net.bin`; return what it holds."""
+    """Write a small SRVGGNetCompact as a pair `net.param`, `net.bin`; return its state dict."""
     torch.manual_seed(1)
     spec = SRVGGSpec(scale=scale, in_channels=3, out_channels=3, features=5, convolutions=2)
     state = SRVGGNetCompact(spec).state_dict()
@@ -136,7 +136,7 @@ def test_real_keys_and_shapes() -> None:
 
 @pytest.mark.parametrize("name", ["realesrgan-x4plus-anime", "realesr-animevideov3"])
 def test_real_weights_upscale_an_image(name: str) -> None:
-    """Had one name or axis been swapped, the result would not resemble the input."""
+    """A swapped key or axis would make the result unlike the input."""
     state = read_state_dict(real(name))
     detected = detect(state)
     rows = torch.linspace(0, 1, 32)

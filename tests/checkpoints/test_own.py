@@ -1,4 +1,4 @@
-"""The weights of our own, which lie beside the catalogue."""
+"""The weights that this project has trained, beside the catalogue."""
 
 from __future__ import annotations
 

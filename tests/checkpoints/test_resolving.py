@@ -1,4 +1,4 @@
-"""From a name to a verified file: cache, conversion, import, denoise, several processes at once."""
+"""Resolving names to verified files: cache, conversion, import, denoise, concurrency."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def entry_for(path: Path, name: str = "net", **changes: object) -> CatalogEntry:
 
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
-    """A catalogue of a model and its denoise partner, and the files that they are."""
+    """A catalogue with a model and its denoise partner, and their files."""
     strong, weak = save(tmp_path / "strong.pth", 1), save(tmp_path / "weak.pth", 2)
     text = "".join(
         f'[[model]]\nname = "{path.stem}"\nscale = 4\narchitecture = "small"\npurpose = "p"\n'

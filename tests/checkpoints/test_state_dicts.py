@@ -1,4 +1,4 @@
-"""Reading and writing checkpoints: dialects, wrappers, and files that are not what they say."""
+"""Reading and writing checkpoints: formats, wrappers, and malicious files."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_infinity_and_nan_are_rejected(tmp_path: Path, bad: float) -> None:
     state = tiny_state()
     state["conv_first.bias"][2] = bad
     write_safetensors(state, path, {})
-    assert "conv_first.bias contains values that are not finite" in message_of(path)
+    assert "conv_first.bias has values that are not finite" in message_of(path)
 
 
 @pytest.mark.parametrize(

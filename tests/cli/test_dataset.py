@@ -133,7 +133,11 @@ def test_lmdb_packs_images(call, folder):
             2,
             "--low and --scale must be used together",
         ),
-        (("lmdb", "in", "-o", "in/x.lmdb"), 2, "in/x.lmdb: is inside in; use a folder outside of it"),
+        (
+            ("lmdb", "in", "-o", "in/x.lmdb"),
+            2,
+            "in/x.lmdb: is inside in; use a folder outside of it",
+        ),
         (("scan", "nowhere"), 1, "nowhere: cannot be read"),
         (("scan", "empty"), 1, "empty: contains no images"),
         (("lmdb", "in", "-o", "x"), 1, "must end in .lmdb"),

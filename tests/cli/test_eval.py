@@ -102,7 +102,7 @@ def test_json_is_one_object_a_line(call, pair, tmp_path):
         "input": "a/one.png",
         "reference": "ref/one.png",
         "values": {"psnr": None, "ssim": 1.0},
-        "notes": ["PSNR: is infinite, because the images are equal"],
+        "notes": ["PSNR: infinite, because the images are equal"],
         "error": None,
     }
     expected = psnr(rgb(tmp_path / "a/two.png"), rgb(tmp_path / "ref/two.png"))
@@ -145,7 +145,7 @@ def test_images_that_do_not_match_are_errors_and_the_others_are_measured(
     assert [row[0] for row in rows(ended.out)[1:]] == ["two"]
     errors = ended.err.splitlines()
     assert len(errors) == 3 and all(line.startswith("error: a/") for line in errors)
-    assert "error: a/four.png: has no reference: ref holds no image named four" in errors
+    assert "error: a/four.png: has no reference: ref contains no image named four" in errors
     assert any("is 30x30, and its reference ref/three.png is 31x30" in line for line in errors)
 
 
@@ -163,16 +163,16 @@ def test_metrics_that_cannot_be_computed_are_explained(call, photo):
     ended = call("eval", "x.png", "--reference", "x.png", *FAST)
     assert ended.code == 0
     assert rows(ended.out)[1] == ["x.png", "inf"]
-    assert "note: x.png: SSIM: 10x10 is less than SSIM's window of 11x11" in ended.err
+    assert "note: x.png: SSIM: 10x10 is smaller than SSIM's window of 11x11" in ended.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "Missing command"),
-        (("a", "--metrics", "psnr"), "psnr compares with a reference: give --reference"),
-        (("a", "--metrics", "niqe,nope"), "there is no 'nope'"),
-        (("a", "--metrics", ""), "there is no ''"),
+        (("a", "--metrics", "psnr"), "psnr needs a reference: pass --reference"),
+        (("a", "--metrics", "niqe,nope"), "unknown metric 'nope'"),
+        (("a", "--metrics", ""), "unknown metric ''"),
         (("a", "--border", "-1"), "--border"),
         (("a", "--html", "page.txt"), "--html page.txt: the file name must end in .html"),
         (("a", "-o", "table.txt"), "-o table.txt: the file name must end in .csv"),

@@ -14,7 +14,7 @@ from upscale.cli.commands import COMMANDS
 from upscale.cli.image import app
 from upscale.metrics.registry import metrics
 from upscale.options import PRECISIONS
-from upscale.video.encoders import CODECS
+from upscale.video.encoders import codec_names
 
 CLI = Path(shared_options.__file__).parent
 
@@ -36,7 +36,7 @@ def help_of(call, capsys, monkeypatch):
     [
         ((), PRECISIONS),
         (("video",), PRECISIONS),
-        (("video",), CODECS),
+        (("video",), codec_names()),
         (("eval", "files"), tuple(metrics())),
         (("eval", "models"), tuple(metrics())),
     ],

@@ -14,7 +14,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from upscale.images.codecs.formats import TRAITS
+from upscale.images.formats import writable_traits
+
+TRAITS = writable_traits()
 
 MODEL = "realesr-animevideov3"
 WIDTH, HEIGHT = 20, 16

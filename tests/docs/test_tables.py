@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from upscale.images.codecs.registry import Codec, codecs
-
 from tests.docs.pages import README, ROOT, table
 from upscale.checkpoints import catalog
+from upscale.images.codecs.registry import Codec, codecs
 
 PARTNER = "realesr-general-wdn-x4v3"
 """The partner network of --denoise, which is not for use alone."""

@@ -1,4 +1,4 @@
-"""What several test files of this room need, as fixtures that are functions."""
+"""Fixtures that are functions: shared files, noise, EXIF blocks and files written by Pillow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _noise(
     size: tuple[int, int] = (53, 37),
     metadata: Metadata | None = None,
 ) -> Image:
-    """Noise that no lossy step survives; size is (width, height)."""
+    """Noise, which lossy steps destroy; size is (width, height)."""
     rng = np.random.default_rng(7)
     values = rng.integers(0, 65536, (size[1], size[0], channels + 1))
     scaled = {"uint8": values // 257, "uint16": values, "float32": values / 65535}[dtype]
@@ -40,7 +40,7 @@ def _noise(
 
 
 def _exif_block(orientation: int, order: str = "<") -> bytes:
-    """An EXIF block with a maker, an orientation and an exposure time, made by Pillow."""
+    """An EXIF block with maker, orientation and exposure time, made by Pillow."""
     block = PILImage.Exif()
     block.endian = order
     block[0x010F] = "Some maker"

@@ -1,9 +1,9 @@
-"""Reads files that want to do harm; run as a program of its own, which they may bring down.
+"""Read hostile files; run as a separate program, which they may crash.
 
     python hostile.py walk FOLDER            every file of a folder
     python hostile.py fuzz FORMAT CASES SEED  random damage to good files of a format
 
-Prints `image` or `refused` for each case; anything else is a fault.
+Prints `image` or `rejected` for each case; anything else is an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import numpy as np
 from tests.damage import damaged
 from upscale.errors import ImageError
 from upscale.images import Frame, Image, ImageSequence, Metadata, encode_file, read_file, read_size
-from upscale.images.codecs.formats import TRAITS
+from upscale.images.formats import writable_traits
+
+TRAITS = writable_traits()
 
 MOST_FRAMES = 60
 # Read, but not written: good files of these are made by other programs.
@@ -26,18 +28,18 @@ FOREIGN = {"jpeg2000": "J2K", "tga": "TGA", "ico": "ICO", "pnm": "PPM", "dds": "
 
 
 def try_to_read(source: Path | bytes, max_pixels: int) -> str:
-    """Read all of a file; a refusal must be one line."""
+    """Read a whole file; an error must be one line."""
     try:
-        found = read_file(source, max_pixels=max_pixels)
-        if isinstance(found, Image):
-            assert read_size(source) == (found.width, found.height), source
+        result = read_file(source, max_pixels=max_pixels)
+        if isinstance(result, Image):
+            assert read_size(source) == (result.width, result.height), source
         else:
-            for frame in itertools.islice(found.frames(), MOST_FRAMES):
+            for frame in itertools.islice(result.frames(), MOST_FRAMES):
                 assert 0 < frame.image.width * frame.image.height <= max_pixels
     except ImageError as error:
         assert str(error).isprintable() and len(str(error)) < 400, str(error)
-        return "refused"
-    return "picture"
+        return "rejected"
+    return "image"
 
 
 def walk(folder: Path) -> None:
@@ -47,7 +49,7 @@ def walk(folder: Path) -> None:
 
 
 def good_files(format: str) -> list[bytes]:
-    """Small files of a format, of each kind that it has."""
+    """Small valid files of a format, one of each kind."""
     rng = np.random.default_rng(5)
     metadata = Metadata(exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", xmp=b"<x:xmpmeta/>", dpi=(90, 90))
     pixels = rng.integers(0, 65536, (13, 17, 3)).astype(np.uint16)
@@ -92,7 +94,7 @@ def fuzz(format: str, cases: int, seed: int) -> None:
         data = damaged(files[number % len(files)], rng)
         source: Path | bytes = data
         if format == "tga":
-            # Nothing but the name tells this format.
+            # Only the suffix identifies this format.
             name = Path(sys.argv[-1]) / "fuzzed.tga"
             name.write_bytes(data)
             source = name

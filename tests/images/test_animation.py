@@ -1,4 +1,4 @@
-"""Animations read and written, judged by ImageMagick, OpenCV, Pillow and ExifTool."""
+"""Animations read and written, compared with ImageMagick, OpenCV, Pillow and ExifTool."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from upscale.images import (
     write_file,
 )
 from upscale.images.codecs import gif, png
+from upscale.images.codecs.png_chunks import chunk
+from upscale.images.write import encode_to
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LOSSLESS = {"png": Encoding(), "gif": Encoding(), "webp": Encoding(lossless=True)}
@@ -57,7 +59,7 @@ WEBPS = [
 
 
 def tool(name, *arguments, data=None):
-    """What a program prints."""
+    """The output of a program."""
     if shutil.which(name) is None:
         pytest.skip(f"{name} is not installed")
     done = subprocess.run([name, *arguments], input=data, capture_output=True, check=True)
@@ -73,23 +75,23 @@ def magick_frames(data, shape):
 
 def opencv_frames(data):
     """Frames of an APNG or WebP as OpenCV shows them, RGBA, and their times in milliseconds."""
-    done, found = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
+    done, result = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
     assert done
-    frames = np.stack(found.frames)
+    frames = np.stack(result.frames)
     if frames.shape[3] == 3:
         frames = np.concatenate((frames, np.full_like(frames[..., :1], 255)), 3)
-    return frames[..., [2, 1, 0, 3]], list(found.durations)
+    return frames[..., [2, 1, 0, 3]], list(result.durations)
 
 
 def pillow_frames(data):
     """Frames as Pillow shows them, RGBA, and their times in milliseconds."""
     with PILImage.open(io.BytesIO(data)) as pil_image:
-        found, times = [], []
+        result, times = [], []
         for number in range(getattr(pil_image, "default_image", 0), pil_image.n_frames):
             pil_image.seek(number)
-            found.append(np.asarray(pil_image.convert("RGBA")))
+            result.append(np.asarray(pil_image.convert("RGBA")))
             times.append(pil_image.info["duration"])
-    return np.stack(found), times
+    return np.stack(result), times
 
 
 def rgba(image):
@@ -105,11 +107,11 @@ def visible(samples):
 
 
 def opened(source):
-    found = read_file(source)
-    assert isinstance(found, ImageSequence) and found.animated
-    frames = list(found.frames())
-    assert len(frames) == found.count
-    return found, frames
+    result = read_file(source)
+    assert isinstance(result, ImageSequence) and result.animated
+    frames = list(result.frames())
+    assert len(frames) == result.count
+    return result, frames
 
 
 def animation(images, seconds=None, plays=0):
@@ -125,7 +127,7 @@ def plain(colour, size=(8, 6), alpha=None):
 
 
 def moving(count=5, alpha=False, size=(24, 18)):
-    """A square that wanders over few colours, so that a GIF holds them; it may leave holes."""
+    """A square that moves over few colours, as a GIF can hold; with alpha it leaves holes."""
     images = []
     for step in range(count):
         pixels = np.zeros((size[1], size[0], 3), np.uint8)
@@ -141,19 +143,19 @@ def moving(count=5, alpha=False, size=(24, 18)):
 
 
 @pytest.mark.parametrize("name", GIFS)
-def test_gif_frames_are_those_that_imagemagick_shows(shared, name):
+def test_gif_frames_equal_those_of_imagemagick(shared, name):
     data = shared(f"robustness/{name}").read_bytes()
-    found, frames = opened(data)
+    result, frames = opened(data)
     image = frames[0].image
     seen, times = magick_frames(data, (image.height, image.width))
-    assert len(seen) == found.count
+    assert len(seen) == result.count
     for frame, expected in zip(frames, seen, strict=True):
         assert np.array_equal(rgba(frame.image), visible(expected))
     assert [frame.seconds for frame in frames] == [Fraction(time, 1000) for time in times]
 
 
 @pytest.mark.parametrize("name", ["border_touching_layers", "issue_1455_undersized"])
-def test_what_no_gif_frame_covers_is_transparent(shared, name):
+def test_canvas_without_a_gif_frame_is_transparent(shared, name):
     _, frames = opened(shared(f"robustness/image-rs/{name}.gif"))
     first = frames[0].image
     assert first.pixels.shape == (100, 100, 3)
@@ -163,7 +165,7 @@ def test_what_no_gif_frame_covers_is_transparent(shared, name):
     assert np.array_equal(first.alpha > 0, inside)
 
 
-def test_a_first_gif_frame_beyond_the_screen_upscales_it(shared):
+def test_first_gif_frame_beyond_the_canvas_enlarges_it(shared):
     path = shared("robustness/image-rs/oob.gif")
     image = read_file(path)
     assert read_size(path) == (40, 40)
@@ -172,12 +174,12 @@ def test_a_first_gif_frame_beyond_the_screen_upscales_it(shared):
     assert not image.alpha[:24].any() and not image.alpha[:, :24].any()
 
 
-def test_a_later_gif_frame_beyond_the_screen_is_cut(noise):
+def test_later_gif_frame_beyond_the_canvas_is_clipped(noise):
     frames = [
-        gif.start(8, 6, 1, None),
+        gif.file_start(8, 6, 1, None),
         gif.image_block(plain(10), 5, disposal=1),
-        gif.image_block(plain(200, (90, 70)), 5, disposal=1, place=(4, 3)),
-        gif.END,
+        gif.image_block(plain(200, (90, 70)), 5, disposal=1, position=(4, 3)),
+        gif.TRAILER,
     ]
     _, (first, second) = opened(b"".join(frames))
     assert (first.image.pixels == 10).all()
@@ -186,32 +188,32 @@ def test_a_later_gif_frame_beyond_the_screen_is_cut(noise):
     assert np.array_equal(second.image.pixels, expected)
 
 
-def test_a_gif_frame_that_states_no_disposal_stays():
+def test_gif_frame_without_disposal_is_kept():
     # Pillow keeps the disposal of the frame before.
     places = [((0, 0), 2), ((2, 2), 0), ((4, 4), 0)]
     blocks = [
-        gif.image_block(plain(50 * number + 50, (2, 2)), 5, disposal=disposal, place=place)
+        gif.image_block(plain(50 * number + 50, (2, 2)), 5, disposal=disposal, position=place)
         for number, (place, disposal) in enumerate(places)
     ]
-    _, frames = opened(gif.start(8, 6, 1, None) + b"".join(blocks) + gif.END)
+    _, frames = opened(gif.file_start(8, 6, 1, None) + b"".join(blocks) + gif.TRAILER)
     shown = [np.unique(frame.image.pixels[frame.image.alpha > 0]) for frame in frames]
     assert [list(colours) for colours in shown] == [[50], [100], [100, 150]]
 
 
 @pytest.mark.parametrize("repeats", [None, 0, 1, 7, 65535])
-def test_gif_to_gif_keeps_the_stored_repeats(repeats):
+def test_gif_to_gif_keeps_the_loop_count(repeats):
     extension = b"!\xff\x0bNETSCAPE2.0\x03\x01"
     stored = b"" if repeats is None else extension + struct.pack("<HB", repeats, 0)
     blocks = [gif.image_block(image, 7, disposal=1) for image in moving(2)]
-    data = gif.start(24, 18, 1, None) + stored + b"".join(blocks) + gif.END
-    found, _ = opened(data)
+    data = gif.file_start(24, 18, 1, None) + stored + b"".join(blocks) + gif.TRAILER
+    result, _ = opened(data)
     # A count of repeats: what browsers show is one more.
-    assert found.plays == (1 if repeats is None else repeats and repeats + 1)
-    again = encode_file(found, "gif")
+    assert result.plays == (1 if repeats is None else repeats and repeats + 1)
+    again = encode_file(result, "gif")
     assert stored in again and (extension in again) == (repeats is not None)
 
 
-def test_a_cut_off_gif_is_refused_before_any_frame(shared):
+def test_cut_off_gif_is_rejected_before_any_frame(shared):
     data = shared("robustness/wuffs/muybridge.gif").read_bytes()
     assert read_file(data).count == 15
     for length in range(1, len(data), 97):
@@ -222,12 +224,12 @@ def test_a_cut_off_gif_is_refused_before_any_frame(shared):
             read_file(shared(f"robustness/{name}.gif"))
 
 
-def test_the_size_of_a_gif_is_in_its_first_bytes(shared):
+def test_read_size_of_a_gif_reads_its_first_bytes(shared):
     data = shared("robustness/wuffs/gifplayer-muybridge.gif").read_bytes()
     assert read_size(data[:1000]) == (472, 298)
 
 
-def test_damaged_gif_frames_end_in_one_line_or_frames_of_the_size(shared):
+def test_damaged_gif_frames_are_rejected_or_have_the_right_size(shared):
     data = shared("robustness/wuffs/muybridge.gif").read_bytes()
     rng = np.random.default_rng(3)
     refused = 0
@@ -235,8 +237,8 @@ def test_damaged_gif_frames_end_in_one_line_or_frames_of_the_size(shared):
         broken = bytearray(data)
         broken[rng.integers(13, len(data))] ^= 1 << rng.integers(8)
         try:
-            found = read_file(bytes(broken))
-            frames = found.frames() if isinstance(found, ImageSequence) else [Frame(found)]
+            result = read_file(bytes(broken))
+            frames = result.frames() if isinstance(result, ImageSequence) else [Frame(result)]
             assert len({frame.image.pixels.shape for frame in frames}) == 1
         except ImageError as error:
             refused += 1
@@ -244,28 +246,28 @@ def test_damaged_gif_frames_end_in_one_line_or_frames_of_the_size(shared):
     assert 0 < refused < 120
 
 
-def test_a_gif_frame_of_four_gigapixels_is_refused_not_unpacked():
-    head = gif.start(8, 6, 1, None) + gif.image_block(plain(10), 5)
+def test_gif_frame_of_four_gigapixels_is_rejected_before_decoding():
+    head = gif.file_start(8, 6, 1, None) + gif.image_block(plain(10), 5)
     block = b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x02\x44\x01\x00"
-    found = read_file(head + block + gif.END)
+    result = read_file(head + block + gif.TRAILER)
     with pytest.raises(ImageError, match="damaged"):
-        list(found.frames())
+        list(result.frames())
 
 
 @pytest.mark.parametrize("name", [*WEBPS, "pillow/iss634.apng"])
-def test_webp_and_apng_frames_are_those_that_opencv_shows(shared, name):
+def test_webp_and_apng_frames_equal_those_of_opencv(shared, name):
     data = shared(f"robustness/{name}").read_bytes()
-    found, frames = opened(data)
+    result, frames = opened(data)
     seen, times = opencv_frames(data)
-    assert len(seen) == found.count
+    assert len(seen) == result.count
     for frame, expected in zip(frames, seen, strict=True):
         assert np.array_equal(rgba(frame.image), visible(expected))
     assert [round(frame.seconds * 1000) for frame in frames] == times
     if "loop-3" in name:
-        assert found.plays == 3
+        assert result.plays == 3
 
 
-def test_opaque_apng_frames_are_those_that_pillow_shows(shared):
+def test_opaque_apng_frames_equal_those_of_pillow(shared):
     data = shared("robustness/pillow/delay.png").read_bytes()
     _, frames = opened(data)
     seen, times = pillow_frames(data)
@@ -277,33 +279,33 @@ def apng(canvas, frames, plays=0, default=None):
     """An animated PNG of frames: (image, left, top, (delay, of), disposal, blend)."""
     number, parts = 0, [b"\x89PNG\r\n\x1a\n"]
     start = bytes(png.encode_plain(default or frames[0][0])[16:29])
-    parts.append(png.chunk(b"IHDR", struct.pack(">II", *canvas) + start[8:]))
-    parts.append(png.chunk(b"acTL", struct.pack(">II", len(frames), plays)))
+    parts.append(chunk(b"IHDR", struct.pack(">II", *canvas) + start[8:]))
+    parts.append(chunk(b"acTL", struct.pack(">II", len(frames), plays)))
     if default is not None:
-        parts.append(png.chunk(b"IDAT", packed(default)))
+        parts.append(chunk(b"IDAT", packed(default)))
     for index, (image, left, top, time, disposal, blend) in enumerate(frames):
         size = image.width, image.height
         control = struct.pack(">IIIIIHHBB", number, *size, left, top, *time, disposal, blend)
-        parts.append(png.chunk(b"fcTL", control))
+        parts.append(chunk(b"fcTL", control))
         number += 1
         if index == 0 and default is None:
-            parts.append(png.chunk(b"IDAT", packed(image)))
+            parts.append(chunk(b"IDAT", packed(image)))
         else:
-            parts.append(png.chunk(b"fdAT", struct.pack(">I", number) + packed(image)))
+            parts.append(chunk(b"fdAT", struct.pack(">I", number) + packed(image)))
             number += 1
-    return b"".join((*parts, png.chunk(b"IEND", b"")))
+    return b"".join((*parts, chunk(b"IEND", b"")))
 
 
 def packed(image):
-    data, place, found = bytes(png.encode_plain(image)), png.HEADER_END, b""
+    data, place, result = bytes(png.encode_plain(image)), png.HEADER_END, b""
     while place < len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
-        found += data[place + 8 : place + 8 + length] if kind == b"IDAT" else b""
+        result += data[place + 8 : place + 8 + length] if kind == b"IDAT" else b""
         place += 12 + length
-    return found
+    return result
 
 
-def test_half_transparent_apng_colours_are_laid_over_as_the_standard_says():
+def test_half_transparent_apng_colours_are_blended_by_the_standard():
     red, blue = plain((255, 0, 0), alpha=128), plain((0, 0, 255), alpha=128)
     data = apng((8, 6), [(red, 0, 0, (1, 5), 0, 0), (blue, 0, 0, (1, 5), 0, 1)])
     _, (_, second) = opened(data)
@@ -333,10 +335,10 @@ def test_apng_disposals(disposal):
     assert (frames[1].image.pixels[1:3, 2:5] == 99).all()
 
 
-def test_a_default_image_that_is_no_frame_is_left_out():
+def test_default_image_outside_the_animation_is_left_out():
     frames = [(plain(20), 0, 0, (1, 4), 0, 0), (plain(60), 0, 0, (3, 0), 0, 0)]
-    found, (first, second) = opened(apng((8, 6), frames, 5, plain(200)))
-    assert found.plays == 5
+    result, (first, second) = opened(apng((8, 6), frames, 5, plain(200)))
+    assert result.plays == 5
     assert (first.image.pixels == 20).all() and (second.image.pixels == 60).all()
     # A denominator of 0 stands for hundredths.
     assert (first.seconds, second.seconds) == (Fraction(1, 4), Fraction(3, 100))
@@ -351,12 +353,12 @@ def test_apng_keeps_16_bits(noise):
 
 
 @pytest.mark.parametrize("name", ["sequence_gap.png", "chunk_no_fdat.png"])
-def test_incomplete_apngs_are_refused(shared, name):
+def test_incomplete_apngs_are_rejected(shared, name):
     with pytest.raises(ImageError, match=r"damaged|cut off"):
         opened(shared(f"robustness/pillow/{name}"))
 
 
-def test_a_frame_beyond_an_apngs_canvas_and_a_wrong_checksum_are_refused():
+def test_apng_frame_beyond_the_canvas_or_with_wrong_checksum_is_rejected():
     frames = [(plain(20), 0, 0, (1, 4), 0, 0), (plain(60), 1, 0, (1, 4), 0, 0)]
     with pytest.raises(ImageError, match="damaged"):
         opened(apng((8, 6), frames))
@@ -370,7 +372,7 @@ def test_a_frame_beyond_an_apngs_canvas_and_a_wrong_checksum_are_refused():
 
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
-def test_written_animations_are_read_alike_by_other_programs(format, alpha):
+def test_written_animations_are_read_by_other_programs(format, alpha):
     images = moving(alpha=alpha)
     data = encode_file(animation(images, plays=4), format, LOSSLESS[format])
     expected = [rgba(image) for image in images]
@@ -380,32 +382,32 @@ def test_written_animations_are_read_alike_by_other_programs(format, alpha):
         assert times == [100] * 5
     with PILImage.open(io.BytesIO(data)) as pil_image:
         assert pil_image.info["loop"] == (3 if format == "gif" else 4)
-    found, frames = opened(data)
-    assert found.plays == 4
+    result, frames = opened(data)
+    assert result.plays == 4
     assert np.array_equal([rgba(frame.image) for frame in frames], expected)
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
-def test_exiftool_finds_nothing_wrong(format, tmp_path):
+def test_exiftool_reports_no_warnings(format, tmp_path):
     path = tmp_path / f"moving.{format}"
     write_file(animation(moving(), plays=4), path, format=format)
-    told = json.loads(tool("exiftool", "-json", "-n", "-validate", "-all", str(path)))[0]
-    assert told["Validate"] == "0 0 0"
-    assert (told["ImageWidth"], told["ImageHeight"]) == (24, 18)
+    values = json.loads(tool("exiftool", "-json", "-n", "-validate", "-all", str(path)))[0]
+    assert values["Validate"] == "0 0 0"
+    assert (values["ImageWidth"], values["ImageHeight"]) == (24, 18)
     says = {
         "png": {"AnimationFrames": 5, "AnimationPlays": 4},
         "webp": {"AnimationLoopCount": 4, "Duration": 0.5},
         "gif": {"AnimationIterations": 3, "FrameCount": 5, "Duration": 0.5},
     }
-    assert says[format].items() <= told.items()
+    assert says[format].items() <= values.items()
 
 
 @pytest.mark.parametrize("name", GIFS)
 @pytest.mark.parametrize("format", ["gif", "png", "webp"])
-def test_real_gifs_keep_pixels_times_and_plays(shared, name, format):
-    found, frames = opened(shared(f"robustness/{name}"))
-    again, written = opened(encode_file(found, format, LOSSLESS[format]))
-    assert again.plays == found.plays
+def test_real_gifs_keep_pixels_durations_and_plays(shared, name, format):
+    result, frames = opened(shared(f"robustness/{name}"))
+    again, written = opened(encode_file(result, format, LOSSLESS[format]))
+    assert again.plays == result.plays
     for frame, other in zip(frames, written, strict=True):
         assert np.array_equal(rgba(frame.image), rgba(other.image))
         assert frame.seconds == other.seconds
@@ -414,17 +416,17 @@ def test_real_gifs_keep_pixels_times_and_plays(shared, name, format):
 @pytest.mark.parametrize(
     "name", ["pillow/iss634.apng", "pillow/delay.png", "sharp/animated-loop-3.webp"]
 )
-def test_png_and_webp_keep_themselves(shared, name):
-    found, frames = opened(shared(f"robustness/{name}"))
-    again, written = opened(encode_file(found, found.format, LOSSLESS[found.format]))
-    assert again.plays == found.plays
+def test_png_and_webp_animations_are_kept(shared, name):
+    result, frames = opened(shared(f"robustness/{name}"))
+    again, written = opened(encode_file(result, result.format, LOSSLESS[result.format]))
+    assert again.plays == result.plays
     for frame, other in zip(frames, written, strict=True):
         assert np.array_equal(rgba(frame.image), rgba(other.image))
         assert frame.seconds == other.seconds
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
-def test_identical_neighbours_stay_frames_of_their_own(format):
+def test_identical_frames_stay_separate(format):
     same = [plain(70)] * 3
     data = encode_file(animation(same, [Fraction(1, 10), Fraction(1, 5), Fraction(1)]), format)
     _, times = pillow_frames(data)
@@ -434,7 +436,7 @@ def test_identical_neighbours_stay_frames_of_their_own(format):
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
-def test_unchanged_parts_are_not_stored_again(format, noise):
+def test_unchanged_areas_are_not_stored_again(format, noise):
     still = noise(size=(200, 160))
     images = [still]
     for step in range(1, 20):
@@ -474,13 +476,12 @@ def test_frames_are_written_while_later_ones_are_computed(format, noise):
             sizes.append(len(target.getvalue()))
             yield Frame(noise(), Fraction(1, 10))
 
-    from upscale.images import write
-
-    write._encode(ImageSequence(frames, 6, 0, True, "png"), format, Encoding(), target)
+    sequence = ImageSequence(frames, 6, 0, True, "png")
+    encode_to(sequence, target, format, Encoding())
     assert sizes[0] < 20 < sizes[3]
 
 
-def test_times_do_not_drift():
+def test_durations_do_not_drift():
     seconds = [Fraction(1, 30)] * 90
     images = [plain(number % 2) for number in range(90)]
     for format, step in (("webp", 1000), ("gif", 100)):
@@ -492,28 +493,28 @@ def test_times_do_not_drift():
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
-def test_odd_times(format):
+def test_unusual_durations_are_kept_or_rounded(format):
     # None, some that viewers would stretch, one that no field of the file can hold.
     seconds = [Fraction(0), Fraction(1, 100), Fraction(1, 60), Fraction(10**6), Fraction(1, 10)]
     _, frames = opened(encode_file(animation([plain(5)] * 5, seconds), format))
-    told = [frame.seconds for frame in frames]
-    assert told[0] == 0 and told[1] == Fraction(1, 100)
-    assert told[2] >= Fraction(1, 100)
+    values = [frame.seconds for frame in frames]
+    assert values[0] == 0 and values[1] == Fraction(1, 100)
+    assert values[2] >= Fraction(1, 100)
     assert (
-        told[3]
+        values[3]
         == {"png": 65535, "webp": Fraction(2**24 - 1, 1000), "gif": Fraction(65535, 100)}[format]
     )
-    assert told[4] == Fraction(1, 10)
+    assert values[4] == Fraction(1, 10)
 
 
-def test_gif_never_rounds_down_to_what_browsers_slow_down():
+def test_gif_durations_are_not_rounded_to_those_browsers_replace():
     seconds = [Fraction(1, 60)] * 10
     _, frames = opened(encode_file(animation(moving(10, size=(40, 30)), seconds), "gif"))
     assert {frame.seconds for frame in frames} == {Fraction(2, 100)}
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "gif"])
-def test_frames_of_different_kinds_are_refused(format):
+def test_frames_that_differ_in_size_or_depth_are_rejected(format):
     for other in (plain(9, (8, 7)), plain(9, alpha=255)):
         with pytest.raises(OutputError, match="differ"):
             encode_file(animation([plain(9), other]), format)
@@ -548,31 +549,31 @@ def test_lossy_webp_stays_close_and_keeps_alpha_exact():
 @pytest.mark.parametrize(
     ("name", "plays"), [("pillow/star.avifs", 0), ("libavif/colors-animated-8bpc.avif", 1)]
 )
-def test_avif_frames_are_those_that_pillow_shows(shared, name, plays):
+def test_avif_frames_equal_those_of_pillow(shared, name, plays):
     data = shared(f"robustness/{name}").read_bytes()
-    found, frames = opened(data)
+    result, frames = opened(data)
     seen, times = pillow_frames(data)
     assert np.array_equal([rgba(frame.image) for frame in frames], visible(seen))
     assert [round(frame.seconds * 1000) for frame in frames] == times
     # Pillow does not tell: the first file says nothing, the second that it has one edit.
-    assert found.plays == plays
+    assert result.plays == plays
 
 
-def test_avif_times_are_exact(shared):
+def test_avif_durations_are_exact(shared):
     _, frames = opened(shared("robustness/libavif/colors-animated-8bpc.avif"))
     assert {frame.seconds for frame in frames} == {Fraction(1, 30)}
 
 
 @pytest.mark.parametrize("plays", [0, 1, 4])
 @pytest.mark.parametrize("alpha", [False, True])
-def test_avif_keeps_frames_times_plays_and_metadata(alpha, plays):
+def test_avif_keeps_frames_durations_plays_and_metadata(alpha, plays):
     images = [plain(60 * step, (32, 24), 255 - step if alpha else None) for step in (0, 1, 1, 3)]
     metadata = Metadata(icc=ICC, xmp=b"<x:xmpmeta/>")
     images[0] = replace(images[0], metadata=metadata)
     seconds = [Fraction(1, 10), Fraction(1, 30), Fraction(1, 30), Fraction(1, 30)]
     data = encode_file(animation(images, seconds, plays), "avif")
-    found, frames = opened(data)
-    assert found.plays == plays
+    result, frames = opened(data)
+    assert result.plays == plays
     assert [frame.seconds * 1000 for frame in frames] == [100, 33, 34, 33]
     assert frames[0].image.metadata == metadata
     seen, times = pillow_frames(data)
@@ -584,7 +585,7 @@ def test_avif_keeps_frames_times_plays_and_metadata(alpha, plays):
             assert np.abs(other[..., 3].astype(int) - image.alpha).max() <= 1
 
 
-def test_what_an_animated_avif_cannot_hold_is_refused(noise):
+def test_unsupported_avif_animations_are_rejected(noise):
     for image, encoding in (
         (plain(9), Encoding(lossless=True)),
         (noise("uint16"), Encoding()),
@@ -594,7 +595,7 @@ def test_what_an_animated_avif_cannot_hold_is_refused(noise):
             encode_file(animation([image, image]), "avif", encoding)
 
 
-def test_a_failing_frame_leaves_no_file(tmp_path):
+def test_failing_frame_leaves_no_file(tmp_path):
     def frames():
         yield Frame(plain(9), Fraction(1, 10))
         raise ImageError("source: is damaged")
@@ -605,16 +606,16 @@ def test_a_failing_frame_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_frames_start_anew_at_each_call(shared):
-    found = read_file(shared("robustness/wuffs/muybridge.gif"))
-    half = found.frames()
+def test_each_call_of_frames_starts_at_the_first(shared):
+    result = read_file(shared("robustness/wuffs/muybridge.gif"))
+    half = result.frames()
     early = [next(half), next(half)]
-    whole = list(found.frames())
+    whole = list(result.frames())
     for one, other in itertools.zip_longest([*early, *half], whole):
         assert np.array_equal(one.image.pixels, other.image.pixels)
 
 
-def test_gif_keeps_the_colours_of_even_areas(noise):
+def test_gif_keeps_the_colours_of_flat_areas(noise):
     pixels = noise(size=(120, 100)).pixels
     pixels[:, :60] = (255, 255, 253)
     pixels[60:, 60:90] = (7, 1, 90)

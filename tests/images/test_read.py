@@ -16,15 +16,17 @@ import pytest
 from PIL import Image
 
 from upscale.errors import ImageError
-from upscale.images import Metadata, encode_file, read, read_image, read_size
-from upscale.images.codecs import png
+from upscale.images import Metadata, encode_file, read_image, read_size
+from upscale.images.codecs import png, png_chunks, registry
+from upscale.images.codecs.registry import codecs
 from upscale.images.metadata import exif
+from upscale.images.pixels.orientation import upright
 
 NAMES = ["photo.png", "with space.png", "Grüße 图片 🐺.png", "two\nlines.png", "-dash.png"]
 
 
-def refusal(source, **options):
-    """The message of the refusal, which must be one line."""
+def error_of(source, **options):
+    """The error message, which must be one line."""
     with pytest.raises(ImageError) as caught:
         read_image(source, **options)
     message = str(caught.value)
@@ -50,7 +52,7 @@ def test_any_file_name_works_and_any_message_is_one_line(noise, tmp_path, name):
     assert np.array_equal(read_image(path).pixels, image.pixels)
     assert read_size(path) == (53, 37)
     path.write_bytes(b"no image")
-    assert "is not an image" in refusal(path)
+    assert "is not an image" in error_of(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text exist on Linux")
@@ -59,25 +61,25 @@ def test_names_that_are_not_unicode_work(noise, tmp_path):
     path.write_bytes(encode_file(noise(), "png"))
     assert read_size(path) == (53, 37)
     path.write_bytes(b"")
-    refusal(path).encode("utf-8")
+    error_of(path).encode("utf-8")
 
 
-def test_content_decides_not_the_name(noise, tmp_path):
+def test_format_is_detected_from_the_content(noise, tmp_path):
     for format in ("jpeg", "png", "webp", "tiff", "bmp"):
         path = tmp_path / f"{format}.txt"
         path.write_bytes(encode_file(noise(), format))
         assert read_image(path).origin.format == format
 
 
-def test_what_is_no_file_is_refused(tmp_path):
-    assert "does not exist" in refusal(tmp_path / "nothing.png")
-    assert "is a folder" in refusal(tmp_path)
-    assert "is not a file" in refusal(Path("/dev/zero")) or sys.platform == "win32"
+def test_folders_and_devices_are_rejected(tmp_path):
+    assert "does not exist" in error_of(tmp_path / "nothing.png")
+    assert "is a folder" in error_of(tmp_path)
+    assert "is not a file" in error_of(Path("/dev/zero")) or sys.platform == "win32"
     (tmp_path / "empty.png").touch()
-    assert "is empty" in refusal(tmp_path / "empty.png")
-    assert "is empty" in refusal(b"")
-    assert "cannot be read" in refusal(Path("a\0b.png"))
-    assert "cannot be read" in refusal(tmp_path / ("n" * 300))
+    assert "is empty" in error_of(tmp_path / "empty.png")
+    assert "is empty" in error_of(b"")
+    assert "cannot be read" in error_of(Path("a\0b.png"))
+    assert "cannot be read" in error_of(tmp_path / ("n" * 300))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
@@ -85,7 +87,7 @@ def test_missing_permission_is_named(noise, tmp_path):
     path = tmp_path / "secret.png"
     path.write_bytes(encode_file(noise(), "png"))
     path.chmod(0)
-    assert "permission" in refusal(path)
+    assert "permission" in error_of(path)
 
 
 def test_missing_permission_is_named_for_root_too(tmp_path, monkeypatch):
@@ -93,29 +95,29 @@ def test_missing_permission_is_named_for_root_too(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", denied)
-    assert "permission" in refusal(tmp_path / "secret.png")
+    assert "permission" in error_of(tmp_path / "secret.png")
 
 
 @pytest.mark.parametrize(
     ("start", "what"), [(b"\0\0\0\x1cftypisom", "a video"), (b"%PDF-1.7", "PDF")]
 )
-def test_other_image_formats_are_named(start, what):
-    assert what in refusal(start + bytes(100))
+def test_unsupported_kinds_of_files_are_named(start, what):
+    assert what in error_of(start + bytes(100))
 
 
-def test_the_pixel_limit_is_checked_before_decoding(noise, monkeypatch):
+def test_pixel_limit_is_checked_before_decoding(noise, monkeypatch):
     for format in ("jpeg", "png", "webp", "tiff", "bmp"):
         data = encode_file(noise(), format)
         assert read_image(data, max_pixels=53 * 37).width == 53
         with monkeypatch.context() as patch:
-            reader = replace(read._READERS[format], decode=pytest.fail)
-            patch.setattr(read, "_READERS", {format: reader})
-            assert "53x37" in refusal(data, max_pixels=53 * 37 - 1)
+            codec = replace(codecs()[format], decode=pytest.fail)
+            patch.setattr(registry, "_codecs", {format: codec})
+            assert "53x37" in error_of(data, max_pixels=53 * 37 - 1)
 
 
-def test_bombs_are_refused_and_large_images_are_not(shared):
+def test_bombs_are_rejected_and_large_images_are_not(shared):
     for name in ("pillow/reallybig.bmp", "sharp/65536-uint32-limit.png", "pillow/badwidth.bmp"):
-        assert "more than the limit" in refusal(shared(f"robustness/{name}"))
+        assert "more than the limit" in error_of(shared(f"robustness/{name}"))
     assert read_size(shared("robustness/sharp/giant-image.jpg")) == (20000, 14000)
 
 
@@ -129,7 +131,7 @@ MODES = ["1", "L", "LA", "P", "RGB", "RGBA"]
         *itertools.product(["1", "L", "P", "RGB"], ["bmp"]),
     ],
 )
-def test_modes_become_grey_or_rgb_with_alpha_apart(pillow_bytes, mode, format):
+def test_modes_become_grey_or_rgb_with_separate_alpha(pillow_bytes, mode, format):
     ramp = np.add.outer(np.arange(60), np.arange(80)).astype(np.uint8)
     pil_image = Image.fromarray(np.dstack((ramp, ramp[::-1], 255 - ramp, ramp)))
     pil_image = pil_image.convert("RGB" if mode == "P" else mode).convert(mode)
@@ -208,7 +210,7 @@ def test_orientation_is_applied_once_and_reset(pillow_bytes, exif_block, orienta
     block = b"Exif\0\0" + exif_block(orientation)
     data = pillow_bytes(pil_image, format, exif=block, **lossless.get(format, {}))
     image = read_image(data)
-    turned = exif.upright(stored, orientation)
+    turned = upright(stored, orientation)
     assert read_size(data) == (image.width, image.height) == turned.shape[1::-1]
     visible = turned.max(axis=2) > (0 if format == "JPEG" else 256)
     if alpha:
@@ -231,7 +233,7 @@ def test_orientation_is_applied_once_and_reset(pillow_bytes, exif_block, orienta
         "libavif/paris_exif_orientation_5.jpg",
     ],
 )
-def test_real_turned_images_agree_with_pillow(shared, name):
+def test_real_images_with_orientation_equal_pillow(shared, name):
     from PIL import ImageOps
 
     path = shared(f"robustness/{name}")
@@ -243,13 +245,15 @@ def test_real_turned_images_agree_with_pillow(shared, name):
     assert exif.orientation_of(image.metadata.exif) == 1
 
 
-def test_resolution_turns_with_the_image(pillow_bytes, exif_block):
-    block = b"Exif\0\0" + exif_block(6)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_resolution_turns_with_the_image(pillow_bytes, exif_block, orientation):
+    block = b"Exif\0\0" + exif_block(orientation)
     data = pillow_bytes(Image.new("RGB", (4, 2)), "PNG", exif=block, dpi=(300, 100))
-    assert read_image(data).metadata.dpi == pytest.approx((100, 300), rel=1e-3)
+    expected = (100, 300) if orientation in (5, 6, 7, 8) else (300, 100)
+    assert read_image(data).metadata.dpi == pytest.approx(expected, rel=1e-3)
 
 
-def test_metadata_of_real_files_is_carried(shared):
+def test_metadata_of_real_files_is_kept(shared):
     photo = read_image(shared("robustness/pillow/rgb.jpg")).metadata
     assert photo.icc and photo.exif and photo.xmp and photo.exif[:2] in (b"II", b"MM")
     raw = read_image(shared("robustness/libavif/paris_icc_exif_xmp.png")).metadata
@@ -258,7 +262,7 @@ def test_metadata_of_real_files_is_carried(shared):
 
 
 @pytest.mark.parametrize("with_profile", [True, False])
-def test_cmyk_becomes_srgb_and_its_profile_goes(shared, with_profile):
+def test_cmyk_becomes_srgb_without_its_profile(shared, with_profile):
     suffix = "" if with_profile else "_no_profile"
     path = shared(f"robustness/generated/cmyk{suffix}.jpg")
     image = read_image(path)
@@ -284,7 +288,7 @@ def cuts(data):
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "bmp"])
-def test_a_cut_file_is_refused_or_loses_no_pixel(noise, format, dtype):
+def test_file_that_is_cut_off_is_rejected_or_complete(noise, format, dtype):
     data = encode_file(noise(dtype), format)
     whole = read_image(data).pixels
     refused = 0
@@ -310,49 +314,49 @@ def test_a_cut_file_is_refused_or_loses_no_pixel(noise, format, dtype):
         "image-png/xdtn0g01.png",
     ],
 )
-def test_real_cut_files_are_refused(shared, name):
-    refusal(shared(f"robustness/{name}"))
+def test_real_cut_files_are_rejected(shared, name):
+    error_of(shared(f"robustness/{name}"))
 
 
-def test_damaged_png_pixels_are_refused_in_silence(noise, capfd):
+def test_damaged_png_pixels_are_rejected_without_output(noise, capfd):
     data = encode_file(noise("uint16"), "png")
     place = data.index(b"IDAT") + 40
     broken = data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
-    assert "checksum" in refusal(broken)
-    assert "damaged" in refusal(png_of((4, 1, 16, 0), b"\x07" + bytes(8)))
-    assert "cut off" in refusal(png_of((4, 2, 16, 0), b"\0" + bytes(8)))
-    assert "damaged" in refusal(png_of((4, 2, 8, 0), b"\x09" + bytes(4) + b"\x09" + bytes(4)))
-    assert "cut off" in refusal(png_of((4, 2, 8, 0), b"\0" + bytes(4)))
+    assert "checksum" in error_of(broken)
+    assert "damaged" in error_of(png_of((4, 1, 16, 0), b"\x07" + bytes(8)))
+    assert "cut off" in error_of(png_of((4, 2, 16, 0), b"\0" + bytes(8)))
+    assert "damaged" in error_of(png_of((4, 2, 8, 0), b"\x09" + bytes(4) + b"\x09" + bytes(4)))
+    assert "cut off" in error_of(png_of((4, 2, 8, 0), b"\0" + bytes(4)))
     assert capfd.readouterr() == ("", "")
 
 
 def test_metadata_bombs_are_left_out(monkeypatch):
-    monkeypatch.setattr(png, "_MAX_METADATA_BYTES", 1000)
+    monkeypatch.setattr(png_chunks, "_MAX_METADATA_BYTES", 1000)
     bomb = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(100_000)))
     image = read_image(png_of((1, 1, 8, 0), b"\0\x07", bomb))
     assert image.metadata.icc is None and image.pixels.tolist() == [[[7]]]
 
 
-def test_animations_and_pages_are_no_single_image(shared):
+def test_animations_and_pages_are_not_a_single_image(shared):
     for name in ("image-rs/anim.webp", "pillow/iss634.apng", "pillow/multipage.tiff"):
-        assert "frames or pages" in refusal(shared(f"robustness/{name}"))
+        assert "frames or pages" in error_of(shared(f"robustness/{name}"))
 
 
 def test_images_can_be_read_in_several_threads(noise):
     expected = [noise(dtype, size=(90, 80)) for dtype in ("uint8", "uint16")] * 4
     files = [encode_file(image, "tiff") for image in expected]
-    found = [None] * len(files)
+    result = [None] * len(files)
 
     def work(index):
         for _ in range(5):
-            found[index] = read_image(files[index])
+            result[index] = read_image(files[index])
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(len(files))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for image, one in zip(expected, found, strict=True):
+    for image, one in zip(expected, result, strict=True):
         assert one is not None and np.array_equal(image.pixels, one.pixels)
 
 
@@ -361,7 +365,7 @@ def test_reading_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_pipe_can_be_read(noise, tmp_path):
+def test_pipe_can_be_read(noise, tmp_path):
     if not hasattr(os, "mkfifo"):
         pytest.skip("no pipes with names here")
     path, data = tmp_path / "pipe", encode_file(noise(), "png")
@@ -379,13 +383,15 @@ class Counting(io.BufferedReader):
     total = 0
 
     def read(self, size=-1):
-        found = super().read(size)
-        Counting.total += len(found)
-        return found
+        result = super().read(size)
+        Counting.total += len(result)
+        return result
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "bmp"])
-def test_the_size_of_a_large_file_costs_few_bytes(noise, exif_block, tmp_path, monkeypatch, format):
+def test_read_size_reads_few_bytes_of_a_large_file(
+    noise, exif_block, tmp_path, monkeypatch, format
+):
     path = tmp_path / "large"
     metadata = Metadata(exif=exif_block(1))
     data = encode_file(noise("uint16", size=(900, 700), metadata=metadata), format)
@@ -404,13 +410,13 @@ def test_orientation_behind_the_pixels_of_a_png_counts(noise, exif_block):
     assert read_image(turned).width == 37
 
 
-def test_longer_sides_than_libpng_takes_are_named():
+def test_sides_beyond_the_limit_of_libpng_are_rejected():
     data = png_of((1_000_001, 1, 1, 0), bytes(1 + 125_001))
     assert read_size(data) == (1_000_001, 1)
-    assert "side of more than 1000000" in refusal(data)
+    assert "side of more than 1000000" in error_of(data)
 
 
-def test_remarks_of_the_libraries_do_not_reach_standard_error(shared):
+def test_messages_of_the_libraries_do_not_reach_standard_error(shared):
     code = """
 import sys
 from upscale.images import read_image

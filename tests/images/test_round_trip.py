@@ -36,7 +36,7 @@ def exact(a, b):
     ],
 )
 @pytest.mark.parametrize("size", [(53, 37), (1, 1), (2, 300), (300, 2)])
-def test_lossless_formats_give_every_sample_back(noise, format, dtype, channels, alpha, size):
+def test_lossless_formats_keep_all_samples(noise, format, dtype, channels, alpha, size):
     image = noise(dtype, channels, alpha, size)
     back = read_image(encode_file(image, format))
     assert back.origin.format == format
@@ -65,7 +65,7 @@ def test_deep_png_is_filtered(noise):
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])
-def test_lossy_formats_stay_close_and_keep_colour_at_full_resolution(noise, format):
+def test_lossy_formats_are_close_without_chroma_subsampling(noise, format):
     image = noise()
     image.pixels[:] = np.indices((37, 53)).sum(0)[..., None] * 2
     image.pixels[:, ::8] = (200, 40, 40)
@@ -104,7 +104,7 @@ def test_deep_samples_are_rounded_for_8_bits(noise, dtype):
     assert np.abs(back.pixels - exact_value).max() <= 0.5 + 1e-4
 
 
-def test_floats_out_of_range_and_no_numbers_are_clipped(noise):
+def test_floats_out_of_range_and_nan_are_clipped(noise):
     image = noise("float32")
     image.pixels[0, :4, 0] = (np.nan, -3, 7, np.inf)
     back = read_image(encode_file(image, "png"))
@@ -114,7 +114,7 @@ def test_floats_out_of_range_and_no_numbers_are_clipped(noise):
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff"])
-def test_metadata_arrives(noise, exif_block, format, dtype):
+def test_metadata_is_kept(noise, exif_block, format, dtype):
     metadata = Metadata(SRGB, exif_block(1), XMP, (300.0, 150.0))
     image = noise(dtype, metadata=metadata)
     data = encode_file(image, format)
@@ -133,12 +133,12 @@ def test_metadata_arrives(noise, exif_block, format, dtype):
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "bmp"])
-def test_nothing_is_made_up(noise, format):
+def test_no_metadata_is_invented(noise, format):
     back = read_image(encode_file(noise(), format))
     assert back.metadata == Metadata()
 
 
-def test_profiles_too_large_for_one_segment_arrive(noise, pillow_bytes):
+def test_profiles_larger_than_a_segment_are_kept(noise, pillow_bytes):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     content = profile[4:] + np.random.default_rng(2).bytes(150_000)
     big = struct.pack(">I", 4 + len(content)) + content
@@ -149,7 +149,7 @@ def test_profiles_too_large_for_one_segment_arrive(noise, pillow_bytes):
         assert read_image(encode_file(image, format)).metadata.icc == big
 
 
-def test_blocks_too_large_for_a_jpeg_do_not_stop_it(noise):
+def test_oversized_metadata_does_not_prevent_writing_a_jpeg(noise):
     metadata = Metadata(exif=b"II*\0\x08\0\0\0\0\0" + bytes(70_000), xmp=bytes(70_000))
     assert read_image(encode_file(noise(metadata=metadata), "jpeg")).metadata == Metadata()
     back = read_image(encode_file(noise(metadata=metadata), "png")).metadata
@@ -158,7 +158,7 @@ def test_blocks_too_large_for_a_jpeg_do_not_stop_it(noise):
 
 @pytest.mark.parametrize("dpi", [(1e9, 1e9), (0.001, 0.001), (65535.4, 1.0)])
 @pytest.mark.parametrize("format", ["jpeg", "png", "tiff", "bmp"])
-def test_odd_resolutions_do_not_stop_a_image(noise, format, dpi):
+def test_unusual_resolutions_do_not_prevent_writing(noise, format, dpi):
     assert read_size(encode_file(noise(metadata=Metadata(dpi=dpi)), format)) == (53, 37)
 
 
@@ -172,24 +172,24 @@ def test_odd_resolutions_do_not_stop_a_image(noise, format, dpi):
         ("tga", {}),
     ],
 )
-def test_what_a_format_cannot_hold_is_refused_on_one_line(noise, format, options):
+def test_unsupported_content_is_rejected_on_one_line(noise, format, options):
     with pytest.raises(OutputError) as caught:
         encode_file(noise(**options), format)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("quality", [0, 101, -5])
-def test_quality_out_of_range_is_refused(noise, quality):
+def test_quality_out_of_range_is_rejected(noise, quality):
     with pytest.raises(OutputError, match="1 to 100"):
         encode_file(noise(), "jpeg", Encoding(quality))
 
 
-def test_the_longest_sides_can_be_written(noise):
+def test_longest_sides_can_be_written(noise):
     for format, side in (("webp", 16383), ("jpeg", 65500)):
         assert read_size(encode_file(noise(size=(side, 1)), format)) == (side, 1)
 
 
-def test_real_images_survive_a_change_of_format(shared):
+def test_real_images_are_kept_by_a_change_of_format(shared):
     for name in ("tree_alpha_16bit.png", "00017_gray.png", "children-alpha.png"):
         image = read_image(shared(f"lowres/{name}"))
         for format in ("png", "tiff"):

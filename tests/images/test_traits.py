@@ -1,4 +1,4 @@
-"""Each cell of the README's table of formats, proved by what comes back and by ExifTool."""
+"""Each cell of the README's table of formats, verified by reading and by ExifTool."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from upscale.images import (
     read_image,
     write_file,
 )
-from upscale.images.codecs.formats import TRAITS
+from upscale.images.formats import writable_traits
+
+TRAITS = writable_traits()
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = (
@@ -38,7 +40,7 @@ XMP = (
 )
 IPTC = b"\x1c\x02\x00\x00\x02\x00\x04" + b"\x1c\x02\x78\x00\x07A thing"
 FIELDS = ("icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp")
-WHAT_EXIFTOOL_SAYS = {
+EXIFTOOL_TAGS = {
     "icc": ("ProfileDescription", "sRGB built-in"),
     "exif": ("Make", "Some maker"),
     "xmp": ("CreatorTool", "Telescope"),
@@ -63,7 +65,7 @@ def metadata(exif_block):
 
 
 def smooth(dtype="uint8", channels=3, alpha=False, size=(40, 32)):
-    """Slopes, which lossy formats hold well."""
+    """Gradients, which lossy formats keep well."""
     full = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
     down, across = np.mgrid[0 : size[1], 0 : size[0]] / max(size)
     planes = [across, 1 - across, down][:channels]
@@ -73,7 +75,7 @@ def smooth(dtype="uint8", channels=3, alpha=False, size=(40, 32)):
 
 
 def exiftool(data, tmp_path):
-    """What ExifTool finds, by the names of the tags."""
+    """Tags found by ExifTool."""
     if shutil.which("exiftool") is None:
         pytest.skip("exiftool is not installed")
     path = tmp_path / "file"
@@ -86,7 +88,7 @@ def exiftool(data, tmp_path):
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("format", TRAITS)
-def test_metadata_is_kept_where_the_table_says_so_and_told_where_not(format, field, metadata):
+def test_metadata_is_kept_or_reported_as_lost_by_the_traits(format, field, metadata):
     kept = field in TRAITS[format].carries
     image = replace(smooth(), metadata=metadata(field))
     if field == "cicp" and not kept:
@@ -94,13 +96,13 @@ def test_metadata_is_kept_where_the_table_says_so_and_told_where_not(format, fie
             encode_file(image, format)
         return
     back = getattr(read_image(encode_file(image, format)).metadata, field)
-    told = " ".join(losses(image, format))
+    message = " ".join(losses(image, format))
     if not kept:
         assert back is None
         # An sRGB profile is not missed; see test_profiles for the others.
-        assert field == "icc" or {"dpi": "resolution"}.get(field, field) in told.lower()
+        assert field == "icc" or {"dpi": "resolution"}.get(field, field) in message.lower()
         return
-    assert not told or "256" in told
+    assert not message or "256" in message
     if field == "dpi":
         assert back == pytest.approx((200, 200), abs=0.02)
     elif field == "exif":
@@ -110,30 +112,30 @@ def test_metadata_is_kept_where_the_table_says_so_and_told_where_not(format, fie
 
 
 def tags(block):
-    """The tags of an EXIF block, less places, and the orientation that TIFF states elsewhere."""
-    found = PILImage.Exif()
-    found.load(block)
-    inner = found.get_ifd(0x8769)
-    return {**found, **inner, 0x8769: None, 0x0112: None}
+    """Tags of an EXIF block without offsets and orientation, which TIFF stores elsewhere."""
+    result = PILImage.Exif()
+    result.load(block)
+    inner = result.get_ifd(0x8769)
+    return {**result, **inner, 0x8769: None, 0x0112: None}
 
 
-@pytest.mark.parametrize("field", WHAT_EXIFTOOL_SAYS)
+@pytest.mark.parametrize("field", EXIFTOOL_TAGS)
 @pytest.mark.parametrize("format", TRAITS)
 def test_another_program_finds_the_same_metadata(format, field, metadata, tmp_path):
     image = replace(smooth(), metadata=metadata(field))
-    tag, value = WHAT_EXIFTOOL_SAYS[field]
-    found = exiftool(encode_file(image, format), tmp_path).get(tag)
-    assert (found == value) == (field in TRAITS[format].carries)
+    tag, value = EXIFTOOL_TAGS[field]
+    result = exiftool(encode_file(image, format), tmp_path).get(tag)
+    assert (result == value) == (field in TRAITS[format].carries)
 
 
 @pytest.mark.parametrize("format", [name for name in TRAITS if "dpi" in TRAITS[name].carries])
 def test_another_program_finds_the_resolution(format, metadata, tmp_path):
-    found = exiftool(encode_file(replace(smooth(), metadata=metadata("dpi")), format), tmp_path)
+    result = exiftool(encode_file(replace(smooth(), metadata=metadata("dpi")), format), tmp_path)
     metres = {"png": "PixelsPerUnitX", "bmp": "PixelsPerMeterX"}
     if format in metres:
-        assert found[metres[format]] == round(200 / 0.0254)
+        assert result[metres[format]] == round(200 / 0.0254)
     else:
-        assert (found["XResolution"], found["ResolutionUnit"]) == (
+        assert (result["XResolution"], result["ResolutionUnit"]) == (
             200,
             2 if format == "tiff" else 1,
         )
@@ -141,7 +143,7 @@ def test_another_program_finds_the_resolution(format, metadata, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("format", TRAITS)
-def test_the_depth_of_the_table_is_what_comes_back(format, dtype):
+def test_depth_is_that_of_the_traits(format, dtype):
     image, traits = smooth(dtype), TRAITS[format]
     back = read_image(encode_file(image, format, Encoding(lossless=traits.lossless or None)))
     assert back.bits == min(image.bits, traits.depth)
@@ -170,7 +172,7 @@ def test_grey_stays_one_channel_or_three_equal_ones(format, alpha):
 
 
 @pytest.mark.parametrize("format", TRAITS)
-def test_transparency_is_that_of_the_table(format):
+def test_transparency_is_that_of_the_traits(format):
     image, kind = smooth(alpha=True), TRAITS[format].alpha
     if kind == "none":
         with pytest.raises(OutputError, match="transparency"):
@@ -192,7 +194,7 @@ def test_lossless_is_exact(format, noise):
 
 
 @pytest.mark.parametrize("format", [name for name in TRAITS if not TRAITS[name].lossless])
-def test_lossless_is_refused_where_it_cannot_be(format):
+def test_lossless_is_rejected_by_lossy_formats(format):
     with pytest.raises(OutputError, match="lossless"):
         encode_file(smooth(), format, Encoding(lossless=True))
 
@@ -205,7 +207,7 @@ def test_quality_matters(format, noise):
 
 @pytest.mark.parametrize("animated", [True, False])
 @pytest.mark.parametrize("format", TRAITS)
-def test_several_images_are_kept_where_the_table_says_so(format, animated):
+def test_several_images_are_kept_by_the_traits(format, animated):
     images = [smooth(size=(20, 16)), smooth(channels=3, size=(20, 16))]
     images[1].pixels[:] = 255 - images[1].pixels
     seconds = Fraction(1, 5) if animated else None
@@ -226,7 +228,7 @@ def test_several_images_are_kept_where_the_table_says_so(format, animated):
 
 
 @pytest.mark.parametrize("quality", [20, 75, 90, 95, 98, 100])
-def test_the_quality_of_a_jpeg_is_found_and_kept_where_it_is_higher(quality, pillow_bytes):
+def test_quality_of_a_jpeg_is_kept_where_it_is_higher(quality, pillow_bytes):
     pil_image = PILImage.fromarray(smooth().pixels)
     image = read_image(pillow_bytes(pil_image, "JPEG", quality=quality))
     assert image.origin.quality == quality
@@ -236,7 +238,7 @@ def test_the_quality_of_a_jpeg_is_found_and_kept_where_it_is_higher(quality, pil
     assert asked.origin.quality == 80
 
 
-def test_what_was_stored_without_loss_is_so_again(noise):
+def test_lossless_source_stays_lossless(noise):
     stored = encode_file(noise(), "webp", Encoding(lossless=True))
     image = read_image(stored)
     assert image.origin.lossless
@@ -245,8 +247,8 @@ def test_what_was_stored_without_loss_is_so_again(noise):
     assert not read_image(encode_file(noise(), "webp")).origin.lossless
 
 
-def test_dimensions_and_thumbnail_follow_the_image(tmp_path):
-    """A block made by ExifTool, with all places in which dimensions are repeated."""
+def test_dimensions_and_thumbnail_in_metadata_are_updated(tmp_path):
+    """A block by ExifTool with all tags that repeat the dimensions."""
     if shutil.which("exiftool") is None:
         pytest.skip("exiftool is not installed")
     small, path = smooth(), tmp_path / "a.jpg"
@@ -262,10 +264,10 @@ def test_dimensions_and_thumbnail_follow_the_image(tmp_path):
     large = replace(read, pixels=255 - grown)
     for format in ("jpeg", "png", "webp"):
         written = encode_file(large, format)
-        found = exiftool(written, tmp_path)
-        assert (found["ExifImageWidth"], found["ExifImageHeight"]) == (400, 320)
-        assert found["DateTimeOriginal"] == "2020:01:02 03:04:05"
-        assert found["GPSLatitude"] == pytest.approx(48.1)
+        result = exiftool(written, tmp_path)
+        assert (result["ExifImageWidth"], result["ExifImageHeight"]) == (400, 320)
+        assert result["DateTimeOriginal"] == "2020:01:02 03:04:05"
+        assert result["GPSLatitude"] == pytest.approx(48.1)
         assert b"tiff:ImageWidth>400<" in written or b'ImageWidth="400"' in written
         shown = subprocess.run(
             ["exiftool", "-b", "-ThumbnailImage", tmp_path / "file"],

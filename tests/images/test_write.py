@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from upscale.errors import OutputError
-from upscale.images import read_image, write, write_file
+from upscale.images import read_image, write_file
+from upscale.images.codecs import registry
+from upscale.images.codecs.registry import codecs
 
 
 def error_of(image, target, **options):
@@ -26,12 +30,13 @@ def test_failing_encoder_leaves_nothing_behind(noise, tmp_path, monkeypatch, fai
     def fail(*_args):
         raise failure
 
-    monkeypatch.setattr(write, "_ENCODERS", {"png": fail})
+    codec = replace(codecs()["png"], encode=fail)
+    monkeypatch.setattr(registry, "_codecs", {"png": codec})
     assert "a.png" in error_of(noise(), tmp_path / "new" / "a.png")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_format_cannot_hold_names_the_file(noise, tmp_path):
+def test_error_about_unsupported_content_names_the_file(noise, tmp_path):
     message = error_of(noise(alpha=True), tmp_path / "a.jpg", format="jpeg")
     assert "a.jpg" in message and "transparency" in message
     assert list(tmp_path.iterdir()) == []

@@ -157,7 +157,7 @@ def test_sizes_must_be_equal(tmp_path):
     scores = measure(EvalItem("x", "", one, other), load("psnr"))
     assert scores.values == {}
     assert scores.error == (
-        f"{one}: is 9x8, but its reference {other} is 8x8: the sizes must be equal"
+        f"{one}: is 9x8, and its reference {other} is 8x8: the sizes must be equal"
     )
 
 

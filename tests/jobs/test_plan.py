@@ -409,6 +409,15 @@ def test_standard_input_in_a_folder_is_named_stdin(tmp_path):
     assert job.target == tmp_path / "out" / "stdin.png"
 
 
+def test_standard_input_and_a_file_with_the_same_output_clash(tmp_path):
+    file = image(tmp_path / "in" / "stdin.png")
+    for data in (file.read_bytes(), image(tmp_path / "other.png", 4, 4).read_bytes()):
+        first, second = plan("-", file, stdin=data, output=f"{tmp_path}/out/").items
+        assert isinstance(first, ImageJob)
+        assert second.status is Status.FAILED
+        assert "has the same output as -" in second.error
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_pipe_is_read_once(tmp_path):
     data = image(tmp_path / "a.png").read_bytes()

@@ -12,7 +12,7 @@ _OFFICIAL = Path(__file__).with_name("official.py")
 
 @pytest.fixture(scope="session")
 def official():
-    """Basicsr's metrics."""
+    """BasicSR's metrics."""
     spec = importlib.util.spec_from_file_location("official_metrics", _OFFICIAL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -42,7 +42,7 @@ def photo(eval_photo) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def damages():
-    """Ways to damage an 8-bit image, each in steps 1 to 4 that grow."""
+    """Degradations of 8-bit images, each with strengths 1 to 4."""
     return {"noise": _noisy, "blur": _blurred, "jpeg": _jpeg}
 
 

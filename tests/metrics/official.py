@@ -1,4 +1,4 @@
-"""Basicsr's metrics, which tests take as oracles."""
+"""BasicSR's metrics, the reference implementations of tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.peers import PeerMissingError, load_basicsr
 
 
 def load_official() -> SimpleNamespace:
-    """Return basicsr's functions; skip the test where basicsr is absent."""
+    """Return BasicSR's functions; skip the test if BasicSR is not installed."""
     try:
         [colours, resizing] = load_basicsr("utils.color_util", "utils.matlab_functions")
         stand_ins = _stand_ins(colours)
@@ -40,7 +40,7 @@ def load_official() -> SimpleNamespace:
 
 
 def _stand_ins(colours: ModuleType) -> dict[str, object]:
-    """What these modules import from packages that stay stubs, and a name that scipy dropped."""
+    """Return stand-ins for imports of these modules, and for a name that scipy removed."""
     metrics = ModuleType("basicsr.metrics")
     metrics.__path__ = [str(_folder() / "metrics")]
     filters = ModuleType("scipy.ndimage.filters")

@@ -119,6 +119,19 @@ def test_out_of_memory_in_the_middle_keeps_the_rows_above():
     assert torch.allclose(canvas.result, double(canvas.image), atol=1e-6)
 
 
+def test_a_window_of_two_overlaps_is_tried_before_it_fails():
+    def hungry(tile):
+        if tile.shape[3] > 16:
+            raise MemoryError
+        return double(tile)
+
+    canvas = Canvas(torch.rand(1, 3, 40, 40), 2)
+    run = BlendedRun(hungry, 2, canvas, height=40, width=40, tile=20, overlap=8)
+    run.run()
+    assert (run.tile, run.stats.halvings) == (16, 1)
+    assert torch.allclose(canvas.result, double(canvas.image), atol=1e-6)
+
+
 def test_memory_exhausted_error_gives_advice():
     def full(tile):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -274,6 +274,27 @@ def test_a_tile_that_is_not_finite_is_computed_again_in_fp32(network, image, poi
     assert (canvas.result - network(image)).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("checks_tiles", [False, True])
+def test_tiles_are_written_in_place_only_if_they_are_not_checked(network, image, checks_tiles):
+    filled = []
+
+    def counting(group):
+        if group.fill is None:
+            return group
+
+        def fill(inputs, target):
+            filled.append(group.name)
+            group.fill(inputs, target)
+
+        return replace(group, fill=fill)
+
+    groups = [counting(group) for group in network.layer_groups(fine=True)]
+    fp32_groups = network.layer_groups if checks_tiles else None
+    canvas, _ = run_exact(network, image, 40, groups=groups, fp32_groups=fp32_groups)
+    assert bool(filled) != checks_tiles
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
 def test_values_beyond_half_precision_are_reported_not_written(network, image):
     def huge(index, group, inputs):
         return torch.full_like(group.run([t.float() for t in inputs]), 1e6).half()

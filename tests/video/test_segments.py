@@ -76,6 +76,8 @@ def test_segments_are_stored_in_a_hidden_folder_beside_the_output(output):
     long = folder_for(output.with_name("ä" * 125 + ".mp4"))
     assert len(os.fsencode(long.name)) <= 255
     assert long.name.endswith(".upscale")
+    assert folder_for(output.with_name("a" * 246)).name == f".{'a' * 246}.upscale"
+    assert folder_for(output.with_name("a" * 247)).name != f".{'a' * 247}.upscale"
 
 
 def test_finished_segments_are_not_pending_again(output):
@@ -110,10 +112,12 @@ def test_lost_frames_are_stored(output):
     with SegmentStore(output, TIMES, IDENTITY) as store:
         do(store, without=gone)
         assert store.lost == gone
+        assert not store.path_for(store.segments[1]).exists()
     with SegmentStore(output, TIMES, IDENTITY) as store:
         assert store.pending == ()
         assert store.lost == gone
-        assert store.encoded_segments()[1].path is None
+        empty = store.encoded_segments()[1]
+        assert (empty.path, empty.times, empty.delay) == (None, (), 0)
         assert sum(len(part.times) for part in store.encoded_segments()) == len(TIMES) - len(gone)
 
 
@@ -161,6 +165,28 @@ def test_segment_that_differs_from_the_journal_is_pending_again(output):
     third.write_bytes(third.read_bytes()[:-10])
     with SegmentStore(output, TIMES, IDENTITY) as store:
         assert len(store.pending) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "pending"),
+    [
+        ({"segment": 99, "lost": [1]}, 3),
+        ({"segment": -1, "lost": [1]}, 3),
+        ({"frames": 119}, 3),
+        ({"first": 1}, 3),
+        ({"last": 1}, 3),
+        ({"lost": [TIMES[5]]}, 3),
+        ({}, 2),
+    ],
+)
+def test_journal_entries_that_do_not_fit_the_segments_are_ignored(change, pending, output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        do(store, 1)
+        journal = store.folder / "journal.jsonl"
+    journal.write_text(json.dumps(json.loads(journal.read_text()) | change) + "\n")
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        assert len(store.pending) == pending
+        assert store.lost == ()
 
 
 @pytest.mark.parametrize("name", list(IDENTITY))

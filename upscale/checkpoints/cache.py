@@ -28,7 +28,7 @@ from upscale.files.hashing import sha256_of
 CACHE_VARIABLE = "UPSCALE_CACHE"
 
 Availability = Literal["cached", "bundled", "absent"]
-"""cached: ready for use; bundled: in an installed package, converted at first use."""
+"""cached: ready for use; bundled: in an installed package; absent: needs a download."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,5 +235,5 @@ def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
     for key, tensor in state.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(
-                f"{path}: the tensor {key} contains values that are not finite; the file is unusable"
+                f"{path}: the tensor {key} has values that are not finite; the file is unusable"
             )

@@ -194,9 +194,9 @@ def _folders(session: Session) -> Iterator[Finding]:
 
 
 def _formats(session: Session) -> Iterator[Finding]:
-    from upscale.images.codecs.formats import TRAITS
+    from upscale.images.formats import writable_traits
 
-    yield Finding("formats", ", ".join(TRAITS))
+    yield Finding("formats", ", ".join(writable_traits()))
 
 
 def _networks(session: Session) -> Iterator[Finding]:

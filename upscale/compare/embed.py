@@ -10,11 +10,18 @@ from upscale.compare.templates import Version
 from upscale.errors import ImageError
 from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
-from upscale.images import Image, Metadata, encode_file, read_image, read_size
-from upscale.images.codecs.formats import SNIFF_BYTES, Format, sniff
+from upscale.images import (
+    SNIFF_BYTES,
+    Image,
+    Metadata,
+    encode_file,
+    read_image,
+    read_size,
+    sniff,
+)
 from upscale.images.pixels.depth import in_depth
 
-_BROWSER_MEDIA_TYPES: Mapping[Format, str] = {
+_BROWSER_MEDIA_TYPES: Mapping[str, str] = {
     "jpeg": "image/jpeg",
     "png": "image/png",
     "webp": "image/webp",

@@ -1,24 +1,22 @@
-"""Images, from and to files: pixels, alpha, depth, metadata, frames. No torch here."""
+"""Reading and writing images: pixels, alpha, bit depth, metadata, animations; without torch."""
 
 from __future__ import annotations
 
 from upscale.files.atomic import remove_stale_temporaries
-from upscale.images.codecs.formats import (
-    SNIFF_BYTES,
-    Format,
+from upscale.images.codecs.registry import SNIFF_BYTES
+from upscale.images.conversion_losses import losses
+from upscale.images.encoding import Encoding
+from upscale.images.formats import (
     can_hold,
     can_write,
     format_named,
     format_of,
     is_image_name,
     is_spelling,
-    kept_depth,
     label_of,
     sniff,
     suffix_of,
 )
-from upscale.images.conversion_losses import losses
-from upscale.images.encoding import Encoding
 from upscale.images.image import (
     DEFAULT_MAX_PIXELS,
     Frame,
@@ -40,7 +38,6 @@ __all__ = [
     "DEFAULT_MAX_PIXELS",
     "SNIFF_BYTES",
     "Encoding",
-    "Format",
     "Frame",
     "Image",
     "ImageSequence",
@@ -55,7 +52,6 @@ __all__ = [
     "format_of",
     "is_image_name",
     "is_spelling",
-    "kept_depth",
     "label_of",
     "losses",
     "read_file",

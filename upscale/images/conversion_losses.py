@@ -1,14 +1,14 @@
-"""What is lost when an image is written in a format that holds less than it has."""
+"""Losses: what a format cannot store of an image, reported to the user."""
 
 from __future__ import annotations
 
-from upscale.images.codecs import jpeg
-from upscale.images.codecs.formats import traits_of
+from upscale.images.codecs.registry import Codec, Traits
+from upscale.images.formats import writable_codec
 from upscale.images.image import Image
 from upscale.images.metadata import exif
 from upscale.images.metadata.icc import is_srgb
 
-_FIELDS = {
+_FIELD_NAMES = {
     "exif": "EXIF",
     "xmp": "XMP",
     "iptc": "IPTC",
@@ -18,34 +18,45 @@ _FIELDS = {
 
 
 def losses(image: Image, format: str) -> tuple[str, ...]:
-    """What a format loses of an image that it can hold in the main, a clause each.
+    """Return what a format loses of an image that it can hold otherwise, one clause each.
+
+    Args:
+        image: The image to write.
+        format: Name of the output format.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The format cannot be written.
+
+    Example:
+        >>> import numpy as np
+        >>> losses(Image(np.zeros((2, 2, 3), np.uint16)), "jpeg")
+        ('16-bit samples were rounded to the 8 bits of JPEG',)
     """
-    traits, found = traits_of(format), list[str]()
+    codec, traits = writable_codec(format)
+    label, clauses = codec.label, list[str]()
     if image.bits > traits.depth:
         stored = "floating-point" if image.depth == 32 else f"{image.bits}-bit"
-        found.append(f"{stored} samples were rounded to the {traits.depth} bits of {traits.label}")
+        clauses.append(f"{stored} samples were rounded to the {traits.depth} bits of {label}")
     if not traits.lossy and not traits.lossless:
-        found.append(f"its colours were reduced to the 256 of {traits.label}")
+        clauses.append(f"its colours were reduced to the 256 of {label}")
     profile = image.metadata.icc
     if profile is not None and "icc" not in traits.carries and not is_srgb(profile):
-        found.append(f"its colours were converted to sRGB, as {traits.label} holds no profile")
-    if dropped := _dropped(image, format):
-        found.append(f"{traits.label} has no place for its {', '.join(dropped)}")
-    return tuple(found)
+        clauses.append(f"its colours were converted to sRGB, as {label} holds no profile")
+    if dropped := _dropped(image, codec, traits):
+        clauses.append(f"{label} has no place for its {', '.join(dropped)}")
+    return tuple(clauses)
 
 
-def _dropped(image: Image, format: str) -> list[str]:
-    """The names of metadata that is left out."""
-    metadata, carries = image.metadata, traits_of(format).carries
-    fits = jpeg.holds(metadata) if format == "jpeg" else {}
-    kept = {field for field in carries if fits.get(field, True)}
+def _dropped(image: Image, codec: Codec, traits: Traits) -> list[str]:
+    """Return the names of the metadata that is left out."""
+    metadata = image.metadata
+    kept = set(traits.carries)
+    if codec.oversized is not None:
+        kept -= set(codec.oversized(metadata))
     if "exif" in kept and exif.resolution_of(metadata.exif):
         kept.add("dpi")
     return [
         name
-        for field, name in _FIELDS.items()
+        for field, name in _FIELD_NAMES.items()
         if getattr(metadata, field) is not None and field not in kept
     ]

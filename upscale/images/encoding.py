@@ -1,4 +1,4 @@
-"""How images are encoded, as far as a user has a say in it."""
+"""Encoding options of output files."""
 
 from __future__ import annotations
 
@@ -11,31 +11,46 @@ DEFAULT_QUALITY = 95
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How an image is encoded.
+    """Encoding options as a user sets them.
 
     Attributes:
-        quality: 1..100 for formats that lose; None is 95, or for a JPEG that becomes a JPEG that
-            of the file it came from, where that is higher.
-        lossless: Keep every pixel, in formats that can; None does so for what came from a lossless
-            file of the same format.
+        quality: Quality 1..100 of lossy formats. None is 95, or the quality of the source where a
+            JPEG of higher quality becomes a JPEG.
+        lossless: Whether to keep every pixel, in formats that can. None keeps lossless what came
+            from a lossless file of the same format.
+
+    Example:
+        >>> import numpy as np
+        >>> Encoding(quality=80).for_image(Image(np.zeros((2, 2, 3), np.uint8)), "jpeg")
+        ResolvedEncoding(quality=80, lossless=False)
     """
 
     quality: int | None = None
     lossless: bool | None = None
 
     def for_image(self, image: Image, format: str) -> ResolvedEncoding:
-        """Answer the open questions by the file that the image came from."""
-        own = image.origin if image.origin.format == format else None
+        """Resolve open options by the file that an image came from.
+
+        Args:
+            image: The image to encode.
+            format: Name of the output format.
+        """
+        source = image.origin if image.origin.format == format else None
         lossless = self.lossless
         if lossless is None:
-            lossless = own is not None and own.lossless and self.quality is None
-        finer = (own and own.quality) or 0
-        return ResolvedEncoding(self.quality or max(DEFAULT_QUALITY, finer), lossless)
+            lossless = source is not None and source.lossless and self.quality is None
+        source_quality = (source and source.quality) or 0
+        return ResolvedEncoding(self.quality or max(DEFAULT_QUALITY, source_quality), lossless)
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedEncoding:
-    """How one image is encoded: quality 1..100, and whether without loss instead."""
+    """Encoding options of one image.
+
+    Attributes:
+        quality: Quality 1..100.
+        lossless: Whether to keep every pixel instead.
+    """
 
     quality: int
     lossless: bool

@@ -1,4 +1,4 @@
-"""Still images and sequences of them in memory: pixels, alpha, and what travels beside them."""
+"""Images, animations and documents in memory: pixels, alpha and metadata."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 DEFAULT_MAX_PIXELS = 500_000_000
-"""Width times height above which an image is refused before it is decoded."""
+"""Width times height above which an image is rejected before it is decoded."""
 
 Pixels = NDArray[Any]
-"""uint8, uint16, or float32 in [0, 1]."""
+"""Array of uint8, uint16, or float32 in 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a file says about its pixels, as the bytes it says it in. None where it says nothing.
+    """Metadata of an image as raw blocks; None where the file has none.
 
     Attributes:
-        icc: An ICC profile that fits the pixels.
-        exif: An EXIF block that starts with its TIFF header, without the `Exif` prefix of JPEG.
-        xmp: An XMP packet.
+        icc: ICC profile of the pixels.
+        exif: EXIF block from its TIFF header on, without the `Exif` prefix of JPEG.
+        xmp: XMP packet.
         dpi: Horizontal and vertical pixels per inch, both above 0.
-        iptc: An IPTC-IIM block: captions and keywords of press agencies and archives.
-        comment: A remark in plain text.
-        cicp: Colour primaries and transfer function by their numbers in ITU-T H.273, where the
-            file names them so; an ICC profile outranks them.
+        iptc: IPTC-IIM block with captions and keywords.
+        comment: Comment in plain text.
+        cicp: Colour primaries and transfer function by their numbers in ITU-T H.273; an ICC
+            profile outranks them.
+
+    Example:
+        >>> Metadata(dpi=(300, 300)).dpi
+        (300, 300)
     """
 
     icc: bytes | None = None
@@ -42,28 +46,37 @@ class Metadata:
 
     @property
     def colour_numbers(self) -> tuple[int, int] | None:
-        """`cicp`, where no profile outranks it."""
+        """Value of `cicp`; None where a profile outranks it."""
         return self.cicp if self.icc is None else None
 
 
 def stripped(metadata: Metadata) -> Metadata:
-    """Metadata without what says who made the image, where and with what.
+    """Remove metadata about people, places and equipment; colour and resolution stay.
 
-    Colours and resolution stay: without them it would look different.
+    Args:
+        metadata: Metadata of an image.
+
+    Example:
+        >>> stripped(Metadata(comment="At home", dpi=(72, 72)))
+        Metadata(icc=None, exif=None, xmp=None, dpi=(72, 72), iptc=None, comment=None, cicp=None)
     """
     return replace(metadata, exif=None, xmp=None, iptc=None, comment=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How the file that an image was read from had stored it.
+    """Properties of the file that an image was read from.
 
     Attributes:
-        format: Name of the format, as `jpeg`.
-        bits: Bits a sample, where they are fewer than those of the array's type (10 in a uint16).
-        quality: Of a JPEG, the least libjpeg quality 1..100 that is as fine.
-        lossless: Whether a format that can be either had stored it without loss.
-        notes: What was converted or left out while it was read.
+        format: Name of the format, for example `jpeg`.
+        bits: Bits per sample where they are fewer than those of the array's type (10 in uint16).
+        quality: Lowest libjpeg quality 1..100 whose quantisation is as fine; JPEG only.
+        lossless: Whether the file was lossless, in a format that can be both.
+        notes: Clauses that say what was converted or left out when it was read.
+
+    Example:
+        >>> Origin("jpeg", quality=90).quality
+        90
     """
 
     format: str
@@ -75,13 +88,23 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
-    """An image, upright.
+    """An upright image.
 
     Attributes:
-        pixels: (H, W, C), C = 1 (grey) or 3 (RGB), uint8, uint16, or float32 in [0, 1].
-        alpha: (H, W) of the same type, not multiplied into the pixels; None when opaque.
-        metadata: What travels beside the pixels.
-        origin: How its file had stored it.
+        pixels: Array of shape (H, W, 1) for grey or (H, W, 3) for RGB, uint8, uint16, or float32
+            in 0..1.
+        alpha: Array of shape (H, W) and the same type, not premultiplied; None when opaque.
+        metadata: Metadata of the image.
+        origin: Properties of the file that it was read from.
+
+    Raises:
+        ValueError: The arrays have another shape or type.
+
+    Example:
+        >>> import numpy as np
+        >>> image = Image(np.zeros((2, 3, 3), np.uint8))
+        >>> image.width, image.height, image.depth
+        (3, 2, 8)
     """
 
     pixels: Pixels
@@ -90,7 +113,7 @@ class Image:
     origin: Origin = field(default_factory=lambda: Origin("png"))
 
     def __post_init__(self) -> None:
-        """Refuse shapes and types that no code after this expects."""
+        """Check shapes and types."""
         if self.pixels.ndim != 3 or self.pixels.shape[2] not in (1, 3) or 0 in self.pixels.shape:
             raise ValueError(f"pixels must be (H, W, 1 or 3), not {self.pixels.shape}")
         if self.pixels.dtype.name not in ("uint8", "uint16", "float32"):
@@ -102,36 +125,41 @@ class Image:
 
     @property
     def width(self) -> int:
-        """Pixels across."""
+        """Width in pixels."""
         return self.pixels.shape[1]
 
     @property
     def height(self) -> int:
-        """Pixels down."""
+        """Height in pixels."""
         return self.pixels.shape[0]
 
     @property
     def depth(self) -> int:
-        """Bits a sample of the array: 8, 16 or 32."""
+        """Bits per sample of the array: 8, 16 or 32."""
         return self.pixels.dtype.itemsize * 8
 
     @property
     def bits(self) -> int:
-        """Bits a sample that carry something: those of the origin, where it had fewer."""
+        """Significant bits per sample: those of the origin where it had fewer."""
         return self.origin.bits or self.depth
 
     def samples(self) -> Pixels:
-        """Pixels and alpha as stored together: (H, W, 1 to 4)."""
+        """Return pixels and alpha in one array of shape (H, W, 1 to 4)."""
         return self.pixels if self.alpha is None else np.dstack((self.pixels, self.alpha))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One frame of an animation, as the viewer sees it whole, or one page of a document.
+    """One composed frame of an animation, or one page of a document.
 
     Attributes:
-        image: All frames of an animation have one size; pages need not.
-        seconds: How long it is shown; None for a page.
+        image: The image; all frames of an animation have the same size, pages need not.
+        seconds: Duration of the frame; None for a page.
+
+    Example:
+        >>> import numpy as np
+        >>> Frame(Image(np.zeros((2, 2, 3), np.uint8)), Fraction(1, 25)).seconds
+        Fraction(1, 25)
     """
 
     image: Image
@@ -140,14 +168,21 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSequence:
-    """An animation, or the pages of a document, read or computed frame by frame.
+    """An animation or the pages of a document, read or computed frame by frame.
 
     Attributes:
-        frames: Starts anew from the first frame at each call.
-        count: The number of frames.
-        plays: How often an animation is shown; 0 is for ever.
-        animated: Frames follow each other in time; otherwise they are pages.
-        format: The format it was read from.
+        frames: Function that yields the frames from the first on, each time it is called.
+        count: Number of frames.
+        plays: Number of times that an animation is shown; 0 is forever.
+        animated: Whether it is an animation; otherwise the frames are pages.
+        format: Name of the format that it was read from.
+
+    Example:
+        >>> import numpy as np
+        >>> black = Frame(Image(np.zeros((2, 2, 3), np.uint8)), Fraction(1, 2))
+        >>> blink = ImageSequence(lambda: iter([black, black]), 2, 0, animated=True, format="gif")
+        >>> sum(frame.seconds for frame in blink.frames())
+        Fraction(1, 1)
     """
 
     frames: Callable[[], Iterator[Frame]]

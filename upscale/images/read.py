@@ -1,12 +1,12 @@
-"""Read a file: find out what the content is, check it, decode it, turn it upright."""
+"""Reading images: detect the format, check the size, decode, and turn upright."""
 
 from __future__ import annotations
 
 import io
 import stat
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -14,150 +14,124 @@ from typing import BinaryIO, TypeVar
 from upscale.errors import DependencyError, ImageError
 from upscale.files.error_mapping import map_os_errors
 from upscale.files.printable import printable
-from upscale.images import animation
-from upscale.images.codecs import (
-    apng_reader,
-    avif,
-    bmp,
-    gif_reader,
-    heif,
-    jpeg,
-    jpeg2000,
-    jxl,
-    others,
-    png,
-    pnm,
-    tiff,
-    webp,
+from upscale.images.codecs.base import (
+    Header,
+    MalformedError,
+    Raster,
+    StoredFrame,
+    UnsupportedError,
 )
-from upscale.images.codecs.base import Header, MalformedError, Raster, Still, UnsupportedError
-from upscale.images.codecs.formats import (
-    SNIFF_BYTES,
-    Format,
-    foreign_kind,
-    format_named,
-    sniff,
-    traits_of,
-)
+from upscale.images.codecs.registry import SNIFF_BYTES, Codec, codecs
+from upscale.images.formats import detect, foreign_kind
 from upscale.images.image import DEFAULT_MAX_PIXELS, Frame, Image, ImageSequence, Origin
-from upscale.images.metadata import exif
+from upscale.images.metadata import exif, xmp
+from upscale.images.pixels.orientation import swaps_sides, upright
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """How one format is read; `shape` gives size and orientation alone, where that is quicker."""
-
-    header: Callable[[BinaryIO], Header]
-    decode: Callable[[BinaryIO], Raster]
-    frames: Callable[[BinaryIO], Iterator[Still]] | None = None
-    shape: Callable[[BinaryIO], Header] | None = None
-
-
-_READERS: Mapping[Format, _Reader] = {
-    "jpeg": _Reader(jpeg.read_header, jpeg.decode),
-    "png": _Reader(png.read_header, png.decode, apng_reader.frames, png.read_shape),
-    "webp": _Reader(webp.read_header, webp.decode, animation.webp_frames),
-    "tiff": _Reader(tiff.read_header, tiff.decode, tiff.decode_pages, tiff.read_shape),
-    "bmp": _Reader(bmp.read_header, bmp.decode),
-    "gif": _Reader(
-        gif_reader.read_header,
-        gif_reader.decode,
-        gif_reader.frames,
-        gif_reader.read_shape,
-    ),
-    "avif": _Reader(avif.read_header, avif.decode, animation.avif_frames),
-    "heic": _Reader(heif.read_header, heif.decode),
-    "jxl": _Reader(jxl.read_header, jxl.decode, shape=jxl.read_shape),
-    "jpeg2000": _Reader(jpeg2000.read_header, jpeg2000.decode),
-    "pnm": _Reader(pnm.read_header, pnm.decode),
-    "tga": _Reader(others.read_tga, others.decode_tga),
-    "qoi": _Reader(others.read_qoi, others.decode_qoi),
-    "ico": _Reader(others.read_ico, others.decode_ico),
-    "psd": _Reader(others.read_psd, others.decode_psd),
-    "dds": _Reader(others.read_dds, others.decode_dds),
-}
-
-
-_UNSIGNED = (".tga",)
 
 
 def read_file(
     source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Image | ImageSequence:
-    """Read what a file holds: an image, or several in a sequence that decodes as it is walked.
+    """Read an image, an animation or the pages of a document.
 
-    The content decides the format, not the name. 8-bit samples stay uint8, 16-bit ones uint16 and
-    floats float32; grey stays one channel; palettes become RGB; CMYK and Lab become sRGB. Images
-    are turned upright as their EXIF orientation says.
+    The format is detected from the content, not the suffix. 8-bit samples become uint8, 16-bit
+    samples uint16, floats float32; grey stays one channel; palettes become RGB; CMYK and Lab become
+    sRGB. Images are turned upright by their EXIF orientation. Frames and pages are decoded when the
+    sequence is iterated.
 
     Args:
-        source: A file, or its content.
-        max_pixels: The most that width times height may be; checked before anything is decoded.
+        source: An image file, or its content.
+        max_pixels: Largest width times height, checked before anything is decoded.
 
     Raises:
-        ImageError: No image, damaged, cut off, too large, or not readable. The frames of a
-            sequence raise it, too.
+        ImageError: The file is not an image, damaged, cut off, too large, or cannot be read. The
+            frames of a sequence raise it, too.
         DependencyError: The format needs a package that is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> from upscale.images import Image, encode_file
+        >>> content = encode_file(Image(np.zeros((4, 6, 3), np.uint8)), "png")
+        >>> read_file(content).pixels.shape
+        (4, 6, 3)
     """
     with _opened(source) as (name, file):
-        kind = _format(name, file, source)
-        header = _guarded(name, lambda: _READERS[kind].header(file))
+        codec = _detected_codec(name, file, source)
+        header = _guarded(name, lambda: codec.read_header(file))
         _check_pixels(name, header, max_pixels)
-        if header.frames > 1 and _READERS[kind].frames is not None:
+        if header.frames > 1 and codec.decode_frames is not None:
             return ImageSequence(
-                lambda: _frames(source, kind, max_pixels),
+                lambda: _frames(source, codec, max_pixels),
                 header.frames,
                 header.plays,
-                traits_of(kind).frames == "animation",
-                kind,
+                codec.traits is None or codec.traits.frames == "animation",
+                codec.name,
             )
         file.seek(0)
-        raster = _guarded(name, lambda: _READERS[kind].decode(file))
-    return _guarded(name, lambda: _upright(header, raster, kind))
+        raster = _guarded(name, lambda: codec.decode(file))
+    return _guarded(name, lambda: _upright(header, raster, codec.name))
 
 
 def read_image(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image:
-    """Read a file that holds one image; see `read_file`.
+    """Read a file with a single image; see `read_file`.
+
+    Args:
+        source: An image file, or its content.
+        max_pixels: Largest width times height, checked before anything is decoded.
 
     Raises:
-        ImageError: See `read_file`; or it holds several.
+        ImageError: The file has several frames or pages, or cannot be read.
+        DependencyError: The format needs a package that is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> from upscale.images import Image, encode_file
+        >>> read_image(encode_file(Image(np.zeros((4, 6, 3), np.uint8)), "bmp")).origin.format
+        'bmp'
     """
-    found = read_file(source, max_pixels=max_pixels)
-    if isinstance(found, Image):
-        return found
+    content = read_file(source, max_pixels=max_pixels)
+    if isinstance(content, Image):
+        return content
     name = "the image" if isinstance(source, bytes) else printable(source)
-    raise ImageError(f"{name}: holds {found.count} frames or pages; extract the one you want")
+    raise ImageError(f"{name}: holds {content.count} frames or pages; extract the one you need")
 
 
 def read_size(source: Path | bytes) -> tuple[int, int]:
-    """Width and height of the upright image; of a file, only its headers are read.
+    """Read width and height of the upright image; of a file, only the headers are read.
+
+    Args:
+        source: An image file, or its content.
 
     Raises:
-        ImageError: No image, damaged, cut off, or not readable.
+        ImageError: The file is not an image, damaged, cut off, or cannot be read.
+
+    Example:
+        >>> import numpy as np
+        >>> from upscale.images import Image, encode_file
+        >>> read_size(encode_file(Image(np.zeros((4, 6, 3), np.uint8)), "webp"))
+        (6, 4)
     """
     with _opened(source) as (name, file):
-        reader = _READERS[_format(name, file, source)]
-        header = _guarded(name, lambda: (reader.shape or reader.header)(file))
-    if header.orientation >= 5:
+        codec = _detected_codec(name, file, source)
+        header = _guarded(name, lambda: (codec.read_shape or codec.read_header)(file))
+    if swaps_sides(header.orientation):
         return header.height, header.width
     return header.width, header.height
 
 
-def _frames(source: Path | bytes, kind: Format, max_pixels: int) -> Iterator[Frame]:
-    """Walk the frames of a sequence."""
-    decode = _READERS[kind].frames
-    assert decode is not None
+def _frames(source: Path | bytes, codec: Codec, max_pixels: int) -> Iterator[Frame]:
+    """Decode the frames of a sequence."""
+    assert codec.decode_frames is not None
     with _opened(source) as (name, file):
-        stills = decode(file)
-        while (still := _guarded(name, lambda: next(stills, None))) is not None:
-            _check_pixels(name, still.header, max_pixels)
-            yield _guarded(name, partial(_frame, still, kind))
+        frames = codec.decode_frames(file)
+        while (frame := _guarded(name, lambda: next(frames, None))) is not None:
+            _check_pixels(name, frame.header, max_pixels)
+            yield _guarded(name, partial(_frame, frame, codec.name))
 
 
-def _frame(still: Still, kind: Format) -> Frame:
-    return Frame(_upright(still.header, still.decode(), kind), still.seconds)
+def _frame(frame: StoredFrame, format: str) -> Frame:
+    return Frame(_upright(frame.header, frame.decode(), format), frame.seconds)
 
 
 def _check_pixels(name: str, header: Header, limit: int) -> None:
@@ -170,7 +144,7 @@ def _check_pixels(name: str, header: Header, limit: int) -> None:
 
 @contextmanager
 def _opened(source: Path | bytes) -> Generator[tuple[str, BinaryIO]]:
-    """The name for messages, and the content as a file to read in any order."""
+    """Return a name for messages, and the content as a seekable file."""
     if isinstance(source, bytes):
         yield "the image", io.BytesIO(source)
         return
@@ -182,47 +156,44 @@ def _opened(source: Path | bytes) -> Generator[tuple[str, BinaryIO]]:
         yield name, file if stat.S_ISREG(mode) else io.BytesIO(file.read())
 
 
-def _format(name: str, file: BinaryIO, source: Path | bytes) -> Format:
-    """The format of the content; of the name, where a format has no other sign."""
+def _detected_codec(name: str, file: BinaryIO, source: Path | bytes) -> Codec:
     start = file.read(SNIFF_BYTES)
     file.seek(0)
     if not start:
-        raise ImageError(f"{name}: is empty; it holds no image")
-    kind = sniff(start)
-    if kind is None and isinstance(source, Path) and source.suffix.lower() in _UNSIGNED:
-        kind = format_named(source.name)
-    if kind is not None and kind in _READERS:
-        return kind
-    other = foreign_kind(start)
-    what = f"{other} is not supported" if other else "is not an image"
-    raise ImageError(f"{name}: {what}; give one, as JPEG, PNG, TIFF or WebP")
+        raise ImageError(f"{name}: is empty; give an image file")
+    format = detect(start, source.name if isinstance(source, Path) else None)
+    if format is not None:
+        return codecs()[format]
+    kind = foreign_kind(start)
+    problem = f"{kind} is not supported" if kind else "is not an image"
+    raise ImageError(f"{name}: {problem}; give an image, for example JPEG, PNG, TIFF or WebP")
 
 
-def _upright(header: Header, raster: Raster, kind: Format) -> Image:
-    """Apply the orientation and say in the metadata that it is applied."""
+def _upright(header: Header, raster: Raster, format: str) -> Image:
+    """Apply the orientation, and reset it in the metadata."""
     height, width = raster.pixels.shape[:2]
     if (width, height) != (header.width, header.height):
         raise MalformedError("is damaged")
-    turned, metadata, notes = header.orientation, header.metadata, header.notes
+    orientation, metadata, notes = header.orientation, header.metadata, header.notes
     metadata = replace(metadata, dpi=metadata.dpi or exif.resolution_of(metadata.exif))
-    if turned != 1:
+    if orientation != 1:
         metadata = replace(
             metadata,
             exif=exif.reset_orientation(metadata.exif),
-            xmp=exif.reset_xmp_orientation(metadata.xmp),
+            xmp=xmp.reset_orientation(metadata.xmp),
         )
-    if turned >= 5 and metadata.dpi:
+    if swaps_sides(orientation) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
     if not raster.keeps_profile:
         metadata = replace(metadata, icc=None, cicp=None)
         notes = (*notes, "its colours were converted to sRGB")
-    alpha = None if raster.alpha is None else exif.upright(raster.alpha, turned)
-    origin = Origin(kind, header.bits, header.quality, header.lossless, notes)
-    return Image(exif.upright(raster.pixels, turned), alpha, metadata, origin)
+    alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
+    origin = Origin(format, header.bits, header.quality, header.lossless, notes)
+    return Image(upright(raster.pixels, orientation), alpha, metadata, origin)
 
 
 def _guarded(name: str, work: Callable[[], _T]) -> _T:
-    """Run a decoder; whatever it raises on hostile content becomes one line.
+    """Run a decoder, and map its exceptions to messages of one line.
 
     Raises:
         ImageError: The work failed.
@@ -239,6 +210,6 @@ def _guarded(name: str, work: Callable[[], _T]) -> _T:
     except MemoryError:
         raise ImageError(f"{name}: needs more memory than there is") from None
     except Exception as error:
-        # The decoders raise a dozen kinds of errors, and none is more than "damaged" to a user.
+        # Decoders raise a dozen kinds of errors, which all mean "damaged" to a user.
         reason = "is cut off" if "truncated" in str(error).lower() else "is damaged"
         raise ImageError(f"{name}: {reason}; use an undamaged copy") from error

@@ -181,7 +181,7 @@ def _read_pixels(item: EvalItem) -> tuple[Pixels, Pixels | None, list[str]]:
     size, other = (image.width, image.height), (reference.width, reference.height)
     if size != other:
         raise ImageError(
-            f"{printable(item.path)}: is {size[0]}x{size[1]}, but its reference "
+            f"{printable(item.path)}: is {size[0]}x{size[1]}, and its reference "
             f"{printable(item.reference)} is {other[0]}x{other[1]}: the sizes must be equal"
         )
     notes = _alpha_notes(image, reference)

@@ -86,12 +86,12 @@ def upscale(
     if isinstance(content, Image):
         return upscale_image(content, job.size_out, upscaler, progress)
 
-    def upscale_frame(
-        image: Image, size: tuple[int, int], progress: TileProgress | None
-    ) -> tuple[Image, Report]:
-        return upscale_image(image, size, upscaler, progress)
-
-    return upscale_sequence(content, job.size_out, upscale_frame, progress)
+    return upscale_sequence(
+        content,
+        job.size_out,
+        lambda image, size, tiles: upscale_image(image, size, upscaler, tiles),
+        progress,
+    )
 
 
 def store(

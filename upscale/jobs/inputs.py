@@ -11,7 +11,6 @@ from pathlib import Path
 from upscale.errors import ImageError
 from upscale.images import (
     SNIFF_BYTES,
-    Format,
     format_named,
     is_image_name,
     is_spelling,
@@ -142,7 +141,7 @@ def read_names(listing: bytes) -> list[str]:
     return [os.fsdecode(name) for name in names if name]
 
 
-def own_format(source: Source) -> Format | None:
+def own_format(source: Source) -> str | None:
     """Return the format of an input, detected from its first bytes, else from its suffix."""
     if isinstance(source.data, bytes):
         return sniff(source.data[:SNIFF_BYTES])

@@ -200,9 +200,9 @@ class _Planner:
         if own is None or not can_write(own):
             # PFM is the only read-only format with floats.
             other = "tiff" if own == "pnm" and _suffix(source) == ".pfm" else FALLBACK_FORMAT
-            return other, own and f"{label_of(own)} cannot be written, so the output is {other}"
+            return other, own and f"{label_of(own)} can only be read, so it is written as {other}"
         if reason := _too_large(own, size):
-            return FALLBACK_FORMAT, f"{reason}, so the output is {FALLBACK_FORMAT}"
+            return FALLBACK_FORMAT, f"{reason}, so it is written as {FALLBACK_FORMAT}"
         return own, None
 
     def _target(self, source: Source, job: ImageJob) -> Path | None:

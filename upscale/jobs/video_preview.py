@@ -16,8 +16,7 @@ from PIL import ImageDraw, ImageFont
 from upscale.compare import choose_crop
 from upscale.errors import UsageError, VideoError
 from upscale.files.printable import printable
-from upscale.images import Image, Metadata, write_file
-from upscale.images.codecs.formats import format_of
+from upscale.images import Image, Metadata, format_of, write_file
 from upscale.images.image import Pixels
 from upscale.images.metadata.cicp import named
 from upscale.jobs.events import Status

@@ -432,9 +432,10 @@ def resolve_encoder(
         time_base=video.time_base,
         rate=video.rate,
         sample_aspect=video.sample_aspect,
+        notes=tuple(_losses(codec, video, planes)),
     )
     _check_opens(encoder)
-    return replace(encoder, notes=tuple(_losses(codec, video, planes)))
+    return encoder
 
 
 def configure(context: VideoCodecContext, encoder: Encoder) -> None:

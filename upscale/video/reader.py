@@ -36,17 +36,13 @@ class ReadReport:
     """Problems found while reading; it grows as frames are read.
 
     Attributes:
-        frames: Number of frames returned.
         lost: Times of expected frames that cannot be decoded.
         damaged: Times of returned frames that the decoder flagged as corrupt.
-        errors: Times of packets that the decoder rejected, and its error messages.
         resized: Times of frames of another size or pixel format, which were converted.
     """
 
-    frames: int = 0
     lost: list[int] = field(default_factory=list[int])
     damaged: list[int] = field(default_factory=list[int])
-    errors: list[tuple[int | None, str]] = field(default_factory=list[tuple[int | None, str]])
     resized: list[int] = field(default_factory=list[int])
 
 
@@ -104,7 +100,6 @@ class FrameReader:
             arrays = planes.arrays(frame)
             repeats = before is not None and all(map(np.array_equal, arrays, before.planes))
             before = VideoFrame(pts, arrays, repeats)
-            self.report.frames += 1
             yield before
 
     def _selected(self, planes: PlaneReader) -> Iterator[tuple[int, AVFrame]]:
@@ -170,7 +165,6 @@ class FrameReader:
                     break
                 yield pts, frame
                 expected += 1
-            self.report.errors.clear()
         if expected < end:
             for pts, frame, _ in self._decode_range(None, expected, end):
                 yield pts, frame
@@ -204,9 +198,6 @@ class FrameReader:
         video, number, latest, is_intact = self._video, 0, None, True
         expected = frozenset(video.frame_times)
         for result in decode(stream, packets):
-            time = result.packet.pts if result.packet else None
-            if result.error and (time is None or self._is_inside(time)):
-                self.report.errors.append((time, result.error))
             is_intact = is_intact and not result.error
             for frame in result.frames:
                 is_intact = is_intact and not frame.is_corrupt

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import BinaryIO
 
-from upscale.images.codecs import gif_reader, png
+from upscale.images.codecs import gif, png
 from upscale.images.codecs.base import Header, MalformedError
 
 _TAIL_BYTES = 1 << 17
@@ -159,6 +159,6 @@ _CHECKS: dict[str, Callable[[BinaryIO, int], Truncation]] = {
     "mpeg": _end_marker(b"\x00\x00\x01\xb9"),
     "mpegvideo": _end_marker(b"\x00\x00\x01\xb7"),
     "mxf": _end_marker(bytes.fromhex("060e2b34020501010d01020101110100"), _HEAD_BYTES),
-    "gif": _animation(gif_reader.read_header),
+    "gif": _animation(gif.read_header),
     "apng": _animation(png.read_header),
 }

@@ -12,7 +12,6 @@ from PIL import ImageCms
 from upscale.errors import ImageError, OutputError
 from upscale.images import Encoding, Image, Metadata, Origin, encode_file, read_image, read_size
 from upscale.images.codecs import avif
-from upscale.images.codecs.avif_writer import encode
 from upscale.images.encoding import ResolvedEncoding
 
 EXACT = Encoding(lossless=True)
@@ -41,7 +40,7 @@ def parts(image):
 @pytest.mark.parametrize("bits", [8, 10, 12])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("alpha", [False, True])
-def test_every_sample_of_every_depth_comes_back(noise, bits, channels, alpha):
+def test_all_samples_of_all_depths_are_kept(noise, bits, channels, alpha):
     image = of_bits(noise, bits, channels, alpha)
     data = encode_file(image, "avif", EXACT)
     back = read_image(data)
@@ -50,16 +49,16 @@ def test_every_sample_of_every_depth_comes_back(noise, bits, channels, alpha):
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12])
-def test_another_decoder_finds_the_samples_in_their_own_depth(noise, bits):
+def test_another_decoder_returns_samples_in_their_depth(noise, bits):
     image = of_bits(noise, bits, 3, True)
-    found = imagecodecs.avif_decode(encode_file(image, "avif", EXACT))
+    result = imagecodecs.avif_decode(encode_file(image, "avif", EXACT))
     scale = 255 if bits == 8 else 65535
     expected = np.rint(image.samples() * ((2**bits - 1) / scale))
-    assert np.array_equal(found, expected)
+    assert np.array_equal(result, expected)
 
 
 @pytest.mark.parametrize("alpha", [False, True])
-def test_another_reader_finds_the_metadata_byte_for_byte(noise, exif_block, alpha):
+def test_another_decoder_returns_metadata_byte_for_byte(noise, exif_block, alpha):
     metadata = Metadata(icc=PROFILE, exif=exif_block(1), xmp=b"<x:xmpmeta/>")
     data = encode_file(noise(alpha=alpha, metadata=metadata), "avif", EXACT)
     with PILImage.open(io.BytesIO(data)) as pil_image:
@@ -71,7 +70,7 @@ def test_another_reader_finds_the_metadata_byte_for_byte(noise, exif_block, alph
 
 
 @pytest.mark.parametrize("field", ["icc", "exif", "xmp"])
-def test_each_kind_of_metadata_stands_alone(noise, exif_block, field):
+def test_each_metadata_field_is_kept_alone(noise, exif_block, field):
     value = {"icc": PROFILE, "exif": exif_block(1), "xmp": b"<x:xmpmeta/>"}[field]
     metadata = Metadata(**{field: value})
     image = noise("uint8", 1, True, metadata=metadata)
@@ -79,43 +78,43 @@ def test_each_kind_of_metadata_stands_alone(noise, exif_block, field):
     assert back.metadata == metadata and np.array_equal(back.pixels, image.pixels)
 
 
-def test_numbered_colours_are_kept(noise):
+def test_colour_spaces_by_number_are_kept(noise):
     image = noise("uint16", metadata=Metadata(cicp=(9, 16)))
     assert read_image(encode_file(image, "avif")).metadata.cicp == (9, 16)
 
 
-def test_numbered_colours_of_a_real_file_and_its_ten_bits(shared):
-    found = read_image(shared("robustness/libavif/colors_hdr_rec2020.avif"))
-    assert (found.metadata.cicp, found.bits, found.pixels.dtype) == ((9, 16), 10, np.uint16)
+def test_real_file_of_10_bits_keeps_its_colour_space_by_number(shared):
+    result = read_image(shared("robustness/libavif/colors_hdr_rec2020.avif"))
+    assert (result.metadata.cicp, result.bits, result.pixels.dtype) == ((9, 16), 10, np.uint16)
     path = shared("robustness/libavif/colors_hdr_rec2020.avif")
     ten_bits = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1]
-    assert np.array_equal(np.rint(found.pixels / 65535 * 1023), ten_bits)
+    assert np.array_equal(np.rint(result.pixels / 65535 * 1023), ten_bits)
 
 
 @pytest.mark.parametrize("name", ["rot1mir0", "rot3mir1"])
-def test_images_are_turned_as_the_container_says(shared, name):
+def test_orientation_of_the_container_is_applied(shared, name):
     path = shared(f"robustness/pillow/{name}.avif")
-    found = read_image(path)
-    assert (found.width, found.height) == (640, 427) == read_size(path)
+    result = read_image(path)
+    assert (result.width, result.height) == (640, 427) == read_size(path)
     # The sky is above, the field is below.
-    assert found.pixels[:100, :, 2].mean() > found.pixels[-100:, :, 2].mean() + 50
-    left, right = found.pixels[130:300, :150], found.pixels[130:300, -150:]
+    assert result.pixels[:100, :, 2].mean() > result.pixels[-100:, :, 2].mean() + 50
+    left, right = result.pixels[130:300, :150], result.pixels[130:300, -150:]
     assert left[..., 0].mean() < right[..., 0].mean()
     with PILImage.open(path) as pil_image:
         assert pil_image.getexif()[274] == 5
 
 
-def test_an_orientation_in_exif_alone_does_not_turn_and_does_not_stay(noise, exif_block):
+def test_orientation_in_exif_alone_is_reset_and_not_applied(noise, exif_block):
     metadata = Metadata(exif=exif_block(6))
     target = io.BytesIO()
-    encode(noise(metadata=metadata), target, ResolvedEncoding(95, True))
+    avif.encode(noise(metadata=metadata), target, ResolvedEncoding(95, True))
     back = read_image(target.getvalue())
     assert (back.width, back.height) == (53, 37)
     assert back.metadata.exif == exif_block(1)
 
 
-def test_colour_keeps_its_full_resolution_where_samples_are_lost():
-    """Stripes a pixel wide in two hues of one brightness would run together."""
+def test_lossy_files_have_no_chroma_subsampling():
+    """Chroma subsampling would mix stripes of one pixel in two hues of equal brightness."""
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2], stripes[:, 1::2] = (200, 60, 60), (40, 120, 140)
     back = read_image(encode_file(Image(stripes), "avif", Encoding(quality=90)))
@@ -129,24 +128,24 @@ def test_quality_decides_the_size_and_100_is_not_lossless(shared):
     assert sizes[-1] < len(encode_file(image, "avif", EXACT))
 
 
-def test_a_lossless_file_is_known_as_such(noise):
+def test_lossless_file_is_recognised(noise):
     assert avif.read_header(io.BytesIO(encode_file(noise(), "avif", EXACT))).lossless
     assert not avif.read_header(io.BytesIO(encode_file(noise(), "avif"))).lossless
 
 
-def test_what_a_strict_reader_refuses_is_refused_in_one_line(shared):
+def test_files_that_a_strict_reader_rejects_are_rejected_on_one_line(shared):
     with pytest.raises(ImageError, match=r"alpha_noispe\.avif: is damaged; use an undamaged"):
         read_image(shared("robustness/libavif/alpha_noispe.avif"))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
-def test_a_file_cut_off_is_refused(noise, share):
+def test_file_cut_off_is_rejected(noise, share):
     data = encode_file(noise("uint16"), "avif", EXACT)
     with pytest.raises(ImageError, match=r"is (damaged|cut off)"):
         read_image(data[: int(len(data) * share)])
 
 
-def test_another_layout_of_the_encoder_is_refused_rather_than_spoilt(noise, monkeypatch):
+def test_unexpected_layout_of_the_encoder_is_rejected(noise, monkeypatch):
     plain = imagecodecs.avif_encode(noise().pixels)
     changed = plain.replace(b"iloc\0\0\0\0\x44\0", b"iloc\1\0\0\0\x44\0")
     monkeypatch.setattr(imagecodecs, "avif_encode", lambda *_, **__: changed)

@@ -9,9 +9,9 @@ from PIL import ImageCms
 
 from upscale.errors import DependencyError, ImageError
 from upscale.images import Encoding, Image, Metadata, Origin, encode_file, read_image, read_size
-from upscale.images.codecs.formats import sniff
-from upscale.images.metadata import exif
-from upscale.images.pixels.bits import stretched
+from upscale.images.formats import sniff
+from upscale.images.pixels.depth import stretched
+from upscale.images.pixels.orientation import upright
 
 pillow_heif = pytest.importorskip("pillow_heif")
 
@@ -39,7 +39,7 @@ def by_another(data):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("size", [(37, 53), (1, 1), (64, 2)])
-def test_every_sample_of_every_depth_comes_back(bits, channels, alpha, size):
+def test_all_samples_of_all_depths_are_kept(bits, channels, alpha, size):
     samples, image = of_bits(bits, channels, alpha, size)
     data = encode_file(image, "heic", EXACT)
     back = read_image(data)
@@ -49,7 +49,7 @@ def test_every_sample_of_every_depth_comes_back(bits, channels, alpha, size):
         assert np.array_equal(np.asarray(by_another(data)).reshape(samples.shape), samples)
 
 
-def test_metadata_comes_back_byte_for_byte(noise, exif_block):
+def test_metadata_is_kept_byte_for_byte(noise, exif_block):
     metadata = Metadata(icc=PROFILE, exif=exif_block(1), xmp=b"<x:xmpmeta/>")
     data = encode_file(noise(metadata=metadata), "heic")
     assert read_image(data).metadata == metadata
@@ -61,14 +61,14 @@ def test_metadata_comes_back_byte_for_byte(noise, exif_block):
     )
 
 
-def test_numbered_colours_are_kept(noise):
+def test_colour_spaces_by_number_are_kept(noise):
     image = noise("uint16", metadata=Metadata(cicp=(9, 16)))
     assert read_image(encode_file(image, "heic")).metadata.cicp == (9, 16)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_turned_once(orientation, exif_block):
-    """The writer puts the orientation of EXIF into the container, as telephones do."""
+def test_orientation_is_applied_once(orientation, exif_block):
+    """pillow-heif copies the EXIF orientation to the container, as phones do."""
     pixels = np.zeros((40, 64, 3), np.uint8)
     pixels[:20, :32], pixels[:20, 32:], pixels[20:, :32] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
     target = io.BytesIO()
@@ -83,12 +83,12 @@ def test_images_are_turned_once(orientation, exif_block):
     )
     back = read_image(target.getvalue())
     assert read_size(target.getvalue()) == (back.width, back.height)
-    expected = exif.upright(pixels, orientation).astype(int)
+    expected = upright(pixels, orientation).astype(int)
     assert np.abs(back.pixels - expected).max() < 12
     assert back.metadata.exif == exif_block(1)
 
 
-def test_other_images_in_the_file_are_left_out_and_said():
+def test_other_images_in_the_file_are_left_out_with_a_note():
     file = pillow_heif.HeifFile()
     for value in (50, 100, 150):
         file.add_frombytes("L", (32, 16), bytes([value]) * 512)
@@ -107,13 +107,13 @@ def test_quality_decides_the_size(shared):
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
-def test_a_file_cut_off_is_refused(noise, share):
+def test_file_cut_off_is_rejected(noise, share):
     data = encode_file(noise(), "heic", EXACT)
     with pytest.raises(ImageError, match=r"is (damaged|cut off)"):
         read_image(data[: int(len(data) * share)])
 
 
-def test_without_the_package_a_line_says_how_to_get_it(noise, monkeypatch):
+def test_missing_package_is_named_with_its_install_command(noise, monkeypatch):
     data = encode_file(noise(), "heic")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     for work in (lambda: read_image(data), lambda: encode_file(noise(), "heic")):
@@ -131,5 +131,5 @@ def test_without_the_package_a_line_says_how_to_get_it(noise, monkeypatch):
         (b"\0\0\0\x18ftypisom\0\0\0\0mif1avif", None),
     ],
 )
-def test_general_brands_leave_the_format_to_the_others(start, format):
+def test_other_brands_decide_where_the_major_brand_is_general(start, format):
     assert sniff(start) == format

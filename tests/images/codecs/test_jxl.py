@@ -19,14 +19,14 @@ KINDS = ["uint8", "uint16", "float32"]
 
 
 def profile_of(data):
-    """The name of the colours of the decoded pixels, by another decoder."""
+    """Name of the colour space, by another decoder."""
     pillow_jxl = pytest.importorskip("pillow_jxl")
     icc = pillow_jxl.Decoder(num_threads=1)(data)[3]
     return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc))).strip()
 
 
 def packed(path):
-    """A JPEG in a JPEG XL file, from which it can be taken out again."""
+    """A recompressed JPEG, which can be restored."""
     return bytes(imagecodecs.jpegxl_encode_jpeg(path.read_bytes(), usecontainer=True))
 
 
@@ -45,14 +45,14 @@ def smooth(dtype, channels=3):
 @pytest.mark.parametrize("dtype", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("alpha", [False, True])
-def test_every_sample_comes_back(noise, dtype, channels, alpha):
+def test_all_samples_are_kept(noise, dtype, channels, alpha):
     image = noise(dtype, channels, alpha)
     data = encode_file(image, "jxl", EXACT)
     back = read_image(data)
     assert back.pixels.dtype == dtype and np.array_equal(back.pixels, image.pixels)
     assert (back.alpha is None) if not alpha else np.array_equal(back.alpha, image.alpha)
-    found = imagecodecs.jpegxl_decode(data)
-    assert np.array_equal(found.reshape(image.samples().shape), image.samples())
+    result = imagecodecs.jpegxl_decode(data)
+    assert np.array_equal(result.reshape(image.samples().shape), image.samples())
     assert back.origin.lossless
 
 
@@ -68,8 +68,8 @@ def test_colours_are_named_srgb_in_every_depth(dtype, channels, lossless):
 
 @pytest.mark.parametrize("dtype", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_colours_stay_what_they_are_where_samples_are_lost(dtype, channels):
-    """Deep samples pass through linear light on their way."""
+def test_lossy_files_keep_their_colours(dtype, channels):
+    """Deep samples are converted to linear light and back."""
     image, scale = smooth(dtype, channels)
     back = read_image(encode_file(image, "jxl", Encoding(quality=95)))
     assert back.pixels.dtype == dtype
@@ -77,46 +77,46 @@ def test_colours_stay_what_they_are_where_samples_are_lost(dtype, channels):
 
 
 @pytest.mark.parametrize("dtype", KINDS)
-def test_transparency_is_exact_where_colours_are_not(noise, dtype):
+def test_transparency_is_exact_in_lossy_files(noise, dtype):
     image = noise(dtype, alpha=True)
     assert np.array_equal(read_image(encode_file(image, "jxl")).alpha, image.alpha)
 
 
-def test_metadata_come_back_byte_for_byte(noise, exif_block):
+def test_metadata_is_kept_byte_for_byte(noise, exif_block):
     metadata = Metadata(exif=exif_block(1), xmp=b"<x:xmpmeta/>")
     data = encode_file(noise("uint16", metadata=metadata), "jxl")
     assert read_image(data).metadata == metadata
-    found = dict(boxes(data))
-    assert (found[b"Exif"], found[b"xml "]) == (bytes(4) + metadata.exif, metadata.xmp)
+    result = dict(boxes(data))
+    assert (result[b"Exif"], result[b"xml "]) == (bytes(4) + metadata.exif, metadata.xmp)
 
 
 @pytest.mark.parametrize("name", ["hopper_orientation_6", "rgb", "hopper_gray"])
-def test_a_packed_jpeg_is_read_as_the_jpeg_that_it_is(shared, name):
+def test_recompressed_jpeg_is_read_as_the_original_jpeg(shared, name):
     path = shared(f"robustness/pillow/{name}.jpg")
-    found, plain = read_image(packed(path)), read_image(path)
-    assert found.metadata == plain.metadata
-    assert np.array_equal(found.pixels, plain.pixels)
+    result, plain = read_image(packed(path)), read_image(path)
+    assert result.metadata == plain.metadata
+    assert np.array_equal(result.pixels, plain.pixels)
     assert read_size(packed(path)) == (plain.width, plain.height)
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_images_are_turned_once(shared, orientation):
+def test_orientation_is_applied_once(shared, orientation):
     path = shared(f"robustness/pillow/hopper_orientation_{orientation}.jpg")
     bare = without(packed(path), b"jbrd")
-    found, plain = read_image(bare), read_image(path)
-    assert read_size(bare) == (plain.width, plain.height) == (found.width, found.height)
-    assert np.abs(found.pixels.astype(int) - plain.pixels).mean() < 2
-    assert found.metadata.exif == plain.metadata.exif
+    result, plain = read_image(bare), read_image(path)
+    assert read_size(bare) == (plain.width, plain.height) == (result.width, result.height)
+    assert np.abs(result.pixels.astype(int) - plain.pixels).mean() < 2
+    assert result.metadata.exif == plain.metadata.exif
 
 
-def test_a_profile_is_read_where_only_a_profile_names_the_colours(shared):
+def test_profile_is_read_where_only_it_defines_the_colours(shared):
     pytest.importorskip("pillow_jxl")
     path = shared("robustness/pillow/rgb.jpg")
     bare = without(packed(path), b"jbrd")
     assert read_image(bare).metadata.icc == read_image(path).metadata.icc
 
 
-def test_without_the_package_that_reads_profiles_a_line_says_so(shared, monkeypatch):
+def test_missing_package_for_profiles_is_named(shared, monkeypatch):
     bare = without(packed(shared("robustness/pillow/rgb.jpg")), b"jbrd")
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     with pytest.raises(DependencyError, match=r"pip install 'upscale\[jxl\]'"):
@@ -125,7 +125,7 @@ def test_without_the_package_that_reads_profiles_a_line_says_so(shared, monkeypa
 
 
 @pytest.mark.parametrize("bits", [1, 4, 10, 12])
-def test_few_bits_are_stretched(bits):
+def test_few_bits_are_scaled_to_the_full_range(bits):
     rng = np.random.default_rng(2)
     samples = rng.integers(0, 2**bits, (9, 12, 3)).astype(np.uint8 if bits < 8 else np.uint16)
     back = read_image(bytes(imagecodecs.jpegxl_encode(samples, bitspersample=bits)))
@@ -142,7 +142,7 @@ def test_half_floats_are_read():
     assert back.pixels.dtype == np.float32 and np.array_equal(back.pixels, samples)
 
 
-def test_of_an_animation_the_first_frame_is_read_and_that_is_said():
+def test_first_frame_of_an_animation_is_read_with_a_note():
     frames = np.random.default_rng(2).integers(0, 256, (3, 9, 12, 3)).astype(np.uint8)
     back = read_image(bytes(imagecodecs.jpegxl_encode(frames, lossless=True)))
     assert np.array_equal(back.pixels, frames[0])
@@ -152,27 +152,27 @@ def test_of_an_animation_the_first_frame_is_read_and_that_is_said():
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (256, 256), (300, 200), (7, 2000), (3000, 1)])
 def test_sizes_are_known_before_anything_is_decoded(size):
     data = bytes(imagecodecs.jpegxl_encode(np.zeros((size[1], size[0]), np.uint8)))
-    found = jxl_header.parse(data)
-    assert (found.width, found.height) == size
+    result = jxl_header.parse(data)
+    assert (result.width, result.height) == size
     with pytest.raises(ImageError, match="more than the limit"):
         read_image(data, max_pixels=size[0] * size[1] - 1)
 
 
-def test_metadata_that_would_fill_the_memory_are_refused(noise):
+def test_metadata_that_would_fill_the_memory_is_rejected(noise):
     bomb = imagecodecs.brotli_encode(bytes(100_000_000))
     data = encode_file(noise(), "jxl") + box(b"brob", b"xml " + bytes(bomb))
     with pytest.raises(ImageError, match="is damaged"):
         read_image(data)
 
 
-def test_packed_metadata_are_unpacked(noise):
+def test_compressed_metadata_is_decompressed(noise):
     data = encode_file(noise(), "jxl")
     data += box(b"brob", b"xml " + bytes(imagecodecs.brotli_encode(b"<x:xmpmeta/>")))
     assert read_image(data).metadata.xmp == b"<x:xmpmeta/>"
 
 
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.95])
-def test_a_file_cut_off_is_refused(noise, share):
+def test_file_cut_off_is_rejected(noise, share):
     data = encode_file(noise("uint16"), "jxl", EXACT)
     with pytest.raises(ImageError, match=r"is (damaged|cut off)"):
         read_image(data[: int(len(data) * share) + 2])
@@ -184,7 +184,7 @@ def test_quality_decides_the_size(shared):
     assert sizes == sorted(set(sizes))
 
 
-def test_a_packed_jpeg_needs_no_other_reader_of_headers(shared):
+def test_recompressed_jpeg_needs_no_optional_package(shared):
     path = shared("robustness/pillow/rgb.jpg")
     header = jxl.read_header(io.BytesIO(packed(path)))
     assert header == jpeg.read_header(io.BytesIO(path.read_bytes()))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from upscale.errors import ImageError
 from upscale.images import (
+    Encoding,
     Frame,
     ImageSequence,
     Metadata,
@@ -21,8 +22,8 @@ from upscale.images import (
     read_image,
     read_size,
 )
-from upscale.images.codecs import tiff_writer
-from upscale.images.metadata import exif
+from upscale.images.codecs.registry import codecs
+from upscale.images.pixels.orientation import upright
 
 
 def written(samples, **options):
@@ -63,7 +64,7 @@ def test_strips_and_tiles_of_any_depth_are_read_exactly(compression, dtype, orde
 
 @pytest.mark.parametrize("options", [{"planarconfig": "separate"}, {"bigtiff": True}])
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
-def test_planes_apart_and_big_tiff(options, dtype):
+def test_planar_and_big_tiff(options, dtype):
     samples = noise((41, 33, 3), dtype)
     stored = np.moveaxis(samples, -1, 0) if "planarconfig" in options else samples
     data = written(stored, photometric="rgb", compression="zlib", rowsperstrip=7, **options)
@@ -77,7 +78,7 @@ def test_half_floats_become_floats():
     assert np.array_equal(image.pixels, samples.astype(np.float32))
 
 
-def test_white_is_zero_is_turned_round():
+def test_white_is_zero_is_inverted():
     samples = noise((20, 30), "u2")
     data = written(samples, photometric="miniswhite")
     assert np.array_equal(read_image(data).pixels[..., 0], 65535 - samples)
@@ -120,7 +121,7 @@ def test_fax_is_black_on_white(pillow_bytes, compression):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_jpeg_inside_stays_close(pillow_bytes, mode):
+def test_embedded_jpeg_is_close(pillow_bytes, mode):
     pil_image = Image.fromarray(gradient()).convert(mode)
     image = read_image(pillow_bytes(pil_image, "TIFF", compression="jpeg", quality=95))
     expected = np.asarray(pil_image.convert("L" if mode == "L" else "RGB")).reshape(90, 120, -1)
@@ -129,7 +130,7 @@ def test_jpeg_inside_stays_close(pillow_bytes, mode):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("compression", ["raw", "jpeg", "group4", "tiff_lzw", "packbits"])
-def test_every_decoder_leaves_the_orientation_to_us(pillow_bytes, orientation, compression):
+def test_no_decoder_applies_the_orientation(pillow_bytes, orientation, compression):
     square = np.zeros((64, 96), np.uint8)
     square[:24, :40] = 255
     pil_image = Image.fromarray(square)
@@ -144,7 +145,7 @@ def test_every_decoder_leaves_the_orientation_to_us(pillow_bytes, orientation, c
     assert corner == expected.get(orientation, (1, 0))
 
 
-def test_twelve_bits_fill_sixteen(shared):
+def test_12_bits_are_scaled_to_16(shared):
     path = shared("robustness/image-tiff/12bit.cropped.tiff")
     pixels = read_image(path).pixels[..., 0]
     stored = np.asarray(Image.open(path)).astype(int)
@@ -153,7 +154,7 @@ def test_twelve_bits_fill_sixteen(shared):
     assert read_image(path.with_name("12bit.cropped.rgb.tiff")).pixels.dtype == np.uint16
 
 
-def test_pages_are_refused_but_reduced_copies_are_not():
+def test_pages_are_rejected_by_read_image_but_reduced_copies_are_not():
     page = noise((20, 20), "u1")
     target = io.BytesIO()
     with tifffile.TiffWriter(target) as file:
@@ -177,7 +178,7 @@ def test_other_programs_read_what_is_written(noise):
 
 
 @pytest.mark.parametrize("kind", ["i2", "u4", "i1"])
-def test_numbers_of_other_kinds_are_refused(kind):
+def test_unsupported_sample_types_are_rejected(kind):
     samples = np.ones((5, 5), kind)
     with pytest.raises(ImageError, match="not supported"):
         read_image(written(samples, photometric="minisblack"))
@@ -192,7 +193,7 @@ def test_lzw_and_packbits_at_odd_sizes(pillow_bytes, size):
 
 
 @pytest.mark.parametrize("width", [120, 121])
-def test_damaged_lzw_is_refused(pillow_bytes, width):
+def test_damaged_lzw_is_rejected(pillow_bytes, width):
     samples = noise((41, width, 3), "u1")
     whole = pillow_bytes(Image.fromarray(samples), "TIFF", compression="tiff_lzw")
     with tifffile.TiffFile(io.BytesIO(whole)) as file:
@@ -216,7 +217,7 @@ def test_cmyk_of_any_depth_agrees_with_pillow(dtype, compression):
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
-def test_a_damaged_strip_is_refused_or_changes_nothing_in_silence(pillow_bytes, compression, capfd):
+def test_damaged_strip_is_rejected_or_harmless(pillow_bytes, compression, capfd):
     pil_image = Image.fromarray(np.random.default_rng(0).integers(0, 9, (40, 50), np.uint8))
     whole = pillow_bytes(pil_image, "TIFF", compression=compression)
     with tifffile.TiffFile(io.BytesIO(whole)) as file:
@@ -241,7 +242,7 @@ def test_other_compressions_with_predictor_are_read_exactly(compression, dtype):
     assert np.array_equal(read_image(data).pixels, samples)
 
 
-def test_a_jpeg_inside_that_is_larger_than_its_page_is_refused(pillow_bytes):
+def test_embedded_jpeg_larger_than_its_page_is_rejected(pillow_bytes):
     small, large = (
         pillow_bytes(Image.new("L", (side, side)), "TIFF", compression="jpeg") for side in (64, 512)
     )
@@ -257,7 +258,7 @@ def test_a_jpeg_inside_that_is_larger_than_its_page_is_refused(pillow_bytes):
         read_image(bytes(bomb))
 
 
-def test_missing_strips_are_refused_not_black():
+def test_missing_strips_are_rejected():
     data = bytearray(written(noise((40, 30), "u1"), compression="zlib", rowsperstrip=10))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         entry = file.pages[0].tags["StripByteCounts"]
@@ -268,7 +269,7 @@ def test_missing_strips_are_refused_not_black():
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_a_damaged_exif_block_does_not_stop_a_image(noise, exif_block, order):
+def test_damaged_exif_block_does_not_prevent_reading(noise, exif_block, order):
     whole = exif_block(1, order)
     for block in [whole[:length] for length in range(1, len(whole), 7)] + [b"II*\0" + b"\xff" * 40]:
         image = noise(metadata=Metadata(exif=block, xmp=b"<x/>"))
@@ -276,7 +277,7 @@ def test_a_damaged_exif_block_does_not_stop_a_image(noise, exif_block, order):
         assert np.array_equal(back.pixels, image.pixels) and back.metadata.xmp == b"<x/>"
 
 
-def test_a_thumbnail_in_exif_does_not_become_a_page(noise, shared):
+def test_thumbnail_in_exif_does_not_become_a_page(noise, shared):
     block = read_image(shared("robustness/exif-orientation/Landscape_8.jpg")).metadata.exif
     data = encode_file(noise(metadata=Metadata(exif=block)), "tiff")
     assert read_image(data).width == 53
@@ -285,7 +286,7 @@ def test_a_thumbnail_in_exif_does_not_become_a_page(noise, shared):
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "group4"])
-def test_decoders_that_crash_on_damage_are_not_used(pillow_bytes, monkeypatch, compression):
+def test_decoders_that_crash_on_damaged_files_are_not_used(pillow_bytes, monkeypatch, compression):
     # imagecodecs 2026.3.6 writes beyond its buffer on some damaged LZW strips, not reproducibly.
     pil_image = Image.fromarray(gradient()).convert("1" if compression == "group4" else "RGB")
     data = pillow_bytes(pil_image, "TIFF", compression=compression)
@@ -294,7 +295,7 @@ def test_decoders_that_crash_on_damage_are_not_used(pillow_bytes, monkeypatch, c
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_ycbcr_that_is_no_jpeg_is_turned_once(shared, orientation):
+def test_orientation_of_uncompressed_ycbcr_is_applied_once(shared, orientation):
     data = bytearray(shared("robustness/generated/subsampled.tif").read_bytes())
     stored = read_image(bytes(data)).pixels
     with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -302,7 +303,7 @@ def test_ycbcr_that_is_no_jpeg_is_turned_once(shared, orientation):
     data[entry.valueoffset : entry.valueoffset + 2] = np.array(
         [orientation], order + "u2"
     ).tobytes()
-    assert np.array_equal(read_image(bytes(data)).pixels, exif.upright(stored, orientation))
+    assert np.array_equal(read_image(bytes(data)).pixels, upright(stored, orientation))
 
 
 def document(pages, count=None):
@@ -322,15 +323,15 @@ def kinds(noise):
 def test_pages_of_any_kind_keep_their_own_metadata(noise, exif_block):
     pages = []
     for number, page in enumerate(kinds(noise)):
-        said = Metadata(
+        metadata = Metadata(
             icc=b"profile %d" % number, xmp=b"<x%d/>" % number, dpi=(72.0 + number, 90.0)
         )
-        pages.append(replace(page, metadata=said))
+        pages.append(replace(page, metadata=metadata))
     pages[0] = replace(pages[0], metadata=replace(pages[0].metadata, exif=exif_block(1)))
     data = encode_file(document(pages), "tiff")
-    found = read_file(data)
-    assert isinstance(found, ImageSequence) and not found.animated and found.count == 4
-    for frame, page in zip(found.frames(), pages, strict=True):
+    result = read_file(data)
+    assert isinstance(result, ImageSequence) and not result.animated and result.count == 4
+    for frame, page in zip(result.frames(), pages, strict=True):
         back = frame.image
         assert frame.seconds is None and back.pixels.dtype == page.pixels.dtype
         assert np.array_equal(back.samples(), page.samples())
@@ -349,32 +350,33 @@ def test_other_programs_read_the_pages(noise, tmp_path):
     if shutil.which("identify"):
         path = tmp_path / "pages.tif"
         path.write_bytes(data)
-        told = subprocess.run(
+        output = subprocess.run(
             ["identify", "-format", "%wx%h %z,", path], check=True, capture_output=True, text=True
         )
-        assert told.stdout == "53x37 8,20x90 16,31x8 32,1x1 8,"
+        assert output.stdout == "53x37 8,20x90 16,31x8 32,1x1 8,"
 
 
-def test_pages_are_written_as_they_come(noise):
+def test_pages_are_written_before_later_ones_are_computed(noise):
     target, sizes = io.BytesIO(), []
 
     def pages():
         for _ in range(5):
             sizes.append(len(target.getvalue()))
-            yield noise(size=(100, 100))
+            yield Frame(noise(size=(100, 100)))
 
-    tiff_writer.encode(pages(), target)
+    sequence = ImageSequence(pages, 5, 1, animated=False, format="tiff")
+    codecs()["tiff"].encode_sequence(sequence, target, Encoding())
     assert all(late > early + 20_000 for early, late in itertools.pairwise(sizes[1:]))
 
 
-def test_many_large_pages_get_long_offsets(noise):
+def test_many_large_pages_use_64_bit_offsets(noise):
     data = encode_file(document([noise()], 10**6), "tiff")
     assert data[:4] == b"II+\0"
     assert read_image(data).width == 53
 
 
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
-def test_reduced_copies_and_masks_between_pages_are_passed_over(compression):
+def test_reduced_copies_and_masks_between_pages_are_ignored(compression):
     pages = [noise((30 + number, 20), "u1") for number in range(3)]
     target = io.BytesIO()
     with tifffile.TiffWriter(target) as file:
@@ -382,13 +384,13 @@ def test_reduced_copies_and_masks_between_pages_are_passed_over(compression):
             file.write(page[::2, ::2], subfiletype=1, compression=compression)
             file.write(page, subfiletype=2, compression=compression)
             file.write(page > 90, subfiletype=4, photometric="mask")
-    found = read_file(target.getvalue())
+    result = read_file(target.getvalue())
     assert read_size(target.getvalue()) == (20, 30)
-    for frame, page in zip(found.frames(), pages, strict=True):
+    for frame, page in zip(result.frames(), pages, strict=True):
         assert np.array_equal(frame.image.pixels[..., 0], page)
 
 
-def test_a_page_behind_its_reduced_copy_is_the_image():
+def test_page_after_its_reduced_copy_is_the_image():
     page = noise((30, 20), "u1")
     target = io.BytesIO()
     with tifffile.TiffWriter(target) as file:
@@ -399,7 +401,7 @@ def test_a_page_behind_its_reduced_copy_is_the_image():
 
 
 def raw_file(tags=(), **options):
-    """A thumbnail, inside which the shot lies."""
+    """A thumbnail whose subdirectory holds the photo."""
     target = io.BytesIO()
     with tifffile.TiffWriter(target) as file:
         file.write(noise((12, 16, 3), "u1"), photometric="rgb", extratags=tags, **options)
@@ -408,7 +410,7 @@ def raw_file(tags=(), **options):
     return target.getvalue()
 
 
-def test_camera_raw_files_are_not_taken_for_their_thumbnails():
+def test_camera_raw_files_are_rejected():
     version = (50706, "B", 4, (1, 4, 0, 0), True)
     for data in (raw_file([version]), raw_file([], subifds=1, subfiletype=1)):
         for reading in (read_file, read_image, read_size):
@@ -418,7 +420,7 @@ def test_camera_raw_files_are_not_taken_for_their_thumbnails():
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_a_document_that_is_cut_off_is_refused_wherever_the_cut_is(big):
+def test_document_that_is_cut_off_anywhere_is_rejected(big):
     target = io.BytesIO()
     with tifffile.TiffWriter(target, bigtiff=big) as file:
         for _ in range(4):
@@ -430,7 +432,7 @@ def test_a_document_that_is_cut_off_is_refused_wherever_the_cut_is(big):
             list(read_file(data[:length]).frames())
 
 
-def test_pages_in_a_ring_are_refused():
+def test_pages_in_a_ring_are_rejected():
     target = io.BytesIO()
     tifffile.imwrite(target, noise((3, 50, 60), "u1"), photometric="minisblack", metadata=None)
     data = bytearray(target.getvalue())
@@ -443,7 +445,7 @@ def test_pages_in_a_ring_are_refused():
         read_file(bytes(data))
 
 
-def test_a_later_page_above_the_limit_is_refused_before_it_is_decoded(monkeypatch):
+def test_later_page_above_the_limit_is_rejected_before_it_is_decoded(monkeypatch):
     target = io.BytesIO()
     with tifffile.TiffWriter(target) as file:
         file.write(noise((10, 10), "u1"))

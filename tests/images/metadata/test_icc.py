@@ -25,7 +25,7 @@ def display_p3():
 
 
 def by_pillow(pixels, profile):
-    """The same pixels in sRGB, by another binding of little-cms."""
+    """The same pixels in sRGB, by another binding of Little CMS."""
     converted = ImageCms.profileToProfile(
         PILImage.fromarray(pixels),
         ImageCms.ImageCmsProfile(io.BytesIO(profile)),
@@ -37,7 +37,7 @@ def by_pillow(pixels, profile):
 
 
 @pytest.mark.parametrize("format", ["bmp", "jxl", "gif"])
-def test_a_format_without_profiles_gets_the_same_colours_in_srgb(format):
+def test_format_without_profiles_gets_the_same_colours_in_srgb(format):
     pixels = np.indices((300, 20)).sum(0)[..., None] % 200 + np.array([5, 20, 50])
     image = Image(pixels.astype(np.uint8), None, Metadata(icc=display_p3()))
     assert any("sRGB" in loss for loss in losses(image, format))
@@ -53,12 +53,12 @@ def test_a_format_without_profiles_gets_the_same_colours_in_srgb(format):
 def test_depth_is_kept(dtype):
     full = 65535 if dtype == np.uint16 else 1
     pixels = (np.linspace(0.1, 0.8, 3000).reshape(50, 20, 3) * full).astype(dtype)
-    found = in_srgb(Image(pixels, None, Metadata(icc=display_p3()))).pixels
-    assert found.dtype == dtype
-    assert len(np.unique(found)) > 1500
+    result = in_srgb(Image(pixels, None, Metadata(icc=display_p3()))).pixels
+    assert result.dtype == dtype
+    assert len(np.unique(result)) > 1500
 
 
-def test_srgb_pixels_are_not_touched():
+def test_srgb_pixels_are_unchanged():
     image = Image(np.full((2, 2, 3), 9, np.uint8), None, Metadata(icc=SRGB))
     assert is_srgb(SRGB) and not is_srgb(display_p3()) and not is_srgb(b"junk")
     assert in_srgb(image).pixels is image.pixels
@@ -69,14 +69,14 @@ def test_srgb_pixels_are_not_touched():
 def test_grey_stays_grey():
     profile = imagecodecs.cms_profile("gray", whitepoint=[0.3127, 0.329, 1.0], gamma=1.0)
     image = Image(np.full((2, 3, 1), 64, np.uint8), None, Metadata(icc=profile))
-    found = in_srgb(image).pixels
-    assert found.shape == (2, 3, 1)
-    assert np.abs(found.astype(int) - 137).max() <= 2  # a quarter of the light, by sRGB's curve
+    result = in_srgb(image).pixels
+    assert result.shape == (2, 3, 1)
+    assert np.abs(result.astype(int) - 137).max() <= 2  # a quarter of the light, by sRGB's curve
 
 
 @pytest.mark.parametrize("profile", [b"junk", display_p3()[:90], SRGB[:-200]])
-def test_a_damaged_profile_is_left_out(profile):
+def test_damaged_profile_is_left_out(profile):
     image = Image(np.full((2, 2, 3), 9, np.uint8), None, Metadata(icc=profile))
-    found = in_srgb(image)
-    assert found.metadata.icc is None
-    assert np.array_equal(found.pixels, image.pixels)
+    result = in_srgb(image)
+    assert result.metadata.icc is None
+    assert np.array_equal(result.pixels, image.pixels)

@@ -12,7 +12,7 @@ FULL = {"uint8": 255, "uint16": 65535, "float32": 1}
 
 @pytest.mark.parametrize("dtype", FULL)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_visible_pixels_do_not_change_and_hidden_ones_do(dtype, channels):
+def test_only_transparent_pixels_change(dtype, channels):
     rng = np.random.default_rng(1)
     pixels = (rng.random((61, 83, channels)) * FULL[dtype]).astype(dtype)
     alpha = (rng.random((61, 83)) * (rng.random((61, 83)) > 0.4) * FULL[dtype]).astype(dtype)
@@ -26,7 +26,7 @@ def test_visible_pixels_do_not_change_and_hidden_ones_do(dtype, channels):
 
 
 @pytest.mark.parametrize("dtype", FULL)
-def test_one_colour_fills_the_whole_canvas(dtype):
+def test_single_visible_colour_fills_the_canvas(dtype):
     value = np.array(FULL[dtype] * 0.8).astype(dtype)
     pixels = np.full((70, 41, 3), FULL[dtype] * 0, dtype)
     alpha = np.zeros((70, 41), dtype)
@@ -35,7 +35,7 @@ def test_one_colour_fills_the_whole_canvas(dtype):
     assert np.abs(spread.astype(float) - float(value)).max() <= FULL[dtype] * 1e-6
 
 
-def test_hidden_pixels_take_the_colour_of_the_nearer_side():
+def test_transparent_pixels_take_the_nearest_colour():
     pixels = np.zeros((32, 64, 3), np.uint8)
     alpha = np.zeros((32, 64), np.uint8)
     pixels[:, :16], pixels[:, 48:] = (250, 10, 10), (10, 10, 250)
@@ -46,13 +46,13 @@ def test_hidden_pixels_take_the_colour_of_the_nearer_side():
 
 
 @pytest.mark.parametrize("value", [0, 1, 255])
-def test_nothing_to_spread_gives_the_array_back(value):
+def test_extend_colour_returns_the_array_if_all_pixels_are_reliable(value):
     pixels = np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8)
     assert extend_colour(pixels, np.full((9, 9), value, np.uint8)) is pixels
 
 
 @pytest.mark.parametrize("dtype", FULL)
-def test_arbitrary_colours_that_can_hardly_be_seen_do_not_count(dtype):
+def test_colours_of_nearly_invisible_pixels_are_replaced(dtype):
     full = FULL[dtype]
     pixels = (np.random.default_rng(2).random((40, 40, 3)) * full).astype(dtype)
     alpha = np.full((40, 40), full / 255, dtype)
@@ -62,7 +62,7 @@ def test_arbitrary_colours_that_can_hardly_be_seen_do_not_count(dtype):
     assert np.abs(spread - 0.5).mean() < 0.06
 
 
-def test_pale_shadows_keep_their_colour():
+def test_faint_shadows_keep_their_colour():
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[..., 2] = np.linspace(20, 200, 32)
     alpha = np.full((32, 32), 3, np.uint8)
@@ -72,14 +72,14 @@ def test_pale_shadows_keep_their_colour():
     assert (changed * (alpha / 255)[..., None]).max() < 1, "what a viewer sees, in levels"
 
 
-def test_a_single_visible_pixel_lends_its_colour_to_any_shape():
+def test_single_visible_pixel_fills_images_of_any_shape():
     for shape in ((1, 1), (1, 9), (7, 1), (5, 6)):
         pixels, alpha = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
         pixels[0, 0], alpha[0, 0] = 0.25, 1e-30
         assert np.allclose(extend_colour(pixels, alpha), 0.25)
 
 
-def test_a_real_cut_out_loses_its_dark_surroundings(shared):
+def test_dark_colours_around_a_real_cutout_are_replaced(shared):
     image = read_image(shared("lowres/children-alpha.png"))
     assert image.alpha is not None
     hidden, visible = image.alpha == 0, image.alpha >= 4
@@ -93,7 +93,7 @@ def test_a_real_cut_out_loses_its_dark_surroundings(shared):
 
 
 @pytest.mark.parametrize("dtype", FULL)
-def test_unmultiply_undoes_multiplication(dtype):
+def test_unmultiply_inverts_premultiplication(dtype):
     rng = np.random.default_rng(3)
     full = FULL[dtype]
     colour = (rng.random((20, 20, 3)) * full).astype(dtype)
@@ -106,7 +106,7 @@ def test_unmultiply_undoes_multiplication(dtype):
 
 
 def stretched(plane, height, width):
-    """Each pixel repeated, as a network that invents nothing would do it."""
+    """Nearest-neighbour upscaling in place of a network."""
     rows = np.arange(height) * plane.shape[0] // height
     columns = np.arange(width) * plane.shape[1] // width
     return plane[rows][:, columns]
@@ -128,7 +128,7 @@ def test_flat_alpha_is_exact_at_any_size(dtype, size):
 
 
 @pytest.mark.parametrize("dtype", FULL)
-def test_an_edge_that_moved_moves_back(dtype):
+def test_shifted_edge_is_moved_back(dtype):
     full = FULL[dtype]
     fine = np.zeros((64, 64), np.float32)
     cv2.circle(fine, (30, 33), 20, 1, -1, cv2.LINE_AA)
@@ -145,7 +145,7 @@ def test_an_edge_that_moved_moves_back(dtype):
     assert lack(held).sum() < lack(eroded).sum() / 2
 
 
-def test_a_slope_that_became_a_step_is_a_slope_again():
+def test_sharpened_slope_becomes_a_slope_again():
     fine = np.linspace(0, 255, 128)[None].repeat(64, 0)
     source = cv2.resize(fine, (32, 16), interpolation=cv2.INTER_AREA).astype(np.uint8)
     stepped = (np.rint(fine / 64) * 64).clip(0, 255).astype(np.uint8)
@@ -153,11 +153,11 @@ def test_a_slope_that_became_a_step_is_a_slope_again():
     assert np.abs(stepped - fine).max() <= 4
 
 
-def test_bands_of_rows_cannot_be_seen(monkeypatch):
+def test_row_chunks_give_the_result_of_the_whole_array(monkeypatch):
     source = np.random.default_rng(0).integers(0, 256, (70, 30), np.uint8)
     whole = np.random.default_rng(1).integers(0, 256, (233, 101), np.uint8)
-    banded = whole.copy()
+    chunked = whole.copy()
     hold_to_source(whole, source)
-    monkeypatch.setattr("upscale.images.pixels.alpha._BAND_ROWS", 17)
-    hold_to_source(banded, source)
-    assert np.array_equal(whole, banded)
+    monkeypatch.setattr("upscale.images.pixels.row_chunks.CHUNK_SAMPLES", 17 * 101)
+    hold_to_source(chunked, source)
+    assert np.array_equal(whole, chunked)

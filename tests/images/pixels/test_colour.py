@@ -34,7 +34,7 @@ def grey_profile(gamma):
 
 
 def seen(pixels, icc):
-    """CIELAB of 8-bit RGB as little-cms shows it, (H, W, 3); L* 0..255."""
+    """CIELAB of 8-bit RGB by Little CMS, (H, W, 3); L* 0..255."""
     lab = ImageCms.profileToProfile(
         Image.fromarray(pixels),
         ImageCms.ImageCmsProfile(io.BytesIO(icc)),
@@ -45,7 +45,7 @@ def seen(pixels, icc):
 
 
 def blocks(dtype, channels=3):
-    """Patches of flat colours, 12 pixels wide, saturated ones among them."""
+    """Patches of flat colours, 12 pixels wide, some of them saturated."""
     coarse = np.random.default_rng(3).random((8, 8, channels))
     coarse[0] = np.eye(3)[[0, 1, 2, 0, 1, 2, 0, 1]][:, :channels]
     samples = np.rint(coarse * FULL[dtype]) if dtype != "float32" else coarse
@@ -53,7 +53,7 @@ def blocks(dtype, channels=3):
 
 
 def upscaled(pixels):
-    """What a faultless network would do with flat patches."""
+    """An ideal network for flat patches."""
     assert pixels.dtype != np.float32 or (pixels.min() >= 0 and pixels.max() <= 1)
     return pixels.repeat(4, 0).repeat(4, 1)
 
@@ -68,7 +68,7 @@ def through(pixels, metadata):
 @pytest.mark.parametrize("name", ["p3", "prophoto"])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("gamma", [None, 1.0])
-def test_a_wide_gamut_image_looks_the_same_before_and_after(name, dtype, gamma, noise):
+def test_wide_gamut_image_looks_the_same_before_and_after(name, dtype, gamma, noise):
     icc = profile(name, gamma)
     before = blocks(dtype)
     after = through(before, Metadata(icc=icc))
@@ -84,7 +84,7 @@ def test_a_wide_gamut_image_looks_the_same_before_and_after(name, dtype, gamma, 
 
 
 @pytest.mark.parametrize("name", PRIMARIES)
-def test_common_curves_pass_untouched(name):
+def test_common_curves_need_no_conversion(name):
     for dtype in FULL:
         assert tone_curve(blocks(dtype), Metadata(icc=profile(name))) is None
     assert tone_curve(blocks("uint8", 1), Metadata(icc=grey_profile(2.2))) is None
@@ -92,7 +92,7 @@ def test_common_curves_pass_untouched(name):
     assert tone_curve(blocks("float32"), Metadata()) is None
 
 
-def test_real_profiles_are_told_apart(shared):
+def test_srgb_profiles_are_recognised(shared):
     def curve_of(name):
         image = read_image(shared(name))
         assert image.metadata.icc is not None
@@ -107,13 +107,13 @@ def test_real_profiles_are_told_apart(shared):
 
 @pytest.mark.parametrize("dtype", FULL)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_light_reaches_the_network_as_srgb_encodes_it_and_comes_back_exact(dtype, channels):
+def test_linear_light_becomes_srgb_and_is_restored_exactly(dtype, channels):
     icc = profile("srgb", 1.0) if channels == 3 else grey_profile(1.0)
     every = np.arange(65536).reshape(256, 256, 1).repeat(channels, 2) / 65535
     pixels = np.rint(every * FULL[dtype]).astype(dtype) if dtype != "float32" else every
     pixels = pixels.astype(dtype)
     curve = tone_curve(pixels, Metadata(icc=icc))
-    assert curve is not None and curve.light
+    assert curve is not None and curve.is_linear
     shown = curve.to_network(pixels)
     light = pixels / FULL[dtype]
     expected = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
@@ -125,18 +125,18 @@ def test_light_reaches_the_network_as_srgb_encodes_it_and_comes_back_exact(dtype
         assert np.array_equal(back, pixels)
 
 
-def test_a_linear_transfer_named_by_number_counts_and_a_profile_outranks_it():
+def test_linear_transfer_by_number_is_used_unless_there_is_a_profile():
     pixels = blocks("uint16")
     assert tone_curve(pixels, Metadata(cicp=(1, 8))) == ToneCurve(True)
     assert tone_curve(pixels, Metadata(cicp=(9, 16))) is None
     assert tone_curve(pixels, Metadata(icc=profile("p3"), cicp=(1, 8))) is None
 
 
-def test_floats_beyond_white_come_back_and_what_is_below_stays_bright():
+def test_floats_above_white_are_restored_and_others_stay_bright():
     light = np.geomspace(1e-4, 1000, 300 * 40).astype(np.float32).reshape(300, 40, 1)
     light[0, 0] = -0.2
     curve = tone_curve(light, Metadata())
-    assert curve is not None and curve.light
+    assert curve is not None and curve.is_linear
     shown = curve.to_network(light)
     assert shown.min() == 0 and shown.max() == 1
     assert (np.diff(shown.ravel()[1:]) > 0).all()
@@ -145,31 +145,31 @@ def test_floats_beyond_white_come_back_and_what_is_below_stays_bright():
     np.testing.assert_allclose(back, light, rtol=2e-4, atol=1e-6)
 
 
-def test_floats_that_overshoot_a_little_are_stretched_not_taken_for_light():
+def test_floats_with_small_overshoots_are_not_linear_light():
     pixels = np.linspace(-0.05, 1.1, 300, dtype=np.float32).reshape(20, 15, 1)
     curve = tone_curve(pixels, Metadata())
-    assert curve is not None and not curve.light
+    assert curve is not None and not curve.is_linear
     np.testing.assert_allclose(
         curve.from_network(curve.to_network(pixels), np.float32), pixels, atol=1e-6
     )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_none_are_left_for_the_engine_to_refuse(value):
+def test_floats_that_are_not_finite_get_no_curve(value):
     pixels = np.full((4, 4, 3), 0.5, np.float32)
     pixels[1, 1] = value
     assert tone_curve(pixels, Metadata()) is None
 
 
-def test_bands_of_rows_cannot_be_seen(monkeypatch):
+def test_row_chunks_give_the_result_of_the_whole_array(monkeypatch):
     pixels = cv2.resize(np.random.default_rng(0).random((9, 9, 3)), (64, 700)).astype(np.float32)
     curve = ToneCurve(True, -0.1, 2.0)
     whole = curve.to_network(pixels)
-    monkeypatch.setattr("upscale.images.pixels.colour._BAND_ROWS", 17)
+    monkeypatch.setattr("upscale.images.pixels.row_chunks.CHUNK_SAMPLES", 17 * 64 * 3)
     assert np.array_equal(curve.to_network(pixels), whole)
 
 
-def test_hostile_profiles_end_no_process_and_pass(shared, tmp_path):
+def test_hostile_profiles_do_not_crash(shared, tmp_path):
     (tmp_path / "bad.icc").write_bytes(
         shared("robustness/sharp/invalid-illuminant.icc").read_bytes()
     )

@@ -1,1 +1,1 @@
-"""Image formats, one module each: reading, writing and what the format can hold."""
+"""Codecs: one module per image format, which reads, writes and registers it (see `registry`)."""

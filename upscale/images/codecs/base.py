@@ -1,39 +1,42 @@
-"""What the decoders of the single formats hand to `read`."""
+"""Types and helpers that the codecs share with the functions that read and write files."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
+from upscale.errors import DependencyError
 from upscale.images.image import Metadata, Pixels
 
 
 class MalformedError(ValueError):
-    """The content cannot be read; the message completes '<file> ...'."""
+    """The content is damaged; the message completes "<file> ..."."""
 
 
 class UnsupportedError(ValueError):
-    """The content is whole but of a kind that is not read; the message completes '<file> ...'."""
+    """The content is of a kind that is not supported; the message completes "<file> ..."."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known before any pixel is decoded.
+    """Properties of a file that are known before any pixel is decoded.
 
     Attributes:
-        width: Pixels across, as stored.
-        height: Pixels down, as stored.
-        orientation: EXIF orientation 1..8, how to turn the stored pixels upright.
-        frames: Frames of an animation or pages of a document.
-        plays: How often an animation is shown; 0 is for ever.
-        metadata: As stored.
-        bits: Bits a sample, where they are fewer than those of the decoded array's type.
-        quality: Of a JPEG, the least libjpeg quality 1..100 that is as fine.
-        lossless: Whether a format that can be either stores it without loss.
-        notes: What reading leaves out.
+        width: Stored width in pixels.
+        height: Stored height in pixels.
+        orientation: EXIF orientation 1..8 of the stored pixels; 1 is upright.
+        frames: Number of frames of an animation or pages of a document.
+        plays: Number of times that an animation is shown; 0 is forever.
+        metadata: Metadata as stored.
+        bits: Bits per sample where they are fewer than those of the decoded array's type.
+        quality: Lowest libjpeg quality 1..100 whose quantisation is as fine; JPEG only.
+        lossless: Whether the pixels are stored losslessly, in a format that can do both.
+        notes: Clauses that say what was left out.
     """
 
     width: int
@@ -50,13 +53,12 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """Decoded samples, not yet upright.
+    """Decoded samples in their stored orientation.
 
     Attributes:
-        pixels: (H, W, 1 or 3), uint8, uint16 or float32.
-        alpha: (H, W) of the same type, or None.
-        keeps_profile: False when the colours were converted to sRGB; the file's profile is wrong
-            then.
+        pixels: Array of shape (H, W, 1 or 3), uint8, uint16 or float32.
+        alpha: Array of shape (H, W) and the same type; None when opaque.
+        keeps_profile: Whether the file's profile still applies; False after a conversion to sRGB.
     """
 
     pixels: Pixels
@@ -65,7 +67,11 @@ class Raster:
 
     @classmethod
     def of(cls, samples: Pixels) -> Raster:
-        """Grey or RGB from (H, W) or (H, W, 1 to 4), where an even last channel is alpha."""
+        """Split samples into colour and alpha.
+
+        Args:
+            samples: Array of shape (H, W) or (H, W, 1 to 4); the last of 2 or 4 channels is alpha.
+        """
         samples = samples.reshape(*samples.shape[:2], -1)
         if samples.shape[2] % 2:
             return cls(np.ascontiguousarray(samples))
@@ -74,15 +80,35 @@ class Raster:
 
 
 @dataclass(frozen=True, slots=True)
-class Still:
-    """One frame of an animation, composed as a viewer shows it, or one page of a document.
+class StoredFrame:
+    """One composed frame of an animation, or one page of a document.
 
     Attributes:
-        header: Known before `decode` is called.
-        decode: Its samples; to be called before the next one is asked for.
-        seconds: How long it is shown; None for a page.
+        header: Properties known before `decode` is called.
+        decode: Function that decodes the samples; call it before the next frame is requested.
+        seconds: Duration of the frame; None for a page.
     """
 
     header: Header
     decode: Callable[[], Raster]
     seconds: Fraction | None = None
+
+
+def optional_package(name: str, purpose: str, package: str, extra: str) -> Any:  # noqa: ANN401
+    """Import a package that is not installed with `upscale` itself.
+
+    Args:
+        name: Name to import.
+        purpose: Subject of the error message, for example "HEIC".
+        package: Name of the package on PyPI.
+        extra: Extra of `upscale` that installs it.
+
+    Raises:
+        DependencyError: The package is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DependencyError(
+            f"{purpose} needs the package {package}; run: pip install 'upscale[{extra}]'"
+        ) from error

@@ -8,17 +8,17 @@ from PIL import BmpImagePlugin
 
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, Raster
+from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image, Metadata
 
+# Resolutions are stored as pixels per metre in 32 bits with sign.
 _MAX_DPI = 2**31 / 40
+_MAX_BYTES = 2**32 - 1 - 1078
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Size and resolution.
-
-    Raises:
-        Exception: Whatever Pillow raises on damaged content.
-    """
+    """Read size and resolution."""
     pil_image = BmpImagePlugin.BmpImageFile(file)
     across, down = pil_image.info.get("dpi", (0, 0))
     dpi = (float(across), float(down)) if across > 0 and down > 0 else None
@@ -27,20 +27,35 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def decode(file: BinaryIO) -> Raster:
-    """Decode the image.
-
-    Raises:
-        Exception: Whatever Pillow raises on damaged content.
-    """
+    """Decode the image."""
     return pillow.raster_of(BmpImagePlugin.BmpImageFile(file))
 
 
-def encode(image: Image, target: BinaryIO) -> None:
+def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
     """Encode uint8 pixels without alpha."""
-    # Pillow writes 96 dpi when it is told nothing.
-    pillow.image_of(image).save(target, "BMP", dpi=_fitting(image.metadata.dpi))
+    del encoding
+    dpi = image.metadata.dpi
+    # Without a resolution, Pillow writes 96 dpi; zeros mean that it is unknown.
+    fits = dpi is not None and max(dpi) < _MAX_DPI
+    pillow.image_of(image).save(target, "BMP", dpi=dpi if fits else (0.0, 0.0))
 
 
-def _fitting(dpi: tuple[float, float] | None) -> tuple[float, float]:
-    """A resolution that the header's pixels per metre can hold; zeros say nothing."""
-    return dpi if dpi and max(dpi) < _MAX_DPI else (0.0, 0.0)
+def check_size(width: int, height: int) -> str | None:
+    """Return why an image of a size cannot be written."""
+    return "BMP is limited to 4 GB" if (width * 3 + 3) // 4 * 4 * height > _MAX_BYTES else None
+
+
+register(
+    Codec(
+        name="bmp",
+        label="BMP",
+        suffixes=("bmp", "dib"),
+        sniff=starts_with(b"BM"),
+        read_header=read_header,
+        decode=decode,
+        traits=Traits(depth=8, carries=frozenset({"dpi"})),
+        encode=encode,
+        check_size=check_size,
+        rank=5,
+    )
+)

@@ -1,8 +1,18 @@
-"""Write GIF: still images, and the blocks that animations are put together from."""
+"""GIF: read by walking over its blocks, each frame decoded by Pillow; each frame has a palette.
+
+Walking over the blocks counts the frames and detects a file that is cut off before its first half
+is processed. Pillow composes and writes animations differently from browsers (see
+`upscale.images.animation`), and finds the nearest colour of a palette only approximately.
+"""
 
 from __future__ import annotations
 
+import io
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import chain, islice, pairwise
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -10,39 +20,125 @@ from numpy.typing import NDArray
 from PIL import GifImagePlugin
 from PIL import Image as PILImage
 
+from upscale.images.animation import (
+    Clock,
+    Disposal,
+    FramePart,
+    Patch,
+    composed,
+    difference,
+    whole_frames,
+)
 from upscale.images.codecs import pillow
-from upscale.images.image import Image, Pixels
+from upscale.images.codecs.base import Header, MalformedError, Raster, StoredFrame
+from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.encoding import Encoding, ResolvedEncoding
+from upscale.images.image import Image, ImageSequence, Metadata, Pixels
 
-END = b";"
-"""What stands behind the last image block."""
+TRAILER = b";"
+"""Last byte of a file."""
 
+_IMAGE, _EXTENSION, _PADDING = b",", b"!", b"\0"
+_CONTROL, _COMMENT, _APPLICATION = b"\xf9", b"\xfe", b"\xff"
+_LOOPING = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
+_HEAD_BYTES, _DESCRIPTOR_BYTES, _BLOCK_BYTES = 13, 9, 255
+_NO_CONTROL = bytes(4)
+_HAS_PALETTE, _INTERLACED, _HAS_TRANSPARENCY = 128, 64, 1
 _COLOURS = 256
+_CENTISECONDS = 100
+_MAX_16 = 2**16 - 1
+_KEEP, _CLEAR = 1, 2
+# Some programs write 4 where the standard has 3; browsers treat both alike.
+_DISPOSALS: dict[int, Disposal] = {2: "clear", 3: "restore", 4: "restore"}
 _VISIBLE = 128
-_BLOCK_BYTES = 255
-_MAX_REPEATS = 65535
-_CLEARED = 2
-_WIDE = 64
+_MIN_AREA = 64
+"""A colour that covers more than 1/64 of a dithered image is kept exactly."""
 
 
-def encode(image: Image, target: BinaryIO) -> None:
+def read_header(file: BinaryIO) -> Header:
+    """Read size, frames, plays and comments.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    return _header(_walk(file))
+
+
+def read_shape(file: BinaryIO) -> Header:
+    """Read the size, without the pixels of the first frame.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    return _header(_walk(file, 1))
+
+
+def decode(file: BinaryIO) -> Raster:
+    """Decode the first frame.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    stored = _walk(file, 1)
+    return next(composed(_header(stored), stored.patches)).decode()
+
+
+def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
+    """Yield the frames of an animation.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    stored = _walk(file)
+    return composed(_header(stored), stored.patches)
+
+
+def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
     """Encode uint8 pixels as one frame; see `image_block`."""
-    target.write(start(image.width, image.height, 1, image.metadata.comment))
+    del encoding
+    target.write(file_start(image.width, image.height, 1, image.metadata.comment))
     target.write(image_block(image))
-    target.write(END)
+    target.write(TRAILER)
 
 
-def start(width: int, height: int, plays: int, comment: str | None) -> bytes:
-    """What stands before the first image block.
+def encode_animation(animation: ImageSequence, target: BinaryIO, encoding: Encoding) -> None:
+    """Encode an animation; durations are rounded to hundredths of a second.
+
+    Where a visible pixel becomes transparent, the previous frame is cleared; both frames are then
+    written whole.
+
+    Raises:
+        ValueError: The frames differ in size, depth or transparency.
+    """
+    del encoding
+    clock, before, is_cleared = Clock(_CENTISECONDS, _MAX_16), None, False
+    for frame, following in pairwise(chain(_binary_frames(animation), (None,))):
+        assert frame is not None
+        image = frame.image
+        if before is None:
+            comment = frame.metadata.comment
+            target.write(file_start(image.width, image.height, animation.plays, comment))
+        clears = following is not None and _has_new_transparency(image, following.image)
+        part = frame if is_cleared or clears else difference(before, frame, 1)
+        disposal = _CLEAR if clears else _KEEP
+        ticks, position = clock.ticks(frame.seconds), (part.left, part.top)
+        target.write(image_block(part.image, ticks, disposal=disposal, position=position))
+        before, is_cleared = frame, clears
+    target.write(TRAILER)
+
+
+def file_start(width: int, height: int, plays: int, comment: str | None) -> bytes:
+    """Return everything before the first image block.
 
     Args:
-        width: Of the logical screen.
-        height: Of the logical screen.
-        plays: How often an animation is shown; 0 is for ever, 1 what a still image says.
-        comment: A remark.
+        width: Width of the canvas in pixels.
+        height: Height of the canvas in pixels.
+        plays: Number of times that an animation is shown; 0 is forever, 1 writes no loop.
+        comment: Comment of the file.
     """
     head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0)
     if plays != 1:
-        repeats = min(max(0, plays - 1), _MAX_REPEATS)
+        repeats = min(max(0, plays - 1), _MAX_16)
         head += b"!\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<HB", repeats, 0)
     if comment:
         head += b"!\xfe" + _sub_blocks(comment.encode())
@@ -54,91 +150,280 @@ def image_block(
     centiseconds: int = 0,
     *,
     disposal: int = 0,
-    place: tuple[int, int] = (0, 0),
+    position: tuple[int, int] = (0, 0),
 ) -> bytes:
-    """A frame with a table of its own colours.
+    """Return a frame with a palette of its own.
 
-    At most 256 colours are kept exactly, and more are dithered to 256; transparency counts as one
-    of them. What is less than half opaque becomes transparent.
+    Up to 256 colours are kept exactly, more are dithered to 256; transparency counts as a colour.
+    Pixels that are less than half opaque become transparent.
 
     Args:
-        image: uint8 pixels.
-        centiseconds: How long the frame is shown.
-        disposal: What becomes of it afterwards: 0 or 1 it stays, 2 it is cleared, 3 undone.
-        place: Its left and top on the logical screen.
+        image: Image with uint8 pixels.
+        centiseconds: Duration of the frame in hundredths of a second.
+        disposal: Treatment after the frame: 0 or 1 keeps it, 2 clears it, 3 restores the pixels.
+        position: Left and top on the canvas.
     """
     hidden = None if image.alpha is None else image.alpha < _VISIBLE
-    # What is cleared becomes transparent in browsers; some programs need to be told the colour.
-    if hidden is not None and not hidden.any() and disposal != _CLEARED:
+    # Browsers clear to transparent; some programs need a transparent colour for that.
+    if hidden is not None and not hidden.any() and disposal != _CLEAR:
         hidden = None
     limit = _COLOURS if hidden is None else _COLOURS - 1
     colour = pillow.image_of(Image(image.pixels)).convert("RGB")
-    table, indices = _exact(colour, hidden, limit) or _dithered(colour, limit)
-    transparency = None if hidden is None else len(table) // 3
+    palette, indices = _exact_palette(colour, hidden, limit) or _dithered(colour, limit)
+    transparency = None if hidden is None else len(palette) // 3
     if hidden is not None and transparency is not None:
         indices[hidden] = transparency
-        table += bytes(3)
+        palette += bytes(3)
     pil_image = PILImage.fromarray(indices)
-    pil_image.putpalette(table)
-    parts = GifImagePlugin.getdata(
+    pil_image.putpalette(palette)
+    blocks = GifImagePlugin.getdata(
         pil_image,
-        place,
+        position,
         duration=10 * centiseconds,
         disposal=disposal,
         transparency=transparency,
         include_color_table=True,
     )
-    return b"".join(parts)
+    return b"".join(blocks)
 
 
-def _exact(
+@dataclass(slots=True)
+class _Stored:
+    """Content of a file; an animation without a loop extension is shown once."""
+
+    width: int
+    height: int
+    palette: bytes
+    plays: int = 1
+    comments: list[bytes] = field(default_factory=list[bytes])
+    patches: list[Patch] = field(default_factory=list[Patch])
+
+
+def _walk(file: BinaryIO, max_frames: int | None = None) -> _Stored:
+    """Walk over a file to its end, or to the start of its last requested frame."""
+    file.seek(0)
+    head = _read(file, _HEAD_BYTES)
+    width, height, flags = struct.unpack_from("<HHB", head, 6)
+    stored = _Stored(width, height, _palette(file, flags))
+    for patch in islice(_walk_patches(file, stored), max_frames):
+        stored.patches.append(patch)
+    if not stored.patches:
+        raise MalformedError("is damaged")
+    first = stored.patches[0]
+    # Viewers enlarge the canvas for a first frame that exceeds it.
+    stored.width = max(stored.width, first.left + first.width)
+    stored.height = max(stored.height, first.top + first.height)
+    return stored
+
+
+def _header(stored: _Stored) -> Header:
+    if 0 in (stored.width, stored.height):
+        raise MalformedError("is damaged")
+    comment = b"\n".join(stored.comments).decode("utf-8", "replace").rstrip("\0")
+    return Header(
+        stored.width,
+        stored.height,
+        frames=len(stored.patches),
+        plays=stored.plays,
+        metadata=Metadata(comment=comment or None),
+    )
+
+
+def _walk_patches(file: BinaryIO, stored: _Stored) -> Iterator[Patch]:
+    """Yield the frames; properties of the whole file are added to `stored`."""
+    control = _NO_CONTROL
+    while (kind := _read(file, 1)) != TRAILER:
+        if kind == _IMAGE:
+            start = file.tell()
+            yield _patch(file, control, stored)
+            file.seek(start + _DESCRIPTOR_BYTES - 1)
+            _palette(file, _read(file, 1)[0])
+            _read(file, 1)
+            _skip_blocks(file)
+            control = _NO_CONTROL
+        elif kind == _EXTENSION:
+            control = _read_extension(file, stored) or control
+        elif kind != _PADDING:
+            raise MalformedError("is damaged")
+
+
+def _read_extension(file: BinaryIO, stored: _Stored) -> bytes | None:
+    """Read an extension; return the content of one that controls the next frame."""
+    label = _read(file, 1)
+    if label not in (_CONTROL, _COMMENT, _APPLICATION):
+        _skip_blocks(file)
+        return None
+    blocks = list(_blocks(file))
+    if label == _COMMENT:
+        stored.comments.append(b"".join(blocks))
+    elif label == _APPLICATION and blocks[:1] and blocks[0] in _LOOPING:
+        for block in blocks[1:]:
+            if len(block) >= 3 and block[0] & 7 == 1:
+                repeats = int.from_bytes(block[1:3], "little")
+                stored.plays = repeats and repeats + 1
+    elif label == _CONTROL and blocks and len(blocks[0]) >= len(_NO_CONTROL):
+        return blocks[0]
+    return None
+
+
+def _patch(file: BinaryIO, control: bytes, stored: _Stored) -> Patch:
+    """Read an image descriptor; `control` is the content of the extension before it."""
+    start = file.tell()
+    left, top, width, height = struct.unpack("<HHHH", _read(file, _DESCRIPTOR_BYTES - 1))
+    flags, delay, index = struct.unpack_from("<BHB", control)
+    transparency = index if flags & _HAS_TRANSPARENCY else None
+    width, height = width or stored.width, height or stored.height
+    return Patch(
+        left,
+        top,
+        width,
+        height,
+        seconds=Fraction(delay, _CENTISECONDS),
+        disposal=_DISPOSALS.get(flags >> 2 & 7, "keep"),
+        blends=True,
+        opaque=transparency is None,
+        decode=lambda: _decode_patch(file, start, (width, height), stored.palette, transparency),
+    )
+
+
+def _decode_patch(
+    file: BinaryIO, start: int, size: tuple[int, int], palette: bytes, transparency: int | None
+) -> Raster:
+    """Decode the frame whose descriptor is at `start`, as a GIF of its own."""
+    file.seek(start + _DESCRIPTOR_BYTES - 1)
+    flags = _read(file, 1)[0]
+    palette = _palette(file, flags) or palette
+    compressed = _read(file, 1) + b"".join(bytes((len(block),)) + block for block in _blocks(file))
+    descriptor = _IMAGE + struct.pack("<HHHHB", 0, 0, *size, flags & _INTERLACED)
+    head = b"GIF89a" + struct.pack("<HHBBB", *size, 0, 0, 0)
+    alone = head + descriptor + compressed + b"\0" + TRAILER
+    pil_image = GifImagePlugin.GifImageFile(io.BytesIO(alone))
+    table = np.zeros((_COLOURS, 4), np.uint8)
+    table[:, 3] = 255
+    colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+    table[: len(colours), :3] = colours
+    if transparency is not None:
+        table[transparency] = 0
+    # Without a palette, Pillow returns the indices as grey levels.
+    return Raster.of(table[np.asarray(pil_image)])
+
+
+def _palette(file: BinaryIO, flags: int) -> bytes:
+    """Read the palette that follows if the flags say so."""
+    return _read(file, 6 << (flags & 7)) if flags & _HAS_PALETTE else b""
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the content of sub-blocks up to an empty one."""
+    while length := _read(file, 1)[0]:
+        yield _read(file, length)
+
+
+def _skip_blocks(file: BinaryIO) -> None:
+    """Skip sub-blocks up to an empty one."""
+    while length := _read(file, 1)[0]:
+        file.seek(length, 1)
+
+
+def _read(file: BinaryIO, length: int) -> bytes:
+    content = file.read(length)
+    if len(content) < length:
+        raise MalformedError("is cut off")
+    return content
+
+
+def _sub_blocks(data: bytes) -> bytes:
+    """Return data as sub-blocks of at most 255 bytes, and an empty one at the end."""
+    parts = (data[at : at + _BLOCK_BYTES] for at in range(0, len(data), _BLOCK_BYTES))
+    return b"".join(bytes((len(part),)) + part for part in parts) + b"\0"
+
+
+def _binary_frames(animation: ImageSequence) -> Iterator[FramePart]:
+    """Yield frames whose pixels are either opaque, or transparent and black."""
+    for part in whole_frames(animation):
+        image = part.image
+        if image.alpha is not None:
+            visible = image.alpha >= _VISIBLE
+            pixels = image.pixels * visible[..., None]
+            image = replace(image, pixels=pixels, alpha=visible * np.uint8(255))
+        yield replace(part, image=image)
+
+
+def _has_new_transparency(before: Image, after: Image) -> bool:
+    """Return whether a visible pixel becomes transparent."""
+    if before.alpha is None or after.alpha is None:
+        return False
+    return bool((before.alpha > after.alpha).any())
+
+
+def _exact_palette(
     pil_image: PILImage.Image, hidden: NDArray[np.bool_] | None, limit: int
 ) -> tuple[bytes, Pixels] | None:
-    """The visible colours as a table, and each pixel's place in it; None when there are more."""
-    packed = _packed(pil_image)
+    """Return the visible colours as a palette, and indices; None when there are more colours."""
+    packed = _packed_colours(pil_image)
     if hidden is not None:
         packed[hidden] = 0 if hidden.all() else packed[~hidden][0]
-    # A few rows tell most images that have too many without sorting all of their pixels.
+    # A few rows identify most images with too many colours, without sorting all pixels.
     if len(np.unique(packed[:: max(1, len(packed) // 16)])) > limit:
         return None
     colours, indices = np.unique(packed, return_inverse=True)
     if len(colours) > limit:
         return None
-    return _table(colours), indices.reshape(packed.shape).astype(np.uint8)
+    return _palette_of(colours), indices.reshape(packed.shape).astype(np.uint8)
 
 
 def _dithered(pil_image: PILImage.Image, limit: int) -> tuple[bytes, Pixels]:
-    """A table of the colours that fit best, and each pixel's place in it, errors diffused.
+    """Return a palette of the best colours, and indices with the errors diffused.
 
-    Colours of wide even areas are kept exactly, which an average would tint.
+    The colours of large flat areas are kept exactly; averages would tint them.
     """
-    packed = _packed(pil_image)
+    packed = _packed_colours(pil_image)
     colours, counts = np.unique(packed, return_counts=True)
-    wide = colours[counts * _WIDE > packed.size]
-    fitting = pil_image.quantize(limit - len(wide), PILImage.Quantize.MEDIANCUT)
-    table = (_table(wide) + bytes(fitting.getpalette() or ()))[: 3 * limit]
-    palette = PILImage.new("P", (1, 1))
-    palette.putpalette(table)
-    indices = np.array(pil_image.quantize(palette=palette, dither=PILImage.Dither.FLOYDSTEINBERG))
-    # Pillow takes the nearest colour to within four levels only.
-    for place, colour in enumerate(wide):
-        indices[packed == colour] = place
-    return table, indices
+    flat = colours[counts * _MIN_AREA > packed.size]
+    best = pil_image.quantize(limit - len(flat), PILImage.Quantize.MEDIANCUT)
+    palette = (_palette_of(flat) + bytes(best.getpalette() or ()))[: 3 * limit]
+    target = PILImage.new("P", (1, 1))
+    target.putpalette(palette)
+    indices = np.array(pil_image.quantize(palette=target, dither=PILImage.Dither.FLOYDSTEINBERG))
+    # Pillow finds the nearest colour to within four levels only.
+    for index, colour in enumerate(flat):
+        indices[packed == colour] = index
+    return palette, indices
 
 
-def _packed(pil_image: PILImage.Image) -> NDArray[Any]:
-    """The colour of each pixel as one number."""
+def _packed_colours(pil_image: PILImage.Image) -> NDArray[Any]:
+    """Return the colour of each pixel as one number."""
     parts = np.asarray(pil_image).astype(np.uint32)
     return parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
 
 
-def _table(colours: NDArray[Any]) -> bytes:
-    """A table of colours that are given as numbers."""
+def _palette_of(colours: NDArray[Any]) -> bytes:
+    """Return a palette of colours that are given as numbers."""
     parts = np.stack((colours >> 16, colours >> 8 & 255, colours & 255), 1)
     return parts.astype(np.uint8).tobytes()
 
 
-def _sub_blocks(data: bytes) -> bytes:
-    """Data in parts of at most 255 bytes, each behind its length, and an empty one at the end."""
-    parts = (data[at : at + _BLOCK_BYTES] for at in range(0, len(data), _BLOCK_BYTES))
-    return b"".join(bytes((len(part),)) + part for part in parts) + b"\0"
+register(
+    Codec(
+        name="gif",
+        label="GIF",
+        suffixes=("gif",),
+        sniff=starts_with(b"GIF87a", b"GIF89a"),
+        read_header=read_header,
+        read_shape=read_shape,
+        decode=decode,
+        decode_frames=decode_frames,
+        traits=Traits(
+            depth=8,
+            grey=False,
+            alpha="binary",
+            frames="animation",
+            lossless=False,
+            max_side=_MAX_16,
+            carries=frozenset({"comment"}),
+        ),
+        encode=encode,
+        encode_sequence=encode_animation,
+        rank=7,
+    )
+)

@@ -1,4 +1,8 @@
-"""Boxes of the ISO base media file format, which AVIF and JPEG XL files are made of."""
+"""Boxes of the ISO base media file format (ISO/IEC 14496-12), as in AVIF and JPEG XL files.
+
+Pillow and imagecodecs return only some of the properties: no colour space by numbers (`nclx`), no
+depth, no plays, and EXIF that was rewritten.
+"""
 
 from __future__ import annotations
 
@@ -7,67 +11,91 @@ from collections.abc import Iterator
 
 from upscale.images.codecs.base import MalformedError
 
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+
+def is_avif(start: bytes) -> bool:
+    """Detect an AVIF file by its brands."""
+    return _is_image(start) and bool(_brands(start) & _AVIF_BRANDS)
+
+
+def is_heic(start: bytes) -> bool:
+    """Detect a HEIC file by its brands; files with general brands may also be AVIF."""
+    return _is_image(start) and not _brands(start) & _AVIF_BRANDS
+
 
 def box(kind: bytes, body: bytes) -> bytes:
-    """A box as it stands in a file."""
+    """Return a box with its length."""
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
 
 def full_box(kind: bytes, body: bytes, version: int = 0) -> bytes:
-    """A box that states a version, and no flags."""
+    """Return a box with a version and without flags."""
     return box(kind, struct.pack(">I", version << 24) + body)
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of each box; the last may be cut off.
+    """Yield kind and content of each box; the last may be cut off.
 
     Raises:
         MalformedError: A box is shorter than its own head.
     """
-    at = 0
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
+    position = 0
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
         head = 8
-        if length == 1 and at + 16 <= len(data):
-            (length,) = struct.unpack_from(">Q", data, at + 8)
+        if length == 1 and position + 16 <= len(data):
+            (length,) = struct.unpack_from(">Q", data, position + 8)
             head = 16
-        length = length or len(data) - at
+        length = length or len(data) - position
         if length < head:
             raise MalformedError("is damaged")
-        yield kind, data[at + head : at + length]
-        at += length
+        yield kind, data[position + head : position + length]
+        position += length
 
 
 def properties(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Kind and content of the properties of the primary item; none where there is no such item.
+    """Return kind and content of the properties of the primary item; empty without such an item.
 
     Raises:
-        MalformedError: Damaged; struct.error, IndexError where numbers are missing.
+        MalformedError: Damaged.
+        struct.error: A number is missing.
+        IndexError: A property is missing.
     """
     meta = dict(boxes(dict(boxes(data)).get(b"meta", b"")[4:]))
     inner = dict(boxes(meta.get(b"iprp", b"")))
     if b"pitm" not in meta or not {b"ipco", b"ipma"} <= inner.keys():
         return []
-    found = list(boxes(inner[b"ipco"]))
-    wide = meta[b"pitm"][0] > 0
-    (primary,) = struct.unpack_from(">I" if wide else ">H", meta[b"pitm"], 4)
-    return [found[place - 1] for place in _associated(inner[b"ipma"], primary) if place]
+    items = list(boxes(inner[b"ipco"]))
+    is_wide = meta[b"pitm"][0] > 0
+    (primary,) = struct.unpack_from(">I" if is_wide else ">H", meta[b"pitm"], 4)
+    return [items[number - 1] for number in _associated(inner[b"ipma"], primary) if number]
 
 
-def _associated(body: bytes, wanted: int) -> list[int]:
-    """The places, from 1, of an item's properties."""
-    item, place = (">I", ">H") if body[0] > 0 else (">H", ">H")
-    short = not body[3] & 1
+def _is_image(start: bytes) -> bool:
+    return start[4:8] == b"ftyp" and start[8:12] in _AVIF_BRANDS | _HEIC_BRANDS
+
+
+def _brands(start: bytes) -> set[bytes]:
+    length = min(int.from_bytes(start[:4], "big"), len(start))
+    return {start[at : at + 4] for at in (8, *range(16, length, 4))}
+
+
+def _associated(body: bytes, item: int) -> list[int]:
+    """Return the property numbers, from 1, that an `ipma` box associates with an item."""
+    item_format, number_format = (">I", ">H") if body[0] > 0 else (">H", ">H")
+    is_short = not body[3] & 1
     (count,) = struct.unpack_from(">I", body, 4)
-    at = 8
+    position = 8
     for _ in range(count):
-        (number,) = struct.unpack_from(item, body, at)
-        at += struct.calcsize(item)
-        size = body[at] * (1 if short else 2)
-        places = body[at + 1 : at + 1 + size]
-        if number == wanted:
-            if short:
-                return [value & 0x7F for value in places]
-            return [value & 0x7FFF for (value,) in struct.iter_unpack(place, places)]
-        at += 1 + size
+        (current,) = struct.unpack_from(item_format, body, position)
+        position += struct.calcsize(item_format)
+        size = body[position] * (1 if is_short else 2)
+        numbers = body[position + 1 : position + 1 + size]
+        if current == item:
+            if is_short:
+                return [value & 0x7F for value in numbers]
+            return [value & 0x7FFF for (value,) in struct.iter_unpack(number_format, numbers)]
+        position += 1 + size
     return []

@@ -1,6 +1,7 @@
-"""JPEG: read by Pillow, written by libjpeg-turbo straight from the array; its segments by us.
+"""JPEG: read through Pillow, encoded by libjpeg-turbo through imagecodecs.
 
-Pillow would copy the array into its own four bytes a pixel first.
+For encoding, Pillow would first copy the array to four bytes per pixel. imagecodecs writes no
+metadata, so the segments are written here.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ from PIL import JpegImagePlugin
 
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, Raster
+from upscale.images.codecs.registry import Codec, Traits, register, starts_with
 from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image, Metadata
 from upscale.images.metadata import exif, iptc
 
-# What one segment holds beside its name; a larger block of EXIF or XMP has no place in a JPEG.
+# Content of one segment; larger blocks of EXIF and XMP do not fit into a JPEG.
 _SEGMENT_BYTES = 65533
 _EXIF_NAME, _XMP_NAME = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_EXTENSION_NAME = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC_NAME, _PHOTOSHOP_NAME = b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 _APP0, _APP1, _APP2, _APP13, _COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
-# The start and the JFIF segment that libjpeg writes, which gives way to ours.
+# Start and JFIF segment as written by libjpeg, which are replaced.
 _PLAIN_START_BYTES = 20
 _MAX_ICC_SEGMENTS = 255
-# To optimise its codes libjpeg holds all coefficients: six bytes a pixel.
+# For optimised Huffman codes libjpeg keeps all coefficients: six bytes per pixel.
 _MAX_OPTIMISED_PIXELS = 64 * 1024 * 1024
-# ITU-T T.81, table K.1.
+# Luma quantisation at quality 50 (ITU-T T.81, table K.1).
 _LUMA = np.array([
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
     14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113,
@@ -40,11 +42,7 @@ _LUMA = np.array([
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Size, orientation and metadata.
-
-    Raises:
-        Exception: Whatever Pillow raises on damaged content.
-    """
+    """Read size, orientation and metadata."""
     pil_image = JpegImagePlugin.JpegImageFile(file)
     info = pil_image.info
     block = exif.without_prefix(info.get("exif"))
@@ -57,32 +55,28 @@ def read_header(file: BinaryIO) -> Header:
         comment=info.get("comment", b"").decode("utf-8", "replace").rstrip("\0") or None,
     )
     width, height = pil_image.size
-    extended = any(body.startswith(_XMP_EXTENSION_NAME) for _, body in pil_image.applist)
+    has_extended_xmp = any(body.startswith(_XMP_EXTENSION_NAME) for _, body in pil_image.applist)
     return Header(
         width,
         height,
         exif.orientation_of(block),
         metadata=metadata,
         quality=_quality(pil_image.quantization),
-        notes=("its extended XMP was left out",) if extended else (),
+        notes=("its extended XMP was left out",) if has_extended_xmp else (),
     )
 
 
 def decode(file: BinaryIO) -> Raster:
-    """Decode the (main) image.
-
-    Raises:
-        Exception: Whatever Pillow raises on damaged content.
-    """
+    """Decode the image; of several, the main one."""
     return pillow.raster_of(JpegImagePlugin.JpegImageFile(file))
 
 
-def encode(image: Image, target: BinaryIO, settled: ResolvedEncoding) -> None:
-    """Encode uint8 pixels without alpha, colour at full resolution."""
+def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
+    """Encode uint8 pixels without alpha, without chroma subsampling."""
     pixels = image.pixels
     plain = imagecodecs.jpeg8_encode(
         np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels),
-        settled.quality,
+        encoding.quality,
         subsampling="444" if pixels.shape[2] == 3 else None,
         optimize=image.width * image.height <= _MAX_OPTIMISED_PIXELS,
     )
@@ -90,30 +84,32 @@ def encode(image: Image, target: BinaryIO, settled: ResolvedEncoding) -> None:
     target.write(memoryview(plain)[_PLAIN_START_BYTES:])
 
 
-def holds(metadata: Metadata) -> Mapping[str, bool]:
-    """Whether the fields whose size is limited fit into their segments."""
-    return {
-        "exif": len(metadata.exif or b"") <= _SEGMENT_BYTES - len(_EXIF_NAME),
-        "xmp": len(metadata.xmp or b"") <= _SEGMENT_BYTES - len(_XMP_NAME),
-        "iptc": len(metadata.iptc or b"") <= iptc.MAX_BYTES,
-        "icc": len(metadata.icc or b"") <= _icc_part_bytes() * _MAX_ICC_SEGMENTS,
+def oversized(metadata: Metadata) -> list[str]:
+    """Return the fields that do not fit into their segments."""
+    limits = {
+        "exif": _SEGMENT_BYTES - len(_EXIF_NAME),
+        "xmp": _SEGMENT_BYTES - len(_XMP_NAME),
+        "iptc": iptc.MAX_BYTES,
+        "icc": _icc_part_bytes() * _MAX_ICC_SEGMENTS,
     }
+    sizes = {field: len(getattr(metadata, field) or b"") for field in limits}
+    return [field for field, limit in limits.items() if sizes[field] > limit]
 
 
 def _segments(metadata: Metadata) -> Iterator[bytes]:
-    """What stands before the image itself."""
-    fits = holds(metadata)
+    """Yield the segments before the image."""
+    left_out = oversized(metadata)
     yield _segment(_APP0, b"JFIF\0\1\1" + _density(metadata.dpi) + b"\0\0")
-    if metadata.exif and fits["exif"]:
-        yield _segment(_APP1, exif.with_prefix(metadata.exif))
-    if metadata.xmp and fits["xmp"]:
+    if metadata.exif and "exif" not in left_out:
+        yield _segment(_APP1, _EXIF_NAME + metadata.exif)
+    if metadata.xmp and "xmp" not in left_out:
         yield _segment(_APP1, _XMP_NAME + metadata.xmp)
-    if metadata.icc and fits["icc"]:
+    if metadata.icc and "icc" not in left_out:
         step = _icc_part_bytes()
         parts = [metadata.icc[at : at + step] for at in range(0, len(metadata.icc), step)]
         for number, part in enumerate(parts, 1):
             yield _segment(_APP2, _ICC_NAME + bytes((number, len(parts))) + part)
-    if metadata.iptc and fits["iptc"]:
+    if metadata.iptc and "iptc" not in left_out:
         yield _segment(_APP13, _PHOTOSHOP_NAME + iptc.as_resource(metadata.iptc))
     if metadata.comment:
         yield _segment(_COMMENT, metadata.comment.encode()[:_SEGMENT_BYTES])
@@ -128,7 +124,7 @@ def _icc_part_bytes() -> int:
 
 
 def _density(dpi: tuple[float, float] | None) -> bytes:
-    """Unit and resolution of a JFIF header; one pixel by one when there is none that fits."""
+    """Return unit and resolution for a JFIF header; a ratio of 1 where no resolution fits."""
     across, down = (round(value) for value in dpi) if dpi else (0, 0)
     if not (0 < across < 2**16 and 0 < down < 2**16):
         return struct.pack(">BHH", 0, 1, 1)
@@ -136,7 +132,7 @@ def _density(dpi: tuple[float, float] | None) -> bytes:
 
 
 def _dpi(unit: int, density: tuple[int, int]) -> tuple[float, float] | None:
-    """Pixels per inch from the JFIF header alone: where it has none, Pillow makes up 72."""
+    """Return pixels per inch from the JFIF header; without one, Pillow would report 72."""
     inch = {1: 1.0, 2: 2.54}.get(unit)
     if inch is None or math.prod(density) <= 0:
         return None
@@ -144,13 +140,37 @@ def _dpi(unit: int, density: tuple[int, int]) -> tuple[float, float] | None:
 
 
 def _quality(tables: Mapping[int, list[int]] | None) -> int | None:
-    """The least libjpeg quality whose luma table is as fine as the file's."""
+    """Return the lowest libjpeg quality whose luma table is as fine as the file's."""
     if not tables or len(table := tables.get(0, [])) != 64:
         return None
     return next((q for q in range(1, 101) if int(_luma_table(q).sum()) <= sum(table)), 100)
 
 
 def _luma_table(quality: int) -> np.ndarray:
-    """Luma quantisation as libjpeg scales it (jpeg_quality_scaling)."""
+    """Return libjpeg's luma quantisation for a quality (its function jpeg_quality_scaling)."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return ((_LUMA * percent + 50) // 100).clip(1, 255)
+
+
+register(
+    Codec(
+        name="jpeg",
+        label="JPEG",
+        suffixes=("jpg", "jpeg", "jpe", "jfif", "mpo"),
+        foreign_suffixes=("mpo",),
+        sniff=starts_with(b"\xff\xd8\xff"),
+        read_header=read_header,
+        decode=decode,
+        traits=Traits(
+            depth=8,
+            lossy=True,
+            lossless=False,
+            # libjpeg stops before the 65535 of the file format.
+            max_side=65500,
+            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment"}),
+        ),
+        encode=encode,
+        oversized=oversized,
+        rank=1,
+    )
+)

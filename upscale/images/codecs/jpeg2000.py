@@ -1,4 +1,4 @@
-"""JPEG 2000: 8 bits through Pillow; other depths, which Pillow cuts, through imagecodecs."""
+"""JPEG 2000, only read: 8 bits through Pillow, which reduces other depths; those by imagecodecs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from PIL import Jpeg2KImagePlugin
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, MalformedError, Raster, UnsupportedError
 from upscale.images.codecs.iso_boxes import boxes
+from upscale.images.codecs.registry import Codec, register, starts_with
 from upscale.images.image import Metadata
-from upscale.images.metadata import exif
-from upscale.images.pixels.bits import stretched
+from upscale.images.metadata import exif, xmp
+from upscale.images.pixels.depth import stretched
 
 _SIGNATURE = b"\xff\x4f\xff\x51"
 _EXIF, _XMP = b"JpgTiffExif->JP2", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -24,7 +25,7 @@ _LUMA = 18
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Size, depth and metadata.
+    """Read size, depth and metadata.
 
     Raises:
         MalformedError: Damaged or cut off.
@@ -36,19 +37,18 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def decode(file: BinaryIO) -> Raster:
-    """Decode the image, its samples stretched over all of their type.
+    """Decode the image; samples are scaled to the whole range of their type.
 
     Raises:
         MalformedError: Damaged or cut off.
-        UnsupportedError: Samples that are signed, of several depths, or of more than 16 bits.
-        Exception: Whatever the decoders raise on damaged content.
+        UnsupportedError: Samples are signed, of several depths, or of more than 16 bits.
     """
     data = file.read()
     width, height, depths = _size(data)
     depth = depths[0]
     if set(depths) == {7}:
         pil_image = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
-        # Pillow goes by the size that the container states, which may be any.
+        # Pillow uses the size in the container, which may be wrong.
         if pil_image.size != (width, height):
             raise MalformedError("is damaged")
         return pillow.raster_of(pil_image)
@@ -58,7 +58,7 @@ def decode(file: BinaryIO) -> Raster:
 
 
 def _size(data: bytes) -> tuple[int, int, bytes]:
-    """Width, height, and a byte for each component: its bits less one, and 0x80 if it is signed."""
+    """Return width, height, and a byte per component: its bits less one, and 0x80 if signed."""
     start = data.find(_SIGNATURE)
     if start < 0 or start + 42 > len(data):
         raise MalformedError("is cut off")
@@ -71,18 +71,18 @@ def _size(data: bytes) -> tuple[int, int, bytes]:
 
 
 def _metadata(data: bytes) -> Metadata:
-    """The profile, and the boxes that hold EXIF and XMP; a bare codestream has none."""
+    """Return the profile, EXIF and XMP; a bare codestream has none."""
     if data.startswith(_SIGNATURE):
         return Metadata()
-    held = {body[:16]: body[16:] for kind, body in boxes(data) if kind == b"uuid"}
+    blocks = {body[:16]: body[16:] for kind, body in boxes(data) if kind == b"uuid"}
     profile = next((body[3:] for body in _colours(data) if body[0] in _PROFILES), None)
-    # No program turns a JPEG 2000 by the orientation in its EXIF.
-    block = exif.reset_orientation(exif.without_prefix(held.get(_EXIF)))
-    return Metadata(profile or None, block, exif.reset_xmp_orientation(held.get(_XMP)))
+    # No program applies the EXIF orientation of a JPEG 2000.
+    block = exif.reset_orientation(exif.without_prefix(blocks.get(_EXIF)))
+    return Metadata(profile or None, block, xmp.reset_orientation(blocks.get(_XMP)))
 
 
 def _space(data: bytes) -> int:
-    """The number of the colour space; 0 when none is stated."""
+    """Return the number of the colour space; 0 when none is stated."""
     numbers = (body[3:7] for body in _colours(data) if body[0] == 1)
     return int.from_bytes(next(numbers, b""), "big")
 
@@ -92,3 +92,15 @@ def _colours(data: bytes) -> list[bytes]:
         return []
     head = dict(boxes(data)).get(b"jp2h", b"")
     return [body for kind, body in boxes(head) if kind == b"colr" and body]
+
+
+register(
+    Codec(
+        name="jpeg2000",
+        label="JPEG 2000",
+        suffixes=("jp2", "j2k", "jpx"),
+        sniff=starts_with(b"\0\0\0\x0cjP  ", _SIGNATURE),
+        read_header=read_header,
+        decode=decode,
+    )
+)

@@ -1,6 +1,6 @@
-"""What a JPEG XL codestream states before its pixels (ISO/IEC 18181-1, annex D), bit by bit.
+"""Header of a JPEG XL codestream (ISO/IEC 18181-1, annex D).
 
-No decoder at hand tells the size before it has decoded the image.
+imagecodecs and pillow-jxl-plugin return the size only after decoding the image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from upscale.images.codecs.base import MalformedError
 _READ_BYTES = 4096
 _SIGNATURE_BITS = 16
 _RATIOS = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-# The distributions of numbers: of each of four, what is added and how many bits are read.
+# Distributions of numbers: offset and number of bits of each of four choices.
 _SIDE = ((1, 9), (1, 13), (1, 18), (1, 30))
 _PREVIEW = ((1, 6), (65, 8), (321, 10), (1345, 12))
 _PREVIEW_EIGHTHS = ((16, 0), (32, 0), (1, 5), (33, 9))
@@ -25,89 +25,88 @@ _CUSTOM = 2
 ALPHA, BLACK = 0, 4
 _SPOT, _CFA = 2, 5
 _UNKNOWN = 2
-# The white of screens and that of cinemas, and primaries by their numbers here and in H.273: P3
-# has one for each white there.
+# (White point, primaries) by their numbers here, and primaries in H.273, which has one P3 for each
+# white point.
 _PRIMARIES = {(1, 1): 1, (1, 9): 9, (1, 11): 12, (11, 11): 11}
 
 
 @dataclass(slots=True)
 class Codestream:
-    """What a codestream states.
+    """Properties of a codestream.
 
     Attributes:
-        width: Pixels across, as stored.
-        height: Pixels down, as stored.
-        orientation: As in EXIF, 1..8.
-        animated: Whether it holds frames that follow each other in time.
-        bits: Bits a sample.
-        floating: Whether the samples are floats.
-        channels: Kinds of the channels beside colour.
-        associated: Whether colours are multiplied by alpha.
-        xyb: Whether colours are stored as the eye sees them, which is lossy.
+        width: Stored width in pixels.
+        height: Stored height in pixels.
+        orientation: EXIF orientation 1..8.
+        is_animated: Whether it is an animation.
+        bits: Bits per sample.
+        is_float: Whether the samples are floats.
+        channels: Kinds of the extra channels.
+        is_premultiplied: Whether colours are multiplied by alpha.
+        is_xyb: Whether colours are stored in XYB, which is lossy.
         colour: Primaries and transfer function by their numbers in ITU-T H.273; None where only
-            a profile says them.
-        transfer_at: The bit where the number of the transfer function starts; 0 when it has none.
+            a profile defines them.
+        transfer_position: Bit position of the transfer function's number; 0 when there is none.
     """
 
     width: int = 0
     height: int = 0
     orientation: int = 1
-    animated: bool = False
+    is_animated: bool = False
     bits: int = 8
-    floating: bool = False
+    is_float: bool = False
     channels: tuple[int, ...] = ()
-    associated: bool = False
-    xyb: bool = True
+    is_premultiplied: bool = False
+    is_xyb: bool = True
     colour: tuple[int, int] | None = (1, 13)
-    transfer_at: int = 0
+    transfer_position: int = 0
 
 
 def parse(data: bytes) -> Codestream:
-    """Read a codestream's size and what describes its image.
+    """Parse the header of a codestream.
 
     Raises:
         MalformedError: Damaged or cut off.
     """
-    bits, found = _Bits(data[:_READ_BYTES]), Codestream()
+    bits, header = _Bits(data[:_READ_BYTES]), Codestream()
     bits.take(_SIGNATURE_BITS)
-    found.width, found.height = _size(bits)
+    header.width, header.height = _size(bits)
     if bits.flag():
-        return found
-    extra = bits.flag()
-    if extra:
-        _read_extra(bits, found)
-    found.bits, found.floating = _depth(bits)
+        return header
+    if bits.flag():
+        _read_extra_fields(bits, header)
+    header.bits, header.is_float = _depth(bits)
     bits.flag()
     count = bits.number((0, 0), (1, 0), (2, 4), (1, 12))
-    found.channels = tuple(_channel(bits, found) for _ in range(count))
-    found.xyb = bits.flag()
-    _read_colour(bits, found)
-    return found
+    header.channels = tuple(_channel(bits, header) for _ in range(count))
+    header.is_xyb = bits.flag()
+    _read_colour(bits, header)
+    return header
 
 
 class _Bits:
-    """Numbers from bits, the lowest of a byte first."""
+    """Reads numbers bit by bit, the lowest bit of a byte first."""
 
     def __init__(self, data: bytes) -> None:
-        self.place = 0
+        self.position = 0
         self._value, self._size = int.from_bytes(data, "little"), 8 * len(data)
 
     def take(self, count: int) -> int:
-        """The next bits as a number."""
-        found = self._value >> self.place & (1 << count) - 1
-        self.place += count
-        if self.place > self._size:
+        """Return the next bits as a number."""
+        value = self._value >> self.position & (1 << count) - 1
+        self.position += count
+        if self.position > self._size:
             raise MalformedError("is cut off")
-        return found
+        return value
 
     def flag(self) -> bool:
-        """The next bit."""
+        """Return the next bit."""
         return self.take(1) == 1
 
     def number(self, *choices: tuple[int, int]) -> int:
-        """A number in one of four distributions."""
-        added, count = choices[self.take(2)]
-        return added + self.take(count)
+        """Return a number in one of four distributions."""
+        offset, count = choices[self.take(2)]
+        return offset + self.take(count)
 
 
 def _size(bits: _Bits) -> tuple[int, int]:
@@ -120,9 +119,9 @@ def _size(bits: _Bits) -> tuple[int, int]:
     return 8 * (1 + bits.take(5)) if eighths else bits.number(*_SIDE), height
 
 
-def _read_extra(bits: _Bits, found: Codestream) -> None:
-    """Read the orientation; pass over a size for display and a preview; note an animation."""
-    found.orientation = 1 + bits.take(3)
+def _read_extra_fields(bits: _Bits, header: Codestream) -> None:
+    """Read the orientation and the animation flag; skip a display size and a preview."""
+    header.orientation = 1 + bits.take(3)
     if bits.flag():
         _size(bits)
     if bits.flag():
@@ -130,8 +129,8 @@ def _read_extra(bits: _Bits, found: Codestream) -> None:
         bits.number(*sides)
         if not bits.take(3):
             bits.number(*sides)
-    found.animated = bits.flag()
-    if found.animated:
+    header.is_animated = bits.flag()
+    if header.is_animated:
         bits.number((100, 0), (1000, 0), (1, 10), (1, 30))
         bits.number((1, 0), (1001, 0), (1, 8), (1, 10))
         bits.number((0, 0), (0, 3), (0, 16), (0, 32))
@@ -139,7 +138,7 @@ def _read_extra(bits: _Bits, found: Codestream) -> None:
 
 
 def _depth(bits: _Bits) -> tuple[int, bool]:
-    """Bits a sample, and whether they are a float."""
+    """Return bits per sample, and whether samples are floats."""
     if not bits.flag():
         return bits.number(*_WHOLE_BITS), False
     count = bits.number(*_FLOAT_BITS)
@@ -147,8 +146,8 @@ def _depth(bits: _Bits) -> tuple[int, bool]:
     return count, True
 
 
-def _channel(bits: _Bits, found: Codestream) -> int:
-    """The kind of a channel beside colour."""
+def _channel(bits: _Bits, header: Codestream) -> int:
+    """Return the kind of an extra channel."""
     if bits.flag():
         return ALPHA
     kind = bits.number(*_ENUM)
@@ -156,7 +155,7 @@ def _channel(bits: _Bits, found: Codestream) -> int:
     bits.number((0, 0), (3, 0), (4, 0), (1, 3))
     bits.take(8 * bits.number((0, 0), (0, 4), (16, 5), (48, 10)))
     if kind == ALPHA:
-        found.associated = bits.flag()
+        header.is_premultiplied = bits.flag()
     elif kind == _SPOT:
         bits.take(64)
     elif kind == _CFA:
@@ -164,30 +163,30 @@ def _channel(bits: _Bits, found: Codestream) -> int:
     return kind
 
 
-def _read_colour(bits: _Bits, found: Codestream) -> None:
-    """Read primaries and transfer function, as far as they have numbers."""
+def _read_colour(bits: _Bits, header: Codestream) -> None:
+    """Read primaries and transfer function where they have numbers."""
     if bits.flag():
         return
-    found.colour = None
+    header.colour = None
     has_profile, space = bits.flag(), bits.number(*_ENUM)
     if has_profile or space not in (_RGB, _GREY):
         return
     white, primaries = bits.number(*_ENUM), 1
     if white == _CUSTOM:
-        _pass_points(bits, 1)
+        _skip_points(bits, 1)
     if space == _RGB:
         primaries = bits.number(*_ENUM)
         if primaries == _CUSTOM:
-            _pass_points(bits, 3)
+            _skip_points(bits, 3)
     if bits.flag():
         return
-    found.transfer_at = bits.place
+    header.transfer_position = bits.position
     transfer = bits.number(*_ENUM)
     named = _PRIMARIES.get((white, primaries))
     if named and transfer != _UNKNOWN:
-        found.colour = named, transfer
+        header.colour = named, transfer
 
 
-def _pass_points(bits: _Bits, count: int) -> None:
+def _skip_points(bits: _Bits, count: int) -> None:
     for _ in range(2 * count):
         bits.number(*_COORDINATE)

@@ -1,122 +1,142 @@
-"""PNG: its pixels through imagecodecs; its header and what travels beside them is read here.
+"""PNG and APNG: pixels through imagecodecs, headers and metadata through `png_chunks`.
 
-Pillow cuts 16 bits to 8 without a word and OpenCV drops grey with alpha, and imagecodecs carries no
-metadata. Damage to the pixels raises in imagecodecs; only a missing end is for us to notice.
+Pillow reduces 16-bit colour to 8 bits, and OpenCV loses grey with alpha. imagecodecs detects
+damaged pixels, but not a missing end. Each frame of an APNG is decoded as a PNG file of its own.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import takewhile
 from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
 
-from upscale.images.codecs.base import Header, MalformedError, Raster, UnsupportedError
-from upscale.images.codecs.formats import TRAITS
-from upscale.images.image import Image, Metadata
-from upscale.images.metadata import cicp as colour
-from upscale.images.metadata import exif, iptc
+from upscale.images.animation import Disposal, FramePart, Patch, changed_parts, composed
+from upscale.images.codecs.base import (
+    Header,
+    MalformedError,
+    Raster,
+    StoredFrame,
+    UnsupportedError,
+)
+from upscale.images.codecs.png_chunks import (
+    SIGNATURE,
+    add_metadata,
+    chunk,
+    chunk_positions,
+    chunks,
+    content_at,
+    metadata_chunks,
+    verified_content,
+)
+from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.encoding import Encoding, ResolvedEncoding
+from upscale.images.image import Image, ImageSequence, Metadata
+from upscale.images.metadata import exif
 
 # Without a handler, Python prints libpng's remarks about ancillary chunks to standard error.
 logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
-_SIGNATURE_SIZE = 8
 HEADER_END = 33
-_STRUCTURE = (b"IHDR", b"acTL", b"IEND")
+"""Position after the IHDR chunk."""
+
 _TAIL_BYTES = 256 * 1024
-_MAX_METADATA_BYTES = 64 * 1024 * 1024
-_XMP_KEY, _COMMENT_KEY, _RAW_KEY = b"XML:com.adobe.xmp", b"Comment", b"Raw profile type "
-_METRES_PER_INCH = 0.0254
 _LEVEL = 4
-_WHAT_IS_CUT = ("Not enough image data", "too small")
+_CUT_OFF_MESSAGES = ("Not enough image data", "too small")
+# libpng allows sides of 2**31 - 1, but is built with this limit against hostile files.
+_MAX_SIDE = 1_000_000
+_MAX_16, _MAX_31 = 2**16 - 1, 2**31 - 1
+_NUMBER_BYTES, _CHUNK_HEAD_BYTES = 4, 8
+_FRAME_CONTROL = ">IIIIIHHBB"
+_DEFAULT_DENOMINATOR = 100
+_DISPOSALS: tuple[Disposal, ...] = ("keep", "clear", "restore")
+_GREY_ALPHA, _COLOUR_ALPHA = 4, 6
+_Pieces = list[tuple[int, int]]
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Size, orientation, frames and metadata; pixels are skipped, not read.
+    """Read size, orientation, frames and metadata; pixels are skipped.
 
     Raises:
         MalformedError: Damaged or cut off.
     """
-    return _header(_chunks(file))
+    return _header(chunks(file))
 
 
 def read_shape(file: BinaryIO) -> Header:
-    """Size and orientation, from what stands before the pixels and at the end of the file.
+    """Read size and orientation from the start and the end of the file.
 
-    To walk over the pixels would read half of the file, since their chunks are small.
+    Walking over the chunks of the pixels would read half of the file, since they are small.
 
     Raises:
         MalformedError: Damaged or cut off.
     """
-    header = _header(takewhile(lambda chunk: chunk[0] != b"IDAT", _chunks(file)))
+    header = _header(takewhile(lambda item: item[0] != b"IDAT", chunks(file)))
     if header.metadata.exif:
         return header
-    start = max(_SIGNATURE_SIZE, file.seek(0, 2) - _TAIL_BYTES)
-    file.seek(start)
-    behind = file.read().rfind(b"eXIf")
-    if behind < 4:
+    start = max(len(SIGNATURE), file.seek(0, 2) - _TAIL_BYTES)
+    offset = content_at(file, start, _TAIL_BYTES).rfind(b"eXIf")
+    if offset < 4:
         return header
     with suppress(MalformedError):
-        block = next((body for _, body in _chunks(file, start + behind - 4)), None)
+        block = next((body for _, body in chunks(file, start + offset - 4)), None)
         return replace(header, orientation=exif.orientation_of(exif.without_prefix(block)))
     return header
 
 
-def _header(chunks: Iterable[tuple[bytes, bytes]]) -> Header:
-    """What the chunks say."""
-    size: tuple[int, int] | None = None
-    metadata, frames, plays = Metadata(), 1, 1
-    for kind, body in chunks:
-        if kind == b"IHDR" and len(body) == 13:
-            size = size or struct.unpack_from(">II", body)
-        elif kind == b"acTL" and len(body) >= 8:
-            frames, plays = struct.unpack_from(">II", body)
-        metadata = _with_chunk(metadata, kind, body)
-    if size is None or 0 in size:
-        raise MalformedError("is damaged")
-    turned = exif.orientation_of(metadata.exif)
-    return Header(*size, turned, max(1, frames), plays, metadata)
-
-
 def decode(file: BinaryIO) -> Raster:
-    """Decode the image; of an animation, its default image.
+    """Decode the image, or the default image of an animation.
 
     Raises:
         MalformedError: Damaged or cut off.
-        UnsupportedError: A side is longer than libpng takes.
+        UnsupportedError: A side is longer than libpng supports.
     """
     return decode_bytes(file.read())
 
 
 def decode_bytes(data: bytes) -> Raster:
-    """Decode an image whose file is in memory; see `decode`.
+    """Decode the content of a PNG file.
 
     Raises:
         MalformedError: Damaged or cut off.
-        UnsupportedError: A side is longer than libpng takes.
+        UnsupportedError: A side is longer than libpng supports.
     """
-    longest = TRAITS["png"].max_side
-    if max(struct.unpack_from(">II", data, 16)) > longest:
-        raise UnsupportedError(f"has a side of more than {longest} px")
+    if max(struct.unpack_from(">II", data, 16)) > _MAX_SIDE:
+        raise UnsupportedError(f"has a side of more than {_MAX_SIDE} px")
     try:
         samples = imagecodecs.png_decode(data)
     except imagecodecs.PngError as error:
-        if any(part in str(error) for part in _WHAT_IS_CUT):
+        if any(part in str(error) for part in _CUT_OFF_MESSAGES):
             raise MalformedError("is cut off") from error
         checksum = " (a checksum does not match)" if "CRC" in str(error) else ""
         raise MalformedError(f"is damaged{checksum}") from error
     return Raster.of(samples)
 
 
-def encode(image: Image, target: BinaryIO) -> None:
-    """Encode uint8 or uint16 pixels, with their alpha and metadata."""
+def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
+    """Yield the frames of an APNG, without a default image that is not a frame.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    header = read_header(file)
+    patches = _patches(file)
+    if len(patches) != header.frames or not all(_is_inside(patch, header) for patch in patches):
+        raise MalformedError("is damaged")
+    yield from composed(header, patches)
+
+
+def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
+    """Encode uint8 or uint16 pixels with alpha and metadata."""
+    del encoding
     plain = encode_plain(image)
     target.write(plain[:HEADER_END])
     target.write(metadata_chunks(image.metadata))
@@ -124,157 +144,182 @@ def encode(image: Image, target: BinaryIO) -> None:
 
 
 def encode_plain(image: Image) -> memoryview:
-    """Encode uint8 or uint16 pixels and their alpha as a file without metadata."""
+    """Encode uint8 or uint16 pixels with alpha as a file without metadata."""
     samples = image.samples()
     shape = samples.shape if samples.shape[2] > 1 else samples.shape[:2]
-    # imagecodecs looks at strides even along sides of 1 px, where numpy leaves them to chance.
+    # imagecodecs uses strides even along sides of 1 px, where numpy leaves them undefined.
     samples = np.ascontiguousarray(samples).ravel().reshape(shape)
-    # imagecodecs' own guess is too small for narrow images: a row has a byte more, a chunk 12.
+    # imagecodecs' own estimate is too small for narrow images: each row has a byte more, and each
+    # chunk 12.
     most = 2 * HEADER_END + (samples.nbytes + len(samples)) * 129 // 128 + 1024
     return memoryview(imagecodecs.png_encode(samples, level=_LEVEL, out=most))
 
 
-def _chunks(file: BinaryIO, start: int = _SIGNATURE_SIZE) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content (where it is wanted) of each chunk; damaged ancillary ones are left out."""
-    file.seek(start)
-    while len(head := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        if kind not in _ADDERS and kind not in _STRUCTURE:
-            yield kind, b""
-            file.seek(length + 4, 1)
-            continue
-        body, checksum = file.read(length), file.read(4)
-        if len(checksum) < 4:
-            break
-        if zlib.crc32(kind + body) == int.from_bytes(checksum, "big"):
-            yield kind, body
-        elif kind[:1].isupper():
-            raise MalformedError("is damaged (a checksum does not match)")
-        if kind == b"IEND":
-            return
-    raise MalformedError("is cut off")
+def encode_animation(animation: ImageSequence, target: BinaryIO, encoding: Encoding) -> None:
+    """Encode an APNG; durations are stored as fractions of two 16-bit numbers.
+
+    Raises:
+        ValueError: The frames differ in size, depth or transparency.
+    """
+    del encoding
+    count, number, control = 0, 0, 0
+    for part in changed_parts(animation, step=1):
+        plain = encode_plain(part.image)
+        if count == 0:
+            target.write(plain[:HEADER_END])
+            control = target.tell()
+            target.write(_animation_control(0, 0))
+            target.write(metadata_chunks(part.metadata))
+        target.write(_frame_control(number, part))
+        compressed, number = _compressed_pixels(plain), number + 1
+        if count == 0:
+            target.write(chunk(b"IDAT", compressed))
+        else:
+            target.write(chunk(b"fdAT", struct.pack(">I", number) + compressed))
+            number += 1
+        count += 1
+    target.write(chunk(b"IEND", b""))
+    target.seek(control)
+    target.write(_animation_control(count, animation.plays))
+    target.seek(0, 2)
 
 
-def _with_chunk(metadata: Metadata, kind: bytes, body: bytes) -> Metadata:
-    """Add what one chunk says; a chunk that cannot be read says nothing."""
-    add = _ADDERS.get(kind)
-    try:
-        return metadata if add is None else add(metadata, body)
-    except (ValueError, IndexError, zlib.error, struct.error):
-        return metadata
+def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
+    """Build the header from chunks."""
+    size: tuple[int, int] | None = None
+    metadata, frames, plays = Metadata(), 1, 1
+    for kind, body in items:
+        if kind == b"IHDR" and len(body) == 13:
+            size = size or struct.unpack_from(">II", body)
+        elif kind == b"acTL" and len(body) >= 8:
+            frames, plays = struct.unpack_from(">II", body)
+        metadata = add_metadata(metadata, kind, body)
+    if size is None or 0 in size:
+        raise MalformedError("is damaged")
+    orientation = exif.orientation_of(metadata.exif)
+    return Header(*size, orientation, max(1, frames), plays, metadata)
 
 
-def _with_profile(metadata: Metadata, body: bytes) -> Metadata:
-    return replace(metadata, icc=_inflate(body.partition(b"\0")[2][1:]))
+@dataclass(slots=True)
+class _Shared:
+    """Content of IHDR, and whole chunks that apply to all frames."""
+
+    ihdr: bytes = b""
+    chunks: bytes = b""
+    patches: list[Patch] = field(default_factory=list[Patch])
 
 
-def _with_exif(metadata: Metadata, body: bytes) -> Metadata:
-    return replace(metadata, exif=exif.without_prefix(body))
+def _patches(file: BinaryIO) -> list[Patch]:
+    """Find the chunks of each frame; compressed pixels are skipped."""
+    shared, pieces, number = _Shared(), _Pieces(), 0
+    for kind, position, length in chunk_positions(file):
+        if kind in (b"fcTL", b"fdAT"):
+            start = content_at(file, position, min(length, _NUMBER_BYTES))
+            if start != struct.pack(">I", number):
+                raise MalformedError("is damaged")
+            number += 1
+        if kind == b"IHDR":
+            shared.ihdr = verified_content(file, position, length)
+        elif kind in (b"PLTE", b"tRNS"):
+            shared.chunks += chunk(kind, verified_content(file, position, length))
+        elif kind == b"fcTL":
+            pieces = _Pieces()
+            control = verified_content(file, position, length)
+            shared.patches.append(_patch(file, control, shared, pieces))
+        elif kind in (b"IDAT", b"fdAT"):
+            pieces.append((position, length))
+    return shared.patches
 
 
-def _with_resolution(metadata: Metadata, body: bytes) -> Metadata:
-    return replace(metadata, dpi=_dpi(body)) if body[8:9] == b"\1" else metadata
+def _patch(file: BinaryIO, control: bytes, shared: _Shared, pieces: _Pieces) -> Patch:
+    """Build the patch of an fcTL chunk; `pieces` is filled later."""
+    numbers = struct.unpack(_FRAME_CONTROL, control)
+    _, width, height, left, top, numerator, denominator, disposal, blend = numbers
+    if 0 in (width, height) or disposal >= len(_DISPOSALS) or blend > 1:
+        raise MalformedError("is damaged")
+    has_alpha = shared.ihdr[9] in (_GREY_ALPHA, _COLOUR_ALPHA) or b"tRNS" in shared.chunks
+    return Patch(
+        left,
+        top,
+        width,
+        height,
+        seconds=Fraction(numerator, denominator or _DEFAULT_DENOMINATOR),
+        disposal=_DISPOSALS[disposal],
+        blends=blend == 1,
+        opaque=not has_alpha,
+        decode=lambda: _decode_patch(file, shared, (width, height), pieces),
+    )
 
 
-def _with_numbered_colour(metadata: Metadata, body: bytes) -> Metadata:
-    return replace(metadata, cicp=colour.named(body[0], body[1]))
+def _is_inside(patch: Patch, header: Header) -> bool:
+    return patch.left + patch.width <= header.width and patch.top + patch.height <= header.height
 
 
-def _dpi(body: bytes) -> tuple[float, float] | None:
-    """Pixels per inch from a pHYs chunk in metres."""
-    across, down = struct.unpack(">II", body[:8])
-    return (across * _METRES_PER_INCH, down * _METRES_PER_INCH) if across and down else None
+def _decode_patch(
+    file: BinaryIO, shared: _Shared, size: tuple[int, int], pieces: _Pieces
+) -> Raster:
+    """Decode the pixels of a frame as a PNG file of their own."""
+    compressed: list[bytes] = []
+    for position, length in pieces:
+        body = verified_content(file, position, length)
+        is_frame_data = content_at(file, position - 4, 4) == b"fdAT"
+        compressed.append(body[_NUMBER_BYTES:] if is_frame_data else body)
+    return decode_bytes(
+        SIGNATURE
+        + chunk(b"IHDR", struct.pack(">II", *size) + shared.ihdr[8:])
+        + shared.chunks
+        + chunk(b"IDAT", b"".join(compressed))
+        + chunk(b"IEND", b"")
+    )
 
 
-def _with_international_text(metadata: Metadata, body: bytes) -> Metadata:
-    """Add the XMP packet or the comment that an iTXt chunk may be."""
-    key, _, rest = body.partition(b"\0")
-    if key not in (_XMP_KEY, _COMMENT_KEY) or len(rest) < 2:
-        return metadata
-    text = rest[2:].split(b"\0", 2)[2]
-    text = _inflate(text) if rest[0] else text
-    if key == _XMP_KEY:
-        return replace(metadata, xmp=text)
-    return replace(metadata, comment=text.decode("utf-8", "replace") or None)
+def _animation_control(count: int, plays: int) -> bytes:
+    return chunk(b"acTL", struct.pack(">II", count, min(plays, _MAX_31)))
 
 
-def _with_packed_text(metadata: Metadata, body: bytes) -> Metadata:
-    key, _, text = body.partition(b"\0")
-    if key != _COMMENT_KEY and not key.startswith(_RAW_KEY):
-        return metadata
-    return _with_text(metadata, key + b"\0" + _inflate(text[1:]))
+def _frame_control(number: int, part: FramePart) -> bytes:
+    """Return the fcTL chunk of a frame that is kept and replaces the pixels of the canvas."""
+    # Both numbers have 16 bits: a long duration leaves less room for the denominator.
+    limit = max(1, _MAX_16 // max(1, math.ceil(part.seconds)))
+    seconds = min(part.seconds, Fraction(_MAX_16)).limit_denominator(limit)
+    size = part.image.width, part.image.height
+    duration = seconds.numerator, seconds.denominator
+    body = struct.pack(_FRAME_CONTROL, number, *size, part.left, part.top, *duration, 0, 0)
+    return chunk(b"fcTL", body)
 
 
-def _with_text(metadata: Metadata, body: bytes) -> Metadata:
-    """Add a comment, or EXIF, XMP or IPTC that ImageMagick wrote as hexadecimal text."""
-    key, _, text = body.partition(b"\0")
-    if key == _COMMENT_KEY:
-        return replace(metadata, comment=text.decode("latin-1") or None)
-    if not key.startswith(_RAW_KEY):
-        return metadata
-    _, length, *lines = text.split()
-    # Some writers leave rubbish behind the digits.
-    block = bytes.fromhex(b"".join(lines)[: 2 * int(length)].decode("ascii"))
-    name = key.rpartition(b" ")[2]
-    if name == b"xmp":
-        return replace(metadata, xmp=metadata.xmp or block)
-    if name == b"iptc":
-        return replace(metadata, iptc=metadata.iptc or iptc.without_resource(block))
-    if name == b"exif" or (name == b"APP1" and block.startswith(b"Exif")):
-        return replace(metadata, exif=metadata.exif or exif.without_prefix(block))
-    return metadata
+def _compressed_pixels(plain: memoryview) -> bytes:
+    """Return the compressed pixels of a PNG file without metadata."""
+    pieces: list[memoryview] = []
+    position = HEADER_END
+    while position < len(plain):
+        length, kind = struct.unpack_from(">I4s", plain, position)
+        start = position + _CHUNK_HEAD_BYTES
+        if kind == b"IDAT":
+            pieces.append(plain[start : start + length])
+        position = start + length + 4
+    return b"".join(pieces)
 
 
-def _inflate(packed: bytes) -> bytes:
-    """Inflate metadata, refusing what would fill the memory."""
-    inflater = zlib.decompressobj()
-    plain = inflater.decompress(packed, _MAX_METADATA_BYTES)
-    if inflater.unconsumed_tail or not inflater.eof:
-        raise ValueError("too large or cut off")
-    return plain
-
-
-def metadata_chunks(metadata: Metadata) -> bytes:
-    """The chunks that carry the metadata, to stand right after IHDR."""
-    parts: list[bytes] = []
-    if metadata.icc:
-        parts.append(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
-    if metadata.cicp:
-        parts.append(chunk(b"cICP", bytes((*metadata.cicp, 0, 1))))
-    if metadata.exif:
-        parts.append(chunk(b"eXIf", metadata.exif))
-    if metadata.xmp:
-        parts.append(chunk(b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + metadata.xmp))
-    if metadata.iptc:
-        parts.append(chunk(b"zTXt", _raw_profile(b"iptc", iptc.as_resource(metadata.iptc))))
-    if metadata.comment:
-        text = metadata.comment.encode()
-        parts.append(chunk(b"iTXt", _COMMENT_KEY + b"\0\0\0\0\0" + text))
-    if metadata.dpi:
-        across, down = (min(round(value / _METRES_PER_INCH), 2**31 - 1) for value in metadata.dpi)
-        parts.append(chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
-    return b"".join(parts)
-
-
-def _raw_profile(name: bytes, block: bytes) -> bytes:
-    """A block as ImageMagick and ExifTool write and read it: lines of hexadecimal text, packed."""
-    digits = block.hex().encode()
-    lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
-    text = b"\n%s\n%8d\n%s\n" % (name, len(block), b"\n".join(lines))
-    return _RAW_KEY + name + b"\0\0" + zlib.compress(text)
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    """A chunk as it stands in a file."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-_ADDERS: Mapping[bytes, Callable[[Metadata, bytes], Metadata]] = {
-    b"iCCP": _with_profile,
-    b"eXIf": _with_exif,
-    b"pHYs": _with_resolution,
-    b"cICP": _with_numbered_colour,
-    b"tEXt": _with_text,
-    b"zTXt": _with_packed_text,
-    b"iTXt": _with_international_text,
-}
+register(
+    Codec(
+        name="png",
+        label="PNG",
+        suffixes=("png", "apng"),
+        sniff=starts_with(SIGNATURE),
+        read_header=read_header,
+        read_shape=read_shape,
+        decode=decode,
+        decode_frames=decode_frames,
+        traits=Traits(
+            depth=16,
+            alpha="full",
+            frames="animation",
+            max_side=_MAX_SIDE,
+            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp"}),
+        ),
+        encode=encode,
+        encode_sequence=encode_animation,
+        rank=2,
+    )
+)

@@ -1,4 +1,8 @@
-"""PBM, PGM, PPM and PFM, which libraries scale, cut or read in part: 1 to 16 bits, and floats."""
+"""PBM, PGM, PPM and PFM of 1 to 16 bits and floats, only read.
+
+Pillow reduces 16-bit colour to 8 bits, OpenCV does not scale samples to the stated maximum, and
+imagecodecs has no decoder.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ from typing import BinaryIO
 import numpy as np
 
 from upscale.images.codecs.base import Header, MalformedError, Raster, UnsupportedError
+from upscale.images.codecs.registry import Codec, register
 from upscale.images.image import Pixels
-from upscale.images.pixels.bits import scaled
+from upscale.images.pixels.depth import scaled
 
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _SIZE = re.compile(rb"P([1-6Ff])" + _GAP + rb"(\d{1,10})" + _GAP + rb"(\d{1,10})")
@@ -21,7 +26,7 @@ _BITS, _COLOURS, _FLOATS, _TEXT = b"14", b"36F", b"Ff", b"123"
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What stands before the samples, which start at `start`."""
+    """Numbers before the samples, which begin at byte `start`."""
 
     kind: bytes
     width: int
@@ -34,8 +39,13 @@ class _Head:
         return 3 if self.kind in _COLOURS else 1
 
 
+def sniff(start: bytes) -> bool:
+    """Detect a file by its magic number and the white space after it."""
+    return start[:1] == b"P" and start[1:2] in b"123456Ff" and start[2:3].isspace()
+
+
 def read_header(file: BinaryIO) -> Header:
-    """Size and depth.
+    """Read size and depth.
 
     Raises:
         MalformedError: Damaged or cut off.
@@ -46,38 +56,38 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def decode(file: BinaryIO) -> Raster:
-    """Decode the image, its samples stretched over all of their type.
+    """Decode the image; samples are scaled to the whole range of their type.
 
     Raises:
         MalformedError: Damaged or cut off.
-        UnsupportedError: More than 16 bits a sample.
+        UnsupportedError: It has more than 16 bits per sample.
     """
     data = file.read()
     head = _head(data[:_HEAD_BYTES])
     if head.kind in _FLOATS:
-        # Rows stand from the bottom up, and a negative scale says little-endian.
+        # Rows are stored from the bottom up; a negative scale means little-endian.
         samples = _numbers(data, head, "<f4" if head.scale < 0 else ">f4").astype(np.float32)
         return Raster.of(samples[::-1])
     if head.kind in _BITS:
         return Raster.of(np.where(_bits(data, head), 0, 255).astype(np.uint8))
     if not 1 <= head.scale <= 65535:
-        raise UnsupportedError("has more than 16 bits a sample")
+        raise UnsupportedError("has more than 16 bits per sample")
     samples = _numbers(data, head, "u1" if head.scale < 256 else ">u2")
     kind = np.dtype(np.uint8 if head.scale < 256 else np.uint16)
     return Raster.of(scaled(samples, int(head.scale), kind))
 
 
 def _head(data: bytes) -> _Head:
-    """Read the numbers at the start, between which there may be remarks."""
+    """Read the numbers at the start; comments between them are skipped."""
     size = _SIZE.match(data)
     if size is None:
         raise MalformedError("is damaged")
     kind, end, scale = size[1], size.end(), 1.0
     if kind not in _BITS:
-        found = _SCALE.match(data, end)
-        if found is None:
+        match = _SCALE.match(data, end)
+        if match is None:
             raise MalformedError("is damaged")
-        scale, end = float(found[1]), found.end()
+        scale, end = float(match[1]), match.end()
     width, height = int(size[2]), int(size[3])
     if 0 in (width, height):
         raise MalformedError("is damaged")
@@ -85,7 +95,7 @@ def _head(data: bytes) -> _Head:
 
 
 def _numbers(data: bytes, head: _Head, kind: str) -> Pixels:
-    """Samples (H, W, C), written out in digits or as they are in memory."""
+    """Return samples of shape (H, W, C), from text or binary."""
     count = head.height * head.width * head.channels
     if head.kind in _TEXT:
         samples = np.fromstring(data[head.start :].decode("ascii"), np.int64, count, sep=" ")
@@ -98,7 +108,7 @@ def _numbers(data: bytes, head: _Head, kind: str) -> Pixels:
 
 
 def _bits(data: bytes, head: _Head) -> Pixels:
-    """Samples (H, W) of one bit, of which 1 is black."""
+    """Return samples of shape (H, W) of one bit; 1 is black."""
     if head.kind in _TEXT:
         row, digits = head.width, data[head.start :].translate(None, b" \t\r\n\v\f")
         samples = np.frombuffer(digits[: row * head.height], np.uint8) & 1
@@ -108,3 +118,15 @@ def _bits(data: bytes, head: _Head) -> Pixels:
     if samples.size < row * head.height:
         raise MalformedError("is cut off")
     return samples.reshape(head.height, row)[:, : head.width]
+
+
+register(
+    Codec(
+        name="pnm",
+        label="PNM",
+        suffixes=("pnm", "pbm", "pgm", "ppm", "pfm"),
+        sniff=sniff,
+        read_header=read_header,
+        decode=decode,
+    )
+)

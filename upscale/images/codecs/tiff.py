@@ -1,60 +1,56 @@
-"""Read TIFF: tags and samples through tifffile, some kinds of samples through libtiff.
+"""TIFF: tags and pages through tifffile; its samples are decoded by `tiff_samples`.
 
-tifffile unpacks LZW, packed bits and fax with imagecodecs' own code, whose LZW writes beyond its
-buffer on damaged strips (measured: the process dies). The libtiff in imagecodecs refuses those.
+tifffile stops at a page that it cannot find and loops forever in a ring of pages, so pages are
+counted here. It writes no EXIF. An EXIF block is a TIFF file without pixels: the image is appended
+to the block, whose offsets stay valid including those of maker notes, and the header is pointed at
+the image's directory.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-import math
 import struct
 import threading
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import imagecodecs
 import numpy as np
-from PIL import Image, JpegImagePlugin
-from tifffile import TiffFile, TiffPage
+from PIL import Image as PILImage
+from tifffile import TiffFile, TiffPage, TiffWriter
 
-from upscale.images.codecs import pillow
-from upscale.images.codecs.base import Header, MalformedError, Raster, Still, UnsupportedError
-from upscale.images.image import Metadata, Pixels
+from upscale.images.codecs.base import (
+    Header,
+    MalformedError,
+    Raster,
+    StoredFrame,
+    UnsupportedError,
+)
+from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.codecs.tiff_samples import ICC, bytes_of, decode_page
+from upscale.images.encoding import Encoding, ResolvedEncoding
+from upscale.images.image import Image, ImageSequence, Metadata
 from upscale.images.metadata import exif
-from upscale.images.pixels import alpha as transparency
 
-# Without a handler, Python prints what tifffile thinks of odd tags to standard error.
+# Without a handler, Python prints tifffile's remarks about unusual tags to standard error.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_PHOTOMETRIC, _ORIENTATION, _ACROSS, _DOWN, _UNIT = 262, 274, 282, 283, 296
-_XMP, _IPTC, _ICC = 700, 33723, 34675
-_WHITE_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 2, 3, 5, 6
-_CIELAB, _ICCLAB = 8, 9
-_OLD_JPEG, _JPEG = 6, 7
-# Fax, LZW, packed bits.
-_THROUGH_LIBTIFF = (2, 3, 4, 5, 32773)
-# None, deflate, LZMA, Zstandard.
-_COMPRESSIONS = (1, 8, 32946, 34925, 50000, _OLD_JPEG, _JPEG, *_THROUGH_LIBTIFF)
-_ASSOCIATED, _UNASSOCIATED = 1, 2
-_INNER_PAGES, _DNG_VERSION = 330, 50706
+_ORIENTATION, _ACROSS, _DOWN, _UNIT = 274, 282, 283, 296
+_XMP, _IPTC = 700, 33723
+_SUB_IFDS, _DNG_VERSION = 330, 50706
 _MAX_PAGES = 10_000
-_MAX_SAMPLES = 64
-_MAX_TILES_BEYOND = 64
+_LEVEL = 5
+_CLASSIC_MAX_BYTES = 4_000_000_000
+_ASCII, _BYTE, _LONG, _UNDEFINED = 2, 1, 4, 7
+_Tag = tuple[int | str, int | str, int | None, Any, bool]
 _warnings_lock = threading.Lock()
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Size, pages, orientation and metadata.
-
-    Raises:
-        Exception: Whatever tifffile raises on damaged content.
-    """
+    """Read size, pages, orientation and metadata."""
     with _opened(file) as tiff:
         pages = _pages(file, tiff)
         header = replace(_header(pages[0]), frames=len(pages))
@@ -62,11 +58,7 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def read_shape(file: BinaryIO) -> Header:
-    """Size and orientation, from the tags of the first page alone.
-
-    Raises:
-        Exception: Whatever tifffile raises on damaged content.
-    """
+    """Read size and orientation from the tags of the first page."""
     with _opened(file) as tiff:
         return _shape(_first(file, tiff))
 
@@ -76,77 +68,70 @@ def decode(file: BinaryIO) -> Raster:
 
     Raises:
         MalformedError: Damaged or cut off.
-        UnsupportedError: Of a kind that is not read.
-        Exception: Whatever tifffile and imagecodecs raise on damaged content.
+        UnsupportedError: Its kind of samples or compression is not supported.
     """
     with _opened(file) as tiff:
-        return _raster(file, _first(file, tiff))
+        page = _first(file, tiff)
+        return decode_page(file, page, _shape(page).orientation)
 
 
-def decode_pages(file: BinaryIO) -> Iterator[Still]:
-    """Decode one page after another; reduced copies are passed over.
+def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
+    """Yield the pages, without reduced copies.
 
     Raises:
-        Exception: See `decode`.
+        MalformedError: Damaged or cut off.
+        UnsupportedError: Its kind of samples or compression is not supported.
     """
     block = _exif_block(file)
     with _opened(file) as tiff:
         for page in _pages(file, tiff):
             header = _header(page)
-            metadata = replace(header.metadata, exif=block)
-            yield Still(replace(header, metadata=metadata), partial(_raster, file, page))
+            header = replace(header, metadata=replace(header.metadata, exif=block))
+            yield StoredFrame(header, partial(decode_page, file, page, header.orientation))
             block = None
 
 
-def _raster(file: BinaryIO, page: TiffPage) -> Raster:
-    """Decode a page."""
-    _check_kind(page)
-    if page.compression != _OLD_JPEG:
-        _check_segments(page, file.seek(0, 2))
-    if page.compression == _JPEG:
-        _check_jpeg(page, file)
-    samples = _samples(file, page)
-    samples = samples.reshape(page.imagelength, page.imagewidth, -1)
-    if page.photometric == _INDEXED:
-        return Raster(_looked_up(samples, page))
-    if samples.dtype.kind == "f":
-        return _with_alpha(samples.astype(np.float32), page)
-    samples = _full_range(samples, 8 if page.photometric == _YCBCR else page.bitspersample)
-    if page.photometric == _SEPARATED and samples.shape[2] >= 4:
-        return pillow.raster_of_inks(samples[..., :4], _content(page, _ICC))
-    raster = _with_alpha(samples, page)
-    return _of_lab(raster, page.photometric) if page.photometric in (_CIELAB, _ICCLAB) else raster
+def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
+    """Encode one page losslessly in the depth of its pixels."""
+    del encoding
+    _encode([image], target, 1)
+
+
+def encode_pages(pages: ImageSequence, target: BinaryIO, encoding: Encoding) -> None:
+    """Encode pages losslessly in the depth of their pixels; only the first page's EXIF is kept."""
+    del encoding
+    _encode((page.image for page in pages.frames()), target, pages.count)
 
 
 @contextmanager
 def _opened(file: BinaryIO) -> Generator[TiffFile]:
-    """A file opened by tifffile, without numpy's warnings about numbers that overflow."""
+    """Open a file with tifffile, without numpy's warnings about overflows."""
     file.seek(0)
     with np.errstate(all="ignore"), TiffFile(file) as tiff:
         yield tiff
 
 
 def _shape(page: TiffPage) -> Header:
-    """Size and orientation."""
+    """Return size and orientation of a page."""
     if page.imagewidth <= 0 or page.imagelength <= 0:
         raise MalformedError("is damaged")
-    turned = page.tags.valueof(_ORIENTATION, 1)
-    return Header(page.imagewidth, page.imagelength, turned if turned in range(1, 9) else 1)
+    value = page.tags.valueof(_ORIENTATION, 1)
+    return Header(page.imagewidth, page.imagelength, value if value in range(1, 9) else 1)
 
 
 def _header(page: TiffPage) -> Header:
-    """Size, orientation and metadata of one page, without EXIF."""
+    """Return size, orientation and metadata of a page, without EXIF."""
     metadata = Metadata(
-        icc=_content(page, _ICC),
-        xmp=_content(page, _XMP),
-        iptc=_captions(page),
+        icc=bytes_of(page, ICC),
+        xmp=bytes_of(page, _XMP),
+        iptc=_iptc_block(page),
         dpi=_dpi(page),
     )
     return replace(_shape(page), metadata=metadata)
 
 
-def _captions(page: TiffPage) -> bytes | None:
-    """The IPTC block, which many programs declare as numbers of four bytes."""
+def _iptc_block(page: TiffPage) -> bytes | None:
+    """Return the IPTC block, which many programs declare as numbers of four bytes."""
     match page.tags.valueof(_IPTC):
         case bytes(block) if block:
             return block
@@ -157,39 +142,37 @@ def _captions(page: TiffPage) -> bytes | None:
 
 
 def _first(file: BinaryIO, tiff: TiffFile) -> TiffPage:
-    """The first of `_pages`, which rarely takes a look at the others."""
+    """Return the first of `_pages`, mostly without reading the others."""
     first = tiff.pages.first
     return _pages(file, tiff)[0] if first.is_reduced or _DNG_VERSION in first.tags else first
 
 
 def _pages(file: BinaryIO, tiff: TiffFile) -> list[TiffPage]:
-    """Pages that are neither reduced copies nor masks of others.
+    """Return the pages that are neither reduced copies nor masks.
 
     Raises:
-        UnsupportedError: They are reduced copies of what only a raw converter reads.
-        MalformedError: See `_count`.
+        UnsupportedError: It is a camera raw file.
+        MalformedError: Damaged or cut off.
     """
     pages = [tiff.pages.get(index).aspage() for index in range(_count(file, tiff))]
-    found = [page for page in pages if not (page.is_reduced or page.is_mask)]
+    full = [page for page in pages if not (page.is_reduced or page.is_mask)]
     tags = pages[0].tags
-    # Cameras put the shot into an inner directory of its thumbnail's.
-    if _DNG_VERSION in tags or (_INNER_PAGES in tags and not found):
+    # Cameras store the photo in a subdirectory of its thumbnail's.
+    if _DNG_VERSION in tags or (_SUB_IFDS in tags and not full):
         raise UnsupportedError("is a camera raw file, which must be developed")
-    return found or pages[:1]
+    return full or pages[:1]
 
 
 def _count(file: BinaryIO, tiff: TiffFile) -> int:
-    """How many pages, masks and copies there are.
-
-    tifffile ends at a page that it cannot find, and goes on for ever in a ring.
+    """Return the number of directories: pages, masks and reduced copies.
 
     Raises:
-        MalformedError: A page is beyond the end of the file, or leads back to an earlier one.
+        MalformedError: A page is beyond the end of the file, or points back to an earlier one.
         UnsupportedError: There are too many.
     """
     layout, seen = tiff.tiff, set[int]()
-    place = 8 if layout.is_bigtiff else 4
-    while start := _number(file, place, layout.offsetformat) or 0:
+    position = 8 if layout.is_bigtiff else 4
+    while start := _number(file, position, layout.offsetformat) or 0:
         tags = _number(file, start, layout.tagnoformat)
         if tags is None:
             raise MalformedError("is cut off")
@@ -198,25 +181,19 @@ def _count(file: BinaryIO, tiff: TiffFile) -> int:
         seen.add(start)
         if len(seen) > _MAX_PAGES:
             raise UnsupportedError(f"has more than {_MAX_PAGES} pages, which is not supported")
-        place = start + layout.tagnosize + tags * layout.tagsize
+        position = start + layout.tagnosize + tags * layout.tagsize
     return len(seen)
 
 
-def _number(file: BinaryIO, place: int, format: str) -> int | None:
-    """A number at a place; None beyond the end."""
-    file.seek(place)
+def _number(file: BinaryIO, position: int, format: str) -> int | None:
+    """Read a number at a position; None beyond the end of the file."""
+    file.seek(position)
     data = file.read(struct.calcsize(format))
     return struct.unpack(format, data)[0] if len(data) == struct.calcsize(format) else None
 
 
-def _content(page: TiffPage, tag: int) -> bytes | None:
-    """The bytes of a tag; None when it is missing, empty or of another type."""
-    value = page.tags.valueof(tag)
-    return value if isinstance(value, bytes) and value else None
-
-
 def _dpi(page: TiffPage) -> tuple[float, float] | None:
-    """Pixels per inch, when the tags state a real unit."""
+    """Return pixels per inch; None where the unit is not a length."""
     inch = {2: 1.0, 3: 2.54}.get(page.tags.valueof(_UNIT, 2))
     match page.tags.valueof(_ACROSS), page.tags.valueof(_DOWN):
         case (int(a), int(b)), (int(c), int(d)) if inch and min(a, b, c, d) > 0:
@@ -226,15 +203,15 @@ def _dpi(page: TiffPage) -> tuple[float, float] | None:
 
 
 def _exif_block(file: BinaryIO) -> bytes | None:
-    """An EXIF block of its own, with what the file says about the shot; None when nothing."""
-    stored, kept = Image.Exif(), Image.Exif()
-    # Pillow warns about damaged tags, which are simply left out.
+    """Build an EXIF block from the tags about the photo; None without any."""
+    stored, kept = PILImage.Exif(), PILImage.Exif()
+    # Pillow warns about damaged tags, which are left out.
     with _warnings_lock, warnings.catch_warnings(action="ignore"):
         try:
             file.seek(0)
             stored.load_from_fp(file)
             kept.update({tag: stored[tag] for tag in exif.DESCRIPTIVE if tag in stored})
-            for tag in (exif.SHOT, exif.PLACE):
+            for tag in exif.POINTERS:
                 inner = stored.get_ifd(tag)
                 inner.pop(exif.INTEROPERABILITY, None)
                 if inner:
@@ -245,119 +222,129 @@ def _exif_block(file: BinaryIO) -> bytes | None:
             return None
 
 
-def _check_kind(page: TiffPage) -> None:
-    """Refuse what is whole but not read."""
-    if page.compression not in _COMPRESSIONS:
-        raise UnsupportedError("is compressed in a way that is not supported")
-    lab = page.photometric in (_CIELAB, _ICCLAB)
-    if not lab and page.photometric not in (*range(_INDEXED + 1), _SEPARATED, _YCBCR):
-        raise UnsupportedError("stores its colours in a way that is not supported")
-    kind = page.dtype
-    known = kind is not None and (kind.kind in "bf" or (kind.kind == "u" and kind.itemsize <= 2))
-    if lab and (page.bitspersample not in (8, 16) or page.compression == _JPEG):
-        known = False
-    if not known or page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
-        raise UnsupportedError("stores its samples as numbers of a kind that is not supported")
+def _encode(pages: Iterable[Image], target: BinaryIO, count: int) -> None:
+    """Encode pages into an empty file.
+
+    Offsets have 64 bits where `count` pages of the size of the first may exceed 4 GB.
+    """
+    remaining = iter(pages)
+    first = next(remaining)
+    block = first.metadata.exif
+    big = count * first.pixels.nbytes * 4 // 3 > _CLASSIC_MAX_BYTES
+    base = None if big or block is None else _base(block)
+    if base is not None:
+        target.write(base.block)
+        target.seek(0)
+    with TiffWriter(target, bigtiff=big, append="force" if base else False) as writer:
+        _write(writer, first, base.tags if base else [])
+        for page in remaining:
+            _write(writer, page, [])
+    if base is not None:
+        target.seek(base.next_pointer)
+        first_directory = target.read(4)
+        target.seek(4)
+        target.write(first_directory)
+        target.seek(0, 2)
 
 
-def _check_segments(page: TiffPage, size: int) -> None:
-    """Refuse a file whose strips or tiles are not all inside it, or are far too large."""
-    starts, sizes = page.dataoffsets, page.databytecounts
-    if not len(starts) == len(sizes) == math.prod(page.chunked) or 0 in sizes:
-        raise MalformedError("is damaged")
-    if any(start + length > size for start, length in zip(starts, sizes, strict=True)):
-        raise MalformedError("is cut off")
-    beyond = max(page.tilewidth // page.imagewidth, page.tilelength // page.imagelength)
-    if beyond > _MAX_TILES_BEYOND:
-        raise MalformedError("is damaged")
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """An EXIF block that pages are appended to.
+
+    Attributes:
+        block: The block.
+        tags: Tags for the directory of the first page.
+        next_pointer: Position of the pointer to that directory.
+    """
+
+    block: bytes
+    tags: list[_Tag]
+    next_pointer: int
 
 
-def _samples(file: BinaryIO, page: TiffPage) -> Pixels:
-    """Samples as stored, (H, W, samples a pixel); of YCbCr, RGB at 8 bits."""
-    if page.compression == _OLD_JPEG or (page.photometric == _YCBCR and page.compression != _JPEG):
-        samples = imagecodecs.tiff_decode(_content_of(file), index=page.index, asrgb=True)[..., :3]
-        # libtiff flips as the orientation says, but does not swap the axes; a flip undoes itself.
-        return exif.upright(samples, (_shape(page).orientation - 1) % 4 + 1)
-    if page.compression in _THROUGH_LIBTIFF:
-        data = _without_inks(_content_of(file), page)
-        samples = imagecodecs.tiff_decode(data, index=page.index, asrgb=False)
-    else:
-        samples = page.asarray(maxworkers=1)
-    return np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
+def _base(block: bytes) -> _Base | None:
+    """Prepare an EXIF block for appending; None when it is damaged or has no tags to keep."""
+    try:
+        # TIFF files have no place for a thumbnail.
+        block = exif.with_thumbnail(block, None)
+        order, start = exif.header(block)
+        entries = list(exif.entries(block))
+        pointers = (entry for entry in entries if entry.tag in exif.POINTERS)
+        tags = [_pointer_tag(block, order, entry) for entry in pointers]
+        texts = (entry for entry in entries if entry.tag in exif.DESCRIPTIVE)
+        tags += [_text_tag(block, order, entry) for entry in texts]
+        next_pointer = start + 2 + 12 * len(entries)
+        plain = bytearray(block) + b"\0" * (len(block) % 2)
+        struct.pack_into(order + "I", plain, next_pointer, 0)
+    except (ValueError, struct.error):
+        return None
+    return _Base(bytes(plain), tags, next_pointer) if tags else None
 
 
-def _content_of(file: BinaryIO) -> bytes:
-    file.seek(0)
-    return file.read()
+def _pointer_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag:
+    """Return a tag that points to a directory in the block; tifffile accepts it only by name."""
+    name = {exif.EXIF_IFD: "ExifTag", exif.GPS_IFD: "GPSTag"}[entry.tag]
+    return name, _LONG, 1, struct.unpack_from(order + "I", block, entry.position)[0], False
 
 
-def _without_inks(data: bytes, page: TiffPage) -> bytes:
-    """The same file with its inks declared as grey, lest libtiff turns CMYK into RGB by itself."""
-    if page.photometric != _SEPARATED:
-        return data
-    plain, order = bytearray(data), page.parent.byteorder
-    struct.pack_into(order + "H", plain, page.tags[_PHOTOMETRIC].valueoffset, 1)
-    return bytes(plain)
+def _text_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag:
+    """Return a descriptive tag; other types than text become empty text."""
+    position = entry.position
+    if entry.count > 4:
+        (position,) = struct.unpack_from(order + "I", block, position)
+    text = block[position : position + entry.count] if entry.kind == _ASCII else b""
+    return entry.tag, _ASCII, entry.count, text, False
 
 
-def _check_jpeg(page: TiffPage, file: BinaryIO) -> None:
-    """Refuse a JPEG inside that is far larger than its strip or tile."""
-    allowed = 2 * math.prod(page.chunks)
-    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
-        file.seek(start)
-        inside = JpegImagePlugin.JpegImageFile(io.BytesIO(file.read(size)))
-        if math.prod(inside.size) > allowed:
-            raise MalformedError("is damaged")
+def _write(writer: TiffWriter, image: Image, tags: list[_Tag]) -> None:
+    """Write a page as deflated strips with a predictor."""
+    samples, metadata = image.samples(), image.metadata
+    if metadata.xmp:
+        tags = [*tags, (_XMP, _BYTE, len(metadata.xmp), metadata.xmp, False)]
+    if metadata.iptc:
+        tags = [*tags, (_IPTC, _UNDEFINED, len(metadata.iptc), metadata.iptc, False)]
+    resolution = _resolution(metadata)
+    writer.write(
+        samples if samples.shape[2] > 1 else samples[..., 0],
+        photometric="rgb" if image.pixels.shape[2] == 3 else "minisblack",
+        planarconfig="contig" if samples.shape[2] > 1 else None,
+        extrasamples=None if image.alpha is None else ["unassalpha"],
+        compression="zlib",
+        compressionargs={"level": _LEVEL},
+        predictor=True,
+        iccprofile=metadata.icc,
+        resolution=resolution,
+        resolutionunit="inch" if resolution else None,
+        extratags=tags,
+        metadata=None,
+        software=False,
+    )
 
 
-def _full_range(samples: Pixels, bits: int) -> Pixels:
-    """Stretch samples of an odd number of bits over all values of their type."""
-    if samples.dtype.kind == "b":
-        return samples.astype(np.uint8) * np.uint8(255)
-    full, top = int(np.iinfo(samples.dtype).max), 2**bits - 1
-    if top == full:
-        return samples
-    return ((samples.astype(np.uint32) * full + top // 2) // top).astype(samples.dtype)
+def _resolution(metadata: Metadata) -> tuple[float, float] | None:
+    """Return a resolution that fits into two 32-bit integers."""
+    dpi = metadata.dpi
+    return dpi if dpi and max(dpi) < 2**31 and min(dpi) > 1e-4 else None
 
 
-def _looked_up(samples: Pixels, page: TiffPage) -> Pixels:
-    """Colours of palette indices."""
-    if page.colormap is None or samples.shape[2] != 1 or samples.max() >= page.colormap.shape[1]:
-        raise MalformedError("is damaged")
-    table = page.colormap.T
-    if table.max() > 255:
-        table = table >> 8
-    return table.astype(np.uint8)[samples[..., 0].astype(np.uint16)]
-
-
-def _with_alpha(samples: Pixels, page: TiffPage) -> Raster:
-    """Split stored samples into colour and alpha; further samples are no part of the image."""
-    colours = 3 if page.photometric in (_RGB, _YCBCR, _CIELAB, _ICCLAB) else 1
-    if samples.shape[2] < colours:
-        raise MalformedError("is damaged")
-    colour = np.ascontiguousarray(samples[..., :colours])
-    if page.photometric == _WHITE_IS_ZERO and colour.dtype.kind == "u":
-        colour = np.iinfo(colour.dtype).max - colour
-    extra = page.extrasamples[0] if page.extrasamples else 0
-    if samples.shape[2] == colours or extra not in (_ASSOCIATED, _UNASSOCIATED):
-        return Raster(colour)
-    alpha = np.ascontiguousarray(samples[..., colours])
-    return Raster(transparency.unmultiply(colour, alpha) if extra == _ASSOCIATED else colour, alpha)
-
-
-def _of_lab(raster: Raster, photometric: int) -> Raster:
-    """CIELAB as TIFF stores it, a* and b* signed, or as ICC profiles do, to RGB of 16 bits."""
-    deep = raster.pixels.dtype == np.uint16
-    lightness, opponents = raster.pixels[..., 0], raster.pixels[..., 1:]
-    alpha = raster.alpha
-    if alpha is not None and not deep:
-        alpha = alpha.astype(np.uint16) * np.uint16(257)
-    if photometric == _CIELAB:
-        full = 65535 if deep else 255
-        signed = opponents.view(np.int16 if deep else np.int8).astype(np.float32)
-    else:
-        full = 0xFF00 if deep else 255
-        signed = opponents.astype(np.float32) - (0x8000 if deep else 0x80)
-    levels = np.float32(256 if deep else 1)
-    converted = pillow.raster_of_lab(lightness * np.float32(100 / full), signed / levels)
-    return replace(converted, alpha=alpha)
+register(
+    Codec(
+        name="tiff",
+        label="TIFF",
+        suffixes=("tif", "tiff"),
+        sniff=starts_with(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        read_header=read_header,
+        read_shape=read_shape,
+        decode=decode,
+        decode_frames=decode_frames,
+        traits=Traits(
+            depth=32,
+            alpha="full",
+            frames="pages",
+            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi"}),
+        ),
+        encode=encode,
+        encode_sequence=encode_pages,
+        rank=4,
+    )
+)

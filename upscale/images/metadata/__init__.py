@@ -1,1 +1,1 @@
-"""Metadata of images: EXIF, XMP, ICC profiles, IPTC and CICP."""
+"""Metadata blocks: EXIF, XMP, ICC, IPTC and colour spaces named by numbers."""

@@ -1,22 +1,23 @@
-"""ICC profiles of images whose format has no place for one."""
+"""ICC profiles, and the conversion to sRGB for formats without a place for a profile."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import replace
 from functools import cache
+from typing import Literal
 
 import imagecodecs
 import numpy as np
+from numpy.typing import DTypeLike
 from PIL import ImageCms
 
 from upscale.images.image import Image, Pixels
-
-_BAND_ROWS = 256
+from upscale.images.pixels.row_chunks import row_chunks
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether a profile calls itself sRGB, as cameras' and programs' own versions do."""
+    """Return whether a profile calls itself sRGB, as the variants of cameras and programs do."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return "srgb" in ImageCms.getProfileDescription(opened).lower()
@@ -25,9 +26,9 @@ def is_srgb(profile: bytes) -> bool:
 
 
 def in_srgb(image: Image) -> Image:
-    """The image with its colours in sRGB and without its profile, in its own depth.
+    """Convert an image to sRGB in its own depth, and remove its profile.
 
-    Colours that sRGB lacks become the nearest that it has. A damaged profile is only left out.
+    Colours outside sRGB are clipped to it. A damaged profile is removed without a conversion.
     """
     profile = image.metadata.icc
     if profile is None:
@@ -41,26 +42,44 @@ def in_srgb(image: Image) -> Image:
         return bare
 
 
-def _converted(pixels: Pixels, profile: bytes) -> Pixels:
-    """Pixels (H, W, 1 or 3) from a profile to sRGB, a band at a time; ValueError, RuntimeError."""
-    channels = pixels.shape[2]
-    result = np.empty_like(pixels)
-    for top in range(0, len(pixels), _BAND_ROWS):
-        band = np.ascontiguousarray(pixels[top : top + _BAND_ROWS])
-        converted = imagecodecs.cms_transform(
-            band[..., 0] if channels == 1 else band,
-            profile,
-            _srgb(),
-            colorspace="gray" if channels == 1 else "rgb",
-            outcolorspace="rgb",
-            outdtype=pixels.dtype,
-            intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
-            flags=imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
-        )
-        result[top : top + _BAND_ROWS] = converted[..., :channels]
-    return result
+def to_srgb(samples: Pixels, profile: bytes, colours: str, dtype: DTypeLike) -> Pixels:
+    """Convert samples to sRGB with relative colorimetric intent and black point compensation.
+
+    Args:
+        samples: Array of shape (H, W) or (H, W, C).
+        profile: ICC profile of the samples.
+        colours: Kind of the samples: gray, rgb, cmyk or lab.
+        dtype: Type of the result.
+
+    Raises:
+        RuntimeError: The profile is damaged.
+        ValueError: The profile is for other colours.
+    """
+    return imagecodecs.cms_transform(
+        samples,
+        profile,
+        built_in_profile("sRGB"),
+        colorspace=colours,
+        outcolorspace="rgb",
+        outdtype=dtype,
+        intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+        flags=imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
+    )
 
 
 @cache
-def _srgb() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+def built_in_profile(name: Literal["sRGB", "LAB"]) -> bytes:
+    """Return a profile of Little CMS: sRGB, or LAB with D50."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
+
+
+def _converted(pixels: Pixels, profile: bytes) -> Pixels:
+    """Convert pixels (H, W, 1 or 3) to sRGB; ValueError or RuntimeError for a damaged profile."""
+    channels = pixels.shape[2]
+    result = np.empty_like(pixels)
+    for rows in row_chunks(pixels.shape):
+        chunk = np.ascontiguousarray(pixels[rows])
+        colours = "gray" if channels == 1 else "rgb"
+        plain = chunk[..., 0] if channels == 1 else chunk
+        result[rows] = to_srgb(plain, profile, colours, pixels.dtype)[..., :channels]
+    return result

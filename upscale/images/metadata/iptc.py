@@ -1,7 +1,7 @@
-"""IPTC-IIM blocks and the Photoshop resources that hold them in JPEG and TIFF files.
+"""IPTC-IIM blocks, and the Photoshop resources that contain them.
 
-Of the other resources none stays true for a larger image: resolution and thumbnail have their
-place elsewhere, and paths and guides count pixels.
+Other Photoshop resources are not kept: resolution and thumbnail are stored elsewhere, and paths and
+guides are in pixels of the original size. Pillow reads the resources but writes none.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any
 _SIGNATURE = b"8BIM"
 _BLOCK = 0x0404
 _HEAD_BYTES = 12
-# One JPEG segment, less the names of Photoshop and of the resource.
 MAX_BYTES = 65533 - 14 - _HEAD_BYTES - 1
+"""Largest block in a JPEG segment, beside the names of Photoshop and of the resource."""
 
 
 def of_resources(resources: Mapping[int, Any] | None) -> bytes | None:
-    """The block among the resources of a JPEG, by their numbers."""
+    """Return the IPTC block among the resources of a JPEG, which are given by number."""
     block = (resources or {}).get(_BLOCK)
     return block if isinstance(block, bytes) and block else None
 
 
 def as_resource(block: bytes) -> bytes:
-    """The block as a Photoshop resource without a name."""
+    """Return an IPTC block as a Photoshop resource without a name."""
     return (
         _SIGNATURE + struct.pack(">HHI", _BLOCK, 0, len(block)) + block + b"\0" * (len(block) % 2)
     )
 
 
 def without_resource(data: bytes) -> bytes | None:
-    """The block itself from what may be a Photoshop resource that holds it; None when empty."""
+    """Return an IPTC block without the Photoshop resource around it; None when empty."""
     if not data.startswith(_SIGNATURE):
         return data or None
     at = 0

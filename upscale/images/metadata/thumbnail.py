@@ -1,4 +1,4 @@
-"""The small JPEG that EXIF shows in file managers."""
+"""The thumbnail that EXIF blocks contain."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _QUALITY = 85
 
 
 def thumbnail(image: Image) -> bytes:
-    """A JPEG of at most 160 px a side, without transparency."""
+    """Return a JPEG of at most 160 px per side, without transparency."""
     longest = max(image.width, image.height)
-    # Rows and columns are left out first, lest a huge image is converted whole.
+    # Rows and columns are skipped first, so that a huge image is not converted as a whole.
     step = max(1, longest // (4 * _SIDE))
     pixels = in_depth(np.ascontiguousarray(image.pixels[::step, ::step]), 8)
     height, width = pixels.shape[:2]

@@ -1,1 +1,1 @@
-"""Operations on pixel arrays: alpha, colour and bit depth."""
+"""Operations on pixel arrays: alpha, colour, bit depth and orientation."""

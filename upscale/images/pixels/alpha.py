@@ -1,8 +1,7 @@
-"""Transparency: the colour under what cannot be seen, and an upscaled alpha's faithfulness."""
+"""Transparency: colours under transparent pixels, and alpha that matches its source."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -10,85 +9,100 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscale.images.image import Pixels
+from upscale.images.pixels.depth import full_scale
+from upscale.images.pixels.row_chunks import row_chunks
 
 _Plane = NDArray[np.float32]
 
 _TRUSTED = 4 / 255
-"""Alpha from which a pixel's own colour counts in full."""
+"""Alpha from which the colour of a pixel is kept unchanged."""
 
-_GENTLE, _STEEP = 0.25, 0.75
-"""Rise of alpha over 3 pixels up to which it is a slope, and from which it is an edge."""
+_SLOPE, _EDGE = 0.25, 0.75
+"""Rise of alpha over 3 pixels: a slope up to the first value, an edge from the second."""
 
 _OVERSHOOT = 0.5
-"""How far beyond the source pixels around it a pixel may be, as a part of what they span."""
+"""Distance of a pixel beyond the range of the 3x3 source pixels, as a fraction of that range."""
 
 _ROUNDS = 2
-"""How often what an upscaled alpha lacks is added back."""
-
-_BAND_ROWS = 256
+"""Number of times that the difference to the source is added back."""
 
 
 def extend_colour(pixels: NDArray[Any], alpha: NDArray[Any]) -> Pixels:
-    """Spread visible colours under transparent pixels, so that a filter finds no edge there.
+    """Spread visible colours under transparent pixels, so that filters find no edge there.
 
-    Coarser and coarser averages of the visible colours (weighted by alpha) fill the holes; the
-    nearer a visible pixel, the finer the average that is used. Colours that can hardly be seen
-    (alpha below 4/255) are often arbitrary, too: they are mixed with the average, by alpha.
+    Holes are filled with averages of the visible colours, weighted by alpha (pull-push
+    interpolation, Gortler et al. 1996): fine averages near visible pixels, coarse ones elsewhere.
+    Nearly invisible colours (alpha below 4/255) are often arbitrary: they are mixed with the
+    average, by alpha.
 
     Args:
-        pixels: (H, W, C), any of uint8, uint16, float32; not changed.
-        alpha: (H, W), same type; 0 is fully transparent.
+        pixels: Array of shape (H, W, C), uint8, uint16 or float32; not changed.
+        alpha: Array of shape (H, W) and the same type; 0 is fully transparent.
 
     Returns:
-        Same shape and type. Pixels whose alpha is 4/255 or more, or the greatest of all, are
-        unchanged; the array given is returned when that is every pixel.
+        An array of the same shape and type. Pixels with an alpha of at least 4/255, or of the
+        largest value in the image, are unchanged; `pixels` itself is returned when all are.
+
+    Example:
+        >>> import numpy as np
+        >>> pixels = np.array([[[200, 0, 0], [0, 255, 0]]], np.uint8)
+        >>> alpha = np.array([[255, 0]], np.uint8)
+        >>> extend_colour(pixels, alpha).tolist()
+        [[[200, 0, 0], [200, 0, 0]]]
     """
-    weight = (alpha / np.float32(_full(alpha))).astype(np.float32, copy=False).clip(0, 1)
+    weight = (alpha / np.float32(full_scale(alpha.dtype))).astype(np.float32, copy=False).clip(0, 1)
     trusted = min(_TRUSTED, float(weight.max()))
-    doubtful = weight < trusted
-    if not doubtful.any():
+    unreliable = weight < trusted
+    if not unreliable.any():
         return pixels
     product = (pixels * weight[..., None]).astype(np.float32, copy=False)
     spread = _fill(product, weight, trusted)
     if pixels.dtype.kind == "u":
-        np.rint(spread, out=spread).clip(0, _full(pixels), out=spread)
-    return np.where(doubtful[..., None], spread.astype(pixels.dtype), pixels)
+        np.rint(spread, out=spread).clip(0, full_scale(pixels.dtype), out=spread)
+    return np.where(unreliable[..., None], spread.astype(pixels.dtype), pixels)
 
 
 def hold_to_source(alpha: NDArray[Any], source: NDArray[Any]) -> None:
-    """Keep an upscaled alpha, in place, true to the alpha that it was made from.
+    """Correct an upscaled alpha in place, so that it matches its source.
 
-    A network leaves flat areas a level or two off and takes a soft slope for a blurred edge. So
-    slopes are interpolated instead; each pixel is held near the span of the 3x3 source pixels
-    around it, which keeps flat areas exact; and what the mean over a source pixel's area lacks is
-    added back in a few rounds, so that edges lie where they lay.
+    Networks change flat areas by a level or two and sharpen soft slopes. Slopes are therefore
+    interpolated; each pixel is limited to the range of the 3x3 source pixels around it, which keeps
+    flat areas exact; and the difference of each source pixel to the mean over its area is added
+    back twice, which keeps edges in position.
 
     Args:
-        alpha: (H, W), the upscaled alpha; any of uint8, uint16, float32.
-        source: (h, w), same type.
+        alpha: Upscaled alpha of shape (H, W), uint8, uint16 or float32; changed in place.
+        source: Alpha of the source, shape (h, w), same type.
     """
-    around = np.ones((3, 3), np.uint8)
-    low, high = (change(source, around).astype(np.float32) for change in (cv2.erode, cv2.dilate))
+    neighbours = np.ones((3, 3), np.uint8)
+    low = cv2.erode(source, neighbours).astype(np.float32)
+    high = cv2.dilate(source, neighbours).astype(np.float32)
     rise = high - low
-    share = ((rise / _full(source) - _GENTLE) / (_STEEP - _GENTLE)).clip(0, 1)
-    limits = (low - rise * _OVERSHOOT).clip(0), (high + rise * _OVERSHOOT).clip(0, _full(source))
+    full = full_scale(source.dtype)
+    share = ((rise / full - _SLOPE) / (_EDGE - _SLOPE)).clip(0, 1)
+    limits = (low - rise * _OVERSHOOT).clip(0), (high + rise * _OVERSHOOT).clip(0, full)
     grid, plain = _Grid(alpha.shape, source.shape), source.astype(np.float32)
-    for band in grid.bands():
-        large = alpha[band].astype(np.float32)
-        large += (grid.linear(plain, band) - large) * (1 - grid.linear(share, band))
-        _put(alpha[band], large, *(grid.nearest(limit, band) for limit in limits))
+    for rows in row_chunks(alpha.shape):
+        large = alpha[rows].astype(np.float32)
+        large += (grid.linear(plain, rows) - large) * (1 - grid.linear(share, rows))
+        _store(alpha[rows], large, *(grid.nearest(limit, rows) for limit in limits))
     if alpha.shape[0] < source.shape[0] or alpha.shape[1] < source.shape[1]:
         return
     for _ in range(_ROUNDS):
-        lack = plain - cv2.resize(alpha, source.shape[::-1], interpolation=cv2.INTER_AREA)
-        for band in grid.bands():
-            large = alpha[band] + grid.linear(lack, band)
-            _put(alpha[band], large, *(grid.nearest(limit, band) for limit in limits))
+        missing = plain - cv2.resize(alpha, source.shape[::-1], interpolation=cv2.INTER_AREA)
+        for rows in row_chunks(alpha.shape):
+            large = alpha[rows] + grid.linear(missing, rows)
+            _store(alpha[rows], large, *(grid.nearest(limit, rows) for limit in limits))
 
 
 def unmultiply(colour: Pixels, alpha: Pixels) -> Pixels:
-    """Colour (H, W, C) from colour times alpha (the associated alpha of some TIFF files)."""
-    full = _full(alpha)
+    """Divide premultiplied colour by alpha.
+
+    Args:
+        colour: Array of shape (H, W, C), colour times alpha, as with associated alpha in TIFF.
+        alpha: Array of shape (H, W) and the same type.
+    """
+    full = full_scale(alpha.dtype)
     scale = full / np.maximum(alpha, 1 if alpha.dtype.kind == "u" else 1e-6).astype(np.float64)
     plain = colour * scale[..., None]
     if colour.dtype.kind == "u":
@@ -96,13 +110,8 @@ def unmultiply(colour: Pixels, alpha: Pixels) -> Pixels:
     return plain.astype(colour.dtype)
 
 
-def _full(samples: Pixels) -> float:
-    """The value of a sample at its brightest."""
-    return float(np.iinfo(samples.dtype).max) if samples.dtype.kind == "u" else 1.0
-
-
 class _Grid:
-    """Upscales planes (h, w) to bands of rows of (H, W), never the whole of one."""
+    """Upscales planes of shape (h, w) to row chunks of shape (H, W), never to a whole plane."""
 
     def __init__(self, shape: tuple[int, ...], source_shape: tuple[int, ...]) -> None:
         self._shape = shape
@@ -112,43 +121,39 @@ class _Grid:
             for length, source_length in zip(shape, source_shape, strict=True)
         )
 
-    def bands(self) -> Iterator[slice]:
-        """Every band of rows, from the top."""
-        return (slice(at, at + _BAND_ROWS) for at in range(0, self._shape[0], _BAND_ROWS))
+    def nearest(self, plane: _Plane, rows: slice) -> _Plane:
+        """Return the value of the source pixel that contains each pixel of a row chunk."""
+        return plane[np.ix_(self._rows[rows].astype(np.intp), self._columns.astype(np.intp))]
 
-    def nearest(self, plane: _Plane, band: slice) -> _Plane:
-        """The value of the cell that each pixel of a band lies in."""
-        return plane[np.ix_(self._rows[band].astype(np.intp), self._columns.astype(np.intp))]
-
-    def linear(self, plane: _Plane, band: slice) -> _Plane:
-        """What lies between the middles of the cells."""
-        rows = (self._rows[band] - 0.5).clip(0, self._last)
-        first = rows.astype(np.intp)
+    def linear(self, plane: _Plane, rows: slice) -> _Plane:
+        """Interpolate linearly between the centres of the source pixels."""
+        positions = (self._rows[rows] - 0.5).clip(0, self._last)
+        first = positions.astype(np.intp)
         second = np.minimum(first + 1, self._last)
-        share = (rows - first).astype(np.float32)[:, None]
+        share = (positions - first).astype(np.float32)[:, None]
         tall = plane[first] + (plane[second] - plane[first]) * share
         return _resize(tall.astype(np.float32), (self._shape[1], len(tall)), cv2.INTER_LINEAR)
 
 
-def _put(target: Pixels, values: _Plane, low: _Plane, high: _Plane) -> None:
-    """Store values in a target of any type, none outside of its limits."""
+def _store(target: Pixels, values: _Plane, low: _Plane, high: _Plane) -> None:
+    """Store values in a target of any type, clipped to limits."""
     values.clip(low, high, out=values)
     target[...] = np.rint(values, out=values) if target.dtype.kind == "u" else values
 
 
 def _fill(colour: _Plane, weight: _Plane, trusted: float) -> _Plane:
-    """Colours everywhere, from weighted colours (H, W, C) and weights (H, W) that may be 0.
+    """Return colours for all pixels from weighted colours (H, W, C) and weights (H, W).
 
-    Weights of `trusted` and more count in full. The array of colours is used for the result.
+    Weights of at least `trusted` count as 1. The array of colours is reused for the result.
     """
     height, width = weight.shape
-    floor = np.maximum(weight, np.finfo(np.float32).tiny)[..., None]
+    divisor = np.maximum(weight, np.finfo(np.float32).tiny)[..., None]
     if max(height, width) == 1 or weight.min() >= trusted:
-        return np.divide(colour, floor, out=colour)
+        return np.divide(colour, divisor, out=colour)
     half = ((width + 1) // 2, (height + 1) // 2)
     colours, weights = (_resize(plane, half, cv2.INTER_AREA) for plane in (colour, weight))
     filled = _resize(_fill(colours, weights, trusted), (width, height), cv2.INTER_LINEAR)
-    np.divide(colour, floor, out=colour)
+    np.divide(colour, divisor, out=colour)
     colour -= filled
     colour *= np.minimum(weight / np.float32(trusted), 1)[..., None]
     colour += filled
@@ -156,7 +161,7 @@ def _fill(colour: _Plane, weight: _Plane, trusted: float) -> _Plane:
 
 
 def _resize(plane: _Plane, size: tuple[int, int], how: int) -> _Plane:
-    """Resize to (width, height), keeping the number of axes, which OpenCV does not for C = 1."""
+    """Resize to (width, height), keeping the number of axes, which OpenCV reduces for C = 1."""
     return np.asarray(cv2.resize(plane, size, interpolation=how), np.float32).reshape(
         size[1], size[0], *plane.shape[2:]
     )

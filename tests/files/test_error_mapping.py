@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import hashlib
-import os
 from pathlib import Path
 
 import pytest
 
 from upscale.errors import ImageError
 from upscale.files.error_mapping import map_os_errors, one_line
-from upscale.files.hashing import sha256_of
-from upscale.files.printable import printable
 
 
 def message_of(error: Exception) -> str:
@@ -47,14 +43,3 @@ def test_one_line_shortens_long_messages_and_names_the_class_of_empty_ones():
     assert one_line(OSError(28, "No space left on device")) == "No space left on device"
     line = one_line(ValueError("word " * 100))
     assert len(line) <= 160 and line.endswith("word…")
-
-
-def test_checksum_is_that_of_the_content(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(os.urandom(2**17 + 3))
-    assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="bytes that are not UTF-8")
-def test_names_that_are_not_utf8_are_escaped():
-    assert printable(Path(os.fsdecode(b"\xff.png"))) == "\\udcff.png"

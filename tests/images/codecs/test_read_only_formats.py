@@ -39,20 +39,20 @@ def test_targa(tmp_path, mode, compression, orientation):
     data, samples = written("TGA", mode, compression=compression, orientation=orientation)
     path = tmp_path / "a.TGA"
     path.write_bytes(data)
-    found = read_image(path)
-    assert np.array_equal(found.samples(), samples) and read_size(path) == (32, 64)
-    assert found.origin.format == "tga"
+    result = read_image(path)
+    assert np.array_equal(result.samples(), samples) and read_size(path) == (32, 64)
+    assert result.origin.format == "tga"
 
 
-def test_targa_whose_alpha_is_an_empty_field_is_opaque(tmp_path):
+def test_targa_with_unused_alpha_is_opaque(tmp_path):
     samples = noise_of(8, 4)
     samples[..., 3] = 0
     Image.fromarray(samples).save(tmp_path / "a.tga")
-    found = read_image(tmp_path / "a.tga")
-    assert found.alpha is None and np.array_equal(found.pixels, samples[..., :3])
+    result = read_image(tmp_path / "a.tga")
+    assert result.alpha is None and np.array_equal(result.pixels, samples[..., :3])
 
 
-def test_targa_is_known_by_its_name_alone(shared, tmp_path):
+def test_targa_is_recognised_by_its_suffix(shared, tmp_path):
     data = shared("robustness/pillow/la.tga").read_bytes()
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ImageError, match="is not an image"):
@@ -61,18 +61,18 @@ def test_targa_is_known_by_its_name_alone(shared, tmp_path):
 
 @pytest.mark.parametrize("top", [1, 5, 255, 256, 1023, 4095, 65535])
 @pytest.mark.parametrize("kind", [2, 3, 5, 6])
-def test_whole_numbers_are_stretched_over_the_whole_range(top, kind):
+def test_integers_are_scaled_to_the_full_range(top, kind):
     channels = 3 if kind in (3, 6) else 1
     samples = np.random.default_rng(8).integers(0, top + 1, (19, 23, channels))
     samples[0, 0], samples[-1, -1] = 0, top
     body = samples.astype(">u2" if top > 255 else "u1").tobytes()
     if kind < 4:
         body = "\n".join(map(str, samples.ravel())).encode()
-    found = read_image(b"P%d # a remark\n23\n# and another\n19\n%d\n" % (kind, top) + body)
+    result = read_image(b"P%d # a remark\n23\n# and another\n19\n%d\n" % (kind, top) + body)
     full = 65535 if top > 255 else 255
-    assert np.array_equal(np.rint(found.pixels / full * top), samples)
-    assert found.pixels.max() == full and found.pixels.dtype == (np.uint16 if top > 255 else "u1")
-    assert found.bits == (top.bit_length() if top > 255 else 8)
+    assert np.array_equal(np.rint(result.pixels / full * top), samples)
+    assert result.pixels.max() == full and result.pixels.dtype == (np.uint16 if top > 255 else "u1")
+    assert result.bits == (top.bit_length() if top > 255 else 8)
 
 
 def test_sixteen_bits_of_a_real_file(shared):
@@ -82,13 +82,13 @@ def test_sixteen_bits_of_a_real_file(shared):
 
 
 @pytest.mark.parametrize("kind", [1, 4])
-def test_bits(kind):
+def test_binary_pnm_of_one_bit(kind):
     black = np.random.default_rng(8).integers(0, 2, (5, 11)).astype(np.uint8)
     body = np.packbits(black, axis=1).tobytes()
     if kind == 1:
         body = "\n".join("".join(map(str, row)) for row in black).encode()
-    found = read_image(b"P%d\n11 5\n" % kind + body)
-    assert np.array_equal(found.pixels[..., 0], (1 - black) * 255)
+    result = read_image(b"P%d\n11 5\n" % kind + body)
+    assert np.array_equal(result.pixels[..., 0], (1 - black) * 255)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -96,8 +96,8 @@ def test_bits(kind):
 def test_floats(channels, order):
     samples = np.random.default_rng(8).random((5, 7, channels), np.float32)
     head = b"P%s\n7 5\n%d.0\n" % (b"F" if channels == 3 else b"f", -1 if order == "<" else 1)
-    found = read_image(head + samples[::-1].astype(order + "f4").tobytes())
-    assert found.pixels.dtype == np.float32 and np.array_equal(found.pixels, samples)
+    result = read_image(head + samples[::-1].astype(order + "f4").tobytes())
+    assert result.pixels.dtype == np.float32 and np.array_equal(result.pixels, samples)
 
 
 def test_floats_of_a_real_file(shared):
@@ -118,10 +118,10 @@ def test_jpeg_2000_keeps_its_depth(bits, channels, container):
         codecformat=container,
         reversible=True,
     )
-    found = read_image(bytes(data))
-    full = np.iinfo(found.pixels.dtype).max
-    assert np.array_equal(np.rint(found.samples() / full * (2**bits - 1)), samples)
-    assert found.bits == (bits if bits > 8 else 8)
+    result = read_image(bytes(data))
+    full = np.iinfo(result.pixels.dtype).max
+    assert np.array_equal(np.rint(result.samples() / full * (2**bits - 1)), samples)
+    assert result.bits == (bits if bits > 8 else 8)
 
 
 def test_metadata_of_jpeg_2000(exif_block):
@@ -132,11 +132,11 @@ def test_metadata_of_jpeg_2000(exif_block):
     length = int.from_bytes(plain[start : start + 4], "big") + len(new) - len(old)
     data = plain[:start] + length.to_bytes(4, "big") + plain[start + 4 :].replace(old, new)
     data += box(b"uuid", EXIF_NAME + exif_block(6)) + box(b"uuid", XMP_NAME + b"<x:xmpmeta/>")
-    found = read_image(data).metadata
-    assert (found.icc, found.exif, found.xmp) == (PROFILE, exif_block(1), b"<x:xmpmeta/>")
+    result = read_image(data).metadata
+    assert (result.icc, result.exif, result.xmp) == (PROFILE, exif_block(1), b"<x:xmpmeta/>")
 
 
-def test_a_container_that_states_another_size_than_the_image_is_refused():
+def test_container_with_a_wrong_size_is_rejected():
     """The decoder would fill 13 GB."""
     data = bytes(imagecodecs.jpeg2k_encode(noise_of(8, 3), level=0, codecformat="jp2"))
     size = struct.pack(">II", 19, 23)
@@ -154,34 +154,34 @@ def test_qoi(channels):
 
 
 @pytest.mark.parametrize("kind", ["bmp", "png"])
-def test_of_an_ico_the_largest_image_is_read(kind):
+def test_largest_image_of_an_ico_is_read(kind):
     samples = noise_of(8, 4, (64, 64))
     target = io.BytesIO()
     sizes = [(16, 16), (64, 64), (32, 32)]
     Image.fromarray(samples).save(target, "ICO", sizes=sizes, bitmap_format=kind)
-    found = read_image(target.getvalue())
+    result = read_image(target.getvalue())
     assert read_size(target.getvalue()) == (64, 64)
-    assert np.array_equal(found.samples(), samples)
+    assert np.array_equal(result.samples(), samples)
 
 
-def test_the_size_of_an_ico_is_that_of_the_image_in_it(shared):
+def test_size_of_an_ico_is_that_of_the_image_in_it(shared):
     with pytest.raises(ImageError, match="65535x32767 is more than the limit"):
         read_image(shared("robustness/pillow/decompression_bomb.ico"))
 
 
 def test_photoshop(shared):
     path = shared("robustness/pillow/hopper.psd")
-    found = read_image(path)
+    result = read_image(path)
     with Image.open(path) as image:
-        assert np.array_equal(found.pixels, np.asarray(image))
+        assert np.array_equal(result.pixels, np.asarray(image))
         assert image.layers
-    assert found.origin.notes == ("its layers were left out",)
+    assert result.origin.notes == ("its layers were left out",)
 
 
-def test_photoshop_of_sixteen_bits_is_refused_rather_than_cut(shared):
+def test_photoshop_of_16_bits_is_rejected(shared):
     data = bytearray(shared("robustness/pillow/hopper.psd").read_bytes())
     data[22:24] = b"\0\x10"
-    with pytest.raises(ImageError, match="has 16 bits a sample; convert it"):
+    with pytest.raises(ImageError, match="has 16 bits per sample; convert it"):
         read_image(bytes(data))
 
 
@@ -191,15 +191,15 @@ def test_dds(mode):
     assert np.array_equal(read_image(data).samples(), samples) and read_size(data) == (32, 64)
 
 
-def test_packed_dds():
+def test_compressed_dds():
     data, samples = written("DDS", "RGBA", pixel_format="DXT5")
-    found = read_image(data)
-    assert np.array_equal(found.samples().shape, samples.shape)
+    result = read_image(data)
+    assert np.array_equal(result.samples().shape, samples.shape)
     with Image.open(io.BytesIO(data)) as image:
-        assert np.array_equal(found.samples(), np.asarray(image))
+        assert np.array_equal(result.samples(), np.asarray(image))
 
 
-def test_floats_in_dds_are_refused_rather_than_cut():
+def test_floats_in_dds_are_rejected():
     data = bytearray(written("DDS", "RGBA", pixel_format="DXT5")[0])
     data[84:88], data[128:132] = b"DX10", struct.pack("<I", 95)
     with pytest.raises(ImageError, match="stores floats"):
@@ -214,12 +214,12 @@ def test_floats_in_dds_are_refused_rather_than_cut():
         b"DDS " + struct.pack("<7I", 124, 0x1007, 2**20, 2**20, 0, 0, 0) + bytes(96),
     ],
 )
-def test_bombs_are_refused_before_they_are_decoded(data):
+def test_bombs_are_rejected_before_they_are_decoded(data):
     with pytest.raises(ImageError):
         read_image(data)
 
 
 @pytest.mark.parametrize("name", ["zero_height.j2k", "no_cursors.cur"])
-def test_nothing_to_see_is_refused(shared, name):
+def test_files_without_an_image_are_rejected(shared, name):
     with pytest.raises(ImageError):
         read_image(shared(f"robustness/pillow/{name}"))

@@ -23,7 +23,7 @@ def written(samples, **options):
 
 
 def smooth(channels, dtype, side=96):
-    """Random but smooth, so that every combination of colours passes by."""
+    """Smooth random samples with many combinations of colours."""
     coarse = np.random.default_rng(8).random((7, 7, channels)).astype(np.float32)
     fine = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR).clip(0, 1)
     return np.rint(fine * np.iinfo(dtype).max).astype(dtype)
@@ -42,7 +42,7 @@ def to_srgb(pil_image, profile):
     )
 
 
-def test_deep_inks_agree_with_pillow_through_their_profile_and_keep_their_depth(shared):
+def test_cmyk_of_16_bits_equals_pillow_with_its_profile(shared):
     pil_image = Image.open(shared(PRINT))
     inks, profile = np.asarray(pil_image), pil_image.info["icc_profile"]
     data = written(inks.astype(np.uint16) * 257, photometric="separated", iccprofile=profile)
@@ -59,7 +59,7 @@ def test_deep_inks_agree_with_pillow_through_their_profile_and_keep_their_depth(
 
 
 @pytest.mark.parametrize("profile", ["none", "noise", "of light", "cut off"])
-def test_deep_inks_without_a_profile_of_inks_follow_plain_arithmetic(profile, shared):
+def test_cmyk_of_16_bits_without_cmyk_profile_uses_the_formula(profile, shared):
     inks = smooth(4, np.uint16)
     content = {
         "none": None,
@@ -135,13 +135,13 @@ def test_transparency_of_lab_is_kept():
     assert np.array_equal(image.alpha, stored[..., 3] * 257)
 
 
-def test_lab_of_other_depths_is_refused():
+def test_lab_of_other_depths_is_rejected():
     with pytest.raises(ImageError, match="not supported"):
         read_image(written(np.zeros((9, 9, 3), np.float32), photometric="cielab"))
 
 
-def test_hostile_profiles_of_inks_end_no_process(shared, tmp_path):
-    """Damage in every part of real profiles, in a process of its own, which must survive."""
+def test_hostile_cmyk_profiles_do_not_crash(shared, tmp_path):
+    """Real profiles are damaged everywhere; the process must not crash."""
     profile = Image.open(shared(PRINT)).info["icc_profile"]
     (tmp_path / "real.icc").write_bytes(profile)
     (tmp_path / "bad.icc").write_bytes(
@@ -151,18 +151,18 @@ def test_hostile_profiles_of_inks_end_no_process(shared, tmp_path):
 import sys
 from pathlib import Path
 import numpy as np
-from upscale.images.codecs.pillow import raster_of_inks
+from upscale.images.codecs.pillow import raster_of_cmyk
 folder, rng = Path(sys.argv[1]), np.random.default_rng(0)
 inks = rng.integers(0, 65536, (8, 8, 4), np.uint16)
 real = (folder / "real.icc").read_bytes()
 for depth in (inks, (inks >> 8).astype(np.uint8)):
-    assert raster_of_inks(depth, (folder / "bad.icc").read_bytes()).pixels.shape == (8, 8, 3)
+    assert raster_of_cmyk(depth, (folder / "bad.icc").read_bytes()).pixels.shape == (8, 8, 3)
 for turn in range(60):
     damaged = np.frombuffer(real, np.uint8).copy()
     reach = 400 if turn % 2 else len(damaged)
     damaged[rng.integers(0, reach, 12)] = rng.integers(0, 256, 12)
     for depth in (inks, (inks >> 8).astype(np.uint8)):
-        assert raster_of_inks(depth, damaged.tobytes()).pixels.dtype == depth.dtype
+        assert raster_of_cmyk(depth, damaged.tobytes()).pixels.dtype == depth.dtype
 print("alive")
 """
     done = subprocess.run(

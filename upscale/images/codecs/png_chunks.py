@@ -1,0 +1,223 @@
+"""Chunks of PNG files and the metadata in them.
+
+imagecodecs reads and writes no metadata; Pillow decodes EXIF and text only after the pixels.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import BinaryIO
+
+from upscale.images.codecs.base import MalformedError
+from upscale.images.image import Metadata
+from upscale.images.metadata import cicp, exif, iptc
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_STRUCTURE = (b"IHDR", b"acTL", b"IEND")
+_MAX_METADATA_BYTES = 64 * 1024 * 1024
+_XMP_KEY, _COMMENT_KEY, _RAW_KEY = b"XML:com.adobe.xmp", b"Comment", b"Raw profile type "
+_METRES_PER_INCH = 0.0254
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """Return a chunk with its length and checksum."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def chunks(file: BinaryIO, start: int = len(SIGNATURE)) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and content of each chunk; content that is not used here is skipped.
+
+    Damaged ancillary chunks are left out.
+
+    Args:
+        file: The PNG file.
+        start: Position of the first chunk.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    file.seek(start)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind not in _PARSERS and kind not in _STRUCTURE:
+            yield kind, b""
+            file.seek(length + 4, 1)
+            continue
+        body, checksum = file.read(length), file.read(4)
+        if len(checksum) < 4:
+            break
+        if zlib.crc32(kind + body) == int.from_bytes(checksum, "big"):
+            yield kind, body
+        elif kind[:1].isupper():
+            raise MalformedError("is damaged (a checksum does not match)")
+        if kind == b"IEND":
+            return
+    raise MalformedError("is cut off")
+
+
+def chunk_positions(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, position and length of each chunk's content, up to the last chunk.
+
+    Raises:
+        MalformedError: Cut off.
+    """
+    position, kind = len(SIGNATURE), b""
+    while kind != b"IEND":
+        head = content_at(file, position, 8)
+        if len(head) < 8:
+            raise MalformedError("is cut off")
+        length, kind = struct.unpack(">I4s", head)
+        yield kind, position + 8, length
+        position += length + 12
+
+
+def content_at(file: BinaryIO, position: int, length: int) -> bytes:
+    """Read bytes at a position; fewer at the end of the file."""
+    file.seek(position)
+    return file.read(length)
+
+
+def verified_content(file: BinaryIO, position: int, length: int) -> bytes:
+    """Read the content of a chunk and verify its checksum.
+
+    Args:
+        file: The PNG file.
+        position: Position of the content.
+        length: Length of the content in bytes.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+    """
+    content = content_at(file, position - 4, length + 8)
+    if len(content) < length + 8:
+        raise MalformedError("is cut off")
+    if zlib.crc32(content[:-4]) != int.from_bytes(content[-4:], "big"):
+        raise MalformedError("is damaged (a checksum does not match)")
+    return content[4:-4]
+
+
+def add_metadata(metadata: Metadata, kind: bytes, body: bytes) -> Metadata:
+    """Return metadata with what a chunk adds; damaged chunks add nothing.
+
+    Args:
+        metadata: Metadata of the chunks before.
+        kind: Kind of the chunk.
+        body: Content of the chunk.
+    """
+    parse = _PARSERS.get(kind)
+    try:
+        return metadata if parse is None else parse(metadata, body)
+    except (ValueError, IndexError, zlib.error, struct.error):
+        return metadata
+
+
+def metadata_chunks(metadata: Metadata) -> bytes:
+    """Return the chunks that carry metadata; they follow IHDR."""
+    parts: list[bytes] = []
+    if metadata.icc:
+        parts.append(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
+    if metadata.cicp:
+        parts.append(chunk(b"cICP", bytes((*metadata.cicp, 0, 1))))
+    if metadata.exif:
+        parts.append(chunk(b"eXIf", metadata.exif))
+    if metadata.xmp:
+        parts.append(chunk(b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + metadata.xmp))
+    if metadata.iptc:
+        parts.append(chunk(b"zTXt", _raw_profile(b"iptc", iptc.as_resource(metadata.iptc))))
+    if metadata.comment:
+        text = metadata.comment.encode()
+        parts.append(chunk(b"iTXt", _COMMENT_KEY + b"\0\0\0\0\0" + text))
+    if metadata.dpi:
+        across, down = (min(round(value / _METRES_PER_INCH), 2**31 - 1) for value in metadata.dpi)
+        parts.append(chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+    return b"".join(parts)
+
+
+def _add_profile(metadata: Metadata, body: bytes) -> Metadata:
+    return replace(metadata, icc=_inflate(body.partition(b"\0")[2][1:]))
+
+
+def _add_exif(metadata: Metadata, body: bytes) -> Metadata:
+    return replace(metadata, exif=exif.without_prefix(body))
+
+
+def _add_resolution(metadata: Metadata, body: bytes) -> Metadata:
+    across, down = struct.unpack(">II", body[:8])
+    if body[8:9] != b"\1" or not across or not down:
+        return metadata
+    return replace(metadata, dpi=(across * _METRES_PER_INCH, down * _METRES_PER_INCH))
+
+
+def _add_cicp(metadata: Metadata, body: bytes) -> Metadata:
+    return replace(metadata, cicp=cicp.named(body[0], body[1]))
+
+
+def _add_international_text(metadata: Metadata, body: bytes) -> Metadata:
+    """Add the XMP packet or comment of an iTXt chunk."""
+    key, _, rest = body.partition(b"\0")
+    if key not in (_XMP_KEY, _COMMENT_KEY) or len(rest) < 2:
+        return metadata
+    text = rest[2:].split(b"\0", 2)[2]
+    text = _inflate(text) if rest[0] else text
+    if key == _XMP_KEY:
+        return replace(metadata, xmp=text)
+    return replace(metadata, comment=text.decode("utf-8", "replace") or None)
+
+
+def _add_compressed_text(metadata: Metadata, body: bytes) -> Metadata:
+    key, _, text = body.partition(b"\0")
+    if key != _COMMENT_KEY and not key.startswith(_RAW_KEY):
+        return metadata
+    return _add_text(metadata, key + b"\0" + _inflate(text[1:]))
+
+
+def _add_text(metadata: Metadata, body: bytes) -> Metadata:
+    """Add a comment, or EXIF, XMP or IPTC that ImageMagick wrote as hexadecimal text."""
+    key, _, text = body.partition(b"\0")
+    if key == _COMMENT_KEY:
+        return replace(metadata, comment=text.decode("latin-1") or None)
+    if not key.startswith(_RAW_KEY):
+        return metadata
+    _, length, *lines = text.split()
+    # Some writers leave garbage after the digits.
+    block = bytes.fromhex(b"".join(lines)[: 2 * int(length)].decode("ascii"))
+    name = key.rpartition(b" ")[2]
+    if name == b"xmp":
+        return replace(metadata, xmp=metadata.xmp or block)
+    if name == b"iptc":
+        return replace(metadata, iptc=metadata.iptc or iptc.without_resource(block))
+    if name == b"exif" or (name == b"APP1" and block.startswith(b"Exif")):
+        return replace(metadata, exif=metadata.exif or exif.without_prefix(block))
+    return metadata
+
+
+def _inflate(compressed: bytes) -> bytes:
+    """Decompress metadata; ValueError where it would fill the memory."""
+    inflater = zlib.decompressobj()
+    plain = inflater.decompress(compressed, _MAX_METADATA_BYTES)
+    if inflater.unconsumed_tail or not inflater.eof:
+        raise ValueError("too large or cut off")
+    return plain
+
+
+def _raw_profile(name: bytes, block: bytes) -> bytes:
+    """Return a text chunk in the form of ImageMagick and ExifTool: compressed hexadecimal lines."""
+    digits = block.hex().encode()
+    lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
+    text = b"\n%s\n%8d\n%s\n" % (name, len(block), b"\n".join(lines))
+    return _RAW_KEY + name + b"\0\0" + zlib.compress(text)
+
+
+_PARSERS: Mapping[bytes, Callable[[Metadata, bytes], Metadata]] = {
+    b"iCCP": _add_profile,
+    b"eXIf": _add_exif,
+    b"pHYs": _add_resolution,
+    b"cICP": _add_cicp,
+    b"tEXt": _add_text,
+    b"zTXt": _add_compressed_text,
+    b"iTXt": _add_international_text,
+}

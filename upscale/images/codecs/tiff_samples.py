@@ -1,0 +1,194 @@
+"""Samples of TIFF pages: decoded by tifffile, some compressions by libtiff.
+
+tifffile decodes LZW, PackBits and fax with imagecodecs' own code, whose LZW writes beyond its
+buffer on damaged strips (measured: the process dies). The libtiff in imagecodecs rejects those.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from dataclasses import replace
+from typing import BinaryIO
+
+import imagecodecs
+import numpy as np
+from PIL import JpegImagePlugin
+from tifffile import TiffPage
+
+from upscale.images.codecs import pillow
+from upscale.images.codecs.base import MalformedError, Raster, UnsupportedError
+from upscale.images.image import Pixels
+from upscale.images.pixels.alpha import unmultiply
+from upscale.images.pixels.depth import scaled
+from upscale.images.pixels.orientation import upright
+
+ICC = 34675
+
+_PHOTOMETRIC = 262
+_WHITE_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 2, 3, 5, 6
+_CIELAB, _ICCLAB = 8, 9
+_OLD_JPEG, _JPEG = 6, 7
+# Fax, LZW, PackBits.
+_THROUGH_LIBTIFF = (2, 3, 4, 5, 32773)
+# None, deflate, LZMA, Zstandard.
+_COMPRESSIONS = (1, 8, 32946, 34925, 50000, _OLD_JPEG, _JPEG, *_THROUGH_LIBTIFF)
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+_MAX_SAMPLES = 64
+_MAX_TILES_BEYOND = 64
+
+
+def decode_page(file: BinaryIO, page: TiffPage, orientation: int) -> Raster:
+    """Decode a page, keeping 16-bit and float samples.
+
+    Args:
+        file: The TIFF file.
+        page: The page.
+        orientation: EXIF orientation 1..8 of the page.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+        UnsupportedError: Its kind of samples or compression is not supported.
+    """
+    _check_kind(page)
+    if page.compression != _OLD_JPEG:
+        _check_segments(page, file.seek(0, 2))
+    if page.compression == _JPEG:
+        _check_jpeg(page, file)
+    samples = _samples(file, page, orientation)
+    samples = samples.reshape(page.imagelength, page.imagewidth, -1)
+    if page.photometric == _INDEXED:
+        return Raster(_palette_colours(samples, page))
+    if samples.dtype.kind == "f":
+        return _with_alpha(samples.astype(np.float32), page)
+    samples = _full_range(samples, 8 if page.photometric == _YCBCR else page.bitspersample)
+    if page.photometric == _SEPARATED and samples.shape[2] >= 4:
+        return pillow.raster_of_cmyk(samples[..., :4], bytes_of(page, ICC))
+    raster = _with_alpha(samples, page)
+    is_lab = page.photometric in (_CIELAB, _ICCLAB)
+    return _lab_to_rgb(raster, page.photometric) if is_lab else raster
+
+
+def bytes_of(page: TiffPage, tag: int) -> bytes | None:
+    """Return the bytes of a tag; None when it is missing, empty or of another type."""
+    value = page.tags.valueof(tag)
+    return value if isinstance(value, bytes) and value else None
+
+
+def _check_kind(page: TiffPage) -> None:
+    """Raise UnsupportedError for an intact page that cannot be read."""
+    if page.compression not in _COMPRESSIONS:
+        raise UnsupportedError("is compressed in a way that is not supported")
+    is_lab = page.photometric in (_CIELAB, _ICCLAB)
+    if not is_lab and page.photometric not in (*range(_INDEXED + 1), _SEPARATED, _YCBCR):
+        raise UnsupportedError("stores its colours in a way that is not supported")
+    kind = page.dtype
+    is_read = kind is not None and (kind.kind in "bf" or (kind.kind == "u" and kind.itemsize <= 2))
+    if is_lab and (page.bitspersample not in (8, 16) or page.compression == _JPEG):
+        is_read = False
+    if not is_read or page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
+        raise UnsupportedError("stores its samples as a type of numbers that is not supported")
+
+
+def _check_segments(page: TiffPage, size: int) -> None:
+    """Raise MalformedError where strips or tiles are not all in the file, or are far too large."""
+    starts, sizes = page.dataoffsets, page.databytecounts
+    if not len(starts) == len(sizes) == math.prod(page.chunked) or 0 in sizes:
+        raise MalformedError("is damaged")
+    if any(start + length > size for start, length in zip(starts, sizes, strict=True)):
+        raise MalformedError("is cut off")
+    beyond = max(page.tilewidth // page.imagewidth, page.tilelength // page.imagelength)
+    if beyond > _MAX_TILES_BEYOND:
+        raise MalformedError("is damaged")
+
+
+def _samples(file: BinaryIO, page: TiffPage, orientation: int) -> Pixels:
+    """Return stored samples of shape (H, W, C); YCbCr is converted to RGB of 8 bits."""
+    if page.compression == _OLD_JPEG or (page.photometric == _YCBCR and page.compression != _JPEG):
+        samples = imagecodecs.tiff_decode(_content(file), index=page.index, asrgb=True)[..., :3]
+        # libtiff applies the flips of the orientation, but does not swap the axes. A second flip
+        # undoes the first.
+        return upright(samples, (orientation - 1) % 4 + 1)
+    if page.compression in _THROUGH_LIBTIFF:
+        data = _as_grey(_content(file), page)
+        samples = imagecodecs.tiff_decode(data, index=page.index, asrgb=False)
+    else:
+        samples = page.asarray(maxworkers=1)
+    return np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _as_grey(data: bytes, page: TiffPage) -> bytes:
+    """Return the file with CMYK declared as grey, since libtiff would convert it to RGB."""
+    if page.photometric != _SEPARATED:
+        return data
+    plain, order = bytearray(data), page.parent.byteorder
+    struct.pack_into(order + "H", plain, page.tags[_PHOTOMETRIC].valueoffset, 1)
+    return bytes(plain)
+
+
+def _check_jpeg(page: TiffPage, file: BinaryIO) -> None:
+    """Raise MalformedError where an embedded JPEG is far larger than its strip or tile."""
+    allowed = 2 * math.prod(page.chunks)
+    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.seek(start)
+        embedded = JpegImagePlugin.JpegImageFile(io.BytesIO(file.read(size)))
+        if math.prod(embedded.size) > allowed:
+            raise MalformedError("is damaged")
+
+
+def _full_range(samples: Pixels, bits: int) -> Pixels:
+    """Scale samples of an unusual number of bits to the whole range of their type."""
+    if samples.dtype.kind == "b":
+        return samples.astype(np.uint8) * np.uint8(255)
+    if bits == 8 * samples.dtype.itemsize:
+        return samples
+    return scaled(samples, 2**bits - 1, samples.dtype)
+
+
+def _palette_colours(samples: Pixels, page: TiffPage) -> Pixels:
+    """Return the colours of palette indices."""
+    if page.colormap is None or samples.shape[2] != 1 or samples.max() >= page.colormap.shape[1]:
+        raise MalformedError("is damaged")
+    table = page.colormap.T
+    if table.max() > 255:
+        table = table >> 8
+    return table.astype(np.uint8)[samples[..., 0].astype(np.uint16)]
+
+
+def _with_alpha(samples: Pixels, page: TiffPage) -> Raster:
+    """Split stored samples into colour and alpha; further samples are ignored."""
+    colours = 3 if page.photometric in (_RGB, _YCBCR, _CIELAB, _ICCLAB) else 1
+    if samples.shape[2] < colours:
+        raise MalformedError("is damaged")
+    colour = np.ascontiguousarray(samples[..., :colours])
+    if page.photometric == _WHITE_IS_ZERO and colour.dtype.kind == "u":
+        colour = np.iinfo(colour.dtype).max - colour
+    extra = page.extrasamples[0] if page.extrasamples else 0
+    if samples.shape[2] == colours or extra not in (_ASSOCIATED, _UNASSOCIATED):
+        return Raster(colour)
+    alpha = np.ascontiguousarray(samples[..., colours])
+    return Raster(unmultiply(colour, alpha) if extra == _ASSOCIATED else colour, alpha)
+
+
+def _lab_to_rgb(raster: Raster, photometric: int) -> Raster:
+    """Convert CIELAB, with a* and b* signed (TIFF) or with an offset (ICC), to RGB of 16 bits."""
+    is_deep = raster.pixels.dtype == np.uint16
+    lightness, opponents = raster.pixels[..., 0], raster.pixels[..., 1:]
+    alpha = raster.alpha
+    if alpha is not None and not is_deep:
+        alpha = alpha.astype(np.uint16) * np.uint16(257)
+    if photometric == _CIELAB:
+        full = 65535 if is_deep else 255
+        signed = opponents.view(np.int16 if is_deep else np.int8).astype(np.float32)
+    else:
+        full = 0xFF00 if is_deep else 255
+        signed = opponents.astype(np.float32) - (0x8000 if is_deep else 0x80)
+    levels = np.float32(256 if is_deep else 1)
+    converted = pillow.raster_of_lab(lightness * np.float32(100 / full), signed / levels)
+    return replace(converted, alpha=alpha)
