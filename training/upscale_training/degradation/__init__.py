@@ -4,8 +4,8 @@
     degradations = sample(settings, len(hr), np.random.default_rng(seed))
     lr = apply(sharpen(hr), degradations)
 
-A `Degradation` consists of plain values: `print` shows it, `as_dict` and `from_dict` store it, and the
-same one gives the same pixels again.
+A `Degradation` consists of plain values: `print` shows it, `as_dict` and `from_dict` store it, and
+the same one gives the same pixels again.
 """
 
 from __future__ import annotations
