@@ -309,7 +309,7 @@ def test_kept_images_are_reused(call, pair, upscalers, photo, tmp_path):
     assert [row[0] for row in rows(third.out)[1:5]] == ["three", "two"] * 2
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     other = call(*arguments, "--seed", "7")
-    assert other.code == 1 and "was begun with another chain, scale or seed" in other.err
+    assert other.code == 1 and "contains a set of another chain, scale or seed" in other.err
 
 
 def test_a_recipe_defines_the_degradation(call, pair):

@@ -116,7 +116,7 @@ def test_a_registered_degradation_and_loss_are_trained_with(extended, recipe, tm
 
 def test_a_registered_degradation_is_applied_and_described(extended):
     degradation = Degradation((Fade(0.25),))
-    assert Degradation.from_json(degradation.to_json()) == degradation
+    assert Degradation.from_dict(degradation.as_dict()) == degradation
     assert str(degradation) == "fade 0.25"
     images = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
     faded = apply(images, [degradation, Degradation(())])

@@ -15,12 +15,11 @@ from upscale.errors import UsageError
 @pytest.mark.parametrize("settings", [real_esrgan(), real_esrgan(2, "official"), generic()])
 def test_descriptions_survive_json_exactly(settings):
     for degradation in sample(settings, 20, np.random.default_rng(3)):
-        text = degradation.to_json()
-        assert "\n" not in text
-        assert Degradation.from_json(text) == degradation
+        text = json.dumps(degradation.as_dict())
+        assert Degradation.from_dict(json.loads(text)) == degradation
 
 
-def test_a_description_can_be_read_by_people():
+def test_a_description_is_readable():
     operations = (
         Blur("aniso", 21, 2.31, 0.94, 0.7),
         Resize("area", 0.43),
@@ -48,7 +47,6 @@ def test_a_description_can_be_read_by_people():
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         "[]",
         "{}",
         '{"mode": "corrected", "operations": [{"do": "melt"}]}',
@@ -83,24 +81,24 @@ def test_a_description_can_be_read_by_people():
         '{"mode": "official", "operations": [{"do": "resize", "kind": "lanczos", "factor": 1}]}',
     ],
 )
-def test_what_is_no_description_is_refused_in_one_line(text):
-    with pytest.raises(UsageError) as refused:
-        Degradation.from_json(text)
-    assert "\n" not in str(refused.value)
+def test_other_values_raise_an_error_of_one_line(text):
+    with pytest.raises(UsageError) as caught:
+        Degradation.from_dict(json.loads(text))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
-def test_a_degradation_knows_its_scale(scale):
+def test_the_scale_of_a_degradation_is_that_of_its_last_resize(scale):
     [degradation] = sample(real_esrgan(scale), 1, np.random.default_rng(4))
     assert degradation.scale == scale
     assert Degradation((Jpeg(50), Resize("area", 0.5))).scale == 1
 
 
-def test_what_others_add_to_a_description_is_passed_over():
+def test_unknown_keys_of_a_description_are_ignored():
     [degradation] = sample(real_esrgan(), 1, np.random.default_rng(4))
-    added = {"input": "photo.png"} | json.loads(degradation.to_json())
-    assert Degradation.from_json(json.dumps(added)) == degradation
+    added = {"input": "photo.png"} | degradation.as_dict()
+    assert Degradation.from_dict(added) == degradation
 
 
 def test_an_empty_degradation_is_one(smooth):
-    assert Degradation.from_json(json.dumps({"mode": "corrected", "operations": []})).mode
+    assert Degradation.from_dict({"mode": "corrected", "operations": []}).mode

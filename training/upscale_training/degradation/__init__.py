@@ -4,7 +4,7 @@
     degradations = sample(settings, len(hr), np.random.default_rng(seed))
     lr = apply(sharpen(hr), degradations)
 
-A `Degradation` consists of plain values: `print` shows it, `to_json` and `from_json` store it, and
+A `Degradation` consists of plain values: `print` shows it, `as_dict` and `from_dict` store it, and
 the same one gives the same pixels again.
 """
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from upscale.errors import UsageError
+from upscale_training.schema import rule_error, settings
 
 Mode = Literal["corrected", "official"]
 """How operations are carried out: correctly, or with the faults of basicsr 1.4.2."""
@@ -26,7 +35,13 @@ Family = Literal[
 Kind = Literal["nearest", "area", "bilinear", "bicubic", "lanczos"]
 """Resampling filters."""
 
-_SEED_LIMIT = 1 << 63
+Seed = Annotated[int, Field(ge=0, le=1 << 63)]
+
+
+def _check_odd(size: int) -> int:
+    if size % 2 == 0:
+        raise rule_error(f"a kernel has an odd size, not {size}")
+    return size
 
 
 class Operation:
@@ -44,7 +59,7 @@ OPERATIONS: dict[str, type[Operation]] = {}
 """Operations by their names in JSON; `register_degradation` adds to them."""
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class Blur(Operation):
     """A filter with one kernel.
 
@@ -60,20 +75,12 @@ class Blur(Operation):
 
     do: ClassVar[str] = "blur"
     family: Family
-    size: int
-    sigma_x: float = 1.0
-    sigma_y: float = 1.0
+    size: Annotated[PositiveInt, AfterValidator(_check_odd)]
+    sigma_x: PositiveFloat = 1.0
+    sigma_y: PositiveFloat = 1.0
     rotation: float = 0.0
-    beta: float = 1.0
-    cutoff: float = math.pi
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.size % 2 == 0:
-            raise UsageError(f"size: a kernel has an odd size, not {self.size}")
-        for name in ("sigma_x", "sigma_y", "beta"):
-            _check_within(name, getattr(self, name), math.ulp(0), math.inf)
-        _check_within("rotation", self.rotation, -math.inf, math.inf)
-        _check_within("cutoff", self.cutoff, math.ulp(0), math.pi)
+    beta: PositiveFloat = 1.0
+    cutoff: Annotated[float, Field(gt=0, le=math.pi)] = math.pi
 
     def __str__(self) -> str:
         if self.family == "sinc":
@@ -84,7 +91,7 @@ class Blur(Operation):
         return line if self.family in ("iso", "aniso") else f"{line} beta {self.beta:.1f}"
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class Resize(Operation):
     """A change of size.
 
@@ -96,13 +103,8 @@ class Resize(Operation):
 
     do: ClassVar[str] = "resize"
     kind: Kind
-    factor: float
-    scale: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_within("factor", self.factor, math.ulp(0), math.inf)
-        if self.scale is not None:
-            _check_within("scale", self.scale, 1, math.inf)
+    factor: PositiveFloat
+    scale: PositiveInt | None = None
 
     def size(self, current: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
         """Return the new height and width, at least 1.
@@ -124,7 +126,7 @@ class Resize(Operation):
         return f"{'up' if self.factor > 1 else 'down'} {factor}{self.kind}"
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class GaussianNoise(Operation):
     """Additive Gaussian noise.
 
@@ -135,19 +137,15 @@ class GaussianNoise(Operation):
     """
 
     do: ClassVar[str] = "gaussian"
-    sigma: float
+    sigma: NonNegativeFloat
     grey: bool
-    seed: int
-
-    def __post_init__(self) -> None:
-        _check_within("sigma", self.sigma, 0, math.inf)
-        _check_within("seed", self.seed, 0, _SEED_LIMIT)
+    seed: Seed
 
     def __str__(self) -> str:
         return f"{'grey ' if self.grey else ''}gauss {self.sigma:.1f}"
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class PoissonNoise(Operation):
     """Shot noise.
 
@@ -160,23 +158,17 @@ class PoissonNoise(Operation):
     """
 
     do: ClassVar[str] = "poisson"
-    scale: float
+    scale: NonNegativeFloat
     grey: bool
-    seed: int
-    peak: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_within("scale", self.scale, 0, math.inf)
-        _check_within("seed", self.seed, 0, _SEED_LIMIT)
-        if self.peak is not None:
-            _check_within("peak", self.peak, math.ulp(0), math.inf)
+    seed: Seed
+    peak: PositiveFloat | None = None
 
     def __str__(self) -> str:
         peak = "" if self.peak is None else f" peak {self.peak:.0f}"
         return f"{'grey ' if self.grey else ''}poisson {self.scale:.2f}{peak}"
 
 
-@dataclass(frozen=True, slots=True)
+@settings
 class Jpeg(Operation):
     """JPEG compression.
 
@@ -185,10 +177,7 @@ class Jpeg(Operation):
     """
 
     do: ClassVar[str] = "jpeg"
-    quality: float
-
-    def __post_init__(self) -> None:
-        _check_within("quality", self.quality, 1, 100)
+    quality: Annotated[float, Field(ge=1, le=100)]
 
     def __str__(self) -> str:
         return f"jpeg {self.quality:.0f}"
@@ -213,7 +202,7 @@ class Degradation:
         >>> print(degradation)
         to result bicubic
         jpeg 75
-        >>> Degradation.from_json(degradation.to_json()) == degradation
+        >>> Degradation.from_dict(degradation.as_dict()) == degradation
         True
     """
 
@@ -235,7 +224,7 @@ class Degradation:
         return "\n".join(str(operation) for operation in self.operations)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values that `from_dict` reads."""
+        """Return plain values for JSON, which `from_dict` reads."""
         operations = [{"do": each.do, **asdict(each)} for each in self.operations]  # pyright: ignore[reportArgumentType]
         return {"mode": self.mode, "operations": operations}
 
@@ -255,23 +244,6 @@ class Degradation:
         if mode not in ("corrected", "official"):
             raise UsageError(f"a degradation's mode is corrected or official, not {mode!r}")
         return Degradation(operations, mode)
-
-    def to_json(self) -> str:
-        """Return one line of JSON that `from_json` reads."""
-        return json.dumps(self.as_dict())
-
-    @staticmethod
-    def from_json(text: str) -> Degradation:
-        """Read the line that `to_json` returned; unknown keys are ignored.
-
-        Raises:
-            UsageError: The text is not JSON, or describes no degradation.
-        """
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"not the description of a degradation: {error}") from error
-        return Degradation.from_dict(values)
 
 
 OFFICIAL: set[type[Operation]] = set()
@@ -300,23 +272,10 @@ def check_official(operation: Operation) -> None:
 def _read_operation(values: dict[str, Any]) -> Operation:
     if values["do"] not in OPERATIONS:
         raise ValueError(f"no operation is called {values['do']!r}")
-    kind = OPERATIONS[values["do"]]
-    hints = get_type_hints(kind)
     arguments = {key: value for key, value in values.items() if key != "do"}
-    for key, value in arguments.items():
-        if key not in hints or not _has_type(value, hints[key]):
-            raise ValueError(f"{values['do']} has no {key} of {value!r}")
-    return kind(**arguments)
-
-
-def _has_type(value: object, hint: object) -> bool:
-    """Return whether a value read from JSON has the type of a field."""
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    kinds = get_args(hint) or (hint,)
-    return type(value) in kinds or (type(value) is int and float in kinds)
-
-
-def _check_within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high or math.isinf(value):
-        raise UsageError(f"{name}: {value} is out of range")
+    try:
+        return OPERATIONS[values["do"]](**arguments)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{values['do']}, {key}: {first['msg']}") from error
