@@ -232,7 +232,7 @@ def test_bars_are_removed_and_messages_stay(recipe, call):
 @pytest.mark.parametrize(
     ("package", "words"),
     [
-        ("lightning_fabric", "upscale_training needs Lightning Fabric"),
+        ("lightning_fabric", "training needs Lightning Fabric"),
         ("yaml", "recipes need PyYAML"),
         ("tensorboard", "TensorBoard is not installed"),
     ],
