@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from upscale import Upscaler
-from upscale.checkpoints import catalog, is_present
+from upscale.checkpoints import availability, catalog
 from upscale.engine.loading import Model, load_model
 from upscale.models import RRDBSpec, SRVGGSpec, build
 from upscale.options import DEFAULT_MODEL
@@ -36,7 +36,7 @@ STAND_INS = {
 
 def model_of(name: str) -> Model:
     """Return the network, or one of its shape with random weights if it is not installed."""
-    if is_present(catalog()[name]) != "absent":
+    if availability(catalog()[name]) != "absent":
         return load_model(name)
     spec = STAND_INS[name]
     generator = torch.Generator().manual_seed(0)
@@ -44,7 +44,7 @@ def model_of(name: str) -> Model:
     for parameter in network.parameters():
         spread = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
-    return Model(name, network, spec.scale, 3, True, spec.describe())
+    return Model.from_network(name, network)
 
 
 def main() -> None:

@@ -52,6 +52,14 @@ def test_every_command_and_option_is_on_the_page(site):
         assert option in text
 
 
+def test_the_python_page_shows_classes_functions_and_examples(site):
+    page = (site / "reference" / "python" / "index.html").read_text(encoding="utf-8")
+    text = re.sub(r"<[^>]+>", "", page)
+    for name in ("Upscaler", "load_model", "read_file", "psnr", "Architecture", "UsageError"):
+        assert re.search(rf'id="upscale\.[\w.]*{name}"', page), name
+    assert "&gt;&gt;&gt; upscaler" in text or ">>> upscaler" in text
+
+
 def test_pages_of_the_repository_are_on_the_site(site):
     for page, words in {
         "changelog": "Keep a Changelog",

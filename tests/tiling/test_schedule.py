@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from upscale.models import RRDBNet, RRDBSpec
 from upscale.tiling.group import IMAGE
-from upscale.tiling.schedule import MinimumTile, Schedule, lags, plan, readers
+from upscale.tiling.schedule import MinimumTile, Plan, Schedule, lags, plan, readers
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,19 @@ def test_feature_maps_carry_as_few_rows_as_planned(tile):
     assert kept[:-1] == promised[:-1]
     assert max(kept[:-1]) == 20
     assert plan(groups, 4000, 10, tile).carried == sum(promised) * 10 * 64
+
+
+def test_the_plan_of_two_groups_equals_the_formula_by_hand():
+    first = FakeGroup((IMAGE,), halo=1, channels=8, workspace=100)
+    second = FakeGroup((0,), halo=3, channels=4, workspace=200)
+    planned = plan([first, second], height=100, width=50, tile=20)
+    assert planned == Plan(
+        carried=50 * 8 * (3 + 3), chunks=50 * (20 + 2 * 3) * 8, workspace=200 * (20 + 2 * 3) ** 2
+    )
+    assert planned.feature_maps == 50 * 8 * (6 + 26)
+    assert planned.values == 50 * 8 * (6 + 26) + 200 * 26**2
+    whole = plan([first, second], height=20, width=50, tile=20)
+    assert (whole.carried, whole.chunks) == (0, planned.chunks), "one row chunk carries no rows"
 
 
 def test_memory_does_not_grow_with_the_height_of_the_image():

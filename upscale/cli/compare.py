@@ -66,9 +66,8 @@ def _compare(
     files = [path for group in matched.sets for path in group.paths]
     check_target(page, files, overwrite=overwrite)
     if matched.unmatched:
-        session.say(
-            f"note: {_counted(matched.unmatched)} without a counterpart: {_listed(matched.unmatched)}"
-        )
+        count, names = _counted(matched.unmatched), _listed(matched.unmatched)
+        session.say(f"note: {count} without a counterpart: {names}")
     failures: list[Exception] = []
     sets = read_sets(matched, failures.append)
     is_written = write_page(page, title, sets, overwrite=overwrite)

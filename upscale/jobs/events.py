@@ -22,7 +22,7 @@ class Status(StrEnum):
 
 
 class JobRecord(TypedDict):
-    """One line of `--json`; docs/json.md describes this interface."""
+    """One line of `--json`; docs/reference/json.md describes this interface."""
 
     input: str
     output: str | None

@@ -65,7 +65,7 @@ class VideoReport:
 
 
 class VideoRecord(TypedDict):
-    """Result of `upscale video --json`, a public interface described in docs/json.md."""
+    """Result of `upscale video --json`, a public interface described in docs/reference/json.md."""
 
     input: str
     output: str

@@ -127,7 +127,7 @@ class PreviewReport:
 
 
 class PreviewRecord(TypedDict):
-    """Result of `upscale video --preview --json`, described in docs/json.md."""
+    """Result of `upscale video --preview --json`, described in docs/reference/json.md."""
 
     input: str
     output: str
