@@ -72,7 +72,10 @@ def test_unknown_architecture_is_reported_in_one_line(
     stand_in(monkeypatch, RuntimeError("Unsupported\nmany\nlines"))
     with pytest.raises(CheckpointError) as raised:
         load_community(file)
-    assert str(raised.value) == f"{file}: spandrel does not support this network (Unsupported many lines)"
+    assert (
+        str(raised.value)
+        == f"{file}: spandrel does not support this network (Unsupported many lines)"
+    )
 
 
 def test_network_that_does_not_map_images_is_rejected(

@@ -144,7 +144,9 @@ def test_hostile_cmyk_profiles_do_not_crash(data, tmp_path):
     """Real profiles are damaged everywhere; the process must not crash."""
     profile = Image.open(data / "images" / PRINT).info["icc_profile"]
     (tmp_path / "real.icc").write_bytes(profile)
-    (tmp_path / "bad.icc").write_bytes((data / "images/sharp/invalid-illuminant.icc").read_bytes())
+    (tmp_path / "bad.icc").write_bytes(
+        (data / "images/generated/invalid-illuminant.icc").read_bytes()
+    )
     code = """
 import sys
 from pathlib import Path

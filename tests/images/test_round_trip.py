@@ -190,7 +190,7 @@ def test_longest_sides_can_be_written(noise):
 
 
 def test_real_images_are_kept_by_a_change_of_format(data):
-    for name in ("tree_alpha_16bit.png", "00017_gray.png", "children-alpha.png"):
-        image = read_image(data / "images" / "lowres" / name)
+    for name in ("deep_alpha.png", "grey.png", "cutout.png"):
+        image = read_image(data / "images" / "generated" / name)
         for format in ("png", "tiff"):
             assert exact(image, read_image(encode_file(image, format)))

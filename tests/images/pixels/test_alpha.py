@@ -80,7 +80,7 @@ def test_single_visible_pixel_fills_images_of_any_shape():
 
 
 def test_dark_colours_around_a_real_cutout_are_replaced(data):
-    image = read_image(data / "images/lowres/children-alpha.png")
+    image = read_image(data / "images/generated/cutout.png")
     assert image.alpha is not None
     hidden, visible = image.alpha == 0, image.alpha >= 4
     assert hidden.any()

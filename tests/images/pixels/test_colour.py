@@ -98,10 +98,10 @@ def test_srgb_profiles_are_recognised(data):
         assert image.metadata.icc is not None
         return tone_curve(image.pixels, image.metadata)
 
-    assert curve_of("sharp/p3.png") is None
-    assert curve_of("sharp/prophoto.png") is None
-    assert curve_of("lowres/tree_alpha_16bit.png") is None
-    assert curve_of("gofuzz/glenda.png") is None
+    assert curve_of("generated/p3.png") is None
+    assert curve_of("generated/prophoto.png") is None
+    assert curve_of("generated/deep_alpha.png") is None
+    assert curve_of("pillow/icc_profile.png") is None
     assert curve_of("generated/linear.png") == ToneCurve(True)
 
 
@@ -170,7 +170,9 @@ def test_row_chunks_give_the_result_of_the_whole_array(monkeypatch):
 
 
 def test_hostile_profiles_do_not_crash(data, tmp_path):
-    (tmp_path / "bad.icc").write_bytes((data / "images/sharp/invalid-illuminant.icc").read_bytes())
+    (tmp_path / "bad.icc").write_bytes(
+        (data / "images/generated/invalid-illuminant.icc").read_bytes()
+    )
     (tmp_path / "p3.icc").write_bytes(profile("p3"))
     ink = Image.open(data / "images/generated/cmyk.jpg")
     (tmp_path / "ink.icc").write_bytes(ink.info["icc_profile"])
