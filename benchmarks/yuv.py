@@ -1,6 +1,6 @@
 """Measure the speed and accuracy of conversions between YUV planes and RGB.
 
-    python -m benchmarks.yuv [--threads 2] [--data ../shared/data]
+    python -m benchmarks.yuv [--threads 2] [--data FOLDER]
 
 The first table is the time to convert a 1920x1080 frame of 4:2:0 to fp32 RGB and back; contenders
 alternate. swscale (FFmpeg) runs through PyAV with full-size chroma and exact rounding.

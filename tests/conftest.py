@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# `HYPOTHESIS_PROFILE=ci` tries four times as many random cases as a plain run.
-settings.register_profile("default", max_examples=25)
-settings.register_profile("ci", max_examples=100)
+# `HYPOTHESIS_PROFILE=ci` tries four times as many random cases as a plain run. Neither profile has
+# a deadline, because the time of a single case depends on the load of the machine.
+settings.register_profile("default", max_examples=25, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 DATA = Path(__file__).resolve().parent / "data"

@@ -295,7 +295,6 @@ def test_binary_param_is_rejected(tmp_path: Path) -> None:
 
 @settings(
     max_examples=cases(60),
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import imagecodecs
@@ -19,6 +20,7 @@ DATA = Path(__file__).parent
 TARGET = DATA / "images" / "generated"
 D50 = np.array((0.9642, 1, 0.8249))
 D50_XYY = (0.3457, 0.3585, 1)
+D65_XYY = (0.3127, 0.3290, 1)
 INK_GRID, LAB_GRID = 7, 9
 
 
@@ -141,6 +143,60 @@ def subsampled_tiff() -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + index + bytes(4) + content
 
 
+def rgb_profile(primaries: tuple[float, ...], gamma: float, white: tuple[float, ...]) -> bytes:
+    return imagecodecs.cms_profile("rgb", whitepoint=white, primaries=primaries, gamma=gamma)
+
+
+def wrong_illuminant(profile: bytes) -> bytes:
+    """Put 32, 812, 12784 in the place of the illuminant D50 of a profile's head."""
+    return profile[:68] + struct.pack(">3i", 1 << 21, 812 << 16, 12784 << 16) + profile[80:]
+
+
+def cutout() -> Image.Image:
+    """A round part of a photograph, black and transparent outside."""
+    image = photograph("sand", (96, 96))
+    rows, columns = np.mgrid[-47.5:48, -47.5:48]
+    alpha = ((44 - np.hypot(rows, columns)) * 64).clip(0, 255).astype(np.uint8)
+    pixels = np.asarray(image) * (alpha > 0)[..., None]
+    return Image.fromarray(np.dstack((pixels.astype(np.uint8), alpha)))
+
+
+def png_16(samples: np.ndarray, icc: bytes) -> bytes:
+    """A PNG of 16 bits: 2 channels (grey and alpha) or 4 (RGB and alpha)."""
+    height, width, channels = samples.shape
+    rows = np.ascontiguousarray(samples.astype(">u2")).view(np.uint8).reshape(height, -1)
+    data = np.hstack((np.zeros((height, 1), np.uint8), rows)).tobytes()
+    head = struct.pack(">2I5B", width, height, 16, {2: 4, 4: 6}[channels], 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join((
+        chunk(b"IHDR", head),
+        chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc)),
+        chunk(b"IDAT", zlib.compress(data, 9)),
+        chunk(b"IEND", b""),
+    ))  # fmt: skip
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def deep(name: str, size: tuple[int, int]) -> np.ndarray:
+    """A photograph of 16 bits with as many levels: averages of 8-bit pixels."""
+    pixels = np.asarray(photograph(name, (size[0] * 3, size[1] * 3)), np.float64)
+    means = pixels.reshape(size[1], 3, size[0], 3, 3).mean((1, 3))
+    return np.rint(means * 257).astype(np.uint16)
+
+
+def with_orientation(transpose: Image.Transpose, rotation: int, mirror: int) -> bytes:
+    """An AVIF whose container turns it: `irot` is a number of quarter turns, `imir` an axis."""
+    exif = Image.Exif()
+    exif[0x0112] = 5  # Pillow writes it as `irot` 1 and `imir` 0
+    stored = photograph("waves", (128, 96)).transpose(transpose)
+    data = bytearray(saved(stored, "AVIF", quality=80, exif=exif))
+    data[data.index(b"irot") + 4] = rotation
+    data[data.index(b"imir") + 4] = mirror
+    return bytes(data)
+
+
 def main() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     profile = ink_profile()
@@ -155,7 +211,46 @@ def main() -> None:
     frames = [photograph("nyc", (13, 169)).rotate(90 * turn) for turn in range(12)]
     gif = saved(photograph("city", (320, 264)), "GIF")
     jpeg = saved(photograph("city", (320, 264)), "JPEG", quality=90)
+    p3 = rgb_profile((0.680, 0.320, 1, 0.265, 0.690, 1, 0.150, 0.060, 1), 2.2, D65_XYY)
+    prophoto = rgb_profile((0.7347, 0.2653, 1, 0.1596, 0.8404, 1, 0.0366, 0.0001, 1), 1.8, D50_XYY)
+    adobe = rgb_profile((0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1), 2.2, D65_XYY)
+    grey_icc = imagecodecs.cms_profile("gray", whitepoint=D50_XYY, gamma=2.2)
+    colour = deep("flowers", (72, 56))
+    fade = np.linspace(0, 65535, 72).astype(np.uint16) * np.ones((56, 1), np.uint16)
+    turns = [photograph("flowers", (64, 48)).rotate(15 * turn) for turn in range(4)]
+    clear = [Image.merge("RGBA", (*turn.split(), turn.getchannel("G"))) for turn in turns]
+    png = saved(photograph("city", (160, 132)), "PNG")
+    small = bytearray(saved(photograph("baby", (64, 48)), "JPEG"))
+    size = small.index(b"\xff\xc0") + 5
+    small[size : size + 4] = struct.pack(">2H", 14000, 20000)
+    large = struct.pack(">2I5B", 65536, 65536, 8, 2, 0, 0, 0)
     files = {
+        "16-bit-grey-alpha.png": png_16(np.dstack((colour[..., 1], fade)), grey_icc),
+        "65536x65536.png": b"".join((
+            png[:8],
+            chunk(b"IHDR", large),
+            chunk(b"IDAT", zlib.compress(bytes(100_000))),
+            chunk(b"IEND", b""),
+        )),
+        "animated-loop-3.webp": saved(clear[0], "WEBP", save_all=True, append_images=clear[1:],
+                                      duration=70, loop=3, quality=60),
+        "animated.avifs": saved(clear[0], "AVIF", save_all=True, append_images=clear[1:],
+                                duration=100, quality=60),
+        "animated.png": saved(clear[0], "PNG", save_all=True, append_images=clear[1:4],
+                              duration=70, loop=0, disposal=1, blend=1),
+        "cutout.png": saved(cutout(), "PNG"),
+        "deep_alpha.png": png_16(np.dstack((colour, fade)), adobe),
+        "giant-image.jpg": bytes(small),
+        "grey.jpg": saved(photograph("girl", (128, 96)).convert("L"), "JPEG"),
+        "grey.png": saved(photograph("girl", (96, 72)).convert("L"), "PNG", dpi=(72, 72)),
+        "invalid-illuminant.icc": wrong_illuminant(adobe),
+        "old_photo.jpg": saved(photograph("girl", (110, 110)).resize((220, 220)), "JPEG",
+                               quality=30),
+        "p3.png": saved(photograph("baby", (8, 8)), "PNG", icc_profile=p3),
+        "prophoto.png": saved(photograph("baby", (8, 8)), "PNG", icc_profile=prophoto),
+        "rot1mir0.avif": with_orientation(Image.Transpose.TRANSPOSE, 1, 0),
+        "rot3mir1.avif": with_orientation(Image.Transpose.TRANSPOSE, 3, 1),
+        "truncated.png": png[: len(png) // 3],
         "cmyk.jpg": saved(paper, "JPEG", icc_profile=profile),
         "cmyk_no_profile.jpg": saved(paper, "JPEG", icc_profile=b""),
         "linear.png": saved(photograph("house", (64, 64)), "PNG", icc_profile=linear),

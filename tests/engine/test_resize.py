@@ -41,7 +41,7 @@ def test_16_bit_images_keep_their_precision():
     assert len(np.unique(resize(image, 256, 16))) > 150
 
 
-@settings(deadline=None, max_examples=cases(60))
+@settings(max_examples=cases(60))
 @given(
     sides=st.tuples(*[st.integers(1, 700)] * 2),
     target=st.tuples(*[st.integers(1, 700)] * 2),

@@ -54,7 +54,7 @@ def test_every_depth_keeps_its_precision(random_model, spec, dtype, highest):
     assert error < 1e-4 + 0.5001 / highest * (dtype != np.float32)
 
 
-@settings(deadline=None, max_examples=cases(30))
+@settings(max_examples=cases(30))
 @given(
     spec=st.sampled_from([X4, X2, X1, SRVGGSpec(2, features=8, convolutions=6)]),
     height=st.integers(5, 60),

@@ -1,24 +1,15 @@
-"""Fixtures that are functions: shared files, noise, EXIF blocks and files written by Pillow."""
+"""Fixtures that are functions: noise, EXIF blocks and files written by Pillow."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
 from upscale.images import Image, Metadata
-
-DATA = Path(__file__).resolve().parents[1] / "data" / "images"
-
-
-def _shared(name: str) -> Path:
-    path = DATA / name.removeprefix("robustness/")
-    assert path.exists(), name
-    return path
 
 
 def _noise(
@@ -54,11 +45,6 @@ def _pillow_bytes(image: PILImage.Image, format: str, **options: object) -> byte
     target = io.BytesIO()
     image.save(target, format, **options)
     return target.getvalue()
-
-
-@pytest.fixture
-def shared() -> Callable[[str], Path]:
-    return _shared
 
 
 @pytest.fixture

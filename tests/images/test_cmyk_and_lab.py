@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from upscale.errors import ImageError
 from upscale.images import read_image
 
-PRINT = "robustness/generated/cmyk.jpg"
+PRINT = "generated/cmyk.jpg"
 
 
 def written(samples, **options):
@@ -42,30 +42,30 @@ def to_srgb(pil_image, profile):
     )
 
 
-def test_cmyk_of_16_bits_equals_pillow_with_its_profile(shared):
-    pil_image = Image.open(shared(PRINT))
+def test_cmyk_of_16_bits_equals_pillow_with_its_profile(data):
+    pil_image = Image.open(data / "images" / PRINT)
     inks, profile = np.asarray(pil_image), pil_image.info["icc_profile"]
-    data = written(inks.astype(np.uint16) * 257, photometric="separated", iccprofile=profile)
-    image = read_image(data)
+    content = written(inks.astype(np.uint16) * 257, photometric="separated", iccprofile=profile)
+    image = read_image(content)
     assert image.pixels.dtype == np.uint16 and image.metadata.icc is None
     expected = to_srgb(pil_image, profile)
     assert np.abs(image.pixels / 257 - expected).max() <= 1
 
     ramp = np.zeros((1, 4096, 4), np.uint16)
     ramp[..., 3] = np.arange(4096) * 16
-    data = written(ramp, photometric="separated", iccprofile=profile)
-    levels = np.unique(read_image(data).pixels[..., 1])
+    content = written(ramp, photometric="separated", iccprofile=profile)
+    levels = np.unique(read_image(content).pixels[..., 1])
     assert len(levels) > 2000, "8 bits would have 256"
 
 
 @pytest.mark.parametrize("profile", ["none", "noise", "of light", "cut off"])
-def test_cmyk_of_16_bits_without_cmyk_profile_uses_the_formula(profile, shared):
+def test_cmyk_of_16_bits_without_cmyk_profile_uses_the_formula(profile, data):
     inks = smooth(4, np.uint16)
     content = {
         "none": None,
         "noise": bytes(range(256)) * 4,
         "of light": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
-        "cut off": Image.open(shared(PRINT)).info["icc_profile"][:3000],
+        "cut off": Image.open(data / "images" / PRINT).info["icc_profile"][:3000],
     }[profile]
     pixels = read_image(written(inks, photometric="separated", iccprofile=content)).pixels
     light = 1 - inks / 65535
@@ -140,12 +140,12 @@ def test_lab_of_other_depths_is_rejected():
         read_image(written(np.zeros((9, 9, 3), np.float32), photometric="cielab"))
 
 
-def test_hostile_cmyk_profiles_do_not_crash(shared, tmp_path):
+def test_hostile_cmyk_profiles_do_not_crash(data, tmp_path):
     """Real profiles are damaged everywhere; the process must not crash."""
-    profile = Image.open(shared(PRINT)).info["icc_profile"]
+    profile = Image.open(data / "images" / PRINT).info["icc_profile"]
     (tmp_path / "real.icc").write_bytes(profile)
     (tmp_path / "bad.icc").write_bytes(
-        shared("robustness/sharp/invalid-illuminant.icc").read_bytes()
+        (data / "images/generated/invalid-illuminant.icc").read_bytes()
     )
     code = """
 import sys

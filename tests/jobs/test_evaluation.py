@@ -140,7 +140,7 @@ def test_transparent_pixels_are_composited_on_white(tmp_path):
 def test_different_profiles_are_converted_to_srgb(tmp_path, data):
     from PIL import Image as PILImage
 
-    with PILImage.open(data / "images/sharp/p3.png") as opened:
+    with PILImage.open(data / "images/generated/p3.png") as opened:
         profile = opened.info["icc_profile"]
     pixels = noise()
     tagged = put(tmp_path / "p3.png", pixels, icc=profile)

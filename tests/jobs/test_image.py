@@ -81,10 +81,10 @@ def test_flat_areas_of_alpha_are_exact_even_if_the_network_is_not():
 
 @pytest.mark.parametrize(
     ("name", "channels", "dtype"),
-    [("wolf_gray.jpg", 1, np.uint8), ("tree_alpha_16bit.png", 3, np.uint16)],
+    [("grey.jpg", 1, np.uint8), ("deep_alpha.png", 3, np.uint16)],
 )
 def test_real_images_keep_depth_and_channels(name, channels, dtype, nearest, data):
-    image = read_image(data / "images" / "lowres" / name)
+    image = read_image(data / "images" / "generated" / name)
     size = (image.width * 2, image.height * 2)
     larger, _ = upscale_image(image, size, nearest())
     assert larger.pixels.shape == (size[1], size[0], channels)

@@ -23,7 +23,7 @@ def accuracy(dtype):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@settings(deadline=None, max_examples=cases(150))
+@settings(max_examples=cases(150))
 @given(
     channels=st.lists(st.sampled_from([16, 32, 48, 64, 80]), min_size=1, max_size=5),
     outputs=st.integers(1, 70),

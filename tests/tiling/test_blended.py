@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from upscale.errors import MemoryExhaustedError
@@ -62,7 +62,6 @@ def test_windows_are_at_least_two_overlaps_wide():
     assert windows(40, 16, 8)[:2] == [Window(0, 16, 0, 8), Window(8, 24, 8, 8)]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60))
 def test_blending_does_not_change_a_pointwise_network(height, width, tile):
     canvas = Canvas(torch.rand(1, 3, height, width), 2)

@@ -100,7 +100,7 @@ specs = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=cases(60))
+@settings(max_examples=cases(60))
 @given(
     spec=specs,
     height=st.integers(1, 70),

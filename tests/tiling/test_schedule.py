@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from upscale.models import RRDBNet, RRDBSpec
@@ -39,7 +39,6 @@ def networks(draw):
 minimums = st.builds(MinimumTile, rows=st.sampled_from([0, 20]), side=st.sampled_from([0, 64]))
 
 
-@settings(deadline=None)
 @given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50), st.randoms())
 def test_every_group_does_every_row_once_after_what_it_reads(groups, height, width, tile, random):
     schedule = Schedule(groups, height, width, tile)
@@ -61,7 +60,6 @@ def test_every_group_does_every_row_once_after_what_it_reads(groups, height, wid
     assert done[-1] == height
 
 
-@settings(deadline=None)
 @given(networks(), st.integers(1, 80), st.integers(1, 40), st.integers(4, 50), minimums)
 def test_remaining_counts_the_tiles_that_will_be_done(groups, height, width, tile, minimum):
     schedule = Schedule(groups, height, width, tile, minimum)
@@ -73,7 +71,6 @@ def test_remaining_counts_the_tiles_that_will_be_done(groups, height, width, til
     assert count == expected
 
 
-@settings(deadline=None)
 @given(networks(), st.integers(1, 300), st.integers(1, 300), st.integers(4, 50), minimums)
 def test_tiles_are_as_large_as_the_plan_allows_and_no_larger(groups, height, width, tile, minimum):
     schedule = Schedule(groups, height, width, tile, minimum)

@@ -99,14 +99,14 @@ def test_number_of_plays_is_kept(plays, loop):
 
 
 @pytest.mark.parametrize("name", ["interlaced", "regular"])
-def test_interlaced_rows_are_reordered(shared, name):
-    path = shared(f"robustness/wuffs/hippopotamus.{name}.gif")
+def test_interlaced_rows_are_reordered(data, name):
+    path = data / f"images/wuffs/hippopotamus.{name}.gif"
     expected = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     assert np.array_equal(read_image(path).pixels, expected)
 
 
 @pytest.mark.parametrize("name", ["wuffs/hippopotamus.interlaced.truncated", "generated/truncated",
                                   "pillow/zero_width", "pillow/decompression_bomb"])  # fmt: skip
-def test_damaged_files_are_rejected(shared, name):
+def test_damaged_files_are_rejected(data, name):
     with pytest.raises(ImageError, match=r"is (damaged|cut off)"):
-        read_image(shared(f"robustness/{name}.gif"))
+        read_image(data / f"images/{name}.gif")

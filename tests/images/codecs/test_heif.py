@@ -99,8 +99,8 @@ def test_other_images_in_the_file_are_left_out_with_a_note():
     assert back.origin.notes == ("other images in it were left out",)
 
 
-def test_quality_decides_the_size(shared):
-    image = read_image(shared("robustness/pillow/hopper.avif"))
+def test_quality_decides_the_size(data):
+    image = read_image(data / "images/pillow/hopper.avif")
     sizes = [len(encode_file(image, "heic", Encoding(quality=q))) for q in (30, 60, 90)]
     assert sizes == sorted(set(sizes))
     assert sizes[-1] < len(encode_file(image, "heic", EXACT))

@@ -91,8 +91,8 @@ def test_metadata_is_kept_byte_for_byte(noise, exif_block):
 
 
 @pytest.mark.parametrize("name", ["hopper_orientation_6", "rgb", "hopper_gray"])
-def test_recompressed_jpeg_is_read_as_the_original_jpeg(shared, name):
-    path = shared(f"robustness/pillow/{name}.jpg")
+def test_recompressed_jpeg_is_read_as_the_original_jpeg(data, name):
+    path = data / f"images/pillow/{name}.jpg"
     result, plain = read_image(packed(path)), read_image(path)
     assert result.metadata == plain.metadata
     assert np.array_equal(result.pixels, plain.pixels)
@@ -100,8 +100,8 @@ def test_recompressed_jpeg_is_read_as_the_original_jpeg(shared, name):
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_orientation_is_applied_once(shared, orientation):
-    path = shared(f"robustness/pillow/hopper_orientation_{orientation}.jpg")
+def test_orientation_is_applied_once(data, orientation):
+    path = data / f"images/pillow/hopper_orientation_{orientation}.jpg"
     bare = without(packed(path), b"jbrd")
     result, plain = read_image(bare), read_image(path)
     assert read_size(bare) == (plain.width, plain.height) == (result.width, result.height)
@@ -109,15 +109,15 @@ def test_orientation_is_applied_once(shared, orientation):
     assert result.metadata.exif == plain.metadata.exif
 
 
-def test_profile_is_read_where_only_it_defines_the_colours(shared):
+def test_profile_is_read_where_only_it_defines_the_colours(data):
     pytest.importorskip("pillow_jxl")
-    path = shared("robustness/pillow/rgb.jpg")
+    path = data / "images/pillow/rgb.jpg"
     bare = without(packed(path), b"jbrd")
     assert read_image(bare).metadata.icc == read_image(path).metadata.icc
 
 
-def test_missing_package_for_profiles_is_named(shared, monkeypatch):
-    bare = without(packed(shared("robustness/pillow/rgb.jpg")), b"jbrd")
+def test_missing_package_for_profiles_is_named(data, monkeypatch):
+    bare = without(packed(data / "images/pillow/rgb.jpg"), b"jbrd")
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     with pytest.raises(DependencyError, match=r"pip install 'upscale\[jxl\]'"):
         read_image(bare)
@@ -178,14 +178,14 @@ def test_file_cut_off_is_rejected(noise, share):
         read_image(data[: int(len(data) * share) + 2])
 
 
-def test_quality_decides_the_size(shared):
-    image = read_image(shared("robustness/pillow/hopper.avif"))
+def test_quality_decides_the_size(data):
+    image = read_image(data / "images/pillow/hopper.avif")
     sizes = [len(encode_file(image, "jxl", Encoding(quality=q))) for q in (30, 60, 90, 100)]
     assert sizes == sorted(set(sizes))
 
 
-def test_recompressed_jpeg_needs_no_optional_package(shared):
-    path = shared("robustness/pillow/rgb.jpg")
+def test_recompressed_jpeg_needs_no_optional_package(data):
+    path = data / "images/pillow/rgb.jpg"
     header = jxl.read_header(io.BytesIO(packed(path)))
     assert header == jpeg.read_header(io.BytesIO(path.read_bytes()))
     with PILImage.open(path) as pil_image:

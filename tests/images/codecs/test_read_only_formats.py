@@ -52,9 +52,9 @@ def test_targa_with_unused_alpha_is_opaque(tmp_path):
     assert result.alpha is None and np.array_equal(result.pixels, samples[..., :3])
 
 
-def test_targa_is_recognised_by_its_suffix(shared, tmp_path):
-    data = shared("robustness/pillow/la.tga").read_bytes()
-    (tmp_path / "a.png").write_bytes(data)
+def test_targa_is_recognised_by_its_suffix(data, tmp_path):
+    content = (data / "images/pillow/la.tga").read_bytes()
+    (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageError, match="is not an image"):
         read_file(tmp_path / "a.png")
 
@@ -75,8 +75,8 @@ def test_integers_are_scaled_to_the_full_range(top, kind):
     assert result.bits == (top.bit_length() if top > 255 else 8)
 
 
-def test_sixteen_bits_of_a_real_file(shared):
-    path = shared("robustness/pillow/hopper_16bit.pgm")
+def test_sixteen_bits_of_a_real_file(data):
+    path = data / "images/pillow/hopper_16bit.pgm"
     expected = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(read_image(path).pixels[..., 0], expected)
 
@@ -100,8 +100,8 @@ def test_floats(channels, order):
     assert result.pixels.dtype == np.float32 and np.array_equal(result.pixels, samples)
 
 
-def test_floats_of_a_real_file(shared):
-    path = shared("robustness/pillow/hopper.pfm")
+def test_floats_of_a_real_file(data):
+    path = data / "images/pillow/hopper.pfm"
     expected = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(read_image(path).pixels[..., 0], expected)
 
@@ -164,13 +164,13 @@ def test_largest_image_of_an_ico_is_read(kind):
     assert np.array_equal(result.samples(), samples)
 
 
-def test_size_of_an_ico_is_that_of_the_image_in_it(shared):
+def test_size_of_an_ico_is_that_of_the_image_in_it(data):
     with pytest.raises(ImageError, match="65535x32767 is more than the limit"):
-        read_image(shared("robustness/pillow/decompression_bomb.ico"))
+        read_image(data / "images/pillow/decompression_bomb.ico")
 
 
-def test_photoshop(shared):
-    path = shared("robustness/pillow/hopper.psd")
+def test_photoshop(data):
+    path = data / "images/pillow/hopper.psd"
     result = read_image(path)
     with Image.open(path) as image:
         assert np.array_equal(result.pixels, np.asarray(image))
@@ -178,11 +178,11 @@ def test_photoshop(shared):
     assert result.origin.notes == ("its layers were left out",)
 
 
-def test_photoshop_of_16_bits_is_rejected(shared):
-    data = bytearray(shared("robustness/pillow/hopper.psd").read_bytes())
-    data[22:24] = b"\0\x10"
+def test_photoshop_of_16_bits_is_rejected(data):
+    content = bytearray((data / "images/pillow/hopper.psd").read_bytes())
+    content[22:24] = b"\0\x10"
     with pytest.raises(ImageError, match="has 16 bits per sample; convert it"):
-        read_image(bytes(data))
+        read_image(bytes(content))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
@@ -220,6 +220,6 @@ def test_bombs_are_rejected_before_they_are_decoded(data):
 
 
 @pytest.mark.parametrize("name", ["zero_height.j2k", "no_cursors.cur"])
-def test_files_without_an_image_are_rejected(shared, name):
+def test_files_without_an_image_are_rejected(data, name):
     with pytest.raises(ImageError):
-        read_image(shared(f"robustness/pillow/{name}"))
+        read_image(data / f"images/pillow/{name}")

@@ -105,11 +105,11 @@ def test_8_bit_modes_agree_with_pillow(pillow_bytes, mode, compression):
 
 
 @pytest.mark.parametrize("predictor", [1, 2])
-def test_lzw_in_big_images_and_16_bits(pillow_bytes, predictor, shared):
+def test_lzw_in_big_images_and_16_bits(pillow_bytes, predictor, data):
     pil_image = Image.fromarray(np.tile(gradient(), (7, 9, 1)))
-    data = pillow_bytes(pil_image, "TIFF", compression="tiff_lzw", tiffinfo={317: predictor})
-    assert np.array_equal(read_image(data).pixels, np.asarray(pil_image))
-    deep = read_image(shared("robustness/pillow/tiff_16bit_RGBa.tiff"))
+    content = pillow_bytes(pil_image, "TIFF", compression="tiff_lzw", tiffinfo={317: predictor})
+    assert np.array_equal(read_image(content).pixels, np.asarray(pil_image))
+    deep = read_image(data / "images/pillow/tiff_16bit_RGBa.tiff")
     assert deep.pixels.dtype == np.uint16 and deep.alpha is not None
 
 
@@ -145,8 +145,8 @@ def test_no_decoder_applies_the_orientation(pillow_bytes, orientation, compressi
     assert corner == expected.get(orientation, (1, 0))
 
 
-def test_12_bits_are_scaled_to_16(shared):
-    path = shared("robustness/image-tiff/12bit.cropped.tiff")
+def test_12_bits_are_scaled_to_16(data):
+    path = data / "images/image-tiff/12bit.cropped.tiff"
     pixels = read_image(path).pixels[..., 0]
     stored = np.asarray(Image.open(path)).astype(int)
     assert stored.max() <= 4095, "Pillow leaves the 12 bits as they are"
@@ -277,11 +277,11 @@ def test_damaged_exif_block_does_not_prevent_reading(noise, exif_block, order):
         assert np.array_equal(back.pixels, image.pixels) and back.metadata.xmp == b"<x/>"
 
 
-def test_thumbnail_in_exif_does_not_become_a_page(noise, shared):
-    block = read_image(shared("robustness/exif-orientation/Landscape_8.jpg")).metadata.exif
-    data = encode_file(noise(metadata=Metadata(exif=block)), "tiff")
-    assert read_image(data).width == 53
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+def test_thumbnail_in_exif_does_not_become_a_page(noise, data):
+    block = read_image(data / "images/exif-orientation/Landscape_8.jpg").metadata.exif
+    content = encode_file(noise(metadata=Metadata(exif=block)), "tiff")
+    assert read_image(content).width == 53
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
         assert len(file.pages) == 1
 
 
@@ -295,15 +295,15 @@ def test_decoders_that_crash_on_damaged_files_are_not_used(pillow_bytes, monkeyp
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_of_uncompressed_ycbcr_is_applied_once(shared, orientation):
-    data = bytearray(shared("robustness/generated/subsampled.tif").read_bytes())
-    stored = read_image(bytes(data)).pixels
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+def test_orientation_of_uncompressed_ycbcr_is_applied_once(data, orientation):
+    content = bytearray((data / "images/generated/subsampled.tif").read_bytes())
+    stored = read_image(bytes(content)).pixels
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
         entry, order = file.pages[0].tags["Orientation"], file.byteorder
-    data[entry.valueoffset : entry.valueoffset + 2] = np.array(
+    content[entry.valueoffset : entry.valueoffset + 2] = np.array(
         [orientation], order + "u2"
     ).tobytes()
-    assert np.array_equal(read_image(bytes(data)).pixels, upright(stored, orientation))
+    assert np.array_equal(read_image(bytes(content)).pixels, upright(stored, orientation))
 
 
 def document(pages, count=None):

@@ -79,8 +79,8 @@ def test_single_visible_pixel_fills_images_of_any_shape():
         assert np.allclose(extend_colour(pixels, alpha), 0.25)
 
 
-def test_dark_colours_around_a_real_cutout_are_replaced(shared):
-    image = read_image(shared("lowres/children-alpha.png"))
+def test_dark_colours_around_a_real_cutout_are_replaced(data):
+    image = read_image(data / "images/generated/cutout.png")
     assert image.alpha is not None
     hidden, visible = image.alpha == 0, image.alpha >= 4
     assert hidden.any()

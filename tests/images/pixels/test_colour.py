@@ -92,17 +92,17 @@ def test_common_curves_need_no_conversion(name):
     assert tone_curve(blocks("float32"), Metadata()) is None
 
 
-def test_srgb_profiles_are_recognised(shared):
+def test_srgb_profiles_are_recognised(data):
     def curve_of(name):
-        image = read_image(shared(name))
+        image = read_image(data / "images" / name)
         assert image.metadata.icc is not None
         return tone_curve(image.pixels, image.metadata)
 
-    assert curve_of("robustness/sharp/p3.png") is None
-    assert curve_of("robustness/sharp/prophoto.png") is None
-    assert curve_of("lowres/tree_alpha_16bit.png") is None
-    assert curve_of("robustness/gofuzz/glenda.png") is None
-    assert curve_of("robustness/generated/linear.png") == ToneCurve(True)
+    assert curve_of("generated/p3.png") is None
+    assert curve_of("generated/prophoto.png") is None
+    assert curve_of("generated/deep_alpha.png") is None
+    assert curve_of("pillow/icc_profile.png") is None
+    assert curve_of("generated/linear.png") == ToneCurve(True)
 
 
 @pytest.mark.parametrize("dtype", FULL)
@@ -169,12 +169,12 @@ def test_row_chunks_give_the_result_of_the_whole_array(monkeypatch):
     assert np.array_equal(curve.to_network(pixels), whole)
 
 
-def test_hostile_profiles_do_not_crash(shared, tmp_path):
+def test_hostile_profiles_do_not_crash(data, tmp_path):
     (tmp_path / "bad.icc").write_bytes(
-        shared("robustness/sharp/invalid-illuminant.icc").read_bytes()
+        (data / "images/generated/invalid-illuminant.icc").read_bytes()
     )
     (tmp_path / "p3.icc").write_bytes(profile("p3"))
-    ink = Image.open(shared("robustness/generated/cmyk.jpg"))
+    ink = Image.open(data / "images/generated/cmyk.jpg")
     (tmp_path / "ink.icc").write_bytes(ink.info["icc_profile"])
     code = """
 import sys

@@ -51,7 +51,7 @@ def test_the_included_tiny_recipe_learns_to_upscale_photographs_it_has_not_seen(
         assert gains("gan", place)[-1] > first[-1] - 0.2, "the second stage keeps what was learnt"
 
     exported = [event.path for event in events if isinstance(event, Exported)][-1]
-    photo = data / "images" / "lowres" / "0030.jpg"
+    photo = data / "images" / "generated" / "old_photo.jpg"
     session = Session.of_process()
     target = tmp_path / "large.png"
     assert run([str(photo), "-n", str(exported), "-o", str(target)], session) == 0

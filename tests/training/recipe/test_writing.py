@@ -57,7 +57,7 @@ def test_defaults_are_written_too(recipe):
     assert found["stages"][0]["gan"] is None
 
 
-relaxed = settings(deadline=None, max_examples=cases(50))
+relaxed = settings(max_examples=cases(50))
 
 
 # Texts that YAML may take for something else, or that need quotes and escapes.
