@@ -31,6 +31,30 @@ def test_a_control_group_limits_available_memory(tmp_path, monkeypatch):
     assert available_memory(CPU) > 1 << 26
 
 
+def test_a_control_group_without_file_cache_leaves_its_limit_minus_its_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("3000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\n")
+    assert available_memory(CPU) == 2_000_000
+
+
+def test_a_control_group_beyond_its_limit_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("5000000\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 500000\n")
+    assert available_memory(CPU) == 0
+
+
+def test_memory_of_a_gpu_is_what_is_free_and_what_torch_has_cached(monkeypatch):
+    device = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", {device: (7000, 9000)}.__getitem__)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", {device: 500}.__getitem__)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", {device: 200}.__getitem__)
+    assert available_memory(device) == 7300
+
+
 @pytest.mark.parametrize("available", [1 << 34, 3 << 29, 1 << 29, 1 << 20])
 def test_the_automatic_tile_fits_the_memory_or_is_the_smallest(monkeypatch, available):
     groups = RRDBNet(RRDBSpec()).layer_groups()
@@ -51,6 +75,25 @@ def test_the_automatic_tile_takes_45_percent_of_available_memory_and_no_more(
     for available, expected in ((planned / 0.45 + 1, tile), (planned / 0.45 - 1, smaller)):
         monkeypatch.setattr(memory, "available_memory", lambda device, free=available: free)
         assert automatic_tile(groups, 2000, 3000, value_size, CUDA) == expected
+
+
+@pytest.mark.parametrize("tile, smaller", [(128, 96), (96, 64)])
+def test_the_automatic_tile_of_a_cpu_counts_the_memory_of_the_minimum_tile(
+    monkeypatch, tile, smaller
+):
+    groups = RRDBNet(RRDBSpec(blocks=2)).layer_groups()
+    planned = plan(groups, 2000, 3000, tile, CPU_MINIMUM).values * 4
+    for available, expected in ((planned / 0.45 + 1, tile), (planned / 0.45 - 1, smaller)):
+        monkeypatch.setattr(memory, "available_memory", lambda device, free=available: free)
+        assert automatic_tile(groups, 2000, 3000, 4, CPU) == expected
+
+
+def test_a_tile_that_fits_exactly_is_taken(monkeypatch):
+    groups = RRDBNet(RRDBSpec(blocks=2)).layer_groups()
+    planned = plan(groups, 2000, 3000, 256).values * 4
+    monkeypatch.setattr(memory, "MEMORY_SHARE", 0.5)
+    monkeypatch.setattr(memory, "available_memory", lambda device: planned * 2)
+    assert automatic_tile(groups, 2000, 3000, 4, CUDA) == 256
 
 
 @pytest.mark.parametrize(("device", "largest"), [("cpu", 256), ("mps", 512), ("cuda", 1024)])
@@ -76,7 +119,8 @@ def test_only_a_cpu_has_a_minimum_tile():
 
 
 @pytest.mark.parametrize(
-    ("planned", "placement"), [(999, "device"), (1000, "device"), (1001, "host"), (5001, "file")]
+    ("planned", "placement"),
+    [(999, "device"), (1000, "device"), (1001, "host"), (5000, "host"), (5001, "file")],
 )
 def test_feature_maps_start_in_the_fastest_memory_that_holds_them(monkeypatch, planned, placement):
     free = {"cuda": 1000, "cpu": 5000}
