@@ -65,14 +65,14 @@ def test_little_memory_is_a_hint_only(call, monkeypatch):
 def test_missing_kernels_are_a_hint_only(call, monkeypatch):
     monkeypatch.setattr("upscale.kernels.compiled.LIBRARIES", {})
     ended = call("doctor", "--quick")
-    assert "kernels:       none: made for CPUs with" in ended.out
+    assert "kernels:       none: only for CPUs with" in ended.out
     assert "hint:          kernels: upscaling on the CPU is slower" in ended.out
     assert "problem:       kernels" not in ended.out
 
 
 @pytest.mark.parametrize(
     ("capability", "text"),
-    [((7, 0), "PyTorch only: made for GPUs"), ((9, 0), "PyTorch only: Triton")],
+    [((7, 0), "PyTorch only: only for GPUs"), ((9, 0), "PyTorch only: Triton")],
 )
 def test_the_reason_for_using_only_pytorch_on_a_gpu_is_reported(monkeypatch, capability, text):
     import torch

@@ -179,7 +179,10 @@ def test_metrics_that_cannot_be_computed_are_explained(call, photo):
         (("-",), "no input"),
         (("models", "--on", "ref"), "NAME"),
         (("models", QUICK), "--on"),
-        (("models", QUICK, "--on", "ref", "--degrade", "nope"), "nope: is none"),
+        (
+            ("models", QUICK, "--on", "ref", "--degrade", "nope"),
+            "nope: neither a degradation chain nor a recipe",
+        ),
         (("models", QUICK, QUICK + ".pth", "--on", "ref"), QUICK + ".pth"),
     ],
 )
@@ -309,7 +312,7 @@ def test_kept_images_are_reused(call, pair, upscalers, photo, tmp_path):
     assert [row[0] for row in rows(third.out)[1:5]] == ["three", "two"] * 2
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     other = call(*arguments, "--seed", "7")
-    assert other.code == 1 and "was begun with another chain, scale or seed" in other.err
+    assert other.code == 1 and "contains a set of another chain, scale or seed" in other.err
 
 
 def test_a_recipe_defines_the_degradation(call, pair):
