@@ -81,8 +81,24 @@ def upscalers(monkeypatch):
 
 
 @pytest.fixture
-def call(upscalers, tmp_path, monkeypatch):
+def call(upscalers, call_unchanged):
     """Run a command line in this process, in an empty folder, with a fake engine."""
+    return call_unchanged
+
+
+@pytest.fixture
+def real_call(call_unchanged, monkeypatch):
+    """Run a command line in this process, in an empty folder, with real networks."""
+    for name in [name for name in os.environ if name.startswith("UPSCALE_")]:
+        if name != "UPSCALE_CACHE":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("UPSCALE_OFFLINE", "1")
+    return call_unchanged
+
+
+@pytest.fixture
+def call_unchanged(tmp_path, monkeypatch):
+    """Run a command line in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TERM", "xterm")
 

@@ -181,7 +181,7 @@ def test_metrics_that_cannot_be_computed_are_explained(call, photo):
         (("models", QUICK), "--on"),
         (
             ("models", QUICK, "--on", "ref", "--degrade", "nope"),
-            "nope: neither a degradation chain nor",
+            "nope: neither a degradation chain nor a recipe",
         ),
         (("models", QUICK, QUICK + ".pth", "--on", "ref"), QUICK + ".pth"),
     ],

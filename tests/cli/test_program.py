@@ -1,4 +1,4 @@
-"""The real program with the real network, as a process of its own."""
+"""The program with a real network, mostly as a process of its own."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_a_photo_is_upscaled_next_to_the_input(program, photo, tmp_path, size_of
     assert alike > 0.95, "the same image, only larger, its colours in order"
 
 
-def test_many_flags_at_once(program, photo, tmp_path, size_of):
+def test_many_flags_at_once(real_call, photo, tmp_path, size_of):
     photo("in/a.png", 40, 24)
     photo("in/sub/b.jpg", 24, 40)
     (tmp_path / "config.toml").write_text('format = "webp"\nquality = 80\n')
-    ended = program(
+    ended = real_call(
         *("in", "-r", "-o", "out", "-s", "2", "-t", "16", "--device", "cpu", "--precision", "fp32"),
         *("-x", "-j", "1", "--name", "{stem}-{width}x{height}.{ext}", "--json", "--max-pixels"),
         *("1000", "--verbose"),
@@ -53,14 +53,14 @@ def test_many_flags_at_once(program, photo, tmp_path, size_of):
     assert size_of(tmp_path / "out/sub/b-48x80.webp") == (48, 80)
 
 
-def test_alpha_and_16_bit_grey_are_upscaled(program, tmp_path):
+def test_alpha_and_16_bit_grey_are_upscaled(real_call, tmp_path):
     rgba = np.full((24, 24, 4), 90, np.uint8)
     rgba[..., 3] = 0
     rgba[6:18, 6:18, 3] = 255
     cv2.imwrite(str(tmp_path / "rgba.png"), rgba)
     ramp = np.linspace(0, 65535, 32).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "grey.png"), np.tile(ramp, (16, 1)))
-    ended = program("rgba.png", "grey.png", "-n", QUICK, "-o", "out/")
+    ended = real_call("rgba.png", "grey.png", "-n", QUICK, "-o", "out/")
     assert ended.code == 0, ended.err
     alpha = cv2.imread(str(tmp_path / "out" / "rgba.png"), cv2.IMREAD_UNCHANGED)[..., 3]
     assert (alpha[:16] == 0).all()
@@ -157,9 +157,9 @@ def test_exit_codes_of_the_process(program, photo, tmp_path):
     assert program("a.png", "bad.png", "--dry-run").code == 3
 
 
-def test_denoise_is_an_error_for_a_network_without_a_partner(program, photo):
+def test_denoise_is_an_error_for_a_network_without_a_partner(real_call, photo):
     photo("a.png")
-    ended = program("a.png", "-n", QUICK, "--denoise", "0.5")
+    ended = real_call("a.png", "-n", QUICK, "--denoise", "0.5")
     assert ended.code == 2
     assert ended.err.count("\n") == 1
 

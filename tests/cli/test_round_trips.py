@@ -1,4 +1,4 @@
-"""Every kind of image through the real program into every format, read by other programs."""
+"""Every kind of image through the program into every format, read by other programs."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def outputs(scans, tmp_path_factory):
     """What the program writes for all of them in a format: its report and its folder."""
     done: dict[str, tuple[dict[str, dict], Path]] = {}
 
-    def run(format, program_run):
+    def run(format, call):
         if format not in done:
             folder = tmp_path_factory.mktemp(format)
-            ended = program_run(
+            ended = call(
                 scans, "-o", folder, "-f", format, "-n", MODEL, "--json",
                 "--name", "{stem}.{ext}", "--tile", "64",
             )  # fmt: skip
@@ -110,8 +110,10 @@ def exiftool(path):
 
 
 @pytest.mark.parametrize("format", TRAITS)
-def test_every_kind_is_written_or_an_error_according_to_the_traits(format, scans, outputs, program):
-    report, folder = outputs(format, program)
+def test_every_kind_is_written_or_an_error_according_to_the_traits(
+    format, scans, outputs, real_call
+):
+    report, folder = outputs(format, real_call)
     assert set(report) == {path.name for path in scans.iterdir()}
     for name, line in report.items():
         if is_unsupported(name, TRAITS[format]):
@@ -128,13 +130,13 @@ def test_every_kind_is_written_or_an_error_according_to_the_traits(format, scans
 
 
 @pytest.mark.parametrize("format", ["png", "tiff", "jpeg", "webp", "gif", "bmp", "avif"])
-def test_the_colours_are_those_of_the_input(format, scans, outputs, program, tmp_path):
+def test_the_colours_are_those_of_the_input(format, scans, outputs, real_call, tmp_path):
     """ImageMagick's mean of the output against those of the PNG and of the input.
 
     The network itself brightens such slopes, by 0.034 at most where all formats agree.
     """
-    report, folder = outputs(format, program)
-    _, reference = outputs("png", program)
+    report, folder = outputs(format, real_call)
+    _, reference = outputs("png", real_call)
     for name in ("rgb8.bmp", "grey8.png", "rgb16.png", "cmyk.jpg", "tagged.jpg", "palette.gif"):
         if report[name]["status"] != "done":
             continue
@@ -156,8 +158,8 @@ def mean(path):
 
 
 @pytest.mark.parametrize("format", ["png", "tiff", "avif"])
-def test_other_readers_find_the_bit_depth(format, outputs, program):
-    _, folder = outputs(format, program)
+def test_other_readers_find_the_bit_depth(format, outputs, real_call):
+    _, folder = outputs(format, real_call)
     suffix = SUFFIX.get(format, format)
     for stem in ("rgb16", "float", "deep"):
         path = folder / f"{stem}.{suffix}"
@@ -179,8 +181,8 @@ def test_other_readers_find_the_bit_depth(format, outputs, program):
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "avif", "heic", "jxl"])
-def test_metadata_is_found_by_another_reader(format, outputs, program):
-    _, folder = outputs(format, program)
+def test_metadata_is_found_by_another_reader(format, outputs, real_call):
+    _, folder = outputs(format, real_call)
     info = exiftool(folder / f"tagged.{SUFFIX.get(format, format)}")
     names = {key.rpartition(":")[2]: value for key, value in info.items()}
     assert (names["Make"], names["Rating"]) == ("Maker", 4)
@@ -193,8 +195,8 @@ def test_metadata_is_found_by_another_reader(format, outputs, program):
 
 
 @pytest.mark.parametrize("format", ["gif", "png", "webp"])
-def test_an_animation_keeps_its_frames_times_and_plays(format, outputs, program):
-    report, folder = outputs(format, program)
+def test_an_animation_keeps_its_frames_times_and_plays(format, outputs, real_call):
+    report, folder = outputs(format, real_call)
     assert report["moving.gif"]["frames"] == 4
     with Image.open(folder / f"moving.{format}") as image:
         assert image.n_frames == 4
@@ -207,10 +209,10 @@ def test_an_animation_keeps_its_frames_times_and_plays(format, outputs, program)
         assert image.info["loop"] == (2 if format == "gif" else 3)
 
 
-def test_stripped_outputs_contain_no_metadata(scans, program, tmp_path):
+def test_stripped_outputs_contain_no_metadata(scans, real_call, tmp_path):
     for format in ("jpg", "png", "tif"):
         out = tmp_path / f"bare.{format}"
-        ended = program(scans / "tagged.jpg", "-o", out, "-n", MODEL, "--strip-metadata")
+        ended = real_call(scans / "tagged.jpg", "-o", out, "-n", MODEL, "--strip-metadata")
         assert ended.code == 0, ended.err
         names = {key.rpartition(":")[2] for key in exiftool(out)}
         assert not names & {"Make", "Rating", "DateTimeOriginal", "GPSLatitude", "Caption-Abstract"}

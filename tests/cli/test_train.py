@@ -66,9 +66,9 @@ def recipe(tmp_path) -> Path:
 
 
 def test_both_stages_are_trained_and_their_files_upscale_a_photograph(
-    recipe, program, photo, size_of, tmp_path
+    recipe, real_call, photo, size_of, tmp_path
 ):
-    ended = program("train", "mine.yaml", "-o", "run", "--device", "cpu")
+    ended = real_call("train", "mine.yaml", "-o", "run", "--device", "cpu")
     assert ended.code == 0, ended.err
     assert ended.out.split() == [
         str(Path("run") / "mine-psnr.safetensors"),
@@ -78,10 +78,10 @@ def test_both_stages_are_trained_and_their_files_upscale_a_photograph(
                   "gan 3/3: pixel 0.", "discriminator "):  # fmt: skip
         assert words in ended.err
     photo("photo.png", 24, 16)
-    upscaled = program("photo.png", "-n", "run/mine-gan.safetensors", "-o", "large.png")
+    upscaled = real_call("photo.png", "-n", "run/mine-gan.safetensors", "-o", "large.png")
     assert upscaled.code == 0, upscaled.err
     assert size_of(tmp_path / "large.png") == (96, 64)
-    info = program("models", "info", "run/mine-gan.safetensors")
+    info = real_call("models", "info", "run/mine-gan.safetensors")
     for line in ("licence       CC0-1.0", "scale         4", "steps "):
         assert line.split()[0] in info.out
     assert "RRDBNet x4, 1 blocks, 4 features, growth 2" in info.out

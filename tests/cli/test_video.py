@@ -67,13 +67,15 @@ def test_invalid_requests_are_one_line_before_any_work(arguments, code, message,
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_a_preview_writes_only_an_image(program, tmp_path):
+def test_a_preview_writes_only_an_image(real_call, tmp_path):
     make(Clip(even(6), sound=True), tmp_path / "in.mp4")
-    ended = program("video", "in.mp4", "--preview", "-n", QUICK, "-s", "2", "--at", "0,0:00.2")
+    ended = real_call("video", "in.mp4", "--preview", "-n", QUICK, "-s", "2", "--at", "0,0:00.2")
     assert (ended.code, ended.out) == (0, "in_preview.png\n"), ended.err
     sheet = cv2.imread(str(tmp_path / "in_preview.png"))
     assert sheet.shape[1] == 2 * 128 + 3 * 8
-    ended = program("video", "in.mp4", "out.mkv", "--preview", "-n", QUICK, "--at", "0.1", "--json")
+    ended = real_call(
+        "video", "in.mp4", "out.mkv", "--preview", "-n", QUICK, "--at", "0.1", "--json"
+    )
     line = json.loads(ended.out)
     assert (line["output"], line["times"], line["size"]) == ("out_preview.png", [0.08], [256, 192])
     assert cv2.imread(str(tmp_path / "out_preview.png")).shape == (192, 256, 3)
