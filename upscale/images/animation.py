@@ -1,7 +1,7 @@
 """Composing and splitting animations, for formats that store rectangles of frames.
 
 GIF and APNG store rectangles that are drawn over the previous frame. They are composed here, since
-Pillow enlarges the canvas during an animation, keeps the previous frame's disposal where a GIF
+Pillow extends the canvas during an animation, keeps the previous frame's disposal where a GIF
 states none, fills with a background colour that no browser shows, and blends half-transparent
 colours incorrectly. For writing, Pillow would collect all frames in memory and merge equal ones;
 here frames are computed and written one after another, as the rectangle that has changed.

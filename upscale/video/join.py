@@ -154,16 +154,22 @@ def verify(
                 untimed[packet.stream.index] += 1
     clocks = [_Clock(sorted(each), own) for each, own in zip(written, units, strict=True)]
     clocks[0].compare(output, "frames", times, unit, units[0] / 2)
+    # MP4 leaves out a stream that got no packet, which moves those behind it.
+    left_out = [s.index for s in streams if not s.times and s.type != "cover"]
+    complete = len(clocks) == 1 + len(streams)
     for stream in streams:
-        if stream.type == "cover":
+        if stream.type == "cover" or (stream.index in left_out and not complete):
             continue
-        clock, name = clocks[stream.index], f"packets of stream {stream.index}"
+        place = stream.index
+        if not complete:
+            place -= sum(index < stream.index for index in left_out)
+        clock, name = clocks[place], f"packets of stream {stream.index}"
         if stream.type == "subtitle":
             # MP4 fills the time between subtitles with empty ones.
             clock = clock.nearest_to(stream.times, stream.unit)
         expected = sorted(stream.times)
         # Matroska stores audio before time zero, but not its time.
-        before = min(untimed[stream.index], sum(time < 0 for time in expected))
+        before = min(untimed[place], sum(time < 0 for time in expected))
         clock.compare(output, name, expected[before:], stream.unit, clock.unit)
 
 

@@ -154,7 +154,7 @@ def test_a_folder_with_other_files_raises_an_error(numbered, tmp_path):
     with pytest.raises(OutputError, match="has other inputs or settings"):
         make(SubImageCropper(), numbered("other", 1), target)
     (target / CLAIM_FILE).unlink()
-    with pytest.raises(OutputError, match="holds other files"):
+    with pytest.raises(OutputError, match="contains other files"):
         make(SubImageCropper(), source, target)
     assert {**state(target), CLAIM_FILE: before[CLAIM_FILE]} == before
 

@@ -202,8 +202,8 @@ def test_a_batch_reports_the_damaged_images_of_its_workers(numbered):
     folder = numbered("in", 4)
     (folder / "002.png").write_bytes(b"nothing of the kind")
     found = dataset(folder, patch=8)
-    told = [next(batches(found, batch=4, first=0, workers=workers)) for workers in (0, 1, 2)]
-    assert torch.equal(told[0].hr, told[1].hr) and torch.equal(told[0].hr, told[2].hr)
+    told = [next(batches(found, batch=4, first=0, workers=workers)) for workers in (0, 2)]
+    assert torch.equal(told[0].hr, told[1].hr)
     assert len({one.damaged for one in told}) == 1
     assert "002.png" in told[0].damaged[0]
 
