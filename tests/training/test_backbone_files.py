@@ -90,7 +90,7 @@ def test_files_that_are_no_backbones_raise_an_error_of_one_line(tmp_path):
         "other.pth": ({"conv_first.weight": torch.zeros(1)}, "not a known backbone"),
         "lacks.pth": (
             {key: value for key, value in whole.items() if key != "features.2.bias"},
-            "lacks conv1_2.bias",
+            "conv1_2.bias is missing",
         ),
         "shape.pth": (whole | {"features.2.weight": torch.zeros(8, 8, 3, 3)}, "does not fit"),
         "nan.pth": (whole | {"features.0.bias": torch.full((64,), math.nan)}, "not finite"),
