@@ -144,7 +144,7 @@ def subsampled_tiff() -> bytes:
 
 
 def profile_of(kind: str, **options: object) -> bytes:
-    """An ICC profile of a fixed date, so that every run writes the same files."""
+    """An ICC profile of a fixed date: a new run writes the same bytes."""
     profile = imagecodecs.cms_profile(kind, **options)
     return profile[:24] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[36:]
 
