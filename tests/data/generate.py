@@ -143,8 +143,14 @@ def subsampled_tiff() -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + index + bytes(4) + content
 
 
+def profile_of(kind: str, **options: object) -> bytes:
+    """An ICC profile of a fixed date: a new run writes the same bytes."""
+    profile = imagecodecs.cms_profile(kind, **options)
+    return profile[:24] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[36:]
+
+
 def rgb_profile(primaries: tuple[float, ...], gamma: float, white: tuple[float, ...]) -> bytes:
-    return imagecodecs.cms_profile("rgb", whitepoint=white, primaries=primaries, gamma=gamma)
+    return profile_of("rgb", whitepoint=white, primaries=primaries, gamma=gamma)
 
 
 def wrong_illuminant(profile: bytes) -> bytes:
@@ -207,14 +213,14 @@ def main() -> None:
         outputMode="CMYK",
     )
     wide = (0.7347, 0.2653, 1, 0, 1, 1, 0.0001, -0.077, 1)  # primaries of ACES
-    linear = imagecodecs.cms_profile("rgb", whitepoint=D50_XYY, primaries=wide, gamma=1.0)
+    linear = rgb_profile(wide, 1.0, D50_XYY)
     frames = [photograph("nyc", (13, 169)).rotate(90 * turn) for turn in range(12)]
     gif = saved(photograph("city", (320, 264)), "GIF")
     jpeg = saved(photograph("city", (320, 264)), "JPEG", quality=90)
     p3 = rgb_profile((0.680, 0.320, 1, 0.265, 0.690, 1, 0.150, 0.060, 1), 2.2, D65_XYY)
     prophoto = rgb_profile((0.7347, 0.2653, 1, 0.1596, 0.8404, 1, 0.0366, 0.0001, 1), 1.8, D50_XYY)
     adobe = rgb_profile((0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1), 2.2, D65_XYY)
-    grey_icc = imagecodecs.cms_profile("gray", whitepoint=D50_XYY, gamma=2.2)
+    grey_icc = profile_of("gray", whitepoint=D50_XYY, gamma=2.2)
     colour = deep("flowers", (72, 56))
     fade = np.linspace(0, 65535, 72).astype(np.uint16) * np.ones((56, 1), np.uint16)
     turns = [photograph("flowers", (64, 48)).rotate(15 * turn) for turn in range(4)]

@@ -181,9 +181,8 @@ def test_packing_keeps_the_values_of_the_networks_weights(library):
 
 
 def test_a_library_built_from_other_sources_is_rejected(monkeypatch):
-    [library] = [each.values[0] for each in LIBRARIES[-1:]]
-    if library is None:
-        pytest.skip("no library is here")
+    if all(each.values[0] is None for each in LIBRARIES):
+        pytest.skip("the kernels cannot be compiled here")
     monkeypatch.setattr(compiled, "_Job", compiled._Map)
     with pytest.raises(KernelMissingError, match="reinstall the package"):
         Library.load(torch.backends.cpu.get_cpu_capability())

@@ -56,12 +56,16 @@ def stored_planes(number, clip):
 CONTAINERS = ["mp4", "mkv", "ts", "avi", "flv", "mov", "wmv", "nut", "h264"]
 
 
-@pytest.mark.parametrize("suffix", CONTAINERS)
-@pytest.mark.parametrize("refresh", [False, True])
+@pytest.mark.parametrize(
+    ("suffix", "refresh"),
+    [
+        *((suffix, False) for suffix in CONTAINERS),
+        # FFmpeg does not write such a video to AVI.
+        *((suffix, True) for suffix in CONTAINERS if suffix != "avi"),
+    ],
+)
 def test_reading_from_any_frame_gives_the_same_frames(suffix, refresh, tmp_path):
     """Includes open GOPs, and periodic intra refresh without keyframes."""
-    if refresh and suffix == "avi":
-        pytest.skip("FFmpeg does not write such a video to AVI")
     kind = "intra-refresh=1:keyint=10:qp=20:bframes=0"
     clip = Clip(even(50), options={"x264-params": kind}) if refresh else KINDS["bframes"]
     video = probe(copied(make(clip, tmp_path / "source.mp4"), tmp_path / f"video.{suffix}"))

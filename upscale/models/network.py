@@ -49,8 +49,8 @@ class Network(nn.Module, Generic[S]):
         >>> network = build(SRVGGSpec(scale=2, features=8, convolutions=1))
         >>> isinstance(network, Network), network.scale, network.unshuffle
         (True, 2, 1)
-        >>> [group.name for group in network.layer_groups()]
-        ['layers 0-1', 'tail']
+        >>> print(*(group.name for group in network.layer_groups()), sep=", ")
+        layers 0-1, tail
     """
 
     def __init__(self, spec: S) -> None:

@@ -97,7 +97,7 @@ def test_any_number_of_workers_gives_the_same_batches(photos, workers):
     assert equal(taken(found, 6, batch=5, first=3, workers=workers), expected)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_an_lmdb_gives_the_patches_of_its_folder(numbered, tmp_path, workers):
     folder = numbered("in", 7)
     list(build_lmdb(folder, images_below(folder), tmp_path / "in.lmdb", 1))
@@ -108,7 +108,7 @@ def test_an_lmdb_gives_the_patches_of_its_folder(numbered, tmp_path, workers):
 
 def test_batches_from_a_later_iteration_are_those_of_an_uninterrupted_run(photos):
     whole = taken(PatchDataset(photos, 1, 4), 12, batch=3, first=0, accumulate=2)
-    rest = taken(PatchDataset(photos, 1, 4), 4, batch=3, first=4, accumulate=2, workers=1)
+    rest = taken(PatchDataset(photos, 1, 4), 4, batch=3, first=4, accumulate=2, workers=0)
     assert equal(rest, whole[8:])
 
 
@@ -202,8 +202,8 @@ def test_a_batch_reports_the_damaged_images_of_its_workers(numbered):
     folder = numbered("in", 4)
     (folder / "002.png").write_bytes(b"nothing of the kind")
     found = dataset(folder, patch=8)
-    told = [next(batches(found, batch=4, first=0, workers=workers)) for workers in (0, 1, 2)]
-    assert torch.equal(told[0].hr, told[1].hr) and torch.equal(told[0].hr, told[2].hr)
+    told = [next(batches(found, batch=4, first=0, workers=workers)) for workers in (0, 2)]
+    assert torch.equal(told[0].hr, told[1].hr)
     assert len({one.damaged for one in told}) == 1
     assert "002.png" in told[0].damaged[0]
 

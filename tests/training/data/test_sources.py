@@ -90,7 +90,7 @@ def test_pairs_of_lmdbs_have_the_same_keys(pairs, tmp_path):
         list_entries(Source(tmp_path / "high.lmdb", pairs[1]), 4)
     index = tmp_path / "low.lmdb" / "meta_info.txt"
     index.write_text(index.read_text().replace("2.png", "two.png"))
-    with pytest.raises(TrainingError, match="2 has no LR image"):
+    with pytest.raises(TrainingError, match="2 has no LR image in it"):
         list_entries(Source(tmp_path / "high.lmdb", tmp_path / "low.lmdb"), 4)
     (tmp_path / "some.txt").write_text("4.png (1,1,3) 1\n0.png (1,1,3) 1\n")
     chosen = Source(tmp_path / "high.lmdb", tmp_path / "low.lmdb", tmp_path / "some.txt")

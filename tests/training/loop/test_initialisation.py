@@ -90,7 +90,8 @@ def test_a_compact_network_for_x4_gives_the_repeated_pixels_of_that_for_x2(saved
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    availability(catalog()["realesrgan-x4plus"]) == "absent", reason="the weights are not here"
+    availability(catalog()["realesrgan-x4plus"]) == "absent",
+    reason="the weights of realesrgan-x4plus are absent",
 )
 def test_the_official_x4_weights_make_an_x2_network_that_upscales_before_any_training(data):
     from upscale_training.data.pixels import read_rgb
@@ -102,7 +103,7 @@ def test_the_official_x4_weights_make_an_x2_network_that_upscales_before_any_tra
 
     network = RRDBNet(RRDBSpec(unshuffle=2)).requires_grad_(False)
     note = start_generator(network, "realesrgan-x4plus")
-    assert note == "starts from realesrgan-x4plus, whose x4 is made x2"
+    assert note == "starts from realesrgan-x4plus, converted from x4 to x2"
     x4 = RRDBNet(RRDBSpec()).requires_grad_(False)
     start_generator(x4, "realesrgan-x4plus")
     crop = read_rgb(data / "photos" / "scenes" / "dog.webp")[100:196, 100:196]
