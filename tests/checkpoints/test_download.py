@@ -162,6 +162,8 @@ def test_interrupted_connection_is_resumed(
     download(RemoteFile(server.url, SHA, size), target, policy=sleeps.policy)
     assert_complete(target)
     assert server.ranges == [None, f"bytes={20 * CHUNK}-", f"bytes={25 * CHUNK}-"]
+    encodings = [headers["Accept-Encoding"] for _, headers in server.seen]
+    assert encodings == ["identity"] * 3, "the bytes of a compressed file cannot be resumed"
     assert server.seen[1][1]["If-Range"] == '"one"'
     assert sleeps.taken == [1.0, 1.0], "an attempt that received bytes resets the delays"
 

@@ -206,9 +206,10 @@ def test_other_archive_is_rejected(tmp_path: Path) -> None:
     assert "zip archive" in message_of(path)
 
 
-def test_view_larger_than_its_data_is_rejected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(2, 1000), (1 << 40, 1)])
+def test_view_larger_than_its_data_is_rejected(tmp_path: Path, shape: tuple[int, int]) -> None:
     path = tmp_path / "net.pth"
-    torch.save({"a": torch.zeros(1).expand(1 << 20, 1 << 20)}, path)
+    torch.save({"a": torch.zeros(shape[1]).expand(shape)}, path)
     assert "larger than its data" in message_of(path)
 
 
