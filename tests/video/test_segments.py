@@ -156,6 +156,22 @@ def test_lost_frames_are_stored(output):
         assert sum(len(part.times) for part in store.encoded_segments()) == len(TIMES) - len(gone)
 
 
+def test_segment_without_frames_needs_no_file(output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        segment = store.pending[1]
+        store.finish(segment, [])
+        assert store.lost == segment.times
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        assert [each.number for each in store.pending] == [0, 2]
+
+
+def test_journal_has_one_line_for_each_finished_segment(output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        do(store)
+        lines = (store.folder / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["segment"] for line in lines] == [0, 1, 2]
+
+
 def test_unexpected_frames_are_rejected(output):
     with SegmentStore(output, TIMES, IDENTITY) as store:
         segment = store.pending[0]
@@ -169,7 +185,7 @@ def test_segment_with_missing_frames_is_not_finished(output):
         with SegmentWriter(store.path_for(segment), ENCODER) as writer:
             for frame in frames(ENCODER, segment.times[:-1]):
                 writer.write(frame)
-        with pytest.raises(OutputError, match="contains 119 of 120 frames"):
+        with pytest.raises(OutputError, match=r"000000\.part: contains 119 of 120 frames; run"):
             store.finish(segment, segment.times)
         assert len(store.pending) == 3
 
@@ -206,6 +222,7 @@ def test_segment_that_differs_from_the_journal_is_pending_again(output):
     ("change", "pending"),
     [
         ({"segment": 99, "lost": [1]}, 3),
+        ({"segment": 3}, 3),
         ({"segment": -1, "lost": [1]}, 3),
         ({"frames": 119}, 3),
         ({"first": 1}, 3),
@@ -231,7 +248,8 @@ def test_other_identity_is_rejected_unless_restarted(output, name):
     other = {**IDENTITY, name: "other"}
     with pytest.raises(OutputError) as refusal, SegmentStore(output, TIMES, other):
         pass
-    assert f"was started with another {name}; pass --restart" in str(refusal.value)
+    assert str(refusal.value).startswith(f"{folder_for(output)}: was started with another {name};")
+    assert "; pass --restart to discard it" in str(refusal.value)
     assert "\n" not in str(refusal.value)
     with SegmentStore(output, TIMES, IDENTITY) as store:
         assert len(store.pending) == 2
@@ -291,9 +309,10 @@ def test_folder_of_another_version_is_rejected_unless_restarted(output):
         manifest = store.folder / "manifest.json"
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({"identity": content["identity"], "settled": {"tile": 64}}))
-    message = r"was started by another version of upscale; pass --restart"
-    with pytest.raises(OutputError, match=message), SegmentStore(output, TIMES, IDENTITY):
+    message = "was started by another version of upscale; pass --restart to discard it"
+    with pytest.raises(OutputError) as refusal, SegmentStore(output, TIMES, IDENTITY):
         pass
+    assert str(refusal.value) == f"{folder_for(output)}: {message}"
     assert (manifest.parent / "seg-000000.mkv").exists()
     with SegmentStore(output, TIMES, IDENTITY, restart=True) as store:
         assert len(store.pending) == 3
@@ -354,7 +373,7 @@ def test_manifest_is_flushed_before_it_appears(output, monkeypatch):
 def test_second_run_is_rejected_while_the_first_is_active(output):
     with (
         SegmentStore(output, TIMES, IDENTITY),
-        pytest.raises(OutputError, match="in use by another run"),
+        pytest.raises(OutputError, match=r"\.out\.mp4\.upscale: is in use by another run; wait"),
         SegmentStore(output, TIMES, IDENTITY),
     ):
         pass
@@ -383,7 +402,7 @@ def test_unknown_files_in_the_folder_are_kept(output):
 def test_folder_that_cannot_be_created_is_a_one_line_error(output):
     folder_for(output).write_text("a file")
     with (
-        pytest.raises(OutputError, match="cannot be written"),
+        pytest.raises(OutputError, match=r"\.out\.mp4\.upscale: cannot be written \(.*exists"),
         SegmentStore(output, TIMES, IDENTITY),
     ):
         pass
