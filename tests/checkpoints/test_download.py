@@ -281,6 +281,19 @@ def test_complete_partial_download_is_used(
     assert server.ranges == ([] if size else [f"bytes={len(DATA)}-"]), "the server answers 416"
 
 
+@pytest.mark.parametrize("code", [206, 416])
+def test_answer_to_a_range_without_content_range_restarts_the_download(
+    server: Server, target: Path, sleeps: Sleeps, code: int
+) -> None:
+    target.parent.mkdir()
+    target.with_name("net.pth.part").write_bytes(DATA[:CHUNK])
+    server.answers = [status(code), ranged()]
+    download(RemoteFile(server.url, SHA), target, policy=sleeps.policy)
+    assert_complete(target)
+    assert server.ranges == [f"bytes={CHUNK}-", None]
+    assert sleeps.taken == [1.0]
+
+
 def test_too_long_partial_download_is_replaced(
     server: Server, target: Path, sleeps: Sleeps
 ) -> None:

@@ -247,6 +247,11 @@ def test_every_truncation_of_the_param_is_rejected(tmp_path: Path) -> None:
             "the channels of its convolutions do not match SRVGGNetCompact",
         ),
         (
+            "Interp base 1 1 a b 0=1 1=2.0 2=2.0",
+            "PixelShuffle base 1 1 a b 0=2",
+            "the channels of its convolutions do not match SRVGGNetCompact",
+        ),
+        (
             "PReLU body.1.weight 1 1 a b 0=5",
             "PReLU body.1.weight 1 1 a b 0=4000000000",
             "the slopes of a PReLU do not match the outputs of its convolution",

@@ -211,3 +211,5 @@ def test_a_tile_side_shrinks_with_the_root_of_the_workspace():
     assert [schedule.side(index) for index in range(4)] == [16, 16, 16, 8]
     schedule.tile = 6
     assert schedule.side(3) == 4, "the smallest side"
+    groups = [FakeGroup((IMAGE,), 0, scale=2, workspace=100), FakeGroup((0,), 0, 2, workspace=400)]
+    assert [Schedule(groups, 100, 100, 16).side(index) for index in range(2)] == [16, 8]
