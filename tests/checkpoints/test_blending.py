@@ -35,6 +35,14 @@ def test_half_precision_is_blended_in_float32() -> None:
     assert mixed.item() == 59976.0, "which fp16 cannot hold"
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_result_of_half_precision_has_no_rounding_of_half_precision(alpha: float) -> None:
+    torch.manual_seed(0)
+    one, other = torch.randn(100).half(), torch.randn(100).half()
+    mixed = blend({"w": one}, {"w": other}, alpha)["w"]
+    assert torch.equal(mixed, one.float() * alpha + other.float() * (1 - alpha))
+
+
 def test_counters_are_taken_from_the_first() -> None:
     mixed = blend({"n": torch.tensor(3)}, {"n": torch.tensor(9)}, 0.5)
     assert torch.equal(mixed["n"], torch.tensor(3))

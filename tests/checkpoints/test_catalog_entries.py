@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from upscale import checkpoints
 from upscale.checkpoints import availability, catalog, known_name
-from upscale.checkpoints.catalog_entries import catalog_path, read_catalog
+from upscale.checkpoints.catalog_entries import bundled_source, catalog_path, read_catalog
 from upscale.errors import CheckpointError
 
 MODEL = f"""
@@ -96,8 +98,8 @@ def test_minimal_entry_is_read(tmp_path: Path) -> None:
         ("[[model]]", "[model]", "must be a table"),
         ('name = "net"', 'name = "Net work"', "not a valid model name"),
         ('name = "net"', 'name = "../net"', "not a valid model name"),
-        ('name = "net"', "", "needs name"),
-        ('licence = "MIT"', "", "needs licence"),
+        ('name = "net"', "", "[[model]]  needs name"),
+        ('licence = "MIT"', "", "[[model]] net needs licence"),
         ('licence = "MIT"', 'licence = ""', "licence"),
         ('licence = "MIT"', 'license = "MIT"', "unknown key 'license'"),
         ("scale = 4", "scale = 5", "scale"),
@@ -134,6 +136,42 @@ def test_invalid_catalogue_is_rejected(tmp_path: Path, old: str, new: str, messa
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_catalogue_of_this_installation_is_a_file() -> None:
+    assert catalog_path().name == "catalog.toml"
+    assert read_catalog(catalog_path()) == catalog()
+
+
+def test_file_of_a_wheel_is_found_in_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = 'wheel_package = "toy_weights"\nwheel_file = "models/net.bin"'
+    text = MODEL.replace('url = "https://models.invalid/net.pth"', sources)
+    entry = read_catalog(write(tmp_path, text))["net"]
+    assert bundled_source(entry) is None
+    file = tmp_path / "toy_weights" / "models" / "net.bin"
+    file.parent.mkdir(parents=True)
+    (tmp_path / "toy_weights" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    assert bundled_source(entry) is None, "the package is there, its file is not"
+    file.touch()
+    assert bundled_source(entry) == file
+
+
+def test_every_exported_name_is_available() -> None:
+    for name in checkpoints.__all__:
+        assert getattr(checkpoints, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        checkpoints.__getattr__("nonsense")
+
+
+@pytest.mark.parametrize("name", ["blend", "load_community", "read_state_dict", "resolve"])
+def test_functions_that_need_torch_are_imported_on_access(name: str) -> None:
+    function = checkpoints.__getattr__(name)
+    assert function.__name__ == name
+    assert function.__module__.startswith("upscale.checkpoints.")
 
 
 def test_missing_catalogue_is_rejected(tmp_path: Path) -> None:

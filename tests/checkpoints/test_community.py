@@ -53,15 +53,20 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", module)
 
 
-def test_descriptor_of_spandrel_is_converted(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+@pytest.mark.parametrize(("half", "bfloat16"), [(True, False), (False, True)])
+def test_descriptor_of_spandrel_is_converted(
+    monkeypatch: pytest.MonkeyPatch, file: Path, half: bool, bfloat16: bool
+) -> None:
     network = torch.nn.Dropout()
-    stand_in(monkeypatch, Descriptor(network))
+    descriptor = Descriptor(network)
+    descriptor.supports_half, descriptor.supports_bfloat16 = half, bfloat16
+    stand_in(monkeypatch, descriptor)
     model = load_community(file)
     assert model.module is network
     assert not network.training
     assert (model.name, model.scale, model.in_channels, model.out_channels) == ("Strange", 3, 3, 1)
     assert (model.multiple_of, model.minimum, model.square) == (8, 16, False)
-    assert (model.supports_half, model.supports_bfloat16) == (True, False)
+    assert (model.supports_half, model.supports_bfloat16) == (half, bfloat16)
     with pytest.raises(FrozenInstanceError):
         model.scale = 4  # type: ignore[misc]
 

@@ -162,6 +162,8 @@ def test_interrupted_connection_is_resumed(
     download(RemoteFile(server.url, SHA, size), target, policy=sleeps.policy)
     assert_complete(target)
     assert server.ranges == [None, f"bytes={20 * CHUNK}-", f"bytes={25 * CHUNK}-"]
+    encodings = [headers["Accept-Encoding"] for _, headers in server.seen]
+    assert encodings == ["identity"] * 3, "the bytes of a compressed file cannot be resumed"
     assert server.seen[1][1]["If-Range"] == '"one"'
     assert sleeps.taken == [1.0, 1.0], "an attempt that received bytes resets the delays"
 
@@ -277,6 +279,19 @@ def test_complete_partial_download_is_used(
     download(RemoteFile(server.url, SHA, size), target, policy=sleeps.policy)
     assert_complete(target)
     assert server.ranges == ([] if size else [f"bytes={len(DATA)}-"]), "the server answers 416"
+
+
+@pytest.mark.parametrize("code", [206, 416])
+def test_answer_to_a_range_without_content_range_restarts_the_download(
+    server: Server, target: Path, sleeps: Sleeps, code: int
+) -> None:
+    target.parent.mkdir()
+    target.with_name("net.pth.part").write_bytes(DATA[:CHUNK])
+    server.answers = [status(code), ranged()]
+    download(RemoteFile(server.url, SHA), target, policy=sleeps.policy)
+    assert_complete(target)
+    assert server.ranges == [f"bytes={CHUNK}-", None]
+    assert sleeps.taken == [1.0]
 
 
 def test_too_long_partial_download_is_replaced(

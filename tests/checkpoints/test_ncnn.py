@@ -213,41 +213,73 @@ def test_every_truncation_of_the_param_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "message"),
     [
-        ("7767517", "7767518"),
-        ("11 11", "9999999999 11"),
-        ("11 11", "11 12"),
-        ("11 11", "-11 11"),
-        ("6=135", "6=134"),
-        ("6=135", "6=999999999999999999999"),
-        ("6=135", "6=0"),
-        ("0=5 1=3", "0=0 1=3"),
-        ("1=3 4=1", "1=5 4=1"),
-        ("4=1 5=1", "4=0 5=1"),
-        ("4=1 5=1", "4=1 5=0"),
-        ("4=1 5=1", "4=1 3=2 5=1"),
-        ("4=1 5=1", "4=1 8=1 5=1"),
-        ("4=1 5=1", "4=1 14=0 5=1"),
-        ("4=1 5=1", "4=1 nonsense 5=1"),
-        ("Convolution body.0.weight", "ConvolutionDepthWise body.0.weight"),
-        ("PixelShuffle", "Reorg"),
-        ("PixelShuffle up 1 1 a b 0=2", "PixelShuffle up 1 1 a b 0=3"),
-        ("PReLU body.1.weight 1 1 a b 0=5", "PReLU body.1.weight 1 1 a b 0=4000000000"),
-        ("PReLU body.1.weight 1 1 a b 0=5", "PReLU body.1.weight 1 1 a b"),
-        ("PReLU body.1.weight 1 1", "PReLU body.1.weight 1 9999"),
-        ("Input in 0 1 data", "MemoryData in 0 1 data"),
+        ("7767517", "7767518", "not an ncnn .param (it does not start with 7767517)"),
+        (
+            "11 11",
+            "9999999999 11",
+            "declares another number of layers than its 11; the file is damaged",
+        ),
+        ("11 11", "11 12", "declares another number of blobs than it has; the file is damaged"),
+        ("11 11", "-11 11", "'-11' is not a valid number"),
+        ("6=135", "6=134", "layer body.0.weight: 134 weights do not match 5 outputs"),
+        ("6=135", "6=999999999999999999999", "'999999999999999999999' is not a valid number"),
+        ("6=135", "6=0", "layer body.0.weight: 0 weights do not match 5 outputs"),
+        ("0=5 1=3", "0=0 1=3", "layer body.0.weight: 135 weights do not match 0 outputs"),
+        ("1=3 4=1", "1=5 4=1", "layer body.0.weight is not a plain 3x3 convolution with bias"),
+        ("4=1 5=1", "4=0 5=1", "layer body.0.weight is not a plain 3x3 convolution with bias"),
+        ("4=1 5=1", "4=1 5=0", "layer body.0.weight is not a plain 3x3 convolution with bias"),
+        ("4=1 5=1", "4=1 3=2 5=1", "layer body.0.weight is not a plain 3x3 convolution with bias"),
+        ("4=1 5=1", "4=1 8=1 5=1", "layer body.0.weight is not a plain 3x3 convolution with bias"),
+        ("4=1 5=1", "4=1 14=0 5=1", "layer body.0.weight is not a plain 3x3 convolution with bias"),
+        ("4=1 5=1", "4=1 nonsense 5=1", "layer body.0.weight has the parameter 'nonsense'"),
+        (
+            "Convolution body.0.weight",
+            "ConvolutionDepthWise body.0.weight",
+            "layer body.0.weight is a ConvolutionDepthWise: "
+            "neither an RRDBNet nor an SRVGGNetCompact",
+        ),
+        ("PixelShuffle", "Reorg", "layer up is a Reorg: neither an RRDBNet nor an SRVGGNetCompact"),
+        (
+            "PixelShuffle up 1 1 a b 0=2",
+            "PixelShuffle up 1 1 a b 0=3",
+            "the channels of its convolutions do not match SRVGGNetCompact",
+        ),
+        (
+            "Interp base 1 1 a b 0=1 1=2.0 2=2.0",
+            "PixelShuffle base 1 1 a b 0=2",
+            "the channels of its convolutions do not match SRVGGNetCompact",
+        ),
+        (
+            "PReLU body.1.weight 1 1 a b 0=5",
+            "PReLU body.1.weight 1 1 a b 0=4000000000",
+            "the slopes of a PReLU do not match the outputs of its convolution",
+        ),
+        (
+            "PReLU body.1.weight 1 1 a b 0=5",
+            "PReLU body.1.weight 1 1 a b",
+            "'' is not a valid number",
+        ),
+        (
+            "PReLU body.1.weight 1 1",
+            "PReLU body.1.weight 1 9999",
+            "layer body.1.weight names fewer blobs than it declares",
+        ),
+        (
+            "Input in 0 1 data",
+            "MemoryData in 0 1 data",
+            "layer in is a MemoryData: neither an RRDBNet nor an SRVGGNetCompact",
+        ),
     ],
 )
-def test_inconsistent_param_is_rejected(tmp_path: Path, old: str, new: str) -> None:
+def test_inconsistent_param_is_rejected(tmp_path: Path, old: str, new: str, message: str) -> None:
     write_srvgg(tmp_path)
     path = tmp_path / "net.param"
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(CheckpointError) as raised:
-        read_state_dict(path)
-    assert "\n" not in str(raised.value)
+    assert message_of(path) == f"{path}: {message}"
 
 
 def test_other_slope_is_rejected(tmp_path: Path) -> None:
@@ -256,19 +288,72 @@ def test_other_slope_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "message"),
     [
-        ("1=2.000000e+00", "1=3.000000e+00"),
-        ("Interp up 1 1 a b 0=1", "Interp up 1 1 a b 0=2"),
-        ("-23301=2,2.000000e-01", "-23301=2,5.000000e-01"),
-        ("Interp up", "Noop up"),
+        ("1=2.000000e+00", "1=3.000000e+00", "layer up is not nearest-neighbour upsampling by 2"),
+        (
+            "Interp up 1 1 a b 0=1",
+            "Interp up 1 1 a b 0=2",
+            "layer up is not nearest-neighbour upsampling by 2",
+        ),
+        (
+            "-23301=2,2.000000e-01",
+            "-23301=2,5.000000e-01",
+            "layer sum is not a residual connection of an RRDBNet",
+        ),
+        ("Interp up", "Noop up", "layer up is a Noop: neither an RRDBNet nor an SRVGGNetCompact"),
+        (" 1=2.000000e+00", "", "layer up is not nearest-neighbour upsampling by 2"),
+        (" 2=2.000000e+00", "", "layer up is not nearest-neighbour upsampling by 2"),
+        ("2=2.000000e+00", "2=1.000000e+00", "layer up is not nearest-neighbour upsampling by 2"),
+        ("-23301=2,", "-23301=2,x,", "layer sum is not a residual connection of an RRDBNet"),
+        (" 9=2 ", " 9=1 ", "layer conv_first.weight has an activation other than leaky ReLU"),
     ],
 )
-def test_other_graph_than_rrdb_is_rejected(tmp_path: Path, old: str, new: str) -> None:
+def test_other_graph_than_rrdb_is_rejected(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
     write_rrdb(tmp_path)
     path = tmp_path / "net.param"
-    path.write_text(path.read_text().replace(old, new))
-    message_of(path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert message_of(path) == f"{path}: {message}"
+
+
+def add_relu(path: Path, slope: str) -> None:
+    magic, counts, *lines = path.read_text().splitlines()
+    layers, blobs = map(int, counts.split())
+    lines.insert(2, f"ReLU act 1 1 a b 0={slope}")
+    path.write_text("\n".join([magic, f"{layers + 1} {blobs + 1}", *lines]) + "\n")
+
+
+def test_separate_leaky_relu_is_accepted(tmp_path: Path) -> None:
+    expected = write_rrdb(tmp_path)
+    add_relu(tmp_path / "net.param", "2.000000e-01")
+    state = read_state_dict(tmp_path / "net.param")
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("slope", ["0", "1.000000e-01", "x"])
+def test_separate_relu_of_another_slope_is_rejected(tmp_path: Path, slope: str) -> None:
+    write_rrdb(tmp_path)
+    path = tmp_path / "net.param"
+    add_relu(path, slope)
+    assert message_of(path) == f"{path}: layer act is not a leaky ReLU of slope 0.2"
+
+
+def test_file_that_cannot_be_read_is_reported_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_srvgg(tmp_path)
+
+    def fail(path: Path) -> bytes:
+        raise OSError("the disk is broken")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    path = tmp_path / "net.param"
+    assert message_of(path) == f"{path}: cannot be read (the disk is broken)"
 
 
 def test_unknown_storage_is_rejected(tmp_path: Path) -> None:

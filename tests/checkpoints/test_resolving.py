@@ -30,6 +30,7 @@ from upscale.checkpoints import (
     read_state_dict,
     remove_imported,
     resolve,
+    resolving,
     write_safetensors,
 )
 from upscale.checkpoints.cache import cached_model
@@ -538,6 +539,42 @@ def test_damaged_import_is_rejected(tmp_path: Path) -> None:
         resolve("net")
     import_checkpoint(tmp_path / "net.pth")
     assert_equal(resolve("net").state(), network(0))
+
+
+def test_damaged_import_is_listed_without_metadata(tmp_path: Path) -> None:
+    path = import_checkpoint(save(tmp_path / "net.pth"))
+    path.write_bytes(b"damaged")
+    model = imported_models()["net"]
+    assert (model.name, model.path, model.metadata) == ("net", path, {})
+
+
+def test_import_that_cannot_be_deleted_is_reported_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = import_checkpoint(save(tmp_path / "net.pth"))
+
+    def fail(file: Path, missing_ok: bool = False) -> None:
+        raise PermissionError("the folder is read-only")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        with pytest.raises(CheckpointError) as raised:
+            remove_imported("net")
+    assert str(raised.value) == f"{path}: cannot be deleted (the folder is read-only)"
+    assert path.exists()
+
+
+def test_file_that_cannot_be_read_again_is_reported_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: Path) -> str:
+        raise OSError("the disk is broken")
+
+    monkeypatch.setattr(resolving, "sha256_of", fail)
+    file = save(tmp_path / "net.pth")
+    with pytest.raises(CheckpointError) as raised:
+        import_checkpoint(file)
+    assert str(raised.value) == f"{file}: cannot be read (the disk is broken)"
 
 
 def test_suggestions_include_imports(tmp_path: Path) -> None:

@@ -206,9 +206,10 @@ def test_other_archive_is_rejected(tmp_path: Path) -> None:
     assert "zip archive" in message_of(path)
 
 
-def test_view_larger_than_its_data_is_rejected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(2, 1000), (1 << 40, 1)])
+def test_view_larger_than_its_data_is_rejected(tmp_path: Path, shape: tuple[int, int]) -> None:
     path = tmp_path / "net.pth"
-    torch.save({"a": torch.zeros(1).expand(1 << 20, 1 << 20)}, path)
+    torch.save({"a": torch.zeros(shape[1]).expand(shape)}, path)
     assert "larger than its data" in message_of(path)
 
 
@@ -239,6 +240,7 @@ def test_infinity_and_nan_are_rejected(tmp_path: Path, bad: float) -> None:
     [
         (b"", "empty"),
         (b"<!DOCTYPE html><html>Not found", "web page"),
+        (b"\n  <html>Not found", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "git lfs pull"),
         (os.urandom(8) + b"\x00" * 300, "damaged"),
     ],

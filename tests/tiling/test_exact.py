@@ -12,6 +12,7 @@ from tests.budget import cases
 from upscale.errors import MemoryExhaustedError
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.tiling.exact import ExactRun
+from upscale.tiling.group import IMAGE, LayerGroup
 from upscale.tiling.interfaces import PrecisionLossError
 from upscale.tiling.schedule import NO_MINIMUM, MinimumTile
 
@@ -225,6 +226,79 @@ def test_a_batch_is_given_up_before_the_tile_is_halved(network, image):
     assert torch.allclose(canvas.result, network(image), atol=1e-5)
 
 
+def test_neighbouring_tiles_of_one_shape_share_a_batch(network, image):
+    sizes = []
+
+    def counting(index, group, inputs):
+        assert len({tensor.shape[0] for tensor in inputs}) == 1
+        sizes.append(inputs[0].shape[0])
+        return group.run(inputs)
+
+    canvas, run = run_exact(network, image, 10, batch=3, groups=wrapped(network, counting))
+    assert max(sizes) == 3
+    assert sum(sizes) == run.stats.done
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
+def toy(sources, run, halo=0, **options):
+    """A layer group of 3 channels."""
+    return LayerGroup("toy", sources, halo, 1, 3, 6, run, **options)
+
+
+def run_toys(groups, image, tile, store=None):
+    canvas = Canvas(image, 1)
+    _, _, height, width = image.shape
+    run = ExactRun(
+        groups, canvas, store or Store(), height=height, width=width, tile=tile, smallest=4
+    )
+    run.run()
+    return canvas.result
+
+
+def test_rows_are_released_after_their_last_reader_even_if_other_sources_are_read_later():
+    class Counter(Store):
+        held = most = 0
+
+        def allocate(self, rows, width, channels):
+            self.held += rows
+            self.most = max(self.most, self.held)
+            return super().allocate(rows, width, channels)
+
+        def recycle(self, feature_map):
+            self.held -= feature_map.shape[0]
+            super().recycle(feature_map)
+
+    def first(inputs):
+        return inputs[0]
+
+    def add(inputs):
+        return inputs[0] + inputs[1]
+
+    groups = [toy((IMAGE,), first), toy((0,), first), toy((0, 1), add), toy((0, 2), add)]
+    image, store = torch.rand(1, 3, 200, 9), Counter()
+    assert torch.equal(run_toys(groups, image, 8, store), 3 * image)
+    assert store.most <= 4 * 8 + 2
+    assert store.held == 0
+
+
+@pytest.mark.parametrize("tile", [5, 100])
+def test_groups_without_padding_read_exact_zeros_around_the_image(tile):
+    image = torch.rand(1, 3, 12, 11) + 1
+    padded = F.pad(image, (1, 1, 1, 1))
+    corners = []
+
+    def valid(inputs):
+        values = inputs[0][0, 0]
+        corners.append(values.numel())
+        assert bool(((values == 0) | (values >= 1)).all())
+        return inputs[0][:, :, :-2, :-2] + 10 * inputs[0][:, :, 2:, 2:]
+
+    groups = [toy((IMAGE,), lambda inputs: inputs[0]), toy((0,), valid, halo=1, valid=True)]
+    result = run_toys(groups, image, tile)
+    assert corners
+    assert torch.equal(result, padded[:, :, :-2, :-2] + 10 * padded[:, :, 2:, 2:])
+
+
 def test_feature_maps_are_offloaded_when_the_smallest_tile_does_not_fit(network, image):
     store = Store(offloads=1, limit=30)
     canvas, run = run_exact(network, image, 64, store, smallest=16)
@@ -272,6 +346,27 @@ def test_a_tile_that_is_not_finite_is_computed_again_in_fp32(network, image, poi
     assert run.stats.fp32_fallbacks == 1
     assert canvas.result.isfinite().all()
     assert (canvas.result - network(image)).abs().max() < 0.05
+
+
+def test_every_tile_computed_again_in_fp32_is_counted(network, image):
+    seen = []
+
+    def breaking(index, group, inputs):
+        result = group.run([tensor.float() for tensor in inputs]).bfloat16()
+        seen.append(index)
+        if index == 4 and seen.count(4) in (1, 3, 4):
+            result[0, 0, 3, 3] = torch.inf
+        return result
+
+    _, run = run_exact(
+        network,
+        image.bfloat16(),
+        30,
+        Store(dtype=torch.bfloat16),
+        groups=wrapped(network, breaking),
+        fp32_groups=network.layer_groups,
+    )
+    assert run.stats.fp32_fallbacks == 3
 
 
 @pytest.mark.parametrize("checks_tiles", [False, True])

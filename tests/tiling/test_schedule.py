@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from upscale.models import RRDBNet, RRDBSpec
 from upscale.tiling.group import IMAGE
-from upscale.tiling.schedule import MinimumTile, Plan, Schedule, lags, plan, readers
+from upscale.tiling.schedule import MARGIN, MinimumTile, Plan, Schedule, lags, plan, readers
 
 
 @dataclass(frozen=True)
@@ -157,3 +157,69 @@ def test_the_tail_gets_smaller_tiles_because_it_holds_more():
     schedule = Schedule(groups, 4000, 4000, 512)
     assert schedule.side(1) == 512
     assert 128 < schedule.side(len(groups) - 1) < 384
+
+
+def test_a_group_that_cannot_advance_passes_the_turn_on_to_the_next_one():
+    groups = [
+        FakeGroup((IMAGE,), halo=0),
+        FakeGroup((0,), halo=5),
+        FakeGroup((0,), halo=0),
+        FakeGroup((1, 2), halo=1),
+    ]
+    schedule, steps = Schedule(groups, 8, 9, 4), []
+    while (step := schedule.next()) is not None:
+        index, chunk = step
+        steps.append((index, chunk.top, chunk.bottom))
+        schedule.commit(index, chunk.bottom)
+    assert steps == [
+        *((0, 0, 4), (2, 0, 4)),
+        *((0, 4, 8), (1, 0, 4), (2, 4, 8), (3, 0, 3)),
+        *((1, 4, 8), (3, 3, 7), (3, 7, 8)),
+    ]
+
+
+def test_rows_that_nobody_reads_are_not_needed():
+    schedule = Schedule([FakeGroup((IMAGE,), halo=1), FakeGroup((0,), halo=2)], 20, 9, 8)
+    assert schedule.first_needed(1) == 20 + MARGIN
+    assert schedule.first_needed(0) == -MARGIN
+    schedule.done = [20, 8]
+    assert schedule.first_needed(0) == 6
+    schedule.done = [20, 20]
+    assert schedule.first_needed(0) == 20 + MARGIN
+
+
+PLANNED = [
+    FakeGroup((IMAGE,), halo=1, channels=3, workspace=10),
+    FakeGroup((0,), halo=2, channels=5, workspace=40),
+    FakeGroup((1, 0), halo=3, channels=7, workspace=20),
+]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tile", "minimum", "expected"),
+    [
+        # Lags 0, 2, 5: 8 rows of 3 channels and 6 rows of 5. Chunks of 16 + 2 * 3 rows.
+        (100, 50, 16, MinimumTile(), Plan(50 * (8 * 3 + 6 * 5), 50 * 22 * 8, 40 * 20**2)),
+        # A single chunk carries nothing over, and no tile is larger than the image.
+        (10, 30, 16, MinimumTile(), Plan(0, 30 * 16 * 8, 40 * 10 * 30)),
+        (16, 30, 16, MinimumTile(), Plan(0, 30 * 22 * 8, 40 * 20**2)),
+        # Maps are no higher than the image.
+        (7, 50, 4, MinimumTile(), Plan(50 * (7 * 3 + 6 * 5), 50 * 10 * 8, 40 * 8**2)),
+        (100, 50, 16, MinimumTile(20, 24), Plan(2700, 50 * 26 * 8, 40 * 28**2)),
+    ],
+)
+def test_the_plan_is_the_sum_of_its_parts(height, width, tile, minimum, expected):
+    result = plan(PLANNED, height, width, tile, minimum)
+    assert result == expected
+    assert result.feature_maps == expected.carried + expected.chunks
+    assert result.values == expected.carried + expected.chunks + expected.workspace
+
+
+def test_a_tile_side_shrinks_with_the_root_of_the_workspace():
+    groups = [*PLANNED, FakeGroup((2,), halo=0, scale=2, workspace=160)]
+    schedule = Schedule(groups, 100, 100, 16)
+    assert [schedule.side(index) for index in range(4)] == [16, 16, 16, 8]
+    schedule.tile = 6
+    assert schedule.side(3) == 4, "the smallest side"
+    groups = [FakeGroup((IMAGE,), 0, scale=2, workspace=100), FakeGroup((0,), 0, 2, workspace=400)]
+    assert [Schedule(groups, 100, 100, 16).side(index) for index in range(2)] == [16, 8]

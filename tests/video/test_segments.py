@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from upscale.errors import OutputError, VideoError
 from upscale.video.segment_writer import SegmentWriter
 from upscale.video.segments import (
     SEGMENT_FRAMES,
+    CorruptFrames,
     SegmentStore,
     folder_for,
     identity_of_encoder,
@@ -93,6 +95,39 @@ def test_finished_segments_are_not_pending_again(output):
     assert all(part.delay > 0 for part in parts)
 
 
+def test_delay_is_the_least_by_which_decoding_can_run_ahead(output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        do(store)
+        parts = store.encoded_segments()
+    for part in parts:
+        with av.open(str(part.path)) as container:
+            numbers = [packet.pts for packet in container.demux(video=0) if packet.size]
+        assert numbers != sorted(numbers), "the encoder reorders frames"
+        ahead = [number - (place - part.delay) for place, number in enumerate(numbers)]
+        assert min(ahead) == 0
+
+
+def test_folders_above_the_output_are_created(tmp_path):
+    with SegmentStore(tmp_path / "new" / "folder" / "out.mkv", TIMES, IDENTITY) as store:
+        assert store.folder == tmp_path / "new" / "folder" / ".out.mkv.upscale"
+        assert store.folder.is_dir()
+
+
+def test_corrupt_frames_are_stored_in_the_order_of_segments(output):
+    damaged, resized = {0: TIMES[3:5], 1: TIMES[125:126]}, {0: TIMES[7:8], 1: TIMES[130:132]}
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        for segment in reversed(store.pending[:2]):
+            with SegmentWriter(store.path_for(segment), ENCODER) as writer:
+                for frame in frames(ENCODER, segment.times):
+                    writer.write(frame)
+            corrupt = CorruptFrames(damaged[segment.number], resized[segment.number])
+            store.finish(segment, segment.times, corrupt)
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        assert store.corrupt_frames == CorruptFrames(
+            (*damaged[0], *damaged[1]), (*resized[0], *resized[1])
+        )
+
+
 def test_segments_may_be_finished_in_any_order(output):
     with SegmentStore(output, TIMES, IDENTITY) as store:
         for segment in reversed(store.pending):
@@ -121,6 +156,22 @@ def test_lost_frames_are_stored(output):
         assert sum(len(part.times) for part in store.encoded_segments()) == len(TIMES) - len(gone)
 
 
+def test_segment_without_frames_needs_no_file(output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        segment = store.pending[1]
+        store.finish(segment, [])
+        assert store.lost == segment.times
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        assert [each.number for each in store.pending] == [0, 2]
+
+
+def test_journal_has_one_line_for_each_finished_segment(output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        do(store)
+        lines = (store.folder / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["segment"] for line in lines] == [0, 1, 2]
+
+
 def test_unexpected_frames_are_rejected(output):
     with SegmentStore(output, TIMES, IDENTITY) as store:
         segment = store.pending[0]
@@ -134,13 +185,13 @@ def test_segment_with_missing_frames_is_not_finished(output):
         with SegmentWriter(store.path_for(segment), ENCODER) as writer:
             for frame in frames(ENCODER, segment.times[:-1]):
                 writer.write(frame)
-        with pytest.raises(OutputError, match="contains 119 of 120 frames"):
+        with pytest.raises(OutputError, match=r"000000\.part: contains 119 of 120 frames; run"):
             store.finish(segment, segment.times)
         assert len(store.pending) == 3
 
 
 @pytest.mark.parametrize(
-    "tail", [b'{"segment": 1, "fra', b"\xff\xfe\x00", b"5\n", b'{"segment": "1"}\n']
+    "tail", [b"{", b'{"segment": 1, "fra', b"\xff\xfe\x00", b"5\n", b'{"segment": "1"}\n']
 )
 def test_incomplete_last_line_of_the_journal_is_ignored(output, tail):
     with SegmentStore(output, TIMES, IDENTITY) as store:
@@ -171,6 +222,7 @@ def test_segment_that_differs_from_the_journal_is_pending_again(output):
     ("change", "pending"),
     [
         ({"segment": 99, "lost": [1]}, 3),
+        ({"segment": 3}, 3),
         ({"segment": -1, "lost": [1]}, 3),
         ({"frames": 119}, 3),
         ({"first": 1}, 3),
@@ -196,7 +248,8 @@ def test_other_identity_is_rejected_unless_restarted(output, name):
     other = {**IDENTITY, name: "other"}
     with pytest.raises(OutputError) as refusal, SegmentStore(output, TIMES, other):
         pass
-    assert f"was started with another {name}; pass --restart" in str(refusal.value)
+    assert str(refusal.value).startswith(f"{folder_for(output)}: was started with another {name};")
+    assert "; pass --restart to discard it" in str(refusal.value)
     assert "\n" not in str(refusal.value)
     with SegmentStore(output, TIMES, IDENTITY) as store:
         assert len(store.pending) == 2
@@ -229,6 +282,17 @@ def test_pinned_option_is_kept_until_it_is_pinned_again(output):
         assert store.pin("tile", lambda known: known or 0) == 0
 
 
+def test_pinning_the_stored_value_again_writes_nothing(output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        store.pin("tile", lambda known: 64)
+        manifest = store.folder / "manifest.json"
+        manifest.unlink()
+        store.pin("tile", lambda known: 64)
+        assert not manifest.exists()
+        store.pin("tile", lambda known: 32)
+        assert json.loads(manifest.read_text())["pinned"] == {"tile": 32}
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"identity": 1}', '{"a": "b"}'])
 def test_damaged_manifest_restarts(content, output):
     with SegmentStore(output, TIMES, IDENTITY) as store:
@@ -245,9 +309,10 @@ def test_folder_of_another_version_is_rejected_unless_restarted(output):
         manifest = store.folder / "manifest.json"
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({"identity": content["identity"], "settled": {"tile": 64}}))
-    message = r"was started by another version of upscale; pass --restart"
-    with pytest.raises(OutputError, match=message), SegmentStore(output, TIMES, IDENTITY):
+    message = "was started by another version of upscale; pass --restart to discard it"
+    with pytest.raises(OutputError) as refusal, SegmentStore(output, TIMES, IDENTITY):
         pass
+    assert str(refusal.value) == f"{folder_for(output)}: {message}"
     assert (manifest.parent / "seg-000000.mkv").exists()
     with SegmentStore(output, TIMES, IDENTITY, restart=True) as store:
         assert len(store.pending) == 3
@@ -308,7 +373,7 @@ def test_manifest_is_flushed_before_it_appears(output, monkeypatch):
 def test_second_run_is_rejected_while_the_first_is_active(output):
     with (
         SegmentStore(output, TIMES, IDENTITY),
-        pytest.raises(OutputError, match="in use by another run"),
+        pytest.raises(OutputError, match=r"\.out\.mp4\.upscale: is in use by another run; wait"),
         SegmentStore(output, TIMES, IDENTITY),
     ):
         pass
@@ -337,7 +402,7 @@ def test_unknown_files_in_the_folder_are_kept(output):
 def test_folder_that_cannot_be_created_is_a_one_line_error(output):
     folder_for(output).write_text("a file")
     with (
-        pytest.raises(OutputError, match="cannot be written"),
+        pytest.raises(OutputError, match=r"\.out\.mp4\.upscale: cannot be written \(.*exists"),
         SegmentStore(output, TIMES, IDENTITY),
     ):
         pass
@@ -355,8 +420,20 @@ def test_source_identity_covers_size_time_and_content(tmp_path):
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     after = identity_of_source(path)
     assert {key for key in before if before[key] != after[key]} == {"source content"}
-    with pytest.raises(VideoError, match="cannot be read"):
+    with pytest.raises(VideoError, match=r"gone\.mp4: cannot be read \(.*No such file"):
         identity_of_source(tmp_path / "gone.mp4")
+
+
+def test_source_identity_reads_the_first_and_the_last_mebibyte(tmp_path):
+    path = tmp_path / "in.mp4"
+    content = random.Random(0).randbytes((5 << 19) + 1)
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1_700_000_000_123_456_700))
+    assert identity_of_source(path) == {
+        "source size": "2621441",
+        "source modification time": str(path.stat().st_mtime_ns),
+        "source content": hashlib.sha256(content[: 1 << 20] + content[-1 << 20 :]).hexdigest(),
+    }
 
 
 def test_encoder_identity_covers_all_settings():
@@ -370,6 +447,19 @@ def test_encoder_identity_covers_all_settings():
         assert identity_of_encoder(make_encoder(video(), **options)) != base
     assert identity_of_encoder(make_encoder(video(), size=(32, 24))) != base
     assert identity_of_encoder(make_encoder(video())) == base
+
+
+def test_encoder_identity_names_each_setting_as_messages_show_it():
+    encoder = make_encoder(video(), size=(64, 48), pixel_format="yuv444p")
+    assert identity_of_encoder(encoder) == {
+        "codec": "libx264",
+        "output size": "64x48",
+        "pixel format": "yuv444p",
+        "encoder options": json.dumps([list(option) for option in encoder.options]),
+        "colours": str(encoder.frame_format.colour),
+        "pixel aspect ratio": "None",
+        "PyAV version": av.__version__,
+    }
 
 
 WORKER = """
