@@ -291,7 +291,7 @@ def test_small_image_is_fitted_by_a_whole_number(drive):
     assert seen["width"] > 160
 
 
-def test_enlarged_pixels_are_interpolated_only_with_smooth(drive):
+def test_pixels_are_interpolated_only_with_smooth(drive):
     steps = """
       const now = () => [image("left").rendering, image("right").rendering];
       key("1"); seen.one = now(); key("2"); seen.two = now();

@@ -164,7 +164,7 @@ def test_canvas_without_a_gif_frame_is_transparent(data, name):
     assert np.array_equal(first.alpha > 0, inside)
 
 
-def test_first_gif_frame_beyond_the_canvas_enlarges_it(data):
+def test_first_gif_frame_beyond_the_canvas_extends_it(data):
     path = data / "images/image-rs/oob.gif"
     image = read_file(path)
     assert read_size(path) == (40, 40)

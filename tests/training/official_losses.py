@@ -1,4 +1,4 @@
-"""Basicsr's discriminators, losses and upscale_training steps, which tests take as oracles."""
+"""Basicsr's discriminators, losses and training steps, which tests take as oracles."""
 
 from __future__ import annotations
 

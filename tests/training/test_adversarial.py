@@ -119,7 +119,7 @@ def judge_and_generator():
 
 
 def official_step(official, low, real):
-    """Run basicsr's own upscale_training step of ESRGAN; return its losses and both networks."""
+    """Run basicsr's own training step of ESRGAN; return its losses and both networks."""
     judge, generator = judge_and_generator()
     optimiser = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
     run = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""The discriminators against basicsr's, and what keeps them honest in upscale_training."""
+"""The discriminators against basicsr's, and what keeps them stable in training."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def grid_of(count, height=48, width=72, factor=4, words=WORDS):
     return draw_grid("photo.png", "seed 0", cells), original, small
 
 
-def test_every_image_occurs_once_enlarged_by_whole_pixels():
+def test_every_image_occurs_once_scaled_by_whole_pixels():
     grid, original, small = grid_of(5)
     assert len(places_of(grid, original)) == 1
     upscaled = [pixels.repeat(4, 0).repeat(4, 1) for pixels in small]

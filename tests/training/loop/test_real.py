@@ -1,4 +1,4 @@
-"""A whole upscale_training on real photographs, small enough for a CPU."""
+"""A whole training on real photographs, small enough for a CPU."""
 
 from __future__ import annotations
 
