@@ -68,7 +68,7 @@ def run_batch(folder: Path, jobs: int, network: str | None) -> None:
     facts = ModelInfo(options.engine.model, SCALE)
     if network is None:
         image_batch.make_upscaler = lambda engine, view: Repeater()
-        image_batch.model_facts = lambda model, needs_scale: facts
+        image_batch.find_model_info = lambda model, needs_scale: facts
     out = io.TextIOWrapper(io.BytesIO())
     session = Session(io.BytesIO(), out, sys.stderr, {})
     before = peak()

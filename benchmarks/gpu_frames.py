@@ -144,8 +144,8 @@ def check_frames_out_of_memory(bench: Bench) -> bool:
         np.abs(one.astype(int) - other).max()
         for one, other in zip(free.planes, capped.planes, strict=True)
     )
-    print(f"frames out of memory: colours on {upscaler._place}, at most {levels} codes apart")
-    return upscaler._place.type == "cpu" and levels <= 1
+    print(f"frames out of memory: colours on {upscaler._colour_device}, at most {levels} codes apart")
+    return upscaler._colour_device.type == "cpu" and levels <= 1
 
 
 # Tables
