@@ -144,8 +144,9 @@ def check_frames_out_of_memory(bench: Bench) -> bool:
         np.abs(one.astype(int) - other).max()
         for one, other in zip(free.planes, capped.planes, strict=True)
     )
-    print(f"frames out of memory: colours on {upscaler._colour_device}, at most {levels} codes apart")
-    return upscaler._colour_device.type == "cpu" and levels <= 1
+    device = upscaler._colour_device
+    print(f"frames out of memory: colours on {device}, at most {levels} codes apart")
+    return device.type == "cpu" and levels <= 1
 
 
 # Tables
