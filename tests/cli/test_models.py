@@ -29,6 +29,17 @@ def test_every_network_is_listed_on_a_line(command, call):
     assert [line.split()[0] for line in lines[1 : len(catalog()) + 1]] == list(catalog())
 
 
+@needs_quick
+def test_an_included_network_is_never_listed_as_downloaded(call, own_cache):
+    def status():
+        lines = call("models").out.splitlines()
+        return next(line.split()[2] for line in lines if line.startswith(f"{QUICK} "))
+
+    assert status() == "included"
+    assert call("models", "pull", QUICK).code == 0
+    assert status() == "ready"
+
+
 def test_the_list_as_json(call):
     records = list(map(json.loads, call("models", "--json").out.splitlines()))
     assert [record["name"] for record in records[: len(catalog())]] == list(catalog())

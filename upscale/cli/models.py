@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from upscale.models import Spec
 
 PRESENCE_TEXT = {
-    "cached": "downloaded",
+    "cached": "ready",
     "bundled": "included",
     "absent": "not downloaded",
 }
