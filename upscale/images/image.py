@@ -73,6 +73,8 @@ class Origin:
         quality: Lowest libjpeg quality 1..100 whose quantisation is as fine; JPEG only.
         lossless: Whether the file was lossless, in a format that can be both.
         notes: Clauses that say what was converted or left out when it was read.
+        size: Width and height of the upright image in pixels, which positions in the metadata
+            refer to; None where there is no file.
 
     Example:
         >>> Origin("jpeg", quality=90).quality
@@ -84,6 +86,7 @@ class Origin:
     quality: int | None = None
     lossless: bool = False
     notes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,6 +25,7 @@ from upscale.images.codecs.registry import SNIFF_BYTES, Codec, codecs
 from upscale.images.formats import detect, foreign_kind
 from upscale.images.image import DEFAULT_MAX_PIXELS, Frame, Image, ImageSequence, Origin
 from upscale.images.metadata import exif, xmp
+from upscale.images.metadata.placement import Placement
 from upscale.images.pixels.orientation import swaps_sides, upright
 
 _T = TypeVar("_T")
@@ -176,11 +177,13 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         raise MalformedError("is damaged")
     orientation, metadata, notes = header.orientation, header.metadata, header.notes
     metadata = replace(metadata, dpi=metadata.dpi or exif.resolution_of(metadata.exif))
+    size = (height, width) if swaps_sides(orientation) else (width, height)
     if orientation != 1:
+        placement = Placement(orientation, (width, height), size)
         metadata = replace(
             metadata,
-            exif=exif.reset_orientation(metadata.exif),
-            xmp=xmp.reset_orientation(metadata.xmp),
+            exif=exif.placed(exif.reset_orientation(metadata.exif), placement),
+            xmp=xmp.placed(xmp.reset_orientation(metadata.xmp), placement),
         )
     if swaps_sides(orientation) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
@@ -188,7 +191,7 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         metadata = replace(metadata, icc=None, cicp=None)
         notes = (*notes, "its colours were converted to sRGB")
     alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
-    origin = Origin(format, header.bits, header.quality, header.lossless, notes)
+    origin = Origin(format, header.bits, header.quality, header.lossless, notes, size)
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)
 
 
