@@ -22,6 +22,7 @@ from upscale.images.metadata.icc import in_srgb
 from upscale.images.metadata.placement import Placement
 from upscale.images.metadata.thumbnail import thumbnail
 from upscale.images.pixels.depth import in_depth
+from upscale.images.stored_metadata import stored_metadata
 
 _DEFAULT = Encoding()
 
@@ -183,7 +184,7 @@ def _prepared(image: Image, codec: Codec, traits: Traits) -> Image:
         image = in_srgb(image)
     depth = next(size for size in (8, 16, 32) if size >= traits.depth)
     alpha = None if image.alpha is None else in_depth(image.alpha, depth)
-    metadata = _updated_metadata(image)
+    metadata, _ = stored_metadata(_updated_metadata(image), codec)
     return replace(image, pixels=in_depth(image.pixels, depth), alpha=alpha, metadata=metadata)
 
 
