@@ -16,7 +16,7 @@ import pytest
 from tests.images.agreement import sandbox as limits
 from tests.images.agreement.departures import DEPARTURES, outdated, unintended
 from tests.images.agreement.readers import READERS, Reader, pillow
-from tests.images.agreement.report import compare_all, lines, share
+from tests.images.agreement.report import compare_all, remark, share, table
 from tests.images.agreement.samples import Decoded, decoded, difference
 from tests.images.agreement.sandbox import Refusal, Sandbox
 from tests.images.agreement.verdicts import Outcome, Verdict, compare
@@ -45,8 +45,8 @@ def test_test_images_are_read_as_others_read_them(
     readers: tuple[Reader, ...], fewest: int, data: Path
 ):
     paths = sorted(path for path in (data / "images").rglob("*") if path.is_file())
-    verdicts = compare_all(paths, 2, readers)
-    print(*lines(verdicts), sep="\n")
+    verdicts = list(compare_all(paths, 2, readers))
+    print(*filter(None, map(remark, verdicts)), *table(verdicts), sep="\n")
     assert [str(verdict) for verdict in unintended(verdicts)] == []
     assert [str(verdict) for verdict in outdated(verdicts)] == []
     assert sum(verdict.outcome is Outcome.AGREES for verdict in verdicts) >= fewest

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.images.agreement.readers import READERS
-from tests.images.agreement.report import compare_all, lines, share
+from tests.images.agreement.report import compare_all, remark, share, table
 
 
 def main() -> int:
@@ -30,9 +30,12 @@ def main() -> int:
     )
     installed = [reader.name for reader in READERS if reader.is_installed()]
     print(f"{len(paths)} files; independent readers: {', '.join(installed)}", flush=True)
-    verdicts = compare_all(paths, options.jobs)
-    for line in lines(verdicts):
-        print(line)
+    verdicts = []
+    for verdict in compare_all(paths, options.jobs):
+        verdicts.append(verdict)
+        if line := remark(verdict):
+            print(line, flush=True)
+    print(*table(verdicts), sep="\n")
     return 0 if share(verdicts) >= options.at_least else 1
 
 

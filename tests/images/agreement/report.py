@@ -20,8 +20,8 @@ _SHOWN = (Outcome.DIFFERS, Outcome.ONLY_WE, Outcome.ONLY_THEY)
 
 def compare_all(
     paths: Iterable[Path], jobs: int = 1, readers: Iterable[Reader] = READERS
-) -> list[Verdict]:
-    """Compare files, several at a time, each in its own sandbox."""
+) -> Iterator[Verdict]:
+    """Yield the verdict on each file, of which several are compared at a time."""
     readers = tuple(readers)
     own, sandboxes = threading.local(), list[Sandbox]()
 
@@ -33,7 +33,7 @@ def compare_all(
 
     try:
         with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(work, paths))
+            yield from pool.map(work, paths)
     finally:
         for sandbox in sandboxes:
             sandbox.close()
@@ -46,16 +46,18 @@ def share(verdicts: Iterable[Verdict]) -> float:
     return counts[Outcome.AGREES] / compared if compared else 1.0
 
 
-def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Yield the report: disagreements, counts by format, and the share."""
-    for outcome in _SHOWN:
-        for verdict in verdicts:
-            if verdict.outcome is outcome:
-                why = reason(verdict)
-                yield f"{verdict} (intended: {why})" if why else str(verdict)
-    for verdict in verdicts:
-        if verdict.outcome is Outcome.AGREES and verdict.is_outvoted:
-            yield f"{verdict} (most readers differ)"
+def remark(verdict: Verdict) -> str | None:
+    """Return a line on a file whose readings disagree; None for the others."""
+    why = reason(verdict)
+    if verdict.outcome in _SHOWN:
+        return f"{verdict} (intended: {why})" if why else str(verdict)
+    if verdict.outcome is Outcome.AGREES and verdict.is_outvoted:
+        return f"{verdict} (most readers differ)"
+    return None
+
+
+def table(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Yield rows of the share that agrees, and the counts, by format and of all."""
     yield " " * 18 + " ".join(f"{outcome.value:>{_WIDTH}}" for outcome in _COLUMNS)
     known = {verdict.format for verdict in verdicts if verdict.outcome is not Outcome.NONE}
     for format in sorted(known):
