@@ -301,3 +301,34 @@ def test_the_check_of_commands_raises_a_usage_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="images need none"):
         check_command_name("image")
+
+
+# --- names of networks
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("realesr-animevideov3-x2", (48, 32)),
+        ("realesr-animevideov3-x4", (96, 64)),
+        ("RealESRGAN_x4plus_anime_6B.pth", (96, 64)),
+        ("RealESRGAN_x2plus", (48, 32)),
+    ],
+)
+def test_names_of_other_programs_are_known(name, size, call, photo, tmp_path, size_of):
+    photo("a.png", 24, 16)
+    ended = call("a.png", "-n", name)
+    assert ended.code == 0, ended.err
+    assert size_of(tmp_path / ended.out.strip()) == size
+
+
+def test_an_unknown_network_is_answered_with_a_similar_name(call, photo):
+    photo("a.png")
+    ended = call("a.png", "-n", "realesrgan-x4pluss")
+    assert only_line(ended.err).startswith(
+        "error: realesrgan-x4pluss: no model or file has this name; did you mean realesrgan-x4plus"
+    )
+    ended = call("models", "pull", "realesrgan-x2plu")
+    assert only_line(ended.err).startswith(
+        "error: realesrgan-x2plu: unknown network; did you mean realesrgan-x2plus"
+    )

@@ -265,9 +265,13 @@ def _download(session: Session, entry: CatalogEntry) -> Path:
 
 
 def _entry(name: str) -> CatalogEntry:
+    from upscale.checkpoints import similar_names
+
     known = known_name(name)
     if known is None:
-        raise UsageError(f"{name}: unknown network; `upscale models` lists all networks")
+        similar = similar_names(name)
+        hint = f"did you mean {', '.join(similar)}? " if similar else ""
+        raise UsageError(f"{name}: unknown network; {hint}run: upscale models")
     return catalog()[known]
 
 
