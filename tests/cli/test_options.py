@@ -36,6 +36,8 @@ VALUES = {
     "crop": ("auto", ("compare", "crop"), "auto"),
     "denoise": ("0.25", ("engine", "denoise"), 0.25),
     "kernels": ("false", ("engine", "kernels"), False),
+    "max_output_pixels": ("2000", ("run", "max_output_pixels"), 2000),
+    "yes": ("1", ("run", "yes"), True),
     "max_pixels": ("1000", ("run", "max_pixels"), 1000),
 }
 
@@ -88,6 +90,7 @@ def test_every_option_is_read_from_flag_environment_and_file(name, tmp_path):
         ("jobs", "65"),
         ("denoise", "1.1"),
         ("max_pixels", "0"),
+        ("max_output_pixels", "0"),
     ],
 )
 def test_invalid_values_are_errors_that_name_their_source(name, text):
