@@ -32,6 +32,9 @@ def stored_metadata(metadata: Metadata, codec: Codec) -> tuple[Metadata, list[st
     moved, names = metadata, list[str]()
     if "texts" not in kept:
         moved, names = _with_texts_in_exif(metadata, codec)
+    if "calibration" not in kept:
+        names += _lost_colours(moved)
+        moved = replace(moved, calibration=None)
     if codec.oversized is not None:
         kept -= set(codec.oversized(moved))
     if "exif" in kept and exif.resolution_of(moved.exif):
@@ -59,3 +62,16 @@ def _with_texts_in_exif(metadata: Metadata, codec: Codec) -> tuple[Metadata, lis
 
     block, left_out = in_exif(texts, modified, metadata.exif, fits)
     return replace(bare, exif=block), left_out
+
+
+def _lost_colours(metadata: Metadata) -> list[str]:
+    """Return the names of remarks on colours that no profile replaces."""
+    calibration, names = metadata.calibration, list[str]()
+    if calibration is None:
+        return names
+    is_replaced = metadata.icc or metadata.cicp or calibration.intent is not None
+    if calibration.chromaticities is not None and not is_replaced:
+        names.append("primaries (cHRM)")
+    if calibration.mastering_display or calibration.light_level:
+        names.append("HDR mastering data")
+    return names
