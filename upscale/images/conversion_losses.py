@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from upscale.images.codecs.registry import Codec, Traits
+from upscale.images.encoding import Encoding
 from upscale.images.formats import writable_codec
 from upscale.images.image import Image
 from upscale.images.metadata import exif
@@ -17,15 +18,20 @@ _FIELD_NAMES = {
 }
 
 
-def losses(image: Image, format: str) -> tuple[str, ...]:
+_DEFAULT = Encoding()
+
+
+def losses(image: Image, format: str, encoding: Encoding = _DEFAULT) -> tuple[str, ...]:
     """Return what a format loses of an image that it can hold otherwise, one clause each.
 
     Args:
         image: The image to write.
         format: Name of the output format.
+        encoding: Encoding options.
 
     Raises:
         OutputError: The format cannot be written.
+        DependencyError: The encoding needs a package that is not installed.
 
     Example:
         >>> import numpy as np
@@ -44,6 +50,8 @@ def losses(image: Image, format: str) -> tuple[str, ...]:
         clauses.append(f"its colours were converted to sRGB, as {label} holds no profile")
     if dropped := _dropped(image, codec, traits):
         clauses.append(f"{label} has no place for its {', '.join(dropped)}")
+    if codec.remarks is not None:
+        clauses += codec.remarks(image, encoding.for_image(image, codec.name))
     return tuple(clauses)
 
 

@@ -189,6 +189,7 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         notes = (*notes, "its colours were converted to sRGB")
     alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
     origin = Origin(format, header.bits, header.quality, header.lossless, notes)
+    origin = replace(origin, texture=header.texture)
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)
 
 

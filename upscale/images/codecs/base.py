@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from upscale.errors import DependencyError
-from upscale.images.image import Metadata, Pixels
+from upscale.images.image import Metadata, Pixels, Targa, Texture
 
 
 class MalformedError(ValueError):
@@ -37,6 +37,7 @@ class Header:
         quality: Lowest libjpeg quality 1..100 whose quantisation is as fine; JPEG only.
         lossless: Whether the pixels are stored losslessly, in a format that can do both.
         notes: Clauses that say what was left out.
+        texture: How the pixels are stored; DDS and Targa only.
     """
 
     width: int
@@ -49,6 +50,7 @@ class Header:
     quality: int | None = None
     lossless: bool = False
     notes: tuple[str, ...] = ()
+    texture: Texture | Targa | None = None
 
 
 @dataclass(frozen=True, slots=True)
