@@ -180,7 +180,7 @@ def test_depth_is_that_of_the_traits(format, dtype):
 def test_grey_stays_one_channel_or_three_equal_ones(format, alpha):
     image = smooth(channels=1, alpha=alpha)
     back = reread(encode_file(image, format), format)
-    if TRAITS[format].grey:
+    if TRAITS[format].grey and not (format == "tga" and alpha):  # which few programs read
         assert back.pixels.shape[2] == 1
     spread = back.pixels.astype(int).max(axis=2) - back.pixels.astype(int).min(axis=2)
     # libwebp turns grey into colour differences that are a level off when it loses.

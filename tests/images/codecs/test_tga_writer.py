@@ -24,7 +24,7 @@ def picture(channels, alpha):
 @pytest.mark.parametrize("is_top_down", [False, True])
 @pytest.mark.parametrize(
     "channels, alpha, kind, bits, attributes", [(1, False, 3, 8, 0), (3, False, 2, 24, 0),
-                                                (3, True, 2, 32, 8), (1, True, 3, 16, 8)],
+                                                (3, True, 2, 32, 8), (1, True, 2, 32, 8)],
 )  # fmt: skip
 def test_files_keep_compression_and_order_of_rows(
     tmp_path, channels, alpha, kind, bits, attributes, is_top_down, is_run_length_encoded

@@ -25,11 +25,13 @@ def layout_of(file: BinaryIO) -> Targa:
 
 
 def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
-    """Encode uint8 pixels: 8 bits for grey, 24 for RGB, and 8 more for alpha."""
+    """Encode uint8 pixels: 8 bits for grey, 24 for RGB, 32 with alpha."""
     del encoding
     source = image.origin.texture
     layout = source if isinstance(source, Targa) else Targa()
     samples = image.samples()
+    if samples.shape[2] == 2:  # ImageMagick and others misread grey with alpha
+        samples = samples[..., [0, 0, 0, 1]]
     pil_image = PILImage.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     pil_image.save(
         target,
