@@ -14,7 +14,7 @@ from upscale.cli.completion import first_word, image_formats, list_of, networks,
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.errors import UsageError
-from upscale.options import MOST_JOBS, RunOptions
+from upscale.options import DDS_FORMATS, MOST_JOBS, RunOptions
 
 
 class _DefaultCommand(TyperCommand):
@@ -76,7 +76,7 @@ def image(
     lossless: Annotated[
         bool | None,
         switch("--lossless", panel=shared.OUTPUT,
-               help="Use lossless compression in WebP, AVIF, JPEG XL and HEIC."),
+               help="Use lossless compression in WebP, AVIF, JPEG XL and HEIC, and none in DDS."),
     ] = None,
     strip_metadata: Annotated[
         bool | None,
@@ -123,6 +123,24 @@ def image(
                help="The image repeats from left to right (x, such as a 360-degree panorama), from "
                "top to bottom (y), or both (xy, such as a tiling texture); so does the output, "
                "without a seam."),
+    ] = None,
+    normal_map: Annotated[
+        bool | None,
+        switch("--normal-map", panel=_TEXTURES,
+               help="The colours are the directions of a surface: make them unit vectors after "
+               "upscaling, and treat the alpha channel as data of its own."),
+    ] = None,
+    dds_format: Annotated[
+        str | None,
+        option("--dds-format", metavar="FORMAT", panel=_TEXTURES,
+               help=f"Format of DDS outputs: {', '.join(DDS_FORMATS)}. Default: auto, that of the "
+               "input; bc7 if the input is not DDS, bc5 for normal maps."),
+    ] = None,
+    mipmaps: Annotated[
+        bool | None,
+        switch("--mipmaps/--no-mipmaps", panel=_TEXTURES,
+               help="Add mipmaps to DDS outputs. Default: if the input has them; on if it is not "
+               "DDS."),
     ] = None,
     models: Annotated[
         str | None,
