@@ -8,13 +8,6 @@ from pathlib import Path
 from upscale.errors import OutputError
 from upscale.images.codecs.registry import Codec, Traits, codecs
 
-_FOREIGN_KINDS = {
-    b"%PDF": "PDF",
-    b"<svg": "SVG",
-    b"\x76\x2f\x31\x01": "OpenEXR",
-    b"\x1a\x45": "a video",
-}
-
 
 def format_of(suffix_or_name: str) -> str:
     """Return the writable format of a suffix or file name.
@@ -101,6 +94,22 @@ def can_write(format: str) -> bool:
     return format in writable_traits()
 
 
+def is_lossy(format: str) -> bool:
+    """Return whether files of a format have a quality.
+
+    Args:
+        format: Name of a format that can be written.
+
+    Raises:
+        OutputError: The format cannot be written.
+
+    Example:
+        >>> is_lossy("jpeg"), is_lossy("png")
+        (True, False)
+    """
+    return writable_codec(format)[1].lossy
+
+
 def label_of(format: str) -> str:
     """Return the name of a format for messages.
 
@@ -171,17 +180,6 @@ def detect(start: bytes, name: str | None) -> str | None:
         named = format_named(name)
         return named if named is not None and codecs()[named].sniff is None else None
     return detected
-
-
-def foreign_kind(start: bytes) -> str | None:
-    """Return the kind of a file that is recognised but not supported.
-
-    Args:
-        start: The first `SNIFF_BYTES` bytes of the file.
-    """
-    if start[4:8] == b"ftyp":
-        return "a video"
-    return next((kind for head, kind in _FOREIGN_KINDS.items() if start.startswith(head)), None)
 
 
 def can_hold(
