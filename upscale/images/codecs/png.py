@@ -30,6 +30,8 @@ from upscale.images.codecs.base import (
 )
 from upscale.images.codecs.png_chunks import (
     SIGNATURE,
+    TEXT_KINDS,
+    TextsTooLargeError,
     add_metadata,
     chunk,
     chunk_positions,
@@ -37,6 +39,7 @@ from upscale.images.codecs.png_chunks import (
     content_at,
     metadata_chunks,
     verified_content,
+    with_calibrated_profile,
 )
 from upscale.images.codecs.png_salvage import repaired
 from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
@@ -61,6 +64,7 @@ _FRAME_CONTROL = ">IIIIIHHBB"
 _DEFAULT_DENOMINATOR = 100
 _DISPOSALS: tuple[Disposal, ...] = ("keep", "clear", "restore")
 _GREY_ALPHA, _COLOUR_ALPHA = 4, 6
+_GREY_TYPES = (0, _GREY_ALPHA)
 _Pieces = list[tuple[int, int]]
 
 
@@ -216,7 +220,7 @@ def encode_animation(animation: ImageSequence, target: BinaryIO, encoding: Encod
 def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
     """Build the header from chunks."""
     size: tuple[int, int] | None = None
-    metadata, frames, plays = Metadata(), 1, 1
+    metadata, frames, plays, notes, is_grey = Metadata(), 1, 1, (), False
     for kind, body in items:
         if kind == b"CgBI":
             raise UnsupportedError(
@@ -226,13 +230,21 @@ def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
             )
         if kind == b"IHDR" and len(body) == 13:
             size = size or struct.unpack_from(">II", body)
+            is_grey = body[9] in _GREY_TYPES
         elif kind == b"acTL" and len(body) >= 8:
             frames, plays = struct.unpack_from(">II", body)
-        metadata = add_metadata(metadata, kind, body)
+        # After the first text that is too large, texts are no longer decompressed.
+        if notes and kind in TEXT_KINDS:
+            continue
+        try:
+            metadata = add_metadata(metadata, kind, body)
+        except TextsTooLargeError:
+            notes = ("some of its metadata, which is extremely large, was left out",)
     if size is None or 0 in size:
         raise MalformedError("is damaged")
     orientation = exif.orientation_of(metadata.exif)
-    return Header(*size, orientation, max(1, frames), plays, metadata)
+    metadata = with_calibrated_profile(metadata, is_grey=is_grey)
+    return Header(*size, orientation, max(1, frames), plays, metadata, notes=notes)
 
 
 @dataclass(slots=True)
@@ -352,7 +364,12 @@ register(
             alpha="full",
             frames="animation",
             max_side=_MAX_SIDE,
-            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp"}),
+            carries=frozenset(
+                {
+                    *("icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp"),
+                    *("texts", "modified", "calibration"),
+                }
+            ),
         ),
         encode=encode,
         encode_sequence=encode_animation,
