@@ -150,10 +150,9 @@ def apple_exif(with_headroom):
     directory_bytes = 14 + 2 + 12 * len(tags) + 4
     values, entries = b"", b""
     for tag, kind, count, value in sorted(tags):
-        if value is None:
-            value = directory_bytes + len(values)
-            values += struct.pack(">ii", 3, 2)
-        entries += struct.pack(">HHII", tag, kind, count, value)
+        at = directory_bytes + len(values)
+        values += b"" if value is not None else struct.pack(">ii", 3, 2)
+        entries += struct.pack(">HHII", tag, kind, count, at if value is None else value)
     note = b"Apple iOS\0\0\1MM" + struct.pack(">H", len(tags)) + entries + bytes(4) + values
     block = b"MM\0*\0\0\0\x08" + struct.pack(
         ">HHHIIHHIII", 2, 0x010F, 2, 6, 200, 0x8769, 4, 1, 38, 0
