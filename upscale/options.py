@@ -22,6 +22,7 @@ from upscale.errors import UpscaleError, UsageError
 
 DEFAULT_MODEL = "realesrgan-x4plus"
 MOST_JOBS = 64
+DDS_FORMATS = ("auto", "bc1", "bc3", "bc4", "bc5", "bc7", "rgba8")
 ENVIRONMENT_PREFIX = "UPSCALE_"
 
 Value = str | int | float | bool
@@ -148,6 +149,8 @@ class OutputOptions:
         format: Name or extension of an image format; None for the input's.
         quality: Quality of lossy formats, 1..100; None for the default.
         lossless: Use lossless compression where the format supports it.
+        dds_format: Layout of DDS outputs, one of `DDS_FORMATS`; None for the input's.
+        mipmaps: Add mipmaps to DDS outputs; None to do as the input.
         strip_metadata: Remove all metadata except the colour profile.
         name: Template of the file name; None for the default.
         overwrite: Overwrite existing files.
@@ -158,6 +161,8 @@ class OutputOptions:
     format: str | None = None
     quality: int | None = None
     lossless: bool = False
+    dds_format: str | None = None
+    mipmaps: bool | None = None
     strip_metadata: bool = False
     name: str | None = None
     overwrite: bool = False
@@ -180,6 +185,9 @@ class RunOptions:
         recursive: Include subfolders.
         dry_run: Plan the outputs without writing them.
         max_pixels: Largest number of pixels of an input; None for the default limit.
+        max_output_pixels: Number of pixels of an output above which a confirmation is needed; None
+            for the default limit of inputs.
+        yes: Confirm larger outputs.
     """
 
     files_from: str | None = None
@@ -187,6 +195,8 @@ class RunOptions:
     recursive: bool = False
     dry_run: bool = False
     max_pixels: int | None = None
+    max_output_pixels: int | None = None
+    yes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,6 +492,13 @@ def _precision(label: str, value: Value) -> str:
     return str(value)
 
 
+def _dds_format(label: str, value: Value) -> str | None:
+    name = str(value).lower()
+    if name not in DDS_FORMATS:
+        raise UsageError(f"{label}: unknown format {value!r}; choose from {', '.join(DDS_FORMATS)}")
+    return None if name == "auto" else name
+
+
 def _seamless(label: str, value: Value) -> str:
     if value not in ("x", "y", "xy"):
         raise UsageError(f"{label}: {value!r} is not a direction: use x, y or xy")
@@ -520,4 +537,8 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "max_pixels": _between(1),
     "seamless": _seamless,
     "normal_map": _switch,
+    "max_output_pixels": _between(1),
+    "yes": _switch,
+    "dds_format": _dds_format,
+    "mipmaps": _switch,
 }

@@ -81,4 +81,4 @@ def test_depth_is_rounded_not_rejected_unless_there_is_no_such_depth():
 
 def test_unknown_formats_are_an_output_error():
     with pytest.raises(OutputError):
-        hold("tga")
+        hold("psd")

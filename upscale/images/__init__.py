@@ -5,13 +5,14 @@ from __future__ import annotations
 from upscale.files.atomic import remove_stale_temporaries
 from upscale.images.codecs.registry import SNIFF_BYTES
 from upscale.images.conversion_losses import losses
-from upscale.images.encoding import Encoding
+from upscale.images.encoding import Encoding, TextureEncoding
 from upscale.images.formats import (
     can_hold,
     can_write,
     format_named,
     format_of,
     is_image_name,
+    is_lossy,
     is_spelling,
     label_of,
     sniff,
@@ -24,6 +25,8 @@ from upscale.images.image import (
     ImageSequence,
     Metadata,
     Origin,
+    Targa,
+    Texture,
     stripped,
 )
 from upscale.images.pixels.alpha import extend_colour
@@ -43,6 +46,9 @@ __all__ = [
     "ImageSequence",
     "Metadata",
     "Origin",
+    "Targa",
+    "Texture",
+    "TextureEncoding",
     "can_hold",
     "can_write",
     "check_encoding",
@@ -51,6 +57,7 @@ __all__ = [
     "format_named",
     "format_of",
     "is_image_name",
+    "is_lossy",
     "is_spelling",
     "label_of",
     "losses",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from upscale.images.encoding import Encoding
 from upscale.images.formats import writable_codec
 from upscale.images.image import Image
 from upscale.images.metadata.icc import is_srgb
 from upscale.images.stored_metadata import stored_metadata
 
+_DEFAULT = Encoding()
 
-def losses(image: Image, format: str) -> tuple[str, ...]:
+
+def losses(image: Image, format: str, encoding: Encoding = _DEFAULT) -> tuple[str, ...]:
     """Return what a format loses of an image that it can hold otherwise, one clause each.
 
     Args:
         image: The image to write.
         format: Name of the output format.
+        encoding: Encoding options.
 
     Raises:
         OutputError: The format cannot be written.
+        DependencyError: The encoding needs a package that is not installed.
 
     Example:
         >>> import numpy as np
@@ -36,4 +41,6 @@ def losses(image: Image, format: str) -> tuple[str, ...]:
     _, dropped = stored_metadata(image.metadata, codec)
     if dropped:
         clauses.append(f"{label} has no place for its {', '.join(dropped)}")
+    if codec.remarks is not None:
+        clauses += codec.remarks(image, encoding.for_image(image, codec.name))
     return tuple(clauses)

@@ -81,6 +81,36 @@ def stripped(metadata: Metadata) -> Metadata:
 
 
 @dataclass(frozen=True, slots=True)
+class Texture:
+    """How a DDS file stores its pixels.
+
+    Attributes:
+        layout: `bc1` to `bc7` for blocks, `rgba8` for four bytes per pixel.
+        mipmaps: Whether smaller copies follow the image.
+        is_srgb: Whether the layout is marked as sRGB.
+        is_direct3d_10: Whether the header is that of Direct3D 10 and later.
+    """
+
+    layout: str
+    mipmaps: bool
+    is_srgb: bool = False
+    is_direct3d_10: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Targa:
+    """How a Targa file stores its pixels.
+
+    Attributes:
+        is_run_length_encoded: Whether equal pixels in a row are stored once.
+        is_top_down: Whether the first row is the top one.
+    """
+
+    is_run_length_encoded: bool = False
+    is_top_down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Properties of the file that an image was read from.
 
@@ -94,6 +124,7 @@ class Origin:
             same.
         size: Width and height of the upright image in pixels, which positions in the metadata
             refer to; None where there is no file.
+        texture: How the pixels were stored; DDS and Targa only.
 
     Example:
         >>> Origin("jpeg", quality=90).quality
@@ -107,6 +138,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
+    texture: Texture | Targa | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

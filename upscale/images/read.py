@@ -229,5 +229,14 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         notes = (*notes, "its colours were converted to sRGB")
     alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
     damage = (*header.damage, *raster.damage)
-    origin = Origin(format, header.bits, header.quality, header.lossless, notes, damage, size)
+    origin = Origin(
+        format,
+        bits=header.bits,
+        quality=header.quality,
+        lossless=header.lossless,
+        notes=notes,
+        damage=damage,
+        size=size,
+        texture=header.texture,
+    )
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)

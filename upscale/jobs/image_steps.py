@@ -15,6 +15,7 @@ from upscale.images import (
     Frame,
     Image,
     ImageSequence,
+    TextureEncoding,
     can_hold,
     check_encoding,
     encode_file,
@@ -42,12 +43,15 @@ def load(job: ImageJob, max_pixels: int | None) -> Content:
     return read_file(job.source, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
 
 
-def check(content: Content, job: ImageJob, options: OutputOptions) -> None:
+def check(
+    content: Content, job: ImageJob, options: OutputOptions, texture: TextureOptions = PLAIN
+) -> None:
     """Check before the computation that the output format can hold the result.
 
     Raises:
         OutputError: The format does not support transparency, animations, pages or colours of the
             content, or the requested encoding.
+        DependencyError: The encoding needs a package that is not installed.
     """
     width, height = job.size_out
     if isinstance(content, Image):
@@ -68,7 +72,10 @@ def check(content: Content, job: ImageJob, options: OutputOptions) -> None:
     if reason is not None:
         other = "tiff" if frames > 1 and not animated else "png"
         raise OutputError(f"{job.label}: {reason}: pass -f {other}")
-    check_encoding(job.format, _encoding(options))
+    encoding = _encoding(options, texture)
+    check_encoding(job.format, encoding)
+    if isinstance(content, Image):
+        losses(content, job.format, encoding)
 
 
 def upscale(
@@ -96,7 +103,11 @@ def upscale(
 
 
 def store(
-    content: Content, job: ImageJob, options: OutputOptions, stdout: BinaryIO | None
+    content: Content,
+    job: ImageJob,
+    options: OutputOptions,
+    stdout: BinaryIO | None,
+    texture: TextureOptions = PLAIN,
 ) -> tuple[str, ...]:
     """Write an upscaled image or sequence to its job's target.
 
@@ -105,6 +116,7 @@ def store(
         job: Job that the content belongs to.
         options: Encoding, metadata and overwriting of the output.
         stdout: Stream for jobs without a target.
+        texture: What the content is.
 
     Returns:
         Notes on what was converted or dropped between input and output.
@@ -114,30 +126,35 @@ def store(
     """
     if options.strip_metadata:
         content = _strip_metadata(content)
+    encoding = _encoding(options, texture)
     if job.target is None:
-        _write_to_stdout(content, job, options, stdout)
+        _write_to_stdout(content, job, encoding, stdout)
     else:
         write_file(
             content,
             job.target,
             format=job.format,
-            encoding=_encoding(options),
+            encoding=encoding,
             overwrite=options.overwrite,
         )
     first = content if isinstance(content, Image) else next(content.frames()).image
-    return (*first.origin.notes, *losses(first, job.format))
+    return (*first.origin.notes, *losses(first, job.format, encoding))
 
 
-def _encoding(options: OutputOptions) -> Encoding:
-    return Encoding(options.quality, options.lossless or None)
+def _encoding(options: OutputOptions, texture: TextureOptions) -> Encoding:
+    return Encoding(
+        options.quality,
+        options.lossless or None,
+        TextureEncoding(options.dds_format, options.mipmaps, texture.normal_map),
+    )
 
 
 def _write_to_stdout(
-    content: Content, job: ImageJob, options: OutputOptions, stdout: BinaryIO | None
+    content: Content, job: ImageJob, encoding: Encoding, stdout: BinaryIO | None
 ) -> None:
     if stdout is None:
         raise OutputError("standard output is not available")
-    data = encode_file(content, job.format, _encoding(options))
+    data = encode_file(content, job.format, encoding)
     try:
         stdout.write(data)
         stdout.flush()

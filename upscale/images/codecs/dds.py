@@ -1,4 +1,4 @@
-"""DDS textures of 8 bits per sample: the largest level, read through Pillow."""
+"""DDS textures of 8 bits per sample: the largest level, read through Pillow; see `dds_writer`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import BinaryIO
 
 from PIL import DdsImagePlugin
 
-from upscale.images.codecs import pillow
+from upscale.images.codecs import dds_writer, pillow
 from upscale.images.codecs.base import Header, Raster, UnsupportedError
-from upscale.images.codecs.registry import Codec, register, starts_with
+from upscale.images.codecs.dds_layouts import texture_of
+from upscale.images.codecs.registry import Codec, Traits, register, starts_with
 
 _FORMAT_POSITION = 128
 _FLOAT_FORMATS = range(94, 97)
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read the size.
+    """Read the size and the layout.
 
     Raises:
         UnsupportedError: It stores floats.
@@ -25,7 +26,9 @@ def read_header(file: BinaryIO) -> Header:
     if struct.unpack("<I", file.read(4).ljust(4, b"\0"))[0] in _FLOAT_FORMATS:
         raise UnsupportedError("stores floats")
     file.seek(0)
-    return Header(*DdsImagePlugin.DdsImageFile(file).size)
+    width, height = DdsImagePlugin.DdsImageFile(file).size
+    file.seek(0)
+    return Header(width, height, texture=texture_of(file))
 
 
 def decode(file: BinaryIO) -> Raster:
@@ -41,5 +44,11 @@ register(
         sniff=starts_with(b"DDS "),
         read_header=read_header,
         decode=decode,
+        traits=Traits(
+            depth=8, grey=False, alpha="full", lossy=True, has_quality=False, max_side=16384
+        ),
+        encode=dds_writer.encode,
+        remarks=dds_writer.remarks,
+        rank=20,
     )
 )

@@ -32,7 +32,8 @@ class Traits:
         grey: Whether grey images are stored as one channel.
         alpha: Levels of transparency: none, two (binary), or all of the depth.
         frames: Kind of several images in one file: none (one), an animation, or pages.
-        lossy: Whether `quality` has a meaning.
+        lossy: Whether pixels are not stored exactly by default.
+        has_quality: Whether `quality` has a meaning for a lossy format.
         lossless: Whether pixels can be stored exactly.
         max_side: Longest side in pixels.
         carries: Fields of `Metadata` that are stored.
@@ -43,6 +44,7 @@ class Traits:
     alpha: Literal["none", "binary", "full"] = "none"
     frames: Literal["one", "animation", "pages"] = "one"
     lossy: bool = False
+    has_quality: bool = True
     lossless: bool = True
     max_side: int = 2**31 - 1
     carries: frozenset[str] = frozenset()
@@ -90,6 +92,8 @@ class Codec:
         encode_sequence: Function that writes an animation or pages.
         check_size: Function of (width, height) that returns why a size is impossible, or None.
         oversized: Function that returns the fields of `Metadata` too large for a file.
+        remarks: Function that returns what an encoding changes of an image, one clause each; it
+            raises `DependencyError` if the encoding needs a package that is not installed.
         rank: Position in lists of formats; lower comes first.
     """
 
@@ -108,6 +112,7 @@ class Codec:
     encode_sequence: Callable[[ImageSequence, BinaryIO, Encoding], None] | None = None
     check_size: Callable[[int, int], str | None] | None = None
     oversized: Callable[[Metadata], Iterable[str]] | None = None
+    remarks: Callable[[Image, ResolvedEncoding], tuple[str, ...]] | None = None
     rank: int = 100
 
 

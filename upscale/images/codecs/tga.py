@@ -6,14 +6,16 @@ from typing import BinaryIO
 
 from PIL import TgaImagePlugin
 
-from upscale.images.codecs import pillow
+from upscale.images.codecs import pillow, tga_writer
 from upscale.images.codecs.base import Header, Raster
-from upscale.images.codecs.registry import Codec, register
+from upscale.images.codecs.registry import Codec, Traits, register
+from upscale.images.codecs.tga_writer import layout_of
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read the size."""
-    return Header(*TgaImagePlugin.TgaImageFile(file).size)
+    """Read the size and the order of rows."""
+    width, height = TgaImagePlugin.TgaImageFile(file).size
+    return Header(width, height, texture=layout_of(file))
 
 
 def decode(file: BinaryIO) -> Raster:
@@ -24,5 +26,14 @@ def decode(file: BinaryIO) -> Raster:
 
 
 register(
-    Codec(name="tga", label="Targa", suffixes=("tga",), read_header=read_header, decode=decode)
+    Codec(
+        name="tga",
+        label="Targa",
+        suffixes=("tga",),
+        read_header=read_header,
+        decode=decode,
+        traits=Traits(depth=8, alpha="full", max_side=65535),
+        encode=tga_writer.encode,
+        rank=21,
+    )
 )
