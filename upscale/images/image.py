@@ -73,6 +73,8 @@ class Origin:
         quality: Lowest libjpeg quality 1..100 whose quantisation is as fine; JPEG only.
         lossless: Whether the file was lossless, in a format that can be both.
         notes: Clauses that say what was converted or left out when it was read.
+        damage: Clauses that say what is missing, where the file is damaged and was read all the
+            same.
 
     Example:
         >>> Origin("jpeg", quality=90).quality
@@ -84,6 +86,7 @@ class Origin:
     quality: int | None = None
     lossless: bool = False
     notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +179,7 @@ class ImageSequence:
         plays: Number of times that an animation is shown; 0 is forever.
         animated: Whether it is an animation; otherwise the frames are pages.
         format: Name of the format that it was read from.
+        damage: Clauses that say what is missing, once all frames have been read.
 
     Example:
         >>> import numpy as np
@@ -190,3 +194,4 @@ class ImageSequence:
     plays: int
     animated: bool
     format: str
+    damage: tuple[str, ...] = ()

@@ -80,9 +80,12 @@ def ffmpeg(path: Path, format: str) -> Decoded:
     done = _run(
         ["ffmpeg", "-v", "error", "-nostdin", "-threads", "1", "-i", path, "-frames:v", "1"],
         ["-sws_flags", "accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"],
-        ["-map", "0:v:0", "-pix_fmt", "rgba64be", "-c:v", "pam", "-f", "image2pipe", "-"],
+        ["-map", "0:v:0", "-pix_fmt", "rgba", "-c:v", "pam", "-f", "image2pipe", "-"],
     )
-    return Decoded(next(_pam_images(done)).samples, 8)
+    images = list(_pam_images(done))
+    if not images:
+        raise Refusal("no image came out")
+    return images[0]
 
 
 def pillow(path: Path, format: str) -> Decoded:
@@ -203,7 +206,7 @@ READERS = (
         ffmpeg,
         _formats("png gif bmp tga dds psd jpeg2000 pnm qoi exr pam pcx sgi"),
         ("ffmpeg",),
-        levels=1.2,
+        levels=1.0,
     ),
     Reader("Pillow", pillow, _formats("png tiff pnm qoi"), package="PIL"),
     Reader("OpenCV", opencv, _formats("bmp gif jpeg2000 tiff hdr"), package="cv2"),

@@ -44,7 +44,7 @@ TOLERANCES = {
 """For formats that can be lossy."""
 CONVERTED = Tolerance(40, 3)
 """For inks and CIELAB that were converted to RGB: implementations of profiles differ."""
-ROUNDED = 0.6
+ROUNDED = 1.0
 """Largest difference of a sample that we rounded to 8 bits where a reader computes with more."""
 FEWER_BITS = 2.0
 """Largest difference of a sample where a reader delivers fewer bits than we do, perhaps cut off."""

@@ -178,13 +178,6 @@ def test_photoshop(data):
     assert result.origin.notes == ("its layers were left out",)
 
 
-def test_photoshop_of_16_bits_is_rejected(data):
-    content = bytearray((data / "images/pillow/hopper.psd").read_bytes())
-    content[22:24] = b"\0\x10"
-    with pytest.raises(ImageError, match="has 16 bits per sample; convert it"):
-        read_image(bytes(content))
-
-
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_dds(mode):
     data, samples = written("DDS", mode)

@@ -32,6 +32,7 @@ from upscale.images.image import Image, ImageSequence, Metadata
 from upscale.images.metadata import cicp, exif, xmp
 from upscale.images.pixels.depth import narrowed, stretched
 
+_LAYOUT = imagecodecs.AVIF.PIXEL_FORMAT
 _IDENTITY = 0
 # Measured on a photograph: the slower speed saves a third of a lossless file, 2 % of a lossy one.
 _LOSSLESS_SPEED, _SPEED = 6, 8
@@ -116,7 +117,7 @@ def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
         _LOSSLESS if encoding.lossless else min(encoding.quality, _LOSSLESS - 1),
         speed=_LOSSLESS_SPEED if encoding.lossless else _SPEED,
         bitspersample=bits,
-        pixelformat="400" if image.pixels.shape[2] == 1 else "444",
+        pixelformat=_LAYOUT.YUV400 if image.pixels.shape[2] == 1 else _LAYOUT.YUV444,
         primaries=primaries,
         transfer=transfer,
         numthreads=os.cpu_count(),

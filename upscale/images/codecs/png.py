@@ -1,7 +1,8 @@
 """PNG and APNG: pixels through imagecodecs, headers and metadata through `png_chunks`.
 
 Pillow reduces 16-bit colour to 8 bits, and OpenCV loses grey with alpha. imagecodecs detects
-damaged pixels, but not a missing end. Each frame of an APNG is decoded as a PNG file of its own.
+damaged pixels, but not a missing end, which is noted. Each frame of an APNG is decoded as a PNG
+file of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from upscale.images.codecs.png_chunks import (
     metadata_chunks,
     verified_content,
 )
-from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.codecs.png_salvage import repaired
+from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.image import Image, ImageSequence, Metadata
 from upscale.images.metadata import exif
@@ -67,8 +69,13 @@ def read_header(file: BinaryIO) -> Header:
 
     Raises:
         MalformedError: Damaged or cut off.
+        UnsupportedError: It is an iPhone PNG.
     """
-    return _header(chunks(file))
+    kinds: list[bytes] = []
+    items = ((kinds.append(kind), (kind, body))[1] for kind, body in chunks(file))
+    header = _header(items)
+    is_whole = kinds[-1] == b"IEND"
+    return header if is_whole else replace(header, notes=("its end marker is missing",))
 
 
 def read_shape(file: BinaryIO) -> Header:
@@ -121,6 +128,26 @@ def decode_bytes(data: bytes) -> Raster:
     return Raster.of(samples)
 
 
+def salvage(file: BinaryIO) -> Raster:
+    """Decode the rows before the damage; the others are black or transparent.
+
+    Raises:
+        MalformedError: No row can be decoded.
+    """
+    part = repaired(file.read())
+    return replace(decode_bytes(part.data), damage=(part.damage,))
+
+
+def salvage_frames(file: BinaryIO) -> Iterator[StoredFrame]:
+    """Yield the frames of an APNG that may be cut off.
+
+    Raises:
+        MalformedError: A frame cannot be decoded.
+    """
+    header = read_header(file)
+    yield from composed(header, [patch for patch in _patches(file) if _is_inside(patch, header)])
+
+
 def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
     """Yield the frames of an APNG, without a default image that is not a frame.
 
@@ -129,6 +156,8 @@ def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
     """
     header = read_header(file)
     patches = _patches(file)
+    if header.notes and len(patches) < header.frames:
+        raise MalformedError("is cut off")
     if len(patches) != header.frames or not all(_is_inside(patch, header) for patch in patches):
         raise MalformedError("is damaged")
     yield from composed(header, patches)
@@ -189,6 +218,12 @@ def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
     size: tuple[int, int] | None = None
     metadata, frames, plays = Metadata(), 1, 1
     for kind, body in items:
+        if kind == b"CgBI":
+            raise UnsupportedError(
+                "is an iPhone PNG (CgBI)",
+                "convert it to a plain PNG first, for example with "
+                "pngcrush -revert-iphone-optimizations",
+            )
         if kind == b"IHDR" and len(body) == 13:
             size = size or struct.unpack_from(">II", body)
         elif kind == b"acTL" and len(body) >= 8:
@@ -311,6 +346,7 @@ register(
         read_shape=read_shape,
         decode=decode,
         decode_frames=decode_frames,
+        salvage=Salvage(decode=salvage, decode_frames=salvage_frames),
         traits=Traits(
             depth=16,
             alpha="full",

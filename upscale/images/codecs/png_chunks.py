@@ -31,7 +31,8 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 def chunks(file: BinaryIO, start: int = len(SIGNATURE)) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and content of each chunk; content that is not used here is skipped.
 
-    Damaged ancillary chunks are left out.
+    Damaged ancillary chunks are left out. A file may end behind the start of its pixels; the
+    decoder finds out whether they are complete.
 
     Args:
         file: The PNG file.
@@ -41,8 +42,10 @@ def chunks(file: BinaryIO, start: int = len(SIGNATURE)) -> Iterator[tuple[bytes,
         MalformedError: Damaged or cut off.
     """
     file.seek(start)
+    has_pixels = False
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
+        has_pixels = has_pixels or kind == b"IDAT"
         if kind not in _PARSERS and kind not in _STRUCTURE:
             yield kind, b""
             file.seek(length + 4, 1)
@@ -56,20 +59,17 @@ def chunks(file: BinaryIO, start: int = len(SIGNATURE)) -> Iterator[tuple[bytes,
             raise MalformedError("is damaged (a checksum does not match)")
         if kind == b"IEND":
             return
-    raise MalformedError("is cut off")
+    if not has_pixels:
+        raise MalformedError("is cut off")
 
 
 def chunk_positions(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, position and length of each chunk's content, up to the last chunk.
-
-    Raises:
-        MalformedError: Cut off.
-    """
+    """Yield kind, position and length of each chunk's content, up to the last chunk."""
     position, kind = len(SIGNATURE), b""
     while kind != b"IEND":
         head = content_at(file, position, 8)
         if len(head) < 8:
-            raise MalformedError("is cut off")
+            return
         length, kind = struct.unpack(">I4s", head)
         yield kind, position + 8, length
         position += length + 12

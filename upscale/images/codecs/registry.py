@@ -49,6 +49,24 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Salvage:
+    """Functions that read what they can of a damaged file, and say what is missing.
+
+    They are called where the strict functions of the codec fail, and may fail, too.
+
+    Attributes:
+        decode: Function that decodes the image, or the first frame or page.
+        read_header: Function that reads everything except the pixels; None uses the strict one.
+        decode_frames: Function that yields the frames or pages; None uses the strict one. A frame
+            that cannot be decoded is left out.
+    """
+
+    decode: Callable[[BinaryIO], Raster]
+    read_header: Callable[[BinaryIO], Header] | None = None
+    decode_frames: Callable[[BinaryIO], Iterator[StoredFrame]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
     """Reader and writer of one image format.
 
@@ -65,6 +83,7 @@ class Codec:
             the suffix identifies it.
         read_shape: Faster `read_header` that need only return size and orientation.
         decode_frames: Function that yields the frames or pages.
+        salvage: Functions for damaged files; None where only whole files can be decoded.
         foreign_suffixes: Suffixes among `suffixes` that must not be used for new files.
         traits: Properties of written files; None for formats that are only read.
         encode: Function that writes an image; pixels are in the depth of the traits.
@@ -82,6 +101,7 @@ class Codec:
     sniff: Callable[[bytes], bool] | None = None
     read_shape: Callable[[BinaryIO], Header] | None = None
     decode_frames: Callable[[BinaryIO], Iterator[StoredFrame]] | None = None
+    salvage: Salvage | None = None
     foreign_suffixes: tuple[str, ...] = ()
     traits: Traits | None = None
     encode: Callable[[Image, BinaryIO, ResolvedEncoding], None] | None = None
