@@ -42,7 +42,7 @@ def ours(path: Path) -> tuple[Decoded, tuple[str, ...]]:
 
 
 def imagemagick(path: Path, format: str) -> Decoded:
-    """Read with ImageMagick 6 or 7; of an ICO, the largest image, as we do."""
+    """Read with ImageMagick 6 or 7; of an ICO, the largest image with most colours, as we do."""
     program = shutil.which("magick") or shutil.which("convert") or ""
     prefix = _PREFIXES.get(format, format)
     pages = "" if format == "ico" else "[0]"
@@ -54,7 +54,7 @@ def imagemagick(path: Path, format: str) -> Decoded:
     images = list(_pam_images(done))
     if not images:
         raise Refusal("no image came out")
-    return max(images, key=lambda image: image.samples.size)
+    return max(images, key=lambda image: (image.samples.size, len(np.unique(image.samples))))
 
 
 def vips(path: Path, format: str) -> Decoded:
