@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from upscale.engine.choices import PRECISIONS, SMALLEST_TILE
+from upscale.engine.choices import PRECISIONS, SMALLEST_TILE, Seamless
 from upscale.errors import UpscaleError, UsageError
 
 DEFAULT_MODEL = "realesrgan-x4plus"
@@ -127,6 +127,19 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class TextureOptions:
+    """What an image is, apart from a photo.
+
+    Attributes:
+        seamless: Directions in which the image repeats: `x`, `y` or `xy`; empty for none.
+        normal_map: Whether the colours are the directions of a surface.
+    """
+
+    seamless: Seamless = ""
+    normal_map: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OutputOptions:
     """The output files.
 
@@ -210,6 +223,7 @@ class Options:
 
     size: SizeOptions = field(default_factory=SizeOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    texture: TextureOptions = field(default_factory=TextureOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
     run: RunOptions = field(default_factory=RunOptions)
     compare: CompareOptions = field(default_factory=CompareOptions)
@@ -233,6 +247,7 @@ def load_options(flags: Mapping[str, Value | None], environ: Mapping[str, str]) 
     return Options(
         size=SizeOptions(**_pick(merged, SizeOptions)),
         engine=EngineOptions(**_pick(merged, EngineOptions)),
+        texture=TextureOptions(**_pick(merged, TextureOptions)),
         output=OutputOptions(**_pick(merged, OutputOptions)),
         run=RunOptions(**_pick(merged, RunOptions)),
         compare=CompareOptions(**_pick(merged, CompareOptions)),
@@ -467,6 +482,12 @@ def _precision(label: str, value: Value) -> str:
     return str(value)
 
 
+def _seamless(label: str, value: Value) -> str:
+    if value not in ("x", "y", "xy"):
+        raise UsageError(f"{label}: {value!r} is not a direction: use x, y or xy")
+    return str(value)
+
+
 _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "output": _text,
     "scale": _scale,
@@ -497,4 +518,6 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "denoise": _fraction,
     "kernels": _switch,
     "max_pixels": _between(1),
+    "seamless": _seamless,
+    "normal_map": _switch,
 }

@@ -43,6 +43,7 @@ _EPILOG = (
     "If an input has the name of a command, write ./NAME."
 )
 _COMPARISON = "Network comparison"
+_TEXTURES = "Textures and panoramas"
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -120,6 +121,13 @@ def image(
         option("--denoise", metavar="0..1", panel=shared.NETWORK,
                help="Denoising strength, for networks that support it "
                "(realesr-general-x4v3)."),
+    ] = None,
+    seamless: Annotated[
+        str | None,
+        option("--seamless", metavar="x|y|xy", panel=_TEXTURES,
+               help="The image repeats from left to right (x, such as a 360-degree panorama), from "
+               "top to bottom (y), or both (xy, such as a tiling texture); so does the output, "
+               "without a seam."),
     ] = None,
     models: Annotated[
         str | None,

@@ -177,7 +177,8 @@ class ArrayCanvas(ImageCanvas):
     def read(self, rect: Rect) -> Tensor:
         """Return the source under `rect` as (1, channels * unshuffle**2, h, w) in 0..1."""
         rows, columns = self._indices(rect)
-        pixels = np.ascontiguousarray(self._source[rows][:, columns])
+        # A copy, because a view of one row may count as contiguous with a negative stride.
+        pixels = np.array(self._source[rows][:, columns], order="C")
         tile = self._upload(torch.from_numpy(pixels.astype(_tensor_type(pixels.dtype), copy=False)))
         tile = (tile.float() / DEPTHS[self._source.dtype]).clamp_(0, 1)
         return self._as_input(tile.permute(2, 0, 1)[None])

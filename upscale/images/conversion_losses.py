@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from upscale.images.codecs.registry import Codec, Traits
 from upscale.images.formats import writable_codec
 from upscale.images.image import Image
-from upscale.images.metadata import exif
 from upscale.images.metadata.icc import is_srgb
-
-_FIELD_NAMES = {
-    "exif": "EXIF",
-    "xmp": "XMP",
-    "iptc": "IPTC",
-    "dpi": "resolution",
-    "comment": "comment",
-}
+from upscale.images.stored_metadata import stored_metadata
 
 
 def losses(image: Image, format: str) -> tuple[str, ...]:
@@ -42,21 +33,7 @@ def losses(image: Image, format: str) -> tuple[str, ...]:
     profile = image.metadata.icc
     if profile is not None and "icc" not in traits.carries and not is_srgb(profile):
         clauses.append(f"its colours were converted to sRGB, as {label} holds no profile")
-    if dropped := _dropped(image, codec, traits):
+    _, dropped = stored_metadata(image.metadata, codec)
+    if dropped:
         clauses.append(f"{label} has no place for its {', '.join(dropped)}")
     return tuple(clauses)
-
-
-def _dropped(image: Image, codec: Codec, traits: Traits) -> list[str]:
-    """Return the names of the metadata that is left out."""
-    metadata = image.metadata
-    kept = set(traits.carries)
-    if codec.oversized is not None:
-        kept -= set(codec.oversized(metadata))
-    if "exif" in kept and exif.resolution_of(metadata.exif):
-        kept.add("dpi")
-    return [
-        name
-        for field, name in _FIELD_NAMES.items()
-        if getattr(metadata, field) is not None and field not in kept
-    ]

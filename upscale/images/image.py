@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from upscale.images.metadata.fields import Text
 
 DEFAULT_MAX_PIXELS = 500_000_000
 """Width times height above which an image is rejected before it is decoded."""
@@ -30,6 +33,8 @@ class Metadata:
         comment: Comment in plain text.
         cicp: Colour primaries and transfer function by their numbers in ITU-T H.273; an ICC
             profile outranks them.
+        texts: Texts by keyword, as in PNG: author, copyright, generation parameters and others.
+        modified: Time of the last change in UTC, as in PNG.
 
     Example:
         >>> Metadata(dpi=(300, 300)).dpi
@@ -43,6 +48,8 @@ class Metadata:
     iptc: bytes | None = None
     comment: str | None = None
     cicp: tuple[int, int] | None = None
+    texts: tuple[Text, ...] = ()
+    modified: datetime | None = None
 
     @property
     def colour_numbers(self) -> tuple[int, int] | None:
@@ -57,10 +64,10 @@ def stripped(metadata: Metadata) -> Metadata:
         metadata: Metadata of an image.
 
     Example:
-        >>> stripped(Metadata(comment="At home", dpi=(72, 72)))
-        Metadata(icc=None, exif=None, xmp=None, dpi=(72, 72), iptc=None, comment=None, cicp=None)
+        >>> stripped(Metadata(comment="At home", dpi=(72, 72))) == Metadata(dpi=(72, 72))
+        True
     """
-    return replace(metadata, exif=None, xmp=None, iptc=None, comment=None)
+    return Metadata(icc=metadata.icc, dpi=metadata.dpi, cicp=metadata.cicp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ class Origin:
         notes: Clauses that say what was converted or left out when it was read.
         damage: Clauses that say what is missing, where the file is damaged and was read all the
             same.
+        size: Width and height of the upright image in pixels, which positions in the metadata
+            refer to; None where there is no file.
 
     Example:
         >>> Origin("jpeg", quality=90).quality
@@ -87,6 +96,7 @@ class Origin:
     lossless: bool = False
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

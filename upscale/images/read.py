@@ -21,6 +21,7 @@ from upscale.images.foreign_kinds import NOT_AN_IMAGE, PROBE_BYTES, RAW, foreign
 from upscale.images.formats import detect
 from upscale.images.image import DEFAULT_MAX_PIXELS, Frame, Image, ImageSequence, Origin
 from upscale.images.metadata import exif, xmp
+from upscale.images.metadata.placement import Placement
 from upscale.images.partial_sequence import partial_frames
 from upscale.images.pixels.orientation import swaps_sides, upright
 
@@ -207,11 +208,13 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
     orientation, metadata = header.orientation, header.metadata
     notes = (*header.notes, *raster.notes)
     metadata = replace(metadata, dpi=metadata.dpi or exif.resolution_of(metadata.exif))
+    size = (height, width) if swaps_sides(orientation) else (width, height)
     if orientation != 1:
+        placement = Placement(orientation, (width, height), size)
         metadata = replace(
             metadata,
-            exif=exif.reset_orientation(metadata.exif),
-            xmp=xmp.reset_orientation(metadata.xmp),
+            exif=exif.placed(exif.reset_orientation(metadata.exif), placement),
+            xmp=xmp.placed(xmp.reset_orientation(metadata.xmp), placement),
         )
     if swaps_sides(orientation) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
@@ -220,5 +223,5 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         notes = (*notes, "its colours were converted to sRGB")
     alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
     damage = (*header.damage, *raster.damage)
-    origin = Origin(format, header.bits, header.quality, header.lossless, notes, damage)
+    origin = Origin(format, header.bits, header.quality, header.lossless, notes, damage, size)
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)

@@ -307,7 +307,7 @@ class _Batch:
     ) -> _Computed:
         began = perf_counter()
         advance = partial(self._advance, device)
-        content, report = upscale(content, job, upscaler, advance)
+        content, report = upscale(content, job, upscaler, advance, self._options.texture)
         frames = content.count if isinstance(content, ImageSequence) else 1
         writing = self._pool.submit(self._write, content, job)
         writing.add_done_callback(self._wake)

@@ -23,9 +23,9 @@ from upscale.images import (
     stripped,
     write_file,
 )
-from upscale.jobs.image import ImageJob, ImageUpscaler, TileProgress, upscale_image
+from upscale.jobs.image import PLAIN, ImageJob, ImageUpscaler, TileProgress, upscale_image
 from upscale.jobs.sequence import upscale_sequence
-from upscale.options import OutputOptions
+from upscale.options import OutputOptions, TextureOptions
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
@@ -76,6 +76,7 @@ def upscale(
     job: ImageJob,
     upscaler: ImageUpscaler,
     progress: TileProgress | None = None,
+    texture: TextureOptions = PLAIN,
 ) -> tuple[Content, Report]:
     """Upscale an image, or every frame of a sequence, to the job's size.
 
@@ -84,12 +85,12 @@ def upscale(
         ImageError: A frame cannot be read.
     """
     if isinstance(content, Image):
-        return upscale_image(content, job.size_out, upscaler, progress)
+        return upscale_image(content, job.size_out, upscaler, progress, texture)
 
     return upscale_sequence(
         content,
         job.size_out,
-        lambda image, size, tiles: upscale_image(image, size, upscaler, tiles),
+        lambda image, size, tiles: upscale_image(image, size, upscaler, tiles, texture),
         progress,
     )
 

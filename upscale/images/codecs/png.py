@@ -30,6 +30,8 @@ from upscale.images.codecs.base import (
 )
 from upscale.images.codecs.png_chunks import (
     SIGNATURE,
+    TEXT_KINDS,
+    TextsTooLargeError,
     add_metadata,
     chunk,
     chunk_positions,
@@ -216,7 +218,7 @@ def encode_animation(animation: ImageSequence, target: BinaryIO, encoding: Encod
 def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
     """Build the header from chunks."""
     size: tuple[int, int] | None = None
-    metadata, frames, plays = Metadata(), 1, 1
+    metadata, frames, plays, notes = Metadata(), 1, 1, ()
     for kind, body in items:
         if kind == b"CgBI":
             raise UnsupportedError(
@@ -228,11 +230,17 @@ def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
             size = size or struct.unpack_from(">II", body)
         elif kind == b"acTL" and len(body) >= 8:
             frames, plays = struct.unpack_from(">II", body)
-        metadata = add_metadata(metadata, kind, body)
+        # After the first text that is too large, texts are no longer decompressed.
+        if notes and kind in TEXT_KINDS:
+            continue
+        try:
+            metadata = add_metadata(metadata, kind, body)
+        except TextsTooLargeError:
+            notes = ("some of its metadata, which is extremely large, was left out",)
     if size is None or 0 in size:
         raise MalformedError("is damaged")
     orientation = exif.orientation_of(metadata.exif)
-    return Header(*size, orientation, max(1, frames), plays, metadata)
+    return Header(*size, orientation, max(1, frames), plays, metadata, notes=notes)
 
 
 @dataclass(slots=True)
@@ -352,7 +360,9 @@ register(
             alpha="full",
             frames="animation",
             max_side=_MAX_SIDE,
-            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp"}),
+            carries=frozenset(
+                {"icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp", "texts", "modified"}
+            ),
         ),
         encode=encode,
         encode_sequence=encode_animation,

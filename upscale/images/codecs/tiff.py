@@ -46,7 +46,7 @@ _CR2_POSITION, _CR2 = 8, b"CR"
 _MAX_PAGES = 10_000
 _LEVEL = 5
 _CLASSIC_MAX_BYTES = 4_000_000_000
-_ASCII, _BYTE, _LONG, _UNDEFINED = 2, 1, 4, 7
+_ASCII, _BYTE, _SHORT, _LONG, _UNDEFINED = 2, 1, 3, 4, 7
 _Tag = tuple[int | str, int | str, int | None, Any, bool]
 _warnings_lock = threading.Lock()
 
@@ -309,7 +309,8 @@ def _base(block: bytes) -> _Base | None:
         pointers = (entry for entry in entries if entry.tag in exif.POINTERS)
         tags = [_pointer_tag(block, order, entry) for entry in pointers]
         texts = (entry for entry in entries if entry.tag in exif.DESCRIPTIVE)
-        tags += [_text_tag(block, order, entry) for entry in texts]
+        described = (_descriptive_tag(block, order, entry) for entry in texts)
+        tags += [tag for tag in described if tag is not None]
         next_pointer = start + 2 + 12 * len(entries)
         plain = bytearray(block) + b"\0" * (len(block) % 2)
         struct.pack_into(order + "I", plain, next_pointer, 0)
@@ -324,13 +325,18 @@ def _pointer_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag:
     return name, _LONG, 1, struct.unpack_from(order + "I", block, entry.position)[0], False
 
 
-def _text_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag:
-    """Return a descriptive tag; other types than text become empty text."""
+def _descriptive_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag | None:
+    """Return a descriptive tag: text, bytes or a short number; None for other types."""
+    if entry.kind == _SHORT and entry.count == 1:
+        (number,) = struct.unpack_from(order + "H", block, entry.position)
+        return entry.tag, _SHORT, 1, number, False
+    if entry.kind not in (_ASCII, _BYTE):
+        return None
     position = entry.position
     if entry.count > 4:
         (position,) = struct.unpack_from(order + "I", block, position)
-    text = block[position : position + entry.count] if entry.kind == _ASCII else b""
-    return entry.tag, _ASCII, entry.count, text, False
+    content = block[position : position + entry.count]
+    return entry.tag, entry.kind, entry.count, content, False
 
 
 def _write(writer: TiffWriter, image: Image, tags: list[_Tag]) -> None:
