@@ -133,8 +133,12 @@ def psd_tools(path: Path, format: str) -> Decoded:
 
 
 def opj_decompress(path: Path, format: str) -> Decoded:
-    """Read with OpenJPEG's program."""
-    return _through_png("opj_decompress", "-quiet", "-force-rgb", "-upsample", "-i", path, "-o")
+    """Read with OpenJPEG's program, as RGB where it can convert the colours."""
+    command = ("opj_decompress", "-quiet", "-upsample", "-i", path)
+    try:
+        return _through_png(*command, "-force-rgb", "-o")
+    except Refusal:
+        return _through_png(*command, "-o")
 
 
 def djxl(path: Path, format: str) -> Decoded:
