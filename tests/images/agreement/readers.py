@@ -151,7 +151,7 @@ def avifdec(path: Path, format: str) -> Decoded:
 
     PNG files of newer versions have the turn in EXIF instead, which is ignored here.
     """
-    image = _through_png("avifdec", "--depth", "16", path)
+    image = _through_png("avifdec", path)
     info = _run(["avifdec", "--info", path]).decode(errors="replace")
     turn, mirror = _AVIF_TURN.search(info), _AVIF_MIRROR.search(info)
     samples = np.rot90(image.samples, int(turn[1])) if turn else image.samples

@@ -49,8 +49,6 @@ ROUNDED = 1.0
 """Largest difference of a sample that we rounded to 8 bits where a reader computes with more."""
 FEWER_BITS = 2.0
 """Largest difference of a sample where a reader delivers fewer bits than we do, perhaps cut off."""
-
-
 _OPAQUE = 65535
 _Readings = Mapping[Reader, Decoded | Refusal]
 
