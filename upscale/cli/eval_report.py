@@ -94,7 +94,7 @@ def run_evaluation(
     items = matches.items
     outputs.check([path for item in items for path in (item.path, item.reference) if path])
     measurements: list[Scores] = []
-    with step_progress(session, "measuring") as progress:
+    with step_progress(session, "images", label="measuring") as progress:
         for item in items:
             measurements.append(measure(item, metrics))
             if outputs.as_json:

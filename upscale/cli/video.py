@@ -18,6 +18,7 @@ from upscale.cli.completion import codecs, one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, resolve_options, switch
 from upscale.errors import ExitCode, UsageError
+from upscale.files.printable import printable
 from upscale.options import Options
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def upscale_video(
             with step_progress(session, "frames", options.report) as progress:
                 report = run_video(job, upscalers, identity, progress, print_note)
         except KeyboardInterrupt:
-            session.say(f"{output}: run the same command again to resume")
+            session.say(f"{printable(output)}: run the same command again to resume")
             raise
     _print_record(session, options, video_record(source, output, facts.name, job, report))
     if not options.report.quiet:
@@ -251,7 +252,7 @@ def _print_record(session: Session, options: Options, record: VideoRecord | Prev
     if options.report.json:
         session.out_json(record)
     elif not options.report.quiet:
-        session.out(record["output"])
+        session.out(session.shown_name(record["output"]))
 
 
 def _pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:
@@ -306,9 +307,9 @@ def _print_plan(session: Session, job: VideoJob) -> None:
 
     video, encoder, frames = job.video, job.encoder, job.encoder.frame_format
     session.say(
-        f"{video.path}: {len(job.times)} frames, {video.width}x{video.height} -> "
+        f"{printable(video.path)}: {len(job.times)} frames, {video.width}x{video.height} -> "
         f"{frames.width}x{frames.height}, {encoder.codec} {encoder.pixel_format}; "
-        f"unfinished work is kept in {folder_for(job.output)}"
+        f"unfinished work is kept in {printable(folder_for(job.output))}"
     )
     _print_notes(session, job.notes)
 

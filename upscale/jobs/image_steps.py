@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from upscale.errors import OutputError
+from upscale.files.printable import printable
 from upscale.images import (
     DEFAULT_MAX_PIXELS,
     Encoding,
@@ -67,7 +68,7 @@ def check(content: Content, job: ImageJob, options: OutputOptions) -> None:
     )
     if reason is not None:
         other = "tiff" if frames > 1 and not animated else "png"
-        raise OutputError(f"{job.label}: {reason}: pass -f {other}")
+        raise OutputError(f"{printable(job.label)}: {reason}: pass -f {other}")
     check_encoding(job.format, _encoding(options))
 
 

@@ -61,7 +61,9 @@ def choose_destination(
     if is_single:
         return _file_destination(path, requested_format)
     if path.exists() or is_image_name(path):
-        raise UsageError(f"-o {output}: several images need a folder: pass one that ends in /")
+        raise UsageError(
+            f"-o {printable(output)}: several images need a folder: pass one that ends in /"
+        )
     return Destination("folder", path)
 
 
@@ -125,9 +127,9 @@ def _is_writable_name(name: str) -> bool:
 def _default_destination(inputs: Sequence[str], folder: str | None, is_single: bool) -> Destination:
     if folder is not None:
         if folder == inputs[-1] and len(inputs) > 1:
-            advice = f"if it is meant as the output, pass -o {folder}"
-            raise UsageError(f"{folder}: is a folder; {advice}")
-        raise UsageError(f"{folder}: a folder as input needs -o FOLDER for its results")
+            advice = f"if it is meant as the output, pass -o {printable(folder)}"
+            raise UsageError(f"{printable(folder)}: is a folder; {advice}")
+        raise UsageError(f"{printable(folder)}: a folder as input needs -o FOLDER for its results")
     if STANDARD_STREAM not in inputs:
         return Destination("beside")
     if not is_single:
@@ -138,11 +140,13 @@ def _default_destination(inputs: Sequence[str], folder: str | None, is_single: b
 def _file_destination(path: Path, requested_format: str | None) -> Destination:
     if not path.suffix:
         raise UsageError(
-            f"-o {path}: no such folder: append / for a new folder, or .png for a file"
+            f"-o {printable(path)}: no such folder: append / for a new folder, or .png for a file"
         )
-    written = format_argument(f"-o {path}", path.suffix)
+    written = format_argument(f"-o {printable(path)}", path.suffix)
     if requested_format is not None and requested_format != written:
-        raise UsageError(f"-o {path} and --format {requested_format} differ in format: pass one")
+        raise UsageError(
+            f"-o {printable(path)} and --format {requested_format} differ in format: pass one"
+        )
     return Destination("file", path)
 
 
