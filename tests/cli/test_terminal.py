@@ -10,6 +10,7 @@ import re
 import pytest
 
 from upscale.cli.app import run
+from upscale.cli.progress_bars import download_progress
 from upscale.cli.session import Session
 
 EVIL = "evil\x1b[31m\nname"
@@ -152,3 +153,12 @@ def test_programs_get_names_as_they_are(call, photo, tmp_path):
     assert call(f"{EVIL}.png").out == f"{EVIL}_x4.png\n"
     record = json.loads(call(f"{EVIL}.png", "--overwrite", "--json").out)
     assert (record["input"], record["output"]) == (f"{EVIL}.png", f"{EVIL}_x4.png")
+
+
+def test_a_download_shows_no_unknown_total():
+    terminal = Together()
+    with download_progress(terminal, "net") as progress:  # pyright: ignore
+        progress(0, None)
+        progress(512, 1024)
+    assert "512/1024 bytes" in terminal.text.replace("\x1b[32m", "").replace("\x1b[0m", "")
+    assert "?" not in terminal.text.replace("\x1b[?25", "") and "-:--" not in terminal.text

@@ -53,6 +53,13 @@ class _RateColumn(ProgressColumn):
         return Text(f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit[:-1]}")
 
 
+class _BytesColumn(DownloadColumn):
+    """Bytes received and in total; empty while the total is unknown."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
+
+
 class _TimeLeftColumn(TimeRemainingColumn):
     """Time left; empty while it is unknown."""
 
@@ -165,7 +172,7 @@ def download_progress(stderr: TextIO, name: str) -> Generator[ByteProgress]:
         stderr,
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(binary_units=True),
+        _BytesColumn(binary_units=True),
         TransferSpeedColumn(),
         _TimeLeftColumn(),
         disable=not stderr.isatty(),

@@ -18,7 +18,7 @@ from upscale.cli.completion import codecs, one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, resolve_options, switch
 from upscale.errors import ExitCode, UsageError
-from upscale.files.printable import printable
+from upscale.files.printable import printable, shell_word
 from upscale.options import Options
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def video(
     """
 
     def action(session: Session) -> int:
+        from upscale.jobs.inputs import reject_image
         from upscale.jobs.video import VideoSettings
         from upscale.video.encoders import VideoEncoding
 
@@ -150,7 +151,9 @@ def video(
         if times:
             raise UsageError("--at needs --preview")
         if target is None:
-            raise UsageError("OUT is missing: name the output video, or use --preview")
+            reject_image(source)
+            example = f"{shell_word(source)} {shell_word(f'{source.stem}_x4.mp4')}"
+            raise UsageError(f"OUT is missing, as in: upscale video {example}; or use --preview")
         return upscale_video(session, source, target, settings, options)
 
     return action

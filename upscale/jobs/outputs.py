@@ -59,6 +59,7 @@ def choose_destination(
     if path.is_dir() or output.endswith(("/", os.sep)):
         return Destination("folder", path)
     if is_single:
+        _reject_video(inputs[0], path)
         return _file_destination(path, requested_format)
     if path.exists() or is_image_name(path):
         raise UsageError(
@@ -99,7 +100,8 @@ def output_among(inputs: Sequence[str]) -> str | None:
 
 def _reject_missing_output(sources: Sequence[str], last: str, *, is_folder: bool) -> None:
     name = printable(last)
-    if is_folder:
+    is_bare_folder = Path(sources[0]).is_dir() and not Path(last).suffix
+    if is_folder or (len(sources) == 1 and is_bare_folder):
         raise UsageError(f"{name}: does not exist; for an output folder, pass -o {name}")
     if _is_writable_name(last):
         raise UsageError(
@@ -107,13 +109,18 @@ def _reject_missing_output(sources: Sequence[str], last: str, *, is_folder: bool
             "several images need a folder"
         )
     if len(sources) == 1 and Path(sources[0]).is_file() and not is_image_name(Path(last)):
-        if is_video(Path(sources[0])):
-            command = f"upscale video {shell_word(sources[0])} {shell_word(last)}"
-            raise UsageError(f"{printable(sources[0])}: is a video; run: {command}")
+        _reject_video(sources[0], Path(last))
         raise UsageError(
             f"{name}: does not exist; for an output, pass -o {name}/ (a folder) or -o "
             f"{Path(name).stem}.png (an image)"
         )
+
+
+def _reject_video(source: str, output: Path) -> None:
+    """Name the command for videos if the input is one and the output is not an image."""
+    if not is_image_name(output) and is_video(Path(source)):
+        command = f"upscale video {shell_word(source)} {shell_word(output)}"
+        raise UsageError(f"{printable(source)}: is a video; run: {command}")
 
 
 def _is_writable_name(name: str) -> bool:
