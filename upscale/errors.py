@@ -35,6 +35,10 @@ class ImageError(UpscaleError):
     """An input image cannot be read."""
 
 
+class DamagedImageError(ImageError):
+    """An input image is damaged or cut off, and a part of it may be readable."""
+
+
 class VideoError(UpscaleError):
     """An input video cannot be read."""
 

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from upscale.engine.choices import PRECISIONS, SMALLEST_TILE
+from upscale.engine.choices import PRECISIONS, SMALLEST_TILE, Seamless
 from upscale.errors import UpscaleError, UsageError
 
 DEFAULT_MODEL = "realesrgan-x4plus"
 MOST_JOBS = 64
+DDS_FORMATS = ("auto", "bc1", "bc3", "bc4", "bc5", "bc7", "rgba8")
 ENVIRONMENT_PREFIX = "UPSCALE_"
 
 Value = str | int | float | bool
@@ -129,6 +130,19 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class TextureOptions:
+    """What an image is, apart from a photo.
+
+    Attributes:
+        seamless: Directions in which the image repeats: `x`, `y` or `xy`; empty for none.
+        normal_map: Whether the colours are the directions of a surface.
+    """
+
+    seamless: Seamless = ""
+    normal_map: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OutputOptions:
     """The output files.
 
@@ -137,6 +151,8 @@ class OutputOptions:
         format: Name or extension of an image format; None for the input's.
         quality: Quality of lossy formats, 1..100; None for the default.
         lossless: Use lossless compression where the format supports it.
+        dds_format: Layout of DDS outputs, one of `DDS_FORMATS`; None for the input's.
+        mipmaps: Add mipmaps to DDS outputs; None to do as the input.
         strip_metadata: Remove all metadata except the colour profile.
         name: Template of the file name; None for the default.
         overwrite: Overwrite existing files.
@@ -147,6 +163,8 @@ class OutputOptions:
     format: str | None = None
     quality: int | None = None
     lossless: bool = False
+    dds_format: str | None = None
+    mipmaps: bool | None = None
     strip_metadata: bool = False
     name: str | None = None
     overwrite: bool = False
@@ -217,6 +235,7 @@ class Options:
 
     size: SizeOptions = field(default_factory=SizeOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    texture: TextureOptions = field(default_factory=TextureOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
     run: RunOptions = field(default_factory=RunOptions)
     compare: CompareOptions = field(default_factory=CompareOptions)
@@ -240,6 +259,7 @@ def load_options(flags: Mapping[str, Value | None], environ: Mapping[str, str]) 
     return Options(
         size=SizeOptions(**_pick(merged, SizeOptions)),
         engine=EngineOptions(**_pick(merged, EngineOptions)),
+        texture=TextureOptions(**_pick(merged, TextureOptions)),
         output=OutputOptions(**_pick(merged, OutputOptions)),
         run=RunOptions(**_pick(merged, RunOptions)),
         compare=CompareOptions(**_pick(merged, CompareOptions)),
@@ -475,6 +495,19 @@ def _precision(label: str, value: Value) -> str:
     return str(value)
 
 
+def _dds_format(label: str, value: Value) -> str | None:
+    name = str(value).lower()
+    if name not in DDS_FORMATS:
+        raise UsageError(f"{label}: unknown format {value!r}; choose from {', '.join(DDS_FORMATS)}")
+    return None if name == "auto" else name
+
+
+def _seamless(label: str, value: Value) -> str:
+    if value not in ("x", "y", "xy"):
+        raise UsageError(f"{label}: {value!r} is not a direction: use x, y or xy")
+    return str(value)
+
+
 _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "output": _text,
     "scale": _scale,
@@ -505,6 +538,10 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "denoise": _fraction,
     "kernels": _switch,
     "max_pixels": _between(1),
+    "seamless": _seamless,
+    "normal_map": _switch,
     "max_output_pixels": _between(1),
     "yes": _switch,
+    "dds_format": _dds_format,
+    "mipmaps": _switch,
 }

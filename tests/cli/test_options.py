@@ -39,6 +39,10 @@ VALUES = {
     "max_output_pixels": ("2000", ("run", "max_output_pixels"), 2000),
     "yes": ("1", ("run", "yes"), True),
     "max_pixels": ("1000", ("run", "max_pixels"), 1000),
+    "seamless": ("xy", ("texture", "seamless"), "xy"),
+    "normal_map": ("yes", ("texture", "normal_map"), True),
+    "dds_format": ("BC7", ("output", "dds_format"), "bc7"),
+    "mipmaps": ("0", ("output", "mipmaps"), False),
 }
 
 
@@ -91,6 +95,8 @@ def test_every_option_is_read_from_flag_environment_and_file(name, tmp_path):
         ("denoise", "1.1"),
         ("max_pixels", "0"),
         ("max_output_pixels", "0"),
+        ("seamless", "yx"),
+        ("dds_format", "bc6h"),
     ],
 )
 def test_invalid_values_are_errors_that_name_their_source(name, text):

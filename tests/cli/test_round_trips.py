@@ -109,6 +109,15 @@ def exiftool(path):
     return json.loads(info.stdout)[0]
 
 
+def sizes_of(path):
+    """Width and height as another program finds them."""
+    if path.suffix in (".dds", ".tga"):
+        with Image.open(path) as image:
+            return set(image.size)
+    info = exiftool(path)
+    return {v for k, v in info.items() if k.endswith((":ImageWidth", ":ImageHeight"))}
+
+
 @pytest.mark.parametrize("format", TRAITS)
 def test_every_kind_is_written_or_an_error_according_to_the_traits(
     format, scans, outputs, real_call
@@ -121,10 +130,8 @@ def test_every_kind_is_written_or_an_error_according_to_the_traits(
             continue
         assert line["status"] == "done", line
         path = folder / f"{Path(name).stem}.{SUFFIX.get(format, format)}"
-        info = exiftool(path)
         upright = (HEIGHT, WIDTH) if name == "tagged.jpg" else (WIDTH, HEIGHT)
-        sizes = [v for k, v in info.items() if k.endswith((":ImageWidth", ":ImageHeight"))]
-        assert set(sizes) == {4 * upright[0], 4 * upright[1]}, (path, info)
+        assert sizes_of(path) == {4 * upright[0], 4 * upright[1]}, path
     written = sum(line["status"] == "done" for line in report.values())
     assert len(list(folder.iterdir())) == written
 

@@ -160,5 +160,5 @@ def test_a_download_shows_no_unknown_total():
     with download_progress(terminal, "net") as progress:  # pyright: ignore
         progress(0, None)
         progress(512, 1024)
-    assert "512/1024 bytes" in terminal.text.replace("\x1b[32m", "").replace("\x1b[0m", "")
+    assert "0.5/1.0 KiB" in terminal.text
     assert "?" not in terminal.text.replace("\x1b[?25", "") and "-:--" not in terminal.text

@@ -100,5 +100,17 @@ def test_unusable_codecs_are_rejected():
 
 def test_formats_are_listed_by_rank_and_read_only_formats_last():
     writable = [name for name, codec in codecs().items() if codec.traits]
-    assert writable == ["jpeg", "png", "webp", "tiff", "bmp", "avif", "gif", "heic", "jxl"]
+    assert writable == [
+        "jpeg",
+        "png",
+        "webp",
+        "tiff",
+        "bmp",
+        "avif",
+        "gif",
+        "heic",
+        "jxl",
+        "dds",
+        "tga",
+    ]
     assert list(codecs())[: len(writable)] == writable

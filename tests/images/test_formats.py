@@ -6,7 +6,8 @@ import pytest
 
 from upscale.errors import OutputError
 from upscale.images import can_hold, format_of, is_image_name, suffix_of
-from upscale.images.formats import foreign_kind, sniff
+from upscale.images.foreign_kinds import foreign_kind
+from upscale.images.formats import sniff
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_sniff_detects_formats_by_content():
     assert sniff(b"P6\n3 3 255\n") == "pnm" and sniff(b"P6x") is None
     assert sniff(b"\0\0\0\x1cftypavis") == "avif" and sniff(b"\0\0\0\x1cftypheic") == "heic"
     assert sniff(b"\0\0\0\x1cftypisom") is None
-    assert foreign_kind(b"\0\0\0\x1cftypisom") == "a video"
+    assert foreign_kind(b"\0\0\0\x1cftypisom").problem == "is a video"
 
 
 def hold(name, *, alpha=False, depth=8, width=100, height=100):
@@ -80,4 +81,4 @@ def test_depth_is_rounded_not_rejected_unless_there_is_no_such_depth():
 
 def test_unknown_formats_are_an_output_error():
     with pytest.raises(OutputError):
-        hold("tga")
+        hold("psd")

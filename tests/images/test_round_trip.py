@@ -169,7 +169,7 @@ def test_unusual_resolutions_do_not_prevent_writing(noise, format, dpi):
         ("bmp", {"alpha": True}),
         ("webp", {"size": (16384, 1)}),
         ("jpeg", {"size": (1, 65501)}),
-        ("tga", {}),
+        ("psd", {}),
     ],
 )
 def test_unsupported_content_is_rejected_on_one_line(noise, format, options):

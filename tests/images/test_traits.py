@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -30,6 +32,8 @@ from upscale.images import (
 from upscale.images.formats import writable_traits
 
 TRAITS = writable_traits()
+EXIFTOOL_FORMATS = [name for name in TRAITS if name not in ("dds", "tga", "hdr", "exr")]
+"""Formats that ExifTool reads, or finds without a suffix."""
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = (
@@ -64,6 +68,14 @@ def metadata(exif_block):
     return lambda field: Metadata(**{field: values[field]})
 
 
+def reread(content, format, read=read_image):
+    """Read the content of a file, whose suffix names a format that has no signature."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file.{format}"
+        path.write_bytes(content)
+        return read(path)
+
+
 def smooth(dtype="uint8", channels=3, alpha=False, size=(40, 32)):
     """Gradients, which lossy formats keep well."""
     full = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
@@ -95,7 +107,7 @@ def test_metadata_is_kept_or_reported_as_lost_by_the_traits(format, field, metad
         with pytest.raises(OutputError, match="colour space"):
             encode_file(image, format)
         return
-    back = getattr(read_image(encode_file(image, format)).metadata, field)
+    back = getattr(reread(encode_file(image, format), format).metadata, field)
     message = " ".join(losses(image, format))
     if not kept:
         assert back is None
@@ -120,7 +132,7 @@ def tags(block):
 
 
 @pytest.mark.parametrize("field", EXIFTOOL_TAGS)
-@pytest.mark.parametrize("format", TRAITS)
+@pytest.mark.parametrize("format", EXIFTOOL_FORMATS)
 def test_another_program_finds_the_same_metadata(format, field, metadata, tmp_path):
     image = replace(smooth(), metadata=metadata(field))
     tag, value = EXIFTOOL_TAGS[field]
@@ -145,7 +157,8 @@ def test_another_program_finds_the_resolution(format, metadata, tmp_path):
 @pytest.mark.parametrize("format", TRAITS)
 def test_depth_is_that_of_the_traits(format, dtype):
     image, traits = smooth(dtype), TRAITS[format]
-    back = read_image(encode_file(image, format, Encoding(lossless=traits.lossless or None)))
+    encoding = Encoding(lossless=traits.lossless or None)
+    back = reread(encode_file(image, format, encoding), format)
     assert back.bits == min(image.bits, traits.depth)
     assert bool(losses(image, format)) == (image.bits > traits.depth or format == "gif")
     scale = {"uint8": 255, "uint16": 65535, "float32": 1}
@@ -166,8 +179,8 @@ def test_depth_is_that_of_the_traits(format, dtype):
 )
 def test_grey_stays_one_channel_or_three_equal_ones(format, alpha):
     image = smooth(channels=1, alpha=alpha)
-    back = read_image(encode_file(image, format))
-    if TRAITS[format].grey:
+    back = reread(encode_file(image, format), format)
+    if TRAITS[format].grey and not (format == "tga" and alpha):  # which few programs read
         assert back.pixels.shape[2] == 1
     spread = back.pixels.astype(int).max(axis=2) - back.pixels.astype(int).min(axis=2)
     # libwebp turns grey into colour differences that are a level off when it loses.
@@ -181,7 +194,7 @@ def test_transparency_is_that_of_the_traits(format):
         with pytest.raises(OutputError, match="transparency"):
             encode_file(image, format)
         return
-    back = read_image(encode_file(image, format)).alpha
+    back = reread(encode_file(image, format), format).alpha
     if kind == "binary":
         assert np.array_equal(back, np.where(image.alpha >= 128, 255, 0))
     else:
@@ -191,7 +204,7 @@ def test_transparency_is_that_of_the_traits(format):
 @pytest.mark.parametrize("format", [name for name in TRAITS if TRAITS[name].lossless])
 def test_lossless_is_exact(format, noise):
     image = noise(alpha=TRAITS[format].alpha == "full")
-    back = read_image(encode_file(image, format, Encoding(lossless=True)))
+    back = reread(encode_file(image, format, Encoding(lossless=True)), format)
     assert np.array_equal(back.pixels, image.pixels)
     assert image.alpha is None or np.array_equal(back.alpha, image.alpha)
 
@@ -202,7 +215,9 @@ def test_lossless_is_rejected_by_lossy_formats(format):
         encode_file(smooth(), format, Encoding(lossless=True))
 
 
-@pytest.mark.parametrize("format", [name for name in TRAITS if TRAITS[name].lossy])
+@pytest.mark.parametrize(
+    "format", [name for name in TRAITS if TRAITS[name].lossy and TRAITS[name].has_quality]
+)
 def test_quality_matters(format, noise):
     sizes = [len(encode_file(noise(), format, Encoding(quality))) for quality in (20, 60, 98)]
     assert sizes[0] < sizes[1] < sizes[2]

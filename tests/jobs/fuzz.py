@@ -14,7 +14,6 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from av.error import FFmpegError
 from av.stream import Discard
@@ -26,6 +25,7 @@ from upscale.errors import UpscaleError
 from upscale.jobs.video import VideoReport, VideoSettings, plan_video, run_video
 from upscale.video import VideoInfo, segments
 from upscale.video.encoders import VideoEncoding
+from upscale.video.pyav import open_input
 from upscale.video.segments import folder_for
 
 FRAMES = 40
@@ -130,12 +130,12 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
 def images(path: Path) -> list[tuple[Fraction | None, np.ndarray]]:
     """Return the times and luma of all frames that can be decoded, in decoder order."""
     found = []
-    with av.open(str(path), options=OPTIONS, metadata_errors="replace") as container:
+    with open_input(str(path), OPTIONS) as container:
         stream = container.streams.video[0]
         # The result of decoding damaged frames depends on the threads.
         stream.thread_type = "SLICE"
         for packet in [*packets(container, stream), None]:
-            with suppress(FFmpegError):
+            with suppress(FFmpegError, ValueError):
                 for frame in stream.decode(packet):
                     plane = frame.planes[0]
                     luma = np.frombuffer(memoryview(plane), np.uint8)
@@ -183,7 +183,7 @@ def audio_faults(video: VideoInfo, output: Path, report: VideoReport):
 
 
 def audio_packets(path: Path) -> list[tuple[Fraction | None, bytes]]:
-    with av.open(str(path), options=OPTIONS, metadata_errors="replace") as container:
+    with open_input(str(path), OPTIONS) as container:
         streams = container.streams.audio
         return [
             (None if packet.pts is None else packet.pts * packet.time_base, bytes(packet))

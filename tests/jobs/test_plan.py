@@ -148,7 +148,7 @@ def test_template_names_the_output(tmp_path):
     [
         ({"output": "photo.xyz"}, "xyz"),
         ({"output": "photo"}, "no such folder"),
-        ({"format": "tga"}, "--format"),
+        ({"format": "psd"}, "--format"),
         ({"output": "a.png", "format": "jpg"}, "differ in format"),
         ({"name": "{oops}"}, "oops"),
     ],
@@ -431,7 +431,7 @@ def test_pipe_is_read_once(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "start", "written"), [
-    ("a.tga", b"", "a_x4.png"), ("a.jp2", b"\0\0\0\x0cjP  ", "a_x4.png"),
+    ("a.tga", b"", "a_x4.tga"), ("a.jp2", b"\0\0\0\x0cjP  ", "a_x4.png"),
     ("a.ppm", b"P6 ", "a_x4.png"), ("a.pfm", b"PF ", "a_x4.tif"),
     ("a.mpo", b"\xff\xd8\xff", "a_x4.jpg"), ("a.GIF", b"GIF89a", "a_x4.GIF"),
     ("a.apng", b"\x89PNG\r\n\x1a\n", "a_x4.apng"),

@@ -311,8 +311,9 @@ def test_misplaced_audio_packets_do_not_desynchronise_others(tmp_path):
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         places = [packet.pos - 3 for packet in container.demux(audio=0) if packet.size]
-    # Simple blocks in a cluster are self-contained: each has its own time.
-    assert {content[place] for place in places} == {0xA3}
+    # Simple blocks in a cluster are self-contained: each has its own time. FFmpeg 9 writes the
+    # last packet as another kind of block.
+    assert {content[place] for place in places[:-1]} == {0xA3}
     one, other = ((places[at], places[at + 6]) for at in (10, 60))
     first, middle, second = content[slice(*one)], content[one[1] : other[0]], content[slice(*other)]
     content[one[0] : other[1]] = second + middle + first

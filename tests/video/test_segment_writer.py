@@ -131,9 +131,9 @@ def test_hdr10_metadata_is_written_to_h264(tmp_path):
     """Only recent versions of FFmpeg read it there."""
     write(tmp_path / "a.part", make_encoder(video("yuv420p10le", hdr=HDR10)), range(3))
     with av.open(str(tmp_path / "a.part")) as container:
-        found = {each.type.name: bytes(each) for each in next(container.decode(video=0)).side_data}
-    assert np.frombuffer(found["CONTENT_LIGHT_LEVEL"], np.uint32).tolist() == [1000, 400]
-    numbers = np.frombuffer(found["MASTERING_DISPLAY_METADATA"], np.int32)[:20].reshape(-1, 2)
+        side_data = next(container.decode(video=0)).side_data
+    assert np.frombuffer(side_data["CONTENT_LIGHT_LEVEL"], np.uint32).tolist() == [1000, 400]
+    numbers = np.frombuffer(side_data["MASTERING_DISPLAY_METADATA"], np.int32)[:20].reshape(-1, 2)
     expected = [0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 0.0001, 1000]
     assert (numbers[:, 0] / numbers[:, 1]).tolist() == pytest.approx(expected)
 

@@ -14,7 +14,7 @@ from upscale.cli.completion import first_word, image_formats, list_of, networks,
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.errors import UsageError
-from upscale.options import MOST_JOBS, RunOptions
+from upscale.options import DDS_FORMATS, MOST_JOBS, RunOptions
 
 
 class _DefaultCommand(TyperCommand):
@@ -35,6 +35,7 @@ _EPILOG = (
     "If an input has the name of a command, write ./NAME."
 )
 _COMPARISON = "Network comparison"
+_TEXTURES = "Textures and panoramas"
 
 app = typer.Typer(add_completion=True, rich_markup_mode="rich")
 
@@ -75,7 +76,7 @@ def image(
     lossless: Annotated[
         bool | None,
         switch("--lossless", panel=shared.OUTPUT,
-               help="Use lossless compression in WebP, AVIF, JPEG XL and HEIC."),
+               help="Use lossless compression in WebP, AVIF, JPEG XL and HEIC, and none in DDS."),
     ] = None,
     strip_metadata: Annotated[
         bool | None,
@@ -115,6 +116,31 @@ def image(
         option("--denoise", metavar="0..1", panel=shared.NETWORK,
                help="Denoising strength, for networks that support it "
                "(realesr-general-x4v3)."),
+    ] = None,
+    seamless: Annotated[
+        str | None,
+        option("--seamless", metavar="x|y|xy", panel=_TEXTURES,
+               help="The image repeats from left to right (x, such as a 360-degree panorama), from "
+               "top to bottom (y), or both (xy, such as a tiling texture); so does the output, "
+               "without a seam."),
+    ] = None,
+    normal_map: Annotated[
+        bool | None,
+        switch("--normal-map", panel=_TEXTURES,
+               help="The colours are the directions of a surface: make them unit vectors after "
+               "upscaling, and treat the alpha channel as data of its own."),
+    ] = None,
+    dds_format: Annotated[
+        str | None,
+        option("--dds-format", metavar="FORMAT", panel=_TEXTURES,
+               help=f"Format of DDS outputs: {', '.join(DDS_FORMATS)}. Default: auto, that of the "
+               "input; bc7 if the input is not DDS, bc5 for normal maps."),
+    ] = None,
+    mipmaps: Annotated[
+        bool | None,
+        switch("--mipmaps/--no-mipmaps", panel=_TEXTURES,
+               help="Add mipmaps to DDS outputs. Default: if the input has them; on if it is not "
+               "DDS."),
     ] = None,
     models: Annotated[
         str | None,

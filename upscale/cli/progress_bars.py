@@ -60,6 +60,13 @@ class _BytesColumn(DownloadColumn):
         return Text("") if task.total is None else super().render(task)
 
 
+class _SpeedColumn(TransferSpeedColumn):
+    """Bytes per second; empty while they are unknown."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.finished_speed or task.speed else Text("")
+
+
 class _TimeLeftColumn(TimeRemainingColumn):
     """Time left; empty while it is unknown."""
 
@@ -173,7 +180,7 @@ def download_progress(stderr: TextIO, name: str) -> Generator[ByteProgress]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         _BytesColumn(binary_units=True),
-        TransferSpeedColumn(),
+        _SpeedColumn(),
         _TimeLeftColumn(),
         disable=not stderr.isatty(),
     )

@@ -39,8 +39,6 @@ def as_image(array: NDArray[Any]) -> NDArray[Any]:
     Raises:
         UsageError: The array is not a uint8, uint16 or float32 image with 1 or 3 channels.
     """
-    if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"a {type(array).__name__} is not a NumPy array")
     image = array[:, :, None] if array.ndim == 2 else array
     if image.ndim != 3 or image.shape[2] not in IMAGE_CHANNELS or image.size == 0:
         raise UsageError(f"an array of shape {array.shape} is not (H, W), (H, W, 1) or (H, W, 3)")
@@ -179,10 +177,9 @@ class ArrayCanvas(ImageCanvas):
     def read(self, rect: Rect) -> Tensor:
         """Return the source under `rect` as (1, channels * unshuffle**2, h, w) in 0..1."""
         rows, columns = self._indices(rect)
-        pixels = np.ascontiguousarray(self._source[rows][:, columns])
-        # torch warns about arrays that cannot be written to, for example those of PIL
-        pixels = pixels.astype(_tensor_type(pixels.dtype), copy=not pixels.flags.writeable)
-        tile = self._upload(torch.from_numpy(pixels))
+        # A copy, because a view of one row may count as contiguous with a negative stride.
+        pixels = np.array(self._source[rows][:, columns], order="C")
+        tile = self._upload(torch.from_numpy(pixels.astype(_tensor_type(pixels.dtype), copy=False)))
         tile = (tile.float() / DEPTHS[self._source.dtype]).clamp_(0, 1)
         return self._as_input(tile.permute(2, 0, 1)[None])
 

@@ -9,6 +9,9 @@ Precision = Literal["fp32", "fp16", "bf16"]
 PRECISIONS = ("auto", *get_args(Precision))
 """Values of `--precision`."""
 
+Seamless = Literal["", "x", "y", "xy"]
+"""Directions in which an image repeats: from left to right (x), from top to bottom (y)."""
+
 SMALLEST_TILE = 16
 """Smallest tile in image pixels: of `--tile` apart from 0, and tried before feature maps are
 offloaded."""

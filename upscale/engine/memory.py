@@ -10,6 +10,7 @@ import torch
 
 from upscale.tiling.group import LayerGroup
 from upscale.tiling.schedule import NO_MINIMUM, MinimumTile, plan
+from upscale.tiling.wrapping import NO_WRAP, Wrap
 
 MEMORY_SHARE = 0.45
 """Share of the available memory that a run plans to use: allocators keep freed tiles, so that
@@ -54,7 +55,13 @@ def _container_memory() -> int:
 
 
 def automatic_tile(
-    groups: Sequence[LayerGroup], height: int, width: int, value_size: int, device: torch.device
+    groups: Sequence[LayerGroup],
+    height: int,
+    width: int,
+    value_size: int,
+    device: torch.device,
+    *,
+    wrap: Wrap = NO_WRAP,
 ) -> int:
     """Choose the largest tile whose plan fits into the available memory, or the smallest one.
 
@@ -64,6 +71,7 @@ def automatic_tile(
         width: Columns of a feature map.
         value_size: Bytes per value.
         device: Device that computes.
+        wrap: Directions in which the image repeats.
 
     Returns:
         Side of the tile in feature pixels.
@@ -72,7 +80,7 @@ def automatic_tile(
     largest = LARGEST_TILE.get(device.type, TILES[0])
     minimum = minimum_tile_for(device)
     for tile in TILES:
-        planned = plan(groups, height, width, tile, minimum).values * value_size
+        planned = plan(groups, height, width, tile, minimum, wrap=wrap).values * value_size
         if tile <= largest and planned <= budget:
             return tile
     return TILES[-1]

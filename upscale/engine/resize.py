@@ -14,6 +14,7 @@ from torch import Tensor
 from upscale.engine.canvas import DEPTHS
 from upscale.engine.temporary import image_array
 from upscale.errors import UsageError
+from upscale.tiling.wrapping import NO_WRAP, Wrap
 
 LOBES = 3
 """Lobes of the Lanczos filter on each side."""
@@ -48,21 +49,39 @@ def output_size(
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def resize(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+def resize(image: NDArray[Any], width: int, height: int, wrap: Wrap = NO_WRAP) -> NDArray[Any]:
     """Resize an (H, W, C) image with an antialiased Lanczos filter (three lobes), in fp32.
 
     Each channel is filtered separately and rounded once, so that any type keeps its precision.
+
+    Args:
+        image: Image of shape (H, W, C), uint8, uint16 or float32.
+        width: Width of the result.
+        height: Height of the result.
+        wrap: Directions in which the image repeats.
     """
     result = image_array((height, width, image.shape[2]), image.dtype)
     highest = DEPTHS[image.dtype]
+    down = _reach(image.shape[0], height) if wrap.rows else 0
+    across = _reach(image.shape[1], width) if wrap.columns else 0
+    box = (across, down, across + image.shape[1], down + image.shape[0])
     for channel in range(image.shape[2]):
-        plane = Image.fromarray(image[:, :, channel].astype(np.float32), mode="F")
-        resized = np.asarray(plane.resize((width, height), Image.Resampling.LANCZOS))
+        samples = image[:, :, channel].astype(np.float32)
+        if down or across:
+            samples = np.pad(samples, ((down, down), (across, across)), mode="wrap")
+        plane = Image.fromarray(samples, mode="F")
+        # Pillow's filter also reads the samples around the box.
+        resized = np.asarray(plane.resize((width, height), Image.Resampling.LANCZOS, box))
         if image.dtype == np.float32:
             result[:, :, channel] = resized
         else:
             result[:, :, channel] = np.clip(np.rint(resized), 0, highest)
     return result
+
+
+def _reach(length: int, target: int) -> int:
+    """Return the samples beyond its end that the filter of an axis reads, at most."""
+    return int(LOBES * max(length / target, 1)) + 1
 
 
 def resize_tensor(image: Tensor, width: int, height: int) -> Tensor:

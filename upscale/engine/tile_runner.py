@@ -23,6 +23,7 @@ from upscale.tiling.exact import ExactRun
 from upscale.tiling.group import LayerGroup
 from upscale.tiling.interfaces import TileStats
 from upscale.tiling.schedule import SMALLEST_SIDE, plan
+from upscale.tiling.wrapping import NO_WRAP, Wrap, WrappedMargin
 
 OVERLAP = 32
 """Pixels that neighbouring tiles share where exact tiling is impossible."""
@@ -100,8 +101,14 @@ class TileRunner:
             unshuffle=self._model.unshuffle,
         )
 
-    def run(self, canvas: ImageCanvas, run: ImageRun) -> None:
+    def run(self, canvas: ImageCanvas, run: ImageRun, wrap: Wrap = NO_WRAP) -> None:
         """Send an image through the network once.
+
+        Args:
+            canvas: Image to read and image to write.
+            run: State of the image.
+            wrap: Directions in which the image repeats. Its sides are then multiples of the
+                model's unshuffle factor.
 
         Raises:
             MemoryExhaustedError: The smallest tile does not fit into memory.
@@ -109,9 +116,9 @@ class TileRunner:
             CheckpointError: The result is not finite in fp32.
         """
         if self._model.supports_exact_tiling:
-            self._run_exact(canvas, run)
+            self._run_exact(canvas, run, wrap)
         else:
-            self._run_blended(canvas, run)
+            self._run_blended(canvas, run, wrap)
         canvas.finish()
 
     def automatic_tile(self, width: int, height: int, dtype: torch.dtype) -> int:
@@ -140,11 +147,12 @@ class TileRunner:
                 self._selected[dtype] = select_groups(network, kernels=self._kernels)
         return self._selected[dtype]
 
-    def _run_exact(self, canvas: ImageCanvas, run: ImageRun) -> None:
+    def _run_exact(self, canvas: ImageCanvas, run: ImageRun, wrap: Wrap) -> None:
         groups = self.groups(run.dtype)
         minimum = minimum_tile_for(self._device)
-        tile = self._feature_tile(canvas, run.dtype)
-        planned = plan(groups, canvas.height, canvas.width, tile, minimum).feature_maps
+        tile = self._feature_tile(canvas, run.dtype, wrap)
+        size = canvas.height, canvas.width
+        planned = plan(groups, *size, tile, minimum, wrap=wrap).feature_maps
         placement = initial_placement(planned * run.dtype.itemsize, self._device)
         feature_maps = FeatureMaps(self._device, run.dtype, placement)
         exact = ExactRun(
@@ -157,6 +165,7 @@ class TileRunner:
             smallest=max(SMALLEST_TILE // self._model.unshuffle, SMALLEST_SIDE),
             minimum=minimum,
             batch=max(BATCH_PIXELS // tile**2, 1) if self._device.type == "cuda" else 1,
+            wrap=wrap,
             fp32_groups=(lambda: self.groups(torch.float32)) if run.checks_tiles else None,
             on_tile=run.on_tile,
         )
@@ -166,15 +175,17 @@ class TileRunner:
         run.placement = feature_maps.placement
         run.add(exact.stats)
 
-    def _run_blended(self, canvas: ImageCanvas, run: ImageRun) -> None:
+    def _run_blended(self, canvas: ImageCanvas, run: ImageRun, wrap: Wrap) -> None:
         side = BLENDED_TILE if self.tile is None else self.tile
+        scale, size = self._model.scale, (canvas.height, canvas.width)
+        extended = WrappedMargin(canvas, *size, wrap, margin=OVERLAP, scale=scale)
         blended = BlendedRun(
             self._network_with_fallback(run),
-            self._model.scale,
-            canvas,
-            height=canvas.height,
-            width=canvas.width,
-            tile=side or max(canvas.height, canvas.width),
+            scale,
+            extended,
+            height=extended.height,
+            width=extended.width,
+            tile=side or max(extended.height, extended.width),
             overlap=OVERLAP,
             on_tile=run.on_tile,
         )
@@ -200,9 +211,10 @@ class TileRunner:
             self._networks[dtype] = self._model.network_on(self._device, dtype)
         return self._networks[dtype]
 
-    def _feature_tile(self, canvas: ImageCanvas, dtype: torch.dtype) -> int:
+    def _feature_tile(self, canvas: ImageCanvas, dtype: torch.dtype, wrap: Wrap) -> int:
         """Return the tile side in feature pixels."""
         height, width = canvas.height, canvas.width
         if self.tile is None:
-            return automatic_tile(self.groups(dtype), height, width, dtype.itemsize, self._device)
+            groups, device = self.groups(dtype), self._device
+            return automatic_tile(groups, height, width, dtype.itemsize, device, wrap=wrap)
         return max(self.tile // self._model.unshuffle, 1) if self.tile else max(height, width)

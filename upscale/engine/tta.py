@@ -19,12 +19,16 @@ TRANSFORMS = 8
 
 def transformed(
     source: NDArray[Any], target: NDArray[Any]
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield eight transformed views of both arrays; writing to the second undoes the transform."""
+) -> Iterator[tuple[NDArray[Any], NDArray[Any], bool]]:
+    """Yield eight transformed views of both arrays, and whether rows have become columns.
+
+    Writing to the second array undoes the transform.
+    """
     for turns in range(4):
         for flip in (False, True):
             views = [np.rot90(array, turns) for array in (source, target)]
-            yield (views[0][:, ::-1], views[1][:, ::-1]) if flip else (views[0], views[1])
+            views = [view[:, ::-1] for view in views] if flip else views
+            yield views[0], views[1], turns % 2 == 1
 
 
 def tensor_transforms() -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from upscale.engine.canvas import DEPTHS, IMAGE_CHANNELS, ArrayCanvas, TensorCanvas, as_image
-from upscale.engine.choices import SMALLEST_TILE
+from upscale.engine.choices import SMALLEST_TILE, Seamless
 from upscale.engine.device import computing_on, pick_device, pick_precision, precision_name
 from upscale.engine.loading import Model, load_model
 from upscale.engine.report import Progress, ProgressCallback, Report, Result
@@ -23,6 +24,7 @@ from upscale.engine.tile_runner import OVERLAP, ImageRun, TileRunner
 from upscale.engine.tta import TRANSFORMS, average_to, tensor_transforms, transformed
 from upscale.errors import UsageError
 from upscale.tiling.interfaces import PrecisionLossError
+from upscale.tiling.wrapping import Wrap
 
 __all__ = ["OVERLAP", "Progress", "ProgressCallback", "Report", "Result", "Upscaler", "output_size"]
 
@@ -128,6 +130,7 @@ class Upscaler:
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,
+        seamless: Seamless = "",
         progress: ProgressCallback | None = None,
     ) -> NDArray[Any]:
         """Upscale an image; see `run` for the arguments and errors.
@@ -135,7 +138,7 @@ class Upscaler:
         Returns:
             Upscaled image with the dtype, axes and channels of `array`.
         """
-        return self.run(array, scale=scale, size=size, progress=progress).pixels
+        return self.run(array, scale=scale, size=size, seamless=seamless, progress=progress).pixels
 
     def run(
         self,
@@ -143,6 +146,7 @@ class Upscaler:
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,
+        seamless: Seamless = "",
         progress: ProgressCallback | None = None,
     ) -> Result:
         """Upscale an image and report how it was computed.
@@ -152,6 +156,8 @@ class Upscaler:
                 in 0..1.
             scale: Ratio of output to input size, any positive number; None for the model's scale.
             size: Output size as (width, height), instead of `scale`.
+            seamless: Directions in which the image repeats, such as a texture (`xy`) or a
+                panorama of 360 degrees (`x`). The result repeats without a seam, too.
             progress: Callback after each tile, in the calling thread.
 
         Raises:
@@ -164,10 +170,11 @@ class Upscaler:
         self._check_channels(image.shape[2])
         height, width = image.shape[:2]
         target_size = output_size(width, height, scale or self.model_scale, size)
-        pixels, run = self._compute(lambda run: self._array_passes(image, run), progress)
+        wrap = Wrap(rows="y" in seamless, columns="x" in seamless)
+        pixels, run = self._compute(lambda run: self._array_passes(image, run, wrap), progress)
         resized = None
         if target_size != (width * self.model_scale, height * self.model_scale):
-            pixels = resize(pixels, *target_size)
+            pixels = resize(pixels, *target_size, wrap)
             resized = f"x{self.model_scale} to {target_size[0]}x{target_size[1]}, Lanczos"
         pixels = pixels[:, :, 0] if array.ndim == 2 else pixels
         return Result(pixels, self._report(run, resized, time.perf_counter() - started))
@@ -272,29 +279,51 @@ class Upscaler:
         half = [self._dtype] if self._dtype in self._model.half_precisions else []
         return [*half, torch.float32]
 
-    def _array_passes(self, image: NDArray[Any], run: ImageRun) -> NDArray[Any]:
+    def _array_passes(self, image: NDArray[Any], run: ImageRun, wrap: Wrap) -> NDArray[Any]:
         height, width, channels = image.shape
         shape = (height * self.model_scale, width * self.model_scale, channels)
         result = image_array(shape, image.dtype)
-        if not self._tta:
-            self._array_pass(image, result, run)
+        copies = self._copies(image, wrap)
+        if not self._tta and copies == (1, 1):
+            self._array_pass(image, result, run, wrap)
             return result
-        total = cast(NDArray[np.float32], image_array(shape, np.float32))
+        image = np.tile(image, (*copies, 1)) if copies != (1, 1) else image
+        total_shape = (shape[0] * copies[0], shape[1] * copies[1], channels)
+        total = cast(NDArray[np.float32], image_array(total_shape, np.float32))
         total.fill(0)
-        for source, target in transformed(image, total):
-            self._array_pass(source, target, run, weight=1 / TRANSFORMS)
-        average_to(total, result, DEPTHS[image.dtype])
+        if self._tta:
+            for source, target, is_turned in transformed(image, total):
+                turned = wrap.turned if is_turned else wrap
+                self._array_pass(source, target, run, turned, weight=1 / TRANSFORMS)
+        else:
+            self._array_pass(image, total, run, wrap, weight=1)
+        average_to(_mean_of_copies(total, copies), result, DEPTHS[image.dtype])
         return result
+
+    def _copies(self, image: NDArray[Any], wrap: Wrap) -> tuple[int, int]:
+        """Return how often an image is repeated in each direction before it is computed.
+
+        A network with pixel-unshuffle shifts its output with its input only by multiples of its
+        factor. An image with another length would not repeat after it has been upscaled. So it is
+        repeated until the length is a multiple, and the results of the copies, one for each
+        position in the grid, are averaged.
+        """
+        side = self._model.unshuffle
+        return (
+            side // math.gcd(side, image.shape[0]) if wrap.rows else 1,
+            side // math.gcd(side, image.shape[1]) if wrap.columns else 1,
+        )
 
     def _array_pass(
         self,
         source: NDArray[Any],
         target: NDArray[Any],
         run: ImageRun,
+        wrap: Wrap,
         weight: float | None = None,
     ) -> None:
         canvas = ArrayCanvas(source, target, self._runner.tile_format(run), weight)
-        self._runner.run(canvas, run)
+        self._runner.run(canvas, run, wrap)
 
     def _tensor_passes(self, image: Tensor, run: ImageRun) -> Tensor:
         if not self._tta:
@@ -311,3 +340,13 @@ class Upscaler:
         target = image.new_empty((1, image.shape[1], height, width))
         self._runner.run(TensorCanvas(image, target, self._runner.tile_format(run)), run)
         return target
+
+
+def _mean_of_copies(total: NDArray[np.float32], copies: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the mean of the parts of an (H, W, C) image of `copies` rows and columns of parts."""
+    if copies == (1, 1):
+        return total
+    down, across = copies
+    height, width, channels = total.shape
+    parts = total.reshape(down, height // down, across, width // across, channels)
+    return parts.mean((0, 2))

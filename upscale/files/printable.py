@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def printable(path: Path | str) -> str:
-    r"""Return a path as one line that any terminal can print.
+    r"""Return a path, or a text from a file, as one line that any terminal can print.
 
     Args:
         path: Any path, also one with line breaks or bytes that are not UTF-8.

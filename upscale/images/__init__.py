@@ -5,7 +5,7 @@ from __future__ import annotations
 from upscale.files.atomic import remove_stale_temporaries
 from upscale.images.codecs.registry import SNIFF_BYTES
 from upscale.images.conversion_losses import losses
-from upscale.images.encoding import Encoding
+from upscale.images.encoding import Encoding, TextureEncoding
 from upscale.images.formats import (
     can_hold,
     can_write,
@@ -25,6 +25,8 @@ from upscale.images.image import (
     ImageSequence,
     Metadata,
     Origin,
+    Targa,
+    Texture,
     stripped,
 )
 from upscale.images.pixels.alpha import extend_colour
@@ -44,6 +46,9 @@ __all__ = [
     "ImageSequence",
     "Metadata",
     "Origin",
+    "Targa",
+    "Texture",
+    "TextureEncoding",
     "can_hold",
     "can_write",
     "check_encoding",

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from upscale.images.codecs.registry import Codec, Traits
+from upscale.images.encoding import Encoding
 from upscale.images.formats import writable_codec
 from upscale.images.image import Image
-from upscale.images.metadata import exif
 from upscale.images.metadata.icc import is_srgb
+from upscale.images.stored_metadata import stored_metadata
 
-_FIELD_NAMES = {
-    "exif": "EXIF",
-    "xmp": "XMP",
-    "iptc": "IPTC",
-    "dpi": "resolution",
-    "comment": "comment",
-}
+_DEFAULT = Encoding()
 
 
-def losses(image: Image, format: str) -> tuple[str, ...]:
+def losses(image: Image, format: str, encoding: Encoding = _DEFAULT) -> tuple[str, ...]:
     """Return what a format loses of an image that it can hold otherwise, one clause each.
 
     Args:
         image: The image to write.
         format: Name of the output format.
+        encoding: Encoding options.
 
     Raises:
         OutputError: The format cannot be written.
+        DependencyError: The encoding needs a package that is not installed.
 
     Example:
         >>> import numpy as np
@@ -42,21 +38,9 @@ def losses(image: Image, format: str) -> tuple[str, ...]:
     profile = image.metadata.icc
     if profile is not None and "icc" not in traits.carries and not is_srgb(profile):
         clauses.append(f"its colours were converted to sRGB, as {label} holds no profile")
-    if dropped := _dropped(image, codec, traits):
+    _, dropped = stored_metadata(image.metadata, codec)
+    if dropped:
         clauses.append(f"{label} has no place for its {', '.join(dropped)}")
+    if codec.remarks is not None:
+        clauses += codec.remarks(image, encoding.for_image(image, codec.name))
     return tuple(clauses)
-
-
-def _dropped(image: Image, codec: Codec, traits: Traits) -> list[str]:
-    """Return the names of the metadata that is left out."""
-    metadata = image.metadata
-    kept = set(traits.carries)
-    if codec.oversized is not None:
-        kept -= set(codec.oversized(metadata))
-    if "exif" in kept and exif.resolution_of(metadata.exif):
-        kept.add("dpi")
-    return [
-        name
-        for field, name in _FIELD_NAMES.items()
-        if getattr(metadata, field) is not None and field not in kept
-    ]

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from upscale.images.image import Image
 
 DEFAULT_QUALITY = 95
+
+
+@dataclass(frozen=True, slots=True)
+class TextureEncoding:
+    """Encoding options of textures, which only DDS has.
+
+    Attributes:
+        layout: `bc1`, `bc3`, `bc4`, `bc5`, `bc7` or `rgba8`; None for that of the source.
+        mipmaps: Whether smaller copies follow the image; None to do as the source.
+        normal_map: Whether colours are directions, of which mipmaps hold the mean direction.
+    """
+
+    layout: str | None = None
+    mipmaps: bool | None = None
+    normal_map: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +33,7 @@ class Encoding:
             JPEG of higher quality becomes a JPEG.
         lossless: Whether to keep every pixel, in formats that can. None keeps lossless what came
             from a lossless file of the same format.
+        texture: Options of textures.
 
     Example:
         >>> import numpy as np
@@ -27,6 +43,7 @@ class Encoding:
 
     quality: int | None = None
     lossless: bool | None = None
+    texture: TextureEncoding = TextureEncoding()
 
     def for_image(self, image: Image, format: str) -> ResolvedEncoding:
         """Resolve open options by the file that an image came from.
@@ -40,7 +57,8 @@ class Encoding:
         if lossless is None:
             lossless = source is not None and source.lossless and self.quality is None
         source_quality = (source and source.quality) or 0
-        return ResolvedEncoding(self.quality or max(DEFAULT_QUALITY, source_quality), lossless)
+        quality = self.quality or max(DEFAULT_QUALITY, source_quality)
+        return ResolvedEncoding(quality, lossless, self.texture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,9 @@ class ResolvedEncoding:
     Attributes:
         quality: Quality 1..100.
         lossless: Whether to keep every pixel instead.
+        texture: Options of textures.
     """
 
     quality: int
     lossless: bool
+    texture: TextureEncoding = field(default_factory=TextureEncoding, repr=False)

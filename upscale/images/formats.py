@@ -8,13 +8,6 @@ from pathlib import Path
 from upscale.errors import OutputError
 from upscale.images.codecs.registry import Codec, Traits, codecs
 
-_FOREIGN_KINDS = {
-    b"%PDF": "PDF",
-    b"<svg": "SVG",
-    b"\x76\x2f\x31\x01": "OpenEXR",
-    b"\x1a\x45": "a video",
-}
-
 
 def format_of(suffix_or_name: str) -> str:
     """Return the writable format of a suffix or file name.
@@ -187,17 +180,6 @@ def detect(start: bytes, name: str | None) -> str | None:
         named = format_named(name)
         return named if named is not None and codecs()[named].sniff is None else None
     return detected
-
-
-def foreign_kind(start: bytes) -> str | None:
-    """Return the kind of a file that is recognised but not supported.
-
-    Args:
-        start: The first `SNIFF_BYTES` bytes of the file.
-    """
-    if start[4:8] == b"ftyp":
-        return "a video"
-    return next((kind for head, kind in _FOREIGN_KINDS.items() if start.startswith(head)), None)
 
 
 def can_hold(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from upscale.images.metadata.fields import Calibration, GainMap, Text
 
 DEFAULT_MAX_PIXELS = 500_000_000
 """Width times height above which an image is rejected before it is decoded."""
@@ -30,6 +33,11 @@ class Metadata:
         comment: Comment in plain text.
         cicp: Colour primaries and transfer function by their numbers in ITU-T H.273; an ICC
             profile outranks them.
+        texts: Texts by keyword, as in PNG: author, copyright, generation parameters and others.
+        modified: Time of the last change in UTC, as in PNG.
+        calibration: Gamma, primaries and other remarks on colours, as in PNG; where they differ
+            from sRGB and nothing outranks them, `icc` says the same.
+        gain_map: Gain map for HDR displays, turned like the image.
 
     Example:
         >>> Metadata(dpi=(300, 300)).dpi
@@ -43,6 +51,10 @@ class Metadata:
     iptc: bytes | None = None
     comment: str | None = None
     cicp: tuple[int, int] | None = None
+    texts: tuple[Text, ...] = ()
+    modified: datetime | None = None
+    calibration: Calibration | None = None
+    gain_map: GainMap | None = None
 
     @property
     def colour_numbers(self) -> tuple[int, int] | None:
@@ -57,10 +69,45 @@ def stripped(metadata: Metadata) -> Metadata:
         metadata: Metadata of an image.
 
     Example:
-        >>> stripped(Metadata(comment="At home", dpi=(72, 72)))
-        Metadata(icc=None, exif=None, xmp=None, dpi=(72, 72), iptc=None, comment=None, cicp=None)
+        >>> stripped(Metadata(comment="At home", dpi=(72, 72))) == Metadata(dpi=(72, 72))
+        True
     """
-    return replace(metadata, exif=None, xmp=None, iptc=None, comment=None)
+    return Metadata(
+        icc=metadata.icc,
+        dpi=metadata.dpi,
+        cicp=metadata.cicp,
+        calibration=metadata.calibration,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Texture:
+    """How a DDS file stores its pixels.
+
+    Attributes:
+        layout: `bc1` to `bc7` for blocks, `rgba8` for four bytes per pixel.
+        mipmaps: Whether smaller copies follow the image.
+        is_srgb: Whether the layout is marked as sRGB.
+        is_direct3d_10: Whether the header is that of Direct3D 10 and later.
+    """
+
+    layout: str
+    mipmaps: bool
+    is_srgb: bool = False
+    is_direct3d_10: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Targa:
+    """How a Targa file stores its pixels.
+
+    Attributes:
+        is_run_length_encoded: Whether equal pixels in a row are stored once.
+        is_top_down: Whether the first row is the top one.
+    """
+
+    is_run_length_encoded: bool = False
+    is_top_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +120,11 @@ class Origin:
         quality: Lowest libjpeg quality 1..100 whose quantisation is as fine; JPEG only.
         lossless: Whether the file was lossless, in a format that can be both.
         notes: Clauses that say what was converted or left out when it was read.
+        damage: Clauses that say what is missing, where the file is damaged and was read all the
+            same.
+        size: Width and height of the upright image in pixels, which positions in the metadata
+            refer to; None where there is no file.
+        texture: How the pixels were stored; DDS and Targa only.
 
     Example:
         >>> Origin("jpeg", quality=90).quality
@@ -84,6 +136,9 @@ class Origin:
     quality: int | None = None
     lossless: bool = False
     notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    texture: Texture | Targa | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +231,7 @@ class ImageSequence:
         plays: Number of times that an animation is shown; 0 is forever.
         animated: Whether it is an animation; otherwise the frames are pages.
         format: Name of the format that it was read from.
+        damage: Clauses that say what is missing, once all frames have been read.
 
     Example:
         >>> import numpy as np
@@ -190,3 +246,4 @@ class ImageSequence:
     plays: int
     animated: bool
     format: str
+    damage: tuple[str, ...] = ()

@@ -11,27 +11,26 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from upscale.errors import DependencyError, ImageError
+from upscale.errors import ImageError
 from upscale.files.error_mapping import map_os_errors
 from upscale.files.printable import printable
-from upscale.images.codecs.base import (
-    Header,
-    MalformedError,
-    Raster,
-    StoredFrame,
-    UnsupportedError,
-)
+from upscale.images.codecs.base import Header, MalformedError, Raster, StoredFrame
 from upscale.images.codecs.registry import SNIFF_BYTES, Codec, codecs
-from upscale.images.formats import detect, foreign_kind
+from upscale.images.decoder_errors import guarded, salvaged
+from upscale.images.foreign_kinds import NOT_AN_IMAGE, PROBE_BYTES, RAW, foreign_kind, is_raw_name
+from upscale.images.formats import detect
 from upscale.images.image import DEFAULT_MAX_PIXELS, Frame, Image, ImageSequence, Origin
 from upscale.images.metadata import exif, xmp
+from upscale.images.metadata.gain_map import turned
+from upscale.images.metadata.placement import Placement
+from upscale.images.partial_sequence import partial_frames
 from upscale.images.pixels.orientation import swaps_sides, upright
 
 _T = TypeVar("_T")
 
 
 def read_file(
-    source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS
+    source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, keep_damaged: bool = False
 ) -> Image | ImageSequence:
     """Read an image, an animation or the pages of a document.
 
@@ -43,10 +42,12 @@ def read_file(
     Args:
         source: An image file, or its content.
         max_pixels: Largest width times height, checked before anything is decoded.
+        keep_damaged: Read what can be decoded of a damaged file. `Origin.damage` of the image, or
+            of the frames, says what is missing; it is empty for an undamaged file.
 
     Raises:
-        ImageError: The file is not an image, damaged, cut off, too large, or cannot be read. The
-            frames of a sequence raise it, too.
+        DamagedImageError: The file is damaged or cut off. The frames of a sequence raise it, too.
+        ImageError: The file is not an image, too large, or cannot be read.
         DependencyError: The format needs a package that is not installed.
 
     Example:
@@ -58,19 +59,27 @@ def read_file(
     """
     with _opened(source) as (name, file):
         codec = _detected_codec(name, file, source)
-        header = _guarded(name, lambda: codec.read_header(file))
+        salvage = codec.salvage if keep_damaged else None
+        header = salvaged(
+            name,
+            partial(_from_start, codec.read_header, file),
+            salvage and salvage.read_header and partial(_from_start, salvage.read_header, file),
+        )
         _check_pixels(name, header, max_pixels)
         if header.frames > 1 and codec.decode_frames is not None:
             return ImageSequence(
-                lambda: _frames(source, codec, max_pixels),
+                lambda: _frames(source, codec, max_pixels, header if keep_damaged else None),
                 header.frames,
                 header.plays,
                 codec.traits is None or codec.traits.frames == "animation",
                 codec.name,
             )
-        file.seek(0)
-        raster = _guarded(name, lambda: codec.decode(file))
-    return _guarded(name, lambda: _upright(header, raster, codec.name))
+        raster = salvaged(
+            name,
+            partial(_from_start, codec.decode, file),
+            salvage and partial(_from_start, salvage.decode, file),
+        )
+    return guarded(name, lambda: _upright(header, raster, codec.name))
 
 
 def read_image(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image:
@@ -114,24 +123,45 @@ def read_size(source: Path | bytes) -> tuple[int, int]:
     """
     with _opened(source) as (name, file):
         codec = _detected_codec(name, file, source)
-        header = _guarded(name, lambda: (codec.read_shape or codec.read_header)(file))
+        header = guarded(name, lambda: (codec.read_shape or codec.read_header)(file))
     if swaps_sides(header.orientation):
         return header.height, header.width
     return header.width, header.height
 
 
-def _frames(source: Path | bytes, codec: Codec, max_pixels: int) -> Iterator[Frame]:
-    """Decode the frames of a sequence."""
-    assert codec.decode_frames is not None
+def _from_start(read: Callable[[BinaryIO], _T], file: BinaryIO) -> _T:
+    file.seek(0)
+    return read(file)
+
+
+def _frames(
+    source: Path | bytes, codec: Codec, max_pixels: int, damaged: Header | None
+) -> Iterator[Frame]:
+    """Decode the frames of a sequence, of a file that may be damaged if its header is given."""
+    decode_frames = codec.decode_frames
+    if damaged is not None and codec.salvage is not None:
+        decode_frames = codec.salvage.decode_frames or decode_frames
+    assert decode_frames is not None
     with _opened(source) as (name, file):
-        frames = codec.decode_frames(file)
-        while (frame := _guarded(name, lambda: next(frames, None))) is not None:
-            _check_pixels(name, frame.header, max_pixels)
-            yield _guarded(name, partial(_frame, frame, codec.name))
+        stored = decode_frames(file)
+        if damaged is not None:
+            is_animation = codec.traits is None or codec.traits.frames == "animation"
+            yield from partial_frames(
+                "frame" if is_animation else "page",
+                damaged,
+                lambda: guarded(name, lambda: next(stored, None)),
+                lambda frame: _decoded(name, frame, codec.name, max_pixels),
+            )
+            return
+        while (frame := guarded(name, lambda: next(stored, None))) is not None:
+            yield _decoded(name, frame, codec.name, max_pixels)
 
 
-def _frame(frame: StoredFrame, format: str) -> Frame:
-    return Frame(_upright(frame.header, frame.decode(), format), frame.seconds)
+def _decoded(name: str, stored: StoredFrame, format: str, max_pixels: int) -> Frame:
+    _check_pixels(name, stored.header, max_pixels)
+    return guarded(
+        name, lambda: Frame(_upright(stored.header, stored.decode(), format), stored.seconds)
+    )
 
 
 def _check_pixels(name: str, header: Header, limit: int) -> None:
@@ -158,15 +188,17 @@ def _opened(source: Path | bytes) -> Generator[tuple[str, BinaryIO]]:
 
 def _detected_codec(name: str, file: BinaryIO, source: Path | bytes) -> Codec:
     start = file.read(SNIFF_BYTES)
-    file.seek(0)
     if not start:
         raise ImageError(f"{name}: is empty; give an image file")
-    format = detect(start, source.name if isinstance(source, Path) else None)
+    file_name = source.name if isinstance(source, Path) else None
+    format = detect(start, file_name)
+    if format == "tiff" and file_name is not None and is_raw_name(file_name):
+        raise ImageError(f"{name}: {RAW.problem}; {RAW.advice}")
     if format is not None:
+        file.seek(0)
         return codecs()[format]
-    kind = foreign_kind(start)
-    problem = f"{kind} is not supported" if kind else "is not an image"
-    raise ImageError(f"{name}: {problem}; give an image, for example JPEG, PNG, TIFF or WebP")
+    kind = foreign_kind(start + file.read(PROBE_BYTES - len(start))) or NOT_AN_IMAGE
+    raise ImageError(f"{name}: {kind.problem}; {kind.advice}")
 
 
 def _upright(header: Header, raster: Raster, format: str) -> Image:
@@ -174,42 +206,37 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
     height, width = raster.pixels.shape[:2]
     if (width, height) != (header.width, header.height):
         raise MalformedError("is damaged")
-    orientation, metadata, notes = header.orientation, header.metadata, header.notes
+    orientation, metadata = header.orientation, header.metadata
+    notes = (*header.notes, *raster.notes)
     metadata = replace(metadata, dpi=metadata.dpi or exif.resolution_of(metadata.exif))
+    size = (height, width) if swaps_sides(orientation) else (width, height)
     if orientation != 1:
+        placement = Placement(orientation, (width, height), size)
         metadata = replace(
             metadata,
-            exif=exif.reset_orientation(metadata.exif),
-            xmp=xmp.reset_orientation(metadata.xmp),
+            exif=exif.placed(exif.reset_orientation(metadata.exif), placement),
+            xmp=xmp.placed(xmp.reset_orientation(metadata.xmp), placement),
         )
+        try:
+            gain_map = metadata.gain_map and turned(metadata.gain_map, orientation)
+        except ValueError:
+            gain_map, notes = None, (*notes, "its gain map, which is damaged, was left out")
+        metadata = replace(metadata, gain_map=gain_map)
     if swaps_sides(orientation) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
     if not raster.keeps_profile:
         metadata = replace(metadata, icc=None, cicp=None)
         notes = (*notes, "its colours were converted to sRGB")
     alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
-    origin = Origin(format, header.bits, header.quality, header.lossless, notes)
+    damage = (*header.damage, *raster.damage)
+    origin = Origin(
+        format,
+        bits=header.bits,
+        quality=header.quality,
+        lossless=header.lossless,
+        notes=notes,
+        damage=damage,
+        size=size,
+        texture=header.texture,
+    )
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)
-
-
-def _guarded(name: str, work: Callable[[], _T]) -> _T:
-    """Run a decoder, and map its exceptions to messages of one line.
-
-    Raises:
-        ImageError: The work failed.
-        DependencyError: It needs a package that is not installed.
-    """
-    try:
-        return work()
-    except MalformedError as error:
-        raise ImageError(f"{name}: {error}; use an undamaged copy") from error
-    except UnsupportedError as error:
-        raise ImageError(f"{name}: {error}; convert it to plain RGB first") from error
-    except DependencyError as error:
-        raise DependencyError(f"{name}: {error}") from error
-    except MemoryError:
-        raise ImageError(f"{name}: needs more memory than there is") from None
-    except Exception as error:
-        # Decoders raise a dozen kinds of errors, which all mean "damaged" to a user.
-        reason = "is cut off" if "truncated" in str(error).lower() else "is damaged"
-        raise ImageError(f"{name}: {reason}; use an undamaged copy") from error

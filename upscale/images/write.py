@@ -19,8 +19,10 @@ from upscale.images.formats import can_hold, writable_codec
 from upscale.images.image import Frame, Image, ImageSequence, Metadata
 from upscale.images.metadata import exif, xmp
 from upscale.images.metadata.icc import in_srgb
+from upscale.images.metadata.placement import Placement
 from upscale.images.metadata.thumbnail import thumbnail
 from upscale.images.pixels.depth import in_depth
+from upscale.images.stored_metadata import stored_metadata
 
 _DEFAULT = Encoding()
 
@@ -182,16 +184,20 @@ def _prepared(image: Image, codec: Codec, traits: Traits) -> Image:
         image = in_srgb(image)
     depth = next(size for size in (8, 16, 32) if size >= traits.depth)
     alpha = None if image.alpha is None else in_depth(image.alpha, depth)
-    metadata = _updated_metadata(image)
+    metadata, _ = stored_metadata(_updated_metadata(image), codec)
     return replace(image, pixels=in_depth(image.pixels, depth), alpha=alpha, metadata=metadata)
 
 
 def _updated_metadata(image: Image) -> Metadata:
-    """Update size and thumbnail in the metadata of an image."""
-    metadata, block = image.metadata, image.metadata.exif
+    """Update sizes, positions and thumbnail in the metadata of an image."""
+    metadata, size = image.metadata, (image.width, image.height)
+    block, packet = metadata.exif, metadata.xmp
+    if image.origin.size not in (None, size):
+        placement = Placement(1, image.origin.size or size, size)
+        block, packet = exif.placed(block, placement), xmp.placed(packet, placement)
     if block is not None:
         block = exif.resized(block, image.width, image.height)
         if exif.has_thumbnail(block):
             block = exif.with_thumbnail(block, thumbnail(image))
-    packet = metadata.xmp and xmp.resized(metadata.xmp, image.width, image.height)
+    packet = packet and xmp.resized(packet, image.width, image.height)
     return replace(metadata, exif=block, xmp=packet)

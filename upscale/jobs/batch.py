@@ -299,7 +299,7 @@ class _Batch:
 
     def _read(self, job: ImageJob) -> Content:
         content = load(job, self._options.run.max_pixels)
-        check(content, job, self._options.output)
+        check(content, job, self._options.output, self._options.texture)
         return content
 
     def _compute(
@@ -307,7 +307,7 @@ class _Batch:
     ) -> _Computed:
         began = perf_counter()
         advance = partial(self._advance, device)
-        content, report = upscale(content, job, upscaler, advance)
+        content, report = upscale(content, job, upscaler, advance, self._options.texture)
         frames = content.count if isinstance(content, ImageSequence) else 1
         writing = self._pool.submit(self._write, content, job)
         writing.add_done_callback(self._wake)
@@ -319,5 +319,6 @@ class _Batch:
         self._queue.put(Advanced(device, done, total))
 
     def _write(self, content: Content, job: ImageJob) -> _Written:
-        notes = store(content, job, self._options.output, self._stdout)
+        options = self._options
+        notes = store(content, job, options.output, self._stdout, options.texture)
         return _Written(perf_counter(), notes)

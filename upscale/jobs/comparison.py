@@ -37,7 +37,7 @@ from upscale.jobs.image import ImageUpscaler, upscale_image
 from upscale.jobs.inputs import Finder, Source, file_key
 from upscale.jobs.model_info import ModelInfo
 from upscale.jobs.naming import strip_size_suffix
-from upscale.options import Crop, Options
+from upscale.options import Crop, Options, TextureOptions
 
 MARGIN = 64
 """Number of pixels around a crop that the network also receives.
@@ -279,9 +279,12 @@ def compare_models(
     for result in failures:
         listener(Finished(result))
     results = list(failures)
+    texture = options.texture
+    if options.compare.crop is not None:
+        texture = replace(texture, seamless="")  # a part of an image does not repeat
     versions = [[version_of_image(sample.crop, "input")] for sample in samples]
     for model in models if samples else ():
-        run = _ModelRun(model, make, device, listener)
+        run = _ModelRun(model, make, device, listener, texture)
         for sample, sample_versions in zip(samples, versions, strict=True):
             results.append(run.upscale(sample, sample_versions))
             listener(Finished(results[-1]))
@@ -302,8 +305,10 @@ class _ModelRun:
         make: Callable[[str], ImageUpscaler],
         device: str,
         listener: Listener,
+        texture: TextureOptions,
     ) -> None:
         self._name = model.info.name
+        self._texture = texture
         self._device = device
         self._listener = listener
         self._upscaler: ImageUpscaler | UpscaleError
@@ -323,7 +328,7 @@ class _ModelRun:
         began = perf_counter()
         try:
             large, report = upscale_image(
-                sample.window, sample.size_out, self._upscaler, self._advance
+                sample.window, sample.size_out, self._upscaler, self._advance, self._texture
             )
         except UsageError:
             raise

@@ -16,6 +16,7 @@ from upscale.images import (
     Frame,
     Image,
     ImageSequence,
+    TextureEncoding,
     can_hold,
     check_encoding,
     encode_file,
@@ -24,9 +25,9 @@ from upscale.images import (
     stripped,
     write_file,
 )
-from upscale.jobs.image import ImageJob, ImageUpscaler, TileProgress, upscale_image
+from upscale.jobs.image import PLAIN, ImageJob, ImageUpscaler, TileProgress, upscale_image
 from upscale.jobs.sequence import upscale_sequence
-from upscale.options import OutputOptions
+from upscale.options import OutputOptions, TextureOptions
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
@@ -43,12 +44,15 @@ def load(job: ImageJob, max_pixels: int | None) -> Content:
     return read_file(job.source, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
 
 
-def check(content: Content, job: ImageJob, options: OutputOptions) -> None:
+def check(
+    content: Content, job: ImageJob, options: OutputOptions, texture: TextureOptions = PLAIN
+) -> None:
     """Check before the computation that the output format can hold the result.
 
     Raises:
         OutputError: The format does not support transparency, animations, pages or colours of the
             content, or the requested encoding.
+        DependencyError: The encoding needs a package that is not installed.
     """
     width, height = job.size_out
     if isinstance(content, Image):
@@ -69,7 +73,14 @@ def check(content: Content, job: ImageJob, options: OutputOptions) -> None:
     if reason is not None:
         other = "tiff" if frames > 1 and not animated else "png"
         raise OutputError(f"{printable(job.label)}: {reason}: pass -f {other}")
-    check_encoding(job.format, _encoding(options))
+    if texture.normal_map and isinstance(content, Image) and content.pixels.shape[2] == 1:
+        raise OutputError(
+            f"{printable(job.label)}: is grey, so it holds no directions: leave out --normal-map"
+        )
+    encoding = _encoding(options, texture)
+    check_encoding(job.format, encoding)
+    if isinstance(content, Image):
+        losses(content, job.format, encoding)
 
 
 def upscale(
@@ -77,6 +88,7 @@ def upscale(
     job: ImageJob,
     upscaler: ImageUpscaler,
     progress: TileProgress | None = None,
+    texture: TextureOptions = PLAIN,
 ) -> tuple[Content, Report]:
     """Upscale an image, or every frame of a sequence, to the job's size.
 
@@ -85,18 +97,22 @@ def upscale(
         ImageError: A frame cannot be read.
     """
     if isinstance(content, Image):
-        return upscale_image(content, job.size_out, upscaler, progress)
+        return upscale_image(content, job.size_out, upscaler, progress, texture)
 
     return upscale_sequence(
         content,
         job.size_out,
-        lambda image, size, tiles: upscale_image(image, size, upscaler, tiles),
+        lambda image, size, tiles: upscale_image(image, size, upscaler, tiles, texture),
         progress,
     )
 
 
 def store(
-    content: Content, job: ImageJob, options: OutputOptions, stdout: BinaryIO | None
+    content: Content,
+    job: ImageJob,
+    options: OutputOptions,
+    stdout: BinaryIO | None,
+    texture: TextureOptions = PLAIN,
 ) -> tuple[str, ...]:
     """Write an upscaled image or sequence to its job's target.
 
@@ -105,6 +121,7 @@ def store(
         job: Job that the content belongs to.
         options: Encoding, metadata and overwriting of the output.
         stdout: Stream for jobs without a target.
+        texture: What the content is.
 
     Returns:
         Notes on what was converted or dropped between input and output.
@@ -114,30 +131,35 @@ def store(
     """
     if options.strip_metadata:
         content = _strip_metadata(content)
+    encoding = _encoding(options, texture)
     if job.target is None:
-        _write_to_stdout(content, job, options, stdout)
+        _write_to_stdout(content, job, encoding, stdout)
     else:
         write_file(
             content,
             job.target,
             format=job.format,
-            encoding=_encoding(options),
+            encoding=encoding,
             overwrite=options.overwrite,
         )
     first = content if isinstance(content, Image) else next(content.frames()).image
-    return (*first.origin.notes, *losses(first, job.format))
+    return (*first.origin.notes, *losses(first, job.format, encoding))
 
 
-def _encoding(options: OutputOptions) -> Encoding:
-    return Encoding(options.quality, options.lossless or None)
+def _encoding(options: OutputOptions, texture: TextureOptions) -> Encoding:
+    return Encoding(
+        options.quality,
+        options.lossless or None,
+        TextureEncoding(options.dds_format, options.mipmaps, texture.normal_map),
+    )
 
 
 def _write_to_stdout(
-    content: Content, job: ImageJob, options: OutputOptions, stdout: BinaryIO | None
+    content: Content, job: ImageJob, encoding: Encoding, stdout: BinaryIO | None
 ) -> None:
     if stdout is None:
         raise OutputError("standard output is not available")
-    data = encode_file(content, job.format, _encoding(options))
+    data = encode_file(content, job.format, encoding)
     try:
         stdout.write(data)
         stdout.flush()

@@ -3,6 +3,9 @@
 Each layer group runs tile by tile with its own halo, clipped at the border of the image so that
 zero padding acts exactly as in whole-image inference. The result equals whole-image inference up
 to the order of floating-point sums, for every tile size.
+
+Where the image repeats (`Wrap`), halos are not clipped: they continue at the opposite border, in
+the feature maps of every group. The result is that of an image that repeats for ever.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from upscale.tiling.interfaces import (
     is_out_of_memory,
 )
 from upscale.tiling.schedule import MARGIN, NO_MINIMUM, MinimumTile, Schedule
+from upscale.tiling.wrapping import NO_WRAP, Wrap, joined, read_wrapped, spans
 
 
 @dataclass(slots=True)
@@ -37,7 +41,7 @@ class MapRows:
     The rows above and below the image and the columns beside it are zero.
 
     Attributes:
-        start: Number of the first row; -1 is the row above the image.
+        start: Number of the first row; -1 is the row above an image that does not repeat.
         rows: Tensor that holds the rows.
     """
 
@@ -65,6 +69,7 @@ class ExactRun:
         smallest: Smallest tile tried before feature maps are offloaded, in feature pixels.
         minimum: Minimum tile, see `Schedule`; ignored after memory has run out.
         batch: Number of tiles of one shape that go through a group together.
+        wrap: Directions in which the image repeats.
         fp32_groups: Function that returns the same groups in fp32, for tiles that overflow half
             precision. None for a run that is not checked tile by tile.
         on_tile: Callback after each tile.
@@ -82,15 +87,18 @@ class ExactRun:
         smallest: int,
         minimum: MinimumTile = NO_MINIMUM,
         batch: int = 1,
+        wrap: Wrap = NO_WRAP,
         fp32_groups: Callable[[], Sequence[LayerGroup]] | None = None,
         on_tile: Callable[[TileStats], None] | None = None,
     ) -> None:
         self.groups = groups
         self.stats = TileStats()
-        self.schedule = Schedule(groups, height, width, tile, minimum)
+        self.schedule = Schedule(groups, height, width, tile, minimum, wrap=wrap)
         self._canvas = canvas
         self._store = store
+        self._wrap = wrap
         self._maps: dict[int, MapRows] = {}
+        self._first_rows: dict[int, MapRows] = {}  # of each map, where rows repeat
         self._smallest = smallest
         self._batch = batch
         self._fp32_groups = fp32_groups
@@ -109,6 +117,7 @@ class ExactRun:
             if self._reserve(index, chunk.bottom):
                 self.schedule.commit(index, chunk.bottom)
                 self._advance(index, chunk)
+                self._keep_first_rows(index, chunk)
                 self._trim(index)
 
     def _reserve(self, index: int, stop: int) -> bool:
@@ -117,6 +126,7 @@ class ExactRun:
             return True
         try:
             self._extend(index, stop)
+            self._reserve_first_rows(index)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -129,7 +139,8 @@ class ExactRun:
         """Replace a feature map by one that holds the rows still needed and all up to `stop`."""
         height, width = self.schedule.height, self.schedule.width
         start = min(self.schedule.first_needed(index), self.schedule.done[index])
-        end = stop + MARGIN if stop == height else stop
+        has_margin = stop == height and not self._wrap.rows
+        end = stop + MARGIN if has_margin else stop
         rows = self._store.allocate(end - start, width + 2 * MARGIN, self.groups[index].channels)
         old = self._maps.get(index)
         kept = old.rows[start - old.start :] if old is not None else rows[: max(-start, 0)]
@@ -141,17 +152,38 @@ class ExactRun:
             self._store.recycle(old.rows)
         _clear(new[:, :MARGIN])
         _clear(new[:, -MARGIN:])
-        if end > height:
+        if has_margin:
             _clear(rows[height - start :])
         self._maps[index] = MapRows(start, rows)
+
+    def _reserve_first_rows(self, index: int) -> None:
+        """Allocate memory for the first rows of a feature map that are read again at the end."""
+        count, start = self.schedule.kept_rows(index), self.schedule.starts[index]
+        if count and index not in self._first_rows:
+            width = self.schedule.width + 2 * MARGIN
+            rows = self._store.allocate(count, width, self.groups[index].channels)
+            self._first_rows[index] = MapRows(start, rows)
+
+    def _keep_first_rows(self, index: int, chunk: Rect) -> None:
+        """Keep the rows of a row chunk that are read again at the end."""
+        first = self._first_rows.get(index)
+        if first is None:
+            return
+        stop = min(chunk.bottom, first.start + len(first.rows))
+        if stop > chunk.top:
+            start = self._maps[index].start
+            _copy(
+                first.rows[chunk.top - first.start : stop - first.start],
+                self._maps[index].rows[chunk.top - start : stop - start],
+            )
 
     def _trim(self, index: int) -> None:
         """Release the rows of the group's sources that no group will read again."""
         for source in set(self.groups[index].sources) - {IMAGE}:
             if self.schedule.last_reader_in_turn(source) != index:
                 continue
-            first, old = self.schedule.first_needed(source), self._maps[source]
-            if first == old.start:
+            first, old = self.schedule.first_needed(source), self._maps.get(source)
+            if old is None or first == old.start:
                 continue
             kept = old.rows[first - old.start :]
             if len(kept):
@@ -201,7 +233,7 @@ class ExactRun:
         outer = rect.grow(self.groups[index].halo)
         if self.groups[index].valid:
             return outer
-        return outer.clip(self.schedule.height, self.schedule.width)
+        return self._wrap.clip(outer, self.schedule.height, self.schedule.width)
 
     def _compute(self, index: int, tiles: Sequence[Rect]) -> Tensor | None:
         """Return a group's output for a batch of tiles with halos: (N, channels, h, w).
@@ -244,14 +276,36 @@ class ExactRun:
     def _read(self, source: int, rect: Rect) -> Tensor:
         """Return a source under `rect` as (1, C, h, w), channels-last."""
         if source != IMAGE:
-            return self._store.load(self._maps[source].view(rect)).permute(2, 0, 1)[None]
-        inside = rect.clip(self.schedule.height, self.schedule.width)
-        tile = self._canvas.read(inside)
+            return self._read_map(source, rect).permute(2, 0, 1)[None]
+        height, width = self.schedule.height, self.schedule.width
+        inside = self._wrap.clip(rect, height, width)
+        tile = read_wrapped(self._canvas, inside, height, width, self._wrap)
         if inside == rect:
             return tile
         padding = (inside.left - rect.left, rect.right - inside.right,
                    inside.top - rect.top, rect.bottom - inside.bottom)  # fmt: skip
         return F.pad(tile, padding)
+
+    def _read_map(self, source: int, rect: Rect) -> Tensor:
+        """Return a feature map under `rect` as (h, w, channels)."""
+        columns = [(rect.left, rect.right)]
+        if self._wrap.columns:
+            columns = spans(rect.left, rect.right, self.schedule.width)
+        pieces = [
+            [self._store.load(rows.view(Rect(top, bottom, *span))) for span in columns]
+            for rows, top, bottom in self._row_pieces(source, rect.top, rect.bottom)
+        ]
+        return joined(pieces, 0, 1)
+
+    def _row_pieces(self, source: int, top: int, bottom: int) -> list[tuple[MapRows, int, int]]:
+        """Return where rows of a feature map are: those after the last one are its first rows."""
+        end = self.schedule.end(source)
+        if not self._wrap.rows or bottom <= end:
+            return [(self._maps[source], top, bottom)]
+        pieces = [(self._maps[source], top, end)] if top < end else []
+        first, start = self._first_rows[source], self.schedule.starts[source]
+        rest = spans(max(top, end) - start, bottom - start, self.schedule.height)
+        return pieces + [(first, start + above, start + below) for above, below in rest]
 
     def _put(self, index: int, tiles: Sequence[Rect], result: Tensor) -> None:
         """Write the tiles without their halos to the feature map or the output image."""
@@ -263,9 +317,21 @@ class ExactRun:
             else:
                 centre = tile[:, inner.top : inner.bottom, inner.left : inner.right]
             if index == len(self.groups) - 1:
-                self._canvas.write(rect, centre[None])
+                self._write(rect, centre[None], scale)
             else:
                 self._maps[index].view(rect).copy_(centre.permute(1, 2, 0))
+
+    def _write(self, rect: Rect, tile: Tensor, scale: int) -> None:
+        """Write a part of the output image, whose rows may begin anew in it."""
+        height, done = self.schedule.height, 0
+        rows = (
+            spans(rect.top, rect.bottom, height) if self._wrap.rows else [(rect.top, rect.bottom)]
+        )
+        for top, bottom in rows:
+            count = (bottom - top) * scale
+            part = tile[:, :, done : done + count]
+            self._canvas.write(Rect(top, bottom, rect.left, rect.right), part)
+            done += count
 
     def _count(self, tiles: int) -> None:
         for _ in range(tiles):
@@ -284,7 +350,7 @@ class ExactRun:
             self.schedule.tile = max(self.schedule.tile // 2, self._smallest)
             self.stats.halvings += 1
         elif self._store.offload():
-            for feature_map in self._maps.values():
+            for feature_map in (*self._maps.values(), *self._first_rows.values()):
                 rows = self._store.allocate(*feature_map.rows.shape)
                 _copy(rows, feature_map.rows)
                 feature_map.rows = rows

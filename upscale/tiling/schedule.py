@@ -4,6 +4,11 @@ The groups take turns. In its turn, a group advances by at most one chunk of `ti
 further than its sources allow. A row chunk therefore passes through the network before the next
 one starts, and a feature map holds only the few rows between its writer and its slowest reader,
 never the whole image.
+
+The rows of an image that repeats from top to bottom form a ring. Each group then starts as many
+rows below the first one as it stays behind it, so that its halo lies in rows that are computed,
+and goes once round the ring. Rows are counted on from there: row `height + 3` is row 3 of the
+image. The first rows of each feature map are kept for readers, which arrive there at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from math import sqrt
 
 from upscale.tiling.grid import Rect
 from upscale.tiling.group import IMAGE, LayerGroup
+from upscale.tiling.wrapping import NO_WRAP, Wrap
 
 SMALLEST_SIDE = 4
 """Smallest tile side that a schedule uses, in feature pixels."""
@@ -50,6 +56,7 @@ class Schedule:
         width: Columns of a feature map.
         tile: Rows of a row chunk, and side of a square with about as many pixels as a tile.
         minimum: Lower bound that replaces a smaller `tile`.
+        wrap: Directions in which the image repeats.
     """
 
     def __init__(
@@ -59,13 +66,17 @@ class Schedule:
         width: int,
         tile: int,
         minimum: MinimumTile = NO_MINIMUM,
+        *,
+        wrap: Wrap = NO_WRAP,
     ) -> None:
         self.groups = groups
         self.height = height
         self.width = width
         self.tile = tile
         self.minimum = minimum
-        self.done = [0] * len(groups)
+        self.wrap = wrap
+        self.starts = lags(groups) if wrap.rows else [0] * len(groups)
+        self.done = list(self.starts)
         self._turn = 0
         self._readers = readers(groups)
         self._reference = max(
@@ -74,12 +85,16 @@ class Schedule:
 
     def next(self) -> tuple[int, Rect] | None:
         """Return the next group and its row chunk, or None when the image is finished."""
-        while self.done[-1] < self.height:
+        while self.done[-1] < self.end(len(self.groups) - 1):
             start, stop = self.done[self._turn], self._reach(self._turn)
             if stop > start:
                 return self._turn, Rect(start, stop, 0, self.width)
             self._turn = (self._turn + 1) % len(self.groups)
         return None
+
+    def end(self, index: int) -> int:
+        """Return the row after the last one of a group's output."""
+        return self.starts[index] + self.height
 
     def commit(self, index: int, stop: int) -> None:
         """Record that group `index` has finished all rows above `stop`, and pass the turn on."""
@@ -103,17 +118,23 @@ class Schedule:
     def first_needed(self, source: int) -> int:
         """Return the first row of a group's output that is still to be read, from `-MARGIN` on.
 
-        The result is `height + MARGIN` if all rows have been read.
+        The result lies beyond the last row and its margin if all rows have been read.
         """
         return min(
             (
-                self.height + MARGIN
-                if self.done[reader] == self.height
+                self.end(reader) + MARGIN
+                if self.done[reader] == self.end(reader)
                 else max(self.done[reader] - self.groups[reader].halo, -MARGIN)
                 for reader in self._readers[source]
             ),
-            default=self.height + MARGIN,
+            default=self.end(source) + MARGIN,
         )
+
+    def kept_rows(self, source: int) -> int:
+        """Return how many first rows of a group's output are read again at the end."""
+        if not self.wrap.rows:
+            return 0
+        return min(_rows_ahead(self.groups, self.starts, source, self._readers), self.height)
 
     def last_reader_in_turn(self, source: int) -> int:
         """Return the last group that reads a group's output."""
@@ -121,7 +142,8 @@ class Schedule:
 
     def remaining(self) -> int:
         """Return the number of tiles that remain at the current tile size."""
-        ahead = Schedule(self.groups, self.height, self.width, self.tile, self.minimum)
+        size = self.height, self.width
+        ahead = Schedule(self.groups, *size, self.tile, self.minimum, wrap=self.wrap)
         ahead.done, ahead._turn = list(self.done), self._turn
         count = 0
         while (step := ahead.next()) is not None:
@@ -134,12 +156,9 @@ class Schedule:
         """Return the row up to which a group may advance now."""
         reach = self.done[index] + max(self.tile, self.minimum.rows)
         for source in self.groups[index].sources:
-            reach = min(reach, self._available(source, self.groups[index].halo))
-        return reach
-
-    def _available(self, source: int, halo: int) -> int:
-        written = self.height if source == IMAGE else self.done[source]
-        return self.height if written == self.height else written - halo
+            if source != IMAGE and self.done[source] < self.end(source):
+                reach = min(reach, self.done[source] - self.groups[index].halo)
+        return min(reach, self.end(index))
 
 
 def readers(groups: Sequence[LayerGroup]) -> list[list[int]]:
@@ -150,6 +169,18 @@ def readers(groups: Sequence[LayerGroup]) -> list[list[int]]:
             if source != IMAGE:
                 result[source].append(index)
     return result
+
+
+def _rows_ahead(
+    groups: Sequence[LayerGroup],
+    behind: Sequence[int],
+    writer: int,
+    its_readers: Sequence[Sequence[int]],
+) -> int:
+    """Return the rows of a group's output between its writer and its slowest reader."""
+    return max(
+        (behind[r] - behind[writer] + groups[r].halo for r in its_readers[writer]), default=0
+    )
 
 
 def lags(groups: Sequence[LayerGroup]) -> list[int]:
@@ -171,6 +202,8 @@ class Plan:
         carried   = sum over maps of W * C * min(lag(reader) - lag(writer) + h(reader), height)
         chunks    = W * (min(t, height) + 2 * max(h)) * C of the maps in use at once, at most
         workspace = max over groups of workspace * min((side + 2 * h)**2, height * W)
+
+    If the rows of the image repeat, the carried rows of all maps are kept once more.
 
     A feature map is in use from its writer's turn to its slowest reader's turn. Carried rows are
     the rows between the two after a row chunk has passed. No term grows with the image's height.
@@ -199,25 +232,25 @@ def plan(
     width: int,
     tile: int,
     minimum: MinimumTile = NO_MINIMUM,
+    *,
+    wrap: Wrap = NO_WRAP,
 ) -> Plan:
     """Plan the memory of a run over `height` x `width` feature pixels; see `Schedule`."""
     chunk = min(max(tile, minimum.rows), height)
     rows = chunk + 2 * max(group.halo for group in groups)
+    times = (chunk < height) + wrap.rows
     return Plan(
-        carried=_carried(groups, height, width) if chunk < height else 0,
+        carried=times * _carried(groups, height, width),
         chunks=width * rows * _channels_in_use(groups),
         workspace=_workspace(Schedule(groups, height, width, tile, minimum)),
     )
 
 
 def _carried(groups: Sequence[LayerGroup], height: int, width: int) -> int:
-    behind = lags(groups)
+    behind, its_readers = lags(groups), readers(groups)
     return sum(
-        width
-        * groups[writer].channels
-        * min(max(behind[r] - behind[writer] + groups[r].halo for r in its_readers), height)
-        for writer, its_readers in enumerate(readers(groups))
-        if its_readers
+        width * group.channels * min(_rows_ahead(groups, behind, writer, its_readers), height)
+        for writer, group in enumerate(groups)
     )
 
 

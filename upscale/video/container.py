@@ -24,6 +24,7 @@ from upscale.errors import VideoError
 from upscale.files.error_mapping import map_os_errors
 from upscale.files.printable import printable
 from upscale.video.info import DEFAULT_MAX_PIXELS
+from upscale.video.pyav import open_input
 
 # Playlists, which could name any other file, and text that FFmpeg renders as images.
 _REFUSED_FORMATS = {
@@ -62,7 +63,7 @@ def open_video(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Generator[In
     }
     problem = "is not a video, or its header is damaged"
     with map_os_errors(path, VideoError, "a video", errors=(FFmpegError, OSError), problem=problem):
-        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
+        container = open_input(f"file:{path}", options)
     with container:
         yield container
 
@@ -163,7 +164,8 @@ def decode(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> Itera
     for packet in chain(packets, (None,)):
         try:
             yield DecodeResult(packet, stream.decode(packet))
-        except (FFmpegError, MemoryError) as error:
+        except (FFmpegError, MemoryError, ValueError) as error:
+            # PyAV 19 has a ValueError for every packet after a decoder that does not open.
             yield DecodeResult(packet, [], str(error))
 
 

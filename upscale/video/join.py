@@ -24,6 +24,7 @@ from upscale.video.encoders import Encoder
 from upscale.video.info import VideoInfo
 from upscale.video.mux import Muxer, Outliers, StreamPlan, find_outliers, full_span
 from upscale.video.output_stream import OutputStream, Span
+from upscale.video.pyav import fraction
 
 _RATE_TOLERANCE = Fraction(1, 1000)
 """Deviation in seconds that a constant frame rate may have, as Matroska rounds to milliseconds."""
@@ -145,7 +146,7 @@ def verify(
     """
     with av.open(f"file:{path}") as container:
         written = [array("q") for _ in container.streams]
-        units = [stream.time_base or unit for stream in container.streams]
+        units = [fraction(stream.time_base) or unit for stream in container.streams]
         untimed = [0 for _ in container.streams]
         for packet in container.demux():
             if packet.size and packet.pts is not None:

@@ -27,6 +27,7 @@ from upscale.video.info import VideoInfo
 from upscale.video.matroska import CONTAINERS as MATROSKA_CONTAINERS
 from upscale.video.matroska import NO_CHECKSUMS, PLACEHOLDER, set_pixel_aspect
 from upscale.video.output_stream import OutputStream, Span
+from upscale.video.pyav import clean_tags, fraction
 from upscale.video.timing import longest_nondecreasing
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ class Muxer:
 
     def _copy_tags(self) -> None:
         """Copy the global tags and the chapters."""
-        tags = self._source.metadata
+        tags = clean_tags(self._source.metadata)
         self._container.metadata.update(
             {key: value for key, value in tags.items() if key.lower() not in GENERATED_TAGS}
         )
@@ -315,7 +316,7 @@ def _copied_tags(stream: Stream) -> dict[str, str]:
     """Return the tags of a stream that also apply to its copy."""
     return {
         key: value
-        for key, value in stream.metadata.items()
+        for key, value in clean_tags(stream.metadata).items()
         if not key.lower().startswith(_STALE_TAGS)
     }
 
@@ -364,7 +365,7 @@ def _read_attachment(video: VideoInfo, index: int) -> tuple[str, str, bytes]:
         stream = source.streams[index]
         data = next(bytes(packet) for packet in source.demux(stream) if packet.size)
         kind = _IMAGE_TYPES.get(stream.codec_context.name, "jpeg")
-        name = stream.metadata.get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
+        name = clean_tags(stream.metadata).get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
     return name, f"image/{kind}", data
 
 
@@ -378,7 +379,7 @@ def _subtitle_header(stream: SubtitleStream) -> bytes | None:
 def _chapters(source: InputContainer, span: Span) -> Iterator[Chapter]:
     """Yield the chapters of a span, on the clock of the output."""
     for chapter in source.chapters():
-        unit = chapter["time_base"] or Fraction(1, 1000)
+        unit = fraction(chapter["time_base"]) or Fraction(1, 1000)
         start, end = chapter["start"], chapter["end"]
         if span.start is not None:
             first = round(span.start / unit)
@@ -386,7 +387,8 @@ def _chapters(source: InputContainer, span: Span) -> Iterator[Chapter]:
         if span.end is not None:
             end = min(end, round((span.end - (span.start or 0)) / unit))
         if start < end:
-            yield {**chapter, "start": start, "end": end, "time_base": unit}
+            tags = clean_tags(chapter["metadata"])
+            yield {**chapter, "start": start, "end": end, "time_base": unit, "metadata": tags}
 
 
 def _seconds(packet: Packet[Any]) -> Fraction:

@@ -15,6 +15,8 @@ from av.stream import Disposition, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.stream import SubtitleStream
 
+from upscale.video.pyav import fraction
+
 _EMPTY_TEXT = b"\0\0"
 
 _MAX_CORRECTION = Fraction(1, 10)
@@ -57,7 +59,7 @@ class OutputStream:
         self.index = stream.index
         is_cover = source.disposition & Disposition.attached_pic
         self.type = "cover" if is_cover else stream.type
-        self.unit = source.time_base or Fraction(1, 1000)
+        self.unit = fraction(source.time_base) or Fraction(1, 1000)
         self.times = array("q")
         self.has_outliers = False
         self.recoded = self.unconvertible = 0
@@ -115,7 +117,7 @@ class OutputStream:
     ) -> None:
         """Convert timestamps to the output's clock, where decoding times must increase."""
         # The muxer chose its time base when it wrote the header.
-        own = self.unit = self._stream.time_base or self.unit
+        own = self.unit = fraction(self._stream.time_base) or self.unit
         source_time = dts if dts is not None else pts
         least = None if self._last is None else self._last + 1
         if source_time is None:

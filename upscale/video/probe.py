@@ -39,6 +39,7 @@ from upscale.video.info import (
     VideoInfo,
 )
 from upscale.video.planes import nearest_planar_format
+from upscale.video.pyav import clean_tags, fraction, side_data
 from upscale.video.timing import (
     Timing,
     may_split_fields,
@@ -171,7 +172,6 @@ def _describe(
 ) -> VideoInfo:
     """Return all properties except the timing."""
     planes = nearest_planar_format(frame.format)
-    side_data = _side_data(frame)
     return VideoInfo(
         path=path,
         stream=stream.index,
@@ -180,15 +180,15 @@ def _describe(
         planes=planes,
         source_format=frame.format.name,
         colour=_colour(container, stream, frame, planes),
-        time_base=stream.time_base or Fraction(1, av.time_base),
+        time_base=fraction(stream.time_base) or Fraction(1, av.time_base),
         frame_times=(),
         rate=_tagged_rate(stream),
         duration=None,
-        sample_aspect=stream.sample_aspect_ratio or None,
-        display_matrix=_display_matrix(side_data),
+        sample_aspect=fraction(stream.sample_aspect_ratio),
+        display_matrix=_display_matrix(frame),
         rotation=frame.rotation,
         interlaced=frame.interlaced_frame or stream.codec_context.field_order > _PROGRESSIVE,
-        hdr=_hdr(side_data),
+        hdr=_hdr(frame),
         timecode=timecode_of(container, stream),
         codec=stream.codec_context.codec.canonical_name,
         container=container.format.name,
@@ -196,7 +196,7 @@ def _describe(
 
 
 def _tagged_rate(stream: VideoStream) -> Fraction:
-    for rate in (stream.average_rate, stream.guessed_rate):
+    for rate in map(fraction, (stream.average_rate, stream.guessed_rate)):
         if rate and 0 < rate <= _FASTEST:
             return rate
     return Fraction(25)
@@ -237,23 +237,14 @@ def _chroma_location(stream: VideoStream) -> int:
     return _CHROMA_LOCATIONS.get((match[1][0], match[2][0]), 0) if match else 0
 
 
-def _side_data(frame: VideoFrame) -> dict[str, bytes]:
-    """Return the side data of a frame by FFmpeg's names."""
-    try:
-        return {each.type.name: bytes(each) for each in frame.side_data}  # pyright: ignore
-    except ValueError:
-        # PyAV fails on all of it if it lacks a name for one type.
-        return {}
-
-
-def _display_matrix(side_data: dict[str, bytes]) -> tuple[int, ...] | None:
-    data = side_data.get("DISPLAYMATRIX", b"")
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    data = side_data(frame, "DISPLAYMATRIX")
     return struct.unpack("9i", data[:36]) if len(data) >= 36 else None
 
 
-def _hdr(side_data: dict[str, bytes]) -> HdrMetadata | None:
-    mastering = _mastering_display(side_data.get("MASTERING_DISPLAY_METADATA", b""))
-    light = side_data.get("CONTENT_LIGHT_LEVEL", b"")
+def _hdr(frame: VideoFrame) -> HdrMetadata | None:
+    mastering = _mastering_display(side_data(frame, "MASTERING_DISPLAY_METADATA"))
+    light = side_data(frame, "CONTENT_LIGHT_LEVEL")
     content = struct.unpack("2I", light[:8]) if len(light) >= 8 else None
     return HdrMetadata(mastering, content) if mastering or content else None
 
@@ -276,7 +267,7 @@ def timecode_of(container: InputContainer, stream: VideoStream) -> str | None:
     """Return the timecode of the first frame, which may be stored in one of several places."""
     tracks = [other.metadata for other in container.streams if other.type == "data"]
     for tags in (stream.metadata, container.metadata, *tracks):
-        for name, value in tags.items():
+        for name, value in clean_tags(tags).items():
             if name.lower() == "timecode":
                 return value
     return None

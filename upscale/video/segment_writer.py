@@ -166,7 +166,8 @@ def as_frame(frame: VideoFrame, encoder: Encoder) -> av.VideoFrame:
     for index, plane in enumerate(frame.planes):
         _copy_plane(result.planes[RGB_ORDER[index] if is_rgb else index], plane)
     if encoder.pixel_format != frames.planes.name:
-        result = result.reformat(format=encoder.pixel_format)
+        # With several threads, FFmpeg sometimes leaves samples of packed formats out.
+        result = result.reformat(format=encoder.pixel_format, threads=1)
     # ProRes takes its tags from the frames.
     colour = frames.colour
     result.color_primaries, result.color_trc = colour.primaries, colour.transfer

@@ -28,6 +28,7 @@ from upscale.video.encoders import Encoder
 from upscale.video.info import VideoFrame, VideoInfo
 from upscale.video.mux import GENERATED_TAGS, Muxer, StreamMapping, StreamPlan
 from upscale.video.probe import timecode_of
+from upscale.video.pyav import clean_tags, fraction, side_data
 from upscale.video.segment_writer import SegmentWriter
 
 _MUX_ERRORS = (FFmpegError, OSError, ValueError, RuntimeError)
@@ -209,14 +210,14 @@ def _lost_properties(
 ) -> Iterator[str]:
     """Yield a line for each property that was written into a file and is missing from it."""
     container = encoder.container
-    tags = {key.lower() for key in source.metadata} - GENERATED_TAGS
+    tags = {key.lower() for key in clean_tags(source.metadata)} - GENERATED_TAGS
     lost = sorted(tags - {key.lower() for key in result.metadata})
     if lost:
         yield f"{container} does not support the tags {', '.join(lost)}"
     if source.chapters() and not result.chapters():
         yield f"{container} does not support chapters"
     stream = result.streams.video[0]
-    if _differs(video.sample_aspect, stream.sample_aspect_ratio):
+    if _differs(video.sample_aspect, fraction(stream.sample_aspect_ratio)):
         yield (
             f"{encoder.codec} in {container} does not support the pixel aspect ratio"
             f" {video.sample_aspect}"
@@ -238,7 +239,7 @@ def _differs(one: Fraction | None, other: Fraction | None) -> bool:
 
 def _lost_stream_properties(stream: Stream, copy: Stream, container: str) -> Iterator[str]:
     """Yield a line for each property of a stream that its copy lacks."""
-    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    tags = {key.lower(): value for key, value in clean_tags(stream.metadata).items()}
     copied = {key.lower(): value for key, value in copy.metadata.items()}
     for key in ("language", "title"):
         if tags.get(key, "und") not in ("und", copied.get(key), copied.get("handler_name")):
@@ -250,8 +251,8 @@ def _lost_stream_properties(stream: Stream, copy: Stream, container: str) -> Ite
 
 def _display_matrix(container: InputContainer) -> Sequence[int] | None:
     """Return the display matrix of the first frame."""
-    data = next(container.decode(video=0)).side_data.get("DISPLAYMATRIX")
-    return None if data is None else np.frombuffer(bytes(data), np.int32).tolist()
+    data = side_data(next(container.decode(video=0)), "DISPLAYMATRIX")
+    return np.frombuffer(data, np.int32).tolist() if data else None
 
 
 def _orientation(matrix: Sequence[int] | None) -> tuple[int, ...]:

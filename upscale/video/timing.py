@@ -29,6 +29,7 @@ from upscale.video.container import (
     has_packet_index,
     read_packets,
 )
+from upscale.video.pyav import fraction
 
 _MAX_REORDERING = 32
 """More frames than any codec delays for reordering."""
@@ -142,7 +143,7 @@ class _Header:
         if name == "avi":
             # The header contains the number of frames, which is exact.
             self._tolerance = Fraction(0)
-            self._duration = stream.frames * (stream.time_base or Fraction(0))
+            self._duration = stream.frames * (fraction(stream.time_base) or Fraction(0))
         if has_packet_index(container):
             self._index = [entry.timestamp for entry in stream.index_entries]
 
@@ -192,7 +193,7 @@ def timing_from_decoding(
             packets.add(result.packet, stream)
         if result.error:
             errors.append((result.packet.pts if result.packet else None, len(decoded)))
-    step = max(1, round(1 / (rate * (stream.time_base or Fraction(1, 1000)))))
+    step = max(1, round(1 / (rate * (fraction(stream.time_base) or Fraction(1, 1000)))))
     times = increasing_times(decoded, step)
     missing = Counter(packets.times) - Counter(decoded)
     if split_fields:
@@ -243,7 +244,7 @@ def _find_gaps(
     missing = sum(round(steps[number] / usual) - 1 for number in gaps)
     if not missing:
         return ()
-    first = float((times[gaps[0]] + usual) * (stream.time_base or 0))
+    first = float((times[gaps[0]] + usual) * (fraction(stream.time_base) or 0))
     return (f"{missing} frames seem to be missing, the first at {first:.2f} s",)
 
 

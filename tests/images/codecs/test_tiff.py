@@ -414,7 +414,7 @@ def test_camera_raw_files_are_rejected():
     version = (50706, "B", 4, (1, 4, 0, 0), True)
     for data in (raw_file([version]), raw_file([], subifds=1, subfiletype=1)):
         for reading in (read_file, read_image, read_size):
-            with pytest.raises(ImageError, match="camera raw"):
+            with pytest.raises(ImageError, match="is a raw file; develop it first"):
                 reading(data)
     assert read_image(raw_file(subifds=1)).width == 16
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from upscale.errors import DependencyError
-from upscale.images.image import Metadata, Pixels
+from upscale.images.image import Metadata, Pixels, Targa, Texture
 
 
 class MalformedError(ValueError):
@@ -19,7 +19,16 @@ class MalformedError(ValueError):
 
 
 class UnsupportedError(ValueError):
-    """The content is of a kind that is not supported; the message completes "<file> ..."."""
+    """The content is of a kind that is not supported; the message completes "<file> ...".
+
+    Attributes:
+        advice: What to do.
+    """
+
+    def __init__(self, problem: str, advice: str = "convert it to plain RGB first") -> None:
+        """Store the problem and the advice."""
+        super().__init__(problem)
+        self.advice = advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,8 @@ class Header:
         quality: Lowest libjpeg quality 1..100 whose quantisation is as fine; JPEG only.
         lossless: Whether the pixels are stored losslessly, in a format that can do both.
         notes: Clauses that say what was left out.
+        damage: Clauses that say what is missing, where only a part could be read.
+        texture: How the pixels are stored; DDS and Targa only.
     """
 
     width: int
@@ -49,6 +60,8 @@ class Header:
     quality: int | None = None
     lossless: bool = False
     notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+    texture: Texture | Targa | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +72,15 @@ class Raster:
         pixels: Array of shape (H, W, 1 or 3), uint8, uint16 or float32.
         alpha: Array of shape (H, W) and the same type; None when opaque.
         keeps_profile: Whether the file's profile still applies; False after a conversion to sRGB.
+        notes: Clauses that say what was converted or left out.
+        damage: Clauses that say what is missing, where only a part could be read.
     """
 
     pixels: Pixels
     alpha: Pixels | None = None
     keeps_profile: bool = True
+    notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, samples: Pixels) -> Raster:
@@ -92,6 +109,22 @@ class StoredFrame:
     header: Header
     decode: Callable[[], Raster]
     seconds: Fraction | None = None
+
+
+def rows_missing(first: int, height: int) -> str:
+    """Return a clause about the rows from the first missing one on.
+
+    Args:
+        first: Number of the first missing row, from 0.
+        height: Number of rows of the image.
+
+    Example:
+        >>> rows_missing(24, 96)
+        'the last 72 of 96 rows are missing'
+    """
+    if height - first == 1:
+        return f"the last of {height} rows is missing"
+    return f"the last {height - first} of {height} rows are missing"
 
 
 def optional_package(name: str, purpose: str, package: str, extra: str) -> Any:  # noqa: ANN401

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain, islice, pairwise
@@ -31,7 +32,7 @@ from upscale.images.animation import (
 )
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, MalformedError, Raster, StoredFrame
-from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.image import Image, ImageSequence, Metadata, Pixels
 
@@ -64,6 +65,15 @@ def read_header(file: BinaryIO) -> Header:
     return _header(_walk(file))
 
 
+def salvage_header(file: BinaryIO) -> Header:
+    """Read the header of a file that is damaged or cut off, with the frames that are there.
+
+    Raises:
+        MalformedError: There is no frame.
+    """
+    return _header(_walk(file, is_partial=True))
+
+
 def read_shape(file: BinaryIO) -> Header:
     """Read the size, without the pixels of the first frame.
 
@@ -91,6 +101,27 @@ def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
     """
     stored = _walk(file)
     return composed(_header(stored), stored.patches)
+
+
+def salvage(file: BinaryIO) -> Raster:
+    """Decode what there is of the first frame.
+
+    Raises:
+        MalformedError: There is no frame.
+    """
+    stored = _walk(file, is_partial=True)
+    raster = next(composed(_header(stored), stored.patches)).decode()
+    return replace(raster, damage=("a part of it could not be decoded",))
+
+
+def salvage_frames(file: BinaryIO) -> Iterator[StoredFrame]:
+    """Yield the frames of an animation that is damaged or cut off.
+
+    Raises:
+        MalformedError: A frame cannot be decoded.
+    """
+    stored = _walk(file, is_partial=True)
+    return composed(replace(_header(stored), damage=()), stored.patches)
 
 
 def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
@@ -197,16 +228,31 @@ class _Stored:
     plays: int = 1
     comments: list[bytes] = field(default_factory=list[bytes])
     patches: list[Patch] = field(default_factory=list[Patch])
+    complete: int = 0
+    has_end: bool = True
+    is_partial: bool = False
 
 
-def _walk(file: BinaryIO, max_frames: int | None = None) -> _Stored:
-    """Walk over a file to its end, or to the start of its last requested frame."""
+def _walk(file: BinaryIO, max_frames: int | None = None, *, is_partial: bool = False) -> _Stored:
+    """Walk over a file to its end, or to the start of its last requested frame.
+
+    Args:
+        file: The GIF file.
+        max_frames: Number of frames after which to stop.
+        is_partial: Whether to return the frames before a damage; the first may be incomplete.
+    """
     file.seek(0)
     head = _read(file, _HEAD_BYTES)
     width, height, flags = struct.unpack_from("<HHB", head, 6)
     stored = _Stored(width, height, _palette(file, flags))
-    for patch in islice(_walk_patches(file, stored), max_frames):
-        stored.patches.append(patch)
+    try:
+        for patch in islice(_walk_patches(file, stored), max_frames):
+            stored.patches.append(patch)
+    except MalformedError:
+        if not is_partial or not stored.patches:
+            raise
+        stored.is_partial = True
+        stored.patches = stored.patches[: max(1, stored.complete)]
     if not stored.patches:
         raise MalformedError("is damaged")
     first = stored.patches[0]
@@ -226,13 +272,32 @@ def _header(stored: _Stored) -> Header:
         frames=len(stored.patches),
         plays=stored.plays,
         metadata=Metadata(comment=comment or None),
+        notes=() if stored.has_end else ("its end marker is missing",),
+        damage=_damage(stored),
+    )
+
+
+def _damage(stored: _Stored) -> tuple[str, ...]:
+    """Return a clause about frames that are missing; that of an incomplete frame is not here."""
+    if not stored.is_partial or not stored.complete:
+        return ()
+    count = stored.complete
+    return (
+        f"everything after its first {count} frames is missing"
+        if count > 1
+        else "everything after its first frame is missing",
     )
 
 
 def _walk_patches(file: BinaryIO, stored: _Stored) -> Iterator[Patch]:
     """Yield the frames; properties of the whole file are added to `stored`."""
     control = _NO_CONTROL
-    while (kind := _read(file, 1)) != TRAILER:
+    while (kind := file.read(1)) != TRAILER:
+        if not kind:
+            if not stored.complete:
+                raise MalformedError("is cut off")
+            stored.has_end = False
+            return
         if kind == _IMAGE:
             start = file.tell()
             yield _patch(file, control, stored)
@@ -240,6 +305,7 @@ def _walk_patches(file: BinaryIO, stored: _Stored) -> Iterator[Patch]:
             _palette(file, _read(file, 1)[0])
             _read(file, 1)
             _skip_blocks(file)
+            stored.complete += 1
             control = _NO_CONTROL
         elif kind == _EXTENSION:
             control = _read_extension(file, stored) or control
@@ -282,22 +348,29 @@ def _patch(file: BinaryIO, control: bytes, stored: _Stored) -> Patch:
         disposal=_DISPOSALS.get(flags >> 2 & 7, "keep"),
         blends=True,
         opaque=transparency is None,
-        decode=lambda: _decode_patch(file, start, (width, height), stored.palette, transparency),
+        decode=lambda: _decode_patch(file, start, (width, height), stored, transparency),
     )
 
 
 def _decode_patch(
-    file: BinaryIO, start: int, size: tuple[int, int], palette: bytes, transparency: int | None
+    file: BinaryIO, start: int, size: tuple[int, int], stored: _Stored, transparency: int | None
 ) -> Raster:
     """Decode the frame whose descriptor is at `start`, as a GIF of its own."""
     file.seek(start + _DESCRIPTOR_BYTES - 1)
     flags = _read(file, 1)[0]
-    palette = _palette(file, flags) or palette
-    compressed = _read(file, 1) + b"".join(bytes((len(block),)) + block for block in _blocks(file))
+    palette = _palette(file, flags) or stored.palette
+    is_cut_off = stored.is_partial and not stored.complete
+    blocks = _blocks_there(file) if is_cut_off else _blocks(file)
+    compressed = _read(file, 1) + b"".join(bytes((len(block),)) + block for block in blocks)
     descriptor = _IMAGE + struct.pack("<HHHHB", 0, 0, *size, flags & _INTERLACED)
     head = b"GIF89a" + struct.pack("<HHBBB", *size, 0, 0, 0)
     alone = head + descriptor + compressed + b"\0" + TRAILER
     pil_image = GifImagePlugin.GifImageFile(io.BytesIO(alone))
+    if is_cut_off:
+        with suppress(OSError):
+            pil_image.load()
+        # Pillow keeps the pixels that it has decoded.
+        pil_image.tile = []
     table = np.zeros((_COLOURS, 4), np.uint8)
     table[:, 3] = 255
     colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
@@ -319,10 +392,18 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
         yield _read(file, length)
 
 
+def _blocks_there(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the content of sub-blocks up to the end of the file."""
+    while length := int.from_bytes(file.read(1), "big"):
+        block = file.read(length)
+        if block:
+            yield block
+
+
 def _skip_blocks(file: BinaryIO) -> None:
     """Skip sub-blocks up to an empty one."""
     while length := _read(file, 1)[0]:
-        file.seek(length, 1)
+        _read(file, length)
 
 
 def _read(file: BinaryIO, length: int) -> bytes:
@@ -413,6 +494,7 @@ register(
         read_shape=read_shape,
         decode=decode,
         decode_frames=decode_frames,
+        salvage=Salvage(decode=salvage, read_header=salvage_header, decode_frames=salvage_frames),
         traits=Traits(
             depth=8,
             grey=False,

@@ -7,18 +7,21 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from upscale.images.codecs.base import Header, MalformedError, Raster, optional_package
-from upscale.images.codecs.iso_boxes import is_heic
+from upscale.images.codecs.iso_boxes import is_heic, left_out, properties
 from upscale.images.codecs.registry import Codec, Traits, register
 from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image, Metadata
 from upscale.images.metadata import cicp, exif, xmp
+from upscale.images.metadata.placement import Placement
 from upscale.images.pixels.alpha import unmultiply
 from upscale.images.pixels.depth import narrowed, stretched
+from upscale.images.pixels.orientation import swaps_sides
 
 _LOSSLESS = -1
 # Measured on a photograph: four times as fast as libheif's default, and 5 % larger.
 _PRESET = "fast"
 _IDENTITY, _BT601 = 0, 6
+_TURNS = (b"irot", b"imir")
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -32,14 +35,24 @@ def read_header(file: BinaryIO) -> Header:
     pil_image = images[images.primary_index]
     info = pil_image.info
     width, height = pil_image.size
+    block, packet = exif.without_prefix(info.get("exif") or None), info.get("xmp") or None
+    file.seek(0)
+    data = file.read()
+    if any(kind in _TURNS for kind, _ in properties(data)):
+        # Positions refer to the image before libheif turned it, as EXIF states.
+        orientation, size = exif.orientation_of(block), (width, height)
+        stored = (height, width) if swaps_sides(orientation) else size
+        placement = Placement(orientation, stored, size)
+        block, packet = exif.placed(block, placement), xmp.placed(packet, placement)
     icc, numbers = info.get("icc_profile") or None, info.get("nclx_profile") or {}
     primaries, transfer = (
         numbers.get(name, 2) for name in ("color_primaries", "transfer_characteristics")
     )
+    others = ("other images in it were left out",) if len(images) > 1 else ()
     metadata = Metadata(
         icc=icc,
-        exif=exif.reset_orientation(exif.without_prefix(info.get("exif") or None)),
-        xmp=xmp.reset_orientation(info.get("xmp") or None),
+        exif=exif.reset_orientation(block),
+        xmp=xmp.reset_orientation(packet),
         cicp=None if icc else cicp.named(primaries, transfer),
     )
     return Header(
@@ -48,7 +61,7 @@ def read_header(file: BinaryIO) -> Header:
         metadata=metadata,
         bits=info["bit_depth"] if info["bit_depth"] > 8 else None,
         lossless=numbers.get("matrix_coefficients") == _IDENTITY,
-        notes=("other images in it were left out",) if len(images) > 1 else (),
+        notes=(*others, *left_out(data)),
     )
 
 

@@ -6,9 +6,11 @@ metadata, so the segments are written here.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import BinaryIO
 
 import imagecodecs
@@ -16,8 +18,14 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from upscale.images.codecs import pillow
-from upscale.images.codecs.base import Header, Raster
-from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.codecs.base import Header, MalformedError, Raster, rows_missing
+from upscale.images.codecs.jpeg_markers import END, check_kind, has_all_scans
+from upscale.images.codecs.jpeg_parts import (
+    MULTI_PICTURE_BYTES,
+    multi_picture_index,
+    parts_of,
+)
+from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
 from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image, Metadata
 from upscale.images.metadata import exif, iptc
@@ -33,6 +41,8 @@ _PLAIN_START_BYTES = 20
 _MAX_ICC_SEGMENTS = 255
 # For optimised Huffman codes libjpeg keeps all coefficients: six bytes per pixel.
 _MAX_OPTIMISED_PIXELS = 64 * 1024 * 1024
+# Bits that a scan could go on with. No one of them is a marker.
+_FILLERS, _FILLER_REPEATS = (b"\0", b"\x55", b"\xaa"), 4096
 # Luma quantisation at quality 50 (ITU-T T.81, table K.1).
 _LUMA = np.array([
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
@@ -42,7 +52,17 @@ _LUMA = np.array([
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read size, orientation and metadata."""
+    """Read size, orientation and metadata, and what follows the image."""
+    header = read_shape(file)
+    file.seek(0)
+    parts = parts_of(file.read())
+    metadata = replace(header.metadata, gain_map=parts.gain_map)
+    return replace(header, metadata=metadata, notes=(*header.notes, *parts.notes))
+
+
+def read_shape(file: BinaryIO) -> Header:
+    """Read size, orientation and metadata; only the start of the file is read."""
+    check_kind(file)
     pil_image = JpegImagePlugin.JpegImageFile(file)
     info = pil_image.info
     block = exif.without_prefix(info.get("exif"))
@@ -67,8 +87,65 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def decode(file: BinaryIO) -> Raster:
-    """Decode the image; of several, the main one."""
-    return pillow.raster_of(JpegImagePlugin.JpegImageFile(file))
+    """Decode the image; of several, the main one.
+
+    A file without its end marker is whole if nothing that could follow changes its pixels.
+
+    Raises:
+        MalformedError: Cut off.
+    """
+    data = file.read()
+    try:
+        return pillow.raster_of(_open(data))
+    except OSError as error:
+        data = data.rstrip(END[:1])
+        if data.endswith(END) or not has_all_scans(data):
+            raise
+        if "truncated" not in str(error) and "broken" not in str(error):
+            raise
+    raster = pillow.raster_of(_open(data + END))
+    if _first_uncertain_row(data, raster) is not None:
+        raise MalformedError("is cut off")
+    return replace(raster, notes=("its end marker is missing",))
+
+
+def salvage(file: BinaryIO) -> Raster:
+    """Decode what there is of a file that is damaged or cut off; the rest is grey.
+
+    Raises:
+        MalformedError: No row is complete.
+    """
+    data = file.read().rstrip(END[:1])
+    pil_image = _open(data + END)
+    try:
+        pil_image.load()
+    except OSError:
+        # Pillow keeps the rows that it has decoded.
+        pil_image.tile = []
+        return replace(pillow.raster_of(pil_image), damage=("a part of it could not be decoded",))
+    raster = pillow.raster_of(pil_image)
+    row = _first_uncertain_row(data, raster)
+    height = raster.pixels.shape[0]
+    if row is None or not has_all_scans(data):
+        return replace(raster, damage=("some details are missing",))
+    if row == 0:
+        raise MalformedError("is cut off")
+    return replace(raster, damage=(rows_missing(row, height),))
+
+
+def _open(data: bytes) -> JpegImagePlugin.JpegImageFile:
+    return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+
+
+def _first_uncertain_row(data: bytes, raster: Raster) -> int | None:
+    """Return the first row that other data behind the last byte would change; None for no row."""
+    first: int | None = None
+    for filler in _FILLERS:
+        other = pillow.raster_of(_open(data + filler * _FILLER_REPEATS + END))
+        rows = np.flatnonzero((other.pixels != raster.pixels).any(axis=(1, 2)))
+        if len(rows):
+            first = int(rows[0]) if first is None else min(first, int(rows[0]))
+    return first
 
 
 def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
@@ -80,8 +157,20 @@ def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
         subsampling="444" if pixels.shape[2] == 3 else None,
         optimize=image.width * image.height <= _MAX_OPTIMISED_PIXELS,
     )
-    target.write(b"\xff\xd8" + b"".join(_segments(image.metadata)))
-    target.write(memoryview(plain)[_PLAIN_START_BYTES:])
+    head = b"\xff\xd8" + b"".join(_segments(image.metadata))
+    body = memoryview(plain)[_PLAIN_START_BYTES:]
+    gain_map = image.metadata.gain_map
+    if gain_map is None:
+        target.write(head)
+        target.write(body)
+        return
+    if gain_map.announcement:
+        head += _segment(_APP2, gain_map.announcement)
+    start = len(head) + len(_segment(_APP2, b""))
+    total = start + MULTI_PICTURE_BYTES + len(body)
+    target.write(head + _segment(_APP2, multi_picture_index(start, total, len(gain_map.data))))
+    target.write(body)
+    target.write(gain_map.data)
 
 
 def oversized(metadata: Metadata) -> list[str]:
@@ -160,14 +249,16 @@ register(
         foreign_suffixes=("mpo",),
         sniff=starts_with(b"\xff\xd8\xff"),
         read_header=read_header,
+        read_shape=read_shape,
         decode=decode,
+        salvage=Salvage(decode=salvage),
         traits=Traits(
             depth=8,
             lossy=True,
             lossless=False,
             # libjpeg stops before the 65535 of the file format.
             max_side=65500,
-            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment"}),
+            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment", "gain_map"}),
         ),
         encode=encode,
         oversized=oversized,

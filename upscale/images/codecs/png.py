@@ -1,7 +1,8 @@
 """PNG and APNG: pixels through imagecodecs, headers and metadata through `png_chunks`.
 
 Pillow reduces 16-bit colour to 8 bits, and OpenCV loses grey with alpha. imagecodecs detects
-damaged pixels, but not a missing end. Each frame of an APNG is decoded as a PNG file of its own.
+damaged pixels, but not a missing end, which is noted. Each frame of an APNG is decoded as a PNG
+file of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from upscale.images.codecs.base import (
 )
 from upscale.images.codecs.png_chunks import (
     SIGNATURE,
+    TEXT_KINDS,
+    TextsTooLargeError,
     add_metadata,
     chunk,
     chunk_positions,
@@ -36,8 +39,10 @@ from upscale.images.codecs.png_chunks import (
     content_at,
     metadata_chunks,
     verified_content,
+    with_calibrated_profile,
 )
-from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.codecs.png_salvage import repaired
+from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.image import Image, ImageSequence, Metadata
 from upscale.images.metadata import exif
@@ -59,6 +64,7 @@ _FRAME_CONTROL = ">IIIIIHHBB"
 _DEFAULT_DENOMINATOR = 100
 _DISPOSALS: tuple[Disposal, ...] = ("keep", "clear", "restore")
 _GREY_ALPHA, _COLOUR_ALPHA = 4, 6
+_GREY_TYPES = (0, _GREY_ALPHA)
 _Pieces = list[tuple[int, int]]
 
 
@@ -67,8 +73,13 @@ def read_header(file: BinaryIO) -> Header:
 
     Raises:
         MalformedError: Damaged or cut off.
+        UnsupportedError: It is an iPhone PNG.
     """
-    return _header(chunks(file))
+    kinds: list[bytes] = []
+    items = ((kinds.append(kind), (kind, body))[1] for kind, body in chunks(file))
+    header = _header(items)
+    is_whole = kinds[-1] == b"IEND"
+    return header if is_whole else replace(header, notes=("its end marker is missing",))
 
 
 def read_shape(file: BinaryIO) -> Header:
@@ -121,6 +132,26 @@ def decode_bytes(data: bytes) -> Raster:
     return Raster.of(samples)
 
 
+def salvage(file: BinaryIO) -> Raster:
+    """Decode the rows before the damage; the others are black or transparent.
+
+    Raises:
+        MalformedError: No row can be decoded.
+    """
+    part = repaired(file.read())
+    return replace(decode_bytes(part.data), damage=(part.damage,))
+
+
+def salvage_frames(file: BinaryIO) -> Iterator[StoredFrame]:
+    """Yield the frames of an APNG that may be cut off.
+
+    Raises:
+        MalformedError: A frame cannot be decoded.
+    """
+    header = read_header(file)
+    yield from composed(header, [patch for patch in _patches(file) if _is_inside(patch, header)])
+
+
 def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
     """Yield the frames of an APNG, without a default image that is not a frame.
 
@@ -129,6 +160,8 @@ def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
     """
     header = read_header(file)
     patches = _patches(file)
+    if header.notes and len(patches) < header.frames:
+        raise MalformedError("is cut off")
     if len(patches) != header.frames or not all(_is_inside(patch, header) for patch in patches):
         raise MalformedError("is damaged")
     yield from composed(header, patches)
@@ -187,17 +220,31 @@ def encode_animation(animation: ImageSequence, target: BinaryIO, encoding: Encod
 def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
     """Build the header from chunks."""
     size: tuple[int, int] | None = None
-    metadata, frames, plays = Metadata(), 1, 1
+    metadata, frames, plays, notes, is_grey = Metadata(), 1, 1, (), False
     for kind, body in items:
+        if kind == b"CgBI":
+            raise UnsupportedError(
+                "is an iPhone PNG (CgBI)",
+                "convert it to a plain PNG first, for example with "
+                "pngcrush -revert-iphone-optimizations",
+            )
         if kind == b"IHDR" and len(body) == 13:
             size = size or struct.unpack_from(">II", body)
+            is_grey = body[9] in _GREY_TYPES
         elif kind == b"acTL" and len(body) >= 8:
             frames, plays = struct.unpack_from(">II", body)
-        metadata = add_metadata(metadata, kind, body)
+        # After the first text that is too large, texts are no longer decompressed.
+        if notes and kind in TEXT_KINDS:
+            continue
+        try:
+            metadata = add_metadata(metadata, kind, body)
+        except TextsTooLargeError:
+            notes = ("some of its metadata, which is extremely large, was left out",)
     if size is None or 0 in size:
         raise MalformedError("is damaged")
     orientation = exif.orientation_of(metadata.exif)
-    return Header(*size, orientation, max(1, frames), plays, metadata)
+    metadata = with_calibrated_profile(metadata, is_grey=is_grey)
+    return Header(*size, orientation, max(1, frames), plays, metadata, notes=notes)
 
 
 @dataclass(slots=True)
@@ -311,12 +358,18 @@ register(
         read_shape=read_shape,
         decode=decode,
         decode_frames=decode_frames,
+        salvage=Salvage(decode=salvage, decode_frames=salvage_frames),
         traits=Traits(
             depth=16,
             alpha="full",
             frames="animation",
             max_side=_MAX_SIDE,
-            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp"}),
+            carries=frozenset(
+                {
+                    *("icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp"),
+                    *("texts", "modified", "calibration"),
+                }
+            ),
         ),
         encode=encode,
         encode_sequence=encode_animation,

@@ -32,7 +32,8 @@ class Traits:
         grey: Whether grey images are stored as one channel.
         alpha: Levels of transparency: none, two (binary), or all of the depth.
         frames: Kind of several images in one file: none (one), an animation, or pages.
-        lossy: Whether `quality` has a meaning.
+        lossy: Whether pixels are not stored exactly by default.
+        has_quality: Whether `quality` has a meaning for a lossy format.
         lossless: Whether pixels can be stored exactly.
         max_side: Longest side in pixels.
         carries: Fields of `Metadata` that are stored.
@@ -43,9 +44,28 @@ class Traits:
     alpha: Literal["none", "binary", "full"] = "none"
     frames: Literal["one", "animation", "pages"] = "one"
     lossy: bool = False
+    has_quality: bool = True
     lossless: bool = True
     max_side: int = 2**31 - 1
     carries: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Salvage:
+    """Functions that read what they can of a damaged file, and say what is missing.
+
+    They are called where the strict functions of the codec fail, and may fail, too.
+
+    Attributes:
+        decode: Function that decodes the image, or the first frame or page.
+        read_header: Function that reads everything except the pixels; None uses the strict one.
+        decode_frames: Function that yields the frames or pages; None uses the strict one. A frame
+            that cannot be decoded is left out.
+    """
+
+    decode: Callable[[BinaryIO], Raster]
+    read_header: Callable[[BinaryIO], Header] | None = None
+    decode_frames: Callable[[BinaryIO], Iterator[StoredFrame]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +85,15 @@ class Codec:
             the suffix identifies it.
         read_shape: Faster `read_header` that need only return size and orientation.
         decode_frames: Function that yields the frames or pages.
+        salvage: Functions for damaged files; None where only whole files can be decoded.
         foreign_suffixes: Suffixes among `suffixes` that must not be used for new files.
         traits: Properties of written files; None for formats that are only read.
         encode: Function that writes an image; pixels are in the depth of the traits.
         encode_sequence: Function that writes an animation or pages.
         check_size: Function of (width, height) that returns why a size is impossible, or None.
         oversized: Function that returns the fields of `Metadata` too large for a file.
+        remarks: Function that returns what an encoding changes of an image, one clause each; it
+            raises `DependencyError` if the encoding needs a package that is not installed.
         rank: Position in lists of formats; lower comes first.
     """
 
@@ -82,12 +105,14 @@ class Codec:
     sniff: Callable[[bytes], bool] | None = None
     read_shape: Callable[[BinaryIO], Header] | None = None
     decode_frames: Callable[[BinaryIO], Iterator[StoredFrame]] | None = None
+    salvage: Salvage | None = None
     foreign_suffixes: tuple[str, ...] = ()
     traits: Traits | None = None
     encode: Callable[[Image, BinaryIO, ResolvedEncoding], None] | None = None
     encode_sequence: Callable[[ImageSequence, BinaryIO, Encoding], None] | None = None
     check_size: Callable[[int, int], str | None] | None = None
     oversized: Callable[[Metadata], Iterable[str]] | None = None
+    remarks: Callable[[Image, ResolvedEncoding], tuple[str, ...]] | None = None
     rank: int = 100
 
 

@@ -13,7 +13,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO
@@ -30,8 +30,9 @@ from upscale.images.codecs.base import (
     UnsupportedError,
 )
 from upscale.images.codecs.registry import Codec, Traits, register, starts_with
-from upscale.images.codecs.tiff_samples import ICC, bytes_of, decode_page
+from upscale.images.codecs.tiff_samples import ICC, RAW_PHOTOMETRICS, bytes_of, decode_page
 from upscale.images.encoding import Encoding, ResolvedEncoding
+from upscale.images.foreign_kinds import RAW
 from upscale.images.image import Image, ImageSequence, Metadata
 from upscale.images.metadata import exif
 
@@ -40,11 +41,12 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _ORIENTATION, _ACROSS, _DOWN, _UNIT = 274, 282, 283, 296
 _XMP, _IPTC = 700, 33723
-_SUB_IFDS, _DNG_VERSION = 330, 50706
+_MAKE, _SUB_IFDS, _DNG_VERSION = 271, 330, 50706
+_CR2_POSITION, _CR2 = 8, b"CR"
 _MAX_PAGES = 10_000
 _LEVEL = 5
 _CLASSIC_MAX_BYTES = 4_000_000_000
-_ASCII, _BYTE, _LONG, _UNDEFINED = 2, 1, 4, 7
+_ASCII, _BYTE, _SHORT, _LONG, _UNDEFINED = 2, 1, 3, 4, 7
 _Tag = tuple[int | str, int | str, int | None, Any, bool]
 _warnings_lock = threading.Lock()
 
@@ -105,12 +107,19 @@ def encode_pages(pages: ImageSequence, target: BinaryIO, encoding: Encoding) -> 
 
 @contextmanager
 def _opened(file: BinaryIO) -> Generator[TiffFile]:
-    """Open a file with tifffile, without numpy's warnings about overflows."""
+    """Open a file with tifffile, without numpy's warnings about overflows.
+
+    They are off only while it is opened: a generator that is closed in another thread could not
+    turn them on again. Functions that read tags or samples turn them off themselves.
+    """
     file.seek(0)
-    with np.errstate(all="ignore"), TiffFile(file) as tiff:
+    with np.errstate(all="ignore"):
+        tiff = TiffFile(file)
+    with tiff:
         yield tiff
 
 
+@np.errstate(all="ignore")
 def _shape(page: TiffPage) -> Header:
     """Return size and orientation of a page."""
     if page.imagewidth <= 0 or page.imagelength <= 0:
@@ -119,6 +128,7 @@ def _shape(page: TiffPage) -> Header:
     return Header(page.imagewidth, page.imagelength, value if value in range(1, 9) else 1)
 
 
+@np.errstate(all="ignore")
 def _header(page: TiffPage) -> Header:
     """Return size, orientation and metadata of a page, without EXIF."""
     metadata = Metadata(
@@ -141,12 +151,17 @@ def _iptc_block(page: TiffPage) -> bytes | None:
             return None
 
 
+@np.errstate(all="ignore")
 def _first(file: BinaryIO, tiff: TiffFile) -> TiffPage:
     """Return the first of `_pages`, mostly without reading the others."""
     first = tiff.pages.first
-    return _pages(file, tiff)[0] if first.is_reduced or _DNG_VERSION in first.tags else first
+    is_plain = not first.is_reduced and not {_DNG_VERSION, _SUB_IFDS, _MAKE} & set(
+        first.tags.keys()
+    )
+    return first if is_plain else _pages(file, tiff)[0]
 
 
+@np.errstate(all="ignore")
 def _pages(file: BinaryIO, tiff: TiffFile) -> list[TiffPage]:
     """Return the pages that are neither reduced copies nor masks.
 
@@ -156,11 +171,33 @@ def _pages(file: BinaryIO, tiff: TiffFile) -> list[TiffPage]:
     """
     pages = [tiff.pages.get(index).aspage() for index in range(_count(file, tiff))]
     full = [page for page in pages if not (page.is_reduced or page.is_mask)]
+    if _is_raw(file, pages, full):
+        raise UnsupportedError(RAW.problem, RAW.advice)
+    return full or pages[:1]
+
+
+def _is_raw(file: BinaryIO, pages: list[TiffPage], full: list[TiffPage]) -> bool:
+    """Return whether the pages are previews of a raw file."""
     tags = pages[0].tags
     # Cameras store the photo in a subdirectory of its thumbnail's.
     if _DNG_VERSION in tags or (_SUB_IFDS in tags and not full):
-        raise UnsupportedError("is a camera raw file, which must be developed")
-    return full or pages[:1]
+        return True
+    file.seek(_CR2_POSITION)
+    if file.read(len(_CR2)) == _CR2 or any(_is_sensor_data(page) for page in pages):
+        return True
+    return any(_is_sensor_data(inner) for page in pages for inner in _inner_pages(page))
+
+
+def _inner_pages(page: TiffPage) -> list[TiffPage]:
+    """Return the pages in subdirectories of a page; none where they are damaged."""
+    with suppress(Exception):
+        if _SUB_IFDS in page.tags and page.pages is not None:
+            return [inner.aspage() for inner in page.pages]
+    return []
+
+
+def _is_sensor_data(page: TiffPage) -> bool:
+    return int(page.photometric or 0) in RAW_PHOTOMETRICS
 
 
 def _count(file: BinaryIO, tiff: TiffFile) -> int:
@@ -272,7 +309,8 @@ def _base(block: bytes) -> _Base | None:
         pointers = (entry for entry in entries if entry.tag in exif.POINTERS)
         tags = [_pointer_tag(block, order, entry) for entry in pointers]
         texts = (entry for entry in entries if entry.tag in exif.DESCRIPTIVE)
-        tags += [_text_tag(block, order, entry) for entry in texts]
+        described = (_descriptive_tag(block, order, entry) for entry in texts)
+        tags += [tag for tag in described if tag is not None]
         next_pointer = start + 2 + 12 * len(entries)
         plain = bytearray(block) + b"\0" * (len(block) % 2)
         struct.pack_into(order + "I", plain, next_pointer, 0)
@@ -287,13 +325,18 @@ def _pointer_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag:
     return name, _LONG, 1, struct.unpack_from(order + "I", block, entry.position)[0], False
 
 
-def _text_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag:
-    """Return a descriptive tag; other types than text become empty text."""
+def _descriptive_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag | None:
+    """Return a descriptive tag: text, bytes or a short number; None for other types."""
+    if entry.kind == _SHORT and entry.count == 1:
+        (number,) = struct.unpack_from(order + "H", block, entry.position)
+        return entry.tag, _SHORT, 1, number, False
+    if entry.kind not in (_ASCII, _BYTE):
+        return None
     position = entry.position
     if entry.count > 4:
         (position,) = struct.unpack_from(order + "I", block, position)
-    text = block[position : position + entry.count] if entry.kind == _ASCII else b""
-    return entry.tag, _ASCII, entry.count, text, False
+    content = block[position : position + entry.count]
+    return entry.tag, entry.kind, entry.count, content, False
 
 
 def _write(writer: TiffWriter, image: Image, tags: list[_Tag]) -> None:

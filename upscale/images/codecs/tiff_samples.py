@@ -19,16 +19,20 @@ from tifffile import TiffPage
 
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import MalformedError, Raster, UnsupportedError
+from upscale.images.foreign_kinds import RAW
 from upscale.images.image import Pixels
 from upscale.images.pixels.alpha import unmultiply
-from upscale.images.pixels.depth import scaled
+from upscale.images.pixels.depth import full_scale, in_depth, scaled
 from upscale.images.pixels.orientation import upright
 
 ICC = 34675
+RAW_PHOTOMETRICS = (32803, 34892)
+"""Colours as a sensor measures them, in a mosaic or in lines."""
 
 _PHOTOMETRIC = 262
 _WHITE_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 2, 3, 5, 6
 _CIELAB, _ICCLAB = 8, 9
+_INK_SET, _INK_COUNT, _CMYK_INKS = 332, 334, 1
 _OLD_JPEG, _JPEG = 6, 7
 # Fax, LZW, PackBits.
 _THROUGH_LIBTIFF = (2, 3, 4, 5, 32773)
@@ -39,6 +43,7 @@ _MAX_SAMPLES = 64
 _MAX_TILES_BEYOND = 64
 
 
+@np.errstate(all="ignore")
 def decode_page(file: BinaryIO, page: TiffPage, orientation: int) -> Raster:
     """Decode a page, keeping 16-bit and float samples.
 
@@ -56,18 +61,42 @@ def decode_page(file: BinaryIO, page: TiffPage, orientation: int) -> Raster:
         _check_segments(page, file.seek(0, 2))
     if page.compression == _JPEG:
         _check_jpeg(page, file)
-    samples = _samples(file, page, orientation)
+    return raster_of(_samples(file, page, orientation), page)
+
+
+def raster_of(samples: Pixels, page: TiffPage) -> Raster:
+    """Convert the stored samples of a page to grey or RGB, and split off its alpha.
+
+    Args:
+        samples: Array of shape (H, W, C), or any with as many values in this order.
+        page: The page.
+
+    Raises:
+        MalformedError: There are too few samples.
+    """
     samples = samples.reshape(page.imagelength, page.imagewidth, -1)
+    colours = _colour_channels(page)
+    if samples.shape[2] < colours:
+        raise MalformedError("is damaged")
+    alpha, extra = _alpha(samples, page, colours)
+    colour = samples[..., :colours]
     if page.photometric == _INDEXED:
-        return Raster(_palette_colours(samples, page))
-    if samples.dtype.kind == "f":
-        return _with_alpha(samples.astype(np.float32), page)
-    samples = _full_range(samples, 8 if page.photometric == _YCBCR else page.bitspersample)
-    if page.photometric == _SEPARATED and samples.shape[2] >= 4:
-        return pillow.raster_of_cmyk(samples[..., :4], bytes_of(page, ICC))
-    raster = _with_alpha(samples, page)
-    is_lab = page.photometric in (_CIELAB, _ICCLAB)
-    return _lab_to_rgb(raster, page.photometric) if is_lab else raster
+        raster = Raster(_palette_colours(colour, page))
+        alpha = None if alpha is None else in_depth(alpha, 8)
+    elif page.photometric == _SEPARATED:
+        ink = _full_range(colour, page.bitspersample)
+        raster = pillow.raster_of_cmyk(in_depth(ink, 16), bytes_of(page, ICC))
+        alpha = None if alpha is None else in_depth(alpha, 16)
+    else:
+        raster = _without_ink(colour, page)
+    if page.photometric in (_CIELAB, _ICCLAB):
+        raster = _lab_to_rgb(raster.pixels, page.photometric)
+        if alpha is not None and alpha.dtype == np.uint8:
+            alpha = alpha.astype(np.uint16) * np.uint16(257)
+    if alpha is None:
+        return raster
+    pixels = unmultiply(raster.pixels, alpha) if extra == _ASSOCIATED else raster.pixels
+    return replace(raster, pixels=pixels, alpha=alpha)
 
 
 def bytes_of(page: TiffPage, tag: int) -> bytes | None:
@@ -78,17 +107,32 @@ def bytes_of(page: TiffPage, tag: int) -> bytes | None:
 
 def _check_kind(page: TiffPage) -> None:
     """Raise UnsupportedError for an intact page that cannot be read."""
+    if page.photometric in RAW_PHOTOMETRICS:
+        raise UnsupportedError(RAW.problem, RAW.advice)
     if page.compression not in _COMPRESSIONS:
         raise UnsupportedError("is compressed in a way that is not supported")
     is_lab = page.photometric in (_CIELAB, _ICCLAB)
     if not is_lab and page.photometric not in (*range(_INDEXED + 1), _SEPARATED, _YCBCR):
         raise UnsupportedError("stores its colours in a way that is not supported")
-    kind = page.dtype
+    if page.photometric == _SEPARATED and not _is_cmyk(page):
+        raise UnsupportedError("stores its colours as separate inks other than CMYK")
+    kind, bits = page.dtype, page.bitspersample
     is_read = kind is not None and (kind.kind in "bf" or (kind.kind == "u" and kind.itemsize <= 2))
-    if is_lab and (page.bitspersample not in (8, 16) or page.compression == _JPEG):
+    if is_lab and (bits not in (8, 16) or page.compression == _JPEG):
+        is_read = False
+    if (is_lab or page.photometric == _INDEXED) and kind is not None and kind.kind == "f":
+        is_read = False
+    if page.photometric == _YCBCR and bits != 8:
         is_read = False
     if not is_read or page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
         raise UnsupportedError("stores its samples as a type of numbers that is not supported")
+
+
+def _is_cmyk(page: TiffPage) -> bool:
+    """Return whether the inks of a page are cyan, magenta, yellow and black."""
+    inks = page.samplesperpixel - len(page.extrasamples)
+    is_stated = page.tags.valueof(_INK_SET, _CMYK_INKS) == _CMYK_INKS
+    return inks >= 4 and (is_stated or page.tags.valueof(_INK_COUNT, 4) == 4)
 
 
 def _check_segments(page: TiffPage, size: int) -> None:
@@ -144,6 +188,8 @@ def _check_jpeg(page: TiffPage, file: BinaryIO) -> None:
 
 def _full_range(samples: Pixels, bits: int) -> Pixels:
     """Scale samples of an unusual number of bits to the whole range of their type."""
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
     if samples.dtype.kind == "b":
         return samples.astype(np.uint8) * np.uint8(255)
     if bits == 8 * samples.dtype.itemsize:
@@ -153,7 +199,7 @@ def _full_range(samples: Pixels, bits: int) -> Pixels:
 
 def _palette_colours(samples: Pixels, page: TiffPage) -> Pixels:
     """Return the colours of palette indices."""
-    if page.colormap is None or samples.shape[2] != 1 or samples.max() >= page.colormap.shape[1]:
+    if page.colormap is None or samples.max() >= page.colormap.shape[1]:
         raise MalformedError("is damaged")
     table = page.colormap.T
     if table.max() > 255:
@@ -161,28 +207,43 @@ def _palette_colours(samples: Pixels, page: TiffPage) -> Pixels:
     return table.astype(np.uint8)[samples[..., 0].astype(np.uint16)]
 
 
-def _with_alpha(samples: Pixels, page: TiffPage) -> Raster:
-    """Split stored samples into colour and alpha; further samples are ignored."""
-    colours = 3 if page.photometric in (_RGB, _YCBCR, _CIELAB, _ICCLAB) else 1
-    if samples.shape[2] < colours:
-        raise MalformedError("is damaged")
-    colour = np.ascontiguousarray(samples[..., :colours])
-    if page.photometric == _WHITE_IS_ZERO and colour.dtype.kind == "u":
-        colour = np.iinfo(colour.dtype).max - colour
-    extra = page.extrasamples[0] if page.extrasamples else 0
-    if samples.shape[2] == colours or extra not in (_ASSOCIATED, _UNASSOCIATED):
-        return Raster(colour)
-    alpha = np.ascontiguousarray(samples[..., colours])
-    return Raster(unmultiply(colour, alpha) if extra == _ASSOCIATED else colour, alpha)
+def _colour_channels(page: TiffPage) -> int:
+    """Return the number of channels before alpha and other extra samples."""
+    if page.photometric == _SEPARATED:
+        return 4
+    return 3 if page.photometric in (_RGB, _YCBCR, _CIELAB, _ICCLAB) else 1
 
 
-def _lab_to_rgb(raster: Raster, photometric: int) -> Raster:
+def _alpha(samples: Pixels, page: TiffPage, colours: int) -> tuple[Pixels | None, int]:
+    """Return alpha and its kind; a single sample that nothing describes is alpha, too.
+
+    OpenCV and others write such files, and other programs show them with transparency.
+    """
+    count = samples.shape[2] - colours
+    kinds = [int(kind) for kind in page.extrasamples[:count]]
+    if count == 1 and not kinds and page.compression != _JPEG and page.photometric != _SEPARATED:
+        kinds = [_UNASSOCIATED]
+    for number, kind in enumerate(kinds):
+        if kind in (_ASSOCIATED, _UNASSOCIATED):
+            alpha = _full_range(samples[..., colours + number], page.bitspersample)
+            return np.ascontiguousarray(alpha), kind
+    return None, 0
+
+
+def _without_ink(samples: Pixels, page: TiffPage) -> Raster:
+    """Scale grey, RGB or CIELAB to the whole range of its type; where 0 is white, invert it."""
+    colour = np.ascontiguousarray(
+        _full_range(samples, 8 if page.photometric == _YCBCR else page.bitspersample)
+    )
+    if page.photometric == _WHITE_IS_ZERO:
+        colour = colour.dtype.type(full_scale(colour.dtype)) - colour
+    return Raster(colour)
+
+
+def _lab_to_rgb(lab: Pixels, photometric: int) -> Raster:
     """Convert CIELAB, with a* and b* signed (TIFF) or with an offset (ICC), to RGB of 16 bits."""
-    is_deep = raster.pixels.dtype == np.uint16
-    lightness, opponents = raster.pixels[..., 0], raster.pixels[..., 1:]
-    alpha = raster.alpha
-    if alpha is not None and not is_deep:
-        alpha = alpha.astype(np.uint16) * np.uint16(257)
+    is_deep = lab.dtype == np.uint16
+    lightness, opponents = lab[..., 0], lab[..., 1:]
     if photometric == _CIELAB:
         full = 65535 if is_deep else 255
         signed = opponents.view(np.int16 if is_deep else np.int8).astype(np.float32)
@@ -190,5 +251,4 @@ def _lab_to_rgb(raster: Raster, photometric: int) -> Raster:
         full = 0xFF00 if is_deep else 255
         signed = opponents.astype(np.float32) - (0x8000 if is_deep else 0x80)
     levels = np.float32(256 if is_deep else 1)
-    converted = pillow.raster_of_lab(lightness * np.float32(100 / full), signed / levels)
-    return replace(converted, alpha=alpha)
+    return pillow.raster_of_lab(lightness * np.float32(100 / full), signed / levels)

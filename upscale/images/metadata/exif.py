@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 
-# Description, maker, model, software, date, artist, copyright.
-DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 33432)
+from upscale.images.metadata.placement import Placement
+
+# Name, description, maker, model, page, software, date, artist, computer, rating twice, copyright,
+# and Windows' title, comment, author, keywords and subject.
+DESCRIPTIVE = (
+    269, 270, 271, 272, 285, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)
+)  # fmt: skip
 EXIF_IFD, GPS_IFD, INTEROPERABILITY = 34665, 34853, 40965
 POINTERS = (EXIF_IFD, GPS_IFD)
 
@@ -21,7 +28,10 @@ _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _SHOT_WIDTH, _SHOT_HEIGHT = 0x0100, 0x0101, 0xA002, 0xA003
 _THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
 _ACROSS, _DOWN, _UNIT = 0x011A, 0x011B, 0x0128
+_SUBJECT_AREA, _SUBJECT_LOCATION = 0x9214, 0xA214
+_FOCAL_PLANE = (0xA20E, 0xA20F)
 _SHORT, _LONG, _RATIONAL = 3, 4, 5
+_SUBJECT_NUMBERS = range(2, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,26 @@ def resized(block: bytes, width: int, height: int) -> bytes:
     return bytes(changed)
 
 
+def placed(block: bytes | None, placement: Placement) -> bytes | None:
+    """Return an EXIF block whose subject area and density of the sensor follow the image.
+
+    Args:
+        block: The EXIF block.
+        placement: How the image was turned and resized.
+    """
+    if block is None:
+        return None
+    changed = bytearray(block)
+    with suppress(ValueError, struct.error):
+        order, tags = photo_tags(block)
+        for tag in (_SUBJECT_AREA, _SUBJECT_LOCATION):
+            if tag in tags:
+                _place_subject(changed, order, tags[tag], placement)
+        if all(tag in tags for tag in _FOCAL_PLANE):
+            _place_focal_plane(changed, order, [tags[tag] for tag in _FOCAL_PLANE], placement)
+    return bytes(changed)
+
+
 def has_thumbnail(block: bytes | None) -> bool:
     """Return whether an EXIF block has a second directory, that of the thumbnail."""
     try:
@@ -159,6 +189,56 @@ def entries(block: bytes, start: int | None = None) -> Iterator[Entry]:
     for at in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind, length, _ = struct.unpack_from(order + "HHII", block, at)
         yield Entry(tag, kind, length, at + 8)
+
+
+def photo_tags(block: bytes) -> tuple[str, dict[int, Entry]]:
+    """Return the byte order, and the entries about the photo by tag.
+
+    Raises:
+        ValueError: It is not an EXIF block.
+        struct.error: It is damaged.
+    """
+    order, _ = header(block)
+    for entry in entries(block):
+        if entry.tag == EXIF_IFD:
+            (start,) = struct.unpack_from(order + "I", block, entry.position)
+            return order, {inner.tag: inner for inner in entries(block, start)}
+    return order, {}
+
+
+def _place_subject(block: bytearray, order: str, entry: Entry, placement: Placement) -> None:
+    """Move the numbers of an entry; numbers that no longer fit are stored at the end."""
+    if entry.kind != _SHORT or entry.count not in _SUBJECT_NUMBERS:
+        return
+    position = entry.position
+    if entry.count > 2:
+        (position,) = struct.unpack_from(order + "I", block, position)
+    layout = f"{order}{entry.count}H"
+    values = placement.subject(struct.unpack_from(layout, block, position))
+    if max(values) < 2**16:
+        struct.pack_into(layout, block, position, *values)
+        return
+    struct.pack_into(order + "H", block, entry.position - 6, _LONG)
+    struct.pack_into(order + "I", block, entry.position, len(block))
+    block += struct.pack(f"{order}{entry.count}I", *values)
+
+
+def _place_focal_plane(
+    block: bytearray, order: str, tags: list[Entry], placement: Placement
+) -> None:
+    """Turn and resize two fractions."""
+    if any(entry.kind != _RATIONAL or entry.count != 1 for entry in tags):
+        return
+    positions = [struct.unpack_from(order + "I", block, entry.position)[0] for entry in tags]
+    numbers = [struct.unpack_from(order + "II", block, position) for position in positions]
+    if any(denominator == 0 for _, denominator in numbers):
+        return
+    across, down = (Fraction(*pair) for pair in numbers)
+    values = placement.density((across, down))
+    if positions[0] == positions[1] and values[0] != values[1]:
+        return
+    for position, value in zip(positions, values, strict=True):
+        struct.pack_into(order + "II", block, position, value.numerator, value.denominator)
 
 
 def _after_entries(block: bytes, start: int) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from upscale.images.image import Pixels
 from upscale.images.pixels.depth import full_scale
+from upscale.images.pixels.interpolation import Grid, resize_plane
 from upscale.images.pixels.row_chunks import row_chunks
 
 _Plane = NDArray[np.float32]
@@ -27,7 +28,11 @@ _ROUNDS = 2
 """Number of times that the difference to the source is added back."""
 
 
-def extend_colour(pixels: NDArray[Any], alpha: NDArray[Any]) -> Pixels:
+_WRAPPED_PIXELS = 128
+"""Pixels beyond each border of an image that repeats from which colour is spread over it."""
+
+
+def extend_colour(pixels: NDArray[Any], alpha: NDArray[Any], seamless: str = "") -> Pixels:
     """Spread visible colours under transparent pixels, so that filters find no edge there.
 
     Holes are filled with averages of the visible colours, weighted by alpha (pull-push
@@ -38,6 +43,8 @@ def extend_colour(pixels: NDArray[Any], alpha: NDArray[Any]) -> Pixels:
     Args:
         pixels: Array of shape (H, W, C), uint8, uint16 or float32; not changed.
         alpha: Array of shape (H, W) and the same type; 0 is fully transparent.
+        seamless: Directions in which the image repeats: `x`, `y` or `xy`. Colour is then also
+            spread across those borders.
 
     Returns:
         An array of the same shape and type. Pixels with an alpha of at least 4/255, or of the
@@ -50,6 +57,8 @@ def extend_colour(pixels: NDArray[Any], alpha: NDArray[Any]) -> Pixels:
         >>> extend_colour(pixels, alpha).tolist()
         [[[200, 0, 0], [200, 0, 0]]]
     """
+    if seamless:
+        return _extended_across_borders(pixels, alpha, seamless)
     weight = (alpha / np.float32(full_scale(alpha.dtype))).astype(np.float32, copy=False).clip(0, 1)
     trusted = min(_TRUSTED, float(weight.max()))
     unreliable = weight < trusted
@@ -62,7 +71,19 @@ def extend_colour(pixels: NDArray[Any], alpha: NDArray[Any]) -> Pixels:
     return np.where(unreliable[..., None], spread.astype(pixels.dtype), pixels)
 
 
-def hold_to_source(alpha: NDArray[Any], source: NDArray[Any]) -> None:
+def _extended_across_borders(pixels: Pixels, alpha: Pixels, seamless: str) -> Pixels:
+    """Extend the colour of an image with a margin of what lies beyond its borders."""
+    height, width = alpha.shape
+    down = min(height, _WRAPPED_PIXELS) if "y" in seamless else 0
+    across = min(width, _WRAPPED_PIXELS) if "x" in seamless else 0
+    margins = ((down, down), (across, across))
+    larger = extend_colour(
+        np.pad(pixels, (*margins, (0, 0)), mode="wrap"), np.pad(alpha, margins, mode="wrap")
+    )
+    return np.ascontiguousarray(larger[down : down + height, across : across + width])
+
+
+def hold_to_source(alpha: NDArray[Any], source: NDArray[Any], seamless: str = "") -> None:
     """Correct an upscaled alpha in place, so that it matches its source.
 
     Networks change flat areas by a level or two and sharpen soft slopes. Slopes are therefore
@@ -73,15 +94,14 @@ def hold_to_source(alpha: NDArray[Any], source: NDArray[Any]) -> None:
     Args:
         alpha: Upscaled alpha of shape (H, W), uint8, uint16 or float32; changed in place.
         source: Alpha of the source, shape (h, w), same type.
+        seamless: Directions in which the image repeats: `x`, `y` or `xy`.
     """
-    neighbours = np.ones((3, 3), np.uint8)
-    low = cv2.erode(source, neighbours).astype(np.float32)
-    high = cv2.dilate(source, neighbours).astype(np.float32)
+    low, high = (extreme.astype(np.float32) for extreme in _extremes(source, seamless))
     rise = high - low
     full = full_scale(source.dtype)
     share = ((rise / full - _SLOPE) / (_EDGE - _SLOPE)).clip(0, 1)
     limits = (low - rise * _OVERSHOOT).clip(0), (high + rise * _OVERSHOOT).clip(0, full)
-    grid, plain = _Grid(alpha.shape, source.shape), source.astype(np.float32)
+    grid, plain = Grid(alpha.shape, source.shape, seamless), source.astype(np.float32)
     for rows in row_chunks(alpha.shape):
         large = alpha[rows].astype(np.float32)
         large += (grid.linear(plain, rows) - large) * (1 - grid.linear(share, rows))
@@ -93,6 +113,16 @@ def hold_to_source(alpha: NDArray[Any], source: NDArray[Any]) -> None:
         for rows in row_chunks(alpha.shape):
             large = alpha[rows] + grid.linear(missing, rows)
             _store(alpha[rows], large, *(grid.nearest(limit, rows) for limit in limits))
+
+
+def _extremes(source: Pixels, seamless: str) -> tuple[Pixels, Pixels]:
+    """Return the least and the greatest of the 3x3 pixels around each pixel."""
+    height, width = source.shape
+    down, across = int("y" in seamless), int("x" in seamless)
+    wider = np.pad(source, ((down, down), (across, across)), mode="wrap") if seamless else source
+    neighbours = np.ones((3, 3), np.uint8)
+    inside = slice(down, down + height), slice(across, across + width)
+    return cv2.erode(wider, neighbours)[inside], cv2.dilate(wider, neighbours)[inside]
 
 
 def unmultiply(colour: Pixels, alpha: Pixels) -> Pixels:
@@ -108,31 +138,6 @@ def unmultiply(colour: Pixels, alpha: Pixels) -> Pixels:
     if colour.dtype.kind == "u":
         plain = np.rint(plain).clip(0, full)
     return plain.astype(colour.dtype)
-
-
-class _Grid:
-    """Upscales planes of shape (h, w) to row chunks of shape (H, W), never to a whole plane."""
-
-    def __init__(self, shape: tuple[int, ...], source_shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        self._last = source_shape[0] - 1
-        self._rows, self._columns = (
-            (np.arange(length) + 0.5) * (source_length / length)
-            for length, source_length in zip(shape, source_shape, strict=True)
-        )
-
-    def nearest(self, plane: _Plane, rows: slice) -> _Plane:
-        """Return the value of the source pixel that contains each pixel of a row chunk."""
-        return plane[np.ix_(self._rows[rows].astype(np.intp), self._columns.astype(np.intp))]
-
-    def linear(self, plane: _Plane, rows: slice) -> _Plane:
-        """Interpolate linearly between the centres of the source pixels."""
-        positions = (self._rows[rows] - 0.5).clip(0, self._last)
-        first = positions.astype(np.intp)
-        second = np.minimum(first + 1, self._last)
-        share = (positions - first).astype(np.float32)[:, None]
-        tall = plane[first] + (plane[second] - plane[first]) * share
-        return _resize(tall.astype(np.float32), (self._shape[1], len(tall)), cv2.INTER_LINEAR)
 
 
 def _store(target: Pixels, values: _Plane, low: _Plane, high: _Plane) -> None:
@@ -151,17 +156,10 @@ def _fill(colour: _Plane, weight: _Plane, trusted: float) -> _Plane:
     if max(height, width) == 1 or weight.min() >= trusted:
         return np.divide(colour, divisor, out=colour)
     half = ((width + 1) // 2, (height + 1) // 2)
-    colours, weights = (_resize(plane, half, cv2.INTER_AREA) for plane in (colour, weight))
-    filled = _resize(_fill(colours, weights, trusted), (width, height), cv2.INTER_LINEAR)
+    colours, weights = (resize_plane(plane, half, cv2.INTER_AREA) for plane in (colour, weight))
+    filled = resize_plane(_fill(colours, weights, trusted), (width, height), cv2.INTER_LINEAR)
     np.divide(colour, divisor, out=colour)
     colour -= filled
     colour *= np.minimum(weight / np.float32(trusted), 1)[..., None]
     colour += filled
     return colour
-
-
-def _resize(plane: _Plane, size: tuple[int, int], how: int) -> _Plane:
-    """Resize to (width, height), keeping the number of axes, which OpenCV reduces for C = 1."""
-    return np.asarray(cv2.resize(plane, size, interpolation=how), np.float32).reshape(
-        size[1], size[0], *plane.shape[2:]
-    )

@@ -12,6 +12,11 @@ def swaps_sides(orientation: int) -> bool:
     return orientation >= 5
 
 
+def mirrors(orientation: int) -> tuple[bool, bool]:
+    """Return whether columns and rows are reversed, after sides have been exchanged."""
+    return orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
+
+
 def upright(samples: Pixels, orientation: int) -> Pixels:
     """Turn stored samples upright.
 
@@ -21,8 +26,9 @@ def upright(samples: Pixels, orientation: int) -> Pixels:
     """
     if swaps_sides(orientation):
         samples = samples.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
+    is_mirrored, is_flipped = mirrors(orientation)
+    if is_flipped:
         samples = samples[::-1]
-    if orientation in (2, 3, 6, 7):
+    if is_mirrored:
         samples = samples[:, ::-1]
     return np.ascontiguousarray(samples)
