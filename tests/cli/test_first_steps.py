@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -108,7 +110,8 @@ def test_a_video_is_answered_with_the_right_command(suffix, renamed, videos, cal
     name = "my clip" if renamed else f"clip.{suffix}"
     (tmp_path / name).write_bytes((videos / f"clip.{suffix}").read_bytes())
     ended = call(name)
-    word = "'my clip'" if renamed else name
+    quote = '"' if os.name == "nt" else "'"
+    word = f"{quote}my clip{quote}" if renamed else name
     assert ended.code == 1
     assert only_line(ended.err) == f"error: {name}: is a video; run: upscale video {word} OUT.mp4"
 
