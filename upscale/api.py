@@ -107,7 +107,7 @@ class Upscaler(engine.Upscaler):
                 `upscale.images.Image`. Alpha is not premultiplied.
             scale: Ratio of output to input size, any positive number; None for the model's scale.
             size: Output size as (width, height), instead of `scale`.
-            seamless: Directions in which the image repeats: `x`, `y`, `xy`, or empty for none.
+            seamless: Directions in which the image repeats: `x`, `y` or `xy`; empty for none.
             progress: Callback after each tile, in the calling thread.
 
         Returns:
@@ -122,9 +122,8 @@ class Upscaler(engine.Upscaler):
             CheckpointError: The network's output is not finite, even in fp32.
         """
         if isinstance(array, np.ndarray):
-            return self.run(
-                array, scale=scale, size=size, seamless=seamless, progress=progress
-            ).pixels
+            result = self.run(array, scale=scale, size=size, seamless=seamless, progress=progress)
+            return result.pixels
         large, _ = self._upscale_image(_read(array), scale, size, seamless, progress)
         return _to_pil(large, array) if isinstance(array, PilImage.Image) else large
 
@@ -162,7 +161,7 @@ class Upscaler(engine.Upscaler):
             if progress is not None:
                 progress(Progress(done, total))
 
-        return upscale_image(image, target, self, relay, TextureOptions(seamless))
+        return upscale_image(image, target, self, relay, TextureOptions(seamless=seamless))
 
 
 def _has_alpha(array: NDArray[Any]) -> bool:
