@@ -137,6 +137,9 @@ WIDTHS = {
     "training": {"trained.png": 208},
     "videos": {"frame.png": 64 * 4, "clip_preview.png": 2 * 64 * 4 + 3 * 8},
     "degrade": {"set/gt/0.png": 100, "set/lq/0.png": 25},
+    "python-inputs": {"from_pil.png": 104, "from_file.jpg": 150},
+    "coming-from": {"results/photo_out.png": 104},
+    "large-outputs": {"photo_x4.jpg": 208},
 }
 """Widths in pixels of the images that examples write."""
 
@@ -148,6 +151,7 @@ WRITTEN = {
     "compare": ["comparison.html"],
     "measuring": ["page.html", "table.csv"],
     "training": ["usable.txt", "grid.png"],
+    "coming-from": ["large.mp4"],
 }
 """Other files that examples write."""
 
