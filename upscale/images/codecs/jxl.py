@@ -224,6 +224,7 @@ register(
             carries=frozenset({"exif", "xmp"}),
         ),
         encode=encode,
+        reads_more=True,
         rank=9,
     )
 )
