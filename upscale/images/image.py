@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upscale.images.metadata.fields import Calibration, Text
+from upscale.images.metadata.fields import Calibration, GainMap, Text
 
 DEFAULT_MAX_PIXELS = 500_000_000
 """Width times height above which an image is rejected before it is decoded."""
@@ -37,6 +37,7 @@ class Metadata:
         modified: Time of the last change in UTC, as in PNG.
         calibration: Gamma, primaries and other remarks on colours, as in PNG; where they differ
             from sRGB and nothing outranks them, `icc` says the same.
+        gain_map: Gain map for HDR displays, turned like the image.
 
     Example:
         >>> Metadata(dpi=(300, 300)).dpi
@@ -53,6 +54,7 @@ class Metadata:
     texts: tuple[Text, ...] = ()
     modified: datetime | None = None
     calibration: Calibration | None = None
+    gain_map: GainMap | None = None
 
     @property
     def colour_numbers(self) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ from upscale.images.foreign_kinds import NOT_AN_IMAGE, PROBE_BYTES, RAW, foreign
 from upscale.images.formats import can_hold, detect
 from upscale.images.image import DEFAULT_MAX_PIXELS, Frame, Image, ImageSequence, Origin
 from upscale.images.metadata import exif, xmp
+from upscale.images.metadata.gain_map import turned
 from upscale.images.metadata.placement import Placement
 from upscale.images.partial_sequence import partial_frames
 from upscale.images.pixels.orientation import swaps_sides, upright
@@ -296,6 +297,11 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
             exif=exif.placed(exif.reset_orientation(metadata.exif), placement),
             xmp=xmp.placed(xmp.reset_orientation(metadata.xmp), placement),
         )
+        try:
+            gain_map = metadata.gain_map and turned(metadata.gain_map, orientation)
+        except ValueError:
+            gain_map, notes = None, (*notes, "its gain map, which is damaged, was left out")
+        metadata = replace(metadata, gain_map=gain_map)
     if swaps_sides(orientation) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
     if not raster.keeps_profile:

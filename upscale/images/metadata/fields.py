@@ -47,3 +47,21 @@ class Calibration:
     intent: int | None = None
     mastering_display: bytes | None = None
     light_level: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GainMap:
+    """A JPEG that says how much brighter each part of the image is on an HDR display.
+
+    Attributes:
+        data: The JPEG file, whose metadata say how it is applied.
+        announcement: Content of the segment in which the image announces it by ISO 21496-1;
+            empty where only XMP does.
+
+    Example:
+        >>> GainMap(b"...").announcement
+        b''
+    """
+
+    data: bytes
+    announcement: bytes = b""
