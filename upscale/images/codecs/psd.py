@@ -81,7 +81,13 @@ def read_header(file: BinaryIO) -> Header:
         dpi=_dpi(resources.get(_RESOLUTION, b"")),
     )
     notes = ("its layers were left out",) if document.layers else ()
-    return Header(document.width, document.height, metadata=metadata, notes=notes)
+    return Header(
+        document.width,
+        document.height,
+        metadata=metadata,
+        notes=notes,
+        has_floats=document.bits == 32,
+    )
 
 
 def decode(file: BinaryIO) -> Raster:
