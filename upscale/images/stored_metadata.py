@@ -7,7 +7,7 @@ from dataclasses import replace
 from upscale.files.printable import printable
 from upscale.images.codecs.registry import Codec
 from upscale.images.image import Metadata
-from upscale.images.metadata import exif, xmp
+from upscale.images.metadata import exif, photoshop, xmp
 from upscale.images.metadata.claims import without_headroom
 from upscale.images.metadata.texts import in_exif
 
@@ -18,6 +18,7 @@ _FIELD_NAMES = {
     "dpi": "resolution",
     "comment": "comment",
     "modified": "time of modification",
+    "density_ratio": "pixel aspect ratio",
 }
 
 
@@ -40,6 +41,9 @@ def stored_metadata(metadata: Metadata, codec: Codec) -> tuple[Metadata, list[st
         names.append("gain map")
         moved = replace(moved, gain_map=None)
     moved = _with_true_claims(moved)
+    if "photoshop" not in kept:
+        names += photoshop.names(moved.photoshop)
+        moved = replace(moved, photoshop=())
     if codec.oversized is not None:
         kept -= set(codec.oversized(moved))
     if "exif" in kept and exif.resolution_of(moved.exif):
