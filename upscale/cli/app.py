@@ -24,6 +24,7 @@ from upscale.cli.arguments import (
 from upscale.cli.commands import find_command
 from upscale.cli.foreign_flags import own_flags
 from upscale.cli.session import Action, Session
+from upscale.dependencies import find_import_problem
 from upscale.errors import ExitCode, UpscaleError, UsageError
 
 COMPLETION_VARIABLE = "_UPSCALE_COMPLETE"
@@ -51,13 +52,19 @@ def run(arguments: Sequence[str], session: Session) -> int:
     except BrokenPipeError:
         session.close_stdout()
         return int(ExitCode.FAILED)
-    except OSError as error:
-        session.error(f"{error.filename or 'file'}: {error.strerror}", traceback.format_exc())
-        return int(ExitCode.FAILED)
     except Exception as error:  # a bug must not print a traceback unless -v is given
-        text = f"internal error: {type(error).__name__}: {error}; run again with -v for details"
-        session.error(text, traceback.format_exc())
+        session.error(_error_text(error), traceback.format_exc())
         return int(ExitCode.FAILED)
+
+
+def _error_text(error: Exception) -> str:
+    """Return one line for an exception that is not an UpscaleError."""
+    problem = find_import_problem(error)
+    if problem is not None:
+        return str(problem)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'file'}: {error.strerror}"
+    return f"internal error: {type(error).__name__}: {error}; run again with -v for details"
 
 
 def _run_command(arguments: Sequence[str], session: Session) -> int:

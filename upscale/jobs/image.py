@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from upscale.errors import ImageError
 from upscale.images import Image, extend_colour
+from upscale.images.pixels import normals
 from upscale.images.pixels.alpha import hold_to_source
 from upscale.images.pixels.colour import finite, is_grey, tone_curve
+from upscale.images.pixels.interpolation import match_means
 from upscale.options import TextureOptions
 
 if TYPE_CHECKING:
@@ -98,7 +101,7 @@ def upscale_image(
         size: Output (width, height) in pixels.
         upscaler: Network to run.
         progress: Function that is called after each tile, or None.
-        texture: Whether the image repeats.
+        texture: Whether the image repeats, and whether its colours are directions.
 
     Returns:
         The upscaled image and the engine's report.
@@ -106,6 +109,8 @@ def upscale_image(
     seamless = texture.seamless
     run = partial(upscaler.run, seamless=seamless) if seamless else upscaler.run
     image = replace(image, pixels=finite(image.pixels))
+    if texture.normal_map:
+        return upscale_normal_map(image, size, run, progress, seamless)
     if image.alpha is None:
         return _upscale_colour(image, size, run, _TileCount(progress, 1).of_run(0))
     is_constant = bool((image.alpha == image.alpha.flat[0]).all())
@@ -120,6 +125,62 @@ def upscale_image(
         alpha = np.ascontiguousarray(result.pixels[..., 0])
         hold_to_source(alpha, image.alpha, seamless)
     return replace(large, alpha=alpha), report
+
+
+def upscale_normal_map(
+    image: Image,
+    size: tuple[int, int],
+    run: Run,
+    progress: TileProgress | None,
+    seamless: Seamless = "",
+) -> tuple[Image, Report]:
+    """Upscale directions and the alpha channel, which holds data that is independent of them.
+
+    A third channel that is empty is rebuilt; apart from that, the network gets the values as they
+    are. Its result is corrected to the means of the source, and the directions get length 1 again.
+
+    Args:
+        image: Image to upscale.
+        size: Output (width, height) in pixels.
+        run: Method `run` of an upscaler.
+        progress: Function that is called after each tile, or None.
+        seamless: Directions in which the image repeats.
+
+    Raises:
+        ImageError: The image is grey.
+    """
+    if image.pixels.shape[2] == 1:
+        raise ImageError("a grey image holds no directions; leave out --normal-map")
+    alpha = image.alpha
+    is_constant = alpha is None or bool((alpha == alpha.flat[0]).all())
+    tiles = _TileCount(progress, 1 if is_constant else 2)
+    is_signed = normals.are_signed(image.pixels)
+    source = normals.with_third_channel(
+        normals.encoded(image.pixels) if is_signed else image.pixels
+    )
+    result = run(source, size=size, progress=tiles.of_run(0))
+    match_means(result.pixels, source, seamless)
+    pixels = normals.renormalised(result.pixels)
+    if alpha is not None and is_constant:
+        alpha = np.full((size[1], size[0]), alpha.flat[0], alpha.dtype)
+    elif alpha is not None:
+        large = run(alpha[..., None], size=size, progress=tiles.of_run(1)).pixels
+        match_means(large, alpha[..., None], seamless)
+        alpha = np.ascontiguousarray(large[..., 0])
+    pixels = normals.decoded(pixels) if is_signed else pixels
+    return replace(_without_profile(image), pixels=pixels, alpha=alpha), result.report
+
+
+def _without_profile(image: Image) -> Image:
+    """Remove the colour profile, by which directions would otherwise be converted."""
+    if image.metadata.icc is None and image.metadata.cicp is None:
+        return image
+    note = "its colour profile was left out, as directions are no colours"
+    return replace(
+        image,
+        metadata=replace(image.metadata, icc=None, cicp=None),
+        origin=replace(image.origin, notes=(*image.origin.notes, note)),
+    )
 
 
 def _upscale_colour(

@@ -72,6 +72,10 @@ def check(
     if reason is not None:
         other = "tiff" if frames > 1 and not animated else "png"
         raise OutputError(f"{job.label}: {reason}: pass -f {other}")
+    if texture.normal_map and isinstance(content, Image) and content.pixels.shape[2] == 1:
+        raise OutputError(
+            f"{job.label}: is grey, so it holds no directions: leave out --normal-map"
+        )
     encoding = _encoding(options, texture)
     check_encoding(job.format, encoding)
     if isinstance(content, Image):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from upscale.images.image import Pixels
 from upscale.images.pixels.depth import full_scale
+from upscale.images.pixels.interpolation import Grid, resize_plane
 from upscale.images.pixels.row_chunks import row_chunks
 
 _Plane = NDArray[np.float32]
@@ -100,7 +101,7 @@ def hold_to_source(alpha: NDArray[Any], source: NDArray[Any], seamless: str = ""
     full = full_scale(source.dtype)
     share = ((rise / full - _SLOPE) / (_EDGE - _SLOPE)).clip(0, 1)
     limits = (low - rise * _OVERSHOOT).clip(0), (high + rise * _OVERSHOOT).clip(0, full)
-    grid, plain = _Grid(alpha.shape, source.shape, seamless), source.astype(np.float32)
+    grid, plain = Grid(alpha.shape, source.shape, seamless), source.astype(np.float32)
     for rows in row_chunks(alpha.shape):
         large = alpha[rows].astype(np.float32)
         large += (grid.linear(plain, rows) - large) * (1 - grid.linear(share, rows))
@@ -139,48 +140,6 @@ def unmultiply(colour: Pixels, alpha: Pixels) -> Pixels:
     return plain.astype(colour.dtype)
 
 
-class _Grid:
-    """Upscales planes of shape (h, w) to row chunks of shape (H, W), never to a whole plane."""
-
-    def __init__(
-        self, shape: tuple[int, ...], source_shape: tuple[int, ...], seamless: str = ""
-    ) -> None:
-        self._shape = shape
-        self._source_shape = source_shape
-        self._wraps = "y" in seamless, "x" in seamless
-        self._rows, self._columns = (
-            (np.arange(length) + 0.5) * (source_length / length)
-            for length, source_length in zip(shape, source_shape, strict=True)
-        )
-
-    def nearest(self, plane: _Plane, rows: slice) -> _Plane:
-        """Return the value of the source pixel that contains each pixel of a row chunk."""
-        return plane[np.ix_(self._rows[rows].astype(np.intp), self._columns.astype(np.intp))]
-
-    def linear(self, plane: _Plane, rows: slice) -> _Plane:
-        """Interpolate linearly between the centres of the source pixels."""
-        first, second, share = self._neighbours(self._rows[rows], 0)
-        tall = (plane[first] + (plane[second] - plane[first]) * share[:, None]).astype(np.float32)
-        if not self._wraps[1]:
-            return _resize(tall, (self._shape[1], len(tall)), cv2.INTER_LINEAR)
-        first, second, share = self._neighbours(self._columns, 1)
-        return (tall[:, first] + (tall[:, second] - tall[:, first]) * share).astype(np.float32)
-
-    def _neighbours(
-        self, positions: NDArray[Any], axis: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], _Plane]:
-        """Return the two source pixels around each position, and the share of the second."""
-        length = self._source_shape[axis]
-        positions = positions - 0.5
-        if not self._wraps[axis]:
-            positions = positions.clip(0, length - 1)
-        first = np.floor(positions).astype(np.intp)
-        share = (positions - first).astype(np.float32)
-        if self._wraps[axis]:
-            return first % length, (first + 1) % length, share
-        return first, np.minimum(first + 1, length - 1), share
-
-
 def _store(target: Pixels, values: _Plane, low: _Plane, high: _Plane) -> None:
     """Store values in a target of any type, clipped to limits."""
     values.clip(low, high, out=values)
@@ -197,17 +156,10 @@ def _fill(colour: _Plane, weight: _Plane, trusted: float) -> _Plane:
     if max(height, width) == 1 or weight.min() >= trusted:
         return np.divide(colour, divisor, out=colour)
     half = ((width + 1) // 2, (height + 1) // 2)
-    colours, weights = (_resize(plane, half, cv2.INTER_AREA) for plane in (colour, weight))
-    filled = _resize(_fill(colours, weights, trusted), (width, height), cv2.INTER_LINEAR)
+    colours, weights = (resize_plane(plane, half, cv2.INTER_AREA) for plane in (colour, weight))
+    filled = resize_plane(_fill(colours, weights, trusted), (width, height), cv2.INTER_LINEAR)
     np.divide(colour, divisor, out=colour)
     colour -= filled
     colour *= np.minimum(weight / np.float32(trusted), 1)[..., None]
     colour += filled
     return colour
-
-
-def _resize(plane: _Plane, size: tuple[int, int], how: int) -> _Plane:
-    """Resize to (width, height), keeping the number of axes, which OpenCV reduces for C = 1."""
-    return np.asarray(cv2.resize(plane, size, interpolation=how), np.float32).reshape(
-        size[1], size[0], *plane.shape[2:]
-    )
