@@ -191,6 +191,15 @@ def test_xmp_and_aspect_of_a_gif_are_kept(tmp_path):
     assert np.array_equal(read_image(written).pixels, image.pixels)
 
 
+@pytest.mark.parametrize(("unit", "density"), [(1, 72), (1, 300), (2, 28), (2, 118), (2, 72)])
+def test_the_unit_of_a_resolution_is_kept(unit, density, tmp_path):
+    data = jpeg(dpi=(300, 300))
+    stated = struct.pack(">BHH", unit, density, density)
+    image = read_image(data[:13] + stated + data[18:])
+    found = exiftool.named(encode_file(image, "jpeg"), tmp_path)
+    assert (found["ResolutionUnit"], found["XResolution"]) == (unit, density)
+
+
 def test_square_pixels_have_no_aspect():
     assert read_image(png(0, 3, 3)).metadata.density_ratio is None
     assert read_image(png(1, 3000, 6000)).metadata.density_ratio is None

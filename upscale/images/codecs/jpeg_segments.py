@@ -25,6 +25,8 @@ _ICC_NAME, _PHOTOSHOP_NAME = b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 _APP0, _APP1, _APP13, _COMMENT = 0xE0, 0xE1, 0xED, 0xFE
 _MAX_ICC_SEGMENTS = 255
 _MAX_DENSITY = 2**16 - 1
+# Units of a resolution by their number in JFIF, in units per inch.
+_INCHES = {1: 1.0, 2: 2.54}
 # Segments that are kept, rewritten, or apply only to the pixels as they were coded.
 _EXPECTED = {
     "APP0": (b"JFIF\0", b"JFXX\0"),
@@ -128,16 +130,24 @@ def _icc_part_bytes() -> int:
 
 def _density(metadata: Metadata) -> bytes:
     """Return unit and resolution for a JFIF header; a ratio where no resolution fits."""
-    across, down = (round(value) for value in metadata.dpi) if metadata.dpi else (0, 0)
-    if 0 < across <= _MAX_DENSITY and 0 < down <= _MAX_DENSITY:
-        return struct.pack(">BHH", 1, across, down)
+    dpi = metadata.dpi or (0.0, 0.0)
+    for unit, inch in sorted(_INCHES.items(), key=lambda item: _rounding_error(dpi, item[1])):
+        across, down = (round(value / inch) for value in dpi)
+        if 0 < across <= _MAX_DENSITY and 0 < down <= _MAX_DENSITY:
+            return struct.pack(">BHH", unit, across, down)
     ratio = whole_numbers(metadata.density_ratio or (1.0, 1.0), _MAX_DENSITY)
     return struct.pack(">BHH", 0, *ratio)
 
 
+def _rounding_error(dpi: tuple[float, float], inch: float) -> float:
+    """Return by how many thousandths whole numbers in a unit differ from a resolution."""
+    errors = (abs(round(value / inch) * inch / value - 1) if value else 0 for value in dpi)
+    return round(1000 * max(errors), 1)
+
+
 def _dpi(unit: int, density: tuple[int, int]) -> tuple[float, float] | None:
     """Return pixels per inch from the JFIF header; without one, Pillow would report 72."""
-    inch = {1: 1.0, 2: 2.54}.get(unit)
+    inch = _INCHES.get(unit)
     if inch is None or math.prod(density) <= 0:
         return None
     return density[0] * inch, density[1] * inch
