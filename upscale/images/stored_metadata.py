@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from upscale.images.codecs.registry import Codec
-from upscale.images.image import Metadata
+from upscale.images.image import Image, Metadata
 from upscale.images.metadata import exif, photoshop, xmp
+from upscale.images.metadata.calibration import is_linear
 from upscale.images.metadata.claims import without_headroom
 from upscale.images.metadata.texts import in_exif, names
 
@@ -19,6 +20,27 @@ _FIELD_NAMES = {
     "modified": "time of modification",
     "density_ratio": "pixel aspect ratio",
 }
+
+
+def reason_for_srgb(image: Image, codec: Codec) -> str | None:
+    """Return why the colours of an image become sRGB in a format; None where its profile is kept.
+
+    Args:
+        image: The image to write.
+        codec: Codec of a format that can be written.
+    """
+    traits, profile = codec.traits, image.metadata.icc
+    assert traits is not None
+    if profile is None:
+        return None
+    if "icc" not in traits.carries:
+        return f"as {codec.label} holds no profile"
+    if image.pixels.shape[2] == 1 and not traits.grey:
+        return f"as {codec.label} holds no profile for greyscale"
+    # Only where the gamma of a PNG states it: a profile is the choice of a person.
+    if not traits.lossless and is_linear(image.metadata.calibration, profile):
+        return f"as {codec.label} loses what is dark in linear light"
+    return None
 
 
 def stored_metadata(metadata: Metadata, codec: Codec) -> tuple[Metadata, list[str]]:
