@@ -22,7 +22,7 @@ from upscale.images.metadata.icc import in_srgb
 from upscale.images.metadata.placement import Placement
 from upscale.images.metadata.thumbnail import thumbnail
 from upscale.images.pixels.depth import in_depth
-from upscale.images.stored_metadata import stored_metadata
+from upscale.images.stored_metadata import reason_for_srgb, stored_metadata
 
 _DEFAULT = Encoding()
 
@@ -180,7 +180,7 @@ def _one_line_errors(format: str) -> Generator[None]:
 def _prepared(image: Image, codec: Codec, traits: Traits) -> Image:
     """Convert an image to a depth and colours of the format; its metadata to its size."""
     _check(image, codec.name)
-    if "icc" not in traits.carries:
+    if reason_for_srgb(image, codec) is not None:
         image = in_srgb(image)
     depth = next(size for size in (8, 16, 32) if size >= traits.depth)
     alpha = None if image.alpha is None else in_depth(image.alpha, depth)
