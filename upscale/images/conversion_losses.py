@@ -6,6 +6,7 @@ from upscale.images.encoding import Encoding
 from upscale.images.formats import writable_codec
 from upscale.images.image import Image
 from upscale.images.metadata.icc import is_srgb
+from upscale.images.pixels.light import is_scene_light
 from upscale.images.stored_metadata import stored_metadata
 
 _DEFAULT = Encoding()
@@ -35,6 +36,8 @@ def losses(image: Image, format: str, encoding: Encoding = _DEFAULT) -> tuple[st
         clauses.append(f"{stored} samples were rounded to the {traits.depth} bits of {label}")
     if not traits.lossy and not traits.lossless:
         clauses.append(f"its colours were reduced to the 256 of {label}")
+    if is_scene_light(image) and traits.depth < 32:
+        clauses.append("its linear light was given the curve of sRGB, and cut off at white")
     profile = image.metadata.icc
     if profile is not None and "icc" not in traits.carries and not is_srgb(profile):
         clauses.append(f"its colours were converted to sRGB, as {label} holds no profile")

@@ -101,6 +101,21 @@ class Targa:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenExr:
+    """How an OpenEXR file stores its pixels.
+
+    Attributes:
+        is_half: Whether samples have 16 bits.
+        compression: Number of the compression.
+        chromaticities: x and y of red, green, blue and white; None for those of Rec. 709.
+    """
+
+    is_half: bool
+    compression: int
+    chromaticities: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Properties of the file that an image was read from.
 
@@ -114,7 +129,7 @@ class Origin:
             same.
         size: Width and height of the upright image in pixels, which positions in the metadata
             refer to; None where there is no file.
-        texture: How the pixels were stored; DDS and Targa only.
+        storage: How the pixels were stored; DDS, Targa and OpenEXR only.
 
     Example:
         >>> Origin("jpeg", quality=90).quality
@@ -128,7 +143,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
-    texture: Texture | Targa | None = None
+    storage: Texture | Targa | OpenExr | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

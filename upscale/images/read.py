@@ -224,5 +224,5 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
     alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
     damage = (*header.damage, *raster.damage)
     origin = Origin(format, header.bits, header.quality, header.lossless, notes, damage, size)
-    origin = replace(origin, texture=header.texture)
+    origin = replace(origin, storage=header.storage)
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)

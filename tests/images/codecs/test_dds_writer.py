@@ -101,7 +101,7 @@ def test_bc1_is_opaque_or_transparent(examples):
 
 
 def legacy(layout, mipmaps, is_srgb=False, is_direct3d_10=False):
-    return Origin("dds", texture=Texture(layout, mipmaps, is_srgb, is_direct3d_10))
+    return Origin("dds", storage=Texture(layout, mipmaps, is_srgb, is_direct3d_10))
 
 
 @pytest.mark.parametrize("layout", NUMBERS)
@@ -121,9 +121,9 @@ def test_a_dds_file_keeps_its_layout(layout, has_mipmaps, is_direct3d_10, is_srg
         assert (number, dimension, misc, count) == (numbers[layout], 3, 0, 1)
     else:
         assert fourcc == FOURCC.get(layout, bytes(4))
-    reread = Origin("dds", texture=read_texture(content))
-    assert reread.texture.layout == layout
-    assert reread.texture.mipmaps == has_mipmaps
+    reread = Origin("dds", storage=read_texture(content))
+    assert reread.storage.layout == layout
+    assert reread.storage.mipmaps == has_mipmaps
 
 
 def read_texture(content):

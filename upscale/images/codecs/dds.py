@@ -28,7 +28,7 @@ def read_header(file: BinaryIO) -> Header:
     file.seek(0)
     width, height = DdsImagePlugin.DdsImageFile(file).size
     file.seek(0)
-    return Header(width, height, texture=texture_of(file))
+    return Header(width, height, storage=texture_of(file))
 
 
 def decode(file: BinaryIO) -> Raster:

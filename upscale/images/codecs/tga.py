@@ -15,7 +15,7 @@ from upscale.images.codecs.tga_writer import layout_of
 def read_header(file: BinaryIO) -> Header:
     """Read the size and the order of rows."""
     width, height = TgaImagePlugin.TgaImageFile(file).size
-    return Header(width, height, texture=layout_of(file))
+    return Header(width, height, storage=layout_of(file))
 
 
 def decode(file: BinaryIO) -> Raster:
