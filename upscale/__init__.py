@@ -3,7 +3,7 @@
     from upscale import Upscaler
 
     upscaler = Upscaler("realesrgan-x4plus")
-    large = upscaler.upscale(small)  # (H, W, 3) uint8, uint16 or float32
+    large = upscaler.upscale(small)  # an array, a PIL image, or the path of a file
 
 Importing this package does not import torch; the first use of `Upscaler` or `load_model` does.
 """
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from upscale import errors
 
 if TYPE_CHECKING:
+    from upscale.api import Upscaler
     from upscale.engine.loading import load_model
-    from upscale.engine.upscaler import Upscaler
 
 __version__ = "0.1.0"
 __all__ = ["Upscaler", "__version__", "errors", "load_model"]
 
-_MODULES = {"Upscaler": "upscale.engine.upscaler", "load_model": "upscale.engine.loading"}
+_MODULES = {"Upscaler": "upscale.api", "load_model": "upscale.engine.loading"}
 
 
 def __getattr__(name: str) -> object:

@@ -6,6 +6,7 @@ import signal
 import sys
 import warnings
 
+from upscale.dependencies import find_import_problem
 from upscale.errors import ExitCode
 
 
@@ -22,6 +23,12 @@ def main() -> None:
         sys.exit(run(sys.argv[1:], Session.of_process()))
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
+    except (ImportError, OSError) as error:
+        problem = find_import_problem(error)
+        if problem is None:
+            raise
+        sys.stderr.write(f"error: {problem}\n")
+        sys.exit(ExitCode.FAILED)
 
 
 def _raise_interrupt_on(*names: str) -> None:

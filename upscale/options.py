@@ -185,6 +185,9 @@ class RunOptions:
         recursive: Include subfolders.
         dry_run: Plan the outputs without writing them.
         max_pixels: Largest number of pixels of an input; None for the default limit.
+        max_output_pixels: Number of pixels of an output above which a confirmation is needed; None
+            for the default limit of inputs.
+        yes: Confirm larger outputs.
     """
 
     files_from: str | None = None
@@ -192,6 +195,8 @@ class RunOptions:
     recursive: bool = False
     dry_run: bool = False
     max_pixels: int | None = None
+    max_output_pixels: int | None = None
+    yes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -532,6 +537,8 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "max_pixels": _between(1),
     "seamless": _seamless,
     "normal_map": _switch,
+    "max_output_pixels": _between(1),
+    "yes": _switch,
     "dds_format": _dds_format,
     "mipmaps": _switch,
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from upscale import checkpoints
-from upscale.checkpoints import availability, catalog, known_name
+from upscale.checkpoints import availability, catalog, known_name, named_scale
 from upscale.checkpoints.catalog_entries import bundled_source, catalog_path, read_catalog
 from upscale.errors import CheckpointError
 
@@ -56,11 +56,48 @@ def test_catalogue_contains_the_documented_names() -> None:
         ("RealESRGAN_x4plus_anime_6B", "realesrgan-x4plus-anime"),
         ("REALESRGAN_X2PLUS", "realesrgan-x2plus"),
         ("RealESRNet_x4plus", "realesrnet-x4plus"),
+        ("RealESRGAN_x4plus.pth", "realesrgan-x4plus"),
+        ("realesrgan_x4plus", "realesrgan-x4plus"),
+        ("RealESRGAN_x4plus_anime_6B.pth", "realesrgan-x4plus-anime"),
+        ("realesrgan-x4plus-anime.bin", "realesrgan-x4plus-anime"),
+        ("realesr-general-x4v3.pth", "realesr-general-x4v3"),
+        ("realesr-animevideov3-x2", "realesr-animevideov3"),
+        ("realesr-animevideov3-x3.param", "realesr-animevideov3"),
+        ("realesr-animevideov3-x4", "realesr-animevideov3"),
         ("x4plus", None),
+        ("realesrgan-x4plus.png", None),
+        ("realesr-animevideov3-x5", None),
+        ("weights/RealESRGAN_x4plus.pth", None),
     ],
 )
-def test_official_names_are_aliases(word: str, name: str | None) -> None:
+def test_official_and_ncnn_names_are_known(
+    word: str, name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert known_name(word) == name
+
+
+def test_a_file_of_an_official_name_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "RealESRGAN_x4plus.pth").write_bytes(b"mine")
+    assert known_name("RealESRGAN_x4plus.pth") is None
+    assert known_name("RealESRGAN_x4plus") == "realesrgan-x4plus"
+
+
+@pytest.mark.parametrize(
+    ("word", "scale"),
+    [
+        ("realesr-animevideov3-x2", 2),
+        ("realesr-animevideov3-x3.bin", 3),
+        ("realesr-animevideov3-x4", None),
+        ("realesrgan-x4plus", None),
+        ("upscale-x2", None),
+    ],
+)
+def test_ncnn_names_contain_the_output_scale(word: str, scale: int | None) -> None:
+    assert named_scale(word) == scale
 
 
 def test_every_model_has_a_card() -> None:

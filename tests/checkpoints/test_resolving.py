@@ -406,6 +406,8 @@ def test_path_object_is_always_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
         ("Realesrgan-X2pluss", "did you mean realesrgan-x2plus"),
         ("zzz", "zzz: no model or file has this name; run: upscale models"),
         ("none.pth", "none.pth: no such file"),
+        ("RealESRGAN_x4pluss.pth", "no such file; did you mean realesrgan-x4plus"),
+        ("w/RealESRGAN_x2plus.pth", "no such file; did you mean realesrgan-x2plus?"),
         ("some/where", "some/where: no such file"),
         ("", "no model or file"),
     ],

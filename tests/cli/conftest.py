@@ -41,6 +41,17 @@ class Stream(io.TextIOWrapper):
         return self.buffer.getvalue().decode()
 
 
+class Input(io.BytesIO):
+    """Standard input, a terminal where a test wants one."""
+
+    def __init__(self, content: bytes, terminal: bool):
+        super().__init__(content)
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
 class FakeUpscaler:
     """Repeats pixels instead of running a network; keeps the options it was created with."""
 
@@ -102,10 +113,12 @@ def call_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TERM", "xterm")
 
-    def call(*arguments, env=None, stdin=b"", terminal=False, out_terminal=False) -> Ended:
+    def call(
+        *arguments, env=None, stdin=b"", terminal=False, out_terminal=False, stdin_terminal=False
+    ) -> Ended:
         stdout, stderr = Stream(out_terminal), Stream(terminal)
         environ = {"UPSCALE_CONFIG": ""} | (env or {})
-        session = Session(io.BytesIO(stdin), stdout, stderr, environ)
+        session = Session(Input(stdin, stdin_terminal), stdout, stderr, environ)
         code = run([str(argument) for argument in arguments], session)
         content = stdout.buffer.getvalue()
         return Ended(code, content.decode(errors="replace"), stderr.text(), content)

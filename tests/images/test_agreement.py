@@ -100,6 +100,13 @@ def one_pixel_off(path: Path, format: str) -> Decoded:
     return image
 
 
+def with_more_bits(path: Path, format: str) -> Decoded:
+    """The image as if the file had 16 bits, of which we had read 8."""
+    lower = np.random.default_rng(4).integers(-128, 128, PIXELS.shape)
+    deep = (PIXELS.astype(np.int32) * 257 + lower).clip(0, 65535)
+    return decoded(deep.astype(np.uint16))
+
+
 def one_transparent_pixel_off(path: Path, format: str) -> Decoded:
     image = pillow(path, format)
     image.samples[5, 7, :3] = 0
@@ -123,6 +130,7 @@ def fake(read: Callable[[Path, str], Decoded]) -> Reader:
     ("reads", "outcome", "text"),
     [
         ([one_pixel_off], Outcome.DIFFERS, "one_pixel_off differs: up to 1 levels at (7, 5)"),
+        ([with_more_bits], Outcome.DIFFERS, "with_more_bits differs: up to 0.498"),
         ([turned], Outcome.DIFFERS, "turned differs in size: 24x32, ours 32x24"),
         ([fails], Outcome.ONLY_WE, "fails refuses: FILE is strange"),
         ([pillow, turned, fails], Outcome.AGREES, "pillow agrees: up to 0 levels"),

@@ -15,7 +15,7 @@ from upscale.checkpoints.cache import (
     cache_root,
     imported_names,
 )
-from upscale.checkpoints.catalog_entries import CatalogEntry, catalog, known_name
+from upscale.checkpoints.catalog_entries import CatalogEntry, catalog, known_name, named_scale
 from upscale.checkpoints.files import read_metadata
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         locate,
         remove_imported,
         resolve,
+        similar_names,
     )
     from upscale.checkpoints.state_dicts import read_state_dict, write_safetensors
 
@@ -52,10 +53,12 @@ __all__ = [
     "known_name",
     "load_community",
     "locate",
+    "named_scale",
     "read_metadata",
     "read_state_dict",
     "remove_imported",
     "resolve",
+    "similar_names",
     "write_safetensors",
 ]
 
@@ -74,6 +77,7 @@ _LAZY = {
     "locate": "resolving",
     "remove_imported": "resolving",
     "resolve": "resolving",
+    "similar_names": "resolving",
 }
 """Exported names whose modules import torch or requests, and these modules."""
 

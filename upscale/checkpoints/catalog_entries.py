@@ -16,6 +16,8 @@ from upscale.files.error_mapping import one_line
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Valid names of models, which are safe as file names on all systems."""
 
+_FILE_SUFFIXES = ("pth", "pt", "ckpt", "safetensors", "param", "bin")
+_SCALE_SUFFIX = re.compile(r"-x([234])$")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCALES = (1, 2, 4, 8)
 
@@ -131,12 +133,54 @@ def read_catalog(path: Path) -> dict[str, CatalogEntry]:
 
 
 def known_name(name: str) -> str | None:
-    """Return the catalogue name for a name or an alias, in any case; None if there is none."""
-    lowered = name.lower()
-    for entry in catalog().values():
-        if lowered in (entry.name, *(alias.lower() for alias in entry.aliases)):
-            return entry.name
-    return None
+    """Return the catalogue name for a spelling of other programs; None if there is none.
+
+    Case, `_` for `-`, and the suffix of a checkpoint file do not matter, unless there is such a
+    file. The spelling of ncnn models with an output scale, `NAME-x2`, is also known.
+
+    Args:
+        name: Name or alias.
+
+    Example:
+        >>> known_name("RealESRGAN_x4plus.pth"), known_name("realesr-animevideov3-x2")
+        ('realesrgan-x4plus', 'realesr-animevideov3')
+    """
+    key = _key(name)
+    return _names().get(key) or _names().get(_SCALE_SUFFIX.sub("", key))
+
+
+def named_scale(name: str) -> int | None:
+    """Return the output scale in a name such as `realesr-animevideov3-x2`, None without one.
+
+    Files of ncnn have such names: the network is the same, and its output is resized.
+
+    Args:
+        name: Name that `known_name` knows.
+
+    Example:
+        >>> named_scale("realesr-animevideov3-x2"), named_scale("realesrgan-x2plus")
+        (2, None)
+    """
+    key = _key(name)
+    match = None if key in _names() else _SCALE_SUFFIX.search(key)
+    return int(match[1]) if match else None
+
+
+def _key(name: str) -> str:
+    """Return a name without what differs between spellings."""
+    stem, dot, suffix = name.rpartition(".")
+    if dot and suffix.lower() in _FILE_SUFFIXES and not Path(name).is_file():
+        name = stem
+    return name.lower().replace("_", "-")
+
+
+def _names() -> Mapping[str, str]:
+    """Return the names of the catalogue by all their spellings."""
+    return {
+        word.lower().replace("_", "-"): entry.name
+        for entry in catalog().values()
+        for word in (entry.name, *entry.aliases)
+    }
 
 
 def bundled_source(entry: CatalogEntry) -> Path | None:

@@ -253,13 +253,22 @@ def _imported(name: str) -> Path:
 
 
 def _unknown(text: str) -> CheckpointError:
+    similar = similar_names(Path(text).name)
+    hint = f"did you mean {', '.join(similar)}? " if similar else ""
     looks_like_path = os.sep in text or "/" in text or Path(text).suffix in CHECKPOINT_SUFFIXES
     if looks_like_path:
-        return CheckpointError(f"{text}: no such file")
-    names = [*catalog(), *imported_names()]
-    similar = difflib.get_close_matches(text.lower(), names, _MAX_SUGGESTIONS)
-    hint = f"did you mean {', '.join(similar)}? " if similar else ""
+        return CheckpointError(f"{text}: no such file" + (f"; {hint}".rstrip() if hint else ""))
     return CheckpointError(f"{text}: no model or file has this name; {hint}run: upscale models")
+
+
+def similar_names(name: str) -> list[str]:
+    """Return the names of models that resemble an unknown name, the most similar first."""
+    known = known_name(name)
+    if known is not None:
+        return [known]
+    word = name.lower().replace("_", "-")
+    word = Path(word).stem if Path(word).suffix in CHECKPOINT_SUFFIXES else word
+    return difflib.get_close_matches(word, [*catalog(), *imported_names()], _MAX_SUGGESTIONS)
 
 
 # --- cache entries ---------------------------------------------------------------------------

@@ -13,9 +13,22 @@ from typing import cast
 
 import typer
 
+from upscale.cli.arguments import (
+    HELP_OPTIONS,
+    check_addresses,
+    check_command_name,
+    expand_patterns,
+    is_windows,
+    spell_out_help,
+)
 from upscale.cli.commands import find_command
+from upscale.cli.foreign_flags import own_flags
 from upscale.cli.session import Action, Session
+from upscale.dependencies import find_import_problem
 from upscale.errors import ExitCode, UpscaleError, UsageError
+
+COMPLETION_VARIABLE = "_UPSCALE_COMPLETE"
+"""Set by the completion scripts of the shells, which Typer generates."""
 
 # Typer's parsing errors share this base class, which has no public name.
 _ParsingError = cast(type[Exception], typer.BadParameter.__mro__[2])
@@ -39,24 +52,41 @@ def run(arguments: Sequence[str], session: Session) -> int:
     except BrokenPipeError:
         session.close_stdout()
         return int(ExitCode.FAILED)
-    except OSError as error:
-        session.error(f"{error.filename or 'file'}: {error.strerror}", traceback.format_exc())
-        return int(ExitCode.FAILED)
     except Exception as error:  # a bug must not print a traceback unless -v is given
-        text = f"internal error: {type(error).__name__}: {error}; run again with -v for details"
-        session.error(text, traceback.format_exc())
+        session.error(_error_text(error), traceback.format_exc())
         return int(ExitCode.FAILED)
+
+
+def _error_text(error: Exception) -> str:
+    """Return one line for an exception that is not an UpscaleError."""
+    problem = find_import_problem(error)
+    if problem is not None:
+        return str(problem)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'file'}: {error.strerror}"
+    return f"internal error: {type(error).__name__}: {error}; run again with -v for details"
 
 
 def _run_command(arguments: Sequence[str], session: Session) -> int:
-    command = find_command(arguments[0]) if arguments else None
+    if request := session.environ.get(COMPLETION_VARIABLE):
+        from upscale.cli.completion import answer
+
+        return answer(request)
+    words = expand_patterns(arguments) if is_windows() else list(arguments)
+    words = spell_out_help(words)
+    command = find_command(words[0]) if words else None
     if command is not None:
-        program, rest = f"upscale {arguments[0]}", list(arguments[1:])
+        program, rest = f"upscale {words[0]}", words[1:]
+        check_addresses(rest)
+        if words[0] == "video":
+            rest = own_flags(rest, "video")
         app = command.load()
     else:
         from upscale.cli.image import app
 
-        program, rest = "upscale", list(arguments) or ["--help"]
+        if words:
+            check_command_name(words[0])
+        program, rest = "upscale", own_flags(words, "image") or ["--help"]
     action = _parse(app, rest, program, session)
     return int(action) if isinstance(action, int) else action(session)
 
@@ -64,13 +94,17 @@ def _run_command(arguments: Sequence[str], session: Session) -> int:
 def _parse(app: typer.Typer, arguments: list[str], program: str, session: Session) -> Action | int:
     """Return the action to run, or the exit code if parsing ends the program, as for `--help`."""
     command = typer.main.get_command(app)
-    if "--help" in arguments:
+    command.context_settings["help_option_names"] = [*HELP_OPTIONS]
+    if not set(HELP_OPTIONS).isdisjoint(arguments):
         from upscale.cli.help_pages import complete
 
-        complete(command)
+        complete(command, program)
     try:
         result = command.main(arguments, prog_name=program, standalone_mode=False, obj=session)
+    except SystemExit as ended:  # of --install-completion and --show-completion
+        return int(ended.code or 0)
     except _ParsingError as error:
         message = cast(str, getattr(error, "format_message")()).rstrip(".")  # noqa: B009
-        raise UsageError(f"{message}; see {program} --help") from error
+        separator = " " if message.endswith("?") else "; "
+        raise UsageError(f"{message}{separator}see {program} --help") from error
     return cast(Action | int | None, result) or 0

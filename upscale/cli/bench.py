@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscale.cli import shared_options as shared
+from upscale.cli.completion import networks as known_networks
+from upscale.cli.completion import one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, resolve_options
 from upscale.errors import ExitCode
@@ -31,7 +33,7 @@ def bench(
     networks: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MODEL", show_default=False,
+            metavar="MODEL", show_default=False, autocompletion=one_of(known_networks),
             help=f"Networks to measure. Default: {' and '.join(_NETWORKS)}.",
         ),
     ] = None,
@@ -53,14 +55,18 @@ def bench(
     """
 
     def action(session: Session) -> int:
+        from upscale.jobs import find_model_info
         from upscale.jobs.benchmark import bench as measure
         from upscale.jobs.benchmark import measure_peak_rates
 
         options = resolve_options(context, session)
         device, as_json = options.engine.devices[0], options.report.json
+        names = networks or _NETWORKS
+        for name in names:  # before the measurements, which take minutes
+            find_model_info(name, needs_scale=False)
         peak = measure_peak_rates(device)
         _print_peak(session, peak, as_json=as_json)
-        for name in networks or _NETWORKS:
+        for name in names:
             session.say(f"measuring {name}")
             _print_result(session, measure(name, device, rounds), peak, as_json=as_json)
         return int(ExitCode.DONE)

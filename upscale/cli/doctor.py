@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import Annotated
@@ -15,18 +17,20 @@ import typer
 
 from upscale import __version__
 from upscale.cli import shared_options as shared
+from upscale.cli.doctor_packages import EXTRAS, TRIALS
 from upscale.cli.session import Action, Session
+from upscale.dependencies import ImportProblem, find_import_problem, reinstall
 from upscale.errors import ExitCode, UpscaleError
+from upscale.files.error_mapping import one_line
 from upscale.options import DEFAULT_MODEL, config_path
 
 GIB = 2**30
 SMALL_MEMORY = 4 * GIB
 """Available memory in bytes below which feature maps of large images are offloaded to a file."""
-TEST_SIDE = 16
+TEST_SIDE = 8
 """Side in pixels of the image that is upscaled as a test."""
 
-_REQUIRED = ("torch", "numpy", "opencv-python", "pillow", "tifffile", "safetensors")
-_OPTIONAL = {"spandrel": "needed for other architectures: pip install 'upscale[community]'"}
+_COLUMN = max(map(len, TRIALS)) + 1
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -55,28 +59,34 @@ def doctor(
     ] = False,
     verbose: shared.Verbose = None,
 ) -> Action:
-    """Check versions, devices, memory, formats and networks, and upscale a small test image."""
+    """Try all packages, list devices, formats and networks, and upscale a small test image."""
     return lambda session: _run_checks(session, quick)
 
 
 def _run_checks(session: Session, quick: bool) -> int:
-    checks = [_versions, _devices, _memory, _folders, _formats, _networks]
+    checks = [_versions, _packages, _devices, _memory, _folders, _formats, _networks]
     findings: list[Finding] = []
     for check in checks if quick else [*checks, _test]:
         for finding in _guarded(check, session):
             findings.append(finding)
-            session.out(f"{finding.topic + ':':14} {finding.text}")
+            session.out(_line(finding.topic, finding.text))
+        if check is _packages and any(finding.fatal for finding in findings):
+            break  # what needs the package would only fail again
     with_advice = [finding for finding in findings if finding.advice]
     if with_advice:
         session.out("")
     for finding in sorted(with_advice, key=lambda finding: not finding.fatal):
         label = "problem" if finding.fatal else "hint"
-        session.out(f"{label + ':':14} {finding.topic}: {finding.advice}")
+        session.out(f"{label}: {finding.topic}: {finding.advice}")
     has_failed = any(finding.fatal for finding in findings)
     session.out("")
     result = "images cannot be upscaled; see the problems above" if has_failed else "ready"
-    session.out(f"{'result:':14} {result}")
+    session.out(_line("result", result))
     return ExitCode.FAILED if has_failed else ExitCode.DONE
+
+
+def _line(topic: str, text: str) -> str:
+    return f"{topic + ':':{_COLUMN}} {text}"
 
 
 def _guarded(check: Callable[[Session], Iterator[Finding]], session: Session) -> Iterator[Finding]:
@@ -87,21 +97,49 @@ def _guarded(check: Callable[[Session], Iterator[Finding]], session: Session) ->
     except UpscaleError as error:
         yield Finding(topic, "failed", str(error), fatal=True)
     except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        yield Finding(topic, "failed", f"{text}; reinstall upscale", fatal=True)
+        advice = find_import_problem(error) or f"{_summary(error)}; install upscale again"
+        yield Finding(topic, "failed", str(advice), fatal=True)
+
+
+def _summary(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _versions(session: Session) -> Iterator[Finding]:
     yield Finding("upscale", __version__)
     yield Finding("Python", f"{platform.python_version()} on {platform.platform()}")
-    for name in _REQUIRED:
-        installed = _version(name)
-        if installed is None:
-            yield Finding(name, "not installed", f"run: pip install {name}", fatal=True)
+
+
+def _packages(session: Session) -> Iterator[Finding]:
+    """Try every package that is needed, and import the optional ones."""
+    broken: set[str] = set()
+    for name, trial in TRIALS.items():
+        finding = _tried(name, trial)
+        if finding.fatal and finding.topic in broken:
+            finding = Finding(name, f"needs {finding.topic}")
+        broken |= {finding.topic} if finding.fatal else set()
+        yield finding
+    for name, (module, extra, purpose) in EXTRAS.items():
+        if _version(name) is None:
+            text = f"not installed (for {purpose}: pip install 'upscale[{extra}]')"
+            yield Finding(name, text)
         else:
-            yield Finding(name, installed)
-    for name, purpose in _OPTIONAL.items():
-        yield Finding(name, _version(name) or f"not installed ({purpose})")
+            yield replace(_tried(name, partial(importlib.import_module, module)), fatal=False)
+
+
+def _tried(package: str, trial: Callable[[], object]) -> Finding:
+    """Try a package; a failure is fatal."""
+    try:
+        trial()
+    except Exception as error:
+        problem = find_import_problem(error)
+        if problem is None:
+            text = f"does not work ({_summary(error)})"
+            problem = ImportProblem(package, text, reinstall(package))
+        # A package may also fail because another one is broken.
+        advice = f"{problem.text}; {problem.remedy}"
+        return Finding(problem.package, "failed", advice, fatal=True)
+    return Finding(package, _version(package) or "works")
 
 
 def _version(package: str) -> str | None:

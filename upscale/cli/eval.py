@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from upscale.cli import shared_options as shared
+from upscale.cli.arguments import HELP_OPTIONS
+from upscale.cli.completion import list_of, metric_names, networks, one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode
@@ -28,7 +30,7 @@ class _FilesFirst(TyperGroup):
     """A command group that runs `files` if the first argument is not a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        if args and args[0] not in self.commands and args[0] != "--help":
+        if args and args[0] not in self.commands and args[0] not in HELP_OPTIONS:
             args = ["files", *args]
         return super().parse_args(ctx, args)
 
@@ -37,7 +39,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", cls=_FilesFirst
 
 Metrics = Annotated[
     str | None,
-    option("--metrics", metavar="A,B,...", panel=_METRICS,
+    option("--metrics", metavar="A,B,...", panel=_METRICS, autocompletion=list_of(metric_names),
            help="Metrics to compute: {metrics}. Default: all available metrics."),
 ]  # fmt: skip
 Border = Annotated[
@@ -113,7 +115,9 @@ def files(
 def models(
     context: typer.Context,
     networks: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="Networks to compare: names or files.")
+        list[str],
+        typer.Argument(metavar="NAME", autocompletion=one_of(networks),
+                       help="Networks to compare: names or files."),
     ],
     *,
     on: Annotated[

@@ -102,7 +102,7 @@ def run_evaluation(
             progress(len(measurements), len(items))
     if outputs.as_json:
         _print_json_summary(session, measurements, metrics)
-    elif measurements:
+    elif _is_any_measured(measurements):
         _print_table(session, measurements, metrics)
     if outputs.table is not None:
         content = csv_table(measurements, metrics)
@@ -206,6 +206,10 @@ def _cells(values: Mapping[str, float], metrics: LoadedMetrics) -> list[str]:
     ]
 
 
+def _is_any_measured(measurements: Sequence[Scores]) -> bool:
+    return any(measurement.error is None for measurement in measurements)
+
+
 def _count(measurements: Sequence[Scores], version: str) -> int:
     """Return the number of images of a version that were measured."""
     return sum(
@@ -247,7 +251,7 @@ def _print_problems(
     for measurement in measurements:
         for note in measurement.notes:
             session.say(f"note: {printable(measurement.item.path)}: {note}")
-    for name, reason in metrics.missing.items():
+    for name, reason in metrics.missing.items() if _is_any_measured(measurements) else ():
         session.say(f"note: {name} was not measured: {reason}")
     failures = [measurement.error for measurement in measurements if measurement.error is not None]
     failures += [str(error) for error in matches.problems]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from typer.core import TyperCommand
 from upscale import __version__
 from upscale.cli import shared_options as shared
 from upscale.cli.commands import all_commands
+from upscale.cli.completion import first_word, image_formats, list_of, networks, one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.errors import UsageError
@@ -22,17 +22,9 @@ class _DefaultCommand(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
         super().format_help(ctx, formatter)
-        from rich.console import Console
-        from rich.panel import Panel
-        from rich.table import Table
+        from upscale.cli.help_pages import print_commands
 
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(style="bold cyan", no_wrap=True)
-        table.add_column()
-        for name, command in all_commands().items():
-            table.add_row(name, command.summarise())
-        panel = Panel(table, title="Commands", title_align="left", border_style="dim")
-        Console(file=sys.stdout, markup=False).print(panel)
+        print_commands((name, each.summarise()) for name, each in all_commands().items())
 
 
 _EPILOG = (
@@ -45,7 +37,7 @@ _EPILOG = (
 _COMPARISON = "Network comparison"
 _TEXTURES = "Textures and panoramas"
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+app = typer.Typer(add_completion=True, rich_markup_mode="rich")
 
 
 def _print_version(context: typer.Context, value: bool) -> None:
@@ -60,7 +52,7 @@ def image(
     *,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT", show_default=False,
+        typer.Argument(metavar="INPUT", show_default=False, autocompletion=first_word,
                        help="Image files, folders, or - for standard input."),
     ] = None,
     output: Annotated[
@@ -71,6 +63,7 @@ def image(
     format: Annotated[
         str | None,
         option("-f", "--format", metavar="FORMAT", panel=shared.OUTPUT,
+               autocompletion=one_of(image_formats),
                help="Output format, for example jpg, png, webp, tiff or avif; `upscale doctor` "
                "lists all. Default: the extension of OUT, or the format of the input."),
     ] = None,
@@ -110,6 +103,8 @@ def image(
     width: shared.Width = None,
     height: shared.Height = None,
     max_side: shared.MaxSide = None,
+    max_output_pixels: shared.MaxOutputPixels = None,
+    yes: shared.Yes = None,
     model: shared.Model = None,
     tile: shared.Tile = None,
     device: shared.Device = None,
@@ -149,13 +144,14 @@ def image(
     ] = None,
     models: Annotated[
         str | None,
-        option("--models", metavar="A,B,...", panel=_COMPARISON,
+        option("--models", metavar="A,B,...", panel=_COMPARISON, autocompletion=list_of(networks),
                help="Upscale with each of these networks and write an HTML page that compares the "
                "results: photo_models.html next to photo.jpg, or -o PAGE.html."),
     ] = None,
     crop: Annotated[
         str | None,
         option("--crop", metavar="CROP", panel=_COMPARISON,
+               autocompletion=one_of(lambda: ("auto",)),
                help="Compare on a part of the image: X,Y,WIDTH,HEIGHT in pixels, or auto for the "
                "part with the most detail."),
     ] = None,
@@ -183,18 +179,34 @@ def image(
                      help="Print the version and exit."),
     ] = False,
 ) -> Action:  # fmt: skip
-    """Upscale images: `upscale photo.jpg` writes photo_x4.jpg."""
+    """Upscale images: `upscale photo.jpg` writes photo_x4.jpg.
+
+    `upscale IN OUT` is short for `upscale IN -o OUT` if OUT does not exist yet.
+    """
 
     def action(session: Session) -> int:
-        options = resolve_options(context, session)
+        names, target = _split(inputs or [], output, files_from)
+        options = resolve_options(context, session, output=target)
         if options.compare.models:
             from upscale.cli.compare import compare_networks
 
-            return compare_networks(session, inputs or [], options)
+            return compare_networks(session, names, options)
         if crop is not None:
             raise UsageError("--crop needs --models: it selects the part that is compared")
         from upscale.cli.image_batch import upscale_images
 
-        return upscale_images(session, inputs or [], options)
+        return upscale_images(session, names, options, checks_quality=quality is not None)
 
     return action
+
+
+def _split(
+    names: list[str], output: str | None, list_file: str | None
+) -> tuple[list[str], str | None]:
+    """Return the inputs and the output; `upscale IN OUT` names the output without `-o`."""
+    if output is not None or list_file is not None or len(names) < 2:
+        return names, output
+    from upscale.jobs.outputs import output_among
+
+    target = output_among(names)
+    return (names, None) if target is None else (names[:1], target)

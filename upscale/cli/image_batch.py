@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from upscale.cli.batch_view import BatchView
 from upscale.cli.session import Session
 from upscale.errors import ExitCode, ImageError, UsageError
+from upscale.images import is_lossy, label_of
 from upscale.jobs import (
     ImageJob,
     JobResult,
@@ -27,18 +28,25 @@ if TYPE_CHECKING:
     from upscale import Upscaler
 
 
-def upscale_images(session: Session, inputs: Sequence[str], options: Options) -> int:
+def upscale_images(
+    session: Session, inputs: Sequence[str], options: Options, *, checks_quality: bool = False
+) -> int:
     """Upscale images and return the exit code.
 
     Args:
         session: Streams and environment.
         inputs: Files, folders, or `-` for standard input.
         options: Checked options.
+        checks_quality: Say which formats have no quality setting.
     """
     with BatchView(session, options.report) as view:
         facts = find_model_info(options.engine.model, options.size.needs_model_scale)
         inputs = all_inputs(session, inputs, options.run.files_from)
-        plan = make_plan(inputs, options, facts, session.stdin.read)
+        plan = make_plan(
+            inputs, options, facts, session.stdin.read, _confirmation(session, options)
+        )
+        if checks_quality and not options.report.quiet:
+            _print_note_on_quality(session, plan)
         _check_stdout(session, plan, options)
         devices = {
             device: partial(make_upscaler, replace(options.engine, device=device), view)
@@ -76,6 +84,22 @@ def exit_code(results: Sequence[JobResult]) -> ExitCode:
     if not results or failed == len(results):
         return ExitCode.FAILED
     return ExitCode.SOME_FAILED if failed else ExitCode.DONE
+
+
+def _confirmation(session: Session, options: Options) -> Callable[[str], bool] | None:
+    """Return the function that asks on the terminal; None if nobody can answer."""
+    can_ask = session.stdin.isatty() and session.stderr.isatty()
+    if not can_ask or options.report.quiet or options.run.dry_run:
+        return None
+    return session.confirm
+
+
+def _print_note_on_quality(session: Session, plan: Plan) -> None:
+    """Say once that `--quality` has no effect on some of the formats."""
+    formats = {item.format for item in plan.items if isinstance(item, ImageJob)}
+    without = sorted(label_of(format) for format in formats if not is_lossy(format))
+    if without:
+        session.say(f"note: --quality has no effect on {', '.join(without)}: no quality setting")
 
 
 def _check_stdout(session: Session, plan: Plan, options: Options) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from upscale.checkpoints import CatalogEntry, availability, catalog, imported_names, known_name
 from upscale.cli import shared_options as shared
+from upscale.cli.completion import networks, one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, OutputError, UpscaleError, UsageError
@@ -51,7 +52,12 @@ def list_(
 def info(
     context: typer.Context,
     network: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="Network name or checkpoint file.")
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            autocompletion=one_of(networks),
+            help="Network name or checkpoint file.",
+        ),
     ],
     json: shared.Json = None,
     verbose: shared.Verbose = None,
@@ -66,7 +72,12 @@ def info(
 def pull(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", show_default=False, help="Networks to download."),
+        typer.Argument(
+            metavar="NAME",
+            show_default=False,
+            autocompletion=one_of(networks),
+            help="Networks to download.",
+        ),
     ] = None,
     all: Annotated[bool, typer.Option("--all", metavar="", help="Download all networks.")] = False,
     verbose: shared.Verbose = None,
@@ -254,9 +265,13 @@ def _download(session: Session, entry: CatalogEntry) -> Path:
 
 
 def _entry(name: str) -> CatalogEntry:
+    from upscale.checkpoints import similar_names
+
     known = known_name(name)
     if known is None:
-        raise UsageError(f"{name}: unknown network; `upscale models` lists all networks")
+        similar = similar_names(name)
+        hint = f"did you mean {', '.join(similar)}? " if similar else ""
+        raise UsageError(f"{name}: unknown network; {hint}run: upscale models")
     return catalog()[known]
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from upscale.files.printable import printable_text
+
 OLD_KEYS = {"image": "picture", "images": "pictures", "peak": "ceiling", "throughputs": "paces"}
 """Former names of JSON keys by their present names; printed beside them for one release."""
 
@@ -74,6 +76,13 @@ class Session:
         self.say("error: " + " ".join(text.split()))
         if self.verbose and trace:
             self.say(trace)
+
+    def confirm(self, question: str) -> bool:
+        """Ask a question on the terminal and return whether the answer is yes."""
+        self.stderr.write(f"{printable_text(question)} [y/N] ")
+        self.stderr.flush()
+        answer = self.stdin.readline().decode(errors="replace")
+        return answer.strip().lower() in ("y", "yes")
 
     def close_stdout(self) -> None:
         """Discard what is still buffered for a closed pipe, so that Python exits silently."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from upscale.cli.completion import networks, one_of
 from upscale.cli.session import Session
 from upscale.options import (
     DEFAULT_MODEL,
@@ -39,14 +40,23 @@ def output(metavar: str, help: str) -> Any:  # noqa: ANN401
     return option("-o", "--output", metavar=metavar, help=help, panel=OUTPUT)
 
 
-def resolve_options(context: typer.Context, session: Session) -> Options:
+def resolve_options(
+    context: typer.Context, session: Session, *, output: str | None = None
+) -> Options:
     """Merge a command's options with the environment and the configuration file.
+
+    Args:
+        context: Parsed command line.
+        session: Environment.
+        output: Output that the command line names without `-o`.
 
     Raises:
         UsageError: A value is invalid, or options cannot be combined.
     """
     names = option_names()
     flags = {name: value for name, value in context.params.items() if name in names}
+    if output is not None:
+        flags["output"] = output
     options = load_options(flags, session.environ)
     session.verbose = options.report.verbose
     return options
@@ -82,25 +92,28 @@ MaxSide = Annotated[
 ]
 Model = Annotated[
     str | None,
-    option("-n", "--model", metavar="NAME|FILE", panel=NETWORK,
+    option("-n", "--model", metavar="NAME|FILE", panel=NETWORK, autocompletion=one_of(networks),
            help=f"Network to use: a name from `upscale models`, or a checkpoint file. "
            f"Default: {DEFAULT_MODEL}."),
 ]  # fmt: skip
 Tile = Annotated[
     str | None,
     option("-t", "--tile", metavar="auto|0|N", panel=NETWORK,
+           autocompletion=one_of(lambda: ("auto",)),
            help=f"Tile size in input pixels, at least {SMALLEST_TILE}; 0 disables tiling. Smaller "
            "tiles need less memory; the output is the same. Default: auto."),
 ]  # fmt: skip
 Device = Annotated[
     str | None,
     option("--device", metavar="DEVICE", panel=NETWORK,
+           autocompletion=one_of(lambda: ("auto", "cpu", "cuda", "cuda:0", "mps")),
            help="Device to compute on: auto, cpu, cuda, cuda:N or mps. To share images or a video "
            "among several devices, list them: cuda:0,cuda:1. Default: auto."),
 ]  # fmt: skip
 Precision = Annotated[
     str | None,
     option("--precision", metavar="PRECISION", panel=NETWORK,
+           autocompletion=one_of(lambda: PRECISIONS),
            help=f"Precision of the computation: {', '.join(PRECISIONS)}. Default: auto."),
 ]  # fmt: skip
 Kernels = Annotated[
@@ -125,6 +138,16 @@ MaxPixels = Annotated[
            help="Reject images or video frames with more than N pixels (protects against "
            "malicious files)."),
 ]  # fmt: skip
+MaxOutputPixels = Annotated[
+    str | None,
+    option("--max-output-pixels", metavar="N", panel=SIZE,
+           help="Ask before an output with more than N pixels is computed. Default: 500000000, the "
+           "most that is read again without --max-pixels."),
+]  # fmt: skip
+Yes = Annotated[
+    bool | None,
+    switch("--yes", panel=SIZE, help="Compute outputs of any size without asking."),
+]
 Overwrite = Annotated[
     bool | None, switch("--overwrite", panel=OUTPUT, help="Overwrite existing output files.")
 ]

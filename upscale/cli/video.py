@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, overload
 import typer
 
 from upscale.cli import shared_options as shared
+from upscale.cli.completion import codecs, one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, resolve_options, switch
 from upscale.errors import ExitCode, UsageError
@@ -53,7 +54,7 @@ def video(
     kernels: shared.Kernels = None,
     codec: Annotated[
         str | None,
-        option("--codec", metavar="CODEC", panel=_ENCODING,
+        option("--codec", metavar="CODEC", panel=_ENCODING, autocompletion=one_of(codecs),
                help="Video codec: {codecs}. Default: x264, or vp9 for .webm."),
     ] = None,
     crf: Annotated[

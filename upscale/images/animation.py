@@ -94,7 +94,8 @@ def frame_header(header: Header, number: int) -> Header:
     if number == 0:
         return header
     metadata = header.metadata
-    return replace(header, metadata=Metadata(icc=metadata.icc, cicp=metadata.cicp))
+    colours = Metadata(icc=metadata.icc, cicp=metadata.cicp, calibration=metadata.calibration)
+    return replace(header, metadata=colours)
 
 
 @dataclass(frozen=True, slots=True)

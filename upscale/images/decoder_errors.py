@@ -33,6 +33,8 @@ def guarded(name: str, work: Callable[[], _T]) -> _T:
         raise DependencyError(f"{name}: {error}") from error
     except MemoryError:
         raise ImageError(f"{name}: needs more memory than there is") from None
+    except ImportError:
+        raise  # the installation is broken, not the file
     except Exception as error:
         # Decoders raise a dozen kinds of errors, which all mean "damaged" to a user.
         reason = "is cut off" if "truncated" in str(error).lower() else "is damaged"

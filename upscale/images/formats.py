@@ -95,6 +95,22 @@ def can_write(format: str) -> bool:
     return format in writable_traits()
 
 
+def is_lossy(format: str) -> bool:
+    """Return whether files of a format have a quality.
+
+    Args:
+        format: Name of a format that can be written.
+
+    Raises:
+        OutputError: The format cannot be written.
+
+    Example:
+        >>> is_lossy("jpeg"), is_lossy("png")
+        (True, False)
+    """
+    return writable_codec(format)[1].lossy
+
+
 def label_of(format: str) -> str:
     """Return the name of a format for messages.
 

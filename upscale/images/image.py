@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upscale.images.metadata.fields import Text
+from upscale.images.metadata.fields import Calibration, GainMap, Text
 
 DEFAULT_MAX_PIXELS = 500_000_000
 """Width times height above which an image is rejected before it is decoded."""
@@ -35,6 +35,9 @@ class Metadata:
             profile outranks them.
         texts: Texts by keyword, as in PNG: author, copyright, generation parameters and others.
         modified: Time of the last change in UTC, as in PNG.
+        calibration: Gamma, primaries and other remarks on colours, as in PNG; where they differ
+            from sRGB and nothing outranks them, `icc` says the same.
+        gain_map: Gain map for HDR displays, turned like the image.
 
     Example:
         >>> Metadata(dpi=(300, 300)).dpi
@@ -50,6 +53,8 @@ class Metadata:
     cicp: tuple[int, int] | None = None
     texts: tuple[Text, ...] = ()
     modified: datetime | None = None
+    calibration: Calibration | None = None
+    gain_map: GainMap | None = None
 
     @property
     def colour_numbers(self) -> tuple[int, int] | None:
@@ -67,7 +72,12 @@ def stripped(metadata: Metadata) -> Metadata:
         >>> stripped(Metadata(comment="At home", dpi=(72, 72))) == Metadata(dpi=(72, 72))
         True
     """
-    return Metadata(icc=metadata.icc, dpi=metadata.dpi, cicp=metadata.cicp)
+    return Metadata(
+        icc=metadata.icc,
+        dpi=metadata.dpi,
+        cicp=metadata.cicp,
+        calibration=metadata.calibration,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from upscale.images.foreign_kinds import NOT_AN_IMAGE, PROBE_BYTES, RAW, foreign
 from upscale.images.formats import detect
 from upscale.images.image import DEFAULT_MAX_PIXELS, Frame, Image, ImageSequence, Origin
 from upscale.images.metadata import exif, xmp
+from upscale.images.metadata.gain_map import turned
 from upscale.images.metadata.placement import Placement
 from upscale.images.partial_sequence import partial_frames
 from upscale.images.pixels.orientation import swaps_sides, upright
@@ -216,6 +217,11 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
             exif=exif.placed(exif.reset_orientation(metadata.exif), placement),
             xmp=xmp.placed(xmp.reset_orientation(metadata.xmp), placement),
         )
+        try:
+            gain_map = metadata.gain_map and turned(metadata.gain_map, orientation)
+        except ValueError:
+            gain_map, notes = None, (*notes, "its gain map, which is damaged, was left out")
+        metadata = replace(metadata, gain_map=gain_map)
     if swaps_sides(orientation) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
     if not raster.keeps_profile:
@@ -223,6 +229,14 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         notes = (*notes, "its colours were converted to sRGB")
     alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
     damage = (*header.damage, *raster.damage)
-    origin = Origin(format, header.bits, header.quality, header.lossless, notes, damage, size)
-    origin = replace(origin, storage=header.storage)
+    origin = Origin(
+        format,
+        bits=header.bits,
+        quality=header.quality,
+        lossless=header.lossless,
+        notes=notes,
+        damage=damage,
+        size=size,
+        storage=header.storage,
+    )
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)

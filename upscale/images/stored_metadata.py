@@ -7,7 +7,8 @@ from dataclasses import replace
 from upscale.files.printable import printable
 from upscale.images.codecs.registry import Codec
 from upscale.images.image import Metadata
-from upscale.images.metadata import exif
+from upscale.images.metadata import exif, xmp
+from upscale.images.metadata.claims import without_headroom
 from upscale.images.metadata.texts import in_exif
 
 _FIELD_NAMES = {
@@ -32,6 +33,13 @@ def stored_metadata(metadata: Metadata, codec: Codec) -> tuple[Metadata, list[st
     moved, names = metadata, list[str]()
     if "texts" not in kept:
         moved, names = _with_texts_in_exif(metadata, codec)
+    if "calibration" not in kept:
+        names += _lost_colours(moved)
+        moved = replace(moved, calibration=None)
+    if "gain_map" not in kept and moved.gain_map is not None:
+        names.append("gain map")
+        moved = replace(moved, gain_map=None)
+    moved = _with_true_claims(moved)
     if codec.oversized is not None:
         kept -= set(codec.oversized(moved))
     if "exif" in kept and exif.resolution_of(moved.exif):
@@ -59,3 +67,25 @@ def _with_texts_in_exif(metadata: Metadata, codec: Codec) -> tuple[Metadata, lis
 
     block, left_out = in_exif(texts, modified, metadata.exif, fits)
     return replace(bare, exif=block), left_out
+
+
+def _lost_colours(metadata: Metadata) -> list[str]:
+    """Return the names of remarks on colours that no profile replaces."""
+    calibration, names = metadata.calibration, list[str]()
+    if calibration is None:
+        return names
+    is_replaced = metadata.icc or metadata.cicp or calibration.intent is not None
+    if calibration.chromaticities is not None and not is_replaced:
+        names.append("primaries (cHRM)")
+    if calibration.mastering_display or calibration.light_level:
+        names.append("HDR mastering data")
+    return names
+
+
+def _with_true_claims(metadata: Metadata) -> Metadata:
+    """Return metadata that announce no other parts of the file than there are."""
+    if metadata.gain_map is not None:
+        packet = xmp.with_true_claims(metadata.xmp, len(metadata.gain_map.data))
+        return replace(metadata, xmp=packet)
+    packet = xmp.with_true_claims(metadata.xmp, None)
+    return replace(metadata, xmp=packet, exif=without_headroom(metadata.exif))

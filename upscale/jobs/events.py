@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypedDict
 
+from upscale.dependencies import find_import_problem
 from upscale.errors import UpscaleError
 
 
@@ -145,7 +146,10 @@ Listener = Callable[[Event], None]
 
 def error_text(error: Exception) -> str:
     """Return one line for any exception; unexpected ones are marked as internal errors."""
-    if isinstance(error, UpscaleError):
+    problem = find_import_problem(error)
+    if problem is not None:
+        text = str(problem)
+    elif isinstance(error, UpscaleError):
         text = str(error)
     elif isinstance(error, MemoryError):
         text = "not enough memory for this image: use a smaller size or a smaller --tile"

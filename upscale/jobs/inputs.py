@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from upscale.errors import ImageError
+from upscale.errors import ImageError, UpscaleError, VideoError
+from upscale.files.printable import printable, shell_word
+from upscale.files.video_files import PROBE_BYTES, is_video_content, is_video_name
 from upscale.images import (
     SNIFF_BYTES,
+    ImageSequence,
     format_named,
     is_image_name,
     is_spelling,
+    read_file,
     sniff,
     suffix_of,
 )
@@ -21,6 +26,10 @@ from upscale.images import (
 STANDARD_STREAM = "-"
 FALLBACK_FORMAT = "png"
 """Format that supports every size and depth, and transparency."""
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_MOVING_FORMATS = ("gif", "png", "webp", "avif", "jxl")
+"""Image formats that can hold animations, which FFmpeg reads as videos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,90 @@ class Finder:
 
     def _record_failure(self, error: OSError) -> None:
         self.failures.append(ImageError(f"{error.filename}: {error.strerror}"))
+
+
+def is_address(name: str) -> bool:
+    """Return whether an argument is an address such as `https://example.com/a.jpg`.
+
+    Example:
+        >>> is_address("https://example.com/a.jpg"), is_address("C:/photos/a.jpg")
+        (True, False)
+    """
+    return _ADDRESS.match(name) is not None
+
+
+def reject_address(name: str) -> None:
+    """Reject an address; nothing is fetched from the internet.
+
+    Raises:
+        ImageError: The name is an address.
+    """
+    if is_address(name):
+        raise ImageError(f"{name}: addresses are not fetched; download the file first")
+
+
+def unreadable(source: Source, error: ImageError, output: str = "OUT.mp4") -> ImageError:
+    """Return the error of a source that cannot be read as an image, with the best advice.
+
+    Args:
+        source: The source.
+        error: Error of the attempt to read it.
+        output: Name of the output in a command that is suggested.
+    """
+    name = printable(source.label)
+    if isinstance(source.data, bytes):
+        if _is_video(source.data[:PROBE_BYTES], Path()):
+            return ImageError(f"{name}: is a video; upscale video reads files")
+        return error
+    if not source.data.exists():
+        is_pattern = any(char in source.label for char in "*?")
+        return ImageError(f"{name}: matches no file") if is_pattern else error
+    if is_video(source.data):
+        command = f"upscale video {shell_word(source.label)} {output}"
+        return ImageError(f"{name}: is a video; run: {command}")
+    return error
+
+
+def is_video(path: Path) -> bool:
+    """Return whether a file is a video and not an image, by its content and its suffix."""
+    return _is_video(_first_bytes(path), path)
+
+
+def _is_video(start: bytes, path: Path) -> bool:
+    if not start or sniff(start[:SNIFF_BYTES]):
+        return False
+    return is_video_content(start) or is_video_name(path)
+
+
+def reject_image(path: Path) -> None:
+    """Reject a still image where a video is expected.
+
+    Raises:
+        VideoError: The file is an image.
+    """
+    format = sniff(_first_bytes(path)[:SNIFF_BYTES])
+    if format is None or (format in _MOVING_FORMATS and _is_moving(path)):
+        return
+    raise VideoError(f"{printable(path)}: is an image; run: upscale {shell_word(path)}")
+
+
+def _is_moving(path: Path) -> bool:
+    """Whether a file holds an animation, or might."""
+    try:
+        return isinstance(read_file(path), ImageSequence)
+    except UpscaleError:
+        return True
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Return the start of a regular file; empty if it cannot be read."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(PROBE_BYTES)
+    except OSError:
+        return b""
 
 
 def file_key(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from upscale.checkpoints import catalog, imported_names, known_name
+from upscale.checkpoints import catalog, imported_names, known_name, named_scale
 from upscale.files.hashing import sha256_of
 
 
@@ -15,7 +15,8 @@ class ModelInfo:
 
     Attributes:
         name: Name for reports and output names.
-        scale: The model's own scale; 1 if the output size does not depend on it.
+        scale: The default output scale: that in the name, as in `realesr-animevideov3-x2`, else
+            the model's own; 1 if the output size does not depend on it.
     """
 
     name: str
@@ -35,7 +36,7 @@ def find_model_info(model: str, needs_scale: bool) -> ModelInfo:
     """
     name = known_name(model)
     if name is not None:
-        return ModelInfo(name, catalog()[name].scale)
+        return ModelInfo(name, named_scale(model) or catalog()[name].scale)
     if model in imported_names():
         from upscale.checkpoints import imported_models
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from upscale.errors import UpscaleError, UsageError
+from upscale.files.printable import printable, shell_word
 from upscale.images import format_of, is_image_name
-from upscale.jobs.inputs import STANDARD_STREAM, Source, file_key
+from upscale.jobs.inputs import STANDARD_STREAM, Source, file_key, is_address, is_video
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,68 @@ def choose_destination(
     return Destination("folder", path)
 
 
+def output_among(inputs: Sequence[str]) -> str | None:
+    """Return the output of a command `upscale IN OUT`, None if all names can be inputs.
+
+    Of two names, the last is the output if it is `-`, or does not exist and is a new folder (it
+    ends in /) or an image that can be written.
+
+    Args:
+        inputs: Names on the command line, without a list of inputs and without `-o`.
+
+    Raises:
+        UsageError: The last name can neither be an input nor, beside these inputs, an output.
+
+    Example:
+        >>> output_among(["photo.jpg", "large.png"]), output_among(["photo.jpg"])
+        ('large.png', None)
+    """
+    if len(inputs) < 2 or "" in inputs or is_address(inputs[-1]):
+        return None
+    *sources, last = inputs
+    if last == STANDARD_STREAM:
+        return last if len(sources) == 1 and not Path(sources[0]).is_dir() else None
+    if os.path.lexists(last):
+        return None
+    is_folder = last.endswith(("/", os.sep))
+    if len(sources) == 1 and (is_folder or _is_writable_name(last)):
+        return last
+    _reject_missing_output(sources, last, is_folder=is_folder)
+    return None
+
+
+def _reject_missing_output(sources: Sequence[str], last: str, *, is_folder: bool) -> None:
+    name = printable(last)
+    if is_folder:
+        raise UsageError(f"{name}: does not exist; for an output folder, pass -o {name}")
+    if _is_writable_name(last):
+        raise UsageError(
+            f"{name}: does not exist; if it is meant as the output, pass -o FOLDER/, because "
+            "several images need a folder"
+        )
+    if len(sources) == 1 and Path(sources[0]).is_file() and not is_image_name(Path(last)):
+        if is_video(Path(sources[0])):
+            command = f"upscale video {shell_word(sources[0])} {shell_word(last)}"
+            raise UsageError(f"{printable(sources[0])}: is a video; run: {command}")
+        raise UsageError(
+            f"{name}: does not exist; for an output, pass -o {name}/ (a folder) or -o "
+            f"{Path(name).stem}.png (an image)"
+        )
+
+
+def _is_writable_name(name: str) -> bool:
+    suffix = Path(name).suffix
+    try:
+        return bool(suffix) and bool(format_of(suffix))
+    except UpscaleError:
+        return False
+
+
 def _default_destination(inputs: Sequence[str], folder: str | None, is_single: bool) -> Destination:
     if folder is not None:
+        if folder == inputs[-1] and len(inputs) > 1:
+            advice = f"if it is meant as the output, pass -o {folder}"
+            raise UsageError(f"{folder}: is a folder; {advice}")
         raise UsageError(f"{folder}: a folder as input needs -o FOLDER for its results")
     if STANDARD_STREAM not in inputs:
         return Destination("beside")

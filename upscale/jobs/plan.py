@@ -26,6 +26,8 @@ from upscale.jobs.inputs import (
     extension,
     file_key,
     own_format,
+    reject_address,
+    unreadable,
 )
 from upscale.jobs.model_info import ModelInfo
 from upscale.jobs.naming import (
@@ -61,7 +63,11 @@ class Plan:
 
 
 def make_plan(
-    inputs: Sequence[str], options: Options, model: ModelInfo, stdin: Callable[[], bytes]
+    inputs: Sequence[str],
+    options: Options,
+    model: ModelInfo,
+    stdin: Callable[[], bytes],
+    confirm: Callable[[str], bool] | None = None,
 ) -> Plan:
     """Find the inputs and decide their outputs; nothing is written.
 
@@ -70,6 +76,7 @@ def make_plan(
         options: Options of the command.
         model: Model that will be used.
         stdin: Function that reads all of standard input; called for `-` only.
+        confirm: Function that asks the user whether to continue; None if nobody can be asked.
 
     Raises:
         UsageError: The request is impossible for all inputs alike.
@@ -82,7 +89,7 @@ def make_plan(
     destination = choose_destination(options.output.output, inputs, requested_format)
     finder = Finder(options.run.recursive, destination.path)
     sources = [source for name in inputs for source in finder.find(name, stdin)]
-    planner = _Planner(options, model, destination, requested_format, sources)
+    planner = _Planner(options, model, destination, requested_format, sources, confirm=confirm)
     claimed = [planner.claim(source) for source in sources]
     items = [planner.decide(item) for item in claimed if item is not None]
     items += [_unplanned(error, model.name) for error in finder.failures]
@@ -99,7 +106,10 @@ class _Planner:
         destination: Destination,
         requested_format: str | None,
         sources: Sequence[Source],
+        *,
+        confirm: Callable[[str], bool] | None,
     ) -> None:
+        self._confirm = confirm
         self._options = options
         self._model = model
         self._destination = destination
@@ -134,6 +144,8 @@ class _Planner:
             result = self._skipped_as_output(item) or self._check_target(item)
         except OSError as error:
             return uncomputed_result(item, Status.FAILED, error)
+        if result is None and (reason := self._why_too_large(item)):
+            return _failed(item, f"{item.label}: {reason}")
         if result is None and self._options.run.dry_run:
             return uncomputed_result(item, Status.PLANNED)
         return result or item
@@ -162,7 +174,7 @@ class _Planner:
     # --- jobs ----------------------------------------------------------------------------------
 
     def _job(self, source: Source) -> ImageJob:
-        size_in = read_size(source.data)
+        size_in = _read_size(source)
         self._check_pixels(source, size_in)
         size_out = self._options.size.resolve(size_in, self._model.scale)
         format, note = self._format(source, size_out)
@@ -185,6 +197,19 @@ class _Planner:
                 f"{source.label}: {size[0]}x{size[1]} exceeds the limit of {limit} pixels: "
                 "pass a higher --max-pixels if you trust the file"
             )
+
+    def _why_too_large(self, job: ImageJob) -> str | None:
+        """Return why an output of this size is not computed, None if it is."""
+        run, (width, height) = self._options.run, job.size_out
+        pixels, limit = width * height, run.max_output_pixels or DEFAULT_MAX_PIXELS
+        if run.yes or pixels <= limit:
+            return None
+        size = f"the output would have {width}x{height} = {pixels / 1e6:.3g} megapixels"
+        if self._confirm is None:
+            return f"{size}: pass --yes, or a higher --max-output-pixels, if that is what you want"
+        if self._confirm(f"{job.label}: {size}; continue?"):
+            return None
+        return f"{size}: not confirmed"
 
     def _format(self, source: Source, size: tuple[int, int]) -> tuple[str, str | None]:
         """Return the format to write, and a note if it is not the expected one."""
@@ -280,6 +305,14 @@ class _Planner:
             return None
         reason = "is not writable" if folder.is_dir() else "is not a folder"
         return _failed(job, f"{target}: {folder} {reason}")
+
+
+def _read_size(source: Source) -> tuple[int, int]:
+    reject_address(source.label)
+    try:
+        return read_size(source.data)
+    except ImageError as error:
+        raise unreadable(source, error) from error
 
 
 def _suffix(source: Source) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from upscale.errors import OutputError, VideoError
 from upscale.files.atomic import check_target_free
 from upscale.files.printable import printable
+from upscale.jobs.inputs import reject_image
 from upscale.video.encoders import Encoder, VideoEncoding, resolve_encoder
 from upscale.video.info import DEFAULT_MAX_PIXELS, PQ, VideoInfo
 from upscale.video.mux import full_span
@@ -100,7 +101,12 @@ def plan_video(
 
 
 def probe_with_limit(source: Path, settings: VideoSettings) -> VideoInfo:
-    """Probe a video with the frame size limit of the settings."""
+    """Probe a video with the frame size limit of the settings.
+
+    Raises:
+        VideoError: The source cannot be read, or is an image.
+    """
+    reject_image(source)
     return probe(source, max_pixels=settings.max_pixels or DEFAULT_MAX_PIXELS)
 
 

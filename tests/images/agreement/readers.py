@@ -42,7 +42,7 @@ def ours(path: Path) -> tuple[Decoded, tuple[str, ...]]:
 
 
 def imagemagick(path: Path, format: str) -> Decoded:
-    """Read with ImageMagick 6 or 7; of an ICO, the largest image, as we do."""
+    """Read with ImageMagick 6 or 7; of an ICO, the largest image with most colours, as we do."""
     program = shutil.which("magick") or shutil.which("convert") or ""
     prefix = _PREFIXES.get(format, format)
     pages = "" if format == "ico" else "[0]"
@@ -54,7 +54,7 @@ def imagemagick(path: Path, format: str) -> Decoded:
     images = list(_pam_images(done))
     if not images:
         raise Refusal("no image came out")
-    return max(images, key=lambda image: image.samples.size)
+    return max(images, key=lambda image: (image.samples.size, len(np.unique(image.samples))))
 
 
 def vips(path: Path, format: str) -> Decoded:
@@ -80,9 +80,12 @@ def ffmpeg(path: Path, format: str) -> Decoded:
     done = _run(
         ["ffmpeg", "-v", "error", "-nostdin", "-threads", "1", "-i", path, "-frames:v", "1"],
         ["-sws_flags", "accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"],
-        ["-map", "0:v:0", "-pix_fmt", "rgba64be", "-c:v", "pam", "-f", "image2pipe", "-"],
+        ["-map", "0:v:0", "-pix_fmt", "rgba", "-c:v", "pam", "-f", "image2pipe", "-"],
     )
-    return Decoded(next(_pam_images(done)).samples, 8)
+    images = list(_pam_images(done))
+    if not images:
+        raise Refusal("no image came out")
+    return images[0]
 
 
 def pillow(path: Path, format: str) -> Decoded:
@@ -130,8 +133,12 @@ def psd_tools(path: Path, format: str) -> Decoded:
 
 
 def opj_decompress(path: Path, format: str) -> Decoded:
-    """Read with OpenJPEG's program."""
-    return _through_png("opj_decompress", "-quiet", "-force-rgb", "-upsample", "-i", path, "-o")
+    """Read with OpenJPEG's program, as RGB where it can convert the colours."""
+    command = ("opj_decompress", "-quiet", "-upsample", "-i", path)
+    try:
+        return _through_png(*command, "-force-rgb", "-o")
+    except Refusal:
+        return _through_png(*command, "-o")
 
 
 def djxl(path: Path, format: str) -> Decoded:
@@ -144,7 +151,7 @@ def avifdec(path: Path, format: str) -> Decoded:
 
     PNG files of newer versions have the turn in EXIF instead, which is ignored here.
     """
-    image = _through_png("avifdec", "--depth", "16", path)
+    image = _through_png("avifdec", path)
     info = _run(["avifdec", "--info", path]).decode(errors="replace")
     turn, mirror = _AVIF_TURN.search(info), _AVIF_MIRROR.search(info)
     samples = np.rot90(image.samples, int(turn[1])) if turn else image.samples
@@ -203,7 +210,7 @@ READERS = (
         ffmpeg,
         _formats("png gif bmp tga dds psd jpeg2000 pnm qoi exr pam pcx sgi"),
         ("ffmpeg",),
-        levels=1.2,
+        levels=1.0,
     ),
     Reader("Pillow", pillow, _formats("png tiff pnm qoi"), package="PIL"),
     Reader("OpenCV", opencv, _formats("bmp gif jpeg2000 tiff hdr"), package="cv2"),

@@ -39,17 +39,16 @@ TOLERANCES = {
     "avif": Tolerance(8, 1),  # YUV to RGB, and chroma upsampling
     "heic": Tolerance(8, 1),
     "jxl": Tolerance(2, 1),
+    "psd": Tolerance(1, 1),  # white is removed from half-transparent colours
     "jpeg2000": Tolerance(1, 1),  # rounding of the irreversible transform
 }
 """For formats that can be lossy."""
-CONVERTED = Tolerance(40, 3)
+CONVERTED = Tolerance(60, 8)
 """For inks and CIELAB that were converted to RGB: implementations of profiles differ."""
-ROUNDED = 0.6
+ROUNDED = 1.0
 """Largest difference of a sample that we rounded to 8 bits where a reader computes with more."""
 FEWER_BITS = 2.0
 """Largest difference of a sample where a reader delivers fewer bits than we do, perhaps cut off."""
-
-
 _OPAQUE = 65535
 _Readings = Mapping[Reader, Decoded | Refusal]
 

@@ -25,7 +25,7 @@ from PIL import Image as PILImage
 from upscale.images.animation import Clock, FramePart, frame_header, whole_frames
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, Raster, StoredFrame, UnsupportedError
-from upscale.images.codecs.iso_boxes import box, boxes, full_box, is_avif, properties
+from upscale.images.codecs.iso_boxes import box, boxes, full_box, is_avif, left_out, properties
 from upscale.images.codecs.registry import Codec, Traits, register
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.image import Image, ImageSequence, Metadata
@@ -70,6 +70,7 @@ def read_header(file: BinaryIO) -> Header:
         bits=bits if bits > 8 else None,
         # Only lossless files store red, green and blue without a colour transform.
         lossless=matrix == _IDENTITY,
+        notes=tuple(left_out(data)),
     )
 
 

@@ -1,39 +1,36 @@
-"""DDS textures of 8 bits per sample: the largest level, read through Pillow; see `dds_writer`."""
+"""DDS textures; see `dds_pixels` for reading and `dds_writer` for writing."""
 
 from __future__ import annotations
 
-import struct
 from typing import BinaryIO
 
-from PIL import DdsImagePlugin
-
-from upscale.images.codecs import dds_writer, pillow
-from upscale.images.codecs.base import Header, Raster, UnsupportedError
+from upscale.images.codecs import dds_pixels, dds_writer
+from upscale.images.codecs.base import Header, Raster
 from upscale.images.codecs.dds_layouts import texture_of
 from upscale.images.codecs.registry import Codec, Traits, register, starts_with
 
-_FORMAT_POSITION = 128
-_FLOAT_FORMATS = range(94, 97)
-
 
 def read_header(file: BinaryIO) -> Header:
-    """Read the size and the layout.
+    """Read the size, the layout, and what the file holds besides the image that is read.
 
     Raises:
-        UnsupportedError: It stores floats.
+        MalformedError: Damaged or cut off.
+        UnsupportedError: Its layout of pixels is not supported.
     """
-    file.seek(_FORMAT_POSITION)
-    if struct.unpack("<I", file.read(4).ljust(4, b"\0"))[0] in _FLOAT_FORMATS:
-        raise UnsupportedError("stores floats")
+    texture = dds_pixels.describe(file)
     file.seek(0)
-    width, height = DdsImagePlugin.DdsImageFile(file).size
-    file.seek(0)
-    return Header(width, height, storage=texture_of(file))
+    layout = texture_of(file)
+    return Header(texture.width, texture.height, notes=texture.notes, storage=layout)
 
 
 def decode(file: BinaryIO) -> Raster:
-    """Decode the largest level."""
-    return pillow.raster_of(DdsImagePlugin.DdsImageFile(file))
+    """Decode the largest level of the first face, slice or texture.
+
+    Raises:
+        MalformedError: Damaged or cut off.
+        UnsupportedError: Its layout of pixels is not supported.
+    """
+    return dds_pixels.decode(file, dds_pixels.describe(file))
 
 
 register(

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from upscale.images.codecs.base import Header, MalformedError, Raster, optional_package
-from upscale.images.codecs.iso_boxes import is_heic, properties
+from upscale.images.codecs.iso_boxes import is_heic, left_out, properties
 from upscale.images.codecs.registry import Codec, Traits, register
 from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image, Metadata
@@ -37,7 +37,8 @@ def read_header(file: BinaryIO) -> Header:
     width, height = pil_image.size
     block, packet = exif.without_prefix(info.get("exif") or None), info.get("xmp") or None
     file.seek(0)
-    if any(kind in _TURNS for kind, _ in properties(file.read())):
+    data = file.read()
+    if any(kind in _TURNS for kind, _ in properties(data)):
         # Positions refer to the image before libheif turned it, as EXIF states.
         orientation, size = exif.orientation_of(block), (width, height)
         stored = (height, width) if swaps_sides(orientation) else size
@@ -47,6 +48,7 @@ def read_header(file: BinaryIO) -> Header:
     primaries, transfer = (
         numbers.get(name, 2) for name in ("color_primaries", "transfer_characteristics")
     )
+    others = ("other images in it were left out",) if len(images) > 1 else ()
     metadata = Metadata(
         icc=icc,
         exif=exif.reset_orientation(block),
@@ -59,7 +61,7 @@ def read_header(file: BinaryIO) -> Header:
         metadata=metadata,
         bits=info["bit_depth"] if info["bit_depth"] > 8 else None,
         lossless=numbers.get("matrix_coefficients") == _IDENTITY,
-        notes=("other images in it were left out",) if len(images) > 1 else (),
+        notes=(*others, *left_out(data)),
     )
 
 

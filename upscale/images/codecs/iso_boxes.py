@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from upscale.images.codecs.base import MalformedError
 
 _AVIF_BRANDS = {b"avif", b"avis"}
+_TONE_MAP = b"tmap"
+_DEPTH = (b"urn:mpeg:hevc:2015:auxid:2", b"urn:mpeg:avc:2015:auxid:2")
+_VIDEO_BOXES = (b"mpvd", b"sefd")
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -71,6 +74,29 @@ def properties(data: bytes) -> list[tuple[bytes, bytes]]:
     is_wide = meta[b"pitm"][0] > 0
     (primary,) = struct.unpack_from(">I" if is_wide else ">H", meta[b"pitm"], 4)
     return [items[number - 1] for number in _associated(inner[b"ipma"], primary) if number]
+
+
+def left_out(data: bytes) -> list[str]:
+    """Return clauses on what a file has beside its image: a gain map, depth, mattes, a video.
+
+    Args:
+        data: The file.
+    """
+    top = list(boxes(data))
+    meta = dict(boxes(dict(top).get(b"meta", b"")[4:]))
+    items = dict(boxes(meta.get(b"iprp", b""))).get(b"ipco", b"")
+    kinds = [body[4:].partition(b"\0")[0] for kind, body in boxes(items) if kind == b"auxC"]
+    names = meta.get(b"iinf", b"")
+    clauses: list[str] = []
+    if any(kind.endswith(b"hdrgainmap") for kind in kinds) or _TONE_MAP in names:
+        clauses.append("its gain map was left out")
+    if any(kind in _DEPTH or b"depth" in kind or b"disparity" in kind for kind in kinds):
+        clauses.append("its depth map was left out")
+    if any(kind.endswith(b"matte") for kind in kinds):
+        clauses.append("its mattes were left out")
+    if any(kind in _VIDEO_BOXES for kind, _ in top):
+        clauses.append("its video was left out")
+    return clauses
 
 
 def _is_image(start: bytes) -> bool:

@@ -20,6 +20,11 @@ from PIL import JpegImagePlugin
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, MalformedError, Raster, rows_missing
 from upscale.images.codecs.jpeg_markers import END, check_kind, has_all_scans
+from upscale.images.codecs.jpeg_parts import (
+    MULTI_PICTURE_BYTES,
+    multi_picture_index,
+    parts_of,
+)
 from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
 from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image, Metadata
@@ -47,7 +52,16 @@ _LUMA = np.array([
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read size, orientation and metadata."""
+    """Read size, orientation and metadata, and what follows the image."""
+    header = read_shape(file)
+    file.seek(0)
+    parts = parts_of(file.read())
+    metadata = replace(header.metadata, gain_map=parts.gain_map)
+    return replace(header, metadata=metadata, notes=(*header.notes, *parts.notes))
+
+
+def read_shape(file: BinaryIO) -> Header:
+    """Read size, orientation and metadata; only the start of the file is read."""
     check_kind(file)
     pil_image = JpegImagePlugin.JpegImageFile(file)
     info = pil_image.info
@@ -143,8 +157,20 @@ def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
         subsampling="444" if pixels.shape[2] == 3 else None,
         optimize=image.width * image.height <= _MAX_OPTIMISED_PIXELS,
     )
-    target.write(b"\xff\xd8" + b"".join(_segments(image.metadata)))
-    target.write(memoryview(plain)[_PLAIN_START_BYTES:])
+    head = b"\xff\xd8" + b"".join(_segments(image.metadata))
+    body = memoryview(plain)[_PLAIN_START_BYTES:]
+    gain_map = image.metadata.gain_map
+    if gain_map is None:
+        target.write(head)
+        target.write(body)
+        return
+    if gain_map.announcement:
+        head += _segment(_APP2, gain_map.announcement)
+    start = len(head) + len(_segment(_APP2, b""))
+    total = start + MULTI_PICTURE_BYTES + len(body)
+    target.write(head + _segment(_APP2, multi_picture_index(start, total, len(gain_map.data))))
+    target.write(body)
+    target.write(gain_map.data)
 
 
 def oversized(metadata: Metadata) -> list[str]:
@@ -223,6 +249,7 @@ register(
         foreign_suffixes=("mpo",),
         sniff=starts_with(b"\xff\xd8\xff"),
         read_header=read_header,
+        read_shape=read_shape,
         decode=decode,
         salvage=Salvage(decode=salvage),
         traits=Traits(
@@ -231,7 +258,7 @@ register(
             lossless=False,
             # libjpeg stops before the 65535 of the file format.
             max_side=65500,
-            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment"}),
+            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment", "gain_map"}),
         ),
         encode=encode,
         oversized=oversized,

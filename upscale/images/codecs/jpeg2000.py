@@ -1,27 +1,36 @@
-"""JPEG 2000, only read: 8 bits through Pillow, which reduces other depths; those by imagecodecs."""
+"""JPEG 2000, only read: 8 bits through Pillow, which reduces other depths; those by imagecodecs.
+
+Pillow skips palettes, and both give wrong pixels for subsampled components, which FFmpeg decodes.
+"""
 
 from __future__ import annotations
 
 import io
-import struct
+from dataclasses import replace
 from typing import BinaryIO
 
 import imagecodecs
+import numpy as np
 from PIL import Jpeg2KImagePlugin
 
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, MalformedError, Raster, UnsupportedError
 from upscale.images.codecs.iso_boxes import boxes
-from upscale.images.codecs.registry import Codec, register, starts_with
-from upscale.images.image import Metadata
+from upscale.images.codecs.jpeg2000_codestream import (
+    SIGNATURE,
+    Codestream,
+    missing_tiles,
+    parse,
+)
+from upscale.images.codecs.jpeg2000_subsampling import rgb_of, subsampled
+from upscale.images.codecs.registry import Codec, Salvage, register, starts_with
+from upscale.images.image import Metadata, Pixels
 from upscale.images.metadata import exif, xmp
 from upscale.images.pixels.depth import stretched
 
-_SIGNATURE = b"\xff\x4f\xff\x51"
 _EXIF, _XMP = b"JpgTiffExif->JP2", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _PROFILES = (2, 3)
-_SIGNED = 0x80
-_LUMA = 18
+_CMYK, _LUMA = 12, 18
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -31,9 +40,10 @@ def read_header(file: BinaryIO) -> Header:
         MalformedError: Damaged or cut off.
     """
     data = file.read()
-    width, height, depths = _size(data)
-    bits = max(depth & ~_SIGNED for depth in depths) + 1
-    return Header(width, height, metadata=_metadata(data), bits=bits if 8 < bits < 16 else None)
+    stream = parse(data, data.find(SIGNATURE))
+    bits = _bits(data, stream)
+    size = stream.width, stream.height
+    return Header(*size, metadata=_metadata(data), bits=bits if 8 < bits < 16 else None)
 
 
 def decode(file: BinaryIO) -> Raster:
@@ -44,35 +54,74 @@ def decode(file: BinaryIO) -> Raster:
         UnsupportedError: Samples are signed, of several depths, or of more than 16 bits.
     """
     data = file.read()
-    width, height, depths = _size(data)
-    depth = depths[0]
-    if set(depths) == {7}:
+    start = data.find(SIGNATURE)
+    if missing_tiles(data, start, parse(data, start).tiles):
+        raise MalformedError("is cut off")
+    return _decoded(data)
+
+
+def salvage(file: BinaryIO) -> Raster:
+    """Decode the tiles that are there; the others are black.
+
+    Raises:
+        MalformedError: No tile is there.
+        UnsupportedError: Samples are signed, of several depths, or of more than 16 bits.
+    """
+    data = file.read()
+    start = data.find(SIGNATURE)
+    count = parse(data, start).tiles
+    missing = missing_tiles(data, start, count)
+    if missing == count > 1:
+        raise MalformedError("is cut off")
+    of = "its only tile is" if count == 1 else f"{missing} of its {count} tiles are"
+    return replace(_decoded(data), damage=(f"{of} missing or damaged",))
+
+
+def _decoded(data: bytes) -> Raster:
+    """Decode the image, whether or not its tiles are all there."""
+    stream = parse(data, data.find(SIGNATURE))
+    kinds = {(part.bits, part.is_signed) for part in stream.components}
+    space = _space(data)
+    if stream.is_subsampled:
+        return _from_samples(subsampled(data, stream), space)
+    if b"pclr" in _head_boxes(data):
+        # OpenJPEG replaces the indices by colours.
+        return _from_samples(stretched(imagecodecs.jpeg2k_decode(data), _bits(data, stream)), 0)
+    if kinds == {(8, False)} and space != _CMYK:
         pil_image = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
         # Pillow uses the size in the container, which may be wrong.
-        if pil_image.size != (width, height):
+        if pil_image.size != (stream.width, stream.height):
             raise MalformedError("is damaged")
         return pillow.raster_of(pil_image)
-    if len(set(depths)) > 1 or len(depths) > 4 or depth > 15 or _space(data) == _LUMA:
+    bits, is_signed = min(kinds)
+    if len(kinds) > 1 or len(stream.components) > 4 or bits > 16 or is_signed:
         raise UnsupportedError("stores its samples in an unusual way")
-    return Raster.of(stretched(imagecodecs.jpeg2k_decode(data), depth + 1))
+    # imagecodecs converts luma and chroma to RGB.
+    samples = stretched(imagecodecs.jpeg2k_decode(data), bits)
+    return _from_samples(samples, 0 if space == _LUMA else space)
 
 
-def _size(data: bytes) -> tuple[int, int, bytes]:
-    """Return width, height, and a byte per component: its bits less one, and 0x80 if signed."""
-    start = data.find(_SIGNATURE)
-    if start < 0 or start + 42 > len(data):
-        raise MalformedError("is cut off")
-    right, bottom, left, top = struct.unpack_from(">IIII", data, start + 8)
-    (count,) = struct.unpack_from(">H", data, start + 40)
-    depths = data[start + 42 : start + 42 + 3 * count : 3]
-    if right <= left or bottom <= top or not depths:
-        raise MalformedError("is damaged")
-    return right - left, bottom - top, depths
+def _from_samples(samples: Pixels, space: int) -> Raster:
+    """Convert samples of a colour space to grey or RGB."""
+    samples = samples.reshape(*samples.shape[:2], -1)
+    if space == _CMYK and samples.shape[2] == 4:
+        return pillow.raster_of_cmyk(samples, None)
+    if space == _LUMA and samples.shape[2] >= 3:
+        samples = np.dstack((rgb_of(samples[..., :3]), samples[..., 3:]))
+    return Raster.of(samples)
+
+
+def _bits(data: bytes, stream: Codestream) -> int:
+    """Return the bits of a sample, or of a colour in the palette."""
+    palette = _head_boxes(data).get(b"pclr", b"")
+    if len(palette) > 3:
+        return max((kind & 127) + 1 for kind in palette[3 : 3 + palette[2]])
+    return max(part.bits for part in stream.components)
 
 
 def _metadata(data: bytes) -> Metadata:
     """Return the profile, EXIF and XMP; a bare codestream has none."""
-    if data.startswith(_SIGNATURE):
+    if data.startswith(SIGNATURE):
         return Metadata()
     blocks = {body[:16]: body[16:] for kind, body in boxes(data) if kind == b"uuid"}
     profile = next((body[3:] for body in _colours(data) if body[0] in _PROFILES), None)
@@ -88,10 +137,17 @@ def _space(data: bytes) -> int:
 
 
 def _colours(data: bytes) -> list[bytes]:
-    if data.startswith(_SIGNATURE):
+    if data.startswith(SIGNATURE):
         return []
     head = dict(boxes(data)).get(b"jp2h", b"")
     return [body for kind, body in boxes(head) if kind == b"colr" and body]
+
+
+def _head_boxes(data: bytes) -> dict[bytes, bytes]:
+    """Return the boxes that describe the image; a bare codestream has none."""
+    if data.startswith(SIGNATURE):
+        return {}
+    return dict(boxes(dict(boxes(data)).get(b"jp2h", b"")))
 
 
 register(
@@ -99,8 +155,9 @@ register(
         name="jpeg2000",
         label="JPEG 2000",
         suffixes=("jp2", "j2k", "jpx"),
-        sniff=starts_with(b"\0\0\0\x0cjP  ", _SIGNATURE),
+        sniff=starts_with(b"\0\0\0\x0cjP  ", SIGNATURE),
         read_header=read_header,
         decode=decode,
+        salvage=Salvage(decode=salvage),
     )
 )

@@ -54,6 +54,8 @@ def read_header(file: BinaryIO) -> Header:
         profile = _profile(data, stream)
     block = metadata_boxes.get(b"Exif", b"")
     start = 4 + int.from_bytes(block[:4], "big")
+    animation = ("only the first frame of its animation was read",) if stream.is_animated else ()
+    gain_map = ("its gain map was left out",) if b"jhgm" in metadata_boxes else ()
     metadata = Metadata(
         icc=profile,
         # The orientation of the codestream applies, not that of EXIF.
@@ -68,7 +70,7 @@ def read_header(file: BinaryIO) -> Header:
         metadata=metadata,
         bits=stream.bits if 8 < stream.bits < 16 and not stream.is_float else None,
         lossless=not stream.is_xyb,
-        notes=("only the first frame of its animation was read",) if stream.is_animated else (),
+        notes=(*animation, *gain_map),
     )
 
 

@@ -39,6 +39,7 @@ from upscale.images.codecs.png_chunks import (
     content_at,
     metadata_chunks,
     verified_content,
+    with_calibrated_profile,
 )
 from upscale.images.codecs.png_salvage import repaired
 from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
@@ -63,6 +64,7 @@ _FRAME_CONTROL = ">IIIIIHHBB"
 _DEFAULT_DENOMINATOR = 100
 _DISPOSALS: tuple[Disposal, ...] = ("keep", "clear", "restore")
 _GREY_ALPHA, _COLOUR_ALPHA = 4, 6
+_GREY_TYPES = (0, _GREY_ALPHA)
 _Pieces = list[tuple[int, int]]
 
 
@@ -218,7 +220,7 @@ def encode_animation(animation: ImageSequence, target: BinaryIO, encoding: Encod
 def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
     """Build the header from chunks."""
     size: tuple[int, int] | None = None
-    metadata, frames, plays, notes = Metadata(), 1, 1, ()
+    metadata, frames, plays, notes, is_grey = Metadata(), 1, 1, (), False
     for kind, body in items:
         if kind == b"CgBI":
             raise UnsupportedError(
@@ -228,6 +230,7 @@ def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
             )
         if kind == b"IHDR" and len(body) == 13:
             size = size or struct.unpack_from(">II", body)
+            is_grey = body[9] in _GREY_TYPES
         elif kind == b"acTL" and len(body) >= 8:
             frames, plays = struct.unpack_from(">II", body)
         # After the first text that is too large, texts are no longer decompressed.
@@ -240,6 +243,7 @@ def _header(items: Iterable[tuple[bytes, bytes]]) -> Header:
     if size is None or 0 in size:
         raise MalformedError("is damaged")
     orientation = exif.orientation_of(metadata.exif)
+    metadata = with_calibrated_profile(metadata, is_grey=is_grey)
     return Header(*size, orientation, max(1, frames), plays, metadata, notes=notes)
 
 
@@ -361,7 +365,10 @@ register(
             frames="animation",
             max_side=_MAX_SIDE,
             carries=frozenset(
-                {"icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp", "texts", "modified"}
+                {
+                    *("icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp"),
+                    *("texts", "modified", "calibration"),
+                }
             ),
         ),
         encode=encode,

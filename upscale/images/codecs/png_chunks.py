@@ -16,7 +16,8 @@ from typing import BinaryIO
 from upscale.images.codecs.base import MalformedError
 from upscale.images.image import Metadata
 from upscale.images.metadata import cicp, exif, iptc
-from upscale.images.metadata.fields import Text
+from upscale.images.metadata.calibration import profile_of, states
+from upscale.images.metadata.fields import Calibration, Text
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -131,7 +132,8 @@ def add_metadata(metadata: Metadata, kind: bytes, body: bytes) -> Metadata:
 def metadata_chunks(metadata: Metadata) -> bytes:
     """Return the chunks that carry metadata; they follow IHDR."""
     parts: list[bytes] = []
-    if metadata.icc:
+    parts += _calibration_chunks(metadata)
+    if metadata.icc and not states(metadata.calibration, metadata.icc):
         parts.append(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.cicp:
         parts.append(chunk(b"cICP", bytes((*metadata.cicp, 0, 1))))
@@ -169,7 +171,65 @@ def _add_resolution(metadata: Metadata, body: bytes) -> Metadata:
 
 
 def _add_cicp(metadata: Metadata, body: bytes) -> Metadata:
-    return replace(metadata, cicp=cicp.named(body[0], body[1]))
+    numbers = cicp.named(body[0], body[1])
+    if numbers is None:
+        # sRGB by numbers outranks gamma and primaries, as the chunk for sRGB does.
+        return replace(metadata, calibration=replace(_calibration(metadata), intent=0))
+    return replace(metadata, cicp=numbers)
+
+
+def with_calibrated_profile(metadata: Metadata, *, is_grey: bool) -> Metadata:
+    """Return metadata with a profile from gamma and primaries, where nothing outranks them.
+
+    Args:
+        metadata: Metadata of all chunks.
+        is_grey: Whether the image is grey.
+    """
+    calibration = metadata.calibration
+    if calibration is None or metadata.icc or metadata.cicp:
+        return metadata
+    return replace(metadata, icc=profile_of(calibration, is_grey=is_grey))
+
+
+def _calibration(metadata: Metadata) -> Calibration:
+    return metadata.calibration or Calibration()
+
+
+def _add_gamma(metadata: Metadata, body: bytes) -> Metadata:
+    (gamma,) = struct.unpack(">I", body)
+    return replace(metadata, calibration=replace(_calibration(metadata), gamma=gamma))
+
+
+def _add_chromaticities(metadata: Metadata, body: bytes) -> Metadata:
+    points = struct.unpack(">8I", body)
+    return replace(metadata, calibration=replace(_calibration(metadata), chromaticities=points))
+
+
+def _add_srgb(metadata: Metadata, body: bytes) -> Metadata:
+    return replace(metadata, calibration=replace(_calibration(metadata), intent=body[0] % 4))
+
+
+def _add_mastering_display(metadata: Metadata, body: bytes) -> Metadata:
+    return replace(metadata, calibration=replace(_calibration(metadata), mastering_display=body))
+
+
+def _add_light_level(metadata: Metadata, body: bytes) -> Metadata:
+    return replace(metadata, calibration=replace(_calibration(metadata), light_level=body))
+
+
+def _calibration_chunks(metadata: Metadata) -> Iterator[bytes]:
+    """Yield the chunks of a calibration."""
+    calibration = _calibration(metadata)
+    if calibration.gamma is not None:
+        yield chunk(b"gAMA", struct.pack(">I", calibration.gamma))
+    if calibration.chromaticities is not None:
+        yield chunk(b"cHRM", struct.pack(">8I", *calibration.chromaticities))
+    if calibration.intent is not None and not metadata.icc:
+        yield chunk(b"sRGB", bytes((calibration.intent,)))
+    if calibration.mastering_display is not None:
+        yield chunk(b"mDCV", calibration.mastering_display)
+    if calibration.light_level is not None:
+        yield chunk(b"cLLI", calibration.light_level)
 
 
 def _add_time(metadata: Metadata, body: bytes) -> Metadata:
@@ -271,6 +331,11 @@ _PARSERS: Mapping[bytes, Callable[[Metadata, bytes], Metadata]] = {
     b"eXIf": _add_exif,
     b"pHYs": _add_resolution,
     b"cICP": _add_cicp,
+    b"gAMA": _add_gamma,
+    b"cHRM": _add_chromaticities,
+    b"sRGB": _add_srgb,
+    b"mDCV": _add_mastering_display,
+    b"cLLI": _add_light_level,
     b"tEXt": _add_text,
     b"zTXt": _add_compressed_text,
     b"iTXt": _add_international_text,

@@ -1,4 +1,4 @@
-"""PBM, PGM, PPM and PFM of 1 to 16 bits and floats, only read.
+"""PBM, PGM, PPM, PAM and PFM of 1 to 16 bits and floats, only read.
 
 Pillow reduces 16-bit colour to 8 bits, OpenCV does not scale samples to the stated maximum, and
 imagecodecs has no decoder.
@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from upscale.images.codecs.base import Header, MalformedError, Raster, UnsupportedError
+from upscale.images.codecs.pillow import raster_of_cmyk
 from upscale.images.codecs.registry import Codec, register
 from upscale.images.image import Pixels
 from upscale.images.pixels.depth import scaled
@@ -20,6 +21,7 @@ from upscale.images.pixels.depth import scaled
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _SIZE = re.compile(rb"P([1-6Ff])" + _GAP + rb"(\d{1,10})" + _GAP + rb"(\d{1,10})")
 _SCALE = re.compile(_GAP + rb"([-+.\deE]{1,30})")
+_PAM, _PAM_END, _PAM_KEYS = b"P7", b"\nENDHDR", (b"WIDTH", b"HEIGHT", b"DEPTH", b"MAXVAL")
 _HEAD_BYTES = 64 * 1024
 _BITS, _COLOURS, _FLOATS, _TEXT = b"14", b"36F", b"Ff", b"123"
 
@@ -33,14 +35,14 @@ class _Head:
     height: int
     scale: float
     start: int
-
-    @property
-    def channels(self) -> int:
-        return 3 if self.kind in _COLOURS else 1
+    channels: int
+    tuples: bytes = b""
 
 
 def sniff(start: bytes) -> bool:
     """Detect a file by its magic number and the white space after it."""
+    if start.startswith((_PAM + b"\n", _PAM + b"\r\n")):
+        return True
     return start[:1] == b"P" and start[1:2] in b"123456Ff" and start[2:3].isspace()
 
 
@@ -72,13 +74,18 @@ def decode(file: BinaryIO) -> Raster:
         return Raster.of(np.where(_bits(data, head), 0, 255).astype(np.uint8))
     if not 1 <= head.scale <= 65535:
         raise UnsupportedError("has more than 16 bits per sample")
+    if head.channels > 4:
+        raise UnsupportedError(f"has {head.channels} channels, which is not supported")
     samples = _numbers(data, head, "u1" if head.scale < 256 else ">u2")
     kind = np.dtype(np.uint8 if head.scale < 256 else np.uint16)
-    return Raster.of(scaled(samples, int(head.scale), kind))
+    samples = scaled(samples, int(head.scale), kind)
+    return raster_of_cmyk(samples, None) if head.tuples == b"CMYK" else Raster.of(samples)
 
 
 def _head(data: bytes) -> _Head:
     """Read the numbers at the start; comments between them are skipped."""
+    if data.startswith(_PAM):
+        return _pam_head(data)
     size = _SIZE.match(data)
     if size is None:
         raise MalformedError("is damaged")
@@ -91,7 +98,24 @@ def _head(data: bytes) -> _Head:
     width, height = int(size[2]), int(size[3])
     if 0 in (width, height):
         raise MalformedError("is damaged")
-    return _Head(kind, width, height, scale, end + 1)
+    return _Head(kind, width, height, scale, end + 1, 3 if kind in _COLOURS else 1)
+
+
+def _pam_head(data: bytes) -> _Head:
+    """Read the lines at the start of a PAM file."""
+    text, mark, _ = data.partition(_PAM_END)
+    if not mark:
+        raise MalformedError("is cut off")
+    lines = [line.split(None, 1) for line in text.splitlines()[1:]]
+    values = {line[0]: line[1].strip() for line in lines if len(line) == 2 and line[0][:1] != b"#"}
+    try:
+        width, height, depth, top = (int(values[key]) for key in _PAM_KEYS)
+    except (KeyError, ValueError):
+        raise MalformedError("is damaged") from None
+    if min(width, height, depth, top) < 1:
+        raise MalformedError("is damaged")
+    start = len(text) + data[len(text) :].index(b"\n", 1) + 1
+    return _Head(b"7", width, height, top, start, depth, values.get(b"TUPLTYPE", b""))
 
 
 def _numbers(data: bytes, head: _Head, kind: str) -> Pixels:
@@ -101,7 +125,8 @@ def _numbers(data: bytes, head: _Head, kind: str) -> Pixels:
         samples = np.fromstring(data[head.start :].decode("ascii"), np.int64, count, sep=" ")
         samples = samples.clip(0, 65535).astype(np.uint16)
     else:
-        samples = np.frombuffer(data[head.start :][: count * np.dtype(kind).itemsize], kind)
+        body = data[head.start :][: count * np.dtype(kind).itemsize]
+        samples = np.frombuffer(body, kind, len(body) // np.dtype(kind).itemsize)
     if samples.size < count:
         raise MalformedError("is cut off")
     return samples.reshape(head.height, head.width, head.channels)
@@ -124,7 +149,7 @@ register(
     Codec(
         name="pnm",
         label="PNM",
-        suffixes=("pnm", "pbm", "pgm", "ppm", "pfm"),
+        suffixes=("pnm", "pbm", "pgm", "ppm", "pam", "pfm"),
         sniff=sniff,
         read_header=read_header,
         decode=decode,

@@ -31,8 +31,10 @@ _COLOURS = {_BITMAP: 1, _GREY: 1, _INDEXED: 1, _RGB: 3, _CMYK: 4, _DUOTONE: 1, _
 _DEPTHS = {8: np.dtype(np.uint8), 16: np.dtype(">u2"), 32: np.dtype(">f4")}
 _RAW, _PACKBITS, _DEFLATE, _DEFLATE_DIFFERENCES = 0, 1, 2, 3
 # Blocks whose length has 64 bits in PSB files.
-_LONG_BLOCKS = (b"LMsk", b"Lr16", b"Lr32", b"Layr", b"Mt16", b"Mt32", b"Mtrn", b"Alph", b"FMsk")
-_LONG_BLOCKS += (b"lnk2", b"FEid", b"FXid", b"PxSD", b"cinf", b"lnkE", b"lnkD")
+_LONG_BLOCKS = (
+    *(b"LMsk", b"Lr16", b"Lr32", b"Layr", b"Mt16", b"Mt32", b"Mtrn", b"Alph"),
+    *(b"FMsk", b"lnk2", b"FEid", b"FXid", b"PxSD", b"cinf", b"lnkE", b"lnkD"),
+)
 _DEEP_LAYERS = (b"Lr16", b"Lr32", b"Layr")
 _MAX_CHANNELS = 56
 

@@ -122,7 +122,7 @@ def placed(block: bytes | None, placement: Placement) -> bytes | None:
         return None
     changed = bytearray(block)
     with suppress(ValueError, struct.error):
-        order, tags = _photo_tags(block)
+        order, tags = photo_tags(block)
         for tag in (_SUBJECT_AREA, _SUBJECT_LOCATION):
             if tag in tags:
                 _place_subject(changed, order, tags[tag], placement)
@@ -191,8 +191,13 @@ def entries(block: bytes, start: int | None = None) -> Iterator[Entry]:
         yield Entry(tag, kind, length, at + 8)
 
 
-def _photo_tags(block: bytes) -> tuple[str, dict[int, Entry]]:
-    """Return the byte order, and the entries about the photo by tag."""
+def photo_tags(block: bytes) -> tuple[str, dict[int, Entry]]:
+    """Return the byte order, and the entries about the photo by tag.
+
+    Raises:
+        ValueError: It is not an EXIF block.
+        struct.error: It is damaged.
+    """
     order, _ = header(block)
     for entry in entries(block):
         if entry.tag == EXIF_IFD:

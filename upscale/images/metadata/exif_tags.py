@@ -12,6 +12,7 @@ ASCII, BYTE, LONG, UNDEFINED = 2, 1, 4, 7
 
 _EMPTY = b"MM\0*\0\0\0\x08" + bytes(6)
 _INLINE_BYTES = 4
+_VERSION = 0x9000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ def added(block: bytes | None, image: Sequence[Tag], photo: Sequence[Tag]) -> by
         if photo:
             pointer = entries.get(exif.EXIF_IFD)
             inner, after = {}, b"\0\0\0\0"
-            if pointer is not None:
+            if pointer is None:
+                photo = [Tag(_VERSION, UNDEFINED, b"0232"), *photo]
+            else:
                 (position,) = struct.unpack_from(order + "I", pointer, 8)
                 inner, after = _directory(bytes(result), position)
             position = _append(result, order, inner, photo, after)

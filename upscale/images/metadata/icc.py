@@ -33,7 +33,7 @@ def in_srgb(image: Image) -> Image:
     profile = image.metadata.icc
     if profile is None:
         return image
-    bare = replace(image, metadata=replace(image.metadata, icc=None))
+    bare = replace(image, metadata=replace(image.metadata, icc=None, calibration=None))
     if is_srgb(profile):
         return bare
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 
-from upscale.images.metadata import panorama, regions
+from upscale.images.metadata import claims, panorama, regions
 from upscale.images.metadata.placement import Placement
 from upscale.images.metadata.xmp_packet import EXIF, TIFF, Element, XmpPacket
 
@@ -60,6 +60,16 @@ def placed(packet: bytes | None, placement: Placement) -> bytes | None:
         _place_focal_plane(changes, placement)
 
     return packet and _edited(packet, place)
+
+
+def with_true_claims(packet: bytes | None, gain_map_bytes: int | None) -> bytes | None:
+    """Return a packet that announces no video, and no gain map but the one there is.
+
+    Args:
+        packet: The packet.
+        gain_map_bytes: Length of the gain map that follows the image; None without one.
+    """
+    return packet and _edited(packet, lambda changes: claims.keep_true(changes, gain_map_bytes))
 
 
 def _edited(packet: bytes, change: Callable[[XmpPacket], None]) -> bytes:

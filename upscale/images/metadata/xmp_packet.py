@@ -53,6 +53,7 @@ class Element:
         name: Namespace and local name, joined.
         start: Position of its start tag.
         attributes: Attributes without declarations of namespaces.
+        declarations: Declarations of namespaces; their text is the namespace.
         parent: The element around it; None for the packet.
         children: Elements in it.
         text: Characters directly in it.
@@ -65,6 +66,7 @@ class Element:
     attributes: list[Attribute]
     parent: Element | None
     children: list[Element] = field(default_factory=list["Element"])
+    declarations: list[Attribute] = field(default_factory=list[Attribute])
     text: str = ""
     value: tuple[int, int] = (0, 0)
     end: int = 0
@@ -102,9 +104,9 @@ class XmpPacket:
         self._changes: dict[tuple[int, int], bytes] = {}
         self.root = _Parser(data).root
 
-    def elements(self) -> Iterator[Element]:
-        """Yield all elements, each before those in it."""
-        waiting = [self.root]
+    def elements(self, within: Element | None = None) -> Iterator[Element]:
+        """Yield an element, by default the whole packet, and all in it, each before those in it."""
+        waiting = [within or self.root]
         while waiting:
             element = waiting.pop()
             yield element
@@ -117,6 +119,14 @@ class XmpPacket:
             if element.name in names:
                 found.append(element)
             found += (attribute for attribute in element.attributes if attribute.name in names)
+        return found
+
+    def in_namespaces(self, *namespaces: str) -> list[Property]:
+        """Return all properties whose names start with one of some namespaces."""
+        found: list[Property] = []
+        for element in self.elements():
+            items = (element, *element.attributes)
+            found += (item for item in items if item.name.startswith(namespaces))
         return found
 
     def structures(self) -> Iterator[dict[str, Property]]:
@@ -138,6 +148,17 @@ class XmpPacket:
     def remove(self, item: Property) -> None:
         """Remove a property."""
         self._changes[item.whole] = b""
+
+    def remove_unused(self, *namespaces: str) -> None:
+        """Remove the declarations of namespaces of which all properties were removed."""
+        removed = [span for span, text in self._changes.items() if not text]
+        for namespace in namespaces:
+            spans = [item.whole for item in self.in_namespaces(namespace)]
+            if all(any(a <= start and end <= b for a, b in removed) for start, end in spans):
+                for element in self.elements():
+                    for declaration in element.declarations:
+                        if declaration.text == namespace:
+                            self.remove(declaration)
 
     def changed(self) -> bytes:
         """Return the packet with the changes."""
@@ -181,7 +202,9 @@ class _Parser:
         declared = {key[6:]: text for key, text in values.items() if key.startswith("xmlns:")}
         self._scopes.append({**scope, **declared} if declared else scope)
         attributes, content, is_empty = self._tag(start, values)
-        element = Element(self._full(name), start, attributes, self._current)
+        plain = [item for item in attributes if not item.name.startswith(_SYNTAX)]
+        element = Element(self._full(name), start, plain, self._current)
+        element.declarations = [item for item in attributes if item.name.startswith("xmlns:")]
         element.value = content, content
         element.end = content if is_empty else 0
         self._current.children.append(element)
@@ -189,14 +212,14 @@ class _Parser:
 
     def _tag(self, start: int, values: dict[str, str]) -> tuple[list[Attribute], int, bool]:
         """Return the attributes of a start tag, the position after it, and whether it is empty."""
-        name = _TAG_NAME.match(self._data, start)
-        position = start if name is None else name.end()
+        tag = _TAG_NAME.match(self._data, start)
+        position = start if tag is None else tag.end()
         attributes: list[Attribute] = []
         while found := _ATTRIBUTE.match(self._data, position):
             position, key = found.end(), found[1].decode()
             value = found.span(2) if found[2] is not None else found.span(3)
-            if not key.startswith(_SYNTAX):
-                attributes.append(Attribute(self._full(key), values[key], value, found.span()))
+            name = key if key.startswith(_SYNTAX) else self._full(key)
+            attributes.append(Attribute(name, values[key], value, found.span()))
         end = _TAG_END.match(self._data, position)
         if end is None:
             raise ValueError("the packet is not XML")

@@ -1,0 +1,186 @@
+"""`upscale.Upscaler` with everything that it takes, compared with the command line."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+
+from upscale import Upscaler
+from upscale.cli.app import run
+from upscale.cli.session import Session
+from upscale.engine.upscaler import Upscaler as Engine
+from upscale.errors import ImageError, UsageError
+from upscale.images import Image, Metadata, read_file, write_file
+
+MODEL = "realesr-animevideov3"
+
+
+@pytest.fixture(scope="module")
+def upscaler():
+    return Upscaler(MODEL, device="cpu", tile=32)
+
+
+@pytest.fixture(scope="module")
+def rgb():
+    """Part of a photo, 48x40 pixels."""
+    file = Path(__file__).parent / "data" / "photos" / "kitten.webp"
+    return np.array(PilImage.open(file).convert("RGB"))[300:340, 480:528]
+
+
+@pytest.fixture(scope="module")
+def rgba(rgb):
+    """The photo with a round, soft mask."""
+    y, x = np.mgrid[:40, :48]
+    alpha = np.clip(400 - (x - 24) ** 2 - (y - 20) ** 2, 0, 255).astype(np.uint8)
+    return np.dstack((rgb, alpha))
+
+
+@pytest.fixture
+def by_command_line(tmp_path, monkeypatch):
+    """Upscale a file with the program and read the output with our reader."""
+    monkeypatch.setenv("UPSCALE_OFFLINE", "1")
+
+    def by_command_line(source, name="large.png"):
+        out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
+        session = Session(io.BytesIO(), out, err, {"UPSCALE_CONFIG": ""})
+        target = tmp_path / name
+        arguments = [str(source), "-o", str(target), "-n", MODEL, "--device", "cpu", "-t", "32"]
+        assert run(arguments, session) == 0, err.buffer.getvalue()
+        return target
+
+    return by_command_line
+
+
+def test_arrays_of_three_and_one_channels_are_those_of_the_engine(upscaler, rgb):
+    engine = Engine(MODEL, device="cpu", tile=32)
+    for array in (rgb, rgb[..., :1], rgb[..., 0], rgb.astype(np.uint16) * 257):
+        expected = engine.upscale(array)
+        result = upscaler.upscale(array)
+        assert result.dtype == array.dtype and result.ndim == array.ndim
+        assert np.array_equal(result, expected)
+        assert np.array_equal(upscaler.upscale(array, scale=2), engine.upscale(array, scale=2))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_alpha_is_treated_as_on_the_command_line(deep, upscaler, rgba, by_command_line, tmp_path):
+    array = rgba.astype(np.uint16) * 257 if deep else rgba
+    source = tmp_path / "small.png"
+    image = Image(np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]))
+    write_file(image, source, format="png")
+    expected = read_file(by_command_line(source))
+    result = upscaler.upscale(array)
+    assert (result.shape, result.dtype) == ((160, 192, 4), array.dtype)
+    assert np.array_equal(result[..., :3], expected.pixels)
+    assert np.array_equal(result[..., 3], expected.alpha)
+    assert np.array_equal(upscaler.run(array).pixels, result)
+
+
+def test_grey_with_alpha(upscaler, rgba):
+    array = rgba[..., 2:]
+    result = upscaler.run(array, size=(96, 80))
+    assert result.pixels.shape == (80, 96, 2)
+    assert result.report.device == "cpu"
+    grey = np.repeat(array[..., :1], 3, axis=2)
+    same = upscaler.upscale(np.dstack((grey, array[..., 1])), size=(96, 80))
+    assert np.array_equal(result.pixels[..., 0], same[..., 1])
+    assert np.array_equal(result.pixels[..., 1], same[..., 3])
+
+
+def test_a_path_its_content_and_an_image_give_an_image(upscaler, rgba, by_command_line, tmp_path):
+    source = tmp_path / "small.png"
+    PilImage.fromarray(rgba).save(source, dpi=(300, 300))
+    expected = read_file(by_command_line(source))
+    for given in (source, str(source), source.read_bytes(), read_file(source)):
+        result = upscaler.upscale(given)
+        assert isinstance(result, Image)
+        assert np.array_equal(result.pixels, expected.pixels)
+        assert np.array_equal(result.alpha, expected.alpha)
+        assert result.metadata.dpi == pytest.approx((300, 300), abs=0.1)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_a_pil_image_gives_a_pil_image(mode, upscaler, rgba, by_command_line, tmp_path):
+    small = PilImage.fromarray(rgba).convert(mode)
+    small.save(tmp_path / "small.png")
+    result = upscaler.upscale(small)
+    assert (result.mode, result.size) == (mode, (192, 160))
+    expected = PilImage.open(by_command_line(tmp_path / "small.png"))
+    assert np.array_equal(np.asarray(result), np.asarray(expected.convert(mode)))
+
+
+def test_other_pil_modes_are_converted(upscaler, rgb):
+    small = PilImage.fromarray(rgb)
+    palette = small.quantize(16)
+    assert upscaler.upscale(palette).mode == "RGB"
+    palette.info["transparency"] = 3
+    assert upscaler.upscale(palette).mode == "RGBA"
+    assert upscaler.upscale(small.convert("1")).mode == "L"
+    deep = PilImage.fromarray(rgb[..., 0].astype(np.uint16) * 257)
+    result = upscaler.upscale(deep)
+    assert result.mode == "I;16"
+    expected = upscaler.upscale(rgb[..., 0].astype(np.uint16) * 257)
+    assert np.array_equal(np.asarray(result), expected)
+
+
+def test_the_profile_of_a_pil_image_is_kept(upscaler, rgb):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    small = PilImage.fromarray(rgb)
+    small.info["icc_profile"] = profile
+    assert upscaler.upscale(small).info["icc_profile"] == profile
+
+
+def test_an_image_keeps_its_metadata(upscaler, rgb):
+    result = upscaler.upscale(Image(rgb, metadata=Metadata(comment="at home")), scale=1.5)
+    assert (result.width, result.height, result.metadata.comment) == (72, 60, "at home")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (None, "cannot upscale a NoneType: pass a NumPy array, a PIL image, the path or content"),
+        ([[0, 1]], "cannot upscale a list: pass a NumPy array"),
+        (np.zeros((4, 4, 3)), "float64"),
+        (np.zeros((4, 4, 4)), "float64"),
+        (np.zeros((4, 4, 5), np.uint8), r"shape \(4, 4, 5\)"),
+        (np.zeros((0, 4, 4), np.uint8), r"shape \(0, 4, 4\)"),
+        (PilImage.new("CMYK", (4, 4)), "mode CMYK: pass image.convert"),
+    ],
+)
+def test_what_is_not_taken_is_a_usage_error_of_one_line(image, message, upscaler):
+    for method in (upscaler.upscale, upscaler.run):
+        with pytest.raises(UsageError, match=message) as caught:
+            method(image)
+        assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read_are_image_errors(upscaler, tmp_path):
+    with pytest.raises(ImageError, match=r"https://a\.b/c\.png: addresses are not fetched"):
+        upscaler.upscale("https://a.b/c.png")
+    with pytest.raises(ImageError, match="does not exist"):
+        upscaler.upscale(tmp_path / "gone.png")
+
+
+def test_the_engine_names_what_it_takes():
+    with pytest.raises(UsageError, match="a str is not a NumPy array"):
+        Engine(MODEL, device="cpu").upscale("photo.png")  # pyright: ignore[reportArgumentType]
+
+
+def test_progress_counts_colour_and_alpha(upscaler, rgba):
+    steps = []
+    upscaler.upscale(rgba, progress=steps.append)
+    assert steps[-1].done == steps[-1].total > 1
+
+
+def test_arrays_that_cannot_be_written_give_no_warning(upscaler, rgb):
+    array = rgb.copy()
+    array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        upscaler.upscale(array)
