@@ -62,7 +62,8 @@ def remarks(image: Image, encoding: ResolvedEncoding) -> tuple[str, ...]:
     layout, source = texture.layout, image.origin.storage
     if layout == "rgba8":
         return ()
-    dds_blocks.encoder()
+    if layout not in _DATA:
+        dds_blocks.encoder()
     name = layout.upper()
     if isinstance(source, Texture) and source.layout == "bc2" and layout == "bc3":
         clauses.append("BC2 was stored as BC3, which holds more levels of transparency")
