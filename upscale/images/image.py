@@ -89,6 +89,10 @@ class Texture:
         mipmaps: Whether smaller copies follow the image.
         is_srgb: Whether the layout is marked as sRGB.
         is_direct3d_10: Whether the header is that of Direct3D 10 and later.
+
+    Example:
+        >>> Texture("bc7", mipmaps=True, is_direct3d_10=True).layout
+        'bc7'
     """
 
     layout: str
@@ -104,6 +108,10 @@ class Targa:
     Attributes:
         is_run_length_encoded: Whether equal pixels in a row are stored once.
         is_top_down: Whether the first row is the top one.
+
+    Example:
+        >>> Targa(is_top_down=True).is_run_length_encoded
+        False
     """
 
     is_run_length_encoded: bool = False
@@ -117,7 +125,8 @@ class OpenExr:
     Attributes:
         is_half: Whether samples have 16 bits.
         compression: Number of the compression.
-        chromaticities: x and y of red, green, blue and white; None for those of Rec. 709.
+        chromaticities: Coordinates x and y of red, green, blue and white; None for those of Rec.
+            709.
     """
 
     is_half: bool

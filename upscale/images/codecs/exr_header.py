@@ -49,7 +49,7 @@ class Head:
         height: Height of the pixels that are stored.
         channels: Channels.
         compression: Number of the compression.
-        chromaticities: x and y of red, green, blue and white; None if not given.
+        chromaticities: Coordinates x and y of red, green, blue and white; None if not given.
         is_windowed: Whether the pixels that are stored are not those to display.
         has_parts: Whether the file has more parts.
         attributes: Names of other attributes.
