@@ -324,6 +324,6 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         notes=notes,
         damage=damage,
         size=size,
-        texture=header.texture,
+        storage=header.storage,
     )
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)

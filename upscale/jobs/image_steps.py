@@ -144,7 +144,7 @@ def store(
         job: Job that the content belongs to.
         options: Encoding, metadata and overwriting of the output.
         stdout: Stream for jobs without a target.
-        texture: What the content is.
+        texture: Kind of the content.
 
     Returns:
         Notes on what was converted or dropped between input and output.
