@@ -16,11 +16,13 @@ from PIL import Image as PilImage
 
 from upscale.engine import upscaler as engine
 from upscale.engine.canvas import DEPTHS
+from upscale.engine.choices import Seamless
 from upscale.engine.report import Progress, ProgressCallback, Report, Result
 from upscale.errors import UsageError
 from upscale.images import Image, Metadata, read_image
 from upscale.jobs.image import upscale_image
 from upscale.jobs.inputs import reject_address
+from upscale.options import TextureOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +66,7 @@ class Upscaler(engine.Upscaler):
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,
+        seamless: Seamless = "",
         progress: ProgressCallback | None = None,
     ) -> NDArray[Any]: ...
     @overload
@@ -73,6 +76,7 @@ class Upscaler(engine.Upscaler):
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,
+        seamless: Seamless = "",
         progress: ProgressCallback | None = None,
     ) -> PilImage.Image: ...
     @overload
@@ -82,6 +86,7 @@ class Upscaler(engine.Upscaler):
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,
+        seamless: Seamless = "",
         progress: ProgressCallback | None = None,
     ) -> Image: ...
     def upscale(
@@ -90,6 +95,7 @@ class Upscaler(engine.Upscaler):
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,
+        seamless: Seamless = "",
         progress: ProgressCallback | None = None,
     ) -> NDArray[Any] | PilImage.Image | Image:
         """Upscale an image.
@@ -101,6 +107,7 @@ class Upscaler(engine.Upscaler):
                 `upscale.images.Image`. Alpha is not premultiplied.
             scale: Ratio of output to input size, any positive number; None for the model's scale.
             size: Output size as (width, height), instead of `scale`.
+            seamless: Directions in which the image repeats: `x`, `y` or `xy`; empty for none.
             progress: Callback after each tile, in the calling thread.
 
         Returns:
@@ -115,8 +122,9 @@ class Upscaler(engine.Upscaler):
             CheckpointError: The network's output is not finite, even in fp32.
         """
         if isinstance(array, np.ndarray):
-            return self.run(array, scale=scale, size=size, progress=progress).pixels
-        large, _ = self._upscale_image(_read(array), scale, size, progress)
+            result = self.run(array, scale=scale, size=size, seamless=seamless, progress=progress)
+            return result.pixels
+        large, _ = self._upscale_image(_read(array), scale, size, seamless, progress)
         return _to_pil(large, array) if isinstance(array, PilImage.Image) else large
 
     def run(
@@ -125,6 +133,7 @@ class Upscaler(engine.Upscaler):
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,
+        seamless: Seamless = "",
         progress: ProgressCallback | None = None,
     ) -> Result:
         """Upscale an image and report how it was computed; see `upscale` for the arguments.
@@ -133,8 +142,8 @@ class Upscaler(engine.Upscaler):
             The report, and the pixels as an array, whose last channel is alpha if there is any.
         """
         if isinstance(array, np.ndarray) and not _has_alpha(array):
-            return super().run(array, scale=scale, size=size, progress=progress)
-        large, report = self._upscale_image(_read(array), scale, size, progress)
+            return super().run(array, scale=scale, size=size, seamless=seamless, progress=progress)
+        large, report = self._upscale_image(_read(array), scale, size, seamless, progress)
         return Result(_joined(large), report)
 
     def _upscale_image(
@@ -142,6 +151,7 @@ class Upscaler(engine.Upscaler):
         image: Image,
         scale: float | None,
         size: tuple[int, int] | None,
+        seamless: Seamless,
         progress: ProgressCallback | None,
     ) -> tuple[Image, Report]:
         ratio = self.model_scale if scale is None else scale
@@ -151,7 +161,7 @@ class Upscaler(engine.Upscaler):
             if progress is not None:
                 progress(Progress(done, total))
 
-        return upscale_image(image, target, self, relay)
+        return upscale_image(image, target, self, relay, TextureOptions(seamless=seamless))
 
 
 def _has_alpha(array: NDArray[Any]) -> bool:
