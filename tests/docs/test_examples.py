@@ -20,6 +20,7 @@ from tests.video.clips import Clip, even, make
 from upscale.checkpoints import catalog, locate, read_state_dict
 from upscale.cli.app import run as run_program
 from upscale.cli.session import Session
+from upscale.images import Encoding, TextureEncoding, read_image, write_file
 
 SMALL_MODEL = "realesr-animevideov3"
 RUN_BY_CI = {"install", "tests"}
@@ -49,9 +50,21 @@ def supplies(tmp_path_factory) -> Path:
     (folder / "photos").mkdir()
     for number in range(3):
         cv2.imwrite(str(folder / "photos" / f"{number}.png"), photo[number : number + 100, :100])
+    make_textures(folder, photo)
     torch.save(read_state_dict(locate(catalog()[SMALL_MODEL])), folder / "mine.pth")
     make(Clip(even(12), sound=True), folder / "clip.mp4")
     return folder
+
+
+def make_textures(folder: Path, photo) -> None:
+    """Write a texture, a normal map, a panorama and a sky."""
+    small = photo[:32, :40]
+    for name in ("bricks.png", "panorama.jpg", "wall_normal.png"):
+        cv2.imwrite(str(folder / name), small)
+    cv2.imwrite(str(folder / "sky.hdr"), (small / 40).astype("float32"))
+    texture = TextureEncoding("bc7", mipmaps=True)
+    image = read_image(folder / "bricks.png")
+    write_file(image, folder / "bricks.dds", format="dds", encoding=Encoding(texture=texture))
 
 
 @pytest.fixture
@@ -128,6 +141,9 @@ WIDTHS = {
         "piped.jpg": 208,
     },
     "photo-metadata": {"clean.webp": 208},
+    "seamless": {"bricks_large.png": 160, "panorama_large.jpg": 300},
+    "normal-map": {"wall_normal_hd.png": 160},
+    "hdr": {"sky_large.hdr": 160, "sky.png": 640},
     "folders": {"upscaled/deeper/two.jpg": 208},
     "lists": {"found/one.jpg": 208},
     "environment": {"photo_300x231.png": 300},
@@ -137,6 +153,9 @@ WIDTHS = {
     "training": {"trained.png": 208},
     "videos": {"frame.png": 64 * 4, "clip_preview.png": 2 * 64 * 4 + 3 * 8},
     "degrade": {"set/gt/0.png": 100, "set/lq/0.png": 25},
+    "python-inputs": {"from_pil.png": 104, "from_file.jpg": 150},
+    "coming-from": {"results/photo_out.png": 104},
+    "large-outputs": {"photo_x4.jpg": 208},
 }
 """Widths in pixels of the images that examples write."""
 
@@ -145,9 +164,11 @@ WRITTEN = {
     "quick-compare": ["comparison.html"],
     "quick-video": ["examples/pan_preview.png", "pan_x2.mp4"],
     "try-networks": ["photo_models.html"],
+    "dds": ["bricks_hd.dds", "bricks_bc1.dds", "plain.dds", "bricks_hd.tga"],
     "compare": ["comparison.html"],
     "measuring": ["page.html", "table.csv"],
     "training": ["usable.txt", "grid.png"],
+    "coming-from": ["large.mp4"],
 }
 """Other files that examples write."""
 

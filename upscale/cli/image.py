@@ -158,6 +158,12 @@ def image(
                "separated by NUL as `find -print0` writes them."),
     ] = None,
     max_pixels: shared.MaxPixels = None,
+    keep_damaged: Annotated[
+        bool | None,
+        switch("--keep-damaged", panel=shared.INPUT,
+               help="Upscale what can be read of damaged or cut-off images, and say what is "
+               "missing. The exit code is then 3. Default: they fail."),
+    ] = None,
     jobs: Annotated[
         str | None,
         option("-j", "--jobs", metavar="N", panel=shared.INPUT,
