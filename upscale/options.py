@@ -187,6 +187,7 @@ class RunOptions:
         recursive: Include subfolders.
         dry_run: Plan the outputs without writing them.
         max_pixels: Largest number of pixels of an input; None for the default limit.
+        keep_damaged: Upscale what can be read of damaged files.
         max_output_pixels: Number of pixels of an output above which a confirmation is needed; None
             for the default limit of inputs.
         yes: Confirm larger outputs.
@@ -197,6 +198,7 @@ class RunOptions:
     recursive: bool = False
     dry_run: bool = False
     max_pixels: int | None = None
+    keep_damaged: bool = False
     max_output_pixels: int | None = None
     yes: bool = False
 
@@ -538,6 +540,7 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "denoise": _fraction,
     "kernels": _switch,
     "max_pixels": _between(1),
+    "keep_damaged": _switch,
     "seamless": _seamless,
     "normal_map": _switch,
     "max_output_pixels": _between(1),

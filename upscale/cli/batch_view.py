@@ -33,6 +33,7 @@ class BatchView:
         self._report = report
         self._bars: BatchBars | None = None
         self._counts: Counter[Status] = Counter()
+        self._damaged = 0
         self._failures: dict[str, str | None] = {}
         self._ignored = 0
         self._total: int | None = None
@@ -88,6 +89,7 @@ class BatchView:
 
     def _finish(self, result: JobResult) -> None:
         self._counts[result.status] += 1
+        self._damaged += bool(result.damaged)
         if result.error is not None:
             self._failures.setdefault(result.error, result.trace)
         if self._bars is not None:
@@ -129,6 +131,7 @@ class BatchView:
             return []
         name = printable(result.input)
         messages = [f"note: {name}: {note}" for note in result.notes]
+        messages += [f"note: {name}: is damaged: {clause}" for clause in result.damaged]
         if result.status is Status.SKIPPED:
             reason = "" if result.notes else f", {printable(result.output or '')} exists"
             messages.append(f"{name}: skipped{reason}")
@@ -150,7 +153,12 @@ class BatchView:
             self._session.error("no images found; use -r to include subfolders")
 
     def _summary(self) -> str:
-        parts = [f"{self._counts[status]} {status}" for status in Status if self._counts[status]]
+        parts: list[str] = []
+        for status in Status:
+            if count := self._counts[status]:
+                is_done = status is Status.DONE and self._damaged
+                suffix = f", {self._damaged} of them damaged" if is_done else ""
+                parts.append(f"{count} {status}{suffix}")
         if self._ignored:
             files = "file" if self._ignored == 1 else "files"
             parts.append(f"{self._ignored} other {files} ignored")

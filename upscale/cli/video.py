@@ -53,10 +53,13 @@ def video(
     device: shared.Device = None,
     precision: shared.Precision = None,
     kernels: shared.Kernels = None,
+    tta: shared.Tta = None,
+    denoise: shared.Denoise = None,
     codec: Annotated[
         str | None,
         option("--codec", metavar="CODEC", panel=_ENCODING, autocompletion=one_of(codecs),
-               help="Video codec: {codecs}. Default: x264, or vp9 for .webm."),
+               help="Video codec: {codecs}. FFmpeg's names, such as libx265 or hevc, work too. "
+               "Default: x264, or vp9 for .webm."),
     ] = None,
     crf: Annotated[
         float | None,

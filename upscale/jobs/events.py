@@ -40,6 +40,7 @@ class JobRecord(TypedDict):
     seconds: float | None
     notes: list[str]
     error: str | None
+    damaged: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class JobResult:
         error: Error message, one line.
         resize: Filter of the final resize, if the network's scale differs from the requested one.
         notes: Remarks on what differs from the request.
+        damaged: Clauses that say what is missing in the output, because the input is damaged.
         trace: Traceback as text; an exception object would keep the images of its stack alive.
     """
 
@@ -80,6 +82,7 @@ class JobResult:
     error: str | None = None
     resize: str | None = None
     notes: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
     trace: str | None = None
 
     def record(self) -> JobRecord:
@@ -99,6 +102,7 @@ class JobResult:
             "seconds": None if self.seconds is None else round(self.seconds, 3),
             "notes": list(self.notes),
             "error": self.error,
+            "damaged": list(self.damaged),
         }
 
 

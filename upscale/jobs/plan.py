@@ -13,9 +13,8 @@ from upscale.files.printable import printable
 from upscale.images import (
     DEFAULT_MAX_PIXELS,
     can_hold,
-    can_write,
     format_of,
-    label_of,
+    own_format_reason,
     read_size,
 )
 from upscale.jobs.events import JobResult, Status, error_text, path_text, traceback_text
@@ -223,14 +222,11 @@ class _Planner:
             if reason := _too_large(chosen, size):
                 raise OutputError(f"{printable(source.label)}: {reason}: pass -f {FALLBACK_FORMAT}")
             return chosen, None
-        own = own_format(source)
-        if own is None or not can_write(own):
-            # PFM is the only read-only format with floats.
-            other = "tiff" if own == "pnm" and _suffix(source) == ".pfm" else FALLBACK_FORMAT
-            return other, own and f"{label_of(own)} can only be read, so it is written as {other}"
-        if reason := _too_large(own, size):
-            return FALLBACK_FORMAT, f"{reason}, so it is written as {FALLBACK_FORMAT}"
-        return own, None
+        reason = _own_format_reason(source, size)
+        if reason is not None:
+            clause, other = reason
+            return other, f"{clause}, so it is written as {other}"
+        return own_format(source) or FALLBACK_FORMAT, None
 
     def _target(self, source: Source, job: ImageJob) -> Path | None:
         kind, path = self._destination.kind, self._destination.path
@@ -319,8 +315,11 @@ def _read_size(source: Source) -> tuple[int, int]:
         raise unreadable(source, error) from error
 
 
-def _suffix(source: Source) -> str:
-    return source.data.suffix.lower() if isinstance(source.data, Path) else ""
+def _own_format_reason(source: Source, size: tuple[int, int]) -> tuple[str, str] | None:
+    try:
+        return own_format_reason(source.data, size)
+    except ImageError as error:
+        raise unreadable(source, error) from error
 
 
 def _too_large(format: str, size: tuple[int, int]) -> str | None:
