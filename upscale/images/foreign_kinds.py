@@ -108,7 +108,7 @@ _STARTS: tuple[tuple[bytes, ForeignKind], ...] = (
 _RIFF_KINDS = {b"AVI ": _VIDEO, b"WAVE": _AUDIO}
 _MOVIE_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _CURSOR = b"\0\0\2\0"
-_TRANSPORT_PACKET = 188
+_TRANSPORT_PACKET, _PACKETS = 188, 5
 
 
 def foreign_kind(start: bytes) -> ForeignKind | None:
@@ -154,8 +154,8 @@ def _is_cursor(start: bytes) -> bool:
 
 
 def _is_transport_stream(start: bytes) -> bool:
-    packets = start[::_TRANSPORT_PACKET]
-    return len(packets) > 4 and set(packets) == {0x47}
+    packets = start[: _PACKETS * _TRANSPORT_PACKET : _TRANSPORT_PACKET]
+    return len(packets) == _PACKETS and set(packets) == {0x47}
 
 
 def _markup_kind(start: bytes) -> ForeignKind | None:
