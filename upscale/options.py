@@ -32,6 +32,8 @@ Crop = tuple[int, int, int, int] | Literal["auto"]
 """Left, top, width and height in input pixels, or `auto` for the part with the most detail."""
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+_FACTOR = re.compile(r"[xX]([\d.]+)|([\d.]+)[xX]")
+"""Other spellings of a scale, such as `x4` and `4x`."""
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _EXCLUSIVE = (
@@ -417,7 +419,8 @@ def _switch(label: str, value: Value) -> bool:
 
 
 def _scale(label: str, value: Value) -> float:
-    number = _number(label, value)
+    factor = _FACTOR.fullmatch(value) if isinstance(value, str) else None
+    number = _number(label, value if factor is None else factor[1] or factor[2])
     if number <= 0:
         raise UsageError(f"{label}: {value} is not greater than 0")
     return number

@@ -111,12 +111,7 @@ def image(
     precision: shared.Precision = None,
     kernels: shared.Kernels = None,
     tta: shared.Tta = None,
-    denoise: Annotated[
-        str | None,
-        option("--denoise", metavar="0..1", panel=shared.NETWORK,
-               help="Denoising strength, for networks that support it "
-               "(realesr-general-x4v3)."),
-    ] = None,
+    denoise: shared.Denoise = None,
     seamless: Annotated[
         str | None,
         option("--seamless", metavar="x|y|xy", panel=_TEXTURES,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upscale.images.metadata.fields import Calibration, GainMap, Text
+from upscale.images.metadata.fields import Calibration, GainMap, Resource, Text
 
 DEFAULT_MAX_PIXELS = 500_000_000
 """Width times height above which an image is rejected before it is decoded."""
@@ -38,6 +38,9 @@ class Metadata:
         calibration: Gamma, primaries and other remarks on colours, as in PNG; where they differ
             from sRGB and nothing outranks them, `icc` says the same.
         gain_map: Gain map for HDR displays, turned like the image.
+        photoshop: Photoshop resources that stay true, such as a copyright flag.
+        density_ratio: Pixels per unit across and down, where only their ratio is known and pixels
+            are not square.
 
     Example:
         >>> Metadata(dpi=(300, 300)).dpi
@@ -55,6 +58,8 @@ class Metadata:
     modified: datetime | None = None
     calibration: Calibration | None = None
     gain_map: GainMap | None = None
+    photoshop: tuple[Resource, ...] = ()
+    density_ratio: tuple[float, float] | None = None
 
     @property
     def colour_numbers(self) -> tuple[int, int] | None:
@@ -77,6 +82,7 @@ def stripped(metadata: Metadata) -> Metadata:
         dpi=metadata.dpi,
         cicp=metadata.cicp,
         calibration=metadata.calibration,
+        density_ratio=metadata.density_ratio,
     )
 
 
@@ -89,6 +95,10 @@ class Texture:
         mipmaps: Whether smaller copies follow the image.
         is_srgb: Whether the layout is marked as sRGB.
         is_direct3d_10: Whether the header is that of Direct3D 10 and later.
+
+    Example:
+        >>> Texture("bc7", mipmaps=True, is_direct3d_10=True).layout
+        'bc7'
     """
 
     layout: str
@@ -104,10 +114,30 @@ class Targa:
     Attributes:
         is_run_length_encoded: Whether equal pixels in a row are stored once.
         is_top_down: Whether the first row is the top one.
+
+    Example:
+        >>> Targa(is_top_down=True).is_run_length_encoded
+        False
     """
 
     is_run_length_encoded: bool = False
     is_top_down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenExr:
+    """How an OpenEXR file stores its pixels.
+
+    Attributes:
+        is_half: Whether samples have 16 bits.
+        compression: Number of the compression.
+        chromaticities: Coordinates x and y of red, green, blue and white; None for those of Rec.
+            709.
+    """
+
+    is_half: bool
+    compression: int
+    chromaticities: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +154,7 @@ class Origin:
             same.
         size: Width and height of the upright image in pixels, which positions in the metadata
             refer to; None where there is no file.
-        texture: How the pixels were stored; DDS and Targa only.
+        storage: How the pixels were stored; DDS, Targa and OpenEXR only.
 
     Example:
         >>> Origin("jpeg", quality=90).quality
@@ -138,7 +168,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
-    texture: Texture | Targa | None = None
+    storage: Texture | Targa | OpenExr | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

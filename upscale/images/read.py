@@ -20,7 +20,7 @@ from upscale.images.decoder_errors import guarded, salvaged
 from upscale.images.foreign_kinds import NOT_AN_IMAGE, PROBE_BYTES, RAW, foreign_kind, is_raw_name
 from upscale.images.formats import can_hold, detect
 from upscale.images.image import DEFAULT_MAX_PIXELS, Frame, Image, ImageSequence, Origin
-from upscale.images.metadata import exif, xmp
+from upscale.images.metadata import exif, photoshop, xmp
 from upscale.images.metadata.gain_map import turned
 from upscale.images.metadata.placement import Placement
 from upscale.images.partial_sequence import partial_frames
@@ -288,14 +288,19 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         raise MalformedError("is damaged")
     orientation, metadata = header.orientation, header.metadata
     notes = (*header.notes, *raster.notes)
-    metadata = replace(metadata, dpi=metadata.dpi or exif.resolution_of(metadata.exif))
+    if metadata.dpi is None and metadata.density_ratio is None:
+        metadata = replace(metadata, dpi=exif.resolution_of(metadata.exif))
     size = (height, width) if swaps_sides(orientation) else (width, height)
     if orientation != 1:
+        resources = photoshop.without_paths(metadata.photoshop)
+        if resources != metadata.photoshop:
+            notes = (*notes, "its Photoshop paths were left out")
         placement = Placement(orientation, (width, height), size)
         metadata = replace(
             metadata,
             exif=exif.placed(exif.reset_orientation(metadata.exif), placement),
             xmp=xmp.placed(xmp.reset_orientation(metadata.xmp), placement),
+            photoshop=resources,
         )
         try:
             gain_map = metadata.gain_map and turned(metadata.gain_map, orientation)
@@ -304,6 +309,8 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         metadata = replace(metadata, gain_map=gain_map)
     if swaps_sides(orientation) and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
+    if swaps_sides(orientation) and metadata.density_ratio:
+        metadata = replace(metadata, density_ratio=metadata.density_ratio[::-1])
     if not raster.keeps_profile:
         metadata = replace(metadata, icc=None, cicp=None)
         notes = (*notes, "its colours were converted to sRGB")
@@ -317,6 +324,6 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         notes=notes,
         damage=damage,
         size=size,
-        texture=header.texture,
+        storage=header.storage,
     )
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)

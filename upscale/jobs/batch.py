@@ -72,7 +72,7 @@ def run_batch(
     targets = [item.target for item in plan.items if isinstance(item, ImageJob)]
     for folder in {target.parent for target in targets if target is not None}:
         remove_stale_temporaries(folder)
-    listener(Planned(len(plan.items), plan.ignored, tuple(devices)))
+    listener(Planned(len(plan.items), plan.ignored, tuple(devices), len(targets)))
     with ThreadPoolExecutor(max_workers=options.run.jobs) as pool:
         batch = _Batch(plan, options, devices, listener, stdout=stdout, pool=pool)
         try:

@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from upscale.dependencies import find_import_problem
 from upscale.errors import UpscaleError
+from upscale.files.printable import printable
 
 
 class Status(StrEnum):
@@ -113,11 +114,13 @@ class Planned:
         total: Number of inputs.
         ignored: Number of files in folders that are not images.
         devices: Devices as the user named them.
+        jobs: Number of inputs that will be computed.
     """
 
     total: int
     ignored: int
     devices: tuple[str, ...]
+    jobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,8 @@ def error_text(error: Exception) -> str:
     elif isinstance(error, MemoryError):
         text = "not enough memory for this image: use a smaller size or a smaller --tile"
     elif isinstance(error, OSError):
-        text = f"{error.filename or 'file'}: {error.strerror or error}"
+        name = printable(str(error.filename or "file"))
+        text = f"{name}: {error.strerror or error}"
     else:
         text = f"internal error: {type(error).__name__}: {error}; run again with -v"
     return " ".join(text.split())

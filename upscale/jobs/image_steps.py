@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from upscale.errors import DamagedImageError, ImageError, OutputError
+from upscale.files.printable import printable
 from upscale.images import (
     DEFAULT_MAX_PIXELS,
     Encoding,
@@ -93,10 +94,10 @@ def check(
     )
     if reason is not None:
         other = "tiff" if frames > 1 and not animated else "png"
-        raise OutputError(f"{job.label}: {reason}: pass -f {other}")
+        raise OutputError(f"{printable(job.label)}: {reason}: pass -f {other}")
     if texture.normal_map and isinstance(content, Image) and content.pixels.shape[2] == 1:
         raise OutputError(
-            f"{job.label}: is grey, so it holds no directions: leave out --normal-map"
+            f"{printable(job.label)}: is grey, so it holds no directions: leave out --normal-map"
         )
     encoding = _encoding(options, texture)
     check_encoding(job.format, encoding)
@@ -143,7 +144,7 @@ def store(
         job: Job that the content belongs to.
         options: Encoding, metadata and overwriting of the output.
         stdout: Stream for jobs without a target.
-        texture: What the content is.
+        texture: Kind of the content.
 
     Returns:
         Notes on what was converted or dropped between input and output.

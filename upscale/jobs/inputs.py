@@ -127,7 +127,7 @@ class Finder:
         return os.path.realpath(folder) != self._output
 
     def _record_failure(self, error: OSError) -> None:
-        self.failures.append(ImageError(f"{error.filename}: {error.strerror}"))
+        self.failures.append(ImageError(f"{printable(error.filename)}: {error.strerror}"))
 
 
 def is_address(name: str) -> bool:
@@ -147,7 +147,7 @@ def reject_address(name: str) -> None:
         ImageError: The name is an address.
     """
     if is_address(name):
-        raise ImageError(f"{name}: addresses are not fetched; download the file first")
+        raise ImageError(f"{printable(name)}: addresses are not fetched; download the file first")
 
 
 def named(label: str, message: str) -> str:

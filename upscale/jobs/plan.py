@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upscale.errors import ImageError, OutputError, UpscaleError, UsageError
+from upscale.files.printable import printable
 from upscale.images import (
     DEFAULT_MAX_PIXELS,
     can_hold,
@@ -133,7 +134,8 @@ class _Planner:
         if earlier.is_same(source):
             return None
         advice = self._advice_on_clash(source, earlier)
-        return _failed(job, f"{source.label}: has the same output as {earlier.label}: {advice}")
+        name, other = printable(source.label), printable(earlier.label)
+        return _failed(job, f"{name}: has the same output as {other}: {advice}")
 
     def decide(self, item: ImageJob | JobResult) -> ImageJob | JobResult:
         """Return the job, or its result if there is nothing to do; all inputs are claimed."""
@@ -144,7 +146,7 @@ class _Planner:
         except OSError as error:
             return uncomputed_result(item, Status.FAILED, error)
         if result is None and (reason := self._why_too_large(item)):
-            return _failed(item, f"{item.label}: {reason}")
+            return _failed(item, f"{printable(item.label)}: {reason}")
         if result is None and self._options.run.dry_run:
             return uncomputed_result(item, Status.PLANNED)
         return result or item
@@ -168,7 +170,7 @@ class _Planner:
         if owner is None or owner.data == job.source:
             return None
         result = uncomputed_result(job, Status.SKIPPED)
-        return replace(result, notes=(*result.notes, f"is the output of {owner.label}"))
+        return replace(result, notes=(*result.notes, f"is the output of {printable(owner.label)}"))
 
     # --- jobs ----------------------------------------------------------------------------------
 
@@ -193,8 +195,8 @@ class _Planner:
         limit = self._options.run.max_pixels or DEFAULT_MAX_PIXELS
         if size[0] * size[1] > limit:
             raise ImageError(
-                f"{source.label}: {size[0]}x{size[1]} exceeds the limit of {limit} pixels: "
-                "pass a higher --max-pixels if you trust the file"
+                f"{printable(source.label)}: {size[0]}x{size[1]} exceeds the limit of {limit} "
+                "pixels: pass a higher --max-pixels if you trust the file"
             )
 
     def _why_too_large(self, job: ImageJob) -> str | None:
@@ -206,7 +208,7 @@ class _Planner:
         size = f"the output would have {width}x{height} = {pixels / 1e6:.3g} megapixels"
         if self._confirm is None:
             return f"{size}: pass --yes, or a higher --max-output-pixels, if that is what you want"
-        if self._confirm(f"{job.label}: {size}; continue?"):
+        if self._confirm(f"{printable(job.label)}: {size}; continue?"):
             return None
         return f"{size}: not confirmed"
 
@@ -218,7 +220,7 @@ class _Planner:
             chosen = format_of(path.suffix)
         if chosen is not None:
             if reason := _too_large(chosen, size):
-                raise OutputError(f"{source.label}: {reason}: pass -f {FALLBACK_FORMAT}")
+                raise OutputError(f"{printable(source.label)}: {reason}: pass -f {FALLBACK_FORMAT}")
             return chosen, None
         reason = _own_format_reason(source, size)
         if reason is not None:
@@ -270,11 +272,13 @@ class _Planner:
         if not _is_name_taken(target):
             return self._check_writable(job, target)
         if reason := self._why_not_replaceable(job, target):
-            return _failed(job, f"{target}: {reason}")
+            return _failed(job, f"{printable(target)}: {reason}")
         if output.skip_existing:
             return uncomputed_result(job, Status.SKIPPED)
         if not output.overwrite:
-            return _failed(job, f"{target}: already exists: pass --overwrite or --skip-existing")
+            return _failed(
+                job, f"{printable(target)}: already exists: pass --overwrite or --skip-existing"
+            )
         return self._check_writable(job, target)
 
     def _why_not_replaceable(self, job: ImageJob, target: Path) -> str | None:
@@ -300,7 +304,7 @@ class _Planner:
             self._writable.add(target.parent)
             return None
         reason = "is not writable" if folder.is_dir() else "is not a folder"
-        return _failed(job, f"{target}: {folder} {reason}")
+        return _failed(job, f"{printable(target)}: {printable(folder)} {reason}")
 
 
 def _read_size(source: Source) -> tuple[int, int]:

@@ -24,7 +24,7 @@ def read_header(file: BinaryIO) -> Header:
         texture.width,
         texture.height,
         notes=texture.notes,
-        texture=layout,
+        storage=layout,
         has_floats=texture.has_floats,
     )
 

@@ -36,6 +36,7 @@ class Traits:
         has_quality: Whether `quality` has a meaning for a lossy format.
         lossless: Whether pixels can be stored exactly.
         max_side: Longest side in pixels.
+        is_linear: Whether values are linear light, and may exceed 1.
         carries: Fields of `Metadata` that are stored.
     """
 
@@ -47,6 +48,7 @@ class Traits:
     has_quality: bool = True
     lossless: bool = True
     max_side: int = 2**31 - 1
+    is_linear: bool = False
     carries: frozenset[str] = frozenset()
 
 

@@ -35,15 +35,17 @@ from upscale.images.codecs.tiff_samples import ICC, RAW_PHOTOMETRICS, bytes_of, 
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.foreign_kinds import RAW
 from upscale.images.image import Image, ImageSequence, Metadata
-from upscale.images.metadata import exif
+from upscale.images.metadata import exif, photoshop
+from upscale.images.metadata.density import ratio_of
 
 # Without a handler, Python prints tifffile's remarks about unusual tags to standard error.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _ORIENTATION, _ACROSS, _DOWN, _UNIT = 274, 282, 283, 296
-_XMP, _IPTC = 700, 33723
+_XMP, _IPTC, _PHOTOSHOP = 700, 33723, 34377
 _MAKE, _SUB_IFDS, _DNG_VERSION = 271, 330, 50706
 _CR2_POSITION, _CR2 = 8, b"CR"
+_NO_UNIT = 1
 _MAX_PAGES = 10_000
 _LEVEL = 5
 _CLASSIC_MAX_BYTES = 4_000_000_000
@@ -178,6 +180,8 @@ def _header(page: TiffPage) -> Header:
         xmp=bytes_of(page, _XMP),
         iptc=_iptc_block(page),
         dpi=_dpi(page),
+        density_ratio=_density_ratio(page),
+        photoshop=photoshop.kept(photoshop.resources_of(bytes_of(page, _PHOTOSHOP) or b"")),
     )
     return replace(_shape(page), metadata=metadata)
 
@@ -283,9 +287,22 @@ def _number(file: BinaryIO, position: int, format: str) -> int | None:
 def _dpi(page: TiffPage) -> tuple[float, float] | None:
     """Return pixels per inch; None where the unit is not a length."""
     inch = {2: 1.0, 3: 2.54}.get(page.tags.valueof(_UNIT, 2))
+    densities = _densities(page)
+    return (densities[0] * inch, densities[1] * inch) if inch and densities else None
+
+
+def _density_ratio(page: TiffPage) -> tuple[float, float] | None:
+    """Return the ratio of densities across and down, where no unit is stated."""
+    densities = _densities(page)
+    has_unit = page.tags.valueof(_UNIT, 2) != _NO_UNIT
+    return None if has_unit or densities is None else ratio_of(*densities)
+
+
+def _densities(page: TiffPage) -> tuple[float, float] | None:
+    """Return pixels per unit across and down; None where they are no positive numbers."""
     match page.tags.valueof(_ACROSS), page.tags.valueof(_DOWN):
-        case (int(a), int(b)), (int(c), int(d)) if inch and min(a, b, c, d) > 0:
-            return a / b * inch, c / d * inch
+        case (int(a), int(b)), (int(c), int(d)) if min(a, b, c, d) > 0:
+            return a / b, c / d
         case _:
             return None
 
@@ -397,7 +414,10 @@ def _write(writer: TiffWriter, image: Image, tags: list[_Tag]) -> None:
         tags = [*tags, (_XMP, _BYTE, len(metadata.xmp), metadata.xmp, False)]
     if metadata.iptc:
         tags = [*tags, (_IPTC, _UNDEFINED, len(metadata.iptc), metadata.iptc, False)]
-    resolution = _resolution(metadata)
+    if metadata.photoshop:
+        block = photoshop.block_of(metadata.photoshop)
+        tags = [*tags, (_PHOTOSHOP, _BYTE, len(block), block, False)]
+    resolution, unit = _resolution(metadata)
     writer.write(
         samples if samples.shape[2] > 1 else samples[..., 0],
         photometric="rgb" if image.pixels.shape[2] == 3 else "minisblack",
@@ -408,17 +428,19 @@ def _write(writer: TiffWriter, image: Image, tags: list[_Tag]) -> None:
         predictor=True,
         iccprofile=metadata.icc,
         resolution=resolution,
-        resolutionunit="inch" if resolution else None,
+        resolutionunit=unit,
         extratags=tags,
         metadata=None,
         software=False,
     )
 
 
-def _resolution(metadata: Metadata) -> tuple[float, float] | None:
-    """Return a resolution that fits into two 32-bit integers."""
-    dpi = metadata.dpi
-    return dpi if dpi and max(dpi) < 2**31 and min(dpi) > 1e-4 else None
+def _resolution(metadata: Metadata) -> tuple[tuple[float, float] | None, str | None]:
+    """Return a resolution that fits into two 32-bit integers, and its unit."""
+    values, unit = metadata.dpi, "inch"
+    if values is None:
+        values, unit = metadata.density_ratio, "none"
+    return (values, unit) if values and max(values) < 2**31 and min(values) > 1e-4 else (None, None)
 
 
 register(
@@ -436,7 +458,7 @@ register(
             depth=32,
             alpha="full",
             frames="pages",
-            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi"}),
+            carries=frozenset({"icc", "exif", "xmp", "iptc", "photoshop", "dpi", "density_ratio"}),
         ),
         encode=encode,
         encode_sequence=encode_pages,

@@ -85,9 +85,12 @@ def raster_of(samples: Pixels, page: TiffPage) -> Raster:
         raster = Raster(_palette_colours(colour, page))
         alpha = None if alpha is None else in_depth(alpha, 8)
     elif photometric(page) == _SEPARATED:
-        ink = _full_range(colour, page.bitspersample)
-        raster = pillow.raster_of_cmyk(in_depth(ink, 16), bytes_of(page, ICC))
+        ink = in_depth(_full_range(colour, page.bitspersample), 16)
         alpha = None if alpha is None else in_depth(alpha, 16)
+        if alpha is not None and extra == _ASSOCIATED:
+            # Inks were multiplied by alpha, not the colours that they become.
+            ink, extra = unmultiply(ink, alpha), _UNASSOCIATED
+        raster = pillow.raster_of_cmyk(ink, bytes_of(page, ICC))
     else:
         raster = _without_ink(colour, page)
     if photometric(page) in (_CIELAB, _ICCLAB):
