@@ -39,6 +39,7 @@ VALUES = {
     "max_output_pixels": ("2000", ("run", "max_output_pixels"), 2000),
     "yes": ("1", ("run", "yes"), True),
     "max_pixels": ("1000", ("run", "max_pixels"), 1000),
+    "keep_damaged": ("true", ("run", "keep_damaged"), True),
     "seamless": ("xy", ("texture", "seamless"), "xy"),
     "normal_map": ("yes", ("texture", "normal_map"), True),
     "dds_format": ("BC7", ("output", "dds_format"), "bc7"),

@@ -65,7 +65,6 @@ _STARTS: tuple[tuple[bytes, ForeignKind], ...] = (
     (b"FLIF", _unsupported("a FLIF image")),
     (b"\x8aMNG\r\n\x1a\n", _unsupported("an MNG animation")),
     (b"\x8bJNG\r\n\x1a\n", _unsupported("a JNG image")),
-    (b"\x76\x2f\x31\x01", _unsupported("an OpenEXR image")),
     (b"farbfeld", _unsupported("a farbfeld image")),
     (b"SDPX", _unsupported("a DPX image")),
     (b"XPDS", _unsupported("a DPX image")),
