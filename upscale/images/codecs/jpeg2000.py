@@ -31,6 +31,8 @@ from upscale.images.pixels.depth import stretched
 _EXIF, _XMP = b"JpgTiffExif->JP2", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _PROFILES = (2, 3)
 _CMYK, _LUMA = 12, 18
+# Not stated, CMYK, sRGB, grey and sYCC.
+_READ_SPACES = (0, _CMYK, 16, 17, _LUMA)
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -69,8 +71,8 @@ def salvage(file: BinaryIO) -> Raster:
     """
     data = file.read()
     start = data.find(SIGNATURE)
-    count = parse(data, start).tiles
-    missing = missing_tiles(data, start, count)
+    tiles = parse(data, start).tiles
+    count, missing = len(tiles), missing_tiles(data, start, tiles)
     if missing == count > 1:
         raise MalformedError("is cut off")
     of = "its only tile is" if count == 1 else f"{missing} of its {count} tiles are"
@@ -87,6 +89,8 @@ def _decoded(data: bytes) -> Raster:
     if b"pclr" in _head_boxes(data):
         # OpenJPEG replaces the indices by colours.
         return _from_samples(stretched(imagecodecs.jpeg2k_decode(data), _bits(data, stream)), 0)
+    if space not in _READ_SPACES:
+        raise UnsupportedError("stores its colours in a way that is not supported")
     if kinds == {(8, False)} and space != _CMYK:
         pil_image = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
         # Pillow uses the size in the container, which may be wrong.
