@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +152,22 @@ def test_different_profiles_are_converted_to_srgb(tmp_path, data):
     assert scores.notes == ("the colour profiles differ, so both images were converted to sRGB",)
     again = put(tmp_path / "again.png", pixels, icc=profile)
     assert measure(EvalItem("x", "", tagged, again), load("psnr")).values["psnr"] == math.inf
+
+
+def test_gamma_that_approximates_srgb_is_srgb(tmp_path):
+    """ImageMagick writes these chunks into PNG files without a profile."""
+    pixels = noise()
+    plain = put(tmp_path / "plain.png", pixels)
+    chunks = b""
+    points = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    for body in (b"gAMA" + struct.pack(">I", 45455), b"cHRM" + struct.pack(">8I", *points)):
+        chunks += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    content = plain.read_bytes()
+    tagged = tmp_path / "tagged.png"
+    tagged.write_bytes(content[:33] + chunks + content[33:])
+    scores = measure(EvalItem("x", "", tagged, plain), load("psnr"))
+    assert scores.values["psnr"] == math.inf
+    assert scores.notes == ("PSNR: infinite, because the images are equal",)
 
 
 def test_sizes_must_be_equal(tmp_path):

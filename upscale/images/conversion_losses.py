@@ -7,7 +7,7 @@ from upscale.images.formats import writable_codec
 from upscale.images.image import Image
 from upscale.images.metadata.icc import is_srgb
 from upscale.images.pixels.light import is_scene_light
-from upscale.images.stored_metadata import stored_metadata
+from upscale.images.stored_metadata import reason_for_srgb, stored_metadata
 
 _DEFAULT = Encoding()
 
@@ -38,9 +38,10 @@ def losses(image: Image, format: str, encoding: Encoding = _DEFAULT) -> tuple[st
         clauses.append(f"its colours were reduced to the 256 of {label}")
     if is_scene_light(image) and traits.depth < 32:
         clauses.append("its linear light was given the curve of sRGB, and cut off at white")
-    profile = image.metadata.icc
-    if profile is not None and "icc" not in traits.carries and not is_srgb(profile):
-        clauses.append(f"its colours were converted to sRGB, as {label} holds no profile")
+    profile, reason = image.metadata.icc, reason_for_srgb(image, codec)
+    keeps_values = traits.is_linear and image.depth == 32
+    if profile is not None and reason is not None and not (keeps_values or is_srgb(profile)):
+        clauses.append(f"its colours were converted to sRGB, {reason}")
     _, dropped = stored_metadata(image.metadata, codec)
     if dropped:
         clauses.append(f"{label} has no place for its {', '.join(dropped)}")

@@ -82,6 +82,19 @@ def suffix_of(format: str) -> str:
     return f".{writable_codec(format)[0].suffixes[0]}"
 
 
+def first_suffix(format: str) -> str:
+    """Return the usual suffix of a format, also of one that is only read, without a dot.
+
+    Args:
+        format: Name of the format.
+
+    Example:
+        >>> first_suffix("jpeg"), first_suffix("psd")
+        ('jpg', 'psd')
+    """
+    return codecs()[format].suffixes[0]
+
+
 def can_write(format: str) -> bool:
     """Return whether a format can be written.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upscale.images.metadata.fields import Calibration, GainMap, Text
+from upscale.images.metadata.fields import Calibration, GainMap, Resource, Text
 
 DEFAULT_MAX_PIXELS = 500_000_000
 """Width times height above which an image is rejected before it is decoded."""
@@ -38,6 +38,9 @@ class Metadata:
         calibration: Gamma, primaries and other remarks on colours, as in PNG; where they differ
             from sRGB and nothing outranks them, `icc` says the same.
         gain_map: Gain map for HDR displays, turned like the image.
+        photoshop: Photoshop resources that stay true, such as a copyright flag.
+        density_ratio: Pixels per unit across and down, where only their ratio is known and pixels
+            are not square.
 
     Example:
         >>> Metadata(dpi=(300, 300)).dpi
@@ -55,6 +58,8 @@ class Metadata:
     modified: datetime | None = None
     calibration: Calibration | None = None
     gain_map: GainMap | None = None
+    photoshop: tuple[Resource, ...] = ()
+    density_ratio: tuple[float, float] | None = None
 
     @property
     def colour_numbers(self) -> tuple[int, int] | None:
@@ -77,6 +82,7 @@ def stripped(metadata: Metadata) -> Metadata:
         dpi=metadata.dpi,
         cicp=metadata.cicp,
         calibration=metadata.calibration,
+        density_ratio=metadata.density_ratio,
     )
 
 

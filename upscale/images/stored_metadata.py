@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from upscale.files.printable import printable
 from upscale.images.codecs.registry import Codec
-from upscale.images.image import Metadata
-from upscale.images.metadata import exif, xmp
+from upscale.images.image import Image, Metadata
+from upscale.images.metadata import exif, photoshop, xmp
+from upscale.images.metadata.calibration import is_linear
 from upscale.images.metadata.claims import without_headroom
-from upscale.images.metadata.texts import in_exif
+from upscale.images.metadata.texts import in_exif, names
 
 _FIELD_NAMES = {
     "exif": "EXIF",
@@ -18,7 +18,29 @@ _FIELD_NAMES = {
     "dpi": "resolution",
     "comment": "comment",
     "modified": "time of modification",
+    "density_ratio": "pixel aspect ratio",
 }
+
+
+def reason_for_srgb(image: Image, codec: Codec) -> str | None:
+    """Return why the colours of an image become sRGB in a format; None where its profile is kept.
+
+    Args:
+        image: The image to write.
+        codec: Codec of a format that can be written.
+    """
+    traits, profile = codec.traits, image.metadata.icc
+    assert traits is not None
+    if profile is None:
+        return None
+    if "icc" not in traits.carries:
+        return f"as {codec.label} holds no profile"
+    if image.pixels.shape[2] == 1 and not traits.grey:
+        return f"as {codec.label} holds no profile for greyscale"
+    # Only where the gamma of a PNG states it: a profile is the choice of a person.
+    if not traits.lossless and is_linear(image.metadata.calibration, profile):
+        return f"as {codec.label} loses what is dark in linear light"
+    return None
 
 
 def stored_metadata(metadata: Metadata, codec: Codec) -> tuple[Metadata, list[str]]:
@@ -30,16 +52,19 @@ def stored_metadata(metadata: Metadata, codec: Codec) -> tuple[Metadata, list[st
     """
     assert codec.traits is not None
     kept = set(codec.traits.carries)
-    moved, names = metadata, list[str]()
+    moved, lost = metadata, list[str]()
     if "texts" not in kept:
-        moved, names = _with_texts_in_exif(metadata, codec)
+        moved, lost = _with_texts_in_exif(metadata, codec)
     if "calibration" not in kept:
-        names += _lost_colours(moved)
+        lost += _lost_colours(moved)
         moved = replace(moved, calibration=None)
     if "gain_map" not in kept and moved.gain_map is not None:
-        names.append("gain map")
+        lost.append("gain map")
         moved = replace(moved, gain_map=None)
     moved = _with_true_claims(moved)
+    if "photoshop" not in kept:
+        lost += photoshop.names(moved.photoshop)
+        moved = replace(moved, photoshop=())
     if codec.oversized is not None:
         kept -= set(codec.oversized(moved))
     if "exif" in kept and exif.resolution_of(moved.exif):
@@ -49,7 +74,7 @@ def stored_metadata(metadata: Metadata, codec: Codec) -> tuple[Metadata, list[st
         for field, name in _FIELD_NAMES.items()
         if getattr(moved, field) is not None and field not in kept
     ]
-    return moved, dropped + names
+    return moved, dropped + lost
 
 
 def _with_texts_in_exif(metadata: Metadata, codec: Codec) -> tuple[Metadata, list[str]]:
@@ -58,8 +83,8 @@ def _with_texts_in_exif(metadata: Metadata, codec: Codec) -> tuple[Metadata, lis
     bare = replace(metadata, texts=(), modified=None)
     assert codec.traits is not None
     if "exif" not in codec.traits.carries:
-        names = [f"text {printable(text.keyword)}" for text in texts]
-        return bare, names if modified is None else [*names, _FIELD_NAMES["modified"]]
+        left_out = names(texts)
+        return bare, left_out if modified is None else [*left_out, _FIELD_NAMES["modified"]]
 
     def fits(block: bytes) -> bool:
         oversized = codec.oversized(replace(bare, exif=block)) if codec.oversized else ()
@@ -71,15 +96,15 @@ def _with_texts_in_exif(metadata: Metadata, codec: Codec) -> tuple[Metadata, lis
 
 def _lost_colours(metadata: Metadata) -> list[str]:
     """Return the names of remarks on colours that no profile replaces."""
-    calibration, names = metadata.calibration, list[str]()
+    calibration, lost = metadata.calibration, list[str]()
     if calibration is None:
-        return names
+        return lost
     is_replaced = metadata.icc or metadata.cicp or calibration.intent is not None
     if calibration.chromaticities is not None and not is_replaced:
-        names.append("primaries (cHRM)")
+        lost.append("primaries (cHRM)")
     if calibration.mastering_display or calibration.light_level:
-        names.append("HDR mastering data")
-    return names
+        lost.append("HDR mastering data")
+    return lost
 
 
 def _with_true_claims(metadata: Metadata) -> Metadata:

@@ -23,7 +23,7 @@ from upscale.images.metadata.placement import Placement
 from upscale.images.metadata.thumbnail import thumbnail
 from upscale.images.pixels.depth import in_depth
 from upscale.images.pixels.light import in_linear_light, in_srgb_curve, is_scene_light
-from upscale.images.stored_metadata import stored_metadata
+from upscale.images.stored_metadata import reason_for_srgb, stored_metadata
 
 _DEFAULT = Encoding()
 
@@ -182,7 +182,7 @@ def _prepared(image: Image, codec: Codec, traits: Traits) -> Image:
     """Convert an image to a depth and colours of the format; its metadata to its size."""
     _check(image, codec.name)
     image = _in_light_of(image, traits)
-    if "icc" not in traits.carries:
+    if reason_for_srgb(image, codec) is not None:
         image = in_srgb(image)
     depth = next(size for size in (8, 16, 32) if size >= traits.depth)
     alpha = None if image.alpha is None else in_depth(image.alpha, depth)

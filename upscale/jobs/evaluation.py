@@ -25,6 +25,7 @@ from upscale.compare import (
 from upscale.errors import CheckpointError, DependencyError, ImageError, UpscaleError, UsageError
 from upscale.files.printable import printable
 from upscale.images import Image, read_image
+from upscale.images.metadata.calibration import is_nearly_srgb, states
 from upscale.images.metadata.icc import in_srgb, is_srgb
 from upscale.jobs.eval_items import EvalItem
 from upscale.jobs.events import error_text
@@ -185,10 +186,18 @@ def _read_pixels(item: EvalItem) -> tuple[Pixels, Pixels | None, list[str]]:
             f"{printable(item.reference)} is {other[0]}x{other[1]}: the sizes must be equal"
         )
     notes = _alpha_notes(image, reference)
-    if not _same_colours(image.metadata.icc, reference.metadata.icc):
+    if not _same_colours(_profile(image), _profile(reference)):
         image, reference = in_srgb(image), in_srgb(reference)
         notes.append("the colour profiles differ, so both images were converted to sRGB")
     return _on_white(image), _on_white(reference), notes
+
+
+def _profile(image: Image) -> bytes | None:
+    """Return the profile; None where it only repeats how PNG files approximate sRGB."""
+    metadata, calibration = image.metadata, image.metadata.calibration
+    if metadata.icc and is_nearly_srgb(calibration) and states(calibration, metadata.icc):
+        return None
+    return metadata.icc
 
 
 def _same_colours(profile: bytes | None, other: bytes | None) -> bool:

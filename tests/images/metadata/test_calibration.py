@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,14 +124,37 @@ def test_srgb_by_numbers_is_srgb_in_the_output_as_well():
     assert chunk(b"sRGB", b"\0") in written
 
 
-@pytest.mark.parametrize(("kind", "count"), [("linear", 1), ("primaries alone", 2)])
-def test_grey_images_get_a_grey_profile(kind, count):
+def test_grey_images_get_a_grey_profile():
     image = read_image(png(gamma(100000), mode="L"))
     assert image.pixels.shape[2] == 1
     expected = [56, 137, 229]
-    for format in ("jpeg", "tiff"):
+    for format in ("jpeg", "webp", "tiff"):
         assert np.abs(shown(exact(image, format))[:3, 0] - expected).max() <= 3
     assert b"iCCP" not in encode_file(image, "png")
+
+
+def test_linear_light_is_converted_for_jpeg_which_loses_what_is_dark():
+    image = read_image(CASES / "png-gama1.png")
+    assert losses(image, "jpeg") == (
+        "its colours were converted to sRGB, as JPEG loses what is dark in linear light",
+    )
+    written = encode_file(image, "jpeg")
+    assert read_image(written).metadata.icc is None
+    light = image.pixels / 255
+    expected = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+    error = np.abs(read_image(written).pixels - expected)
+    assert error.mean() < 2 and error.max() < 25
+
+
+def test_webp_stores_grey_as_rgb_and_so_without_a_grey_profile():
+    profile = read_image(png(gamma(60000), mode="L")).metadata.icc
+    image = replace(read_image(png(mode="L")), metadata=Metadata(icc=profile))
+    assert losses(image, "webp") == (
+        "its colours were converted to sRGB, as WebP holds no profile for greyscale",
+    )
+    written = exact(image, "webp")
+    assert "icc_profile" not in PILImage.open(io.BytesIO(written)).info
+    assert np.abs(shown(written) - shown(exact(image, "tiff"))).max() <= 1
 
 
 def test_a_profile_outranks_gamma_and_both_are_kept():

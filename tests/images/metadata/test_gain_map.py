@@ -16,6 +16,7 @@ from PIL import Image as PILImage
 
 from tests.images import exiftool
 from upscale.images import encode_file, losses, read_image, stripped
+from upscale.images.codecs.iso_boxes import left_out
 
 CASES = Path(__file__).parents[2] / "data" / "images" / "cases"
 ISO = b"urn:iso:std:iso:ts:21496:-1\0"
@@ -310,3 +311,31 @@ def test_unknown_data_behind_the_image_are_reported_but_padding_is_not():
     assert read_image(plain + b"PK\3\4 an archive of notes").origin.notes == (
         "data behind the image were left out",
     )
+
+
+AVIF_WITH_GAIN_MAP = CASES.parent / "libavif" / "colors_hdr_rec2020.avif"
+
+
+def test_the_gain_map_of_an_avif_is_left_out_with_a_note(tmp_path):
+    image = read_image(AVIF_WITH_GAIN_MAP)
+    assert image.origin.notes == ("its gain map was left out",)
+    assert b"hdr-gain-map" not in encode_file(image, "png")
+
+
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [
+        (b"urn:com:apple:photo:2020:aux:hdrgainmap", "its gain map was left out"),
+        (b"urn:mpeg:hevc:2015:auxid:2", "its depth map was left out"),
+        (b"urn:com:apple:photo:2018:aux:portraiteffectsmatte", "its mattes were left out"),
+        (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", None),
+    ],
+)
+def test_auxiliary_images_of_heic_and_avif_are_reported_by_kind(kind, note):
+    def box(name, body):
+        return struct.pack(">I4s", 8 + len(body), name) + body
+
+    properties = box(b"ipco", box(b"auxC", bytes(4) + kind + b"\0"))
+    data = box(b"ftyp", b"heic") + box(b"meta", bytes(4) + box(b"iprp", properties))
+    assert left_out(data) == ([] if note is None else [note])
+    assert left_out(data + box(b"mpvd", VIDEO))[-1] == "its video was left out"

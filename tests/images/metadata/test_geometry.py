@@ -196,3 +196,24 @@ def test_only_changed_values_differ_in_a_packet():
         b"<stDim:h>96</stDim:h>", b"<stDim:w>72</stDim:w>", b"<stArea:h>0.2</stArea:h>",
         b"<stArea:w>0.3</stArea:w>", b"<stArea:x>0.8</stArea:x>", b"<stArea:y>0.25</stArea:y>",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("orientation", "point"), POINTS.items())
+def test_regions_of_heic_follow_the_turn_of_the_container(orientation, point, tmp_path):
+    """libheif turns the pixels; the regions refer to the image before that."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    block = PILImage.Exif()
+    block[0x0112] = orientation
+    pillow_heif.register_heif_opener()
+    target = io.BytesIO()
+    PILImage.new("RGB", (320, 160)).save(target, "HEIF", exif=block.tobytes())
+    source = exiftool.written(
+        target.getvalue(), tmp_path, "-n",
+        "-RegionInfo={AppliedToDimensions={W=320,H=160,Unit=pixel},RegionList=["
+        "{Area={X=0.25,Y=0.125,W=0.05,H=0.05,Unit=normalized},Type=Face}]}",
+    )  # fmt: skip
+    image = read_image(source)
+    assert (image.width > image.height) == (orientation < 5)
+    found = exiftool.named(encode_file(image, "jpeg"), tmp_path)
+    assert (found["RegionAreaX"], found["RegionAreaY"]) == pytest.approx(point)
+    assert found["RegionAppliedToDimensionsW"] == image.width

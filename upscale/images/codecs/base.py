@@ -22,7 +22,7 @@ class UnsupportedError(ValueError):
     """The content is of a kind that is not supported; the message completes "<file> ...".
 
     Attributes:
-        advice: What to do.
+        advice: Imperative clause for the user, for example "export it as PNG first".
     """
 
     def __init__(self, problem: str, advice: str = "convert it to plain RGB first") -> None:
@@ -48,6 +48,8 @@ class Header:
         notes: Clauses that say what was left out.
         damage: Clauses that say what is missing, where only a part could be read.
         storage: How the pixels are stored; DDS, Targa and OpenEXR only.
+        has_alpha: Whether there is transparency, in formats that are written without.
+        has_floats: Whether samples are floats, in formats that are not written with floats.
     """
 
     width: int
@@ -62,6 +64,8 @@ class Header:
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     storage: Texture | Targa | OpenExr | None = None
+    has_alpha: bool = False
+    has_floats: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,12 +35,20 @@ from upscale.images.codecs.base import Header, MalformedError, Raster, StoredFra
 from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.image import Image, ImageSequence, Metadata, Pixels
+from upscale.images.metadata.comments import text_of
+from upscale.images.metadata.density import ratio_of
 
 TRAILER = b";"
 """Last byte of a file."""
 
 _IMAGE, _EXTENSION, _PADDING = b",", b"!", b"\0"
 _CONTROL, _COMMENT, _APPLICATION = b"\xf9", b"\xfe", b"\xff"
+_XMP = b"XMP DataXMP"
+# Lengths of blocks with which a reader finds the end from each character of a packet.
+_XMP_END = b"\1" + bytes(range(255, -1, -1)) + b"\0"
+_XMP_END_MARK = 16
+# Position of the aspect ratio of pixels: (value + 15) / 64.
+_ASPECT_POSITION, _ASPECT_OFFSET, _ASPECT_UNIT = 12, 15, 64
 _LOOPING = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _HEAD_BYTES, _DESCRIPTOR_BYTES, _BLOCK_BYTES = 13, 9, 255
 _NO_CONTROL = bytes(4)
@@ -127,7 +135,7 @@ def salvage_frames(file: BinaryIO) -> Iterator[StoredFrame]:
 def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
     """Encode uint8 pixels as one frame; see `image_block`."""
     del encoding
-    target.write(file_start(image.width, image.height, 1, image.metadata.comment))
+    target.write(file_start(image.width, image.height, 1, image.metadata))
     target.write(image_block(image))
     target.write(TRAILER)
 
@@ -147,8 +155,8 @@ def encode_animation(animation: ImageSequence, target: BinaryIO, encoding: Encod
         assert frame is not None
         image = frame.image
         if before is None:
-            comment = frame.metadata.comment
-            target.write(file_start(image.width, image.height, animation.plays, comment))
+            head = file_start(image.width, image.height, animation.plays, frame.metadata)
+            target.write(head)
         clears = following is not None and _has_new_transparency(image, following.image)
         part = frame if is_cleared or clears else difference(before, frame, 1)
         disposal = _CLEAR if clears else _KEEP
@@ -158,22 +166,33 @@ def encode_animation(animation: ImageSequence, target: BinaryIO, encoding: Encod
     target.write(TRAILER)
 
 
-def file_start(width: int, height: int, plays: int, comment: str | None) -> bytes:
+def file_start(width: int, height: int, plays: int, metadata: Metadata | None) -> bytes:
     """Return everything before the first image block.
 
     Args:
         width: Width of the canvas in pixels.
         height: Height of the canvas in pixels.
         plays: Number of times that an animation is shown; 0 is forever, 1 writes no loop.
-        comment: Comment of the file.
+        metadata: Metadata of the file.
     """
-    head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0)
+    metadata = metadata or Metadata()
+    head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, _aspect(metadata))
     if plays != 1:
         repeats = min(max(0, plays - 1), _MAX_16)
         head += b"!\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<HB", repeats, 0)
-    if comment:
-        head += b"!\xfe" + _sub_blocks(comment.encode())
+    if metadata.comment:
+        head += b"!\xfe" + _sub_blocks(metadata.comment.encode())
+    if metadata.xmp:
+        head += b"!\xff\x0b" + _XMP + metadata.xmp + _XMP_END
     return head
+
+
+def _aspect(metadata: Metadata) -> int:
+    """Return the nearest aspect ratio of pixels that a file can state; 0 for square pixels."""
+    if metadata.density_ratio is None:
+        return 0
+    across, down = metadata.density_ratio
+    return min(max(1, round(_ASPECT_UNIT * down / across - _ASPECT_OFFSET)), 255)
 
 
 def image_block(
@@ -226,7 +245,9 @@ class _Stored:
     height: int
     palette: bytes
     plays: int = 1
+    aspect: int = 0
     comments: list[bytes] = field(default_factory=list[bytes])
+    xmp: bytes | None = None
     patches: list[Patch] = field(default_factory=list[Patch])
     complete: int = 0
     has_end: bool = True
@@ -244,7 +265,7 @@ def _walk(file: BinaryIO, max_frames: int | None = None, *, is_partial: bool = F
     file.seek(0)
     head = _read(file, _HEAD_BYTES)
     width, height, flags = struct.unpack_from("<HHB", head, 6)
-    stored = _Stored(width, height, _palette(file, flags))
+    stored = _Stored(width, height, _palette(file, flags), aspect=head[_ASPECT_POSITION])
     try:
         for patch in islice(_walk_patches(file, stored), max_frames):
             stored.patches.append(patch)
@@ -265,16 +286,21 @@ def _walk(file: BinaryIO, max_frames: int | None = None, *, is_partial: bool = F
 def _header(stored: _Stored) -> Header:
     if 0 in (stored.width, stored.height):
         raise MalformedError("is damaged")
-    comment = b"\n".join(stored.comments).decode("utf-8", "replace").rstrip("\0")
+    comment = text_of(b"\n".join(stored.comments))
     return Header(
         stored.width,
         stored.height,
         frames=len(stored.patches),
         plays=stored.plays,
-        metadata=Metadata(comment=comment or None),
+        metadata=Metadata(xmp=stored.xmp, comment=comment, density_ratio=_density_ratio(stored)),
         notes=() if stored.has_end else ("its end marker is missing",),
         damage=_damage(stored),
     )
+
+
+def _density_ratio(stored: _Stored) -> tuple[float, float] | None:
+    """Return the ratio of densities from the aspect ratio of pixels; 0 is unknown."""
+    return ratio_of(_ASPECT_UNIT, stored.aspect + _ASPECT_OFFSET) if stored.aspect else None
 
 
 def _damage(stored: _Stored) -> tuple[str, ...]:
@@ -322,6 +348,10 @@ def _read_extension(file: BinaryIO, stored: _Stored) -> bytes | None:
     blocks = list(_blocks(file))
     if label == _COMMENT:
         stored.comments.append(b"".join(blocks))
+    elif label == _APPLICATION and blocks[:1] == [_XMP]:
+        # The packet is not stored in blocks: their lengths are characters of it.
+        packet = b"".join(bytes((len(block),)) + block for block in blocks[1:])
+        stored.xmp = packet.partition(_XMP_END[:_XMP_END_MARK])[0] or None
     elif label == _APPLICATION and blocks[:1] and blocks[0] in _LOOPING:
         for block in blocks[1:]:
             if len(block) >= 3 and block[0] & 7 == 1:
@@ -502,7 +532,7 @@ register(
             frames="animation",
             lossless=False,
             max_side=_MAX_16,
-            carries=frozenset({"comment"}),
+            carries=frozenset({"comment", "xmp", "density_ratio"}),
         ),
         encode=encode,
         encode_sequence=encode_animation,

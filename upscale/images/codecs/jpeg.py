@@ -1,15 +1,13 @@
 """JPEG: read through Pillow, encoded by libjpeg-turbo through imagecodecs.
 
 For encoding, Pillow would first copy the array to four bytes per pixel. imagecodecs writes no
-metadata, so the segments are written here.
+metadata, so the segments are written by `jpeg_segments`.
 """
 
 from __future__ import annotations
 
 import io
-import math
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -25,20 +23,21 @@ from upscale.images.codecs.jpeg_parts import (
     multi_picture_index,
     parts_of,
 )
+from upscale.images.codecs.jpeg_segments import (
+    APP2,
+    metadata_of,
+    notes_of,
+    oversized,
+    segment,
+    segments,
+)
 from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
 from upscale.images.encoding import ResolvedEncoding
-from upscale.images.image import Image, Metadata
-from upscale.images.metadata import exif, iptc
+from upscale.images.image import Image
+from upscale.images.metadata import exif
 
-# Content of one segment; larger blocks of EXIF and XMP do not fit into a JPEG.
-_SEGMENT_BYTES = 65533
-_EXIF_NAME, _XMP_NAME = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-_XMP_EXTENSION_NAME = b"http://ns.adobe.com/xmp/extension/\0"
-_ICC_NAME, _PHOTOSHOP_NAME = b"ICC_PROFILE\0", b"Photoshop 3.0\0"
-_APP0, _APP1, _APP2, _APP13, _COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
 # Start and JFIF segment as written by libjpeg, which are replaced.
 _PLAIN_START_BYTES = 20
-_MAX_ICC_SEGMENTS = 255
 # For optimised Huffman codes libjpeg keeps all coefficients: six bytes per pixel.
 _MAX_OPTIMISED_PIXELS = 64 * 1024 * 1024
 # Bits that a scan could go on with. No one of them is a marker.
@@ -64,25 +63,13 @@ def read_shape(file: BinaryIO) -> Header:
     """Read size, orientation and metadata; only the start of the file is read."""
     check_kind(file)
     pil_image = JpegImagePlugin.JpegImageFile(file)
-    info = pil_image.info
-    block = exif.without_prefix(info.get("exif"))
-    metadata = Metadata(
-        icc=info.get("icc_profile") or None,
-        exif=block,
-        xmp=info.get("xmp") or None,
-        iptc=iptc.of_resources(info.get("photoshop")),
-        dpi=_dpi(info.get("jfif_unit", 0), info.get("jfif_density", (0, 0))),
-        comment=info.get("comment", b"").decode("utf-8", "replace").rstrip("\0") or None,
-    )
-    width, height = pil_image.size
-    has_extended_xmp = any(body.startswith(_XMP_EXTENSION_NAME) for _, body in pil_image.applist)
+    metadata = metadata_of(pil_image)
     return Header(
-        width,
-        height,
-        exif.orientation_of(block),
+        *pil_image.size,
+        exif.orientation_of(metadata.exif),
         metadata=metadata,
         quality=_quality(pil_image.quantization),
-        notes=("its extended XMP was left out",) if has_extended_xmp else (),
+        notes=notes_of(pil_image),
     )
 
 
@@ -157,7 +144,7 @@ def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
         subsampling="444" if pixels.shape[2] == 3 else None,
         optimize=image.width * image.height <= _MAX_OPTIMISED_PIXELS,
     )
-    head = b"\xff\xd8" + b"".join(_segments(image.metadata))
+    head = b"\xff\xd8" + b"".join(segments(image.metadata))
     body = memoryview(plain)[_PLAIN_START_BYTES:]
     gain_map = image.metadata.gain_map
     if gain_map is None:
@@ -165,67 +152,12 @@ def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
         target.write(body)
         return
     if gain_map.announcement:
-        head += _segment(_APP2, gain_map.announcement)
-    start = len(head) + len(_segment(_APP2, b""))
+        head += segment(APP2, gain_map.announcement)
+    start = len(head) + len(segment(APP2, b""))
     total = start + MULTI_PICTURE_BYTES + len(body)
-    target.write(head + _segment(_APP2, multi_picture_index(start, total, len(gain_map.data))))
+    target.write(head + segment(APP2, multi_picture_index(start, total, len(gain_map.data))))
     target.write(body)
     target.write(gain_map.data)
-
-
-def oversized(metadata: Metadata) -> list[str]:
-    """Return the fields that do not fit into their segments."""
-    limits = {
-        "exif": _SEGMENT_BYTES - len(_EXIF_NAME),
-        "xmp": _SEGMENT_BYTES - len(_XMP_NAME),
-        "iptc": iptc.MAX_BYTES,
-        "icc": _icc_part_bytes() * _MAX_ICC_SEGMENTS,
-    }
-    sizes = {field: len(getattr(metadata, field) or b"") for field in limits}
-    return [field for field, limit in limits.items() if sizes[field] > limit]
-
-
-def _segments(metadata: Metadata) -> Iterator[bytes]:
-    """Yield the segments before the image."""
-    left_out = oversized(metadata)
-    yield _segment(_APP0, b"JFIF\0\1\1" + _density(metadata.dpi) + b"\0\0")
-    if metadata.exif and "exif" not in left_out:
-        yield _segment(_APP1, _EXIF_NAME + metadata.exif)
-    if metadata.xmp and "xmp" not in left_out:
-        yield _segment(_APP1, _XMP_NAME + metadata.xmp)
-    if metadata.icc and "icc" not in left_out:
-        step = _icc_part_bytes()
-        parts = [metadata.icc[at : at + step] for at in range(0, len(metadata.icc), step)]
-        for number, part in enumerate(parts, 1):
-            yield _segment(_APP2, _ICC_NAME + bytes((number, len(parts))) + part)
-    if metadata.iptc and "iptc" not in left_out:
-        yield _segment(_APP13, _PHOTOSHOP_NAME + iptc.as_resource(metadata.iptc))
-    if metadata.comment:
-        yield _segment(_COMMENT, metadata.comment.encode()[:_SEGMENT_BYTES])
-
-
-def _segment(kind: int, body: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, kind, len(body) + 2) + body
-
-
-def _icc_part_bytes() -> int:
-    return _SEGMENT_BYTES - len(_ICC_NAME) - 2
-
-
-def _density(dpi: tuple[float, float] | None) -> bytes:
-    """Return unit and resolution for a JFIF header; a ratio of 1 where no resolution fits."""
-    across, down = (round(value) for value in dpi) if dpi else (0, 0)
-    if not (0 < across < 2**16 and 0 < down < 2**16):
-        return struct.pack(">BHH", 0, 1, 1)
-    return struct.pack(">BHH", 1, across, down)
-
-
-def _dpi(unit: int, density: tuple[int, int]) -> tuple[float, float] | None:
-    """Return pixels per inch from the JFIF header; without one, Pillow would report 72."""
-    inch = {1: 1.0, 2: 2.54}.get(unit)
-    if inch is None or math.prod(density) <= 0:
-        return None
-    return density[0] * inch, density[1] * inch
 
 
 def _quality(tables: Mapping[int, list[int]] | None) -> int | None:
@@ -258,7 +190,12 @@ register(
             lossless=False,
             # libjpeg stops before the 65535 of the file format.
             max_side=65500,
-            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi", "comment", "gain_map"}),
+            carries=frozenset(
+                {
+                    *("icc", "exif", "xmp", "iptc", "photoshop", "dpi", "density_ratio", "comment"),
+                    "gain_map",
+                }
+            ),
         ),
         encode=encode,
         oversized=oversized,

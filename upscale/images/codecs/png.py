@@ -367,7 +367,7 @@ register(
             carries=frozenset(
                 {
                     *("icc", "exif", "xmp", "iptc", "dpi", "comment", "cicp"),
-                    *("texts", "modified", "calibration"),
+                    *("texts", "modified", "calibration", "photoshop", "density_ratio"),
                 }
             ),
         ),

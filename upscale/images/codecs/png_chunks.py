@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 from upscale.images.codecs.base import MalformedError
 from upscale.images.image import Metadata
-from upscale.images.metadata import cicp, exif, iptc
+from upscale.images.metadata import cicp, exif, iptc, photoshop
 from upscale.images.metadata.calibration import profile_of, states
+from upscale.images.metadata.density import ratio_of, whole_numbers
 from upscale.images.metadata.fields import Calibration, Text
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -141,14 +142,19 @@ def metadata_chunks(metadata: Metadata) -> bytes:
         parts.append(chunk(b"eXIf", metadata.exif))
     if metadata.xmp:
         parts.append(chunk(b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + metadata.xmp))
-    if metadata.iptc:
-        parts.append(chunk(b"zTXt", _raw_profile(b"iptc", iptc.as_resource(metadata.iptc))))
+    resources = iptc.as_resource(metadata.iptc) if metadata.iptc else b""
+    resources += photoshop.block_of(metadata.photoshop)
+    if resources:
+        parts.append(chunk(b"zTXt", _raw_profile(b"iptc", resources)))
     if metadata.comment:
         text = metadata.comment.encode()
         parts.append(chunk(b"iTXt", _COMMENT_KEY + b"\0\0\0\0\0" + text))
     parts += (_text_chunk(text) for text in metadata.texts)
     if metadata.modified:
         parts.append(chunk(b"tIME", _time(metadata.modified)))
+    if metadata.density_ratio and not metadata.dpi:
+        ratio = whole_numbers(metadata.density_ratio, 2**31 - 1)
+        parts.append(chunk(b"pHYs", struct.pack(">IIB", *ratio, 0)))
     if metadata.dpi:
         across, down = (min(round(value / _METRES_PER_INCH), 2**31 - 1) for value in metadata.dpi)
         parts.append(chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
@@ -165,6 +171,8 @@ def _add_exif(metadata: Metadata, body: bytes) -> Metadata:
 
 def _add_resolution(metadata: Metadata, body: bytes) -> Metadata:
     across, down = struct.unpack(">II", body[:8])
+    if body[8:9] == b"\0":
+        return replace(metadata, density_ratio=ratio_of(across, down))
     if body[8:9] != b"\1" or not across or not down:
         return metadata
     return replace(metadata, dpi=(across * _METRES_PER_INCH, down * _METRES_PER_INCH))
@@ -296,7 +304,12 @@ def _add_text(metadata: Metadata, body: bytes) -> Metadata:
     if name == b"xmp":
         return replace(metadata, xmp=metadata.xmp or block)
     if name == b"iptc":
-        return replace(metadata, iptc=metadata.iptc or iptc.without_resource(block))
+        resources = photoshop.kept(photoshop.resources_of(block))
+        return replace(
+            metadata,
+            iptc=metadata.iptc or iptc.without_resource(block),
+            photoshop=metadata.photoshop or resources,
+        )
     if name == b"exif" or (name == b"APP1" and block.startswith(b"Exif")):
         return replace(metadata, exif=metadata.exif or exif.without_prefix(block))
     return metadata

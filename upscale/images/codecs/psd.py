@@ -21,7 +21,8 @@ from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, MalformedError, Raster, UnsupportedError
 from upscale.images.codecs.registry import Codec, register, starts_with
 from upscale.images.image import Metadata, Pixels
-from upscale.images.metadata import exif, xmp
+from upscale.images.metadata import exif, photoshop, xmp
+from upscale.images.metadata.fields import Resource
 from upscale.images.pixels.depth import full_scale
 
 _PSD, _PSB = b"8BPS\0\1", b"8BPS\0\2"
@@ -72,6 +73,7 @@ def read_header(file: BinaryIO) -> Header:
     """
     document = _read(file)
     resources = document.resources
+    known = [Resource(number, b"", content) for number, content in resources.items()]
     metadata = Metadata(
         icc=resources.get(_ICC) or None,
         # The canvas is stored upright.
@@ -79,9 +81,17 @@ def read_header(file: BinaryIO) -> Header:
         xmp=xmp.reset_orientation(resources.get(_XMP)),
         iptc=resources.get(_IPTC) or None,
         dpi=_dpi(resources.get(_RESOLUTION, b"")),
+        photoshop=photoshop.kept(known),
+        density_ratio=photoshop.density_ratio(known),
     )
     notes = ("its layers were left out",) if document.layers else ()
-    return Header(document.width, document.height, metadata=metadata, notes=notes)
+    return Header(
+        document.width,
+        document.height,
+        metadata=metadata,
+        notes=notes,
+        has_floats=document.bits == 32,
+    )
 
 
 def decode(file: BinaryIO) -> Raster:

@@ -12,7 +12,7 @@ import logging
 import struct
 import threading
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,20 +29,23 @@ from upscale.images.codecs.base import (
     StoredFrame,
     UnsupportedError,
 )
-from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
+from upscale.images.codecs.tiff_salvage import salvage_page
 from upscale.images.codecs.tiff_samples import ICC, RAW_PHOTOMETRICS, bytes_of, decode_page
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.foreign_kinds import RAW
 from upscale.images.image import Image, ImageSequence, Metadata
-from upscale.images.metadata import exif
+from upscale.images.metadata import exif, photoshop
+from upscale.images.metadata.density import ratio_of
 
 # Without a handler, Python prints tifffile's remarks about unusual tags to standard error.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _ORIENTATION, _ACROSS, _DOWN, _UNIT = 274, 282, 283, 296
-_XMP, _IPTC = 700, 33723
+_XMP, _IPTC, _PHOTOSHOP = 700, 33723, 34377
 _MAKE, _SUB_IFDS, _DNG_VERSION = 271, 330, 50706
 _CR2_POSITION, _CR2 = 8, b"CR"
+_NO_UNIT = 1
 _MAX_PAGES = 10_000
 _LEVEL = 5
 _CLASSIC_MAX_BYTES = 4_000_000_000
@@ -84,13 +87,54 @@ def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
         MalformedError: Damaged or cut off.
         UnsupportedError: Its kind of samples or compression is not supported.
     """
+    return _stored_frames(file, decode_page)
+
+
+def _stored_frames(
+    file: BinaryIO,
+    decode: Callable[[BinaryIO, TiffPage, int], Raster],
+    *,
+    is_partial: bool = False,
+) -> Iterator[StoredFrame]:
     block = _exif_block(file)
     with _opened(file) as tiff:
-        for page in _pages(file, tiff):
+        for page in _pages(file, tiff, is_partial=is_partial):
             header = _header(page)
             header = replace(header, metadata=replace(header.metadata, exif=block))
-            yield StoredFrame(header, partial(decode_page, file, page, header.orientation))
+            yield StoredFrame(header, partial(decode, file, page, header.orientation))
             block = None
+
+
+def salvage(file: BinaryIO) -> Raster:
+    """Decode what can be decoded of the first page.
+
+    Raises:
+        MalformedError: No strip or tile can be decoded.
+        UnsupportedError: Its kind of samples or compression is not supported.
+    """
+    with _opened(file) as tiff:
+        page = _pages(file, tiff, is_partial=True)[0]
+        return salvage_page(file, page, _shape(page).orientation)
+
+
+def salvage_header(file: BinaryIO) -> Header:
+    """Read the header of a file of which pages are missing."""
+    with _opened(file) as tiff:
+        pages = _pages(file, tiff, is_partial=True)
+        header = replace(_header(pages[0]), frames=len(pages))
+    clause = f"everything after page {len(pages)} is missing"
+    block = _exif_block(file)
+    return replace(header, metadata=replace(header.metadata, exif=block), damage=(clause,))
+
+
+def salvage_frames(file: BinaryIO) -> Iterator[StoredFrame]:
+    """Yield the pages that there are; each may be decoded in part.
+
+    Raises:
+        MalformedError: There is no page.
+        UnsupportedError: Its kind of samples or compression is not supported.
+    """
+    return _stored_frames(file, salvage_page, is_partial=True)
 
 
 def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
@@ -136,6 +180,8 @@ def _header(page: TiffPage) -> Header:
         xmp=bytes_of(page, _XMP),
         iptc=_iptc_block(page),
         dpi=_dpi(page),
+        density_ratio=_density_ratio(page),
+        photoshop=photoshop.kept(photoshop.resources_of(bytes_of(page, _PHOTOSHOP) or b"")),
     )
     return replace(_shape(page), metadata=metadata)
 
@@ -162,14 +208,14 @@ def _first(file: BinaryIO, tiff: TiffFile) -> TiffPage:
 
 
 @np.errstate(all="ignore")
-def _pages(file: BinaryIO, tiff: TiffFile) -> list[TiffPage]:
-    """Return the pages that are neither reduced copies nor masks.
+def _pages(file: BinaryIO, tiff: TiffFile, *, is_partial: bool = False) -> list[TiffPage]:
+    """Return the pages that are neither reduced copies nor masks; if asked, those before a damage.
 
     Raises:
         UnsupportedError: It is a camera raw file.
         MalformedError: Damaged or cut off.
     """
-    pages = [tiff.pages.get(index).aspage() for index in range(_count(file, tiff))]
+    pages = [tiff.pages.get(index).aspage() for index in range(_count(file, tiff, is_partial))]
     full = [page for page in pages if not (page.is_reduced or page.is_mask)]
     if _is_raw(file, pages, full):
         raise UnsupportedError(RAW.problem, RAW.advice)
@@ -200,7 +246,7 @@ def _is_sensor_data(page: TiffPage) -> bool:
     return int(page.photometric or 0) in RAW_PHOTOMETRICS
 
 
-def _count(file: BinaryIO, tiff: TiffFile) -> int:
+def _count(file: BinaryIO, tiff: TiffFile, is_partial: bool) -> int:
     """Return the number of directories: pages, masks and reduced copies.
 
     Raises:
@@ -211,6 +257,9 @@ def _count(file: BinaryIO, tiff: TiffFile) -> int:
     position = 8 if layout.is_bigtiff else 4
     while start := _number(file, position, layout.offsetformat) or 0:
         tags = _number(file, start, layout.tagnoformat)
+        is_broken = tags is None or start in seen or not _has_tags(file, tiff, start, tags)
+        if is_partial and is_broken and seen:
+            break
         if tags is None:
             raise MalformedError("is cut off")
         if start in seen:
@@ -220,6 +269,12 @@ def _count(file: BinaryIO, tiff: TiffFile) -> int:
             raise UnsupportedError(f"has more than {_MAX_PAGES} pages, which is not supported")
         position = start + layout.tagnosize + tags * layout.tagsize
     return len(seen)
+
+
+def _has_tags(file: BinaryIO, tiff: TiffFile, start: int, count: int) -> bool:
+    """Return whether a directory lies wholly in the file."""
+    layout = tiff.tiff
+    return start + layout.tagnosize + count * layout.tagsize <= file.seek(0, 2)
 
 
 def _number(file: BinaryIO, position: int, format: str) -> int | None:
@@ -232,9 +287,22 @@ def _number(file: BinaryIO, position: int, format: str) -> int | None:
 def _dpi(page: TiffPage) -> tuple[float, float] | None:
     """Return pixels per inch; None where the unit is not a length."""
     inch = {2: 1.0, 3: 2.54}.get(page.tags.valueof(_UNIT, 2))
+    densities = _densities(page)
+    return (densities[0] * inch, densities[1] * inch) if inch and densities else None
+
+
+def _density_ratio(page: TiffPage) -> tuple[float, float] | None:
+    """Return the ratio of densities across and down, where no unit is stated."""
+    densities = _densities(page)
+    has_unit = page.tags.valueof(_UNIT, 2) != _NO_UNIT
+    return None if has_unit or densities is None else ratio_of(*densities)
+
+
+def _densities(page: TiffPage) -> tuple[float, float] | None:
+    """Return pixels per unit across and down; None where they are no positive numbers."""
     match page.tags.valueof(_ACROSS), page.tags.valueof(_DOWN):
-        case (int(a), int(b)), (int(c), int(d)) if inch and min(a, b, c, d) > 0:
-            return a / b * inch, c / d * inch
+        case (int(a), int(b)), (int(c), int(d)) if min(a, b, c, d) > 0:
+            return a / b, c / d
         case _:
             return None
 
@@ -346,7 +414,10 @@ def _write(writer: TiffWriter, image: Image, tags: list[_Tag]) -> None:
         tags = [*tags, (_XMP, _BYTE, len(metadata.xmp), metadata.xmp, False)]
     if metadata.iptc:
         tags = [*tags, (_IPTC, _UNDEFINED, len(metadata.iptc), metadata.iptc, False)]
-    resolution = _resolution(metadata)
+    if metadata.photoshop:
+        block = photoshop.block_of(metadata.photoshop)
+        tags = [*tags, (_PHOTOSHOP, _BYTE, len(block), block, False)]
+    resolution, unit = _resolution(metadata)
     writer.write(
         samples if samples.shape[2] > 1 else samples[..., 0],
         photometric="rgb" if image.pixels.shape[2] == 3 else "minisblack",
@@ -357,17 +428,19 @@ def _write(writer: TiffWriter, image: Image, tags: list[_Tag]) -> None:
         predictor=True,
         iccprofile=metadata.icc,
         resolution=resolution,
-        resolutionunit="inch" if resolution else None,
+        resolutionunit=unit,
         extratags=tags,
         metadata=None,
         software=False,
     )
 
 
-def _resolution(metadata: Metadata) -> tuple[float, float] | None:
-    """Return a resolution that fits into two 32-bit integers."""
-    dpi = metadata.dpi
-    return dpi if dpi and max(dpi) < 2**31 and min(dpi) > 1e-4 else None
+def _resolution(metadata: Metadata) -> tuple[tuple[float, float] | None, str | None]:
+    """Return a resolution that fits into two 32-bit integers, and its unit."""
+    values, unit = metadata.dpi, "inch"
+    if values is None:
+        values, unit = metadata.density_ratio, "none"
+    return (values, unit) if values and max(values) < 2**31 and min(values) > 1e-4 else (None, None)
 
 
 register(
@@ -380,11 +453,12 @@ register(
         read_shape=read_shape,
         decode=decode,
         decode_frames=decode_frames,
+        salvage=Salvage(decode=salvage, read_header=salvage_header, decode_frames=salvage_frames),
         traits=Traits(
             depth=32,
             alpha="full",
             frames="pages",
-            carries=frozenset({"icc", "exif", "xmp", "iptc", "dpi"}),
+            carries=frozenset({"icc", "exif", "xmp", "iptc", "photoshop", "dpi", "density_ratio"}),
         ),
         encode=encode,
         encode_sequence=encode_pages,

@@ -65,3 +65,22 @@ class GainMap:
 
     data: bytes
     announcement: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A Photoshop image resource.
+
+    Attributes:
+        number: Number of its kind.
+        name: Name as stored; only paths have one.
+        data: Content.
+
+    Example:
+        >>> Resource(1035, b"", b"https://example.com").number
+        1035
+    """
+
+    number: int
+    name: bytes
+    data: bytes

@@ -1,48 +1,23 @@
-"""IPTC-IIM blocks, and the Photoshop resources that contain them.
-
-Other Photoshop resources are not kept: resolution and thumbnail are stored elsewhere, and paths and
-guides are in pixels of the original size. Pillow reads the resources but writes none.
-"""
+"""IPTC-IIM blocks, and the Photoshop resources that contain them."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping
-from typing import Any
+from upscale.images.metadata import photoshop
+from upscale.images.metadata.fields import Resource
 
-_SIGNATURE = b"8BIM"
-_BLOCK = 0x0404
 _HEAD_BYTES = 12
 MAX_BYTES = 65533 - 14 - _HEAD_BYTES - 1
 """Largest block in a JPEG segment, beside the names of Photoshop and of the resource."""
 
 
-def of_resources(resources: Mapping[int, Any] | None) -> bytes | None:
-    """Return the IPTC block among the resources of a JPEG, which are given by number."""
-    block = (resources or {}).get(_BLOCK)
-    return block if isinstance(block, bytes) and block else None
-
-
 def as_resource(block: bytes) -> bytes:
     """Return an IPTC block as a Photoshop resource without a name."""
-    return (
-        _SIGNATURE + struct.pack(">HHI", _BLOCK, 0, len(block)) + block + b"\0" * (len(block) % 2)
-    )
+    return photoshop.block_of([Resource(photoshop.IPTC, b"", block)])
 
 
 def without_resource(data: bytes) -> bytes | None:
     """Return an IPTC block without the Photoshop resource around it; None when empty."""
-    if not data.startswith(_SIGNATURE):
+    if not data.startswith(b"8BIM"):
         return data or None
-    at = 0
-    while data[at : at + 4] == _SIGNATURE and at + _HEAD_BYTES <= len(data):
-        (number,) = struct.unpack_from(">H", data, at + 4)
-        name = data[at + 6] + 1
-        start = at + 6 + name + name % 2
-        if start + 4 > len(data):
-            return None
-        (length,) = struct.unpack_from(">I", data, start)
-        if number == _BLOCK:
-            return data[start + 4 : start + 4 + length] or None
-        at = start + 4 + length + length % 2
-    return None
+    found = (item for item in photoshop.resources_of(data) if item.number == photoshop.IPTC)
+    return next((item.data for item in found if item.data), None)

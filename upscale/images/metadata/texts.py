@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from upscale.files.printable import printable
@@ -16,6 +16,8 @@ _ASCII_TAGS = {"Description": 270, "Author": 315, "Copyright": 33432, "Software"
 # ComfyUI stores these in EXIF as "name:JSON", in tags that are free in generated images.
 _WORKFLOW_TAGS = {"prompt": 272, "workflow": 271}
 _PARAMETERS = "parameters"
+# ImageMagick repeats properties of the file and of other metadata as texts.
+_REPEATED = ("date:", "exif:", "icc:", "jpeg:", "png:", "tiff:", "xmp:")
 _UNICODE = b"UNICODE\0"
 
 
@@ -38,13 +40,14 @@ def in_exif(
     Returns:
         The EXIF block, and the names of what has no place in it.
     """
-    left_out: list[str] = []
+    missing: list[Text] = []
     for text in texts:
         larger = _with_text(block, text)
         if larger is None or not fits(larger):
-            left_out.append(f"text {printable(text.keyword)}")
+            missing.append(text)
         else:
             block = larger
+    left_out = names(missing)
     if modified is not None:
         larger = _with_time(block, modified)
         if larger is None or not fits(larger):
@@ -52,6 +55,21 @@ def in_exif(
         else:
             block = larger
     return block, left_out
+
+
+def names(texts: Iterable[Text]) -> list[str]:
+    """Return names for messages of texts that a format has no place for.
+
+    Args:
+        texts: The texts.
+    """
+    found = (
+        "properties repeated by ImageMagick"
+        if text.keyword.startswith(_REPEATED)
+        else f"text {printable(text.keyword)}"
+        for text in texts
+    )
+    return list(dict.fromkeys(found))
 
 
 def _with_text(block: bytes | None, text: Text) -> bytes | None:
