@@ -18,6 +18,8 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from upscale.cli.examples import EXAMPLES
+
 ROOT = Path(__file__).parents[1]
 
 INCLUDED = {
@@ -138,6 +140,10 @@ def _command(name: str, command: Command, level: int) -> Iterator[str]:
         yield ""
     if command.epilog:
         yield from (_prose(command.epilog), "")
+    if examples := EXAMPLES.get(name):
+        yield from ("**Examples**", "", "```sh")
+        yield from (line for text, purpose in examples for line in (f"# {purpose}", text))
+        yield from ("```", "")
     for subname, subcommand in subcommands.items():
         yield from _command(f"{name} {subname}", subcommand, level + 1)
 

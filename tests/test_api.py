@@ -45,11 +45,12 @@ def by_command_line(tmp_path, monkeypatch):
     """Upscale a file with the program and read the output with our reader."""
     monkeypatch.setenv("UPSCALE_OFFLINE", "1")
 
-    def by_command_line(source, name="large.png"):
+    def by_command_line(source, *flags, name="large.png"):
         out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
         session = Session(io.BytesIO(), out, err, {"UPSCALE_CONFIG": ""})
         target = tmp_path / name
         arguments = [str(source), "-o", str(target), "-n", MODEL, "--device", "cpu", "-t", "32"]
+        arguments += flags
         assert run(arguments, session) == 0, err.buffer.getvalue()
         return target
 
@@ -78,6 +79,19 @@ def test_alpha_is_treated_as_on_the_command_line(deep, upscaler, rgba, by_comman
     assert np.array_equal(result[..., :3], expected.pixels)
     assert np.array_equal(result[..., 3], expected.alpha)
     assert np.array_equal(upscaler.run(array).pixels, result)
+
+
+def test_seamless_images(upscaler, rgb, rgba, by_command_line, tmp_path):
+    engine = Engine(MODEL, device="cpu", tile=32)
+    wrapped = upscaler.upscale(rgb, seamless="x")
+    assert np.array_equal(wrapped, engine.upscale(rgb, seamless="x"))
+    assert not np.array_equal(wrapped, engine.upscale(rgb))
+    source = tmp_path / "small.png"
+    PilImage.fromarray(rgba).save(source)
+    expected = read_file(by_command_line(source, "--seamless", "xy"))
+    result = upscaler.upscale(source, seamless="xy")
+    assert np.array_equal(result.pixels, expected.pixels)
+    assert np.array_equal(result.alpha, expected.alpha)
 
 
 def test_grey_with_alpha(upscaler, rgba):

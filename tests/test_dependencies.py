@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 
+import cv2
 import pytest
 
 from upscale.dependencies import find_import_problem
@@ -99,3 +100,7 @@ def test_a_broken_decoder_does_not_look_like_a_damaged_file(data, monkeypatch):
         read_image((data / "photos" / "kitten.webp").read_bytes())
     assert not isinstance(raised.value, ImageError)
     assert error_text(raised.value).startswith("imagecodecs cannot be imported (could not import")
+
+
+def test_opencv_is_built_without_windows_and_needs_no_library_of_a_desktop():
+    assert re.search(r"\n +GUI: +NONE\n", cv2.getBuildInformation())

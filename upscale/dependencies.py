@@ -40,7 +40,7 @@ class ImportProblem:
     Attributes:
         package: Name of the package on PyPI.
         text: The reason, without the name of the package.
-        remedy: What to do.
+        remedy: Command or action that solves the problem.
     """
 
     package: str

@@ -36,7 +36,13 @@ class ImageError(UpscaleError):
 
 
 class DamagedImageError(ImageError):
-    """An input image is damaged or cut off, and a part of it may be readable."""
+    """An input image is damaged or cut off.
+
+    Attributes:
+        may_be_kept: Whether `keep_damaged` may read a part of it.
+    """
+
+    may_be_kept = False
 
 
 class VideoError(UpscaleError):

@@ -32,6 +32,8 @@ Crop = tuple[int, int, int, int] | Literal["auto"]
 """Left, top, width and height in input pixels, or `auto` for the part with the most detail."""
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+_FACTOR = re.compile(r"[xX]([\d.]+)|([\d.]+)[xX]")
+"""Other spellings of a scale, such as `x4` and `4x`."""
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _EXCLUSIVE = (
@@ -185,6 +187,7 @@ class RunOptions:
         recursive: Include subfolders.
         dry_run: Plan the outputs without writing them.
         max_pixels: Largest number of pixels of an input; None for the default limit.
+        keep_damaged: Upscale what can be read of damaged files.
         max_output_pixels: Number of pixels of an output above which a confirmation is needed; None
             for the default limit of inputs.
         yes: Confirm larger outputs.
@@ -195,6 +198,7 @@ class RunOptions:
     recursive: bool = False
     dry_run: bool = False
     max_pixels: int | None = None
+    keep_damaged: bool = False
     max_output_pixels: int | None = None
     yes: bool = False
 
@@ -415,7 +419,8 @@ def _switch(label: str, value: Value) -> bool:
 
 
 def _scale(label: str, value: Value) -> float:
-    number = _number(label, value)
+    factor = _FACTOR.fullmatch(value) if isinstance(value, str) else None
+    number = _number(label, value if factor is None else factor[1] or factor[2])
     if number <= 0:
         raise UsageError(f"{label}: {value} is not greater than 0")
     return number
@@ -535,6 +540,7 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "denoise": _fraction,
     "kernels": _switch,
     "max_pixels": _between(1),
+    "keep_damaged": _switch,
     "seamless": _seamless,
     "normal_map": _switch,
     "max_output_pixels": _between(1),

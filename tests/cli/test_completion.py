@@ -14,6 +14,10 @@ from upscale.cli.commands import COMMANDS
 from upscale.images.formats import writable_traits
 from upscale.video.encoders import codec_names
 
+needs_bash = pytest.mark.skipif(
+    os.name == "nt" or shutil.which("bash") is None, reason="needs bash"
+)
+
 
 @pytest.fixture
 def complete(tmp_path, program_environment):
@@ -92,7 +96,7 @@ def test_other_shells_get_names_and_summaries(shell, variables, expected, progra
     assert expected in ended.out
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@needs_bash
 def test_the_script_works_in_bash(tmp_path, program_environment):
     """`--show-completion` prints a script with which bash completes a line."""
     script = tmp_path / "complete.sh"
@@ -124,7 +128,7 @@ def test_the_script_works_in_bash(tmp_path, program_environment):
     assert (done.stdout, done.stderr) == ("--skip-existing\n", "")
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@needs_bash
 def test_the_script_is_installed_for_bash(tmp_path, program_environment):
     environment = program_environment | {"HOME": str(tmp_path)}
     done = subprocess.run(

@@ -183,7 +183,7 @@ def test_metrics_that_cannot_be_computed_are_explained(call, photo):
             ("models", QUICK, "--on", "ref", "--degrade", "nope"),
             "nope: neither a degradation chain nor a recipe",
         ),
-        (("models", QUICK, QUICK + ".pth", "--on", "ref"), QUICK + ".pth"),
+        (("models", QUICK, "gone.pth", "--on", "ref"), "gone.pth"),
     ],
 )
 def test_invalid_requests_fail_before_any_work(call, pair, upscalers, arguments, message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -75,6 +77,7 @@ def test_a_name_on_the_command_line_outranks_the_output_of_the_environment(call,
             ("a.png", "folder"),
             "folder: is a folder; if it is meant as the output, pass -o folder",
         ),
+        (("in", "new"), "new: does not exist; for an output folder, pass -o new"),
         (("in", "out.png"), "-o out.png: several images need a folder: pass one that ends in /"),
     ],
 )
@@ -107,16 +110,27 @@ def test_a_video_is_answered_with_the_right_command(suffix, renamed, videos, cal
     name = "my clip" if renamed else f"clip.{suffix}"
     (tmp_path / name).write_bytes((videos / f"clip.{suffix}").read_bytes())
     ended = call(name)
-    word = "'my clip'" if renamed else name
+    quote = '"' if os.name == "nt" else "'"
+    word = f"{quote}my clip{quote}" if renamed else name
     assert ended.code == 1
     assert only_line(ended.err) == f"error: {name}: is a video; run: upscale video {word} OUT.mp4"
 
 
-def test_a_video_with_an_output_gets_the_whole_command(videos, call, tmp_path):
+@pytest.mark.parametrize("arguments", [("clip.mp4", "large.mp4"), ("clip.mp4", "-o", "large.mp4")])
+def test_a_video_with_an_output_gets_the_whole_command(arguments, videos, call, tmp_path):
     (tmp_path / "clip.mp4").write_bytes((videos / "clip.mp4").read_bytes())
-    ended = call("clip.mp4", "large.mp4")
+    ended = call(*arguments)
     expected = "error: clip.mp4: is a video; run: upscale video clip.mp4 large.mp4"
     assert only_line(ended.err) == expected
+
+
+def test_a_video_without_an_output_gets_an_example(videos, call, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes((videos / "clip.mp4").read_bytes())
+    ended = call("video", "clip.mp4")
+    assert ended.code == 2
+    assert only_line(ended.err) == (
+        "error: OUT is missing, as in: upscale video clip.mp4 clip_x4.mp4; or use --preview"
+    )
 
 
 def test_videos_in_folders_are_ignored(videos, call, photo, tmp_path):
@@ -129,9 +143,10 @@ def test_videos_in_folders_are_ignored(videos, call, photo, tmp_path):
 
 def test_an_image_is_answered_with_the_command_for_images(call, photo):
     photo("photo.jpg")
-    ended = call("video", "photo.jpg", "out.mp4")
-    assert ended.code == 1
-    assert only_line(ended.err) == "error: photo.jpg: is an image; run: upscale photo.jpg"
+    for arguments in (("photo.jpg", "out.mp4"), ("photo.jpg",), ("photo.jpg", "--preview")):
+        ended = call("video", *arguments)
+        assert ended.code == 1
+        assert only_line(ended.err) == "error: photo.jpg: is an image; run: upscale photo.jpg"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import typer
 
 from upscale.cli import shared_options
 from upscale.cli.commands import COMMANDS
+from upscale.cli.examples import EXAMPLES
 from upscale.cli.image import app
 from upscale.metrics.registry import metrics
 from upscale.options import PRECISIONS
@@ -43,6 +45,28 @@ def help_of(call, capsys, monkeypatch):
 )
 def test_a_page_lists_all_choices(command, choices, help_of):
     assert ", ".join(choices) in help_of(*command)
+
+
+def test_every_command_has_examples_that_parse():
+    assert set(EXAMPLES) == {"upscale", *(f"upscale {name}" for name in COMMANDS)}
+    for text in (text for examples in EXAMPLES.values() for text, _ in examples):
+        program, *words = shlex.split(text)
+        assert program == "upscale"
+        if words[0] == "help":
+            assert words[1] in COMMANDS
+            continue
+        command = COMMANDS.get(words[0])
+        parser = typer.main.get_command(app if command is None else command.load())
+        arguments = words if command is None else words[1:]
+        action = parser.main(list(arguments), prog_name="upscale", standalone_mode=False)
+        assert callable(action), text
+
+
+def test_a_page_shows_its_examples(help_of):
+    for name, examples in EXAMPLES.items():
+        page = help_of(*name.split()[1:])
+        for text, purpose in examples:
+            assert f"{purpose} {text}" in page
 
 
 @pytest.mark.parametrize("command", [("degrade",), ("eval", "models")])

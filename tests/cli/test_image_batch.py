@@ -25,6 +25,7 @@ RECORD = {
     "seconds",
     "notes",
     "error",
+    "damaged",
 }
 
 
@@ -148,6 +149,7 @@ def test_json_is_complete_for_every_status(call, photo):
         "seconds": None,
         "notes": [],
         "error": None,
+        "damaged": [],
     }
     assert done["seconds"] >= 0
     assert records["skipped"]["output"] == "out/exists.png"
@@ -164,7 +166,7 @@ def test_quiet_prints_errors_only(call, photo):
     assert (ended.code, ended.out, ended.err) == (0, "", "")
     ended = call("a.png", "none.png", "--quiet", "-o", "out/", terminal=True)
     assert (ended.code, ended.out) == (3, "")
-    assert ended.err.startswith("error: none.png")
+    assert "none.png: does not exist" in ended.err
     assert ended.err.count("\n") == 1
 
 
@@ -386,3 +388,50 @@ def test_an_interrupt_is_one_line_and_exit_code_130(call, photo, monkeypatch):
     assert ended.code == 130
     assert "interrupted" in ended.err
     assert "Traceback" not in ended.err
+
+
+def damaged(photo, name="cut.jpg") -> None:
+    """An image of 24x48 pixels without its last rows."""
+    path = photo(name, 24, 48)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+
+
+def test_damaged_image_fails_and_the_message_names_the_option(call, photo):
+    damaged(photo)
+    ended = call("cut.jpg")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        "error: cut.jpg: is cut off; use an undamaged copy, or pass --keep-damaged to save what "
+        "can be read\n"
+    )
+
+
+def test_what_can_be_read_of_a_damaged_image_is_kept_with_its_own_exit_code(call, photo, size_of):
+    damaged(photo)
+    ended = call("cut.jpg", "--keep-damaged")
+    assert (ended.code, ended.out) == (3, "cut_x4.jpg\n")
+    assert ended.err.startswith("note: cut.jpg: is damaged: the last ")
+    assert size_of("cut_x4.jpg") == (96, 192)
+
+
+def test_undamaged_images_keep_their_exit_code(call, photo):
+    photo("a.png")
+    ended = call("a.png", "--keep-damaged", "--json")
+    assert ended.code == 0 and json.loads(ended.out)["damaged"] == []
+
+
+def test_damage_is_in_the_record_and_in_the_summary(call, photo):
+    damaged(photo)
+    photo("a.png")
+    ended = call("cut.jpg", "a.png", "--keep-damaged", "--json", "-o", "out/")
+    records = [json.loads(line) for line in ended.out.splitlines()]
+    assert ended.code == 3 and [record["status"] for record in records] == ["done", "done"]
+    assert records[0]["damaged"][0].endswith("of 48 rows are missing")
+    assert records[1]["damaged"] == []
+    assert "2 done, 1 of them damaged" in ended.err
+
+
+def test_option_can_be_set_in_the_environment(call, photo):
+    damaged(photo)
+    assert call("cut.jpg", env={"UPSCALE_KEEP_DAMAGED": "true"}).code == 3

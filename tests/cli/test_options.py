@@ -108,6 +108,17 @@ def test_invalid_values_are_errors_that_name_their_source(name, text):
         load_options({}, NO_CONFIG | {variable: text})
 
 
+@pytest.mark.parametrize(("text", "scale"), [("x4", 4), ("4x", 4), ("X2.5", 2.5), ("3", 3)])
+def test_a_scale_is_also_spelled_with_an_x(text, scale):
+    assert load_options({"scale": text}, NO_CONFIG).size.scale == scale
+
+
+@pytest.mark.parametrize("text", ["x", "4x4", "x-4", "4xx", "x4x"])
+def test_other_spellings_of_a_scale_are_errors(text):
+    with pytest.raises(UsageError, match="is not a number"):
+        load_options({"scale": text}, NO_CONFIG)
+
+
 def test_several_devices_are_given_as_one_list():
     engine = load_options({"device": "cuda:0,cuda:1,cpu"}, NO_CONFIG).engine
     assert engine.devices == ("cuda:0", "cuda:1", "cpu")

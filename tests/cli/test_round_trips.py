@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import imagecodecs
 import numpy as np
+import OpenEXR
 import pytest
 import tifffile
 from PIL import Image, ImageCms
@@ -114,6 +115,8 @@ def sizes_of(path):
     if path.suffix in (".dds", ".tga"):
         with Image.open(path) as image:
             return set(image.size)
+    if path.suffix == ".exr":
+        return set(OpenEXR.File(str(path), True).channels()["G"].pixels.shape)
     info = exiftool(path)
     return {v for k, v in info.items() if k.endswith((":ImageWidth", ":ImageHeight"))}
 

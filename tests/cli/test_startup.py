@@ -72,7 +72,7 @@ def test_the_version_is_one_line(call):
         ["a.png", "--tile", "8"],
         ["a.png", "--overwrite", "--skip-existing"],
         ["a.png", "-o", "b.xyz"],
-        ["a.png", "-f", "tga"],
+        ["a.png", "-f", "psd"],
         ["-s", "2"],
         [""],
         ["models", "nonsense"],

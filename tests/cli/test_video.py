@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import av
 import cv2
 import pytest
 
@@ -81,6 +82,64 @@ def test_a_preview_writes_only_an_image(real_call, tmp_path):
     assert cv2.imread(str(tmp_path / "out_preview.png")).shape == (192, 256, 3)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"in.mp4", "in_preview.png", "out_preview.png"}
+
+
+def test_tta_gives_the_same_pixels_as_for_an_image(real_call, photo, tmp_path):
+    """A lossless video of one RGB frame is upscaled like the image."""
+    path = photo("in.png", 24, 16)
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 24, 16, "bgr0"
+        frame = av.VideoFrame.from_ndarray(cv2.imread(str(path)), "bgr24")
+        container.mux([*stream.encode(frame.reformat(format="bgr0")), *stream.encode(None)])
+    results = {}
+    for name, more in (("plain", ()), ("tta", ("--tta",))):
+        for words in (
+            ("in.png", "-o", f"{name}.png"),
+            ("video", "in.mkv", f"{name}.mkv", "--codec", "ffv1"),
+        ):
+            ended = real_call(*words, "-n", QUICK, *more)
+            assert ended.code == 0, ended.err
+        with av.open(str(tmp_path / f"{name}.mkv")) as container:
+            large = next(container.decode(video=0)).to_ndarray(format="bgr24").astype(int)
+        assert abs(large - cv2.imread(str(tmp_path / f"{name}.png"))).max() <= 1
+        results[name] = large
+    assert abs(results["tta"] - results["plain"]).max() > 8
+
+
+def test_denoise_reaches_the_network_and_must_fit_it(real_call, tmp_path):
+    make(Clip(even(2)), tmp_path / "in.mp4")
+    ended = real_call("video", "in.mp4", "out.mp4", "-n", QUICK, "--denoise", "0.5")
+    assert ended.code == 2
+    assert "realesr-general-x4v3" in ended.err.splitlines()[-1]
+    ended = real_call("video", "in.mp4", "out.mp4", "--denoise", "2")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+
+
+def test_a_run_resumes_only_with_the_same_options_of_the_network(real_call, tmp_path, monkeypatch):
+    make(Clip(even(2), size=(16, 16)), tmp_path / "in.mp4")
+    command = ("video", "in.mp4", "out.mp4", "-n", QUICK, "-s", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr("upscale.jobs.video_segments.SegmentRunner.run", interrupted)
+        assert real_call(*command, "--tta").code == 130
+    refused = real_call(*command)
+    assert refused.code == 1
+    assert "options of the network" in refused.err and "--restart" in refused.err
+    assert not (tmp_path / "out.mp4").exists()
+    assert real_call(*command, "--tta").code == 0
+    assert (tmp_path / "out.mp4").exists()
+
+
+def interrupted(*arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("name", "codec"), [("libx264", "h264"), ("hevc", "hevc")])
+def test_codecs_may_have_the_names_of_ffmpeg(name, codec, real_call, tmp_path):
+    make(Clip(even(2), size=(16, 16)), tmp_path / "in.mp4")
+    ended = real_call("video", "in.mp4", "out.mp4", "-n", QUICK, "-s", "4", "--codec", name)
+    assert ended.code == 0, ended.err
+    assert probe(tmp_path / "out.mp4").codec == codec
 
 
 @pytest.mark.slow

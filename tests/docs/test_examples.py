@@ -20,10 +20,14 @@ from tests.video.clips import Clip, even, make
 from upscale.checkpoints import catalog, locate, read_state_dict
 from upscale.cli.app import run as run_program
 from upscale.cli.session import Session
+from upscale.images import Encoding, TextureEncoding, read_image, write_file
 
 SMALL_MODEL = "realesr-animevideov3"
 RUN_BY_CI = {"install", "tests"}
 """Blocks of the README that `.ci/run` extracts and runs in a fresh environment."""
+
+FIRST_PAGES = ("README.md", "docs/quick-start.md")
+"""Pages whose examples work in a checkout, one after the other."""
 
 RUNNABLE = [block for block in blocks() if block.name and block.name not in RUN_BY_CI]
 
@@ -39,12 +43,28 @@ def supplies(tmp_path_factory) -> Path:
     for path in ("scans/one.jpg", "scans/deeper/two.jpg", "originals/one.jpg", "big/one.jpg"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "photo.jpg", folder / path)
+    (folder / "examples").mkdir()
+    for name in ("kitten.jpg", "dog.jpg"):
+        shutil.copy(folder / "photo.jpg", folder / "examples" / name)
+    make(Clip(even(12), sound=True), folder / "examples" / "pan.mp4")
     (folder / "photos").mkdir()
     for number in range(3):
         cv2.imwrite(str(folder / "photos" / f"{number}.png"), photo[number : number + 100, :100])
+    make_textures(folder, photo)
     torch.save(read_state_dict(locate(catalog()[SMALL_MODEL])), folder / "mine.pth")
     make(Clip(even(12), sound=True), folder / "clip.mp4")
     return folder
+
+
+def make_textures(folder: Path, photo) -> None:
+    """Write a texture, a normal map, a panorama and a sky."""
+    small = photo[:32, :40]
+    for name in ("bricks.png", "panorama.jpg", "wall_normal.png"):
+        cv2.imwrite(str(folder / name), small)
+    cv2.imwrite(str(folder / "sky.hdr"), (small / 40).astype("float32"))
+    texture = TextureEncoding("bc7", mipmaps=True)
+    image = read_image(folder / "bricks.png")
+    write_file(image, folder / "bricks.dds", format="dds", encoding=Encoding(texture=texture))
 
 
 @pytest.fixture
@@ -108,11 +128,11 @@ def frames(path: Path) -> int:
 
 
 WIDTHS = {
-    "first-steps": {"photo_x4.jpg": 208, "upscaled/deeper/two.jpg": 208},
+    "first-steps": {"dog_x4.png": 208, "upscaled/kitten.jpg": 208},
     "library": {"large.png": 104},
-    "quick-photo": {"photo_x4.jpg": 208},
+    "quick-photo": {"kitten_x4.jpg": 208},
     "quick-size": {"large.png": 130},
-    "quick-folder": {"upscaled/one.jpg": 208},
+    "quick-folder": {"upscaled/kitten.jpg": 208},
     "photo-sizes": {"large.png": 130, "wide.jpg": 120, "thumb.png": 300},
     "photo-names": {
         "result.webp": 208,
@@ -121,6 +141,9 @@ WIDTHS = {
         "piped.jpg": 208,
     },
     "photo-metadata": {"clean.webp": 208},
+    "seamless": {"bricks_large.png": 160, "panorama_large.jpg": 300},
+    "normal-map": {"wall_normal_hd.png": 160},
+    "hdr": {"sky_large.hdr": 160, "sky.png": 640},
     "folders": {"upscaled/deeper/two.jpg": 208},
     "lists": {"found/one.jpg": 208},
     "environment": {"photo_300x231.png": 300},
@@ -130,17 +153,22 @@ WIDTHS = {
     "training": {"trained.png": 208},
     "videos": {"frame.png": 64 * 4, "clip_preview.png": 2 * 64 * 4 + 3 * 8},
     "degrade": {"set/gt/0.png": 100, "set/lq/0.png": 25},
+    "python-inputs": {"from_pil.png": 104, "from_file.jpg": 150},
+    "coming-from": {"results/photo_out.png": 104},
+    "large-outputs": {"photo_x4.jpg": 208},
 }
 """Widths in pixels of the images that examples write."""
 
 WRITTEN = {
-    "first-steps": ["comparison.html", "clip_x2.mp4"],
+    "first-steps": ["comparison.html", "pan_x2.mp4"],
     "quick-compare": ["comparison.html"],
-    "quick-video": ["clip_preview.png", "clip_x2.mp4"],
+    "quick-video": ["examples/pan_preview.png", "pan_x2.mp4"],
     "try-networks": ["photo_models.html"],
+    "dds": ["bricks_hd.dds", "bricks_bc1.dds", "plain.dds", "bricks_hd.tga"],
     "compare": ["comparison.html"],
     "measuring": ["page.html", "table.csv"],
     "training": ["usable.txt", "grid.png"],
+    "coming-from": ["large.mp4"],
 }
 """Other files that examples write."""
 
@@ -156,20 +184,42 @@ PRINTED = {
 """Parts of what examples print."""
 
 
-@pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: f"{block.page}:{block.name}")
-def test_the_example_runs(block: Block, desk: Path):
+def check_block(block: Block, desk: Path) -> None:
+    """Run an example and check what it writes and prints."""
     output = run_python(block.code) if block.language == "python" else run_shell(block.code)
     for name, expected in WIDTHS.get(block.name, {}).items():
         assert width(desk / name) == expected, name
     for name in WRITTEN.get(block.name, []):
         assert (desk / name).stat().st_size > 0, name
     assert PRINTED.get(block.name, "") in output
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in RUNNABLE if block.page not in FIRST_PAGES],
+    ids=lambda block: f"{block.page}:{block.name}",
+)
+def test_the_example_runs(block: Block, desk: Path):
+    check_block(block, desk)
     if block.name == "videos":
         assert [frames(desk / name) for name in ("large.mp4", "sample.mkv")] == [12, 5]
     if block.name == "folders":
         assert not (desk / "png").exists(), "--dry-run writes nothing"
     if block.name == "degrade":
         assert (desk / "same.png").is_file()
+
+
+@pytest.mark.parametrize("page", FIRST_PAGES)
+def test_the_first_pages_work_as_typed_in_a_checkout(page: str, desk: Path):
+    """All examples of a page run one after the other, with no files but those of the repository."""
+    for path in desk.iterdir():
+        if path.name != "examples":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in desk.rglob("*"):
+        assert (ROOT / path.relative_to(desk)).exists()
+    for block in RUNNABLE:
+        if block.page == page:
+            check_block(block, desk)
 
 
 def test_every_block_is_run_or_says_why_not():

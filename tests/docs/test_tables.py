@@ -51,9 +51,14 @@ def format_row(codec: Codec) -> list[str]:
     traits = codec.traits
     assert traits is not None
     bits = {32: "8, 16, float", 16: "8, 16", 12: "8, 10, 12", 8: "8"}[traits.depth]
+    bits = "float" if traits.is_linear else bits
     cells = [
         codec.label,
-        "256 colours" if not traits.lossy and not traits.lossless else bits,
+        "256 colours"
+        if not traits.lossy and not traits.lossless
+        else "float"
+        if traits.is_linear
+        else bits,
         "one channel" if traits.grey else "as RGB",
         {"none": "", "binary": "on or off", "full": "yes"}[traits.alpha],
         {"one": "", "animation": "animation", "pages": "pages"}[traits.frames],

@@ -24,14 +24,31 @@ TRAITS = writable_traits()
 
 MOST_FRAMES = 60
 # Read, but not written: good files of these are made by other programs.
-FOREIGN = {"jpeg2000": "J2K", "tga": "TGA", "ico": "ICO", "pnm": "PPM", "dds": "DDS", "qoi": "QOI"}
+FOREIGN = {
+    "jpeg2000": "J2K",
+    "tga": "TGA",
+    "ico": "ICO",
+    "pnm": "PPM",
+    "dds": "DDS",
+    "qoi": "QOI",
+    "psd": "PSD",
+}
 
 
 def try_to_read(source: Path | bytes, max_pixels: int) -> str:
-    """Read a whole file; an error must be one line."""
+    """Read a whole file, and then what can be read of it; an error must be one line."""
+    outcome = read_strictly_or_not(source, max_pixels, keep_damaged=False)
+    kept = read_strictly_or_not(source, max_pixels, keep_damaged=True)
+    assert outcome == "rejected" or kept == "image"
+    return outcome
+
+
+def read_strictly_or_not(source: Path | bytes, max_pixels: int, *, keep_damaged: bool) -> str:
     try:
-        result = read_file(source, max_pixels=max_pixels)
-        if isinstance(result, Image):
+        result = read_file(source, max_pixels=max_pixels, keep_damaged=keep_damaged)
+        if keep_damaged and isinstance(result, Image):
+            assert result.width * result.height <= max_pixels
+        elif isinstance(result, Image):
             assert read_size(source) == (result.width, result.height), source
         else:
             for frame in itertools.islice(result.frames(), MOST_FRAMES):
@@ -79,11 +96,26 @@ def foreign(pixels: np.ndarray, format: str) -> bytes:
     flat = (pixels >> 8).astype(np.uint8)
     if format == "J2K":
         return bytes(imagecodecs.jpeg2k_encode(pixels, codecformat="jp2"))
+    if format == "PSD":
+        return photoshop(flat)
     if format == "QOI":
         return bytes(imagecodecs.qoi_encode(flat))
     target = io.BytesIO()
     PILImage.fromarray(flat).save(target, format)
     return target.getvalue()
+
+
+def photoshop(flat: np.ndarray) -> bytes:
+    """A Photoshop document with one layer, a transparent channel and compressed rows."""
+    import struct
+
+    height, width = flat.shape[:2]
+    planes = np.moveaxis(np.dstack((flat, flat[..., :1])), 2, 0)
+    rows = [bytes((width - 1,)) + row.tobytes() for plane in planes for row in plane]
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 4, height, width, 8, 3) + bytes(8)
+    layers = struct.pack(">IIhH", 8, 4, -1, 0)
+    lengths = struct.pack(f">{len(rows)}H", *map(len, rows))
+    return head + layers + b"\0\1" + lengths + b"".join(rows)
 
 
 def fuzz(format: str, cases: int, seed: int) -> None:

@@ -112,5 +112,7 @@ def test_formats_are_listed_by_rank_and_read_only_formats_last():
         "jxl",
         "dds",
         "tga",
+        "exr",
+        "hdr",
     ]
     assert list(codecs())[: len(writable)] == writable

@@ -14,7 +14,7 @@ TRAITS = writable_traits()
 PROGRAM = Path(__file__).with_name("hostile.py")
 MEMORY = 3 * 1024**3
 CASES = cases(250)
-FOREIGN = ("jpeg2000", "tga", "ico", "pnm", "dds", "qoi")
+FOREIGN = ("jpeg2000", "ico", "pnm", "qoi", "psd")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 

@@ -290,7 +290,7 @@ def test_devices_share_the_images(jobs, images, nearest):
 def test_events_name_their_device(images, nearest):
     events = []
     run(images, factories(one=nearest(), two=nearest()), listener=events.append)
-    assert events[0] == Planned(5, 0, ("one", "two"))
+    assert events[0] == Planned(5, 0, ("one", "two"), 5)
     started = {}
     for device in ("one", "two"):
         mine = [event for event in events if getattr(event, "device", None) == device]

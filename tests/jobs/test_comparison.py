@@ -355,7 +355,7 @@ def test_events_cover_every_network_on_every_image(tmp_path):
     events = []
     paths = [put(tmp_path / "a.png"), tmp_path / "none.png", put(tmp_path / "b.png")]
     run(paths, [("one", 2), ("two", 2)], events=events)
-    assert events[0] == Planned(5, 0, ("cpu",))
+    assert events[0] == Planned(5, 0, ("cpu",), 5)
     started = [event.input for event in events if isinstance(event, Started)]
     assert started == ["a, one", "b, one", "a, two", "b, two"]
     assert sum(isinstance(event, Finished) for event in events) == 5

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
-from upscale.errors import OutputError
+from upscale.errors import DamagedImageError, OutputError
 from upscale.images import (
     Frame,
     Image,
@@ -18,8 +19,8 @@ from upscale.images import (
     read_image,
 )
 from upscale.jobs.image import ImageJob
-from upscale.jobs.image_steps import check, load, store, upscale
-from upscale.options import OutputOptions
+from upscale.jobs.image_steps import check, damage_of, load, store, upscale
+from upscale.options import OutputOptions, RunOptions
 
 FULL = Metadata(exif=b"MM\0*\0\0\0\x08\0\0\0\0\0\0", xmp=b"<x/>", comment="mine", dpi=(90, 90))
 
@@ -84,7 +85,7 @@ def test_lossless_is_rejected_for_formats_without_it():
 )
 def test_images_and_sequences_are_stored(encoded, format, nearest, tmp_path):
     one = job(format, encoded, tmp_path / "new" / f"out.{format}")
-    content = load(one, None)
+    content = load(one, RunOptions())
     large, report = upscale(content, one, nearest())
     assert report.model == "nearest"
     store(large, one, OutputOptions(), None)
@@ -118,9 +119,9 @@ def test_stripping_keeps_resolution_and_colours(tmp_path):
 
 def test_number_of_pixels_is_limited(tmp_path):
     data = encode_file(image(), "png")
-    assert isinstance(load(job(source=data), 12), Image)
+    assert isinstance(load(job(source=data), RunOptions(max_pixels=12)), Image)
     with pytest.raises(Exception, match="limit"):
-        load(job(source=data), 11)
+        load(job(source=data), RunOptions(max_pixels=11))
 
 
 def test_existing_file_is_kept_without_overwrite(tmp_path):
@@ -131,3 +132,38 @@ def test_existing_file_is_kept_without_overwrite(tmp_path):
     assert target.read_bytes() == b"precious"
     store(image(), job(target=target), OutputOptions(overwrite=True), None)
     assert read_image(target).width == 4
+
+
+ADVICE = "use an undamaged copy, or pass --keep-damaged to save what can be read"
+
+
+def test_error_of_a_damaged_image_names_the_stream_and_the_option():
+    cut = encode_file(Image(np.zeros((64, 64, 3), np.uint8)), "jpeg")[:-40]
+    with pytest.raises(DamagedImageError) as caught:
+        load(job("jpeg", cut), RunOptions())
+    assert str(caught.value) == f"a.png: is cut off; {ADVICE}"
+    content = load(job("jpeg", cut), RunOptions(keep_damaged=True))
+    (clause,) = damage_of(content)
+    assert clause.endswith("rows are missing")
+
+
+def test_error_without_anything_to_keep_has_no_such_advice():
+    cut = encode_file(image(), "webp")[:-10]
+    with pytest.raises(DamagedImageError) as caught:
+        load(job("webp", cut), RunOptions())
+    assert str(caught.value) == "a.png: is cut off; use an undamaged copy"
+
+
+def test_damaged_page_is_left_out_if_that_is_allowed(nearest):
+    content = bytearray(encode_file(pages(10, 20, 30), "tiff"))
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        (start,) = file.pages[1].dataoffsets
+    content[start + 2 : start + 10] = bytes(8)
+    one = job("tiff", bytes(content))
+    strict = load(one, RunOptions())
+    with pytest.raises(DamagedImageError) as caught:
+        upscale(strict, one, nearest())
+    assert str(caught.value) == f"a.png: is damaged; {ADVICE}"
+    large, _ = upscale(load(one, RunOptions(keep_damaged=True)), one, nearest())
+    assert damage_of(large) == ("page 2 of 3 was left out",)
+    assert [int(frame.image.pixels.max()) for frame in large.frames()] == [10, 30]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image as PILImage
 
 from upscale.errors import UsageError
 from upscale.jobs import (
@@ -430,16 +433,97 @@ def test_pipe_is_read_once(tmp_path):
     assert (job.source, job.target) == (data, tmp_path / "out" / "pipe.png")
 
 
-@pytest.mark.parametrize(("name", "start", "written"), [
-    ("a.tga", b"", "a_x4.tga"), ("a.jp2", b"\0\0\0\x0cjP  ", "a_x4.png"),
-    ("a.ppm", b"P6 ", "a_x4.png"), ("a.pfm", b"PF ", "a_x4.tif"),
-    ("a.mpo", b"\xff\xd8\xff", "a_x4.jpg"), ("a.GIF", b"GIF89a", "a_x4.GIF"),
-    ("a.apng", b"\x89PNG\r\n\x1a\n", "a_x4.apng"),
-])  # fmt: skip
-def test_read_only_formats_get_another_output_format(name, start, written, tmp_path, monkeypatch):
-    photo = tmp_path / name
-    photo.write_bytes(start + bytes(40))
-    monkeypatch.setattr("upscale.jobs.plan.read_size", lambda _: (4, 3))
+def float_psd() -> bytes:
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 3, 4, 32, 3)
+    return head + bytes(4 * 3) + bytes(2 + 4 * 36)
+
+
+PNM = b"P6 4 3 255\n" + bytes(36)
+KINDS = {
+    "tga": (b"", None),
+    "ppm": (PNM, "PNM can only be read, so it is written as png"),
+    "pam": (b"P7\nWIDTH 4\nHEIGHT 3\nDEPTH 3\nMAXVAL 255\nENDHDR\n" + bytes(36),
+            "PNM can only be read, so it is written as png"),
+    "pfm": (b"PF 4 3 -1\n" + bytes(144), "PNM can only be read, so it is written as tiff"),
+    "jp2": (bytes(imagecodecs.jpeg2k_encode(np.zeros((3, 4, 3), np.uint8))),
+            "JPEG 2000 can only be read, so it is written as png"),
+    "qoi": (bytes(imagecodecs.qoi_encode(np.zeros((3, 4, 3), np.uint8))),
+            "QOI can only be read, so it is written as png"),
+    "psd": (float_psd(), "Photoshop can only be read, so it is written as tiff"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("has_suffix", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_formats_that_are_not_written_get_another(kind, has_suffix, tmp_path):
+    content, note = KINDS[kind]
+    photo = tmp_path / (f"a.{kind}" if has_suffix else "a")
+    if kind == "tga":
+        PILImage.new("RGB", (4, 3)).save(tmp_path / "a.tga")
+        photo = tmp_path / "a.tga"
+    else:
+        photo.write_bytes(content)
     job = only(plan(photo))
-    assert job.target == tmp_path / written
-    assert bool(job.note) == (job.target.suffix != photo.suffix and photo.suffix != ".mpo")
+    suffix = "tga" if note is None else {"tiff": "tif", "png": "png"}[note.split()[-1]]
+    assert (job.target, job.note) == (tmp_path / f"a_x4.{suffix}", note)
+
+
+@pytest.mark.parametrize(("kind", "stem"), [("qoi", "qoi"), ("psd", "psd"), ("pfm", "pnm")])
+def test_suffix_in_a_name_is_that_of_the_content(kind, stem, tmp_path):
+    (tmp_path / "a").write_bytes(KINDS[kind][0])
+    job = only(plan(tmp_path / "a", name="{stem}_{suffix}.{ext}"))
+    assert job.target.stem == f"a_{stem}"
+
+
+def test_streams_of_formats_that_are_not_written_become_png(tmp_path):
+    job = only(plan("-", stdin=PNM, output=f"{tmp_path}/out/"))
+    assert (job.target, job.format) == (tmp_path / "out" / "stdin.png", "png")
+
+
+@pytest.mark.parametrize(
+    "name", ["cut.jpg", "-"]
+)  # fmt: skip
+def test_every_error_names_the_file(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    result = only(plan(name, stdin=b"\xff\xd8\xff\xe0", output=f"{tmp_path}/out/"))
+    assert result.status is Status.FAILED
+    assert result.error.startswith(f"{name}: is ")
+
+
+def test_transparent_bmp_becomes_png_unless_bmp_was_asked_for(data, tmp_path):
+    photo = tmp_path / "a.bmp"
+    photo.write_bytes((data / "images/cases/bmp-v4-alpha.bmp").read_bytes())
+    job = only(plan(photo))
+    assert job.target == tmp_path / "a_x4.png"
+    assert job.note == "BMP cannot hold transparency, so it is written as png"
+    for asked in ({"format": "bmp"}, {"output": str(tmp_path / "b.bmp")}):
+        assert only(plan(photo, **asked)).format == "bmp"
+
+
+def test_linear_jpeg_xl_becomes_png(data, tmp_path):
+    photo = tmp_path / "a.jxl"
+    photo.write_bytes((data / "images/cases/jxl-16.jxl").read_bytes())
+    job = only(plan(photo))
+    assert job.target == tmp_path / "a_x4.png"
+    assert job.note == (
+        "JPEG XL cannot name its colour space (H.273: (1, 8)), so it is written as png"
+    )
+
+
+def test_floats_in_dds_become_tiff(tmp_path):
+    head = struct.pack("<4s7I44x", b"DDS ", 124, 0x1007, 3, 4, 0, 0, 1)
+    head += struct.pack("<II4s5I5I", 32, 4, struct.pack("<I", 113), *[0] * 10)
+    (tmp_path / "a.dds").write_bytes(head + bytes(3 * 4 * 8))
+    job = only(plan(tmp_path / "a.dds"))
+    assert job.target == tmp_path / "a_x4.tif"
+    assert job.note == "DDS is written without floats, so it is written as tiff"
+
+
+@pytest.mark.parametrize(("name", "written"), [("a.mpo", "a_x4.jpg"), ("a.GIF", "a_x4.GIF"),
+                                               ("a.apng", "a_x4.apng")])  # fmt: skip
+def test_spelling_of_the_suffix_is_kept_where_it_fits(name, written, tmp_path):
+    format = {"a.mpo": "JPEG", "a.GIF": "GIF", "a.apng": "PNG"}[name]
+    PILImage.new("RGB", (4, 3)).save(tmp_path / name, format)
+    job = only(plan(tmp_path / name))
+    assert (job.target, job.note) == (tmp_path / written, None)

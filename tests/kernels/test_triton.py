@@ -286,7 +286,9 @@ def test_torch_computes_what_the_kernel_does_not_support(kernel):
     for residuals in ([residual], [x] * 3):
         assert torch.equal(run([x], residuals), plain([x], residuals))
     target = torch.empty(2, 32, 6, 7).half()
-    assert torch.equal(run([x], target=target), plain([x]))
+    # In half precision, torch may round differently in another memory layout.
+    same_layout = x.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(run([x], target=target), plain([same_layout]))
     assert tuner._best == {}
 
 

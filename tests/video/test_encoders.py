@@ -48,6 +48,33 @@ def test_default_codec_is_x264_except_in_webm():
 
 
 @pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("libx264", "x264"),
+        ("h264", "x264"),
+        ("H.264", "x264"),
+        ("avc", "x264"),
+        ("libx265", "x265"),
+        ("h265", "x265"),
+        ("h.265", "x265"),
+        ("hevc", "x265"),
+        ("HEVC", "x265"),
+        ("av1", "svt-av1"),
+        ("svtav1", "svt-av1"),
+        ("libsvtav1", "svt-av1"),
+        ("libvpx-vp9", "vp9"),
+        ("prores_ks", "prores"),
+        ("X264", "x264"),
+    ],
+)
+def test_names_of_ffmpeg_and_common_names_select_the_codec(name, codec):
+    assert make_encoder(video(), "out.mkv", codec=name) == make_encoder(
+        video(), "out.mkv", codec=codec
+    )
+    assert name not in codec_names()
+
+
+@pytest.mark.parametrize(
     ("codec", "source", "expected"),
     [
         ("x264", "yuv420p", "yuv420p"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import av
 import pytest
 
@@ -48,6 +50,21 @@ def test_added_codec_encodes_a_video(toy, tmp_path):
     assert shown_in(output)[1] == shown_in(source)[1]
     with av.open(str(output)) as container:
         assert [stream.type for stream in container.streams] == ["video", "audio"]
+
+
+def test_an_added_codec_has_its_encoder_and_aliases_as_further_names(tmp_path):
+    register_codec(replace(TOY, name="other", aliases=("divx",)))
+    try:
+        for name in ("divx", "DivX", "mpeg4"):
+            assert make_encoder(video(), "out.mkv", codec=name).codec == "other"
+        for taken in ("divx", "x264", "libx264", "hevc"):
+            with pytest.raises(ValueError, match=f"codec {taken} is already registered"):
+                register_codec(replace(TOY, name="toy", aliases=(taken,)))
+        assert "toy" not in codec_names()
+    finally:
+        unregister_codec("other")
+    with pytest.raises(UsageError, match="--codec divx: unknown codec; choose one of x264"):
+        make_encoder(video(), "out.mkv", codec="divx")
 
 
 def test_names_and_errors_follow_the_registered_codecs(toy):

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from upscale.cli.session import Session, json_line
+from upscale.files.printable import printable
 from upscale.jobs import Advanced, Event, Finished, JobResult, Planned, Started, Status
 from upscale.options import ReportOptions
 
@@ -32,6 +33,7 @@ class BatchView:
         self._report = report
         self._bars: BatchBars | None = None
         self._counts: Counter[Status] = Counter()
+        self._damaged = 0
         self._failures: dict[str, str | None] = {}
         self._ignored = 0
         self._total: int | None = None
@@ -80,13 +82,14 @@ class BatchView:
 
     def _start(self, event: Planned) -> None:
         self._total, self._ignored = event.total, event.ignored
-        if event.total and not self._report.quiet and self._session.stderr.isatty():
+        if event.jobs and not self._report.quiet and self._session.stderr.isatty():
             from upscale.cli.progress_bars import BatchBars
 
             self._bars = BatchBars(self._session.stderr, event.total, event.devices)
 
     def _finish(self, result: JobResult) -> None:
         self._counts[result.status] += 1
+        self._damaged += bool(result.damaged)
         if result.error is not None:
             self._failures.setdefault(result.error, result.trace)
         if self._bars is not None:
@@ -116,19 +119,22 @@ class BatchView:
             return json_line(result.record())
         if self._report.quiet or result.output is None:
             return None
+        output = self._session.shown_name(result.output)
         if result.status is Status.PLANNED:
-            return f"{result.output}  {_sizes(result)}"
-        return result.output if result.status is Status.DONE and result.output != "-" else None
+            return f"{output}  {_sizes(result)}"
+        return output if result.status is Status.DONE and result.output != "-" else None
 
     def _messages(self, result: JobResult) -> list[str]:
         """Return the lines for standard error; failures are printed with the summary."""
         is_detailed = self._is_single or self._report.verbose
         if self._report.quiet or (result.status is Status.SKIPPED and not is_detailed):
             return []
-        messages = [f"note: {result.input}: {note}" for note in result.notes]
+        name = printable(result.input)
+        messages = [f"note: {name}: {note}" for note in result.notes]
+        messages += [f"note: {name}: is damaged: {clause}" for clause in result.damaged]
         if result.status is Status.SKIPPED:
-            reason = "" if result.notes else f", {result.output} exists"
-            messages.append(f"{result.input}: skipped{reason}")
+            reason = "" if result.notes else f", {printable(result.output or '')} exists"
+            messages.append(f"{name}: skipped{reason}")
         elif result.status is Status.DONE and is_detailed:
             messages.append(_describe(result))
         return messages
@@ -147,7 +153,12 @@ class BatchView:
             self._session.error("no images found; use -r to include subfolders")
 
     def _summary(self) -> str:
-        parts = [f"{self._counts[status]} {status}" for status in Status if self._counts[status]]
+        parts: list[str] = []
+        for status in Status:
+            if count := self._counts[status]:
+                is_done = status is Status.DONE and self._damaged
+                suffix = f", {self._damaged} of them damaged" if is_done else ""
+                parts.append(f"{count} {status}{suffix}")
         if self._ignored:
             files = "file" if self._ignored == 1 else "files"
             parts.append(f"{self._ignored} other {files} ignored")
@@ -169,4 +180,4 @@ def _describe(result: JobResult) -> str:
     details = f"{result.model}, {result.device} {result.precision}, {tile}"
     if result.resize is not None:
         details += f", resized: {result.resize}"
-    return f"{result.input}: {_sizes(result)} in {result.seconds or 0:.1f} s ({details})"
+    return f"{printable(result.input)}: {_sizes(result)} in {result.seconds or 0:.1f} s ({details})"

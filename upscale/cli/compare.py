@@ -77,7 +77,7 @@ def _compare(
         session.error("no images match: their paths must be equal except for the extension")
     if not is_written:
         return ExitCode.FAILED
-    session.out(str(page))
+    session.out(session.shown_name(str(page)))
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE
 
 
@@ -124,7 +124,7 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
     title = f"{_title([Path(group.name) for group in sets])}: {len(models)} networks"
     is_written = write_page(page, title, sets, overwrite=options.output.overwrite)
     if is_written and not options.report.quiet:
-        session.out(str(page))
+        session.out(session.shown_name(str(page)))
     return int(image_batch.exit_code(results))
 
 

@@ -177,7 +177,7 @@ def _run_plan(
     if target is not None:
         _write_grid(target, source, box, pixels, plan, overwrite=options.output.overwrite)
         if not options.report.json and not options.report.quiet:
-            session.out(str(target))
+            session.out(session.shown_name(str(target)))
     return ExitCode.DONE
 
 
@@ -252,7 +252,7 @@ def _write_set(
                 session.out_json({"input": str(source)} | _record(result))
     failures = [result for result in results if isinstance(result, UpscaleError)]
     if len(failures) < len(images) and not options.report.json and not options.report.quiet:
-        session.out(str(folder))
+        session.out(session.shown_name(str(folder)))
     if not options.report.quiet:
         session.say(_summary(results))
     for failure in failures:

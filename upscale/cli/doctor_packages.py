@@ -183,6 +183,8 @@ TRIALS: dict[str, Callable[[], None]] = {
 
 EXTRAS = {
     "pillow-heif": ("pillow_heif", "heic", "HEIC"),
+    "OpenEXR": ("OpenEXR", "hdr", "EXR"),
+    "etcpak": ("etcpak", "textures", "compressed DDS textures"),
     "pillow-jxl-plugin": ("pillow_jxl", "jxl", "JPEG XL with an ICC profile"),
     "spandrel": ("spandrel", "community", "other architectures"),
     "stlpips-pytorch": ("stlpips_pytorch", "metrics", "ST-LPIPS"),

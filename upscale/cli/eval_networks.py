@@ -186,7 +186,7 @@ def _make_set(
 def _run_bicubic(session: Session, low: Path, target: Path, scale: int) -> None:
     """Upscale the low-resolution images with a bicubic filter, except those that are done."""
     sources = sorted(low.rglob("*.png"))
-    with step_progress(session, BICUBIC) as progress:
+    with step_progress(session, "images", label=BICUBIC) as progress:
         for done, source in enumerate(sources, 1):
             output = target / source.relative_to(low)
             if not output.exists():
@@ -209,7 +209,7 @@ def _run_network(
     plan = make_plan([str(low)], options, facts, bytes)
     make = partial(image_batch.make_upscaler, engine, BatchView(session, ReportOptions()))
     done = 0
-    with step_progress(session, facts.name) as progress:
+    with step_progress(session, "images", label=facts.name) as progress:
 
         def listen(event: Event) -> None:
             nonlocal done

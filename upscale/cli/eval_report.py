@@ -94,7 +94,7 @@ def run_evaluation(
     items = matches.items
     outputs.check([path for item in items for path in (item.path, item.reference) if path])
     measurements: list[Scores] = []
-    with step_progress(session, "measuring") as progress:
+    with step_progress(session, "images", label="measuring") as progress:
         for item in items:
             measurements.append(measure(item, metrics))
             if outputs.as_json:
@@ -168,9 +168,9 @@ def _print_table(session: Session, measurements: Sequence[Scores], metrics: Load
     for measurement in measurements:
         if measurement.error is None:
             item = measurement.item
-            name = item.image if item.version else printable(item.path)
+            name = printable(item.image if item.version else item.path)
             cells = _cells(measurement.values, metrics)
-            grid.add_row(name, *[item.version] * has_versions, *cells)
+            grid.add_row(name, *[printable(item.version)] * has_versions, *cells)
     if any(_count(measurements, version) > 1 for version in scores):
         _add_means(grid, measurements, metrics, has_versions=has_versions)
     width = None if session.stdout.isatty() else _LINE_WIDTH
@@ -196,7 +196,7 @@ def _add_means(
             for metric, cell in zip(metrics.metrics, _cells(values, metrics), strict=True)
         ]
         name = f"mean of {_count(measurements, version)}"
-        grid.add_row(name, *[version] * has_versions, *cells)
+        grid.add_row(name, *[printable(version)] * has_versions, *cells)
 
 
 def _cells(values: Mapping[str, float], metrics: LoadedMetrics) -> list[str]:

@@ -70,7 +70,7 @@ FOREIGN_FLAGS = (
     ForeignFlag("--suffix", "TEXT", (_OFFICIAL,), same="--name {{stem}}_{0}.{{ext}}",
                 value=r"[^{}]+", command="image"),
     ForeignFlag("-w", "WIDTH", (_UPSCAYL, _VIDEO2X), same="--width {0}", value=r"\d+"),
-    ForeignFlag("-h", "HEIGHT", (_VIDEO2X,), same="--height {0}", value=r"\d+", command="video"),
+    ForeignFlag("-h", "HEIGHT", (_VIDEO2X,), same="--height {0}", value=r"\d+"),
     ForeignFlag("-c -c:v -vcodec -codec:v", "CODEC", (_VIDEO2X, _FFMPEG), same="--codec {0}",
                 command="video"),
     ForeignFlag("-e", "KEY=VALUE", (_VIDEO2X,), same="--encoder-option {0}", value=r"(?s)[^=]+=.*",

@@ -111,12 +111,7 @@ def image(
     precision: shared.Precision = None,
     kernels: shared.Kernels = None,
     tta: shared.Tta = None,
-    denoise: Annotated[
-        str | None,
-        option("--denoise", metavar="0..1", panel=shared.NETWORK,
-               help="Denoising strength, for networks that support it "
-               "(realesr-general-x4v3)."),
-    ] = None,
+    denoise: shared.Denoise = None,
     seamless: Annotated[
         str | None,
         option("--seamless", metavar="x|y|xy", panel=_TEXTURES,
@@ -163,6 +158,12 @@ def image(
                "separated by NUL as `find -print0` writes them."),
     ] = None,
     max_pixels: shared.MaxPixels = None,
+    keep_damaged: Annotated[
+        bool | None,
+        switch("--keep-damaged", panel=shared.INPUT,
+               help="Upscale what can be read of damaged or cut-off images, and say what is "
+               "missing. The exit code is then 3. Default: they fail."),
+    ] = None,
     jobs: Annotated[
         str | None,
         option("-j", "--jobs", metavar="N", panel=shared.INPUT,

@@ -79,11 +79,15 @@ def all_inputs(session: Session, inputs: Sequence[str], list_file: str | None) -
 
 
 def exit_code(results: Sequence[JobResult]) -> ExitCode:
-    """Return the exit code of a batch; a batch without images has failed."""
+    """Return the exit code of a batch; a batch without images has failed.
+
+    An output of a damaged image counts as partly failed, as that of a damaged video does.
+    """
     failed = sum(result.status is Status.FAILED for result in results)
     if not results or failed == len(results):
         return ExitCode.FAILED
-    return ExitCode.SOME_FAILED if failed else ExitCode.DONE
+    is_partial = failed or any(result.damaged for result in results)
+    return ExitCode.SOME_FAILED if is_partial else ExitCode.DONE
 
 
 def _confirmation(session: Session, options: Options) -> Callable[[str], bool] | None:

@@ -315,5 +315,5 @@ def _blend(
         floats = {key: tensor.half() for key, tensor in state.items() if tensor.is_floating_point()}
         state |= floats
     write_safetensors(state, target, metadata)
-    session.out(str(target))
+    session.out(session.shown_name(str(target)))
     return ExitCode.DONE

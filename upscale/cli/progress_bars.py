@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
-    TaskProgressColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -22,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from upscale.cli.session import Session
+from upscale.files.printable import printable_text
 from upscale.options import ReportOptions
 
 _NAME_WIDTH = 28
@@ -33,6 +33,15 @@ StepProgress = Callable[[int, int], None]
 """Called with the steps done and the steps in total."""
 
 
+class _CountColumn(ProgressColumn):
+    """Steps done and in total with their unit; empty while the total is unknown."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text("")
+        return Text(f"{task.completed:.0f}/{task.total:.0f} {_unit(task)}")
+
+
 class _RateColumn(ProgressColumn):
     """Steps per second, or seconds per step if a step takes longer than a second."""
 
@@ -40,7 +49,36 @@ class _RateColumn(ProgressColumn):
         speed = task.finished_speed or task.speed
         if not speed:
             return Text("")
-        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
+        unit = _unit(task)
+        return Text(f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit[:-1]}")
+
+
+class _BytesColumn(DownloadColumn):
+    """Bytes received and in total; empty while the total is unknown."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
+
+
+class _SpeedColumn(TransferSpeedColumn):
+    """Bytes per second; empty while they are unknown."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.finished_speed or task.speed else Text("")
+
+
+class _TimeLeftColumn(TimeRemainingColumn):
+    """Time left; empty while it is unknown."""
+
+    def render(self, task: Task) -> Text:
+        if task.time_remaining is None:
+            return Text("")
+        return Text.assemble(super().render(task), " left")
+
+
+def _unit(task: Task) -> str:
+    """Return the name of the steps of a task, in the plural."""
+    return str(task.fields["unit"])
 
 
 class BatchBars:
@@ -55,16 +93,19 @@ class BatchBars:
             devices: Names of the devices.
         """
         self._progress = _step_bars(stderr)
-        self._images = self._progress.add_task("images", total=images) if images > 1 else None
+        self._images: TaskID | None = None
+        if images > 1:
+            self._images = self._progress.add_task("total", total=images, unit="images")
         self._labels = {device: f"{device} " if len(devices) > 1 else "" for device in devices}
         self._tiles = {
-            device: self._progress.add_task(f"{label}preparing", total=None)
+            device: self._progress.add_task(f"{label}preparing", total=None, unit="tiles")
             for device, label in self._labels.items()
         }
         self._progress.start()
 
     def start_image(self, device: str, name: str) -> None:
         """Show the tiles of a device's next image."""
+        name = printable_text(name)
         short = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
         description = self._labels[device] + short
         self._progress.reset(self._tiles[device], total=None, description=description)
@@ -76,21 +117,28 @@ class BatchBars:
     def finish_image(self, failed: int) -> None:
         """Count one image as finished; `failed` is the number of failed images so far."""
         if self._images is not None:
-            name = f"images ({failed} failed)" if failed else "images"
+            name = f"total ({failed} failed)" if failed else "total"
             self._progress.update(self._images, advance=1, description=name)
 
     def stop(self) -> None:
         """Remove the bars from the terminal."""
+        self._show(False)  # else Rich erases lines above the cursor when the bars return
         self._progress.stop()
 
     def resume(self) -> None:
         """Show the bars again after `stop`."""
         self._progress.start()
+        self._show(True)
+
+    def _show(self, visible: bool) -> None:
+        for task in self._progress.task_ids:
+            self._progress.update(task, visible=visible)
+        self._progress.refresh()
 
 
 @contextmanager
 def step_progress(
-    session: Session, label: str, report: ReportOptions | None = None
+    session: Session, unit: str, report: ReportOptions | None = None, *, label: str = ""
 ) -> Generator[StepProgress]:
     """Show one bar for a number of steps while the block runs, if there is a terminal for it.
 
@@ -98,14 +146,15 @@ def step_progress(
 
     Args:
         session: Streams.
-        label: Name of the steps, in the plural.
+        unit: Name of the steps, in the plural.
         report: Options that can hide the bar.
+        label: Name of the bar.
     """
     if not can_show_bars(session, report or ReportOptions()):
         yield lambda done, total: None
         return
-    bars = _step_bars(session.stderr)
-    task = bars.add_task(label, total=None)
+    bars = _step_bars(session.stderr, has_label=bool(label))
+    task = bars.add_task(label, total=None, unit=unit)
 
     def advance(done: int, total: int) -> None:
         bars.start()
@@ -130,10 +179,9 @@ def download_progress(stderr: TextIO, name: str) -> Generator[ByteProgress]:
         stderr,
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _BytesColumn(binary_units=True),
+        _SpeedColumn(),
+        _TimeLeftColumn(),
         disable=not stderr.isatty(),
     )
     task = bars.add_task(name, total=None)
@@ -141,16 +189,14 @@ def download_progress(stderr: TextIO, name: str) -> Generator[ByteProgress]:
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
-def _step_bars(stderr: TextIO) -> Progress:
+def _step_bars(stderr: TextIO, *, has_label: bool = True) -> Progress:
     return _bars(
         stderr,
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TaskProgressColumn(),
+        *([TextColumn("{task.description}", markup=False)] if has_label else []),
+        BarColumn(bar_width=None),
+        _CountColumn(),
         _RateColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _TimeLeftColumn(),
     )
 
 
@@ -160,6 +206,7 @@ def _bars(stderr: TextIO, *columns: ProgressColumn, disable: bool = False) -> Pr
         *columns,
         console=Console(file=stderr),
         transient=True,
+        expand=True,
         redirect_stdout=False,
         redirect_stderr=False,
         disable=disable,

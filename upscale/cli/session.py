@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from upscale.files.printable import printable_text
+from upscale.files.printable import printable, printable_text
 
 OLD_KEYS = {"image": "picture", "images": "pictures", "peak": "ceiling", "throughputs": "paces"}
 """Former names of JSON keys by their present names; printed beside them for one release."""
@@ -50,30 +50,42 @@ class Session:
         return cls(stdin, stdout, stderr, os.environ)
 
     def out(self, text: str) -> None:
-        """Print a line of results; a closed pipe is not an error."""
+        """Print a line of results; a closed pipe is not an error.
+
+        On a terminal, control characters are escaped. Programs get names of files as they are.
+        """
         if self.stdout_closed:
             return
         try:
-            self.stdout.write(text + "\n")
+            self.stdout.write((printable_text(text) if self.stdout.isatty() else text) + "\n")
             self.stdout.flush()
         except BrokenPipeError:
             self.close_stdout()
+
+    def shown_name(self, name: str) -> str:
+        """Return the name of a file as it is printed: on one line of a terminal, else unchanged."""
+        return printable(name) if self.stdout.isatty() else name
 
     def out_json(self, record: Mapping[str, object]) -> None:
         """Print a record as one line of JSON."""
         self.out(json_line(record))
 
     def say(self, text: str) -> None:
-        """Print a message line to standard error."""
+        """Print a message of one or more lines to standard error, control characters escaped."""
+        lines = map(printable_text, text.split("\n"))
         try:
-            self.stderr.write(text + "\n")
+            self.stderr.write("\n".join(lines) + "\n")
             self.stderr.flush()
         except BrokenPipeError:
             return
 
     def error(self, text: str, trace: str | None = None) -> None:
         """Print an error on one line, followed by its traceback if `verbose` is set."""
-        self.say("error: " + " ".join(text.split()))
+        line = " ".join(text.split())
+        if self.stderr.isatty():
+            self._say_in_colour("error:", line)
+        else:
+            self.say(f"error: {line}")
         if self.verbose and trace:
             self.say(trace)
 
@@ -83,6 +95,16 @@ class Session:
         self.stderr.flush()
         answer = self.stdin.readline().decode(errors="replace")
         return answer.strip().lower() in ("y", "yes")
+
+    def _say_in_colour(self, label: str, text: str) -> None:
+        """Print a line that begins with a red label, unless NO_COLOR is set."""
+        from rich.console import Console
+        from rich.text import Text
+
+        no_colour = bool(self.environ.get("NO_COLOR")) or None
+        console = Console(file=self.stderr, highlight=False, no_color=no_colour)
+        line = Text.assemble((label, "red"), f" {printable_text(text)}")
+        console.print(line, soft_wrap=True)
 
     def close_stdout(self) -> None:
         """Discard what is still buffered for a closed pipe, so that Python exits silently."""

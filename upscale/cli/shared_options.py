@@ -127,6 +127,11 @@ Tta = Annotated[
            help="Test-time augmentation: average the results of 8 flips and rotations. "
            "8 times slower."),
 ]  # fmt: skip
+Denoise = Annotated[
+    str | None,
+    option("--denoise", metavar="0..1", panel=NETWORK,
+           help="Denoising strength, for networks that support it (realesr-general-x4v3)."),
+]  # fmt: skip
 Recursive = Annotated[
     bool | None,
     switch("-r", "--recursive", panel=INPUT,

@@ -18,6 +18,7 @@ from upscale.cli.completion import codecs, one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, resolve_options, switch
 from upscale.errors import ExitCode, UsageError
+from upscale.files.printable import printable, shell_word
 from upscale.options import Options
 
 if TYPE_CHECKING:
@@ -52,10 +53,13 @@ def video(
     device: shared.Device = None,
     precision: shared.Precision = None,
     kernels: shared.Kernels = None,
+    tta: shared.Tta = None,
+    denoise: shared.Denoise = None,
     codec: Annotated[
         str | None,
         option("--codec", metavar="CODEC", panel=_ENCODING, autocompletion=one_of(codecs),
-               help="Video codec: {codecs}. Default: x264, or vp9 for .webm."),
+               help="Video codec: {codecs}. FFmpeg's names, such as libx265 or hevc, work too. "
+               "Default: x264, or vp9 for .webm."),
     ] = None,
     crf: Annotated[
         float | None,
@@ -128,6 +132,7 @@ def video(
     """
 
     def action(session: Session) -> int:
+        from upscale.jobs.inputs import reject_image
         from upscale.jobs.video import VideoSettings
         from upscale.video.encoders import VideoEncoding
 
@@ -149,7 +154,9 @@ def video(
         if times:
             raise UsageError("--at needs --preview")
         if target is None:
-            raise UsageError("OUT is missing: name the output video, or use --preview")
+            reject_image(source)
+            example = f"{shell_word(source)} {shell_word(f'{source.stem}_x4.mp4')}"
+            raise UsageError(f"OUT is missing, as in: upscale video {example}; or use --preview")
         return upscale_video(session, source, target, settings, options)
 
     return action
@@ -182,7 +189,7 @@ def upscale_video(
             with step_progress(session, "frames", options.report) as progress:
                 report = run_video(job, upscalers, identity, progress, print_note)
         except KeyboardInterrupt:
-            session.say(f"{output}: run the same command again to resume")
+            session.say(f"{printable(output)}: run the same command again to resume")
             raise
     _print_record(session, options, video_record(source, output, facts.name, job, report))
     if not options.report.quiet:
@@ -251,7 +258,7 @@ def _print_record(session: Session, options: Options, record: VideoRecord | Prev
     if options.report.json:
         session.out_json(record)
     elif not options.report.quiet:
-        session.out(record["output"])
+        session.out(session.shown_name(record["output"]))
 
 
 def _pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:
@@ -306,9 +313,9 @@ def _print_plan(session: Session, job: VideoJob) -> None:
 
     video, encoder, frames = job.video, job.encoder, job.encoder.frame_format
     session.say(
-        f"{video.path}: {len(job.times)} frames, {video.width}x{video.height} -> "
+        f"{printable(video.path)}: {len(job.times)} frames, {video.width}x{video.height} -> "
         f"{frames.width}x{frames.height}, {encoder.codec} {encoder.pixel_format}; "
-        f"unfinished work is kept in {folder_for(job.output)}"
+        f"unfinished work is kept in {printable(folder_for(job.output))}"
     )
     _print_notes(session, job.notes)
 

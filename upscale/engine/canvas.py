@@ -39,6 +39,8 @@ def as_image(array: NDArray[Any]) -> NDArray[Any]:
     Raises:
         UsageError: The array is not a uint8, uint16 or float32 image with 1 or 3 channels.
     """
+    if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"a {type(array).__name__} is not a NumPy array")
     image = array[:, :, None] if array.ndim == 2 else array
     if image.ndim != 3 or image.shape[2] not in IMAGE_CHANNELS or image.size == 0:
         raise UsageError(f"an array of shape {array.shape} is not (H, W), (H, W, 1) or (H, W, 3)")

@@ -9,6 +9,7 @@ from upscale.images.encoding import Encoding, TextureEncoding
 from upscale.images.formats import (
     can_hold,
     can_write,
+    first_suffix,
     format_named,
     format_of,
     is_image_name,
@@ -30,7 +31,7 @@ from upscale.images.image import (
     stripped,
 )
 from upscale.images.pixels.alpha import extend_colour
-from upscale.images.read import read_file, read_image, read_size
+from upscale.images.read import UNNAMED, own_format_reason, read_file, read_image, read_size
 from upscale.images.write import (
     check_encoding,
     encode_file,
@@ -40,6 +41,7 @@ from upscale.images.write import (
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "SNIFF_BYTES",
+    "UNNAMED",
     "Encoding",
     "Frame",
     "Image",
@@ -54,6 +56,7 @@ __all__ = [
     "check_encoding",
     "encode_file",
     "extend_colour",
+    "first_suffix",
     "format_named",
     "format_of",
     "is_image_name",
@@ -61,6 +64,7 @@ __all__ = [
     "is_spelling",
     "label_of",
     "losses",
+    "own_format_reason",
     "read_file",
     "read_image",
     "read_size",

@@ -6,6 +6,7 @@ from upscale.images.encoding import Encoding
 from upscale.images.formats import writable_codec
 from upscale.images.image import Image
 from upscale.images.metadata.icc import is_srgb
+from upscale.images.pixels.light import is_scene_light
 from upscale.images.stored_metadata import reason_for_srgb, stored_metadata
 
 _DEFAULT = Encoding()
@@ -38,6 +39,8 @@ def losses(image: Image, format: str, encoding: Encoding = _DEFAULT) -> tuple[st
     profile, reason = image.metadata.icc, reason_for_srgb(image, codec)
     if profile is not None and reason is not None and not is_srgb(profile):
         clauses.append(f"its colours were converted to sRGB, {reason}")
+    if is_scene_light(image) and traits.depth < 32:
+        clauses.append("its linear light was given the curve of sRGB, and cut off at white")
     _, dropped = stored_metadata(image.metadata, codec)
     if dropped:
         clauses.append(f"{label} has no place for its {', '.join(dropped)}")

@@ -17,6 +17,10 @@ class TextureEncoding:
         layout: `bc1`, `bc3`, `bc4`, `bc5`, `bc7` or `rgba8`; None for that of the source.
         mipmaps: Whether smaller copies follow the image; None to do as the source.
         normal_map: Whether colours are directions, of which mipmaps hold the mean direction.
+
+    Example:
+        >>> Encoding(texture=TextureEncoding("bc5", normal_map=True)).texture.layout
+        'bc5'
     """
 
     layout: str | None = None

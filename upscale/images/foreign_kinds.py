@@ -27,8 +27,8 @@ class ForeignKind:
     """A kind of file that is not read.
 
     Attributes:
-        problem: What the file is; the message completes "<file> ...".
-        advice: What to do.
+        problem: Clause about the file that completes "<file> ...".
+        advice: Imperative clause for the user, for example "export it as PNG first".
     """
 
     problem: str

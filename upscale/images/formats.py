@@ -7,6 +7,7 @@ from pathlib import Path
 
 from upscale.errors import OutputError
 from upscale.images.codecs.registry import Codec, Traits, codecs
+from upscale.images.pixels.light import LINEAR, REC_709
 
 
 def format_of(suffix_or_name: str) -> str:
@@ -79,6 +80,19 @@ def suffix_of(format: str) -> str:
         '.jpg'
     """
     return f".{writable_codec(format)[0].suffixes[0]}"
+
+
+def first_suffix(format: str) -> str:
+    """Return the usual suffix of a format, also of one that is only read, without a dot.
+
+    Args:
+        format: Name of the format.
+
+    Example:
+        >>> first_suffix("jpeg"), first_suffix("psd")
+        ('jpg', 'psd')
+    """
+    return codecs()[format].suffixes[0]
 
 
 def can_write(format: str) -> bool:
@@ -225,9 +239,17 @@ def can_hold(
         ),
         (frames > 1 and traits.frames != sequence, f"{codec.label} cannot hold {sequence_name}"),
         (
-            cicp is not None and "cicp" not in traits.carries,
+            cicp is not None and not _can_name(cicp, depth, traits),
             f"{codec.label} cannot name its colour space (H.273: {cicp})",
         ),
     )
     reason = next((reason for applies, reason in reasons if applies), None)
     return reason or (codec.check_size(width, height) if codec.check_size else None)
+
+
+def _can_name(cicp: tuple[int, int], depth: int, traits: Traits) -> bool:
+    """Return whether a format can state a colour space, or its values can be converted."""
+    if "cicp" in traits.carries:
+        return True
+    is_scene_light = depth == 32 and cicp[1] == LINEAR
+    return is_scene_light and (traits.is_linear or cicp[0] == REC_709)

@@ -49,7 +49,7 @@ def partial_frames(
             if stored is None:
                 missing.append(_rest(noun, number, header.frames))
                 break
-            missing.append(f"{noun} {number} of {header.frames} is damaged and was left out")
+            missing.append(f"{noun} {number} of {header.frames} was left out")
             if held is not None and held.seconds is not None:
                 held = replace(held, seconds=held.seconds + (stored.seconds or 0))
             continue

@@ -6,19 +6,19 @@ import io
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from upscale.errors import ImageError
+from upscale.errors import DamagedImageError, ImageError
 from upscale.files.error_mapping import map_os_errors
 from upscale.files.printable import printable
 from upscale.images.codecs.base import Header, MalformedError, Raster, StoredFrame
 from upscale.images.codecs.registry import SNIFF_BYTES, Codec, codecs
 from upscale.images.decoder_errors import guarded, salvaged
 from upscale.images.foreign_kinds import NOT_AN_IMAGE, PROBE_BYTES, RAW, foreign_kind, is_raw_name
-from upscale.images.formats import detect
+from upscale.images.formats import can_hold, detect
 from upscale.images.image import DEFAULT_MAX_PIXELS, Frame, Image, ImageSequence, Origin
 from upscale.images.metadata import exif, photoshop, xmp
 from upscale.images.metadata.gain_map import turned
@@ -27,6 +27,9 @@ from upscale.images.partial_sequence import partial_frames
 from upscale.images.pixels.orientation import swaps_sides, upright
 
 _T = TypeVar("_T")
+
+UNNAMED = "the image"
+"""Name of content that comes from no file, in messages."""
 
 
 def read_file(
@@ -59,27 +62,55 @@ def read_file(
     """
     with _opened(source) as (name, file):
         codec = _detected_codec(name, file, source)
-        salvage = codec.salvage if keep_damaged else None
-        header = salvaged(
-            name,
-            partial(_from_start, codec.read_header, file),
-            salvage and salvage.read_header and partial(_from_start, salvage.read_header, file),
+        with _marked(may_be_kept=codec.salvage is not None and not keep_damaged):
+            reading = _Reading(source, name, codec, max_pixels, keep_damaged)
+            return _content(reading, file)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A file and how it is read."""
+
+    source: Path | bytes
+    name: str
+    codec: Codec
+    max_pixels: int
+    keep_damaged: bool
+
+
+def _content(reading: _Reading, file: BinaryIO) -> Image | ImageSequence:
+    name, codec = reading.name, reading.codec
+    salvage = codec.salvage if reading.keep_damaged else None
+    header = salvaged(
+        name,
+        partial(_from_start, codec.read_header, file),
+        salvage and salvage.read_header and partial(_from_start, salvage.read_header, file),
+    )
+    _check_pixels(name, header, reading.max_pixels)
+    if header.frames > 1 and codec.decode_frames is not None:
+        return ImageSequence(
+            lambda: _frames(reading, header),
+            header.frames,
+            header.plays,
+            codec.traits is None or codec.traits.frames == "animation",
+            codec.name,
         )
-        _check_pixels(name, header, max_pixels)
-        if header.frames > 1 and codec.decode_frames is not None:
-            return ImageSequence(
-                lambda: _frames(source, codec, max_pixels, header if keep_damaged else None),
-                header.frames,
-                header.plays,
-                codec.traits is None or codec.traits.frames == "animation",
-                codec.name,
-            )
-        raster = salvaged(
-            name,
-            partial(_from_start, codec.decode, file),
-            salvage and partial(_from_start, salvage.decode, file),
-        )
+    raster = salvaged(
+        name,
+        partial(_from_start, codec.decode, file),
+        salvage and partial(_from_start, salvage.decode, file),
+    )
     return guarded(name, lambda: _upright(header, raster, codec.name))
+
+
+@contextmanager
+def _marked(may_be_kept: bool) -> Generator[None]:
+    """Add to errors of damaged files whether `keep_damaged` may read a part of them."""
+    try:
+        yield
+    except DamagedImageError as error:
+        error.may_be_kept = may_be_kept
+        raise
 
 
 def read_image(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image:
@@ -102,7 +133,7 @@ def read_image(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
     content = read_file(source, max_pixels=max_pixels)
     if isinstance(content, Image):
         return content
-    name = "the image" if isinstance(source, bytes) else printable(source)
+    name = UNNAMED if isinstance(source, bytes) else printable(source)
     raise ImageError(f"{name}: holds {content.count} frames or pages; extract the one you need")
 
 
@@ -129,36 +160,85 @@ def read_size(source: Path | bytes) -> tuple[int, int]:
     return header.width, header.height
 
 
+def own_format_reason(source: Path | bytes, size: tuple[int, int]) -> tuple[str, str] | None:
+    """Return why an upscaled file cannot have the format of its source, and another format.
+
+    Only headers are read, so a later reason, such as several pages, is not found.
+
+    Args:
+        source: An image file, or its content.
+        size: Width and height of the upscaled image in pixels.
+
+    Returns:
+        A clause and the name of a format that can hold the image; None if its own can.
+
+    Raises:
+        ImageError: The file is not an image, damaged, cut off, or cannot be read.
+
+    Example:
+        >>> import numpy as np
+        >>> from upscale.images import Image, encode_file
+        >>> content = encode_file(Image(np.zeros((4, 6, 3), np.uint8)), "webp")
+        >>> own_format_reason(content, (20_000, 30))
+        ('20000x30: WebP is limited to 16383 px per side', 'png')
+    """
+    with _opened(source) as (name, file):
+        codec = _detected_codec(name, file, source)
+        if codec.traits is not None and not codec.reads_more:
+            header = None
+        else:
+            header = guarded(name, lambda: codec.read_header(file))
+    has_floats = header is not None and header.has_floats
+    other = "tiff" if has_floats else "png"
+    if codec.traits is None:
+        return f"{codec.label} can only be read", other
+    if has_floats and codec.traits.depth < 32:
+        return f"{codec.label} is written without floats", other
+    width, height = size
+    if reason := can_hold(codec.name, alpha=False, depth=8, width=width, height=height):
+        return f"{width}x{height}: {reason}", other
+    if header is None:
+        return None
+    reason = can_hold(
+        codec.name,
+        alpha=header.has_alpha,
+        depth=8,
+        width=width,
+        height=height,
+        cicp=header.metadata.colour_numbers,
+    )
+    return (reason, other) if reason else None
+
+
 def _from_start(read: Callable[[BinaryIO], _T], file: BinaryIO) -> _T:
     file.seek(0)
     return read(file)
 
 
-def _frames(
-    source: Path | bytes, codec: Codec, max_pixels: int, damaged: Header | None
-) -> Iterator[Frame]:
-    """Decode the frames of a sequence, of a file that may be damaged if its header is given."""
+def _frames(reading: _Reading, header: Header) -> Iterator[Frame]:
+    """Decode the frames of a sequence."""
+    codec, salvage = reading.codec, reading.codec.salvage
     decode_frames = codec.decode_frames
-    if damaged is not None and codec.salvage is not None:
-        decode_frames = codec.salvage.decode_frames or decode_frames
+    if reading.keep_damaged and salvage is not None:
+        decode_frames = salvage.decode_frames or decode_frames
     assert decode_frames is not None
-    with _opened(source) as (name, file):
+    with _opened(reading.source) as (name, file):
         stored = decode_frames(file)
-        if damaged is not None:
+        read_next = partial(guarded, name, lambda: next(stored, None))
+        decode = partial(_decoded, reading)
+        if reading.keep_damaged:
             is_animation = codec.traits is None or codec.traits.frames == "animation"
-            yield from partial_frames(
-                "frame" if is_animation else "page",
-                damaged,
-                lambda: guarded(name, lambda: next(stored, None)),
-                lambda frame: _decoded(name, frame, codec.name, max_pixels),
-            )
+            noun = "frame" if is_animation else "page"
+            yield from partial_frames(noun, header, read_next, decode)
             return
-        while (frame := guarded(name, lambda: next(stored, None))) is not None:
-            yield _decoded(name, frame, codec.name, max_pixels)
+        with _marked(may_be_kept=True):
+            while (frame := read_next()) is not None:
+                yield decode(frame)
 
 
-def _decoded(name: str, stored: StoredFrame, format: str, max_pixels: int) -> Frame:
-    _check_pixels(name, stored.header, max_pixels)
+def _decoded(reading: _Reading, stored: StoredFrame) -> Frame:
+    name, format = reading.name, reading.codec.name
+    _check_pixels(name, stored.header, reading.max_pixels)
     return guarded(
         name, lambda: Frame(_upright(stored.header, stored.decode(), format), stored.seconds)
     )
@@ -176,7 +256,7 @@ def _check_pixels(name: str, header: Header, limit: int) -> None:
 def _opened(source: Path | bytes) -> Generator[tuple[str, BinaryIO]]:
     """Return a name for messages, and the content as a seekable file."""
     if isinstance(source, bytes):
-        yield "the image", io.BytesIO(source)
+        yield UNNAMED, io.BytesIO(source)
         return
     name = printable(source)
     with map_os_errors(source, ImageError, "an image file"), source.open("rb") as file:
@@ -244,6 +324,6 @@ def _upright(header: Header, raster: Raster, format: str) -> Image:
         notes=notes,
         damage=damage,
         size=size,
-        texture=header.texture,
+        storage=header.storage,
     )
     return Image(upright(raster.pixels, orientation), alpha, metadata, origin)

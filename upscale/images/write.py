@@ -18,10 +18,11 @@ from upscale.images.encoding import Encoding
 from upscale.images.formats import can_hold, writable_codec
 from upscale.images.image import Frame, Image, ImageSequence, Metadata
 from upscale.images.metadata import exif, xmp
-from upscale.images.metadata.icc import in_srgb
+from upscale.images.metadata.icc import in_srgb, linear_profile
 from upscale.images.metadata.placement import Placement
 from upscale.images.metadata.thumbnail import thumbnail
 from upscale.images.pixels.depth import in_depth
+from upscale.images.pixels.light import in_linear_light, in_srgb_curve, is_scene_light
 from upscale.images.stored_metadata import reason_for_srgb, stored_metadata
 
 _DEFAULT = Encoding()
@@ -180,12 +181,25 @@ def _one_line_errors(format: str) -> Generator[None]:
 def _prepared(image: Image, codec: Codec, traits: Traits) -> Image:
     """Convert an image to a depth and colours of the format; its metadata to its size."""
     _check(image, codec.name)
+    image = _in_light_of(image, traits)
     if reason_for_srgb(image, codec) is not None:
         image = in_srgb(image)
     depth = next(size for size in (8, 16, 32) if size >= traits.depth)
     alpha = None if image.alpha is None else in_depth(image.alpha, depth)
     metadata, _ = stored_metadata(_updated_metadata(image), codec)
     return replace(image, pixels=in_depth(image.pixels, depth), alpha=alpha, metadata=metadata)
+
+
+def _in_light_of(image: Image, traits: Traits) -> Image:
+    """Convert to linear light or from it, as the format requires."""
+    if traits.is_linear:
+        return in_linear_light(image)
+    if not is_scene_light(image) or (traits.depth == 32 and "cicp" in traits.carries):
+        return image
+    if traits.depth < 32:
+        return in_srgb_curve(image)
+    metadata = replace(image.metadata, icc=linear_profile(), cicp=None)
+    return replace(image, metadata=metadata)
 
 
 def _updated_metadata(image: Image) -> Metadata:

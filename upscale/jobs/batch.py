@@ -29,7 +29,7 @@ from upscale.jobs.events import (
     path_text,
 )
 from upscale.jobs.image import ImageJob, ImageUpscaler
-from upscale.jobs.image_steps import Content, check, load, store, upscale
+from upscale.jobs.image_steps import Content, check, damage_of, load, store, upscale
 from upscale.jobs.interrupts import defer_interrupts
 from upscale.jobs.plan import Plan, uncomputed_result
 from upscale.jobs.workers import Devices, Worker
@@ -72,7 +72,7 @@ def run_batch(
     targets = [item.target for item in plan.items if isinstance(item, ImageJob)]
     for folder in {target.parent for target in targets if target is not None}:
         remove_stale_temporaries(folder)
-    listener(Planned(len(plan.items), plan.ignored, tuple(devices)))
+    listener(Planned(len(plan.items), plan.ignored, tuple(devices), len(targets)))
     with ThreadPoolExecutor(max_workers=options.run.jobs) as pool:
         batch = _Batch(plan, options, devices, listener, stdout=stdout, pool=pool)
         try:
@@ -89,6 +89,7 @@ class _Written:
 
     ended: float
     notes: tuple[str, ...]
+    damaged: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ class _Task:
             seconds=written.ended - computed.began,
             resize=report.resize,
             notes=(*filter(None, (self.job.note,)), *written.notes),
+            damaged=written.damaged,
         )
 
 
@@ -298,7 +300,7 @@ class _Batch:
         self._queue.put(None)
 
     def _read(self, job: ImageJob) -> Content:
-        content = load(job, self._options.run.max_pixels)
+        content = load(job, self._options.run)
         check(content, job, self._options.output, self._options.texture)
         return content
 
@@ -321,4 +323,4 @@ class _Batch:
     def _write(self, content: Content, job: ImageJob) -> _Written:
         options = self._options
         notes = store(content, job, options.output, self._stdout, options.texture)
-        return _Written(perf_counter(), notes)
+        return _Written(perf_counter(), notes, damage_of(content))

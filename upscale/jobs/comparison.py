@@ -174,7 +174,7 @@ def _images_in(root: Path, inputs: set[str]) -> dict[Path, str]:
     """Return the images below a folder with their keys; other inputs inside it are skipped."""
 
     def fail(error: OSError) -> None:
-        raise ImageError(f"{error.filename}: {error.strerror}") from error
+        raise ImageError(f"{printable(error.filename)}: {error.strerror}") from error
 
     images: dict[Path, str] = {}
     for folder, subfolders, files in os.walk(root, onerror=fail):
@@ -275,7 +275,7 @@ def compare_models(
     samples, failures = _take_samples(sources, models, options)
     failures += [_failure(str(error).partition(":")[0], "", error) for error in finder.failures]
     total = len(failures) + len(samples) * len(models)
-    listener(Planned(total, finder.ignored, (device,)))
+    listener(Planned(total, finder.ignored, (device,), total))
     for result in failures:
         listener(Finished(result))
     results = list(failures)

@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from upscale.dependencies import find_import_problem
 from upscale.errors import UpscaleError
+from upscale.files.printable import printable
 
 
 class Status(StrEnum):
@@ -39,6 +40,7 @@ class JobRecord(TypedDict):
     seconds: float | None
     notes: list[str]
     error: str | None
+    damaged: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class JobResult:
         error: Error message, one line.
         resize: Filter of the final resize, if the network's scale differs from the requested one.
         notes: Remarks on what differs from the request.
+        damaged: Clauses that say what is missing in the output, because the input is damaged.
         trace: Traceback as text; an exception object would keep the images of its stack alive.
     """
 
@@ -79,6 +82,7 @@ class JobResult:
     error: str | None = None
     resize: str | None = None
     notes: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
     trace: str | None = None
 
     def record(self) -> JobRecord:
@@ -98,6 +102,7 @@ class JobResult:
             "seconds": None if self.seconds is None else round(self.seconds, 3),
             "notes": list(self.notes),
             "error": self.error,
+            "damaged": list(self.damaged),
         }
 
 
@@ -109,11 +114,13 @@ class Planned:
         total: Number of inputs.
         ignored: Number of files in folders that are not images.
         devices: Devices as the user named them.
+        jobs: Number of inputs that will be computed.
     """
 
     total: int
     ignored: int
     devices: tuple[str, ...]
+    jobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +161,8 @@ def error_text(error: Exception) -> str:
     elif isinstance(error, MemoryError):
         text = "not enough memory for this image: use a smaller size or a smaller --tile"
     elif isinstance(error, OSError):
-        text = f"{error.filename or 'file'}: {error.strerror or error}"
+        name = printable(str(error.filename or "file"))
+        text = f"{name}: {error.strerror or error}"
     else:
         text = f"internal error: {type(error).__name__}: {error}; run again with -v"
     return " ".join(text.split())

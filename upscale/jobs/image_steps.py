@@ -5,10 +5,13 @@ A file contains one image or a sequence of images; this module handles the diffe
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from upscale.errors import OutputError
+from upscale.errors import DamagedImageError, ImageError, OutputError
+from upscale.files.printable import printable
 from upscale.images import (
     DEFAULT_MAX_PIXELS,
     Encoding,
@@ -25,8 +28,9 @@ from upscale.images import (
     write_file,
 )
 from upscale.jobs.image import PLAIN, ImageJob, ImageUpscaler, TileProgress, upscale_image
+from upscale.jobs.inputs import named
 from upscale.jobs.sequence import upscale_sequence
-from upscale.options import OutputOptions, TextureOptions
+from upscale.options import OutputOptions, RunOptions, TextureOptions
 
 if TYPE_CHECKING:
     from upscale.engine.upscaler import Report
@@ -34,13 +38,32 @@ if TYPE_CHECKING:
 Content = Image | ImageSequence
 
 
-def load(job: ImageJob, max_pixels: int | None) -> Content:
+def load(job: ImageJob, options: RunOptions) -> Content:
     """Read a job's input.
 
     Raises:
         ImageError: The input cannot be read, or has more than `max_pixels`.
     """
-    return read_file(job.source, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
+    with _advice(job):
+        return read_file(
+            job.source,
+            max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
+            keep_damaged=options.keep_damaged,
+        )
+
+
+@contextmanager
+def _advice(job: ImageJob) -> Generator[None]:
+    """Name streams in errors as the user did, and the option for damaged files."""
+    try:
+        yield
+    except ImageError as error:
+        text = str(error)
+        if isinstance(job.source, bytes):
+            text = named(job.label, text)
+        if isinstance(error, DamagedImageError) and error.may_be_kept:
+            text += ", or pass --keep-damaged to save what can be read"
+        raise type(error)(text) from error
 
 
 def check(
@@ -71,10 +94,10 @@ def check(
     )
     if reason is not None:
         other = "tiff" if frames > 1 and not animated else "png"
-        raise OutputError(f"{job.label}: {reason}: pass -f {other}")
+        raise OutputError(f"{printable(job.label)}: {reason}: pass -f {other}")
     if texture.normal_map and isinstance(content, Image) and content.pixels.shape[2] == 1:
         raise OutputError(
-            f"{job.label}: is grey, so it holds no directions: leave out --normal-map"
+            f"{printable(job.label)}: is grey, so it holds no directions: leave out --normal-map"
         )
     encoding = _encoding(options, texture)
     check_encoding(job.format, encoding)
@@ -98,12 +121,13 @@ def upscale(
     if isinstance(content, Image):
         return upscale_image(content, job.size_out, upscaler, progress, texture)
 
-    return upscale_sequence(
-        content,
-        job.size_out,
-        lambda image, size, tiles: upscale_image(image, size, upscaler, tiles, texture),
-        progress,
-    )
+    with _advice(job):
+        return upscale_sequence(
+            content,
+            job.size_out,
+            lambda image, size, tiles: upscale_image(image, size, upscaler, tiles, texture),
+            progress,
+        )
 
 
 def store(
@@ -120,7 +144,7 @@ def store(
         job: Job that the content belongs to.
         options: Encoding, metadata and overwriting of the output.
         stdout: Stream for jobs without a target.
-        texture: What the content is.
+        texture: Kind of the content.
 
     Returns:
         Notes on what was converted or dropped between input and output.
@@ -175,3 +199,8 @@ def _strip_metadata(content: Content) -> Content:
         return replace(frame, image=replace(image, metadata=stripped(image.metadata)))
 
     return replace(content, frames=lambda: (strip_frame(frame) for frame in content.frames()))
+
+
+def damage_of(content: Content) -> tuple[str, ...]:
+    """Return what is missing of a file that is damaged, once all of it has been read."""
+    return content.origin.damage if isinstance(content, Image) else content.damage

@@ -14,7 +14,9 @@ from upscale.files.printable import printable, shell_word
 from upscale.files.video_files import PROBE_BYTES, is_video_content, is_video_name
 from upscale.images import (
     SNIFF_BYTES,
+    UNNAMED,
     ImageSequence,
+    first_suffix,
     format_named,
     is_image_name,
     is_spelling,
@@ -55,7 +57,7 @@ class Source:
     def suffix(self) -> str:
         """The suffix without its dot; that of the format if the name has no suffix."""
         suffix = Path(self.label).suffix[1:]
-        return suffix or extension(self, own_format(self) or FALLBACK_FORMAT)
+        return suffix or first_suffix(own_format(self) or FALLBACK_FORMAT)
 
     @property
     def parent(self) -> str:
@@ -125,7 +127,7 @@ class Finder:
         return os.path.realpath(folder) != self._output
 
     def _record_failure(self, error: OSError) -> None:
-        self.failures.append(ImageError(f"{error.filename}: {error.strerror}"))
+        self.failures.append(ImageError(f"{printable(error.filename)}: {error.strerror}"))
 
 
 def is_address(name: str) -> bool:
@@ -145,7 +147,16 @@ def reject_address(name: str) -> None:
         ImageError: The name is an address.
     """
     if is_address(name):
-        raise ImageError(f"{name}: addresses are not fetched; download the file first")
+        raise ImageError(f"{printable(name)}: addresses are not fetched; download the file first")
+
+
+def named(label: str, message: str) -> str:
+    """Return the error message of a stream with its name in place of "the image"."""
+    return (
+        f"{printable(label)}{message.removeprefix(UNNAMED)}"
+        if message.startswith(UNNAMED)
+        else message
+    )
 
 
 def unreadable(source: Source, error: ImageError, output: str = "OUT.mp4") -> ImageError:
@@ -160,7 +171,7 @@ def unreadable(source: Source, error: ImageError, output: str = "OUT.mp4") -> Im
     if isinstance(source.data, bytes):
         if _is_video(source.data[:PROBE_BYTES], Path()):
             return ImageError(f"{name}: is a video; upscale video reads files")
-        return error
+        return type(error)(named(source.label, str(error)))
     if not source.data.exists():
         is_pattern = any(char in source.label for char in "*?")
         return ImageError(f"{name}: matches no file") if is_pattern else error

@@ -59,9 +59,12 @@ def choose_destination(
     if path.is_dir() or output.endswith(("/", os.sep)):
         return Destination("folder", path)
     if is_single:
+        _reject_video(inputs[0], path)
         return _file_destination(path, requested_format)
     if path.exists() or is_image_name(path):
-        raise UsageError(f"-o {output}: several images need a folder: pass one that ends in /")
+        raise UsageError(
+            f"-o {printable(output)}: several images need a folder: pass one that ends in /"
+        )
     return Destination("folder", path)
 
 
@@ -97,7 +100,8 @@ def output_among(inputs: Sequence[str]) -> str | None:
 
 def _reject_missing_output(sources: Sequence[str], last: str, *, is_folder: bool) -> None:
     name = printable(last)
-    if is_folder:
+    is_bare_folder = Path(sources[0]).is_dir() and not Path(last).suffix
+    if is_folder or (len(sources) == 1 and is_bare_folder):
         raise UsageError(f"{name}: does not exist; for an output folder, pass -o {name}")
     if _is_writable_name(last):
         raise UsageError(
@@ -105,13 +109,18 @@ def _reject_missing_output(sources: Sequence[str], last: str, *, is_folder: bool
             "several images need a folder"
         )
     if len(sources) == 1 and Path(sources[0]).is_file() and not is_image_name(Path(last)):
-        if is_video(Path(sources[0])):
-            command = f"upscale video {shell_word(sources[0])} {shell_word(last)}"
-            raise UsageError(f"{printable(sources[0])}: is a video; run: {command}")
+        _reject_video(sources[0], Path(last))
         raise UsageError(
             f"{name}: does not exist; for an output, pass -o {name}/ (a folder) or -o "
             f"{Path(name).stem}.png (an image)"
         )
+
+
+def _reject_video(source: str, output: Path) -> None:
+    """Name the command for videos if the input is one and the output is not an image."""
+    if not is_image_name(output) and is_video(Path(source)):
+        command = f"upscale video {shell_word(source)} {shell_word(output)}"
+        raise UsageError(f"{printable(source)}: is a video; run: {command}")
 
 
 def _is_writable_name(name: str) -> bool:
@@ -125,9 +134,9 @@ def _is_writable_name(name: str) -> bool:
 def _default_destination(inputs: Sequence[str], folder: str | None, is_single: bool) -> Destination:
     if folder is not None:
         if folder == inputs[-1] and len(inputs) > 1:
-            advice = f"if it is meant as the output, pass -o {folder}"
-            raise UsageError(f"{folder}: is a folder; {advice}")
-        raise UsageError(f"{folder}: a folder as input needs -o FOLDER for its results")
+            advice = f"if it is meant as the output, pass -o {printable(folder)}"
+            raise UsageError(f"{printable(folder)}: is a folder; {advice}")
+        raise UsageError(f"{printable(folder)}: a folder as input needs -o FOLDER for its results")
     if STANDARD_STREAM not in inputs:
         return Destination("beside")
     if not is_single:
@@ -138,11 +147,13 @@ def _default_destination(inputs: Sequence[str], folder: str | None, is_single: b
 def _file_destination(path: Path, requested_format: str | None) -> Destination:
     if not path.suffix:
         raise UsageError(
-            f"-o {path}: no such folder: append / for a new folder, or .png for a file"
+            f"-o {printable(path)}: no such folder: append / for a new folder, or .png for a file"
         )
-    written = format_argument(f"-o {path}", path.suffix)
+    written = format_argument(f"-o {printable(path)}", path.suffix)
     if requested_format is not None and requested_format != written:
-        raise UsageError(f"-o {path} and --format {requested_format} differ in format: pass one")
+        raise UsageError(
+            f"-o {printable(path)} and --format {requested_format} differ in format: pass one"
+        )
     return Destination("file", path)
 
 

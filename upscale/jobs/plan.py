@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upscale.errors import ImageError, OutputError, UpscaleError, UsageError
+from upscale.files.printable import printable
 from upscale.images import (
     DEFAULT_MAX_PIXELS,
     can_hold,
-    can_write,
     format_of,
-    label_of,
+    own_format_reason,
     read_size,
 )
 from upscale.jobs.events import JobResult, Status, error_text, path_text, traceback_text
@@ -134,7 +134,8 @@ class _Planner:
         if earlier.is_same(source):
             return None
         advice = self._advice_on_clash(source, earlier)
-        return _failed(job, f"{source.label}: has the same output as {earlier.label}: {advice}")
+        name, other = printable(source.label), printable(earlier.label)
+        return _failed(job, f"{name}: has the same output as {other}: {advice}")
 
     def decide(self, item: ImageJob | JobResult) -> ImageJob | JobResult:
         """Return the job, or its result if there is nothing to do; all inputs are claimed."""
@@ -145,7 +146,7 @@ class _Planner:
         except OSError as error:
             return uncomputed_result(item, Status.FAILED, error)
         if result is None and (reason := self._why_too_large(item)):
-            return _failed(item, f"{item.label}: {reason}")
+            return _failed(item, f"{printable(item.label)}: {reason}")
         if result is None and self._options.run.dry_run:
             return uncomputed_result(item, Status.PLANNED)
         return result or item
@@ -169,7 +170,7 @@ class _Planner:
         if owner is None or owner.data == job.source:
             return None
         result = uncomputed_result(job, Status.SKIPPED)
-        return replace(result, notes=(*result.notes, f"is the output of {owner.label}"))
+        return replace(result, notes=(*result.notes, f"is the output of {printable(owner.label)}"))
 
     # --- jobs ----------------------------------------------------------------------------------
 
@@ -194,8 +195,8 @@ class _Planner:
         limit = self._options.run.max_pixels or DEFAULT_MAX_PIXELS
         if size[0] * size[1] > limit:
             raise ImageError(
-                f"{source.label}: {size[0]}x{size[1]} exceeds the limit of {limit} pixels: "
-                "pass a higher --max-pixels if you trust the file"
+                f"{printable(source.label)}: {size[0]}x{size[1]} exceeds the limit of {limit} "
+                "pixels: pass a higher --max-pixels if you trust the file"
             )
 
     def _why_too_large(self, job: ImageJob) -> str | None:
@@ -207,7 +208,7 @@ class _Planner:
         size = f"the output would have {width}x{height} = {pixels / 1e6:.3g} megapixels"
         if self._confirm is None:
             return f"{size}: pass --yes, or a higher --max-output-pixels, if that is what you want"
-        if self._confirm(f"{job.label}: {size}; continue?"):
+        if self._confirm(f"{printable(job.label)}: {size}; continue?"):
             return None
         return f"{size}: not confirmed"
 
@@ -219,16 +220,13 @@ class _Planner:
             chosen = format_of(path.suffix)
         if chosen is not None:
             if reason := _too_large(chosen, size):
-                raise OutputError(f"{source.label}: {reason}: pass -f {FALLBACK_FORMAT}")
+                raise OutputError(f"{printable(source.label)}: {reason}: pass -f {FALLBACK_FORMAT}")
             return chosen, None
-        own = own_format(source)
-        if own is None or not can_write(own):
-            # PFM is the only read-only format with floats.
-            other = "tiff" if own == "pnm" and _suffix(source) == ".pfm" else FALLBACK_FORMAT
-            return other, own and f"{label_of(own)} can only be read, so it is written as {other}"
-        if reason := _too_large(own, size):
-            return FALLBACK_FORMAT, f"{reason}, so it is written as {FALLBACK_FORMAT}"
-        return own, None
+        reason = _own_format_reason(source, size)
+        if reason is not None:
+            clause, other = reason
+            return other, f"{clause}, so it is written as {other}"
+        return own_format(source) or FALLBACK_FORMAT, None
 
     def _target(self, source: Source, job: ImageJob) -> Path | None:
         kind, path = self._destination.kind, self._destination.path
@@ -274,11 +272,13 @@ class _Planner:
         if not _is_name_taken(target):
             return self._check_writable(job, target)
         if reason := self._why_not_replaceable(job, target):
-            return _failed(job, f"{target}: {reason}")
+            return _failed(job, f"{printable(target)}: {reason}")
         if output.skip_existing:
             return uncomputed_result(job, Status.SKIPPED)
         if not output.overwrite:
-            return _failed(job, f"{target}: already exists: pass --overwrite or --skip-existing")
+            return _failed(
+                job, f"{printable(target)}: already exists: pass --overwrite or --skip-existing"
+            )
         return self._check_writable(job, target)
 
     def _why_not_replaceable(self, job: ImageJob, target: Path) -> str | None:
@@ -304,7 +304,7 @@ class _Planner:
             self._writable.add(target.parent)
             return None
         reason = "is not writable" if folder.is_dir() else "is not a folder"
-        return _failed(job, f"{target}: {folder} {reason}")
+        return _failed(job, f"{printable(target)}: {printable(folder)} {reason}")
 
 
 def _read_size(source: Source) -> tuple[int, int]:
@@ -315,8 +315,11 @@ def _read_size(source: Source) -> tuple[int, int]:
         raise unreadable(source, error) from error
 
 
-def _suffix(source: Source) -> str:
-    return source.data.suffix.lower() if isinstance(source.data, Path) else ""
+def _own_format_reason(source: Source, size: tuple[int, int]) -> tuple[str, str] | None:
+    try:
+        return own_format_reason(source.data, size)
+    except ImageError as error:
+        raise unreadable(source, error) from error
 
 
 def _too_large(format: str, size: tuple[int, int]) -> str | None:

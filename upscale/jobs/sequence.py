@@ -67,7 +67,8 @@ def upscale_sequence(
             image = store.get(entry.stored)
             yield Frame(replace(image, metadata=entry.metadata, origin=entry.origin), entry.seconds)
 
-    return replace(sequence, frames=frames, count=len(entries)), report
+    damage = tuple(clause for entry in entries for clause in entry.origin.damage)
+    return replace(sequence, frames=frames, count=len(entries), damage=damage), report
 
 
 @dataclass(frozen=True, slots=True)

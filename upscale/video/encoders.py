@@ -78,7 +78,7 @@ class VideoEncoding:
     """Encoding options of a user; None means the default of the codec.
 
     Attributes:
-        codec: Name of a registered codec; x264 by default, and vp9 in WebM.
+        codec: Name or alias of a registered codec; x264 by default, and vp9 in WebM.
         crf: Quality on the scale of the codec; lower is better.
         preset: Speed preset of the codec (ProRes: the profile).
         pixel_format: FFmpeg's name of the pixel format, such as "yuv420p10le".
@@ -97,7 +97,7 @@ class Encoder:
     """All settings of an encoder that was opened successfully.
 
     Attributes:
-        codec: Name of the codec.
+        codec: Name of the codec, never an alias.
         ffmpeg_name: FFmpeg's name of the encoder.
         container: FFmpeg's name of the container.
         frame_format: Format of the frames that are passed to it; all colours are tagged.
@@ -194,6 +194,7 @@ class VideoCodec:
         mp4_tag: Codec tag in MP4 and MOV; None for FFmpeg's default.
         adjust: Function that changes the options for this machine when the encoder is opened; its
             changes are ignored when a video resumes.
+        aliases: Other names on the command line, besides that of FFmpeg's encoder.
 
     Example:
         >>> codec = VideoCodec("mpeg4", "mpeg4", ("mp4", "matroska"))
@@ -219,6 +220,11 @@ class VideoCodec:
     needs_even_size: bool = False
     mp4_tag: str | None = None
     adjust: Callable[[dict[str, str]], None] | None = None
+    aliases: tuple[str, ...] = ()
+
+    def is_called(self, name: str) -> bool:
+        """Return whether a name is one of this codec, in upper or lower case."""
+        return name.lower() in (self.name, self.encoder, *self.aliases)
 
     def pixel_formats(self) -> dict[str, str]:
         """Map each supported planar format to the format in which the encoder takes it."""
@@ -242,8 +248,10 @@ def register_codec(codec: VideoCodec) -> None:
         ValueError: A codec of that name exists, FFmpeg has no such encoder, or Matroska, in which
             segments are stored, does not support it.
     """
-    if codec.name in _codecs:
-        raise ValueError(f"codec {codec.name} is already registered")
+    names = (codec.name, *codec.aliases)
+    taken = next((name for name in names if _find_codec(name) is not None), None)
+    if taken is not None:
+        raise ValueError(f"codec {taken} is already registered")
     try:
         standard = av.Codec(codec.encoder, "w").canonical_name
     except ValueError as error:
@@ -266,6 +274,13 @@ def unregister_codec(name: str) -> None:
 def codec_names() -> tuple[str, ...]:
     """Return the names of all codecs, in the order of registration."""
     return tuple(_codecs)
+
+
+def _find_codec(name: str) -> VideoCodec | None:
+    """Return the codec that has a name or alias; names come before aliases."""
+    if name in _codecs:
+        return _codecs[name]
+    return next((codec for codec in _codecs.values() if codec.is_called(name)), None)
 
 
 def _disable_avx512(options: dict[str, str]) -> None:
@@ -316,6 +331,7 @@ _codecs.update(
             hdr=HdrParameters("mastering-display", "cll", 50000, 10000),
             needs_even_size=True,
             adjust=_disable_avx512,
+            aliases=("h264", "h.264", "avc"),
         ),
         VideoCodec(
             "x265",
@@ -328,6 +344,7 @@ _codecs.update(
             hdr=HdrParameters("master-display", "max-cll", 50000, 10000),
             needs_even_size=True,
             mp4_tag="hvc1",  # the only tag that Apple's players accept
+            aliases=("h265", "h.265", "hevc"),
         ),
         VideoCodec(
             "svt-av1",
@@ -338,6 +355,7 @@ _codecs.update(
             parameters="svtav1-params",
             hdr=HdrParameters("mastering-display", "content-light"),
             adjust=_silence_svt,
+            aliases=("av1", "svtav1"),
         ),
         VideoCodec(
             "vp9",
@@ -409,10 +427,11 @@ def resolve_encoder(
         OutputError: The container does not support the codec, or the encoder cannot be opened.
     """
     container = container_of(output)
-    name = encoding.codec or ("vp9" if container == "webm" else "x264")
-    codec = _codecs.get(name)
+    requested = encoding.codec or ("vp9" if container == "webm" else "x264")
+    codec = _find_codec(requested)
     if codec is None:
-        raise UsageError(f"--codec {name}: unknown codec; choose one of {', '.join(_codecs)}")
+        raise UsageError(f"--codec {requested}: unknown codec; choose one of {', '.join(_codecs)}")
+    name = codec.name
     if container not in codec.containers:
         suffixes = [suffix for suffix, each in CONTAINERS.items() if each in codec.containers]
         raise OutputError(

@@ -32,7 +32,7 @@ def test_files_keep_compression_and_order_of_rows(
     layout = Targa(is_run_length_encoded, is_top_down)
     made = picture(channels, alpha)
     content = encode_file(
-        Image(made.pixels, made.alpha, origin=Origin("tga", texture=layout)), "tga"
+        Image(made.pixels, made.alpha, origin=Origin("tga", storage=layout)), "tga"
     )
     assert content[2] == kind + (8 if is_run_length_encoded else 0)
     assert content[16] == bits
@@ -47,7 +47,7 @@ def test_files_keep_compression_and_order_of_rows(
     assert (result.alpha is None) == (not alpha)
     if alpha:
         assert np.array_equal(result.alpha, made.alpha)
-    assert result.origin.texture == layout
+    assert result.origin.storage == layout
     if shutil.which("convert"):
         command = ["convert", "a.tga", "-auto-orient", "-depth", "8", "rgba:-"]
         raw = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from upscale.errors import DependencyError
-from upscale.images.image import Metadata, Pixels, Targa, Texture
+from upscale.images.image import Metadata, OpenExr, Pixels, Targa, Texture
 
 
 class MalformedError(ValueError):
@@ -22,7 +22,7 @@ class UnsupportedError(ValueError):
     """The content is of a kind that is not supported; the message completes "<file> ...".
 
     Attributes:
-        advice: What to do.
+        advice: Imperative clause for the user, for example "export it as PNG first".
     """
 
     def __init__(self, problem: str, advice: str = "convert it to plain RGB first") -> None:
@@ -47,7 +47,9 @@ class Header:
         lossless: Whether the pixels are stored losslessly, in a format that can do both.
         notes: Clauses that say what was left out.
         damage: Clauses that say what is missing, where only a part could be read.
-        texture: How the pixels are stored; DDS and Targa only.
+        has_alpha: Whether there is transparency, in formats that are written without.
+        has_floats: Whether samples are floats, in formats that are not written with floats.
+        storage: How the pixels are stored; DDS, Targa and OpenEXR only.
     """
 
     width: int
@@ -61,7 +63,9 @@ class Header:
     lossless: bool = False
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
-    texture: Texture | Targa | None = None
+    has_alpha: bool = False
+    has_floats: bool = False
+    storage: Texture | Targa | OpenExr | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ def read_header(file: BinaryIO) -> Header:
     across, down = pil_image.info.get("dpi", (0, 0))
     dpi = (float(across), float(down)) if across > 0 and down > 0 else None
     width, height = pil_image.size
-    return Header(width, height, metadata=Metadata(dpi=dpi))
+    has_alpha = pil_image.mode == "RGBA"
+    return Header(width, height, metadata=Metadata(dpi=dpi), has_alpha=has_alpha)
 
 
 def decode(file: BinaryIO) -> Raster:
@@ -56,6 +57,7 @@ register(
         traits=Traits(depth=8, carries=frozenset({"dpi"})),
         encode=encode,
         check_size=check_size,
+        reads_more=True,
         rank=5,
     )
 )

@@ -20,7 +20,13 @@ def read_header(file: BinaryIO) -> Header:
     texture = dds_pixels.describe(file)
     file.seek(0)
     layout = texture_of(file)
-    return Header(texture.width, texture.height, notes=texture.notes, texture=layout)
+    return Header(
+        texture.width,
+        texture.height,
+        notes=texture.notes,
+        storage=layout,
+        has_floats=texture.has_floats,
+    )
 
 
 def decode(file: BinaryIO) -> Raster:
@@ -46,6 +52,7 @@ register(
         ),
         encode=dds_writer.encode,
         remarks=dds_writer.remarks,
+        reads_more=True,
         rank=20,
     )
 )

@@ -136,7 +136,7 @@ class Description:
         width: Width in pixels.
         height: Height in pixels.
         layout: How pixels are stored.
-        alpha: What alpha means.
+        alpha: Meaning of alpha.
         start: Position of the pixels.
         notes: Clauses about faces, slices and textures that are not read.
     """
@@ -147,6 +147,13 @@ class Description:
     alpha: Kind
     start: int
     notes: tuple[str, ...]
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether samples are floats."""
+        if isinstance(self.layout, Blocks):
+            return abs(self.layout.number) == 6
+        return isinstance(self.layout, Samples) and np.dtype(self.layout.kind).kind == "f"
 
 
 def describe(file: BinaryIO) -> Description:

@@ -37,7 +37,7 @@ def resolve(image: Image, encoding: ResolvedEncoding) -> Texture:
     A DDS file keeps its layout, mipmaps and kind of header. Other images become BC7, or BC5 as
     normal maps without transparency, with mipmaps.
     """
-    source, options = image.origin.texture, encoding.texture
+    source, options = image.origin.storage, encoding.texture
     if not isinstance(source, Texture):
         is_flat = options.normal_map and image.alpha is None
         source = Texture("bc5" if is_flat else "bc7", mipmaps=True)
@@ -59,10 +59,11 @@ def remarks(image: Image, encoding: ResolvedEncoding) -> tuple[str, ...]:
         DependencyError: A compressed layout needs a package that is not installed.
     """
     texture, clauses = resolve(image, encoding), list[str]()
-    layout, source = texture.layout, image.origin.texture
+    layout, source = texture.layout, image.origin.storage
     if layout == "rgba8":
         return ()
-    dds_blocks.encoder()
+    if layout not in _DATA:
+        dds_blocks.encoder()
     name = layout.upper()
     if isinstance(source, Texture) and source.layout == "bc2" and layout == "bc3":
         clauses.append("BC2 was stored as BC3, which holds more levels of transparency")

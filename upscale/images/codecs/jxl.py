@@ -226,6 +226,7 @@ register(
             carries=frozenset({"exif", "xmp"}),
         ),
         encode=encode,
+        reads_more=True,
         rank=9,
     )
 )

@@ -54,7 +54,12 @@ def read_header(file: BinaryIO) -> Header:
     """
     head = _head(file.read(_HEAD_BYTES))
     bits = 0 if head.kind in _FLOATS else int(head.scale).bit_length()
-    return Header(head.width, head.height, bits=bits if 8 < bits < 16 else None)
+    return Header(
+        head.width,
+        head.height,
+        bits=bits if 8 < bits < 16 else None,
+        has_floats=head.kind in _FLOATS,
+    )
 
 
 def decode(file: BinaryIO) -> Raster:

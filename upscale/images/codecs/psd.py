@@ -85,7 +85,13 @@ def read_header(file: BinaryIO) -> Header:
         density_ratio=photoshop.density_ratio(known),
     )
     notes = ("its layers were left out",) if document.layers else ()
-    return Header(document.width, document.height, metadata=metadata, notes=notes)
+    return Header(
+        document.width,
+        document.height,
+        metadata=metadata,
+        notes=notes,
+        has_floats=document.bits == 32,
+    )
 
 
 def decode(file: BinaryIO) -> Raster:

@@ -36,6 +36,7 @@ class Traits:
         has_quality: Whether `quality` has a meaning for a lossy format.
         lossless: Whether pixels can be stored exactly.
         max_side: Longest side in pixels.
+        is_linear: Whether values are linear light, and may exceed 1.
         carries: Fields of `Metadata` that are stored.
     """
 
@@ -47,6 +48,7 @@ class Traits:
     has_quality: bool = True
     lossless: bool = True
     max_side: int = 2**31 - 1
+    is_linear: bool = False
     carries: frozenset[str] = frozenset()
 
 
@@ -94,6 +96,7 @@ class Codec:
         oversized: Function that returns the fields of `Metadata` too large for a file.
         remarks: Function that returns what an encoding changes of an image, one clause each; it
             raises `DependencyError` if the encoding needs a package that is not installed.
+        reads_more: Whether files may hold what cannot be written; headers then say so.
         rank: Position in lists of formats; lower comes first.
     """
 
@@ -113,6 +116,7 @@ class Codec:
     check_size: Callable[[int, int], str | None] | None = None
     oversized: Callable[[Metadata], Iterable[str]] | None = None
     remarks: Callable[[Image, ResolvedEncoding], tuple[str, ...]] | None = None
+    reads_more: bool = False
     rank: int = 100
 
 

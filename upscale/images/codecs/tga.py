@@ -19,7 +19,7 @@ def read_header(file: BinaryIO) -> Header:
     """
     head = tga_pixels.read_head(file)
     file.seek(0)
-    return Header(head.width, head.height, texture=layout_of(file))
+    return Header(head.width, head.height, storage=layout_of(file))
 
 
 register(

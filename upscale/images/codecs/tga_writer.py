@@ -27,7 +27,7 @@ def layout_of(file: BinaryIO) -> Targa:
 def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
     """Encode uint8 pixels: 8 bits for grey, 24 for RGB, 32 with alpha."""
     del encoding
-    source = image.origin.texture
+    source = image.origin.storage
     layout = source if isinstance(source, Targa) else Targa()
     samples = image.samples()
     if samples.shape[2] == 2:  # ImageMagick and others misread grey with alpha

@@ -12,7 +12,7 @@ import logging
 import struct
 import threading
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +29,8 @@ from upscale.images.codecs.base import (
     StoredFrame,
     UnsupportedError,
 )
-from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
+from upscale.images.codecs.tiff_salvage import salvage_page
 from upscale.images.codecs.tiff_samples import ICC, RAW_PHOTOMETRICS, bytes_of, decode_page
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.foreign_kinds import RAW
@@ -86,13 +87,54 @@ def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
         MalformedError: Damaged or cut off.
         UnsupportedError: Its kind of samples or compression is not supported.
     """
+    return _stored_frames(file, decode_page)
+
+
+def _stored_frames(
+    file: BinaryIO,
+    decode: Callable[[BinaryIO, TiffPage, int], Raster],
+    *,
+    is_partial: bool = False,
+) -> Iterator[StoredFrame]:
     block = _exif_block(file)
     with _opened(file) as tiff:
-        for page in _pages(file, tiff):
+        for page in _pages(file, tiff, is_partial=is_partial):
             header = _header(page)
             header = replace(header, metadata=replace(header.metadata, exif=block))
-            yield StoredFrame(header, partial(decode_page, file, page, header.orientation))
+            yield StoredFrame(header, partial(decode, file, page, header.orientation))
             block = None
+
+
+def salvage(file: BinaryIO) -> Raster:
+    """Decode what can be decoded of the first page.
+
+    Raises:
+        MalformedError: No strip or tile can be decoded.
+        UnsupportedError: Its kind of samples or compression is not supported.
+    """
+    with _opened(file) as tiff:
+        page = _pages(file, tiff, is_partial=True)[0]
+        return salvage_page(file, page, _shape(page).orientation)
+
+
+def salvage_header(file: BinaryIO) -> Header:
+    """Read the header of a file of which pages are missing."""
+    with _opened(file) as tiff:
+        pages = _pages(file, tiff, is_partial=True)
+        header = replace(_header(pages[0]), frames=len(pages))
+    clause = f"everything after page {len(pages)} is missing"
+    block = _exif_block(file)
+    return replace(header, metadata=replace(header.metadata, exif=block), damage=(clause,))
+
+
+def salvage_frames(file: BinaryIO) -> Iterator[StoredFrame]:
+    """Yield the pages that there are; each may be decoded in part.
+
+    Raises:
+        MalformedError: There is no page.
+        UnsupportedError: Its kind of samples or compression is not supported.
+    """
+    return _stored_frames(file, salvage_page, is_partial=True)
 
 
 def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
@@ -166,14 +208,14 @@ def _first(file: BinaryIO, tiff: TiffFile) -> TiffPage:
 
 
 @np.errstate(all="ignore")
-def _pages(file: BinaryIO, tiff: TiffFile) -> list[TiffPage]:
-    """Return the pages that are neither reduced copies nor masks.
+def _pages(file: BinaryIO, tiff: TiffFile, *, is_partial: bool = False) -> list[TiffPage]:
+    """Return the pages that are neither reduced copies nor masks; if asked, those before a damage.
 
     Raises:
         UnsupportedError: It is a camera raw file.
         MalformedError: Damaged or cut off.
     """
-    pages = [tiff.pages.get(index).aspage() for index in range(_count(file, tiff))]
+    pages = [tiff.pages.get(index).aspage() for index in range(_count(file, tiff, is_partial))]
     full = [page for page in pages if not (page.is_reduced or page.is_mask)]
     if _is_raw(file, pages, full):
         raise UnsupportedError(RAW.problem, RAW.advice)
@@ -204,7 +246,7 @@ def _is_sensor_data(page: TiffPage) -> bool:
     return int(page.photometric or 0) in RAW_PHOTOMETRICS
 
 
-def _count(file: BinaryIO, tiff: TiffFile) -> int:
+def _count(file: BinaryIO, tiff: TiffFile, is_partial: bool) -> int:
     """Return the number of directories: pages, masks and reduced copies.
 
     Raises:
@@ -215,6 +257,9 @@ def _count(file: BinaryIO, tiff: TiffFile) -> int:
     position = 8 if layout.is_bigtiff else 4
     while start := _number(file, position, layout.offsetformat) or 0:
         tags = _number(file, start, layout.tagnoformat)
+        is_broken = tags is None or start in seen or not _has_tags(file, tiff, start, tags)
+        if is_partial and is_broken and seen:
+            break
         if tags is None:
             raise MalformedError("is cut off")
         if start in seen:
@@ -224,6 +269,12 @@ def _count(file: BinaryIO, tiff: TiffFile) -> int:
             raise UnsupportedError(f"has more than {_MAX_PAGES} pages, which is not supported")
         position = start + layout.tagnosize + tags * layout.tagsize
     return len(seen)
+
+
+def _has_tags(file: BinaryIO, tiff: TiffFile, start: int, count: int) -> bool:
+    """Return whether a directory lies wholly in the file."""
+    layout = tiff.tiff
+    return start + layout.tagnosize + count * layout.tagsize <= file.seek(0, 2)
 
 
 def _number(file: BinaryIO, position: int, format: str) -> int | None:
@@ -402,6 +453,7 @@ register(
         read_shape=read_shape,
         decode=decode,
         decode_frames=decode_frames,
+        salvage=Salvage(decode=salvage, read_header=salvage_header, decode_frames=salvage_frames),
         traits=Traits(
             depth=32,
             alpha="full",

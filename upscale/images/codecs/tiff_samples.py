@@ -30,14 +30,15 @@ RAW_PHOTOMETRICS = (32803, 34892)
 """Colours as a sensor measures them, in a mosaic or in lines."""
 
 _PHOTOMETRIC = 262
-_WHITE_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 2, 3, 5, 6
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED, _SEPARATED, YCBCR = 0, 1, 2, 3, 5, 6
 _CIELAB, _ICCLAB = 8, 9
 _INK_SET, _INK_COUNT, _CMYK_INKS = 332, 334, 1
-_OLD_JPEG, _JPEG = 6, 7
+OLD_JPEG, JPEG = 6, 7
+_FAX = (2, 3, 4)
 # Fax, LZW, PackBits.
-_THROUGH_LIBTIFF = (2, 3, 4, 5, 32773)
+THROUGH_LIBTIFF = (*_FAX, 5, 32773)
 # None, deflate, LZMA, Zstandard.
-_COMPRESSIONS = (1, 8, 32946, 34925, 50000, _OLD_JPEG, _JPEG, *_THROUGH_LIBTIFF)
+_COMPRESSIONS = (1, 8, 32946, 34925, 50000, OLD_JPEG, JPEG, *THROUGH_LIBTIFF)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _MAX_SAMPLES = 64
 _MAX_TILES_BEYOND = 64
@@ -56,10 +57,10 @@ def decode_page(file: BinaryIO, page: TiffPage, orientation: int) -> Raster:
         MalformedError: Damaged or cut off.
         UnsupportedError: Its kind of samples or compression is not supported.
     """
-    _check_kind(page)
-    if page.compression != _OLD_JPEG:
+    check_kind(page)
+    if page.compression != OLD_JPEG:
         _check_segments(page, file.seek(0, 2))
-    if page.compression == _JPEG:
+    if page.compression == JPEG:
         _check_jpeg(page, file)
     return raster_of(_samples(file, page, orientation), page)
 
@@ -80,10 +81,10 @@ def raster_of(samples: Pixels, page: TiffPage) -> Raster:
         raise MalformedError("is damaged")
     alpha, extra = _alpha(samples, page, colours)
     colour = samples[..., :colours]
-    if page.photometric == _INDEXED:
+    if photometric(page) == _INDEXED:
         raster = Raster(_palette_colours(colour, page))
         alpha = None if alpha is None else in_depth(alpha, 8)
-    elif page.photometric == _SEPARATED:
+    elif photometric(page) == _SEPARATED:
         ink = in_depth(_full_range(colour, page.bitspersample), 16)
         alpha = None if alpha is None else in_depth(alpha, 16)
         if alpha is not None and extra == _ASSOCIATED:
@@ -92,8 +93,8 @@ def raster_of(samples: Pixels, page: TiffPage) -> Raster:
         raster = pillow.raster_of_cmyk(ink, bytes_of(page, ICC))
     else:
         raster = _without_ink(colour, page)
-    if page.photometric in (_CIELAB, _ICCLAB):
-        raster = _lab_to_rgb(raster.pixels, page.photometric)
+    if photometric(page) in (_CIELAB, _ICCLAB):
+        raster = _lab_to_rgb(raster.pixels, photometric(page))
         if alpha is not None and alpha.dtype == np.uint8:
             alpha = alpha.astype(np.uint16) * np.uint16(257)
     if alpha is None:
@@ -108,24 +109,28 @@ def bytes_of(page: TiffPage, tag: int) -> bytes | None:
     return value if isinstance(value, bytes) and value else None
 
 
-def _check_kind(page: TiffPage) -> None:
-    """Raise UnsupportedError for an intact page that cannot be read."""
-    if page.photometric in RAW_PHOTOMETRICS:
+def check_kind(page: TiffPage) -> None:
+    """Check that an intact page can be read.
+
+    Raises:
+        UnsupportedError: It cannot.
+    """
+    if photometric(page) in RAW_PHOTOMETRICS:
         raise UnsupportedError(RAW.problem, RAW.advice)
     if page.compression not in _COMPRESSIONS:
         raise UnsupportedError("is compressed in a way that is not supported")
-    is_lab = page.photometric in (_CIELAB, _ICCLAB)
-    if not is_lab and page.photometric not in (*range(_INDEXED + 1), _SEPARATED, _YCBCR):
+    is_lab = photometric(page) in (_CIELAB, _ICCLAB)
+    if not is_lab and photometric(page) not in (*range(_INDEXED + 1), _SEPARATED, YCBCR):
         raise UnsupportedError("stores its colours in a way that is not supported")
-    if page.photometric == _SEPARATED and not _is_cmyk(page):
+    if photometric(page) == _SEPARATED and not _is_cmyk(page):
         raise UnsupportedError("stores its colours as separate inks other than CMYK")
     kind, bits = page.dtype, page.bitspersample
-    is_read = kind is not None and (kind.kind in "bf" or (kind.kind == "u" and kind.itemsize <= 2))
-    if is_lab and (bits not in (8, 16) or page.compression == _JPEG):
+    is_read = kind is not None and kind.kind in "bfu"
+    if is_lab and (bits not in (8, 16) or page.compression == JPEG):
         is_read = False
-    if (is_lab or page.photometric == _INDEXED) and kind is not None and kind.kind == "f":
+    if (is_lab or photometric(page) == _INDEXED) and kind is not None and kind.kind == "f":
         is_read = False
-    if page.photometric == _YCBCR and bits != 8:
+    if photometric(page) == YCBCR and bits != 8:
         is_read = False
     if not is_read or page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
         raise UnsupportedError("stores its samples as a type of numbers that is not supported")
@@ -152,12 +157,12 @@ def _check_segments(page: TiffPage, size: int) -> None:
 
 def _samples(file: BinaryIO, page: TiffPage, orientation: int) -> Pixels:
     """Return stored samples of shape (H, W, C); YCbCr is converted to RGB of 8 bits."""
-    if page.compression == _OLD_JPEG or (page.photometric == _YCBCR and page.compression != _JPEG):
+    if page.compression == OLD_JPEG or (photometric(page) == YCBCR and page.compression != JPEG):
         samples = imagecodecs.tiff_decode(_content(file), index=page.index, asrgb=True)[..., :3]
         # libtiff applies the flips of the orientation, but does not swap the axes. A second flip
         # undoes the first.
         return upright(samples, (orientation - 1) % 4 + 1)
-    if page.compression in _THROUGH_LIBTIFF:
+    if page.compression in THROUGH_LIBTIFF:
         data = _as_grey(_content(file), page)
         samples = imagecodecs.tiff_decode(data, index=page.index, asrgb=False)
     else:
@@ -172,7 +177,7 @@ def _content(file: BinaryIO) -> bytes:
 
 def _as_grey(data: bytes, page: TiffPage) -> bytes:
     """Return the file with CMYK declared as grey, since libtiff would convert it to RGB."""
-    if page.photometric != _SEPARATED:
+    if photometric(page) != _SEPARATED:
         return data
     plain, order = bytearray(data), page.parent.byteorder
     struct.pack_into(order + "H", plain, page.tags[_PHOTOMETRIC].valueoffset, 1)
@@ -195,6 +200,8 @@ def _full_range(samples: Pixels, bits: int) -> Pixels:
         return samples.astype(np.float32)
     if samples.dtype.kind == "b":
         return samples.astype(np.uint8) * np.uint8(255)
+    if bits > 16:
+        return (samples >> (bits - 16)).astype(np.uint16)
     if bits == 8 * samples.dtype.itemsize:
         return samples
     return scaled(samples, 2**bits - 1, samples.dtype)
@@ -210,11 +217,22 @@ def _palette_colours(samples: Pixels, page: TiffPage) -> Pixels:
     return table.astype(np.uint8)[samples[..., 0].astype(np.uint16)]
 
 
+def photometric(page: TiffPage) -> int:
+    """Return the meaning of the colours of a page; where it is not stated, that of libtiff."""
+    if _PHOTOMETRIC in page.tags:
+        return int(page.photometric or 0)
+    if page.samplesperpixel >= 3:
+        return _RGB
+    if page.colormap is not None:
+        return _INDEXED
+    return _WHITE_IS_ZERO if page.compression in _FAX else _BLACK_IS_ZERO
+
+
 def _colour_channels(page: TiffPage) -> int:
     """Return the number of channels before alpha and other extra samples."""
-    if page.photometric == _SEPARATED:
+    if photometric(page) == _SEPARATED:
         return 4
-    return 3 if page.photometric in (_RGB, _YCBCR, _CIELAB, _ICCLAB) else 1
+    return 3 if photometric(page) in (_RGB, YCBCR, _CIELAB, _ICCLAB) else 1
 
 
 def _alpha(samples: Pixels, page: TiffPage, colours: int) -> tuple[Pixels | None, int]:
@@ -224,7 +242,7 @@ def _alpha(samples: Pixels, page: TiffPage, colours: int) -> tuple[Pixels | None
     """
     count = samples.shape[2] - colours
     kinds = [int(kind) for kind in page.extrasamples[:count]]
-    if count == 1 and not kinds and page.compression != _JPEG and page.photometric != _SEPARATED:
+    if count == 1 and not kinds and page.compression != JPEG and photometric(page) != _SEPARATED:
         kinds = [_UNASSOCIATED]
     for number, kind in enumerate(kinds):
         if kind in (_ASSOCIATED, _UNASSOCIATED):
@@ -236,18 +254,18 @@ def _alpha(samples: Pixels, page: TiffPage, colours: int) -> tuple[Pixels | None
 def _without_ink(samples: Pixels, page: TiffPage) -> Raster:
     """Scale grey, RGB or CIELAB to the whole range of its type; where 0 is white, invert it."""
     colour = np.ascontiguousarray(
-        _full_range(samples, 8 if page.photometric == _YCBCR else page.bitspersample)
+        _full_range(samples, 8 if photometric(page) == YCBCR else page.bitspersample)
     )
-    if page.photometric == _WHITE_IS_ZERO:
+    if photometric(page) == _WHITE_IS_ZERO:
         colour = colour.dtype.type(full_scale(colour.dtype)) - colour
     return Raster(colour)
 
 
-def _lab_to_rgb(lab: Pixels, photometric: int) -> Raster:
+def _lab_to_rgb(lab: Pixels, kind: int) -> Raster:
     """Convert CIELAB, with a* and b* signed (TIFF) or with an offset (ICC), to RGB of 16 bits."""
     is_deep = lab.dtype == np.uint16
     lightness, opponents = lab[..., 0], lab[..., 1:]
-    if photometric == _CIELAB:
+    if kind == _CIELAB:
         full = 65535 if is_deep else 255
         signed = opponents.view(np.int16 if is_deep else np.int8).astype(np.float32)
     else:

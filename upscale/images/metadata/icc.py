@@ -73,6 +73,17 @@ def built_in_profile(name: Literal["sRGB", "LAB"]) -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
 
 
+@cache
+def linear_profile() -> bytes:
+    """Return a profile of linear light with the primaries of sRGB."""
+    return imagecodecs.cms_profile(
+        "rgb",
+        whitepoint=(0.3127, 0.329, 1.0),
+        primaries=(0.64, 0.33, 1.0, 0.3, 0.6, 1.0, 0.15, 0.06, 1.0),
+        gamma=1.0,
+    )
+
+
 def _converted(pixels: Pixels, profile: bytes) -> Pixels:
     """Convert pixels (H, W, 1 or 3) to sRGB; ValueError or RuntimeError for a damaged profile."""
     channels = pixels.shape[2]

@@ -30,7 +30,7 @@ def mipmaps(samples: NDArray[np.uint8], content: Content) -> list[NDArray[np.uin
 
     Args:
         samples: Array of shape (H, W, 4).
-        content: What the channels are.
+        content: Kind of the channels.
 
     Example:
         >>> checks = np.indices((4, 4)).sum(0) % 2 * np.uint8(255)
