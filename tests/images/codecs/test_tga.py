@@ -80,10 +80,29 @@ def test_origin_packets_and_attributes_of_32_bits(read, origin, compression, att
     expected = expected if origin & TOP else expected[::-1]
     expected = expected[:, ::-1] if origin & RIGHT else expected
     assert np.array_equal(result.pixels, expected[..., :3])
-    if attributes:
-        assert np.array_equal(result.alpha, expected[..., 3])
-    else:
-        assert result.alpha is None
+    assert np.array_equal(result.alpha, expected[..., 3])
+
+
+@pytest.mark.parametrize("compression", [0, PACKED])
+def test_unstated_alpha_of_32_bits_equals_pillow(read, compression):
+    target = io.BytesIO()
+    image = PILImage.fromarray(noise(4), "RGBA")
+    image.save(target, "TGA", compression="tga_rle" if compression else None)
+    data = bytearray(target.getvalue())
+    assert data[17] & 15 == 8
+    data[17] &= 0xF0
+    assert np.array_equal(read(bytes(data)).samples(), np.asarray(image))
+    with PILImage.open(io.BytesIO(data)) as other:
+        assert np.array_equal(np.asarray(other), np.asarray(image))
+
+
+@pytest.mark.parametrize("attributes", [0, 8])
+def test_fourth_byte_that_is_0_everywhere_is_unused(read, attributes):
+    stored = noise(4)
+    stored[..., 3] = 0
+    result = read(targa(stored, COLOUR, 32, attributes))
+    assert result.alpha is None
+    assert np.array_equal(result.pixels, stored[..., [2, 1, 0]])
 
 
 @pytest.mark.parametrize("attributes", [0, 1])
@@ -155,10 +174,7 @@ def test_palette_with_alpha(read, compression, first, attributes):
     expected = colours[stored[..., 0] - first][..., [2, 1, 0, 3]]
     result = read(data)
     assert np.array_equal(result.pixels, expected[..., :3])
-    if attributes:
-        assert np.array_equal(result.alpha, expected[..., 3])
-    else:
-        assert result.alpha is None
+    assert np.array_equal(result.alpha, expected[..., 3])
 
 
 def test_palettes_equal_pillow(read):

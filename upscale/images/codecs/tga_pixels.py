@@ -1,7 +1,8 @@
 """Pixels of Targa images of every kind and origin.
 
-Pillow takes the attribute bits for alpha where the header says that there are none, and gives up
-on packets of repeated pixels that go over the end of a row.
+Pillow takes the attribute bit of 16 bits for alpha where the header says that there is none, and
+gives up on packets of repeated pixels that go over the end of a row. Of 32 bits, the fourth byte is
+alpha whatever the header says, as in other readers: many programs write alpha without saying so.
 
 Source: "Truevision TGA File Format Specification", version 2.0.
 """
@@ -56,8 +57,9 @@ class Head:
 
     @property
     def has_attributes(self) -> bool:
-        """Whether pixels have attribute bits."""
-        return self.flags & 15 > 0
+        """Whether pixels have attribute bits; 32 bits always have, stated or not."""
+        colour_bits = self.palette[2] if self.kind == _PALETTE else self.bits
+        return self.flags & 15 > 0 or colour_bits == 32
 
 
 def read_head(file: BinaryIO) -> Head:
