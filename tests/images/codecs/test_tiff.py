@@ -432,17 +432,76 @@ def test_document_that_is_cut_off_anywhere_is_rejected(big):
             list(read_file(data[:length]).frames())
 
 
-def test_pages_in_a_ring_are_rejected():
+def with_last_pointer(pages, pointer, *, big=False, stated=None):
+    """A document whose last page points to a further one, at a place or at a page."""
     target = io.BytesIO()
-    tifffile.imwrite(target, noise((3, 50, 60), "u1"), photometric="minisblack", metadata=None)
+    tifffile.imwrite(target, pages, photometric="minisblack", metadata=None, bigtiff=big)
     data = bytearray(target.getvalue())
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         starts = [page.offset for page in file.pages]
         last = len(file.pages[-1].tags)
-    place = starts[-1] + 2 + 12 * last
-    data[place : place + 4] = starts[0].to_bytes(4, "little")
-    with pytest.raises(ImageError, match="damaged"):
-        read_file(bytes(data))
+    width, place = (8, starts[-1] + 8 + 20 * last) if big else (4, starts[-1] + 2 + 12 * last)
+    position = starts[stated] if stated is not None else pointer(len(data))
+    assert data[place : place + width] == bytes(width)
+    data[place : place + width] = position.to_bytes(width, "little")
+    return bytes(data)
+
+
+BAD_POINTERS = {
+    "at the end": lambda size: size,
+    "beyond the end": lambda size: size + 70_000,
+    "far beyond the end": lambda size: 0xFFFFFFF0,
+}
+
+
+def check_pages(data, pages, note, *, keep_damaged=False):
+    content = read_file(data, keep_damaged=keep_damaged)
+    if len(pages) == 1:
+        assert np.array_equal(content.pixels[..., 0], pages[0])
+        assert content.origin.notes == (note,) and content.origin.damage == ()
+        return
+    images = [frame.image for frame in content.frames()]
+    assert content.count == len(images) == len(pages)
+    assert [image.origin.notes for image in images] == [(note,)] + [()] * (len(pages) - 1)
+    assert not any(image.origin.damage for image in images)
+    for image, page in zip(images, pages, strict=True):
+        assert np.array_equal(image.pixels[..., 0], page)
+
+
+@pytest.mark.parametrize("keep_damaged", [False, True])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kind", BAD_POINTERS)
+def test_pages_before_an_invalid_pointer_are_read(kind, count, big, keep_damaged):
+    pages = noise((count, 50, 60), "u1")
+    data = with_last_pointer(pages, BAD_POINTERS[kind], big=big)
+    note = "its last page points to one beyond the end of the file, which is missing"
+    check_pages(data, pages, note, keep_damaged=keep_damaged)
+    assert read_size(data) == (60, 50)
+
+
+@pytest.mark.parametrize("keep_damaged", [False, True])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(("count", "back"), [(1, 0), (3, 0), (3, 1), (3, 2)])
+def test_pages_in_a_ring_are_read_once(count, back, big, keep_damaged):
+    pages = noise((count, 50, 60), "u1")
+    data = with_last_pointer(pages, None, big=big, stated=back)
+    note = "its last page points back to an earlier one"
+    check_pages(data, pages, note, keep_damaged=keep_damaged)
+
+
+def test_page_whose_pixels_are_there_without_its_tags_is_cut_off():
+    pages = [Image.fromarray(page) for page in noise((3, 50, 60), "u1")]
+    target = io.BytesIO()
+    pages[0].save(target, "TIFF", compression="tiff_lzw", save_all=True, append_images=pages[1:])
+    data = target.getvalue()
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[2]
+        tags, start = page.offset, page.dataoffsets[0]
+    assert start < tags
+    for length in (start + 20, tags - 1, tags + 1):
+        with pytest.raises(ImageError, match="is cut off"):
+            list(read_file(data[:length]).frames())
 
 
 def test_later_page_above_the_limit_is_rejected_before_it_is_decoded(monkeypatch):

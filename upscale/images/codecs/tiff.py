@@ -1,7 +1,6 @@
 """TIFF: tags and pages through tifffile; its samples are decoded by `tiff_samples`.
 
-tifffile stops at a page that it cannot find and loops forever in a ring of pages, so pages are
-counted here. It writes no EXIF. An EXIF block is a TIFF file without pixels: the image is appended
+tifffile writes no EXIF. An EXIF block is a TIFF file without pixels: the image is appended
 to the block, whose offsets stay valid including those of maker notes, and the header is pointed at
 the image's directory.
 """
@@ -30,6 +29,7 @@ from upscale.images.codecs.base import (
     UnsupportedError,
 )
 from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
+from upscale.images.codecs.tiff_directories import read_directories
 from upscale.images.codecs.tiff_salvage import salvage_page
 from upscale.images.codecs.tiff_samples import ICC, RAW_PHOTOMETRICS, bytes_of, decode_page
 from upscale.images.encoding import Encoding, ResolvedEncoding
@@ -46,7 +46,6 @@ _XMP, _IPTC, _PHOTOSHOP = 700, 33723, 34377
 _MAKE, _SUB_IFDS, _DNG_VERSION = 271, 330, 50706
 _CR2_POSITION, _CR2 = 8, b"CR"
 _NO_UNIT = 1
-_MAX_PAGES = 10_000
 _LEVEL = 5
 _CLASSIC_MAX_BYTES = 4_000_000_000
 _ASCII, _BYTE, _SHORT, _LONG, _UNDEFINED = 2, 1, 3, 4, 7
@@ -57,8 +56,8 @@ _warnings_lock = threading.Lock()
 def read_header(file: BinaryIO) -> Header:
     """Read size, pages, orientation and metadata."""
     with _opened(file) as tiff:
-        pages = _pages(file, tiff)
-        header = replace(_header(pages[0]), frames=len(pages))
+        pages, notes = _pages(file, tiff)
+        header = replace(_header(pages[0]), frames=len(pages), notes=notes)
     return replace(header, metadata=replace(header.metadata, exif=_exif_block(file)))
 
 
@@ -98,11 +97,12 @@ def _stored_frames(
 ) -> Iterator[StoredFrame]:
     block = _exif_block(file)
     with _opened(file) as tiff:
-        for page in _pages(file, tiff, is_partial=is_partial):
+        pages, notes = _pages(file, tiff, is_partial=is_partial)
+        for page in pages:
             header = _header(page)
-            header = replace(header, metadata=replace(header.metadata, exif=block))
+            header = replace(header, metadata=replace(header.metadata, exif=block), notes=notes)
             yield StoredFrame(header, partial(decode, file, page, header.orientation))
-            block = None
+            block, notes = None, ()
 
 
 def salvage(file: BinaryIO) -> Raster:
@@ -113,14 +113,14 @@ def salvage(file: BinaryIO) -> Raster:
         UnsupportedError: Its kind of samples or compression is not supported.
     """
     with _opened(file) as tiff:
-        page = _pages(file, tiff, is_partial=True)[0]
+        page = _pages(file, tiff, is_partial=True)[0][0]
         return salvage_page(file, page, _shape(page).orientation)
 
 
 def salvage_header(file: BinaryIO) -> Header:
     """Read the header of a file of which pages are missing."""
     with _opened(file) as tiff:
-        pages = _pages(file, tiff, is_partial=True)
+        pages, _ = _pages(file, tiff, is_partial=True)
         header = replace(_header(pages[0]), frames=len(pages))
     clause = f"everything after page {len(pages)} is missing"
     block = _exif_block(file)
@@ -204,22 +204,26 @@ def _first(file: BinaryIO, tiff: TiffFile) -> TiffPage:
     is_plain = not first.is_reduced and not {_DNG_VERSION, _SUB_IFDS, _MAKE} & set(
         first.tags.keys()
     )
-    return first if is_plain else _pages(file, tiff)[0]
+    return first if is_plain else _pages(file, tiff)[0][0]
 
 
 @np.errstate(all="ignore")
-def _pages(file: BinaryIO, tiff: TiffFile, *, is_partial: bool = False) -> list[TiffPage]:
+def _pages(
+    file: BinaryIO, tiff: TiffFile, *, is_partial: bool = False
+) -> tuple[list[TiffPage], tuple[str, ...]]:
     """Return the pages that are neither reduced copies nor masks; if asked, those before a damage.
+
+    Clauses on what is wrong with the list of pages are returned, too.
 
     Raises:
         UnsupportedError: It is a camera raw file.
         MalformedError: Damaged or cut off.
     """
-    pages = [tiff.pages.get(index).aspage() for index in range(_count(file, tiff, is_partial))]
+    pages, notes = read_directories(file, tiff, is_partial=is_partial)
     full = [page for page in pages if not (page.is_reduced or page.is_mask)]
     if _is_raw(file, pages, full):
         raise UnsupportedError(RAW.problem, RAW.advice)
-    return full or pages[:1]
+    return full or pages[:1], notes
 
 
 def _is_raw(file: BinaryIO, pages: list[TiffPage], full: list[TiffPage]) -> bool:
@@ -244,44 +248,6 @@ def _inner_pages(page: TiffPage) -> list[TiffPage]:
 
 def _is_sensor_data(page: TiffPage) -> bool:
     return int(page.photometric or 0) in RAW_PHOTOMETRICS
-
-
-def _count(file: BinaryIO, tiff: TiffFile, is_partial: bool) -> int:
-    """Return the number of directories: pages, masks and reduced copies.
-
-    Raises:
-        MalformedError: A page is beyond the end of the file, or points back to an earlier one.
-        UnsupportedError: There are too many.
-    """
-    layout, seen = tiff.tiff, set[int]()
-    position = 8 if layout.is_bigtiff else 4
-    while start := _number(file, position, layout.offsetformat) or 0:
-        tags = _number(file, start, layout.tagnoformat)
-        is_broken = tags is None or start in seen or not _has_tags(file, tiff, start, tags)
-        if is_partial and is_broken and seen:
-            break
-        if tags is None:
-            raise MalformedError("is cut off")
-        if start in seen:
-            raise MalformedError("is damaged")
-        seen.add(start)
-        if len(seen) > _MAX_PAGES:
-            raise UnsupportedError(f"has more than {_MAX_PAGES} pages, which is not supported")
-        position = start + layout.tagnosize + tags * layout.tagsize
-    return len(seen)
-
-
-def _has_tags(file: BinaryIO, tiff: TiffFile, start: int, count: int) -> bool:
-    """Return whether a directory lies wholly in the file."""
-    layout = tiff.tiff
-    return start + layout.tagnosize + count * layout.tagsize <= file.seek(0, 2)
-
-
-def _number(file: BinaryIO, position: int, format: str) -> int | None:
-    """Read a number at a position; None beyond the end of the file."""
-    file.seek(position)
-    data = file.read(struct.calcsize(format))
-    return struct.unpack(format, data)[0] if len(data) == struct.calcsize(format) else None
 
 
 def _dpi(page: TiffPage) -> tuple[float, float] | None:
