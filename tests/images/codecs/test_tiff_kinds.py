@@ -9,8 +9,10 @@ import io
 import shutil
 import struct
 import subprocess
+import zlib
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -220,6 +222,157 @@ def test_files_of_libvips_are_read_exactly(tmp_path, dtype, predictor, compressi
     target = tmp_path / "b.tif"
     subprocess.run(["vips", "copy", tmp_path / "a.tif", f"{target}[{options}]"], check=True)
     assert np.array_equal(read_image(target).pixels, samples)
+
+
+@pytest.mark.parametrize("tile", [None, (48, 32)])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_webp_pages_are_read(channels, tile):
+    values = np.random.default_rng(3).integers(0, 256, (99, 70, channels)).astype(np.uint8)
+    data = written(values, photometric="rgb", compression="webp", rowsperstrip=None if tile else 40,
+                   tile=tile, compressionargs={"lossless": True},
+                   extrasamples=["unassalpha"] if channels == 4 else None)  # fmt: skip
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        assert file.pages[0].compression == 50001 and len(file.pages[0].dataoffsets) > 2
+    result = read_image(data)
+    if channels == 4:
+        assert np.array_equal(result.alpha, values[..., 3])
+        seen = result.alpha > 0
+        assert np.array_equal(result.pixels[seen], values[seen][:, :3])
+    else:
+        assert np.array_equal(result.samples(), values)
+
+
+def test_webp_pages_of_pillow_are_read():
+    target = io.BytesIO()
+    try:
+        PILImage.fromarray(GRADIENT).save(target, "TIFF", compression="webp")
+    except (OSError, KeyError):
+        pytest.skip("the libtiff of Pillow is built without WebP")
+    result = read_image(target.getvalue()).pixels
+    assert np.abs(result.astype(int) - GRADIENT).mean() < 3
+
+
+def test_embedded_webp_larger_than_its_page_is_rejected():
+    large, small = (
+        imagecodecs.webp_encode(np.zeros((side, side, 3), np.uint8), lossless=True)
+        for side in (600, 60)
+    )
+    data = written(np.zeros((60, 60, 3), np.uint8), photometric="rgb", compression="webp",
+                   compressionargs={"lossless": True})  # fmt: skip
+    assert read_image(data).width == 60
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        start, length = page.dataoffsets[0], page.databytecounts[0]
+        sizes = page.tags[279]
+    for embedded in (small, large):
+        changed = bytearray(data[:start] + embedded + bytes(max(0, length - len(embedded))))
+        kind = {3: "<H", 4: "<I"}[sizes.dtype]
+        struct.pack_into(kind, changed, sizes.valueoffset, len(embedded))
+        if embedded is small:
+            assert read_image(bytes(changed)).width == 60
+            continue
+        with pytest.raises(DamagedImageError, match="is damaged"):
+            read_file(bytes(changed))
+
+
+def with_sample_format(data: bytes, number: int, tag: int = 339) -> bytes:
+    """The file with another tag in place of the private one."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        order = file.byteorder
+        channels = file.pages[0].samplesperpixel
+        entry = file.pages[0].tags[65000]
+    changed = bytearray(data)
+    assert entry.count == channels
+    struct.pack_into(order + "H", changed, entry.offset, tag)
+    struct.pack_into(f"{order}{channels}H", changed, entry.valueoffset, *[number] * channels)
+    return bytes(changed)
+
+
+def spare(channels: int) -> list[tuple[object, ...]]:
+    return [(65000, "H", channels, (1,) * channels if channels > 1 else 1, True)]
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("tag", "number"), [(339, 4), (32996, 0)])
+def test_samples_of_undefined_type_are_unsigned(
+    tag, number, channels, dtype, compression, byteorder
+):
+    samples = noise(channels, dtype)
+    plain = written(samples if channels > 1 else samples[..., 0], byteorder=byteorder,
+                    photometric="rgb" if channels > 1 else "minisblack", compression=compression,
+                    extratags=spare(channels))  # fmt: skip
+    data = with_sample_format(plain, number, tag)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        assert tag in file.pages[0].tags and (tag == 339 or 339 not in file.pages[0].tags)
+    assert np.array_equal(read_image(data).pixels, expected(samples))
+
+
+@pytest.mark.parametrize("sample_format", [1, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+def test_integers_of_64_bits_keep_their_upper_16(compression, byteorder, channels, sample_format):
+    samples = np.random.default_rng(5).integers(0, 2**64, (*SIZE, channels), np.uint64)
+    samples[0, 0], samples[0, 1] = 0, 2**64 - 1
+    plain = written(samples if channels > 1 else samples[..., 0], byteorder=byteorder,
+                    photometric="rgb" if channels > 1 else "minisblack", compression=compression,
+                    extratags=spare(channels))  # fmt: skip
+    data = with_sample_format(plain, sample_format)
+    assert np.array_equal(read_image(data).pixels, (samples >> np.uint64(48)).astype(np.uint16))
+
+
+def one_strip(
+    body: bytes, channels: int, bits: int, order: str, *, sizes: int = 0, compression: int = 1
+) -> bytes:
+    """A file of one strip by the description of TIFF 6.0, with one number of bits for all."""
+    values = {256: SIZE[1], 257: SIZE[0], 258: bits, 259: compression,
+              262: 2 if channels > 1 else 1, 273: 0, 277: channels, 278: SIZE[0],
+              279: sizes or len(body)}  # fmt: skip
+    values[273] = 8 + 2 + 12 * len(values) + 4
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    head += struct.pack(order + "H", len(values))
+    for tag, value in values.items():
+        if tag in (273, 279):
+            head += struct.pack(order + "HHII", tag, 4, 1, value)
+        else:
+            head += struct.pack(order + "HHIHH", tag, 3, 1, value, 0)
+    return head + bytes(4) + body
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 5, 8])
+def test_integers_of_24_bits_keep_their_upper_16(compression, order, channels):
+    samples = np.random.default_rng(5).integers(0, 2**24, (*SIZE, channels))
+    samples[0, 0], samples[0, 1] = 0, 2**24 - 1
+    name = "little" if order == "<" else "big"
+    body = b"".join(int(value).to_bytes(3, name) for value in samples.ravel())
+    coded = {1: bytes, 5: imagecodecs.lzw_encode, 8: zlib.compress}[compression](body)
+    data = one_strip(coded, channels, 24, order, compression=compression)
+    assert np.array_equal(read_image(data).pixels, samples >> 8)
+
+
+@pytest.mark.parametrize("bits", [17, 20, 31])
+def test_other_integers_above_16_bits_are_refused(bits):
+    body = bytes((SIZE[1] * bits + 7) // 8 * SIZE[0])
+    with pytest.raises(ImageError, match="a type of numbers that is not supported; convert"):
+        read_file(one_strip(body, 1, bits, "<"))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("sizes", [0, 35711440])
+def test_number_of_bits_may_be_stated_once_for_all_samples(order, sizes):
+    samples = noise(3, "u1")
+    data = one_strip(samples.tobytes(), 3, 8, order, sizes=sizes)
+    result = read_image(data)
+    assert np.array_equal(result.pixels, samples)
+    with PILImage.open(io.BytesIO(data)) as image:
+        assert np.array_equal(np.asarray(image), samples)
+    with pytest.raises(DamagedImageError, match="is cut off"):
+        read_file(data[:-1])
 
 
 GRADIENT = np.stack(np.meshgrid(np.arange(150), np.arange(200))[:1] * 3, axis=2).astype(np.uint8)

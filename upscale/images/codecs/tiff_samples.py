@@ -17,7 +17,7 @@ import numpy as np
 from PIL import JpegImagePlugin
 from tifffile import TiffPage
 
-from upscale.images.codecs import pillow
+from upscale.images.codecs import pillow, webp
 from upscale.images.codecs.base import MalformedError, Raster, UnsupportedError
 from upscale.images.foreign_kinds import RAW
 from upscale.images.image import Pixels
@@ -37,9 +37,16 @@ OLD_JPEG, JPEG = 6, 7
 _FAX = (2, 3, 4)
 # Fax, LZW, PackBits.
 THROUGH_LIBTIFF = (*_FAX, 5, 32773)
-# None, deflate, LZMA, Zstandard.
-_COMPRESSIONS = (1, 8, 32946, 34925, 50000, OLD_JPEG, JPEG, *THROUGH_LIBTIFF)
+_UNCOMPRESSED, _WEBP = 1, 50001
+# Deflate, LZMA, Zstandard.
+_OTHERS = (8, 32946, 34925, 50000)
+_COMPRESSIONS = (_UNCOMPRESSED, *_OTHERS, OLD_JPEG, JPEG, _WEBP, *THROUGH_LIBTIFF)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
+_SAMPLE_FORMAT, _DATA_TYPE = 339, 32996
+# What each tag calls undefined samples and unsigned integers.
+_UNDEFINED_AND_UNSIGNED = {_SAMPLE_FORMAT: (4, 1), _DATA_TYPE: (0, 2)}
+_SHORT = 3
+_THREE_BYTES = 24
 _MAX_SAMPLES = 64
 _MAX_TILES_BEYOND = 64
 
@@ -58,10 +65,12 @@ def decode_page(file: BinaryIO, page: TiffPage, orientation: int) -> Raster:
         UnsupportedError: Its kind of samples or compression is not supported.
     """
     check_kind(page)
+    if page.compression == _UNCOMPRESSED and photometric(page) != YCBCR:
+        _limit_segments(page)
     if page.compression != OLD_JPEG:
         _check_segments(page, file.seek(0, 2))
-    if page.compression == JPEG:
-        _check_jpeg(page, file)
+    if page.compression in (JPEG, _WEBP):
+        _check_embedded(page, file)
     return raster_of(_samples(file, page, orientation), page)
 
 
@@ -132,6 +141,9 @@ def check_kind(page: TiffPage) -> None:
         is_read = False
     if photometric(page) == YCBCR and bits != 8:
         is_read = False
+    is_packed = kind is not None and kind.kind == "u" and bits > 16 and bits not in (24, 32, 64)
+    if is_packed or (bits == _THREE_BYTES and page.predictor != 1):
+        is_read = False
     if not is_read or page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
         raise UnsupportedError("stores its samples as a type of numbers that is not supported")
 
@@ -141,6 +153,15 @@ def _is_cmyk(page: TiffPage) -> bool:
     inks = page.samplesperpixel - len(page.extrasamples)
     is_stated = page.tags.valueof(_INK_SET, _CMYK_INKS) == _CMYK_INKS
     return inks >= 4 and (is_stated or page.tags.valueof(_INK_COUNT, 4) == 4)
+
+
+def _limit_segments(page: TiffPage) -> None:
+    """Lower stated sizes of uncompressed strips and tiles that are above what pixels need."""
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    width = page.tilewidth if page.is_tiled else page.imagewidth
+    row = (width * samples * page.bitspersample + 7) // 8
+    rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
+    page.databytecounts = tuple(min(size, row * rows) for size in page.databytecounts)
 
 
 def _check_segments(page: TiffPage, size: int) -> None:
@@ -162,12 +183,26 @@ def _samples(file: BinaryIO, page: TiffPage, orientation: int) -> Pixels:
         # libtiff applies the flips of the orientation, but does not swap the axes. A second flip
         # undoes the first.
         return upright(samples, (orientation - 1) % 4 + 1)
-    if page.compression in THROUGH_LIBTIFF:
-        data = _as_grey(_content(file), page)
+    through_libtiff = page.compression in THROUGH_LIBTIFF
+    if through_libtiff:
+        data = _as_plain_samples(_content(file), page)
         samples = imagecodecs.tiff_decode(data, index=page.index, asrgb=False)
     else:
         samples = page.asarray(maxworkers=1)
+    if page.bitspersample == _THREE_BYTES:
+        samples = _in_byte_order(samples, page, through_libtiff=through_libtiff)
     return np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
+
+
+def _in_byte_order(samples: Pixels, page: TiffPage, *, through_libtiff: bool) -> Pixels:
+    """Return samples of 24 bits, whose bytes tifffile and imagecodecs confuse.
+
+    Both take them for big-endian. Before that, libtiff has made them little-endian; after it,
+    tifffile swaps those of big-endian files as if they had 32 bits.
+    """
+    if page.parent.byteorder == ">" and not through_libtiff:
+        return samples.byteswap()
+    return samples.byteswap() >> 8
 
 
 def _content(file: BinaryIO) -> bytes:
@@ -175,22 +210,36 @@ def _content(file: BinaryIO) -> bytes:
     return file.read()
 
 
-def _as_grey(data: bytes, page: TiffPage) -> bytes:
-    """Return the file with CMYK declared as grey, since libtiff would convert it to RGB."""
-    if photometric(page) != _SEPARATED:
-        return data
+def _as_plain_samples(data: bytes, page: TiffPage) -> bytes:
+    """Return the file with a page declared as libtiff gives its samples unchanged.
+
+    CMYK becomes grey, since libtiff would convert it to RGB. Samples of no stated type become
+    unsigned integers, as tifffile and most readers take them.
+    """
     plain, order = bytearray(data), page.parent.byteorder
-    struct.pack_into(order + "H", plain, page.tags[_PHOTOMETRIC].valueoffset, 1)
+    if photometric(page) == _SEPARATED:
+        struct.pack_into(order + "H", plain, page.tags[_PHOTOMETRIC].valueoffset, 1)
+    for code, (undefined, unsigned) in _UNDEFINED_AND_UNSIGNED.items():
+        tag = page.tags.get(code)
+        for number in range(tag.count if tag is not None and tag.dtype == _SHORT else 0):
+            position = page.tags[code].valueoffset + 2 * number
+            if struct.unpack_from(order + "H", plain, position) == (undefined,):
+                struct.pack_into(order + "H", plain, position, unsigned)
     return bytes(plain)
 
 
-def _check_jpeg(page: TiffPage, file: BinaryIO) -> None:
-    """Raise MalformedError where an embedded JPEG is far larger than its strip or tile."""
+def _check_embedded(page: TiffPage, file: BinaryIO) -> None:
+    """Raise MalformedError where a JPEG or WebP is far larger than its strip or tile."""
     allowed = 2 * math.prod(page.chunks)
     for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
         file.seek(start)
-        embedded = JpegImagePlugin.JpegImageFile(io.BytesIO(file.read(size)))
-        if math.prod(embedded.size) > allowed:
+        embedded = io.BytesIO(file.read(size))
+        if page.compression == _WEBP:
+            header = webp.read_header(embedded)
+            pixels = header.width * header.height
+        else:
+            pixels = math.prod(JpegImagePlugin.JpegImageFile(embedded).size)
+        if pixels > allowed:
             raise MalformedError("is damaged")
 
 
