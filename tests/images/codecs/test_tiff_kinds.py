@@ -375,6 +375,85 @@ def test_number_of_bits_may_be_stated_once_for_all_samples(order, sizes):
         read_file(data[:-1])
 
 
+FAX_ROWS = np.random.default_rng(8).random((20, 45)).cumsum(axis=1) % 5 < 2
+
+
+def fax(compression: str, *, strip: int = 0, rows: int = 20) -> bytes:
+    target = io.BytesIO()
+    image = PILImage.fromarray(FAX_ROWS[:rows])
+    options = {"strip_size": strip} if strip else {}
+    image.save(target, "TIFF", compression=compression, **options)
+    return target.getvalue()
+
+
+def with_value(data: bytes, tag: int, value: int) -> bytes:
+    """The file with another number in a tag of one number."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        entry, order = file.pages[0].tags[tag], file.byteorder
+    changed = bytearray(data)
+    kind = {3: "H", 4: "I"}[entry.dtype]
+    struct.pack_into(order + kind, changed, entry.valueoffset, value)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("compression", "white"), [("group4", 0), ("group4", 1), ("group3", 0), ("tiff_ccitt", 0)]
+)
+@pytest.mark.parametrize("missing", [1, 7, 40])
+def test_missing_rows_of_a_fax_are_white(compression, white, missing, capfd):
+    data = fax(compression)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        is_inverted = int(file.pages[0].photometric) != white
+    data = with_value(data, 262, white)
+    whole = read_image(data)
+    assert whole.origin.notes == ()
+    assert np.array_equal(whole.pixels[..., 0] > 0, FAX_ROWS ^ is_inverted)
+    for tag in (278, 257):
+        data = with_value(data, tag, 20 + missing)
+    result = read_image(data)
+    assert np.array_equal(result.pixels[:20], whole.pixels)
+    assert result.pixels.shape[0] == 20 + missing and (result.pixels[20:] == 255).all()
+    assert result.origin.damage == ()
+    if compression == "group4":
+        assert result.origin.notes == ("its missing rows were filled with white",)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_first_strip_of_a_fax_may_lack_rows():
+    data = fax("group4", strip=6 * 5)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        assert page.rowsperstrip == 5 and len(page.dataoffsets) == 4
+        assert int(page.photometric) == 1
+    whole, short = read_image(data), fax("group4", rows=3)
+    with tifffile.TiffFile(io.BytesIO(short)) as file:
+        page = file.pages[0]
+        start, size = page.dataoffsets[0], page.databytecounts[0]
+    changed = bytearray(data + short[start : start + size])
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        for tag, value in ((273, len(data)), (279, size)):
+            entry = file.pages[0].tags[tag]
+            kind = {3: "<H", 4: "<I"}[entry.dtype]
+            struct.pack_into(kind, changed, entry.valueoffset, value)
+    result = read_image(bytes(changed))
+    assert np.array_equal(result.pixels[:3], whole.pixels[:3])
+    assert (result.pixels[3:5] == 255).all()
+    assert np.array_equal(result.pixels[5:], whole.pixels[5:])
+
+
+def test_fax_that_is_damaged_before_its_end_is_rejected():
+    rows = np.random.default_rng(8).random((200, 90)).cumsum(axis=1) % 5 < 2
+    target = io.BytesIO()
+    PILImage.fromarray(rows).save(target, "TIFF", compression="group4", strip_size=10**6)
+    data = bytearray(target.getvalue())
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        start, size = page.dataoffsets[0], page.databytecounts[0]
+    data[start + size // 3 : start + size // 3 + 40] = bytes(40)
+    with pytest.raises(DamagedImageError, match="is damaged"):
+        read_file(bytes(data))
+
+
 GRADIENT = np.stack(np.meshgrid(np.arange(150), np.arange(200))[:1] * 3, axis=2).astype(np.uint8)
 GRADIENT[..., 1] = np.arange(200)[:, None]
 

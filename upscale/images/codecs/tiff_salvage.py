@@ -7,11 +7,9 @@ reason in `tiff_samples`. Missing strips and tiles stay 0: black, or white where
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import replace
 from typing import BinaryIO
 
-import imagecodecs
 import numpy as np
 from tifffile import TiffPage
 
@@ -26,13 +24,9 @@ from upscale.images.codecs.tiff_samples import (
     photometric,
     raster_of,
 )
+from upscale.images.codecs.tiff_strips import through_libtiff
 from upscale.images.image import Pixels
 
-_WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
-_OFFSETS, _SAMPLES, _ROWS, _SIZES, _PLANAR = 273, 277, 278, 279, 284
-_FAX_OPTIONS, _PREDICTOR, _SAMPLE_FORMAT = (292, 293), 317, 339
-_SHORT, _LONG = 3, 4
-_BLACK_IS_ZERO, _FLOAT, _UNSIGNED = 1, 3, 1
 _MAX_TILE_BYTES = 2**28
 
 
@@ -86,7 +80,7 @@ def _decode_into(samples: Pixels, page: TiffPage, index: int, data: bytes) -> bo
     """Decode a strip or tile into its place; return whether it was there."""
     if page.compression in THROUGH_LIBTIFF:
         _, (plane, _, row, column, _), (_, rows, _, _) = page.decode(None, index)
-        plain = _through_libtiff(page, data, rows)
+        plain = through_libtiff(page, data, rows, photometric(page))
         part = plain.reshape(1, plain.shape[0], plain.shape[1], -1)
     else:
         tables = {"jpegtables": page.jpegtables} if page.compression == JPEG else {}
@@ -96,49 +90,6 @@ def _decode_into(samples: Pixels, page: TiffPage, index: int, data: bytes) -> bo
     target = samples[plane, 0, row : row + part.shape[1], column : column + part.shape[2]]
     target[...] = part[0, : target.shape[0], : target.shape[1]]
     return True
-
-
-def _through_libtiff(page: TiffPage, data: bytes, rows: int) -> Pixels:
-    """Decode one strip or tile as a TIFF file of one strip."""
-    width = page.tilewidth if page.is_tiled else page.imagewidth
-    samples = page.samplesperpixel if page.planarconfig == 1 else 1
-    is_float = page.dtype is not None and page.dtype.kind == "f"
-    values = {
-        _WIDTH: width,
-        _LENGTH: rows,
-        _BITS: page.bitspersample,
-        _COMPRESSION: int(page.compression),
-        _PHOTOMETRIC: 0 if photometric(page) == 0 else _BLACK_IS_ZERO,
-        _FILL_ORDER: int(page.fillorder),
-        _OFFSETS: 0,
-        _SAMPLES: samples,
-        _ROWS: rows,
-        _SIZES: len(data),
-        _PLANAR: 1,
-        **{tag: page.tags.valueof(tag) for tag in _FAX_OPTIONS if tag in page.tags},
-        _PREDICTOR: int(page.predictor),
-        _SAMPLE_FORMAT: _FLOAT if is_float else _UNSIGNED,
-    }
-    order = page.parent.byteorder
-    bits = struct.pack(f"{order}{samples}H", *[page.bitspersample] * samples)
-    formats = struct.pack(f"{order}{samples}H", *[values[_SAMPLE_FORMAT]] * samples)
-    directory = 8
-    after = directory + 2 + 12 * len(values) + 4
-    lists = {_BITS: (bits, after), _SAMPLE_FORMAT: (formats, after + len(bits))}
-    values[_OFFSETS] = after + len(bits) + len(formats)
-    entries = b""
-    for tag, value in sorted(values.items()):
-        kind, count, number = _LONG, 1, value
-        if tag in lists:
-            kind, count = _SHORT, samples
-            content, number = lists[tag]
-            if samples <= 2:
-                entries += struct.pack(order + "HHI", tag, kind, count) + content.ljust(4, b"\0")
-                continue
-        entries += struct.pack(order + "HHII", tag, kind, count, number)
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", directory)
-    head += struct.pack(order + "H", len(values)) + entries + bytes(4)
-    return imagecodecs.tiff_decode(head + bits + formats + data, index=0, asrgb=False)
 
 
 def _with_samples_last(samples: Pixels, page: TiffPage) -> Pixels:

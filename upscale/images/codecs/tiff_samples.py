@@ -19,6 +19,7 @@ from tifffile import TiffPage
 
 from upscale.images.codecs import pillow, webp
 from upscale.images.codecs.base import MalformedError, Raster, UnsupportedError
+from upscale.images.codecs.tiff_strips import short_fax
 from upscale.images.foreign_kinds import RAW
 from upscale.images.image import Pixels
 from upscale.images.pixels.alpha import unmultiply
@@ -34,7 +35,7 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED, _SEPARATED, YCBCR = 0, 1, 2, 3, 
 _CIELAB, _ICCLAB = 8, 9
 _INK_SET, _INK_COUNT, _CMYK_INKS = 332, 334, 1
 OLD_JPEG, JPEG = 6, 7
-_FAX = (2, 3, 4)
+_FAX, _GROUP_4 = (2, 3, 4), 4
 # Fax, LZW, PackBits.
 THROUGH_LIBTIFF = (*_FAX, 5, 32773)
 _UNCOMPRESSED, _WEBP = 1, 50001
@@ -71,7 +72,15 @@ def decode_page(file: BinaryIO, page: TiffPage, orientation: int) -> Raster:
         _check_segments(page, file.seek(0, 2))
     if page.compression in (JPEG, _WEBP):
         _check_embedded(page, file)
-    return raster_of(_samples(file, page, orientation), page)
+    try:
+        return raster_of(_samples(file, page, orientation), page)
+    except imagecodecs.TiffError:
+        # Where the other kinds of fax end, libtiff invents a row of 0s.
+        is_white = page.compression in _FAX and photometric(page) == _WHITE_IS_ZERO
+        if page.compression != _GROUP_4 and not is_white:
+            raise
+    samples = short_fax(file, page, photometric(page))
+    return replace(raster_of(samples, page), notes=("its missing rows were filled with white",))
 
 
 def raster_of(samples: Pixels, page: TiffPage) -> Raster:
@@ -216,15 +225,20 @@ def _as_plain_samples(data: bytes, page: TiffPage) -> bytes:
     CMYK becomes grey, since libtiff would convert it to RGB. Samples of no stated type become
     unsigned integers, as tifffile and most readers take them.
     """
-    plain, order = bytearray(data), page.parent.byteorder
+    order, changes = page.parent.byteorder, dict[int, int]()
     if photometric(page) == _SEPARATED:
-        struct.pack_into(order + "H", plain, page.tags[_PHOTOMETRIC].valueoffset, 1)
+        changes[page.tags[_PHOTOMETRIC].valueoffset] = _BLACK_IS_ZERO
     for code, (undefined, unsigned) in _UNDEFINED_AND_UNSIGNED.items():
         tag = page.tags.get(code)
         for number in range(tag.count if tag is not None and tag.dtype == _SHORT else 0):
             position = page.tags[code].valueoffset + 2 * number
-            if struct.unpack_from(order + "H", plain, position) == (undefined,):
-                struct.pack_into(order + "H", plain, position, unsigned)
+            if struct.unpack_from(order + "H", data, position) == (undefined,):
+                changes[position] = unsigned
+    if not changes:
+        return data
+    plain = bytearray(data)
+    for position, value in changes.items():
+        struct.pack_into(order + "H", plain, position, value)
     return bytes(plain)
 
 
