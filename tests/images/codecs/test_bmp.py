@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from upscale.errors import ImageError
+from upscale.errors import DamagedImageError, ImageError
 from upscale.images import read_file, read_image, read_size
 
 HEIGHT, WIDTH = 7, 9
@@ -90,3 +90,110 @@ def test_cut_bitmap_is_cut_off():
     data = bitmap(np.zeros((HEIGHT, WIDTH), int), bits, masks)
     with pytest.raises(ImageError, match="is cut off"):
         read_file(data[:-1])
+
+
+def indexed(bits: int, width: int, height: int) -> tuple[np.ndarray, bytes, bytes]:
+    """Colours of shape (H, W, 3), a palette of four bytes for each, and stored rows."""
+    random = np.random.default_rng(6)
+    table = random.integers(0, 256, (1 << bits, 3)).astype(np.uint8)
+    numbers = random.integers(0, 1 << bits, (height, width)).astype(np.uint8)
+    digits = np.unpackbits(numbers[..., None], axis=2)[..., -bits:].reshape(height, -1)
+    rows = np.packbits(digits, axis=1)
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4)))
+    palette = np.pad(table[:, ::-1], ((0, 0), (0, 1))).tobytes()
+    return table[numbers], palette, rows[::-1].tobytes()
+
+
+def with_palette(info: bytes, palette: bytes, body: bytes) -> bytes:
+    start = 14 + len(info) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + info + palette + body
+
+
+def info_of(bits: int, width: int, height: int, colours: int = 0, compression: int = 0) -> bytes:
+    return struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, 0, 2835, 2835,
+                       colours, colours)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [16, 24, 36, 48])
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_headers_of_os2_of_any_length_are_read(bits, size):
+    pixels, palette, body = indexed(bits, 21, 6)
+    info = info_of(bits, 21, 6)
+    info = struct.pack("<I", size) + info[4:size].ljust(size - 4, b"\0")
+    data = with_palette(info, palette, body)
+    assert read_size(data) == (21, 6)
+    result = read_image(data)
+    assert np.array_equal(result.pixels, pixels) and result.origin.damage == ()
+
+
+def test_smallest_bitmap_of_os2_is_read():
+    palette = bytes((1, 2, 3, 0, 40, 50, 60, 0))
+    data = with_palette(struct.pack("<IIIHH", 16, 1, 1, 1, 1), palette, b"\x80\0\0\0")
+    assert len(data) < 54
+    assert read_image(data).pixels.tolist() == [[[60, 50, 40]]]
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_colours_that_pixels_cannot_refer_to_are_unused(bits):
+    pixels, palette, body = indexed(bits, 21, 6)
+    more = palette + bytes(range(44))
+    data = with_palette(info_of(bits, 21, 6, len(more) // 4), more, body)
+    assert np.array_equal(read_image(data).pixels, pixels)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 24, 32])
+@pytest.mark.parametrize("top_down", [False, True])
+def test_bitmap_that_lacks_pixels_is_cut_off(bits, top_down):
+    if bits <= 8:
+        pixels, palette, body = indexed(bits, 21, 6)
+    else:
+        pixels, palette = np.random.default_rng(6).integers(0, 256, (6, 21, 3), np.uint8), b""
+        rows = np.pad(pixels[::-1, :, ::-1], ((0, 0), (0, 0), (0, bits // 8 - 3)))
+        rows = rows.reshape(6, -1)
+        body = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4))).tobytes()
+    stride, used = len(body) // 6, (21 * bits + 7) // 8
+    data = with_palette(info_of(bits, 21, -6 if top_down else 6), palette, body)
+    if top_down:
+        pixels = pixels[::-1]
+    # Without the bytes that only fill up the last row, all pixels are there.
+    for spare in range(stride - used + 1):
+        assert np.array_equal(read_image(data[: len(data) - spare]).pixels, pixels)
+    for lacking, missing in ((stride - used + 1, 1), (stride + 1, 1 + (used == stride)),
+                             (2 * stride + stride - used + 1, 3)):  # fmt: skip
+        cut = data[: len(data) - lacking]
+        with pytest.raises(DamagedImageError, match="is cut off"):
+            read_file(cut)
+        result = read_file(cut, keep_damaged=True)
+        assert result.origin.damage == (f"{missing} of its 6 rows are missing",)
+        kept = slice(0, 6 - missing) if top_down else slice(missing, 6)
+        assert np.array_equal(result.pixels[kept], pixels[kept])
+
+
+@pytest.mark.parametrize("with_end", [False, True])
+def test_packed_bitmap_that_lacks_pixels_is_cut_off(with_end):
+    _, palette, _ = indexed(8, 21, 6)
+    table = np.frombuffer(palette, np.uint8).reshape(-1, 4)[:, 2::-1]
+    body = b"".join(
+        bytes((10, row, 0, 11)) + bytes(range(11)) + b"\0" + (b"\0\0" if row < 5 else b"")
+        for row in range(6)
+    )
+    body += b"\0\1" if with_end else b""
+    data = with_palette(info_of(8, 21, 6, 256, compression=1), palette, body)
+    numbers = np.array([[row] * 10 + list(range(11)) for row in range(6)])[::-1]
+    assert np.array_equal(read_image(data).pixels, table[numbers])
+    cut = data[: len(data) - (5 if with_end else 3)]
+    with pytest.raises(DamagedImageError, match="is cut off"):
+        read_file(cut)
+    result = read_file(cut, keep_damaged=True)
+    assert result.origin.damage == ("1 of its 6 rows are missing",)
+    assert np.array_equal(result.pixels[1:], table[numbers][1:])
+
+
+def test_rows_after_the_end_of_a_packed_bitmap_have_the_first_colour():
+    _, palette, _ = indexed(8, 21, 600)
+    table = np.frombuffer(palette, np.uint8).reshape(-1, 4)[:, 2::-1]
+    body = bytes((21, 7, 0, 0, 5, 9, 0, 1))
+    result = read_image(with_palette(info_of(8, 21, 600, 256, compression=1), palette, body))
+    numbers = np.zeros((600, 21), int)
+    numbers[-1], numbers[-2, :5] = 7, 9
+    assert np.array_equal(result.pixels, table[numbers]) and result.origin.damage == ()

@@ -1,15 +1,16 @@
-"""BMP, through Pillow; those with masks are read by `bmp_masks`."""
+"""BMP, through Pillow; those with masks are read by `bmp_masks`, others prepared by `bmp_plain`."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import BinaryIO
 
 from PIL import BmpImagePlugin
 
-from upscale.images.codecs import bmp_masks, pillow
-from upscale.images.codecs.base import Header, Raster
-from upscale.images.codecs.registry import Codec, Traits, register, starts_with
+from upscale.images.codecs import bmp_masks, bmp_plain, pillow
+from upscale.images.codecs.base import Header, MalformedError, Raster
+from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
 from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image, Metadata
 
@@ -26,7 +27,7 @@ def read_header(file: BinaryIO) -> Header:
         metadata = Metadata(dpi=_dpi(file))
         has_alpha = bitmap.layout.alpha > 0
         return Header(bitmap.width, bitmap.height, metadata=metadata, has_alpha=has_alpha)
-    pil_image = BmpImagePlugin.BmpImageFile(file)
+    pil_image = BmpImagePlugin.BmpImageFile(bmp_plain.plain_file(file))
     across, down = pil_image.info.get("dpi", (0, 0))
     dpi = (float(across), float(down)) if across > 0 and down > 0 else None
     width, height = pil_image.size
@@ -51,7 +52,22 @@ def decode(file: BinaryIO) -> Raster:
     bitmap = bmp_masks.masked_bitmap(file)
     if bitmap is not None:
         return bmp_masks.decode(file, bitmap)
-    return pillow.raster_of(BmpImagePlugin.BmpImageFile(file))
+    whole = bmp_plain.whole_file(bmp_plain.plain_file(file))
+    return pillow.raster_of(BmpImagePlugin.BmpImageFile(whole))
+
+
+def salvage(file: BinaryIO) -> Raster:
+    """Decode the rows that there are.
+
+    Raises:
+        MalformedError: There is none, or the image has masks.
+    """
+    if bmp_masks.masked_bitmap(file) is not None:
+        raise MalformedError("is cut off")
+    padded, missing = bmp_plain.padded_file(bmp_plain.plain_file(file))
+    raster = pillow.raster_of(BmpImagePlugin.BmpImageFile(padded))
+    height = raster.pixels.shape[0]
+    return replace(raster, damage=(f"{missing} of its {height} rows are missing",))
 
 
 def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
@@ -76,6 +92,7 @@ register(
         sniff=starts_with(b"BM"),
         read_header=read_header,
         decode=decode,
+        salvage=Salvage(decode=salvage),
         traits=Traits(depth=8, carries=frozenset({"dpi"})),
         encode=encode,
         check_size=check_size,
