@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from upscale.errors import DamagedImageError, ImageError
+from upscale.errors import DamagedImageError
 from upscale.images import read_file, read_image, read_size
 
 HEIGHT, WIDTH = 7, 9
@@ -85,11 +85,21 @@ def test_case_with_alpha_equals_pillow(data):
         assert np.array_equal(read_image(path).samples(), np.asarray(image))
 
 
-def test_cut_bitmap_is_cut_off():
+def test_cut_bitmap_with_masks_is_cut_off():
     bits, masks = MASKS["4-4-4"]
-    data = bitmap(np.zeros((HEIGHT, WIDTH), int), bits, masks)
-    with pytest.raises(ImageError, match="is cut off"):
-        read_file(data[:-1])
+    packed = np.random.default_rng(4).integers(0, 1 << bits, (HEIGHT, WIDTH))
+    data = bitmap(packed, bits, masks)
+    whole = read_image(data)
+    # Nine pixels of two bytes are filled up with two bytes.
+    assert np.array_equal(read_image(data[:-2]).pixels, whole.pixels)
+    for lacking, missing in ((3, 1), (22, 1), (23, 2)):
+        with pytest.raises(DamagedImageError, match="is cut off"):
+            read_file(data[:-lacking])
+        result = read_file(data[:-lacking], keep_damaged=True)
+        assert result.origin.damage == (f"{missing} of its {HEIGHT} rows are missing",)
+        assert np.array_equal(result.pixels[missing:], whole.pixels[missing:])
+    with pytest.raises(DamagedImageError, match="is cut off"):
+        read_file(data[: len(data) - 20 * HEIGHT + 3], keep_damaged=True)
 
 
 def indexed(bits: int, width: int, height: int) -> tuple[np.ndarray, bytes, bytes]:

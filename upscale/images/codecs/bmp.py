@@ -9,7 +9,7 @@ from typing import BinaryIO
 from PIL import BmpImagePlugin
 
 from upscale.images.codecs import bmp_masks, bmp_plain, pillow
-from upscale.images.codecs.base import Header, MalformedError, Raster
+from upscale.images.codecs.base import Header, Raster
 from upscale.images.codecs.registry import Codec, Salvage, Traits, register, starts_with
 from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image, Metadata
@@ -60,10 +60,12 @@ def salvage(file: BinaryIO) -> Raster:
     """Decode the rows that there are.
 
     Raises:
-        MalformedError: There is none, or the image has masks.
+        MalformedError: There is none.
+        UnsupportedError: The bits of a channel are not next to each other.
     """
-    if bmp_masks.masked_bitmap(file) is not None:
-        raise MalformedError("is cut off")
+    bitmap = bmp_masks.masked_bitmap(file)
+    if bitmap is not None:
+        return bmp_masks.decode(file, bitmap, is_partial=True)
     padded, missing = bmp_plain.padded_file(bmp_plain.plain_file(file))
     raster = pillow.raster_of(BmpImagePlugin.BmpImageFile(padded))
     height = raster.pixels.shape[0]

@@ -60,12 +60,13 @@ def masked_bitmap(file: BinaryIO) -> MaskedBitmap | None:
     return MaskedBitmap(width, abs(height), height < 0, start, Masks(bits, colour, alpha))
 
 
-def decode(file: BinaryIO, bitmap: MaskedBitmap) -> Raster:
+def decode(file: BinaryIO, bitmap: MaskedBitmap, *, is_partial: bool = False) -> Raster:
     """Decode the image; an alpha that hides everything is unused and is left out.
 
     Args:
         file: The file.
         bitmap: Its header.
+        is_partial: Whether one whole row is enough.
 
     Raises:
         MalformedError: Cut off.
@@ -73,11 +74,16 @@ def decode(file: BinaryIO, bitmap: MaskedBitmap) -> Raster:
     """
     file.seek(bitmap.start)
     width, height, bits = bitmap.width, bitmap.height, bitmap.layout.bits
-    length = (width * bits // 8 + 3) // 4 * 4 * height
-    data = file.read(length)
-    if len(data) < length:
+    used = width * bits // 8
+    stride = (used + 3) // 4 * 4
+    data = file.read(stride * height)
+    # Bytes that only fill up the last row may be left out.
+    missing = height - min(height, (len(data) + stride - used) // stride)
+    if missing > (height - 1 if is_partial else 0):
         raise MalformedError("is cut off")
+    data = data.ljust(stride * height, b"\0")
     packed = packed_pixels(data, width, height, bits, padding=4)
     raster = from_masks(packed if bitmap.is_top_down else packed[::-1], bitmap.layout)
     is_unused = raster.alpha is not None and not raster.alpha.any()
-    return replace(raster, alpha=None) if is_unused else raster
+    damage = (f"{missing} of its {height} rows are missing",) if missing else ()
+    return replace(raster, alpha=None if is_unused else raster.alpha, damage=damage)

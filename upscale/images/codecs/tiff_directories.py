@@ -27,7 +27,7 @@ def read_directories(
 
     Args:
         file: The TIFF file.
-        tiff: The same file.
+        tiff: File as tifffile opened it.
         is_partial: Whether the pages before a missing one are enough.
 
     Raises:
