@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -168,7 +170,38 @@ def test_refused_files_are_shown_with_our_message(sandbox, tmp_path):
 
 def test_only_agreeing_and_differing_files_make_the_share():
     kinds = [*[Outcome.AGREES] * 3, Outcome.DIFFERS, Outcome.ONLY_WE, Outcome.NONE]
-    assert share([Verdict(Path("x.png"), "png", kind) for kind in kinds]) == 0.75
+    verdicts = [Verdict(Path("x.png"), "png", kind) for kind in kinds]
+    assert share(verdicts) == 0.75
+    assert share(verdicts[4:]) is None
+    assert [line.split()[:3] for line in table(verdicts)][1:] == [
+        ["png", "75.00%", "3"],
+        ["all", "75.00%", "3"],
+    ]
+
+
+def test_the_command_prints_disagreements_and_fails_below_a_share(tmp_path, data):
+    (tmp_path / "unlike").mkdir()
+    gif = data / "images/image-rs/border_touching_layers.gif"
+    shutil.copy(gif, tmp_path / "unlike")
+
+    def run(least: float, folder: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tests.images.agreement", f"--at-least={least}", folder],
+            cwd=data.parents[1],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    good = run(0.9, data / "images/sharp")
+    assert good.stdout.startswith("1 files; independent readers: ")
+    assert good.stdout.splitlines()[-1].split()[:3] == ["all", "100.00%", "1"]
+    assert good.returncode == 0
+    bad = run(0.9, tmp_path / "unlike")
+    assert "border_touching_layers.gif: differs; " in bad.stdout
+    assert bad.returncode == 1
+    missing = run(0, tmp_path / "missing")
+    assert "is not a folder" in missing.stderr and missing.returncode == 2
 
 
 def test_crashes_hangs_and_much_memory_end_in_refusals(sandbox, monkeypatch):

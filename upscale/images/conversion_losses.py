@@ -36,12 +36,11 @@ def losses(image: Image, format: str, encoding: Encoding = _DEFAULT) -> tuple[st
         clauses.append(f"{stored} samples were rounded to the {traits.depth} bits of {label}")
     if not traits.lossy and not traits.lossless:
         clauses.append(f"its colours were reduced to the 256 of {label}")
+    profile, reason = image.metadata.icc, reason_for_srgb(image, codec)
+    if profile is not None and reason is not None and not is_srgb(profile):
+        clauses.append(f"its colours were converted to sRGB, {reason}")
     if is_scene_light(image) and traits.depth < 32:
         clauses.append("its linear light was given the curve of sRGB, and cut off at white")
-    profile, reason = image.metadata.icc, reason_for_srgb(image, codec)
-    keeps_values = traits.is_linear and image.depth == 32
-    if profile is not None and reason is not None and not (keeps_values or is_srgb(profile)):
-        clauses.append(f"its colours were converted to sRGB, {reason}")
     _, dropped = stored_metadata(image.metadata, codec)
     if dropped:
         clauses.append(f"{label} has no place for its {', '.join(dropped)}")

@@ -25,6 +25,9 @@ def main() -> int:
         "--at-least", type=float, default=0.0, metavar="SHARE", help="Fail below this share, 0..1."
     )
     options = parser.parse_args()
+    for folder in options.folders:
+        if not folder.is_dir():
+            parser.error(f"{folder} is not a folder")
     paths = sorted(
         path for folder in options.folders for path in folder.rglob("*") if path.is_file()
     )
@@ -36,7 +39,7 @@ def main() -> int:
         if line := remark(verdict):
             print(line, flush=True)
     print(*table(verdicts), sep="\n")
-    return 0 if share(verdicts) >= options.at_least else 1
+    return 0 if (share(verdicts) or 0.0) >= options.at_least else 1
 
 
 if __name__ == "__main__":

@@ -39,18 +39,18 @@ def compare_all(
             sandbox.close()
 
 
-def share(verdicts: Iterable[Verdict]) -> float:
-    """Return the share of files that agree, of those that we and another reader read."""
+def share(verdicts: Iterable[Verdict]) -> float | None:
+    """Return the share of files that agree, of those that we and another reader read, if any."""
     counts = Counter(verdict.outcome for verdict in verdicts)
     compared = counts[Outcome.AGREES] + counts[Outcome.DIFFERS]
-    return counts[Outcome.AGREES] / compared if compared else 1.0
+    return counts[Outcome.AGREES] / compared if compared else None
 
 
 def remark(verdict: Verdict) -> str | None:
     """Return a line on a file whose readings disagree; None for the others."""
     why = reason(verdict)
     if verdict.outcome in _SHOWN:
-        return f"{verdict} (intended: {why})" if why else str(verdict)
+        return f"{verdict} ({why})" if why else str(verdict)
     if verdict.outcome is Outcome.AGREES and verdict.is_outvoted:
         return f"{verdict} (most readers differ)"
     return None
@@ -67,6 +67,7 @@ def table(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 def _row(name: str, verdicts: Sequence[Verdict]) -> str:
     counts = Counter(verdict.outcome for verdict in verdicts)
-    return f"{name:9} {share(verdicts):7.2%} " + " ".join(
-        f"{counts[outcome]:>{_WIDTH}}" for outcome in _COLUMNS
-    )
+    agreeing = share(verdicts)
+    percent = "-" if agreeing is None else f"{agreeing:.2%}"
+    columns = " ".join(f"{counts[outcome]:>{_WIDTH}}" for outcome in _COLUMNS)
+    return f"{name:9} {percent:>7} {columns}"

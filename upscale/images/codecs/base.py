@@ -47,9 +47,9 @@ class Header:
         lossless: Whether the pixels are stored losslessly, in a format that can do both.
         notes: Clauses that say what was left out.
         damage: Clauses that say what is missing, where only a part could be read.
-        storage: How the pixels are stored; DDS, Targa and OpenEXR only.
         has_alpha: Whether there is transparency, in formats that are written without.
         has_floats: Whether samples are floats, in formats that are not written with floats.
+        storage: How the pixels are stored; DDS, Targa and OpenEXR only.
     """
 
     width: int
@@ -63,9 +63,9 @@ class Header:
     lossless: bool = False
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
-    storage: Texture | Targa | OpenExr | None = None
     has_alpha: bool = False
     has_floats: bool = False
+    storage: Texture | Targa | OpenExr | None = None
 
 
 @dataclass(frozen=True, slots=True)
