@@ -37,8 +37,7 @@ def losses(image: Image, format: str, encoding: Encoding = _DEFAULT) -> tuple[st
     if not traits.lossy and not traits.lossless:
         clauses.append(f"its colours were reduced to the 256 of {label}")
     profile, reason = image.metadata.icc, reason_for_srgb(image, codec)
-    keeps_values = traits.is_linear and image.depth == 32
-    if profile is not None and reason is not None and not (keeps_values or is_srgb(profile)):
+    if profile is not None and reason is not None and not is_srgb(profile):
         clauses.append(f"its colours were converted to sRGB, {reason}")
     if is_scene_light(image) and traits.depth < 32:
         clauses.append("its linear light was given the curve of sRGB, and cut off at white")
