@@ -340,3 +340,67 @@ def test_cut_jpeg_2000_is_cut_off(container):
         for end in (b"", b"\xff\xd9"):
             with pytest.raises(ImageError, match="is cut off"):
                 read_image(data[:length] + end)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_signed_jpeg_2000_of_openjpeg(tmp_path, bits, channels):
+    levels = np.random.default_rng(2).integers(0, 2**bits, (channels, 19, 23))
+    signed = (levels - 2 ** (bits - 1)).astype(np.int8 if bits <= 8 else ">i2")
+    (tmp_path / "a.raw").write_bytes(signed.tobytes())
+    layout = f"23,19,{channels},{bits},s"
+    opj("opj_compress", "-i", tmp_path / "a.raw", "-o", tmp_path / "a.jp2", "-F", layout,
+        "-n", 2)  # fmt: skip
+    result = read_image(tmp_path / "a.jp2")
+    full = np.iinfo(result.pixels.dtype).max
+    read = np.rint(result.pixels / full * (2**bits - 1))
+    assert np.array_equal(read, np.moveaxis(levels, 0, 2))
+
+
+def with_colours(plain, body):
+    """A JP2 of imagecodecs with another content of its `colr` box."""
+    parts = dict(boxes(plain))
+    head = dict(boxes(parts[b"jp2h"])) | {b"colr": body}
+    parts[b"jp2h"] = b"".join(box(*part) for part in head.items())
+    return b"".join(box(*part) for part in parts.items())
+
+
+@pytest.mark.parametrize("white", [b"\0D50", b"\0D65"])
+@pytest.mark.parametrize(("bits", "kind"), [(8, np.uint8), (16, np.uint16)])
+def test_cielab_in_jpeg_2000_equals_openjpeg(tmp_path, bits, kind, white):
+    lab = np.array([[[100, 0, 0], [54, 60, 40], [30, 20, -50], [53, -30, 36], [0, 0, 0]]])
+    top, half = 2**bits - 1, 2 ** (bits - 1)
+    ranges = (100, 0, 255, half, 255, half)
+    axes = [lab[..., n] / ranges[2 * n] + ranges[2 * n + 1] / top for n in range(3)]
+    samples = np.rint(np.stack(axes, 2) * top).clip(0, top).astype(kind).repeat(4, 0)
+    plain = bytes(imagecodecs.jpeg2k_encode(samples, level=0, mct=False, reversible=True,
+                                            codecformat="jp2"))  # fmt: skip
+    colr = b"\1\0\0" + struct.pack(">I", 14) + struct.pack(">6I", *ranges) + white
+    path = tmp_path / "a.jp2"
+    path.write_bytes(with_colours(plain, colr))
+    pixels = read_image(path).pixels
+    assert pixels.dtype == np.uint16 and pixels[0, 0].min() > 65000
+    opj("opj_decompress", "-i", path, "-o", tmp_path / "a.png")
+    expected = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    assert np.abs(pixels.astype(int) - expected).max() <= 64
+
+
+@pytest.mark.parametrize("profile", [b"\2\0\0\0", b"\1\0\0" + struct.pack(">I", 16)])
+def test_jpeg_2000_with_an_empty_profile_or_a_container_that_pillow_refuses(profile):
+    samples = noise_of(8, 4)
+    plain = bytes(imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="jp2"))
+    data = with_colours(plain, profile)
+    assert np.array_equal(read_image(data).samples(), samples)
+
+
+def test_jpeg_2000_of_many_channels_is_rejected():
+    data = imagecodecs.jpeg2k_encode(noise_of(8, 5), level=0, codecformat="j2k")
+    with pytest.raises(ImageError, match="has 5 channels, which is not supported"):
+        read_image(bytes(data))
+
+
+def test_markers_without_a_length_in_jpeg_2000_are_skipped():
+    samples = noise_of(8, 3)
+    data = bytes(imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="j2k"))
+    start = data.index(b"\xff\x90")
+    assert np.array_equal(read_image(data[:start] + b"\xff\x30" + data[start:]).pixels, samples)

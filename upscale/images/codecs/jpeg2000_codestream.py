@@ -15,6 +15,7 @@ SIGNATURE = b"\xff\x4f\xff\x51"
 
 _SIZE_BYTES = 42
 _START_OF_TILE, _END = 0xFF90, 0xFFD9
+_WITHOUT_LENGTH = range(0xFF30, 0xFF40)
 _TILE_HEAD_BYTES = 12
 _MAX_TILES = 65535
 _SIGNED = 0x80
@@ -130,6 +131,9 @@ def _first_tile(data: bytes, start: int) -> int:
         marker, length = struct.unpack_from(">HH", data, position)
         if marker == _START_OF_TILE:
             return position
+        if marker in _WITHOUT_LENGTH:
+            position += 2
+            continue
         if marker == _END or length < 2:
             break
         position += 2 + length

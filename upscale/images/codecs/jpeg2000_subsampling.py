@@ -15,6 +15,7 @@ from upscale.images.codecs.jpeg2000_codestream import Codestream, Component
 from upscale.images.image import Pixels
 from upscale.images.pixels.depth import full_scale, stretched
 
+_STEPS = (1, 2, 4)  # those that FFmpeg decodes
 _UNSUPPORTED = "has components of several sizes in a way that is not supported"
 # ITU-R BT.601, as sYCC prescribes (IEC 61966-2-1, annex G).
 _RED, _BLUE = 0.299, 0.114
@@ -36,6 +37,8 @@ def subsampled(data: bytes, stream: Codestream) -> Pixels:
     """
     first = stream.components[0]
     if any(part.is_signed or part.bits != first.bits for part in stream.components):
+        raise UnsupportedError(_UNSUPPORTED)
+    if any(part.across not in _STEPS or part.down not in _STEPS for part in stream.components):
         raise UnsupportedError(_UNSUPPORTED)
     frame = _frame(data)
     count = len(stream.components)
