@@ -166,6 +166,57 @@ def test_largest_image_of_an_ico_is_read(kind):
     assert np.array_equal(result.samples(), samples)
 
 
+def icon(bits, pixels, mask, head=40, stated_bits=None, after=b"", palette=b""):
+    """An icon with one bitmap; `pixels` holds whole rows, `mask` is True where transparent."""
+    height, width = mask.shape
+    fields = (head, width, 2 * height, 1, bits, 0, 0, 0, 0, len(palette) // 4, 0)
+    hidden = np.packbits(np.pad(mask, ((0, 0), (0, -width % 32))), axis=1)
+    body = struct.pack("<IiiHHIIiiII", *fields) + bytes(head - 40) + palette
+    body += pixels[::-1].tobytes() + hidden[::-1].tobytes() + after
+    stated = bits if stated_bits is None else stated_bits
+    entry = struct.pack("<BBBBHHII", width, height, 0, 0, 1, stated, len(body), 22)
+    return struct.pack("<HHH", 0, 1, 1) + entry + body
+
+
+@pytest.mark.parametrize("head", [40, 108, 124])
+@pytest.mark.parametrize("stated_bits", [0, 8, 24])
+def test_mask_of_an_icon_lies_after_its_pixels(head, stated_bits):
+    colours, mask = noise_of(8, 3, (10, 19)), noise_of(1, 1, (10, 19))[..., 0] > 0
+    rows = np.pad(colours[..., ::-1].reshape(10, 57), ((0, 0), (0, 3)))
+    result = read_image(icon(24, rows, mask, head, stated_bits, after=PROFILE))
+    assert np.array_equal(result.pixels, colours)
+    assert np.array_equal(result.alpha, np.where(mask, 0, 255))
+
+
+def test_mask_of_an_icon_with_a_palette():
+    palette, mask = noise_of(8, 4, (16, 1)), noise_of(1, 1, (12, 32))[..., 0] > 0
+    indices = np.random.default_rng(4).integers(0, 16, (12, 32)).astype(np.uint8)
+    rows = indices[:, ::2] << 4 | indices[:, 1::2]
+    result = read_image(icon(4, rows, mask, palette=palette.tobytes()))
+    assert np.array_equal(result.pixels, palette[:, 0, 2::-1][indices])
+    assert np.array_equal(result.alpha, np.where(mask, 0, 255))
+
+
+@pytest.mark.parametrize("stated_bits", [0, 24, 32])
+@pytest.mark.parametrize("has_alpha", [True, False])
+def test_icon_of_32_bits_has_alpha_or_a_mask(stated_bits, has_alpha):
+    samples, mask = noise_of(8, 4, (10, 19)), noise_of(1, 1, (10, 19))[..., 0] > 0
+    if not has_alpha:
+        samples[..., 3] = 0
+    result = read_image(icon(32, samples, mask, stated_bits=stated_bits))
+    assert np.array_equal(result.pixels, samples[..., 2::-1])
+    assert np.array_equal(result.alpha, samples[..., 3] if has_alpha else np.where(mask, 0, 255))
+
+
+@pytest.mark.parametrize("lost", [1, 40, 200])
+def test_icon_that_is_cut_off(lost):
+    data = icon(24, np.zeros((10, 48), np.uint8), np.zeros((10, 16), bool))
+    assert read_image(data).alpha.min() == 255
+    assert read_image(data[:14] + bytes(4) + data[18:]).alpha.min() == 255  # without its length
+    with pytest.raises(ImageError, match="is cut off"):
+        read_image(data[:-lost])
+
+
 def test_size_of_an_ico_is_that_of_the_image_in_it(data):
     with pytest.raises(ImageError, match="65535x32767 is more than the limit"):
         read_image(data / "images/pillow/decompression_bomb.ico")
