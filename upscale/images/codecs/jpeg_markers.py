@@ -107,8 +107,11 @@ def without_short_segments(data: bytes) -> bytes:
     """
     kept, position = data[:2], 2
     while position + 4 <= len(data) and data[position] == 0xFF:
-        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4])
-        if marker == _START_OF_SCAN or marker == 0xFF or marker in _WITHOUT_LENGTH:
+        marker, length = (
+            data[position + 1],
+            int.from_bytes(data[position + 2 : position + 4], "big"),
+        )
+        if marker in (_START_OF_SCAN, 0xFF, *_WITHOUT_LENGTH):
             break
         end = position + 2 + length
         name, least = _APPLICATION_BYTES.get(marker, (b"", 0))
