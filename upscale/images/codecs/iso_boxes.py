@@ -15,6 +15,7 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 _TONE_MAP = b"tmap"
 _DEPTH = (b"urn:mpeg:hevc:2015:auxid:2", b"urn:mpeg:avc:2015:auxid:2")
 _VIDEO_BOXES = (b"mpvd", b"sefd")
+_CONTENT_BOXES = (b"ftyp", b"meta", b"mdat", b"moov", b"idat")
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -45,6 +46,14 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         MalformedError: A box is shorter than its own head.
     """
     position = 0
+    for kind, length, head in _box_heads(data):
+        yield kind, data[position + head : position + length]
+        position += length
+
+
+def _box_heads(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, length and length of the head of each box."""
+    position = 0
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         head = 8
@@ -54,8 +63,26 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length = length or len(data) - position
         if length < head:
             raise MalformedError("is damaged")
-        yield kind, data[position + head : position + length]
+        yield kind, length, head
         position += length
+
+
+def missing_bytes(data: bytes) -> int:
+    """Return how many bytes the last box lacks; 0 for boxes that are not part of the image.
+
+    Args:
+        data: The file.
+
+    Raises:
+        MalformedError: A box is shorter than its own head.
+
+    Example:
+        >>> missing_bytes(box(b"mdat", bytes(20))[:-3])
+        3
+    """
+    heads = list(_box_heads(data))
+    end = sum(length for _, length, _ in heads)
+    return max(0, end - len(data)) if heads and heads[-1][0] in _CONTENT_BOXES else 0
 
 
 def properties(data: bytes) -> list[tuple[bytes, bytes]]:
