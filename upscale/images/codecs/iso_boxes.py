@@ -6,8 +6,10 @@ depth, no plays, and EXIF that was rewritten.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 
 from upscale.images.codecs.base import MalformedError
 
@@ -101,6 +103,34 @@ def properties(data: bytes) -> list[tuple[bytes, bytes]]:
     is_wide = meta[b"pitm"][0] > 0
     (primary,) = struct.unpack_from(">I" if is_wide else ">H", meta[b"pitm"], 4)
     return [items[number - 1] for number in _associated(inner[b"ipma"], primary) if number]
+
+
+def crop_of(data: bytes, width: int, height: int) -> tuple[slice, slice] | None:
+    """Return the rows and columns that the primary item shows; None for all of them.
+
+    Args:
+        data: The file.
+        width: Width in pixels as stored.
+        height: Height in pixels as stored.
+
+    Raises:
+        MalformedError: The crop is damaged, or reaches beyond the image.
+    """
+    body = next((body for kind, body in properties(data) if kind == b"clap"), None)
+    if body is None:
+        return None
+    numbers = struct.unpack_from(">4I", body) + struct.unpack_from(">iIiI", body, 16)
+    if 0 in numbers[1::2]:
+        raise MalformedError("is damaged")
+    across, down, right, below = map(Fraction, numbers[::2], numbers[1::2])
+    # The last two are the distance of the centres.
+    left, top = ((width - across) / 2 + right, (height - down) / 2 + below)
+    columns = slice(math.floor(left), math.floor(left) + math.floor(across))
+    rows = slice(math.floor(top), math.floor(top) + math.floor(down))
+    for part, length in ((columns, width), (rows, height)):
+        if not 0 <= part.start < part.stop <= length:
+            raise MalformedError("is damaged")
+    return rows, columns
 
 
 def left_out(data: bytes) -> list[str]:
