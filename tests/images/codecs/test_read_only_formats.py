@@ -329,6 +329,16 @@ def test_subsampled_jpeg_2000_equals_openjpeg(tmp_path, size, steps):
     assert np.abs(result.pixels.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_2000_whose_components_are_all_subsampled(tmp_path, channels):
+    samples = np.moveaxis(noise_of(8, channels, (20, 26)), 2, 0)
+    (tmp_path / "a.raw").write_bytes(samples.tobytes())
+    layout = f"52,40,{channels},8,u@" + ":".join(["2x2"] * channels)
+    opj("opj_compress", "-i", tmp_path / "a.raw", "-o", tmp_path / "a.j2k", "-F", layout)
+    expected = np.moveaxis(samples, 0, 2).repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(read_image(tmp_path / "a.j2k").samples(), expected)
+
+
 def test_case_of_subsampled_jpeg_2000_has_vertical_bars(data):
     pixels = read_image(data / "images/cases/jp2-odd-422.jp2").pixels.astype(int)
     # The first and the last row are those of another picture.
