@@ -113,6 +113,11 @@ def test_a_package_that_gives_wrong_results_is_reported(call, monkeypatch):
     assert "problem: opencv-python-headless: does not work (RuntimeError: resizing" in ended.out
 
 
+def test_formats_without_their_package_are_marked(call, monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda package: None)
+    assert re.search(r"formats: .*gif, heic \(needs pillow-heif\), ", call("doctor", "--quick").out)
+
+
 def test_a_broken_extra_is_a_hint(call, monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda package: "1.0")
     monkeypatch.setitem(sys.modules, "spandrel", None)

@@ -347,3 +347,10 @@ def test_an_unknown_network_is_answered_with_a_similar_name(call, photo):
     assert only_line(ended.err).startswith(
         "error: realesrgan-x2plu: unknown network; did you mean realesrgan-x2plus"
     )
+
+
+def test_the_page_of_a_comparison_needs_no_flag(call, photo, tmp_path):
+    photo("photo.jpg")
+    ended = call("photo.jpg", "page.html", "--models", "realesr-animevideov3,upscale-x4-fast")
+    assert (ended.code, ended.out) == (0, "page.html\n"), ended.err
+    assert "photo.jpg" in (tmp_path / "page.html").read_text()

@@ -38,6 +38,7 @@ VALUES = {
     "kernels": ("false", ("engine", "kernels"), False),
     "max_output_pixels": ("2000", ("run", "max_output_pixels"), 2000),
     "yes": ("1", ("run", "yes"), True),
+    "keep_damaged": ("1", ("run", "keep_damaged"), True),
     "max_pixels": ("1000", ("run", "max_pixels"), 1000),
     "seamless": ("xy", ("texture", "seamless"), "xy"),
     "normal_map": ("yes", ("texture", "normal_map"), True),

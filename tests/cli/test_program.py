@@ -142,7 +142,7 @@ def test_names_that_are_not_unicode_are_printed_unchanged(program, photo, tmp_pa
         photo("a.png").rename(odd)
     except (OSError, UnicodeEncodeError):
         pytest.skip("this file system has Unicode names only")
-    ended = program(odd.name, "gone\udcff.png", "--dry-run")
+    ended = program("gone\udcff.png", odd.name, "--dry-run")
     assert ended.code == 3
     assert ended.out_bytes.startswith(b"a\xff_x4.png  ")
     assert "error: gone" in ended.err

@@ -116,7 +116,8 @@ def sizes_of(path):
         with Image.open(path) as image:
             return set(image.size)
     if path.suffix == ".exr":
-        return set(OpenEXR.File(str(path), True).channels()["G"].pixels.shape)
+        channels = OpenEXR.File(str(path), True).channels()
+        return set(next(iter(channels.values())).pixels.shape)
     info = exiftool(path)
     return {v for k, v in info.items() if k.endswith((":ImageWidth", ":ImageHeight"))}
 

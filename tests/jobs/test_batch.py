@@ -77,6 +77,7 @@ def test_result_has_all_fields(images, nearest):
         "seconds": 0,
         "notes": [],
         "error": None,
+        "damaged": [],
     }
     assert record["seconds"] >= 0
 

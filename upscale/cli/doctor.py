@@ -30,6 +30,7 @@ SMALL_MEMORY = 4 * GIB
 TEST_SIDE = 8
 """Side in pixels of the image that is upscaled as a test."""
 
+_FORMAT_PACKAGES = {"heic": "pillow-heif", "exr": "OpenEXR"}
 _COLUMN = max(map(len, TRIALS)) + 1
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -234,7 +235,12 @@ def _folders(session: Session) -> Iterator[Finding]:
 def _formats(session: Session) -> Iterator[Finding]:
     from upscale.images.formats import writable_traits
 
-    yield Finding("formats", ", ".join(writable_traits()))
+    names = [f"{name}{_lacks(_FORMAT_PACKAGES.get(name))}" for name in writable_traits()]
+    yield Finding("formats", ", ".join(names))
+
+
+def _lacks(package: str | None) -> str:
+    return f" (needs {package})" if package is not None and _version(package) is None else ""
 
 
 def _networks(session: Session) -> Iterator[Finding]:

@@ -186,7 +186,8 @@ def image(
     """
 
     def action(session: Session) -> int:
-        names, target = _split(inputs or [], output, files_from)
+        is_split = output is None and files_from is None
+        names, target = _split(inputs or [], models) if is_split else (inputs or [], None)
         options = resolve_options(context, session, output=target)
         if options.compare.models:
             from upscale.cli.compare import compare_networks
@@ -201,13 +202,11 @@ def image(
     return action
 
 
-def _split(
-    names: list[str], output: str | None, list_file: str | None
-) -> tuple[list[str], str | None]:
+def _split(names: list[str], models: str | None) -> tuple[list[str], str | None]:
     """Return the inputs and the output; `upscale IN OUT` names the output without `-o`."""
-    if output is not None or list_file is not None or len(names) < 2:
-        return names, output
-    from upscale.jobs.outputs import output_among
+    if len(names) < 2:
+        return names, None
+    from upscale.jobs.outputs import output_among, page_among
 
-    target = output_among(names)
+    target = output_among(names) if models is None else page_among(names)
     return (names, None) if target is None else (names[:1], target)

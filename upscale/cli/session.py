@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -104,7 +105,8 @@ class Session:
         no_colour = bool(self.environ.get("NO_COLOR")) or None
         console = Console(file=self.stderr, highlight=False, no_color=no_colour)
         line = Text.assemble((label, "red"), f" {printable_text(text)}")
-        console.print(line, soft_wrap=True)
+        with suppress(BrokenPipeError):
+            console.print(line, soft_wrap=True)
 
     def close_stdout(self) -> None:
         """Discard what is still buffered for a closed pipe, so that Python exits silently."""

@@ -65,7 +65,6 @@ _STARTS: tuple[tuple[bytes, ForeignKind], ...] = (
     (b"FLIF", _unsupported("a FLIF image")),
     (b"\x8aMNG\r\n\x1a\n", _unsupported("an MNG animation")),
     (b"\x8bJNG\r\n\x1a\n", _unsupported("a JNG image")),
-    (b"\x76\x2f\x31\x01", _unsupported("an OpenEXR image")),
     (b"farbfeld", _unsupported("a farbfeld image")),
     (b"SDPX", _unsupported("a DPX image")),
     (b"XPDS", _unsupported("a DPX image")),
@@ -108,7 +107,7 @@ _STARTS: tuple[tuple[bytes, ForeignKind], ...] = (
 _RIFF_KINDS = {b"AVI ": _VIDEO, b"WAVE": _AUDIO}
 _MOVIE_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _CURSOR = b"\0\0\2\0"
-_TRANSPORT_PACKET = 188
+_TRANSPORT_PACKET, _PACKETS = 188, 5
 
 
 def foreign_kind(start: bytes) -> ForeignKind | None:
@@ -154,8 +153,8 @@ def _is_cursor(start: bytes) -> bool:
 
 
 def _is_transport_stream(start: bytes) -> bool:
-    packets = start[::_TRANSPORT_PACKET]
-    return len(packets) > 4 and set(packets) == {0x47}
+    packets = start[: _PACKETS * _TRANSPORT_PACKET : _TRANSPORT_PACKET]
+    return len(packets) == _PACKETS and set(packets) == {0x47}
 
 
 def _markup_kind(start: bytes) -> ForeignKind | None:

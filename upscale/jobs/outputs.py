@@ -98,6 +98,21 @@ def output_among(inputs: Sequence[str]) -> str | None:
     return None
 
 
+def page_among(inputs: Sequence[str]) -> str | None:
+    """Return the page of a comparison `upscale IN PAGE.html --models A,B`, None without one.
+
+    Args:
+        inputs: Names on the command line.
+
+    Example:
+        >>> page_among(["photo.jpg", "page.html"])
+        'page.html'
+    """
+    if len(inputs) != 2 or os.path.lexists(inputs[-1]):
+        return None
+    return inputs[-1] if inputs[-1].lower().endswith((".html", ".htm")) else None
+
+
 def _reject_missing_output(sources: Sequence[str], last: str, *, is_folder: bool) -> None:
     name = printable(last)
     is_bare_folder = Path(sources[0]).is_dir() and not Path(last).suffix

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from upscale.tiling.grid import Rect
@@ -54,16 +56,48 @@ def spans(start: int, stop: int, length: int) -> list[tuple[int, int]]:
     return result
 
 
-def joined(pieces: list[list[Tensor]], rows: int, columns: int) -> Tensor:
-    """Join a grid of tensors.
+def joined(pieces: list[list[Tensor]]) -> Tensor:
+    """Join a grid of (h, w, channels) tensors, in host memory with a single thread.
 
-    Args:
-        pieces: Rows of tensors.
-        rows: Axis along which the rows are joined.
-        columns: Axis along which the tensors of a row are joined.
+    The threads that `torch.cat` uses there wait for each other longer than the copy takes: with
+    two busy processors, 4 ms for a tile of 64 pixels.
     """
-    strips = [row[0] if len(row) == 1 else torch.cat(row, columns) for row in pieces]
-    return strips[0] if len(strips) == 1 else torch.cat(strips, rows)
+    if len(pieces) == len(pieces[0]) == 1:
+        return pieces[0][0]
+    if pieces[0][0].device.type != "cpu":
+        return torch.cat([torch.cat(row, 1) for row in pieces])
+    height = sum(row[0].shape[0] for row in pieces)
+    width = sum(piece.shape[1] for piece in pieces[0])
+    result = pieces[0][0].new_empty(height, width, pieces[0][0].shape[2])
+    top = 0
+    for row in pieces:
+        left, bottom = 0, top + row[0].shape[0]
+        for piece in row:
+            right = left + piece.shape[1]
+            copy(result[top:bottom, left:right], piece)
+            left = right
+        top = bottom
+    return result
+
+
+def copy(target: Tensor, source: Tensor) -> None:
+    """Copy a (h, w, channels) tensor to another, in host memory with a single thread.
+
+    The threads that torch would use keep their processors busy for a while afterwards, and a group
+    that computes with threads of its own would wait for them: with two processors and tiles of 128
+    pixels, a fifth of the time.
+    """
+    if target.device.type == source.device.type == "cpu":
+        if source.stride(-1) != 1:  # `contiguous` would keep the stride of a single channel
+            source = source.clone(memory_format=torch.contiguous_format)
+        np.copyto(bytes_of(target), bytes_of(source))
+    else:
+        target.copy_(source)
+
+
+def bytes_of(tensor: Tensor) -> NDArray[np.uint8]:
+    """Return the memory of a tensor as bytes, whatever its type is."""
+    return tensor.view(torch.uint8).numpy()
 
 
 def read_wrapped(canvas: Canvas, rect: Rect, height: int, width: int, wrap: Wrap) -> Tensor:
@@ -82,10 +116,10 @@ def read_wrapped(canvas: Canvas, rect: Rect, height: int, width: int, wrap: Wrap
     rows = spans(rect.top, rect.bottom, height) if wrap.rows else [(rect.top, rect.bottom)]
     columns = spans(rect.left, rect.right, width) if wrap.columns else [(rect.left, rect.right)]
     pieces = [
-        [canvas.read(Rect(top, bottom, left, right)) for left, right in columns]
+        [canvas.read(Rect(top, bottom, left, right))[0].permute(1, 2, 0) for left, right in columns]
         for top, bottom in rows
     ]
-    return joined(pieces, 2, 3).contiguous(memory_format=torch.channels_last)
+    return joined(pieces).permute(2, 0, 1)[None]
 
 
 class WrappedMargin:

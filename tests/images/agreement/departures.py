@@ -40,6 +40,7 @@ DEPARTURES = (
         "cut off: others invent the rest",
         (
             "cases/j2k-missing-tiles.j2k",
+            "cases/j2k-missing-tiles.j2k",
             "generated/truncated.gif",
             "generated/truncated.jpg",
             "generated/truncated.png",

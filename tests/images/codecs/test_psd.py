@@ -37,6 +37,7 @@ def document(
     palette: bytes = b"",
     resources: bytes = b"",
     merged: bool = True,
+    blocks: bytes = b"",
 ) -> bytes:
     """A document of (C, H, W) channels in their own depth; layers are only counted."""
     kind = {1: ">u1", 2: ">u2", 4: ">f4"}[channels.itemsize]
@@ -53,7 +54,7 @@ def document(
         else:
             key = b"Lr16" if channels.itemsize == 2 else b"Lr32"
             block = b"8BIM" + key + struct.pack(size, len(info)) + info
-            section = struct.pack(size, 0) + struct.pack(">I", 0) + block
+            section = struct.pack(size, 0) + struct.pack(">I", 0) + blocks + block
     rows = [row.astype(kind).tobytes() for channel in channels for row in channel]
     pixels = b"\0\0" + b"".join(rows)
     if packed:
@@ -129,6 +130,15 @@ def test_transparent_colours_equal_those_of_psd_tools(mode, count):
     assert np.array_equal(result.alpha, other[..., -1])
     # psd-tools rounds down.
     assert np.abs(result.samples()[visible].astype(int) - other[visible]).max() <= 1
+
+
+@pytest.mark.parametrize(("dtype", "key"), [("uint16", b"Mt16"), ("float32", b"Mt32")])
+@pytest.mark.parametrize("big", [False, True])
+def test_block_says_that_a_deep_document_is_transparent(dtype, key, big):
+    stored = noise(4, dtype)
+    block = b"8BIM" + key + struct.pack(">Q" if big else ">I", 0)
+    result = read_image(document(stored, layers=1, big=big, blocks=block))
+    assert np.array_equal(result.alpha, stored[3])
 
 
 def test_case_with_soft_alpha(data):

@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from upscale.errors import ImageError
 from upscale.images import read_file, read_image, read_size
 from upscale.images.codecs.iso_boxes import box, boxes
+from upscale.images.codecs.jpeg2000_codestream import SIGNATURE, missing_tiles, parse
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 EXIF_NAME = b"JpgTiffExif->JP2"
@@ -465,3 +466,14 @@ def test_markers_without_a_length_in_jpeg_2000_are_skipped():
     data = bytes(imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="j2k"))
     start = data.index(b"\xff\x90")
     assert np.array_equal(read_image(data[:start] + b"\xff\x30" + data[start:]).pixels, samples)
+
+
+def test_tiles_without_samples_need_not_be_there():
+    """As in the conformance files of the standard: a subsampled component may skip a tile."""
+    size = struct.pack(">HHIIIIIIIIHBBB", 41, 0, 100, 100, 1, 33, 99, 34, 0, 0, 1, 7, 4, 4)
+    data = SIGNATURE + size
+    # The first row of tiles covers one row of the image, the last column one pixel.
+    assert parse(data, 0).tiles == {2, 4}
+    tile = struct.pack(">HHHIBB", 0xFF90, 10, 0, 14, 0, 1) + b"\xff\x93"
+    first = data + tile[:4] + struct.pack(">H", 2) + tile[6:]
+    assert missing_tiles(first, 0, parse(data, 0).tiles) == 1

@@ -17,6 +17,7 @@ from PIL import Image as PILImage
 from tests.images import exiftool
 from upscale.images import encode_file, losses, read_image, stripped
 from upscale.images.codecs.iso_boxes import left_out
+from upscale.images.codecs.jpeg_parts import parts_of
 
 CASES = Path(__file__).parents[2] / "data" / "images" / "cases"
 ISO = b"urn:iso:std:iso:ts:21496:-1\0"
@@ -339,3 +340,11 @@ def test_auxiliary_images_of_heic_and_avif_are_reported_by_kind(kind, note):
     data = box(b"ftyp", b"heic") + box(b"meta", bytes(4) + box(b"iprp", properties))
     assert left_out(data) == ([] if note is None else [note])
     assert left_out(data + box(b"mpvd", VIDEO))[-1] == "its video was left out"
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\0\2", b"\0"])
+def test_hostile_data_behind_the_image_take_linear_time(filler):
+    """A quadratic search would take hours."""
+    data = jpeg(picture())[:-2] + filler * (3_000_000 // len(filler))
+    assert parts_of(data).gain_map is None
+    assert parts_of(jpeg(picture()) + filler * (3_000_000 // len(filler))).gain_map is None

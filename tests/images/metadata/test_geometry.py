@@ -179,6 +179,7 @@ def test_a_subject_beyond_16_bits_is_stored_in_32(tmp_path):
         b'<a tiff:Orientation="6">\xff</a>',
         b'<a tiff:Orientation="6"/>' * 250_000,
         b"<a>" * 60_000,
+        b"<a>" * 300 + b"</a>" * 300,
     ],
 )
 def test_hostile_packets_are_rejected(packet):

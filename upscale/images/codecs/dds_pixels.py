@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import imagecodecs
 import numpy as np
 from PIL import Image as PILImage
 
 from upscale.images.codecs.base import MalformedError, Raster, UnsupportedError
-from upscale.images.image import Pixels
+from upscale.images.codecs.bit_masks import Masks, from_masks, packed_pixels
 from upscale.images.pixels.alpha import unmultiply
-from upscale.images.pixels.depth import scaled
 
 _HEAD_BYTES, _EXTENSION_BYTES = 128, 20
 _ALPHA_PIXELS, _ALPHA_ONLY, _FOURCC, _PALETTE, _RGB, _LUMINANCE = 1, 2, 4, 0x20, 0x40, 0x20000
@@ -47,21 +46,6 @@ class Blocks:
     name: str
     mode: str
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Masks:
-    """Pixels of whole bytes whose channels are bits.
-
-    Attributes:
-        bits: Bits of a pixel.
-        colour: Mask of each colour channel.
-        alpha: Mask of alpha, or 0.
-    """
-
-    bits: int
-    colour: tuple[int, ...]
-    alpha: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +198,8 @@ def decode(file: BinaryIO, texture: Description) -> Raster:
         case Blocks():
             raster = _from_blocks(file, width, height, layout)
         case Masks():
-            word = f"<u{4 if layout.bits > 16 else layout.bits // 8}"
-            raster = _from_masks(_packed(file, width, height, layout.bits, word), layout)
+            data = _read(file, width * height * layout.bits // 8)
+            raster = from_masks(packed_pixels(data, width, height, layout.bits), layout)
         case Samples():
             raster = _from_samples(file, width, height, layout)
         case Indices():
@@ -279,34 +263,6 @@ def _from_blocks(file: BinaryIO, width: int, height: int, layout: Blocks) -> Ras
     # BC1 has no alpha of its own: a texture without transparent pixels is opaque.
     is_opaque = layout.number == 1 and raster.alpha is not None and bool(raster.alpha.all())
     return replace(raster, alpha=None) if is_opaque else raster
-
-
-def _packed(file: BinaryIO, width: int, height: int, bits: int, kind: str) -> Pixels:
-    """Return pixels as one number each, of shape (H, W)."""
-    data = _read(file, width * height * bits // 8)
-    if bits != 24:
-        return np.frombuffer(data, kind).reshape(height, width)
-    parts = np.frombuffer(data, np.uint8).reshape(height, width, 3).astype(np.uint32)
-    return parts[..., 0] | parts[..., 1] << 8 | parts[..., 2] << 16
-
-
-def _from_masks(packed: Pixels, layout: Masks) -> Raster:
-    deepest = max(mask.bit_count() for mask in (*layout.colour, layout.alpha))
-    kind: np.dtype[Any] = np.dtype(np.uint16 if deepest > 8 else np.uint8)
-    colour = [_channel(packed, mask, kind) for mask in layout.colour]
-    alpha = _channel(packed, layout.alpha, kind) if layout.alpha else None
-    return Raster(np.stack(colour, axis=2), alpha)
-
-
-def _channel(packed: Pixels, mask: int, kind: np.dtype[Any]) -> Pixels:
-    """Return the bits under a mask, scaled to the whole range of a type."""
-    if not mask:
-        return np.zeros(packed.shape, kind)
-    shift = (mask & -mask).bit_length() - 1
-    top = mask >> shift
-    if top & (top + 1) or top > 65535:
-        raise UnsupportedError("stores its pixels in a way that is not supported")
-    return scaled((packed >> shift) & packed.dtype.type(top), top, kind)
 
 
 def _from_samples(file: BinaryIO, width: int, height: int, layout: Samples) -> Raster:

@@ -6,6 +6,7 @@ imagecodecs applies palettes and channel definitions, and converts luma and chro
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -30,6 +31,8 @@ from upscale.images.pixels.depth import full_scale, stretched
 _EXIF, _XMP = b"JpgTiffExif->JP2", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _PROFILES = (2, 3)
 _CMYK, _LAB, _LUMA = 12, 14, 18
+# Not stated, CMYK, CIELAB, sRGB, grey and sYCC.
+_READ_SPACES = (0, _CMYK, _LAB, 16, 17, _LUMA)
 _MAX_CHANNELS = 4
 
 
@@ -69,8 +72,8 @@ def salvage(file: BinaryIO) -> Raster:
     """
     data = file.read()
     start = data.find(SIGNATURE)
-    count = parse(data, start).tiles
-    missing = missing_tiles(data, start, count)
+    tiles = parse(data, start).tiles
+    count, missing = len(tiles), missing_tiles(data, start, tiles)
     if missing == count > 1:
         raise MalformedError("is cut off")
     of = "its only tile is" if count == 1 else f"{missing} of its {count} tiles are"
@@ -83,14 +86,8 @@ def _decoded(data: bytes) -> Raster:
     space, head = _space(data), _head_boxes(data)
     if stream.is_subsampled:
         return _from_samples(subsampled(data, stream), space)
-    if head.get(b"ihdr", b"")[:8] not in (b"", struct.pack(">II", stream.height, stream.width)):
-        raise MalformedError("is damaged")
-    first, count = stream.components[0], len(stream.components)
-    if count > _MAX_CHANNELS:
-        raise UnsupportedError(f"has {count} channels, which is not supported")
-    if any((part.bits, part.is_signed) != (first.bits, first.is_signed)
-           for part in stream.components) or first.bits > 16:  # fmt: skip
-        raise UnsupportedError("stores its samples in an unusual way")
+    _check(stream, space, head)
+    first = stream.components[0]
     samples = imagecodecs.jpeg2k_decode(data)
     if b"pclr" in head:
         # The indices were replaced by colours.
@@ -98,9 +95,33 @@ def _decoded(data: bytes) -> Raster:
     if first.is_signed:
         samples = _unsigned(samples, first.bits)
     samples = stretched(samples, first.bits)
-    if space == _LAB and count == 3:
+    if space == _LAB and samples.ndim == 3 and samples.shape[2] == 3:
         return _from_lab(samples, first.bits, data)
     return _from_samples(samples, 0 if space == _LUMA else space)
+
+
+def _check(stream: Codestream, space: int, head: Mapping[bytes, bytes]) -> None:
+    """Check that an image without subsampling can be decoded.
+
+    Args:
+        stream: Its codestream.
+        space: Number of its colour space; 0 when none is stated.
+        head: Boxes that describe it.
+
+    Raises:
+        MalformedError: The sizes in the container and in the codestream differ.
+        UnsupportedError: It cannot.
+    """
+    if head.get(b"ihdr", b"")[:8] not in (b"", struct.pack(">II", stream.height, stream.width)):
+        raise MalformedError("is damaged")
+    if b"pclr" not in head and space not in _READ_SPACES:
+        raise UnsupportedError("stores its colours in a way that is not supported")
+    count = len(stream.components)
+    if count > _MAX_CHANNELS:
+        raise UnsupportedError(f"has {count} channels, which is not supported")
+    kinds = {(part.bits, part.is_signed) for part in stream.components}
+    if len(kinds) > 1 or stream.components[0].bits > 16:
+        raise UnsupportedError("stores its samples in an unusual way")
 
 
 def _unsigned(samples: Pixels, bits: int) -> Pixels:

@@ -5,7 +5,6 @@ OpenJPEG leaves missing tiles black without an error. Source: ISO/IEC 15444-1, a
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 
@@ -48,7 +47,7 @@ class Codestream:
         width: Width in pixels.
         height: Height in pixels.
         components: The components.
-        tiles: Number of tiles.
+        tiles: Numbers of the tiles that have samples.
     """
 
     left: int
@@ -56,7 +55,7 @@ class Codestream:
     width: int
     height: int
     components: tuple[Component, ...]
-    tiles: int
+    tiles: frozenset[int]
 
     @property
     def is_subsampled(self) -> bool:
@@ -89,25 +88,43 @@ def parse(data: bytes, start: int) -> Codestream:
     )
     if any(0 in (part.across, part.down) for part in components):
         raise MalformedError("is damaged")
-    tiles = math.ceil((right - tile_left) / tile_width) * math.ceil(
-        (bottom - tile_top) / tile_height
+    columns = _spans(left, right, tile_left, tile_width)
+    rows = _spans(top, bottom, tile_top, tile_height)
+    if not 0 < len(columns) * len(rows) <= _MAX_TILES:
+        raise MalformedError("is damaged")
+    tiles = frozenset(
+        down * len(columns) + across
+        for down, row in enumerate(rows)
+        for across, column in enumerate(columns)
+        if any(
+            _has_samples(column, part.across) and _has_samples(row, part.down)
+            for part in components
+        )
     )
     return Codestream(left, top, right - left, bottom - top, components, tiles)
 
 
-def missing_tiles(data: bytes, start: int, count: int) -> int:
+def _spans(start: int, end: int, first: int, step: int) -> list[tuple[int, int]]:
+    """Return first and last + 1 position of each tile along one axis, within the image."""
+    count = -(-(end - first) // step)
+    if not 0 < count <= _MAX_TILES:
+        return []
+    edges = range(first, first + count * step, step)
+    return [(max(edge, start), min(edge + step, end)) for edge in edges]
+
+
+def _has_samples(span: tuple[int, int], step: int) -> bool:
+    return -(-span[1] // step) > -(-span[0] // step)
+
+
+def missing_tiles(data: bytes, start: int, tiles: frozenset[int]) -> int:
     """Return the number of tiles that are not in the file, or not wholly.
 
     Args:
         data: Content of the file.
         start: Position of the codestream.
-        count: Number of tiles of the image.
-
-    Raises:
-        MalformedError: There are more tiles than the standard allows.
+        tiles: Numbers of the tiles of the image.
     """
-    if count > _MAX_TILES:
-        raise MalformedError("is damaged")
     complete, broken = set[int](), set[int]()
     position = _first_tile(data, start)
     while position + _TILE_HEAD_BYTES <= len(data):
@@ -120,8 +137,7 @@ def missing_tiles(data: bytes, start: int, count: int) -> int:
         if end <= position:
             break
         position = end
-    whole = {tile for tile in complete - broken if tile < count}
-    return count - len(whole)
+    return len(tiles - (complete - broken))
 
 
 def _first_tile(data: bytes, start: int) -> int:
@@ -131,10 +147,8 @@ def _first_tile(data: bytes, start: int) -> int:
         marker, length = struct.unpack_from(">HH", data, position)
         if marker == _START_OF_TILE:
             return position
-        if marker in _WITHOUT_LENGTH:
-            position += 2
-            continue
-        if marker == _END or length < 2:
+        if marker == _END:
             break
-        position += 2 + length
+        # Some markers have no segment.
+        position += 2 if marker in _WITHOUT_LENGTH else 2 + max(2, length)
     return len(data)

@@ -18,7 +18,7 @@ _XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 _GAIN_MAP_MARKS = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b":aux:hdrgainmap")
 _START, _SCAN, _END = b"\xff\xd8\xff", 0xDA, 0xD9
 # Within a scan, FF is followed by 0, and between parts of it by a restart marker.
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _ENTRY = "IIIHH"
 _ENTRIES_TAG, _ENTRY_BYTES = 0xB002, 16
 _PREVIEWS = (0x010001, 0x010002, 0x010003, 0x010004, 0x010005)

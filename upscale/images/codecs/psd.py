@@ -1,9 +1,9 @@
 """Photoshop documents (PSD and PSB): the merged image, at 1 to 32 bits per sample.
 
 Pillow reads 8 bits only and takes every further channel for transparency. A further channel is
-transparency only where the number of layers is negative; otherwise it is a saved selection. The
-merged colours of transparent pixels are blended with white, which is undone here as in psd-tools
-and ImageMagick.
+transparency only where the number of layers is negative, or a block says so; otherwise it is a
+saved selection. The merged colours of transparent pixels are blended with white, which is undone
+here as in psd-tools and ImageMagick.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _LONG_BLOCKS = (
     *(b"FMsk", b"lnk2", b"FEid", b"FXid", b"PxSD", b"cinf", b"lnkE", b"lnkD"),
 )
 _DEEP_LAYERS = (b"Lr16", b"Lr32", b"Layr")
+_TRANSPARENCY = (b"Mtrn", b"Mt16", b"Mt32")
 _MAX_CHANNELS = 56
 
 
@@ -53,11 +54,14 @@ class _Document:
     palette: bytes = b""
     resources: dict[int, bytes] = field(default_factory=dict[int, bytes])
     layers: int = 0
+    has_transparency: bool = False
     start: int = 0
 
     @property
     def has_alpha(self) -> bool:
-        return self.layers < 0 and self.channels > _COLOURS[self.mode] and self.mode != _INDEXED
+        return (
+            self.has_transparency and self.channels > _COLOURS[self.mode] and self.mode != _INDEXED
+        )
 
     @property
     def row_bytes(self) -> int:
@@ -133,7 +137,8 @@ def _read(file: BinaryIO) -> _Document:
     document.resources = dict(_resources(_exactly(file, _number(file, 4))))
     length = _number(file, 8 if document.is_big else 4)
     end = file.tell() + length
-    document.layers = _layer_count(file, document.is_big, end) if length else 0
+    if length:
+        _read_layers(file, document, end)
     document.start = end
     if document.resources.get(_VERSION, b"\0\0\0\1\1")[4:5] == b"\0":
         raise UnsupportedError(
@@ -157,23 +162,30 @@ def _resources(data: bytes) -> Iterator[tuple[int, bytes]]:
         position += 4 + (length + 1) // 2 * 2
 
 
-def _layer_count(file: BinaryIO, is_big: bool, end: int) -> int:
-    """Return the number of layers, negative where the merged image has transparency."""
-    size = 8 if is_big else 4
-    length = _number(file, size)
+def _read_layers(file: BinaryIO, document: _Document, end: int) -> None:
+    """Read the number of layers, and whether the merged image has transparency.
+
+    Documents of 16 and 32 bits keep their layers in a block behind the global mask, where another
+    block without content says that there is transparency.
+    """
+    start = file.tell()
+    length = _number(file, 8 if document.is_big else 4)
     if length >= 2:
-        return struct.unpack(">h", _exactly(file, 2))[0]
-    # Documents of 16 and 32 bits keep their layers in a block behind the global mask.
+        document.layers = struct.unpack(">h", _exactly(file, 2))[0]
+        document.has_transparency = document.layers < 0
+    file.seek(start + (8 if document.is_big else 4) + length)
     if file.tell() + 4 > end:
-        return 0
+        return
     file.seek(_number(file, 4), 1)
     while file.tell() + 12 <= end:
         key = _exactly(file, 8)[4:]
-        length = _number(file, 8 if is_big and key in _LONG_BLOCKS else 4)
+        length = _number(file, 8 if document.is_big and key in _LONG_BLOCKS else 4)
+        next_block = file.tell() + (length + 3) // 4 * 4
         if key in _DEEP_LAYERS and length >= 2:
-            return struct.unpack(">h", _exactly(file, 2))[0]
-        file.seek((length + 3) // 4 * 4, 1)
-    return 0
+            document.layers = struct.unpack(">h", _exactly(file, 2))[0]
+        if key in _TRANSPARENCY or document.layers < 0:
+            document.has_transparency = True
+        file.seek(next_block)
 
 
 def _planes(file: BinaryIO, document: _Document, count: int) -> list[bytes]:

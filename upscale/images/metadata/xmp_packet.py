@@ -16,8 +16,9 @@ RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 TIFF = "http://ns.adobe.com/tiff/1.0/"
 EXIF = "http://ns.adobe.com/exif/1.0/"
 
-_MAX_BYTES = 16 * 1024 * 1024
-_MAX_ELEMENTS = 200_000
+# Those of Photoshop with a long history have some thousand elements.
+_MAX_BYTES = 4 * 1024 * 1024
+_MAX_ELEMENTS, _MAX_DEPTH = 20_000, 200
 _START, _END = b"<packet>", b"</packet>"
 _DECLARATION = re.compile(rb"<\?xml\s.*?\?>", re.DOTALL)
 _TAG_NAME = re.compile(rb"<([^\s/>]+)")
@@ -151,14 +152,22 @@ class XmpPacket:
 
     def remove_unused(self, *namespaces: str) -> None:
         """Remove the declarations of namespaces of which all properties were removed."""
-        removed = [span for span, text in self._changes.items() if not text]
-        for namespace in namespaces:
-            spans = [item.whole for item in self.in_namespaces(namespace)]
-            if all(any(a <= start and end <= b for a, b in removed) for start, end in spans):
-                for element in self.elements():
-                    for declaration in element.declarations:
-                        if declaration.text == namespace:
-                            self.remove(declaration)
+        removed = {span for span, text in self._changes.items() if not text}
+        used: set[str] = set()
+        # Elements of which an ancestor was removed are not visited.
+        waiting = [self.root]
+        while waiting:
+            element = waiting.pop()
+            if element.whole in removed:
+                continue
+            attributes = (item for item in element.attributes if item.whole not in removed)
+            for item in (element, *attributes):
+                used |= {name for name in namespaces if item.name.startswith(name)}
+            waiting += element.children
+        for element in self.elements():
+            for declaration in element.declarations:
+                if declaration.text in namespaces and declaration.text not in used:
+                    self.remove(declaration)
 
     def changed(self) -> bytes:
         """Return the packet with the changes."""
@@ -193,7 +202,7 @@ class _Parser:
 
     def _start(self, name: str, values: dict[str, str]) -> None:
         self._count += 1
-        if self._count > _MAX_ELEMENTS:
+        if self._count > _MAX_ELEMENTS or len(self._scopes) > _MAX_DEPTH:
             raise ValueError("the packet is too large")
         if self._count == 1:
             return
