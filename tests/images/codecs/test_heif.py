@@ -178,3 +178,10 @@ def test_cut_file_whose_main_image_is_whole(noise):
     assert read_file(data[:-1], keep_damaged=True).origin.damage == ("its end is missing",)
     samsung = data + b"\x7f\xff\xff\xffsefd" + bytes(9)
     assert np.array_equal(read_image(samsung).pixels, read_image(data).pixels)
+
+
+def test_transparency_that_is_cut_off_is_left_out(noise):
+    data = encode_file(noise(alpha=True, size=(64, 48)), "heic", EXACT)
+    part = read_file(data[:-2000], keep_damaged=True)
+    assert part.origin.damage == ("its transparency is missing",)
+    assert part.alpha is None and np.array_equal(part.pixels, read_image(data).pixels)

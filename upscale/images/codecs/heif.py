@@ -121,8 +121,13 @@ def salvage(file: BinaryIO) -> Raster:
     raster, *others = (decode(whole) for whole in _completed(file))
     changed = [(other.pixels != raster.pixels).any(axis=(1, 2)) for other in others]
     rows = np.flatnonzero(np.any(changed, axis=0))
+    damage = "its end is missing"
+    if raster.alpha is not None and not all(
+        other.alpha is not None and np.array_equal(raster.alpha, other.alpha) for other in others
+    ):
+        raster, damage = Raster(raster.pixels), "its transparency is missing"
     if not len(rows):
-        return replace(raster, damage=("its end is missing",))
+        return replace(raster, damage=(damage,))
     if rows[0] == 0:
         raise MalformedError("is cut off")
     pixels = raster.pixels.copy()
