@@ -40,7 +40,6 @@ VALUES = {
     "yes": ("1", ("run", "yes"), True),
     "keep_damaged": ("1", ("run", "keep_damaged"), True),
     "max_pixels": ("1000", ("run", "max_pixels"), 1000),
-    "keep_damaged": ("true", ("run", "keep_damaged"), True),
     "seamless": ("xy", ("texture", "seamless"), "xy"),
     "normal_map": ("yes", ("texture", "normal_map"), True),
     "dds_format": ("BC7", ("output", "dds_format"), "bc7"),

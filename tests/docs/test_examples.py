@@ -174,7 +174,6 @@ WRITTEN = {
 
 PRINTED = {
     "quick-doctor": "result:",
-    "library": "exact",
     "networks": "upscale-x4-fast",
     "own-network-python": "exact",
     "measuring": "PSNR",

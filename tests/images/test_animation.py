@@ -27,6 +27,7 @@ from upscale.images import (
     Metadata,
     encode_file,
     read_file,
+    read_image,
     read_size,
     write_file,
 )
@@ -349,6 +350,57 @@ def test_apng_keeps_16_bits(noise):
     _, frames = opened(encode_file(animation(images), "png"))
     for frame, image in zip(frames, images, strict=True):
         assert np.array_equal(frame.image.samples(), image.samples())
+
+
+@pytest.mark.parametrize(("lost", "kept"), [(b"fcTL", 2), (b"fdAT", 2)])
+def test_apng_frames_before_a_gap_in_their_numbers_are_kept(lost, kept):
+    frames = [(plain(20 * n), 0, 0, (1, 4), 0, 0) for n in range(1, 5)]
+    data = bytearray(apng((8, 6), frames))
+    start = 8
+    for _ in range(3 if lost == b"fcTL" else 2):
+        start = data.index(lost, start + 4)
+    length = int.from_bytes(data[start - 4 : start], "big")
+    number = int.from_bytes(data[start + 4 : start + 8], "big")
+    body = struct.pack(">I", number + 1) + data[start + 8 : start + 4 + length]
+    data[start - 4 : start + 8 + length] = chunk(lost, body)
+    with pytest.raises(ImageError, match="is an animation with damaged frames; use an undamaged"):
+        opened(bytes(data))
+    part = list(read_file(bytes(data), keep_damaged=True).frames())
+    assert [int(frame.image.pixels[0, 0, 0]) for frame in part] == [
+        20 * n for n in range(1, kept + 1)
+    ]
+    missing = [clause for frame in part for clause in frame.image.origin.damage]
+    assert missing == ["frames 3 to 4 are missing"]
+
+
+def test_frame_of_a_gif_outside_the_canvas_is_clipped():
+    palette = bytes((255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9))
+    head = b"GIF89a" + struct.pack("<HHBBB", 10, 10, 0x81, 0, 0) + palette
+
+    def patch(left, top, colour):
+        codes = [4, *([colour, 4] * 99), colour, 5]  # a clear code before each index
+        bits = sum(code << 3 * place for place, code in enumerate(codes))
+        packed = bits.to_bytes(-(-3 * len(codes) // 8), "little")
+        return (b"!\xf9\4\4\5\0\0\0," + struct.pack("<HHHHBB", left, top, 10, 10, 0, 2)
+                + bytes((len(packed),)) + packed + b"\0")  # fmt: skip
+
+    _, (first, second, third) = opened(
+        head + patch(0, 0, 0) + patch(6, 7, 1) + patch(20, 30, 2) + b";"
+    )
+    assert (first.image.pixels == (255, 0, 0)).all()
+    expected = np.tile(np.array([255, 0, 0], np.uint8), (10, 10, 1))
+    expected[7:, 6:] = 0, 255, 0
+    assert np.array_equal(second.image.pixels, expected)
+    assert np.array_equal(third.image.pixels, expected)
+
+
+def test_first_of_two_joined_gifs_is_read():
+    one, two = (encode_file(plain(level), "gif") for level in (20, 60))
+    result = read_image(one[:-1] + b"\0" + two)
+    assert (result.pixels == 20).all()
+    assert result.origin.notes == ("another GIF in it was left out",)
+    with pytest.raises(ImageError, match="is damaged"):
+        read_image(one[:-1] + b"?" + two)
 
 
 @pytest.mark.parametrize("name", ["sequence_gap.png", "chunk_no_fdat.png"])

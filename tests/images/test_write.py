@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from upscale.errors import OutputError
-from upscale.images import read_image, write_file
+from upscale.images import Image, read_image, write_file
 from upscale.images.codecs import registry
 from upscale.images.codecs.registry import codecs
 
@@ -40,3 +41,13 @@ def test_error_about_unsupported_content_names_the_file(noise, tmp_path):
     message = error_of(noise(alpha=True), tmp_path / "a.jpg", format="jpeg")
     assert "a.jpg" in message and "transparency" in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_suffix_states_the_format_unless_one_is_given(tmp_path):
+    image = Image(np.zeros((4, 6, 3), np.uint8))
+    write_file(image, tmp_path / "a.GIF")
+    assert (tmp_path / "a.GIF").read_bytes().startswith(b"GIF89a")
+    write_file(image, tmp_path / "b.gif", format="png")
+    assert (tmp_path / "b.gif").read_bytes()[1:4] == b"PNG"
+    with pytest.raises(OutputError, match=r"'c\.xyz' is not an image format"):
+        write_file(image, tmp_path / "c.xyz")

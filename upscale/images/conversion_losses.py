@@ -5,7 +5,7 @@ from __future__ import annotations
 from upscale.images.encoding import Encoding
 from upscale.images.formats import writable_codec
 from upscale.images.image import Image
-from upscale.images.metadata.icc import is_srgb
+from upscale.images.metadata.icc import is_linear_srgb, is_srgb
 from upscale.images.pixels.light import is_scene_light
 from upscale.images.stored_metadata import reason_for_srgb, stored_metadata
 
@@ -37,7 +37,7 @@ def losses(image: Image, format: str, encoding: Encoding = _DEFAULT) -> tuple[st
     if not traits.lossy and not traits.lossless:
         clauses.append(f"its colours were reduced to the 256 of {label}")
     profile, reason = image.metadata.icc, reason_for_srgb(image, codec)
-    keeps_values = traits.is_linear and image.depth == 32
+    keeps_values = traits.is_linear and profile is not None and is_linear_srgb(profile)
     if profile is not None and reason is not None and not (keeps_values or is_srgb(profile)):
         clauses.append(f"its colours were converted to sRGB, {reason}")
     if is_scene_light(image) and traits.depth < 32:

@@ -15,7 +15,7 @@ from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
 from upscale.images.codecs.registry import Codec, Traits
 from upscale.images.encoding import Encoding
-from upscale.images.formats import can_hold, writable_codec
+from upscale.images.formats import can_hold, format_of, writable_codec
 from upscale.images.image import Frame, Image, ImageSequence, Metadata
 from upscale.images.metadata import exif, xmp
 from upscale.images.metadata.icc import in_srgb, linear_profile
@@ -55,7 +55,7 @@ def write_file(
     content: Image | ImageSequence,
     target: Path,
     *,
-    format: str,
+    format: str | None = None,
     encoding: Encoding = _DEFAULT,
     overwrite: bool = False,
 ) -> None:
@@ -65,8 +65,8 @@ def write_file(
 
     Args:
         content: Image or sequence.
-        target: The output file; its suffix does not matter.
-        format: Name of a format that can be written.
+        target: The output file.
+        format: Name of a format that can be written; None for that of the suffix.
         encoding: Quality and losslessness.
         overwrite: Replace an existing file; by default, an existing file is an error.
 
@@ -76,14 +76,15 @@ def write_file(
 
     Example:
         >>> import numpy as np
-        >>> write_file(Image(np.zeros((4, 6, 3), np.uint8)), Path("black.png"), format="png")
+        >>> write_file(Image(np.zeros((4, 6, 3), np.uint8)), Path("black.png"))
         >>> Path("black.png").read_bytes()[1:4]
         b'PNG'
     """
+    name = format_of(target.name) if format is None else format
 
     def write(file: BinaryIO) -> None:
         try:
-            encode_to(content, file, format, encoding)
+            encode_to(content, file, name, encoding)
         except OutputError as error:
             raise OutputError(f"{printable(target)}: {error}") from error
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import shutil
+import struct
+import subprocess
 
 import cv2
 import imagecodecs
@@ -151,3 +154,38 @@ def test_unexpected_layout_of_the_encoder_is_rejected(noise, monkeypatch):
     monkeypatch.setattr(imagecodecs, "avif_encode", lambda *_, **__: changed)
     with pytest.raises(OutputError, match="layout"):
         encode_file(noise(), "avif")
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize(("left", "top", "width", "height"), [(8, 4, 20, 16), (0, 30, 64, 18)])
+def test_crop_is_applied(tmp_path, noise, depth, alpha, left, top, width, height):
+    samples = noise("uint8", 3, alpha, size=(64, 48)).samples()
+    PILImage.fromarray(samples).save(tmp_path / "a.png")
+    crop = "--crop", f"{left},{top},{width},{height}", "--irot", "1"
+    avifenc(tmp_path, "--lossless", "-d", str(depth), *crop)
+    shown = np.rot90(samples[top : top + height, left : left + width]).astype(int)
+    assert read_size(tmp_path / "a.avif") == (height, width)
+    back = read_image(tmp_path / "a.avif").samples().astype(int)
+    assert np.abs(back - shown * (1 if depth == 8 else 257)).max() <= (0 if depth == 8 else 64)
+
+
+def test_crop_beyond_the_image_is_damaged(tmp_path, noise):
+    PILImage.fromarray(noise(size=(64, 48)).pixels).save(tmp_path / "a.png")
+    avifenc(tmp_path, "--crop", "8,4,20,16")
+    data = (tmp_path / "a.avif").read_bytes()
+    position = data.index(b"clap") + 4 + 16
+    for right, is_damaged in ((22, False), (23, True), (-22, False), (-23, True)):
+        shifted = data[:position] + struct.pack(">iI", right, 1) + data[position + 8 :]
+        if is_damaged:
+            with pytest.raises(ImageError, match="is damaged"):
+                read_image(shifted)
+        else:
+            assert read_image(shifted).width == 20
+
+
+def avifenc(folder, *options):
+    if shutil.which("avifenc") is None:
+        pytest.skip("avifenc is not installed")
+    command = ["avifenc", "--speed", "10", *options, folder / "a.png", folder / "a.avif"]
+    subprocess.run(command, check=True, capture_output=True)

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from PIL import ImageCms
 
 from upscale.errors import DependencyError, ImageError
-from upscale.images import Encoding, Image, Metadata, Origin, encode_file, read_image, read_size
+from upscale.images import (
+    Encoding,
+    Image,
+    Metadata,
+    Origin,
+    encode_file,
+    read_file,
+    read_image,
+    read_size,
+)
 from upscale.images.formats import sniff
 from upscale.images.pixels.depth import stretched
 from upscale.images.pixels.orientation import upright
@@ -133,3 +144,44 @@ def test_missing_package_is_named_with_its_install_command(noise, monkeypatch):
 )
 def test_other_brands_decide_where_the_major_brand_is_general(start, format):
     assert sniff(start) == format
+
+
+@pytest.mark.parametrize("there", [0.4, 0.7, 0.95])
+def test_rows_of_a_cut_file_are_kept(there):
+    small = np.random.default_rng(1).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    pixels = cv2.resize(small, (256, 192), interpolation=cv2.INTER_CUBIC)
+    target = io.BytesIO()
+    pillow_heif.from_bytes("RGB", (256, 192), pixels.tobytes()).save(target, quality=90)
+    data = target.getvalue()
+    whole = np.asarray(by_another(data))
+    cut = data[: int(len(data) * there)]
+    with pytest.raises(ImageError, match="is cut off"):
+        read_image(cut)
+    part = read_file(cut, keep_damaged=True)
+    (damage,) = part.origin.damage
+    missing = int(re.fullmatch(r"the last (\d+) of 192 rows are missing", damage)[1])
+    kept = 192 - missing
+    assert 192 * (there - 0.35) < kept < 192
+    # The filter between blocks reaches a few rows into those above.
+    assert np.abs(part.pixels[: kept - 8].astype(int) - whole[: kept - 8]).max() == 0
+    assert not part.pixels[kept:].any()
+
+
+def test_cut_file_whose_main_image_is_whole(noise):
+    target = io.BytesIO()
+    images = pillow_heif.from_bytes("RGB", (64, 64), noise(size=(64, 64)).pixels.tobytes())
+    images.add_frombytes("RGB", (64, 64), bytes(64 * 64 * 3))
+    images.save(target, primary_index=0)
+    data = target.getvalue()
+    with pytest.raises(ImageError, match="is cut off"):
+        read_image(data[:-1])
+    assert read_file(data[:-1], keep_damaged=True).origin.damage == ("its end is missing",)
+    samsung = data + b"\x7f\xff\xff\xffsefd" + bytes(9)
+    assert np.array_equal(read_image(samsung).pixels, read_image(data).pixels)
+
+
+def test_transparency_that_is_cut_off_is_left_out(noise):
+    data = encode_file(noise(alpha=True, size=(64, 48)), "heic", EXACT)
+    part = read_file(data[:-2000], keep_damaged=True)
+    assert part.origin.damage == ("its transparency is missing",)
+    assert part.alpha is None and np.array_equal(part.pixels, read_image(data).pixels)

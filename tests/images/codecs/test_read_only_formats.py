@@ -167,6 +167,57 @@ def test_largest_image_of_an_ico_is_read(kind):
     assert np.array_equal(result.samples(), samples)
 
 
+def icon(bits, pixels, mask, head=40, stated_bits=None, after=b"", palette=b""):
+    """An icon with one bitmap; `pixels` holds whole rows, `mask` is True where transparent."""
+    height, width = mask.shape
+    fields = (head, width, 2 * height, 1, bits, 0, 0, 0, 0, len(palette) // 4, 0)
+    hidden = np.packbits(np.pad(mask, ((0, 0), (0, -width % 32))), axis=1)
+    body = struct.pack("<IiiHHIIiiII", *fields) + bytes(head - 40) + palette
+    body += pixels[::-1].tobytes() + hidden[::-1].tobytes() + after
+    stated = bits if stated_bits is None else stated_bits
+    entry = struct.pack("<BBBBHHII", width, height, 0, 0, 1, stated, len(body), 22)
+    return struct.pack("<HHH", 0, 1, 1) + entry + body
+
+
+@pytest.mark.parametrize("head", [40, 108, 124])
+@pytest.mark.parametrize("stated_bits", [0, 8, 24])
+def test_mask_of_an_icon_lies_after_its_pixels(head, stated_bits):
+    colours, mask = noise_of(8, 3, (10, 19)), noise_of(1, 1, (10, 19))[..., 0] > 0
+    rows = np.pad(colours[..., ::-1].reshape(10, 57), ((0, 0), (0, 3)))
+    result = read_image(icon(24, rows, mask, head, stated_bits, after=PROFILE))
+    assert np.array_equal(result.pixels, colours)
+    assert np.array_equal(result.alpha, np.where(mask, 0, 255))
+
+
+def test_mask_of_an_icon_with_a_palette():
+    palette, mask = noise_of(8, 4, (16, 1)), noise_of(1, 1, (12, 32))[..., 0] > 0
+    indices = np.random.default_rng(4).integers(0, 16, (12, 32)).astype(np.uint8)
+    rows = indices[:, ::2] << 4 | indices[:, 1::2]
+    result = read_image(icon(4, rows, mask, palette=palette.tobytes()))
+    assert np.array_equal(result.pixels, palette[:, 0, 2::-1][indices])
+    assert np.array_equal(result.alpha, np.where(mask, 0, 255))
+
+
+@pytest.mark.parametrize("stated_bits", [0, 24, 32])
+@pytest.mark.parametrize("has_alpha", [True, False])
+def test_icon_of_32_bits_has_alpha_or_a_mask(stated_bits, has_alpha):
+    samples, mask = noise_of(8, 4, (10, 19)), noise_of(1, 1, (10, 19))[..., 0] > 0
+    if not has_alpha:
+        samples[..., 3] = 0
+    result = read_image(icon(32, samples, mask, stated_bits=stated_bits))
+    assert np.array_equal(result.pixels, samples[..., 2::-1])
+    assert np.array_equal(result.alpha, samples[..., 3] if has_alpha else np.where(mask, 0, 255))
+
+
+@pytest.mark.parametrize("lost", [1, 40, 200])
+def test_icon_that_is_cut_off(lost):
+    data = icon(24, np.zeros((10, 48), np.uint8), np.zeros((10, 16), bool))
+    assert read_image(data).alpha.min() == 255
+    assert read_image(data[:14] + bytes(4) + data[18:]).alpha.min() == 255  # without its length
+    with pytest.raises(ImageError, match="is cut off"):
+        read_image(data[:-lost])
+
+
 def test_size_of_an_ico_is_that_of_the_image_in_it(data):
     with pytest.raises(ImageError, match="65535x32767 is more than the limit"):
         read_image(data / "images/pillow/decompression_bomb.ico")
@@ -279,6 +330,16 @@ def test_subsampled_jpeg_2000_equals_openjpeg(tmp_path, size, steps):
     assert np.abs(result.pixels.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_2000_whose_components_are_all_subsampled(tmp_path, channels):
+    samples = np.moveaxis(noise_of(8, channels, (20, 26)), 2, 0)
+    (tmp_path / "a.raw").write_bytes(samples.tobytes())
+    layout = f"52,40,{channels},8,u@" + ":".join(["2x2"] * channels)
+    opj("opj_compress", "-i", tmp_path / "a.raw", "-o", tmp_path / "a.j2k", "-F", layout)
+    expected = np.moveaxis(samples, 0, 2).repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(read_image(tmp_path / "a.j2k").samples(), expected)
+
+
 def test_case_of_subsampled_jpeg_2000_has_vertical_bars(data):
     pixels = read_image(data / "images/cases/jp2-odd-422.jp2").pixels.astype(int)
     # The first and the last row are those of another picture.
@@ -341,6 +402,70 @@ def test_cut_jpeg_2000_is_cut_off(container):
         for end in (b"", b"\xff\xd9"):
             with pytest.raises(ImageError, match="is cut off"):
                 read_image(data[:length] + end)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_signed_jpeg_2000_of_openjpeg(tmp_path, bits, channels):
+    levels = np.random.default_rng(2).integers(0, 2**bits, (channels, 19, 23))
+    signed = (levels - 2 ** (bits - 1)).astype(np.int8 if bits <= 8 else ">i2")
+    (tmp_path / "a.raw").write_bytes(signed.tobytes())
+    layout = f"23,19,{channels},{bits},s"
+    opj("opj_compress", "-i", tmp_path / "a.raw", "-o", tmp_path / "a.jp2", "-F", layout,
+        "-n", 2)  # fmt: skip
+    result = read_image(tmp_path / "a.jp2")
+    full = np.iinfo(result.pixels.dtype).max
+    read = np.rint(result.pixels / full * (2**bits - 1))
+    assert np.array_equal(read, np.moveaxis(levels, 0, 2))
+
+
+def with_colours(plain, body):
+    """A JP2 of imagecodecs with another content of its `colr` box."""
+    parts = dict(boxes(plain))
+    head = dict(boxes(parts[b"jp2h"])) | {b"colr": body}
+    parts[b"jp2h"] = b"".join(box(*part) for part in head.items())
+    return b"".join(box(*part) for part in parts.items())
+
+
+@pytest.mark.parametrize("white", [b"\0D50", b"\0D65"])
+@pytest.mark.parametrize(("bits", "kind"), [(8, np.uint8), (16, np.uint16)])
+def test_cielab_in_jpeg_2000_equals_openjpeg(tmp_path, bits, kind, white):
+    lab = np.array([[[100, 0, 0], [54, 60, 40], [30, 20, -50], [53, -30, 36], [0, 0, 0]]])
+    top, half = 2**bits - 1, 2 ** (bits - 1)
+    ranges = (100, 0, 255, half, 255, half)
+    axes = [lab[..., n] / ranges[2 * n] + ranges[2 * n + 1] / top for n in range(3)]
+    samples = np.rint(np.stack(axes, 2) * top).clip(0, top).astype(kind).repeat(4, 0)
+    plain = bytes(imagecodecs.jpeg2k_encode(samples, level=0, mct=False, reversible=True,
+                                            codecformat="jp2"))  # fmt: skip
+    colr = b"\1\0\0" + struct.pack(">I", 14) + struct.pack(">6I", *ranges) + white
+    path = tmp_path / "a.jp2"
+    path.write_bytes(with_colours(plain, colr))
+    pixels = read_image(path).pixels
+    assert pixels.dtype == np.uint16 and pixels[0, 0].min() > 65000
+    opj("opj_decompress", "-i", path, "-o", tmp_path / "a.png")
+    expected = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    assert np.abs(pixels.astype(int) - expected).max() <= 64
+
+
+@pytest.mark.parametrize("profile", [b"\2\0\0\0", b"\1\0\0" + struct.pack(">I", 16)])
+def test_jpeg_2000_with_an_empty_profile_or_a_container_that_pillow_refuses(profile):
+    samples = noise_of(8, 4)
+    plain = bytes(imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="jp2"))
+    data = with_colours(plain, profile)
+    assert np.array_equal(read_image(data).samples(), samples)
+
+
+def test_jpeg_2000_of_many_channels_is_rejected():
+    data = imagecodecs.jpeg2k_encode(noise_of(8, 5), level=0, codecformat="j2k")
+    with pytest.raises(ImageError, match="has 5 channels, which is not supported"):
+        read_image(bytes(data))
+
+
+def test_markers_without_a_length_in_jpeg_2000_are_skipped():
+    samples = noise_of(8, 3)
+    data = bytes(imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="j2k"))
+    start = data.index(b"\xff\x90")
+    assert np.array_equal(read_image(data[:start] + b"\xff\x30" + data[start:]).pixels, samples)
 
 
 def test_tiles_without_samples_need_not_be_there():

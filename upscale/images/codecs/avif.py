@@ -13,6 +13,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, BinaryIO
@@ -25,7 +26,15 @@ from PIL import Image as PILImage
 from upscale.images.animation import Clock, FramePart, frame_header, whole_frames
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, Raster, StoredFrame, UnsupportedError
-from upscale.images.codecs.iso_boxes import box, boxes, full_box, is_avif, left_out, properties
+from upscale.images.codecs.iso_boxes import (
+    box,
+    boxes,
+    crop_of,
+    full_box,
+    is_avif,
+    left_out,
+    properties,
+)
 from upscale.images.codecs.registry import Codec, Traits, register
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.image import Image, ImageSequence, Metadata
@@ -52,6 +61,9 @@ def read_header(file: BinaryIO) -> Header:
     # Pillow's `info` holds an EXIF block that it wrote anew, without maker notes and thumbnail.
     (width, height), frames, _, icc, block, orientation, packet = pil_image._decoder.get_info()  # pyright: ignore[reportPrivateUsage]
     primaries, transfer, matrix = _colour_numbers(data)
+    crop = crop_of(data, width, height) if frames == 1 else None
+    if crop is not None:
+        height, width = (part.stop - part.start for part in crop)
     bits, _ = _bits_and_grey(data)
     # The orientation of the container applies, not that of EXIF.
     metadata = Metadata(
@@ -75,9 +87,25 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def decode(file: BinaryIO) -> Raster:
-    """Decode the image; 10 and 12 bits are scaled to 16."""
+    """Decode the image; 10 and 12 bits are scaled to 16.
+
+    Raises:
+        MalformedError: Its crop is damaged.
+    """
     data = file.read()
     pil_image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    raster = _decoded(data, pil_image)
+    # Decoders of AVIF leave the crop to the caller.
+    crop = None if pil_image.is_animated else crop_of(data, *pil_image.size)
+    if crop is None:
+        return raster
+    pixels = np.ascontiguousarray(raster.pixels[crop])
+    alpha = None if raster.alpha is None else np.ascontiguousarray(raster.alpha[crop])
+    return replace(raster, pixels=pixels, alpha=alpha)
+
+
+def _decoded(data: bytes, pil_image: AvifImagePlugin.AvifImageFile) -> Raster:
+    """Decode the whole image, without its crop."""
     bits, is_grey = _bits_and_grey(data)
     if bits == 8:
         raster = pillow.raster_of(pil_image)

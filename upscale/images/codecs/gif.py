@@ -41,6 +41,7 @@ from upscale.images.metadata.density import ratio_of
 TRAILER = b";"
 """Last byte of a file."""
 
+_SIGNATURE = b"GIF8"
 _IMAGE, _EXTENSION, _PADDING = b",", b"!", b"\0"
 _CONTROL, _COMMENT, _APPLICATION = b"\xf9", b"\xfe", b"\xff"
 _XMP = b"XMP DataXMP"
@@ -251,6 +252,7 @@ class _Stored:
     patches: list[Patch] = field(default_factory=list[Patch])
     complete: int = 0
     has_end: bool = True
+    has_more: bool = False
     is_partial: bool = False
 
 
@@ -293,9 +295,15 @@ def _header(stored: _Stored) -> Header:
         frames=len(stored.patches),
         plays=stored.plays,
         metadata=Metadata(xmp=stored.xmp, comment=comment, density_ratio=_density_ratio(stored)),
-        notes=() if stored.has_end else ("its end marker is missing",),
+        notes=_notes(stored),
         damage=_damage(stored),
     )
+
+
+def _notes(stored: _Stored) -> tuple[str, ...]:
+    if stored.has_more:
+        return ("another GIF in it was left out",)
+    return () if stored.has_end else ("its end marker is missing",)
 
 
 def _density_ratio(stored: _Stored) -> tuple[float, float] | None:
@@ -336,7 +344,11 @@ def _walk_patches(file: BinaryIO, stored: _Stored) -> Iterator[Patch]:
         elif kind == _EXTENSION:
             control = _read_extension(file, stored) or control
         elif kind != _PADDING:
-            raise MalformedError("is damaged")
+            # Readers show the first of several GIFs that were joined.
+            stored.has_more = stored.complete > 0 and kind + file.read(3) == _SIGNATURE
+            if not stored.has_more:
+                raise MalformedError("is damaged")
+            return
 
 
 def _read_extension(file: BinaryIO, stored: _Stored) -> bytes | None:

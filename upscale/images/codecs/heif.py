@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from upscale.images.codecs.base import Header, MalformedError, Raster, optional_package
-from upscale.images.codecs.iso_boxes import is_heic, left_out, properties
-from upscale.images.codecs.registry import Codec, Traits, register
+from upscale.images.codecs.base import (
+    Header,
+    MalformedError,
+    Raster,
+    optional_package,
+    rows_missing,
+)
+from upscale.images.codecs.iso_boxes import is_heic, left_out, missing_bytes, properties
+from upscale.images.codecs.registry import Codec, Salvage, Traits, register
 from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image, Metadata
 from upscale.images.metadata import cicp, exif, xmp
@@ -22,6 +31,9 @@ _LOSSLESS = -1
 _PRESET = "fast"
 _IDENTITY, _BT601 = 0, 6
 _TURNS = (b"irot", b"imir")
+# Content in place of missing bytes. None of it is a marker.
+_MAX_MISSING_BYTES = 2**28
+_FILLERS = (b"\0", b"\x55", b"\xaa")
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -86,6 +98,57 @@ def decode(file: BinaryIO) -> Raster:
     return Raster(unmultiply(raster.pixels, raster.alpha), raster.alpha)
 
 
+def salvage_header(file: BinaryIO) -> Header:
+    """Read the header of a file that is cut off.
+
+    Raises:
+        DependencyError: The package pillow-heif is not installed.
+        MalformedError: Its head is missing.
+    """
+    return read_header(next(_completed(file)))
+
+
+def salvage(file: BinaryIO) -> Raster:
+    """Decode the rows of a file that is cut off; the others are black.
+
+    libheif decodes only files whose bytes are all there. Rows are missing where the bytes that are
+    put in place of the missing ones change pixels.
+
+    Raises:
+        DependencyError: The package pillow-heif is not installed.
+        MalformedError: No row is there.
+    """
+    raster, *others = (decode(whole) for whole in _completed(file))
+    changed = [(other.pixels != raster.pixels).any(axis=(1, 2)) for other in others]
+    rows = np.flatnonzero(np.any(changed, axis=0))
+    damage = "its end is missing"
+    if raster.alpha is not None and not all(
+        other.alpha is not None and np.array_equal(raster.alpha, other.alpha) for other in others
+    ):
+        raster, damage = Raster(raster.pixels), "its transparency is missing"
+    if not len(rows):
+        return replace(raster, damage=(damage,))
+    if rows[0] == 0:
+        raise MalformedError("is cut off")
+    pixels = raster.pixels.copy()
+    pixels[rows[0] :] = 0
+    return replace(raster, pixels=pixels, damage=(rows_missing(int(rows[0]), len(pixels)),))
+
+
+def _completed(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Yield the file with several contents in place of its missing bytes.
+
+    Raises:
+        MalformedError: No bytes are missing, or a number that fills the memory.
+    """
+    data = file.read()
+    count = missing_bytes(data)
+    if not 0 < count <= _MAX_MISSING_BYTES:
+        raise MalformedError("is damaged")
+    for filler in _FILLERS:
+        yield io.BytesIO(data + filler * count)
+
+
 def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
     """Encode uint8 pixels as they are, uint16 pixels with 10 or 12 bits, without subsampling.
 
@@ -118,8 +181,17 @@ def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
 
 
 def _open(file: BinaryIO) -> Any:  # noqa: ANN401  # pillow-heif need not be installed
-    """Open a file in its own depth, without decoding the pixels."""
-    images = _package().open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    """Open a file in its own depth, without decoding the pixels.
+
+    Raises:
+        DependencyError: The package pillow-heif is not installed.
+        MalformedError: Damaged or cut off.
+    """
+    package = _package()
+    if missing_bytes(file.read()):
+        raise MalformedError("is cut off")
+    file.seek(0)
+    images = package.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
     if not len(images):
         raise MalformedError("is damaged")
     return images
@@ -137,6 +209,7 @@ register(
         sniff=is_heic,
         read_header=read_header,
         decode=decode,
+        salvage=Salvage(decode=salvage, read_header=salvage_header),
         traits=Traits(
             depth=12,
             alpha="full",

@@ -6,8 +6,10 @@ depth, no plays, and EXIF that was rewritten.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 
 from upscale.images.codecs.base import MalformedError
 
@@ -15,6 +17,7 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 _TONE_MAP = b"tmap"
 _DEPTH = (b"urn:mpeg:hevc:2015:auxid:2", b"urn:mpeg:avc:2015:auxid:2")
 _VIDEO_BOXES = (b"mpvd", b"sefd")
+_CONTENT_BOXES = (b"ftyp", b"meta", b"mdat", b"moov", b"idat")
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -45,6 +48,14 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         MalformedError: A box is shorter than its own head.
     """
     position = 0
+    for kind, length, head in _box_heads(data):
+        yield kind, data[position + head : position + length]
+        position += length
+
+
+def _box_heads(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, length and length of the head of each box."""
+    position = 0
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         head = 8
@@ -54,8 +65,26 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length = length or len(data) - position
         if length < head:
             raise MalformedError("is damaged")
-        yield kind, data[position + head : position + length]
+        yield kind, length, head
         position += length
+
+
+def missing_bytes(data: bytes) -> int:
+    """Return how many bytes the last box lacks; 0 for boxes that are not part of the image.
+
+    Args:
+        data: The file.
+
+    Raises:
+        MalformedError: A box is shorter than its own head.
+
+    Example:
+        >>> missing_bytes(box(b"mdat", bytes(20))[:-3])
+        3
+    """
+    heads = list(_box_heads(data))
+    end = sum(length for _, length, _ in heads)
+    return max(0, end - len(data)) if heads and heads[-1][0] in _CONTENT_BOXES else 0
 
 
 def properties(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -74,6 +103,34 @@ def properties(data: bytes) -> list[tuple[bytes, bytes]]:
     is_wide = meta[b"pitm"][0] > 0
     (primary,) = struct.unpack_from(">I" if is_wide else ">H", meta[b"pitm"], 4)
     return [items[number - 1] for number in _associated(inner[b"ipma"], primary) if number]
+
+
+def crop_of(data: bytes, width: int, height: int) -> tuple[slice, slice] | None:
+    """Return the rows and columns that the primary item shows; None for all of them.
+
+    Args:
+        data: The file.
+        width: Width in pixels as stored.
+        height: Height in pixels as stored.
+
+    Raises:
+        MalformedError: The crop is damaged, or reaches beyond the image.
+    """
+    body = next((body for kind, body in properties(data) if kind == b"clap"), None)
+    if body is None:
+        return None
+    numbers = struct.unpack_from(">4I", body) + struct.unpack_from(">iIiI", body, 16)
+    if 0 in numbers[1::2]:
+        raise MalformedError("is damaged")
+    across, down, right, below = map(Fraction, numbers[::2], numbers[1::2])
+    # The last two are the distance of the centres.
+    left, top = ((width - across) / 2 + right, (height - down) / 2 + below)
+    columns = slice(math.floor(left), math.floor(left) + math.floor(across))
+    rows = slice(math.floor(top), math.floor(top) + math.floor(down))
+    for part, length in ((columns, width), (rows, height)):
+        if not 0 <= part.start < part.stop <= length:
+            raise MalformedError("is damaged")
+    return rows, columns
 
 
 def left_out(data: bytes) -> list[str]:

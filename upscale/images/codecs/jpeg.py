@@ -17,7 +17,12 @@ from PIL import JpegImagePlugin
 
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, MalformedError, Raster, rows_missing
-from upscale.images.codecs.jpeg_markers import END, check_kind, has_all_scans
+from upscale.images.codecs.jpeg_markers import (
+    END,
+    check_kind,
+    has_all_scans,
+    without_short_segments,
+)
 from upscale.images.codecs.jpeg_parts import (
     MULTI_PICTURE_BYTES,
     multi_picture_index,
@@ -62,7 +67,11 @@ def read_header(file: BinaryIO) -> Header:
 def read_shape(file: BinaryIO) -> Header:
     """Read size, orientation and metadata; only the start of the file is read."""
     check_kind(file)
-    pil_image = JpegImagePlugin.JpegImageFile(file)
+    try:
+        pil_image = JpegImagePlugin.JpegImageFile(file)
+    except SyntaxError:
+        file.seek(0)
+        pil_image = _open(file.read())
     metadata = metadata_of(pil_image)
     return Header(
         *pil_image.size,
@@ -121,7 +130,11 @@ def salvage(file: BinaryIO) -> Raster:
 
 
 def _open(data: bytes) -> JpegImagePlugin.JpegImageFile:
-    return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    try:
+        return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    except SyntaxError:
+        # Pillow rejects the file for them; decoders ignore them.
+        return JpegImagePlugin.JpegImageFile(io.BytesIO(without_short_segments(data)))
 
 
 def _first_uncertain_row(data: bytes, raster: Raster) -> int | None:

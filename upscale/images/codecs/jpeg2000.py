@@ -1,17 +1,17 @@
-"""JPEG 2000, only read: 8 bits through Pillow, which reduces other depths; those by imagecodecs.
+"""JPEG 2000, only read, through imagecodecs; subsampled components through FFmpeg.
 
-Pillow skips palettes, and both give wrong pixels for subsampled components, which FFmpeg decodes.
+imagecodecs applies palettes and channel definitions, and converts luma and chroma to RGB.
 """
 
 from __future__ import annotations
 
-import io
+import struct
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
-from PIL import Jpeg2KImagePlugin
 
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, MalformedError, Raster, UnsupportedError
@@ -26,13 +26,14 @@ from upscale.images.codecs.jpeg2000_subsampling import rgb_of, subsampled
 from upscale.images.codecs.registry import Codec, Salvage, register, starts_with
 from upscale.images.image import Metadata, Pixels
 from upscale.images.metadata import exif, xmp
-from upscale.images.pixels.depth import stretched
+from upscale.images.pixels.depth import full_scale, stretched
 
 _EXIF, _XMP = b"JpgTiffExif->JP2", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _PROFILES = (2, 3)
-_CMYK, _LUMA = 12, 18
-# Not stated, CMYK, sRGB, grey and sYCC.
-_READ_SPACES = (0, _CMYK, 16, 17, _LUMA)
+_CMYK, _LAB, _LUMA = 12, 14, 18
+# Not stated, CMYK, CIELAB, sRGB, grey and sYCC.
+_READ_SPACES = (0, _CMYK, _LAB, 16, 17, _LUMA)
+_MAX_CHANNELS = 4
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -53,7 +54,7 @@ def decode(file: BinaryIO) -> Raster:
 
     Raises:
         MalformedError: Damaged or cut off.
-        UnsupportedError: Samples are signed, of several depths, or of more than 16 bits.
+        UnsupportedError: Samples are of several depths, or of more than 16 bits.
     """
     data = file.read()
     start = data.find(SIGNATURE)
@@ -67,7 +68,7 @@ def salvage(file: BinaryIO) -> Raster:
 
     Raises:
         MalformedError: No tile is there.
-        UnsupportedError: Samples are signed, of several depths, or of more than 16 bits.
+        UnsupportedError: Samples are of several depths, or of more than 16 bits.
     """
     data = file.read()
     start = data.find(SIGNATURE)
@@ -82,27 +83,70 @@ def salvage(file: BinaryIO) -> Raster:
 def _decoded(data: bytes) -> Raster:
     """Decode the image, whether or not its tiles are all there."""
     stream = parse(data, data.find(SIGNATURE))
-    kinds = {(part.bits, part.is_signed) for part in stream.components}
-    space = _space(data)
+    space, head = _space(data), _head_boxes(data)
     if stream.is_subsampled:
         return _from_samples(subsampled(data, stream), space)
-    if b"pclr" in _head_boxes(data):
-        # OpenJPEG replaces the indices by colours.
-        return _from_samples(stretched(imagecodecs.jpeg2k_decode(data), _bits(data, stream)), 0)
-    if space not in _READ_SPACES:
-        raise UnsupportedError("stores its colours in a way that is not supported")
-    if kinds == {(8, False)} and space != _CMYK:
-        pil_image = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
-        # Pillow uses the size in the container, which may be wrong.
-        if pil_image.size != (stream.width, stream.height):
-            raise MalformedError("is damaged")
-        return pillow.raster_of(pil_image)
-    bits, is_signed = min(kinds)
-    if len(kinds) > 1 or len(stream.components) > 4 or bits > 16 or is_signed:
-        raise UnsupportedError("stores its samples in an unusual way")
-    # imagecodecs converts luma and chroma to RGB.
-    samples = stretched(imagecodecs.jpeg2k_decode(data), bits)
+    _check(stream, space, head)
+    first = stream.components[0]
+    samples = imagecodecs.jpeg2k_decode(data)
+    if b"pclr" in head:
+        # The indices were replaced by colours.
+        return _from_samples(stretched(samples, _bits(data, stream)), 0)
+    if first.is_signed:
+        samples = _unsigned(samples, first.bits)
+    samples = stretched(samples, first.bits)
+    if space == _LAB and samples.ndim == 3 and samples.shape[2] == 3:
+        return _from_lab(samples, first.bits, data)
     return _from_samples(samples, 0 if space == _LUMA else space)
+
+
+def _check(stream: Codestream, space: int, head: Mapping[bytes, bytes]) -> None:
+    """Check that an image without subsampling can be decoded.
+
+    Args:
+        stream: Its codestream.
+        space: Number of its colour space; 0 when none is stated.
+        head: Boxes that describe it.
+
+    Raises:
+        MalformedError: The sizes in the container and in the codestream differ.
+        UnsupportedError: It cannot.
+    """
+    if head.get(b"ihdr", b"")[:8] not in (b"", struct.pack(">II", stream.height, stream.width)):
+        raise MalformedError("is damaged")
+    if b"pclr" not in head and space not in _READ_SPACES:
+        raise UnsupportedError("stores its colours in a way that is not supported")
+    count = len(stream.components)
+    if count > _MAX_CHANNELS:
+        raise UnsupportedError(f"has {count} channels, which is not supported")
+    kinds = {(part.bits, part.is_signed) for part in stream.components}
+    if len(kinds) > 1 or stream.components[0].bits > 16:
+        raise UnsupportedError("stores its samples in an unusual way")
+
+
+def _unsigned(samples: Pixels, bits: int) -> Pixels:
+    """Add half the range to signed samples, as OpenJPEG's programs and FFmpeg do."""
+    kind = np.uint8 if bits <= 8 else np.uint16
+    return (samples.astype(np.int32) + (1 << (bits - 1))).astype(kind)
+
+
+def _from_lab(samples: Pixels, bits: int, data: bytes) -> Raster:
+    """Convert CIELAB to sRGB; white becomes white, whichever the file names.
+
+    Ranges and offsets are those of the file, or the ones of ISO/IEC 15444-2, M.11.7.4.1.
+    """
+    numbers = next(body[7:] for body in _colours(data) if body[0] == 1)
+    half = 1 << (bits - 1)
+    ranges = (100, 0, 170, half, 200, half // 2 + half // 4)
+    if len(numbers) >= 24:
+        ranges = struct.unpack_from(">6I", numbers)
+    top = (1 << bits) - 1
+    levels = samples / full_scale(samples.dtype)
+    axes = [
+        (levels[..., number] - ranges[2 * number + 1] / top) * ranges[2 * number]
+        for number in range(3)
+    ]
+    return pillow.raster_of_lab(axes[0], np.dstack(axes[1:]))
 
 
 def _from_samples(samples: Pixels, space: int) -> Raster:

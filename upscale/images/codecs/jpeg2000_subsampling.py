@@ -5,6 +5,8 @@ OpenJPEG returns each component with its own size, which Pillow and imagecodecs 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import av
 import numpy as np
 from av.error import PatchWelcomeError
@@ -15,7 +17,8 @@ from upscale.images.codecs.jpeg2000_codestream import Codestream, Component
 from upscale.images.image import Pixels
 from upscale.images.pixels.depth import full_scale, stretched
 
-_UNSUPPORTED = "has components of several sizes in a way that is not supported"
+_STEPS = (1, 2, 4)  # those that FFmpeg decodes
+_UNSUPPORTED = "has subsampled components in a way that is not supported"
 # ITU-R BT.601, as sYCC prescribes (IEC 61966-2-1, annex G).
 _RED, _BLUE = 0.299, 0.114
 
@@ -37,13 +40,15 @@ def subsampled(data: bytes, stream: Codestream) -> Pixels:
     first = stream.components[0]
     if any(part.is_signed or part.bits != first.bits for part in stream.components):
         raise UnsupportedError(_UNSUPPORTED)
+    if any(part.across not in _STEPS or part.down not in _STEPS for part in stream.components):
+        raise UnsupportedError(_UNSUPPORTED)
     frame = _frame(data)
     count = len(stream.components)
-    if len(frame.planes) != count or frame.format.components[0].bits != first.bits:
+    if len(frame.planes) not in (1, count) or frame.format.components[0].bits != first.bits:
         raise UnsupportedError(_UNSUPPORTED)
     planes = [
-        _repeated(_plane(frame, number, first.bits), part, stream)
-        for number, part in enumerate(stream.components)
+        _repeated(plane, part, stream)
+        for plane, part in zip(_planes(frame, count, first.bits), stream.components, strict=True)
     ]
     return stretched(np.stack(planes, axis=2), first.bits)
 
@@ -83,11 +88,14 @@ def _frame(data: bytes) -> VideoFrame:
     return frames[0]
 
 
-def _plane(frame: VideoFrame, number: int, bits: int) -> Pixels:
-    plane = frame.planes[number]
+def _planes(frame: VideoFrame, count: int, bits: int) -> Iterator[Pixels]:
+    """Yield the components; those of one size lie side by side in one plane."""
     kind = np.dtype(np.uint8 if bits <= 8 else "<u2")
-    rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height]
-    return np.ascontiguousarray(rows[:, : plane.width * kind.itemsize]).view(kind)
+    packed = count // len(frame.planes)
+    for plane in frame.planes:
+        rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height]
+        used = np.ascontiguousarray(rows[:, : plane.width * packed * kind.itemsize]).view(kind)
+        yield from np.moveaxis(used.reshape(plane.height, plane.width, packed), 2, 0)
 
 
 def _repeated(plane: Pixels, part: Component, stream: Codestream) -> Pixels:

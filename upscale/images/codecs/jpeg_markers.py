@@ -24,6 +24,8 @@ _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 _HIERARCHICAL = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
 _JPEG_LS = 0xF7
 _COEFFICIENTS = 64
+# Least content of the segments JFIF (APP0) and Adobe (APP14), up to their version.
+_APPLICATION_BYTES = {0xE0: (b"JFIF", 7), 0xEE: (b"Adobe", 7)}
 
 
 def check_kind(file: BinaryIO) -> None:
@@ -95,6 +97,28 @@ def has_all_scans(data: bytes) -> bool:
     return bool(components) and all(
         len(coefficients) == _COEFFICIENTS for coefficients in components.values()
     )
+
+
+def without_short_segments(data: bytes) -> bytes:
+    """Return a file without JFIF and Adobe segments that lack their content.
+
+    Args:
+        data: Content of the file.
+    """
+    kept, position = data[:2], 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker, length = (
+            data[position + 1],
+            int.from_bytes(data[position + 2 : position + 4], "big"),
+        )
+        if marker in (_START_OF_SCAN, 0xFF, *_WITHOUT_LENGTH):
+            break
+        end = position + 2 + length
+        name, least = _APPLICATION_BYTES.get(marker, (b"", 0))
+        if length - 2 >= least or data[position + 4 : position + 4 + len(name)] != name:
+            kept += data[position:end]
+        position = end
+    return kept + data[position:]
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -65,6 +65,7 @@ _DEFAULT_DENOMINATOR = 100
 _DISPOSALS: tuple[Disposal, ...] = ("keep", "clear", "restore")
 _GREY_ALPHA, _COLOUR_ALPHA = 4, 6
 _GREY_TYPES = (0, _GREY_ALPHA)
+_DAMAGED = "is an animation with damaged frames"
 _Pieces = list[tuple[int, int]]
 
 
@@ -149,7 +150,10 @@ def salvage_frames(file: BinaryIO) -> Iterator[StoredFrame]:
         MalformedError: A frame cannot be decoded.
     """
     header = read_header(file)
-    yield from composed(header, [patch for patch in _patches(file) if _is_inside(patch, header)])
+    patches = _patches(file, is_partial=True)
+    if not patches:
+        raise MalformedError(_DAMAGED)
+    yield from composed(header, [patch for patch in patches if _is_inside(patch, header)])
 
 
 def decode_frames(file: BinaryIO) -> Iterator[StoredFrame]:
@@ -256,14 +260,25 @@ class _Shared:
     patches: list[Patch] = field(default_factory=list[Patch])
 
 
-def _patches(file: BinaryIO) -> list[Patch]:
-    """Find the chunks of each frame; compressed pixels are skipped."""
+def _patches(file: BinaryIO, *, is_partial: bool = False) -> list[Patch]:
+    """Find the chunks of each frame; compressed pixels are skipped.
+
+    Args:
+        file: The PNG file.
+        is_partial: Whether to return the frames before a number that is not the next.
+
+    Raises:
+        MalformedError: Damaged.
+    """
     shared, pieces, number = _Shared(), _Pieces(), 0
     for kind, position, length in chunk_positions(file):
         if kind in (b"fcTL", b"fdAT"):
             start = content_at(file, position, min(length, _NUMBER_BYTES))
             if start != struct.pack(">I", number):
-                raise MalformedError("is damaged")
+                if not is_partial:
+                    raise MalformedError(_DAMAGED)
+                # Pixels of the last frame are missing.
+                return shared.patches[:-1] if kind == b"fdAT" else shared.patches
             number += 1
         if kind == b"IHDR":
             shared.ihdr = verified_content(file, position, length)

@@ -15,6 +15,9 @@ from PIL import ImageCms
 from upscale.images.image import Image, Pixels
 from upscale.images.pixels.row_chunks import row_chunks
 
+_CLOSE = 1e-3
+"""Difference of values that profiles of equal colours have, as their numbers are rounded."""
+
 
 def is_srgb(profile: bytes) -> bool:
     """Return whether a profile calls itself sRGB, as the variants of cameras and programs do."""
@@ -40,6 +43,38 @@ def in_srgb(image: Image) -> Image:
         return replace(bare, pixels=_converted(image.pixels, profile))
     except (RuntimeError, ValueError):
         return bare
+
+
+def in_linear_srgb(pixels: Pixels, profile: bytes) -> Pixels:
+    """Convert linear light to the primaries of sRGB without clipping.
+
+    Args:
+        pixels: Array of shape (H, W, 1 or 3), float32.
+        profile: ICC profile of linear light. A damaged one leaves the values as they are.
+    """
+    if pixels.shape[2] == 1:
+        return pixels
+    result = np.empty_like(pixels)
+    try:
+        for rows in row_chunks(pixels.shape):
+            result[rows] = imagecodecs.cms_transform(
+                np.ascontiguousarray(pixels[rows]),
+                profile,
+                linear_profile(),
+                colorspace="rgb",
+                outcolorspace="rgb",
+                outdtype=np.float32,
+                intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+            )
+    except (RuntimeError, ValueError):
+        return pixels
+    return result
+
+
+def is_linear_srgb(profile: bytes) -> bool:
+    """Return whether a profile is that of linear light with the primaries of sRGB."""
+    primaries = np.eye(3, dtype=np.float32)[None]
+    return bool(np.allclose(in_linear_srgb(primaries, profile), primaries, atol=_CLOSE))
 
 
 def to_srgb(samples: Pixels, profile: bytes, colours: str, dtype: DTypeLike) -> Pixels:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscale.images.image import Image
-from upscale.images.metadata.icc import in_srgb
+from upscale.images.metadata.icc import in_linear_srgb, in_srgb
 from upscale.images.pixels.colour import tone_curve
 from upscale.images.pixels.depth import full_scale
 from upscale.images.pixels.row_chunks import row_chunks
@@ -27,18 +27,20 @@ def is_scene_light(image: Image) -> bool:
 
 
 def in_linear_light(image: Image) -> Image:
-    """Convert an image to floats in linear light; those that are linear keep their values.
+    """Convert an image to floats in linear light. Values are 1 where the image is white.
 
-    Values are 1 where the image is white. Colours of another space are converted to sRGB's first.
+    Colours with a profile get the primaries of sRGB. Those in linear light are not clipped.
     """
     curve = tone_curve(image.pixels, image.metadata)
     numbers = image.metadata.colour_numbers
-    if curve is None or not curve.is_linear:
-        image = in_srgb(image)
+    is_linear = curve is not None and curve.is_linear
+    image = image if is_linear else in_srgb(image)
     pixels, full = np.empty(image.pixels.shape, np.float32), full_scale(image.pixels.dtype)
     for rows in row_chunks(pixels.shape):
         values = image.pixels[rows].astype(np.float32) / np.float32(full)
-        pixels[rows] = values if curve is not None and curve.is_linear else _decoded(values)
+        pixels[rows] = values if is_linear else _decoded(values)
+    if is_linear and image.metadata.icc is not None:
+        pixels = in_linear_srgb(pixels, image.metadata.icc)
     alpha = image.alpha
     if alpha is not None:
         alpha = (alpha / np.float32(full_scale(alpha.dtype))).astype(np.float32)
