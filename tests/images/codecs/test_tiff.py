@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import itertools
 import shutil
+import struct
 import subprocess
 from dataclasses import replace
 
@@ -475,7 +476,7 @@ def check_pages(data, pages, note, *, keep_damaged=False):
 def test_pages_before_an_invalid_pointer_are_read(kind, count, big, keep_damaged):
     pages = noise((count, 50, 60), "u1")
     data = with_last_pointer(pages, BAD_POINTERS[kind], big=big)
-    note = "its last page points to one beyond the end of the file, which is missing"
+    note = "its list of pages goes on beyond the end of the file; further pages are missing"
     check_pages(data, pages, note, keep_damaged=keep_damaged)
     assert read_size(data) == (60, 50)
 
@@ -488,6 +489,19 @@ def test_pages_in_a_ring_are_read_once(count, back, big, keep_damaged):
     data = with_last_pointer(pages, None, big=big, stated=back)
     note = "its last page points back to an earlier one"
     check_pages(data, pages, note, keep_damaged=keep_damaged)
+
+
+def test_page_whose_pointer_to_the_next_is_cut_off_is_read_with_a_note():
+    pages = noise((1, 50, 60), "u1")
+    # The tags follow the pixels, as in files of libtiff.
+    tags = [(256, 3, 60), (257, 3, 50), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8),
+            (277, 3, 1), (278, 3, 50), (279, 4, 3000)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    data = struct.pack("<2sHI", b"II", 42, 3008) + pages.tobytes()
+    data += struct.pack("<H", len(tags)) + entries + struct.pack("<I", 9000)
+    note = "its list of pages goes on beyond the end of the file; further pages are missing"
+    for length in range(len(data) - 4, len(data) + 1):
+        check_pages(data[:length], pages, note)
 
 
 def test_page_whose_pixels_are_there_without_its_tags_is_cut_off():

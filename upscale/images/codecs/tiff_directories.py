@@ -17,7 +17,7 @@ _MAX_PAGES = 10_000
 # tifffile leaves the resolution of the last page, two fractions, without a reference.
 _SLACK_BYTES = 16
 _RING = "its last page points back to an earlier one"
-_BEYOND = "its last page points to one beyond the end of the file, which is missing"
+_BEYOND = "its list of pages goes on beyond the end of the file; further pages are missing"
 
 
 def read_directories(
@@ -37,7 +37,12 @@ def read_directories(
     layout, seen = tiff.tiff, set[int]()
     position, note = 8 if layout.is_bigtiff else 4, None
     size = file.seek(0, 2)
-    while start := _number(file, position, layout.offsetformat) or 0:
+    while (start := _number(file, position, layout.offsetformat)) != 0:
+        if start is None:
+            if not seen:
+                raise MalformedError("is cut off")
+            note = _BEYOND
+            break
         if start in seen:
             note = _RING
             break
