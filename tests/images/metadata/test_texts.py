@@ -181,16 +181,18 @@ def test_the_texts_of_an_animation_are_kept(tmp_path):
     assert exiftool.named(written, tmp_path)["Title"] == "Traffic light"
 
 
-def test_words_of_windows_and_ratings_are_kept_in_tiff(tmp_path):
+def test_words_of_windows_ratings_and_positions_are_kept_in_tiff(tmp_path):
     target = io.BytesIO()
     PILImage.new("RGB", (8, 6)).save(target, "TIFF")
     source = exiftool.written(
         target.getvalue(), tmp_path, "-XPKeywords=sea; dawn", "-XPComment=é", "-IFD0:Rating=4",
         "-IFD0:DocumentName=Roll 3", "-IFD0:HostComputer=Abacus", "-IFD0:PageName=12 a",
+        "-IFD0:XPosition=3.9", "-IFD0:YPosition=0.52",
     )  # fmt: skip
     wanted = {
         "XPKeywords": "sea; dawn", "XPComment": "é", "Rating": 4, "DocumentName": "Roll 3",
         "HostComputer": "Abacus", "PageName": "12 a",
+        "XPosition": 3.9, "YPosition": 0.52,
     }  # fmt: skip
     image = read_image(source)
     for format in ("tiff", "jpeg"):

@@ -48,7 +48,7 @@ _CR2_POSITION, _CR2 = 8, b"CR"
 _NO_UNIT = 1
 _LEVEL = 5
 _CLASSIC_MAX_BYTES = 4_000_000_000
-_ASCII, _BYTE, _SHORT, _LONG, _UNDEFINED = 2, 1, 3, 4, 7
+_ASCII, _BYTE, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 2, 1, 3, 4, 5, 7
 _Tag = tuple[int | str, int | str, int | None, Any, bool]
 _warnings_lock = threading.Lock()
 
@@ -360,10 +360,13 @@ def _pointer_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag:
 
 
 def _descriptive_tag(block: bytes, order: str, entry: exif.Entry) -> _Tag | None:
-    """Return a descriptive tag: text, bytes or a short number; None for other types."""
+    """Return a descriptive tag: text, bytes or one number; None for other types."""
     if entry.kind == _SHORT and entry.count == 1:
         (number,) = struct.unpack_from(order + "H", block, entry.position)
         return entry.tag, _SHORT, 1, number, False
+    if entry.kind == _RATIONAL and entry.count == 1:
+        (position,) = struct.unpack_from(order + "I", block, entry.position)
+        return entry.tag, _RATIONAL, 1, struct.unpack_from(order + "II", block, position), False
     if entry.kind not in (_ASCII, _BYTE):
         return None
     position = entry.position

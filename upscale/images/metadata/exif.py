@@ -15,10 +15,12 @@ from fractions import Fraction
 
 from upscale.images.metadata.placement import Placement
 
-# Processing software, name, description, maker, model, page, software, date, artist, computer,
-# rating twice, copyright, and Windows' title, comment, author, keywords and subject.
+# Processing software, name, description, maker, model, page and position on it, software, date,
+# artist, computer, rating twice, copyright, and Windows' title, comment, author, keywords and
+# subject.
 DESCRIPTIVE = (
-    11, 269, 270, 271, 272, 285, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)
+    11, 269, 270, 271, 272, 285, 286, 287, 305, 306, 315, 316, 18246, 18249, 33432,
+    *range(40091, 40096),
 )  # fmt: skip
 EXIF_IFD, GPS_IFD, INTEROPERABILITY = 34665, 34853, 40965
 POINTERS = (EXIF_IFD, GPS_IFD)
