@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,20 @@ def test_grey_output_is_the_average_of_the_rgb_output(random_model):
     unclamped_means_agree = np.abs(result[:, :, 0] / 255 - expected.mean(2)) < 0.004
     inside = ((expected > 0) & (expected < 1)).all(2)
     assert unclamped_means_agree[inside].all()
+
+
+@pytest.mark.parametrize("tile", [0, 16])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_read_only_arrays_cause_no_warning(random_model, tile, dtype):
+    image = random_image(24, 24, dtype=dtype)
+    image.setflags(write=False)
+    torch.set_warn_always(True)  # otherwise once in a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            Upscaler(random_model(X4), device="cpu", tile=tile).upscale(image)
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_views_with_negative_strides_are_read_right(random_model):
