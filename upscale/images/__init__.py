@@ -26,8 +26,6 @@ from upscale.images.image import (
     ImageSequence,
     Metadata,
     Origin,
-    Targa,
-    Texture,
     stripped,
 )
 from upscale.images.pixels.alpha import extend_colour
@@ -48,8 +46,6 @@ __all__ = [
     "ImageSequence",
     "Metadata",
     "Origin",
-    "Targa",
-    "Texture",
     "TextureEncoding",
     "can_hold",
     "can_write",

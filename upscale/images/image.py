@@ -87,60 +87,6 @@ def stripped(metadata: Metadata) -> Metadata:
 
 
 @dataclass(frozen=True, slots=True)
-class Texture:
-    """How a DDS file stores its pixels.
-
-    Attributes:
-        layout: `bc1` to `bc7` for blocks, `rgba8` for four bytes per pixel.
-        mipmaps: Whether smaller copies follow the image.
-        is_srgb: Whether the layout is marked as sRGB.
-        is_direct3d_10: Whether the header is that of Direct3D 10 and later.
-
-    Example:
-        >>> Texture("bc7", mipmaps=True, is_direct3d_10=True).layout
-        'bc7'
-    """
-
-    layout: str
-    mipmaps: bool
-    is_srgb: bool = False
-    is_direct3d_10: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Targa:
-    """How a Targa file stores its pixels.
-
-    Attributes:
-        is_run_length_encoded: Whether equal pixels in a row are stored once.
-        is_top_down: Whether the first row is the top one.
-
-    Example:
-        >>> Targa(is_top_down=True).is_run_length_encoded
-        False
-    """
-
-    is_run_length_encoded: bool = False
-    is_top_down: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class OpenExr:
-    """How an OpenEXR file stores its pixels.
-
-    Attributes:
-        is_half: Whether samples have 16 bits.
-        compression: Number of the compression.
-        chromaticities: Coordinates x and y of red, green, blue and white; None for those of Rec.
-            709.
-    """
-
-    is_half: bool
-    compression: int
-    chromaticities: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Origin:
     """Properties of the file that an image was read from.
 
@@ -154,7 +100,8 @@ class Origin:
             same.
         size: Width and height of the upright image in pixels, which positions in the metadata
             refer to; None where there is no file.
-        storage: How the pixels were stored; DDS, Targa and OpenEXR only.
+        storage: How the pixels were stored, in a type of the format's codec; None if it keeps
+            nothing of that.
 
     Example:
         >>> Origin("jpeg", quality=90).quality
@@ -168,7 +115,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
-    storage: Texture | Targa | OpenExr | None = None
+    storage: object = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,12 +16,12 @@ from upscale.images import (
     Encoding,
     Image,
     Origin,
-    Texture,
     TextureEncoding,
     encode_file,
     losses,
 )
 from upscale.images.codecs import base
+from upscale.images.codecs.dds_layouts import Texture
 from upscale.images.pixels.mipmaps import Content, mipmaps
 
 FOURCC = {"bc1": b"DXT1", "bc3": b"DXT5", "bc4": b"ATI1", "bc5": b"ATI2", "bc7": b"DX10"}

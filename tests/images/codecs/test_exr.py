@@ -12,8 +12,8 @@ import pytest
 from upscale.errors import DependencyError, ImageError
 from upscale.images import Image, encode_file, losses, read_image
 from upscale.images.codecs import base
+from upscale.images.codecs.exr import OpenExr
 from upscale.images.codecs.native_messages import caught_messages
-from upscale.images.image import OpenExr
 from upscale.jobs import upscale_image
 
 OpenEXR = pytest.importorskip("OpenEXR")

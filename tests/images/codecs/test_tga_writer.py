@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from upscale.images import Image, Origin, Targa, encode_file, read_image
+from upscale.images import Image, Origin, encode_file, read_image
+from upscale.images.codecs.tga_writer import Targa
 
 
 def picture(channels, alpha):

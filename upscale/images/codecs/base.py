@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from upscale.errors import DependencyError
-from upscale.images.image import Metadata, OpenExr, Pixels, Targa, Texture
+from upscale.images.image import Metadata, Pixels
 
 
 class MalformedError(ValueError):
@@ -49,7 +49,7 @@ class Header:
         damage: Clauses that say what is missing, where only a part could be read.
         has_alpha: Whether there is transparency, in formats that are written without.
         has_floats: Whether samples are floats, in formats that are not written with floats.
-        storage: How the pixels are stored; DDS, Targa and OpenEXR only.
+        storage: How the pixels are stored, for the same codec to write them so; see `Origin`.
     """
 
     width: int
@@ -65,7 +65,7 @@ class Header:
     damage: tuple[str, ...] = ()
     has_alpha: bool = False
     has_floats: bool = False
-    storage: Texture | Targa | OpenExr | None = None
+    storage: object = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,6 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from upscale.images.image import Texture
-
 LAYOUTS = ("bc1", "bc3", "bc4", "bc5", "bc7", "rgba8")
 """Layouts that can be written."""
 
@@ -43,6 +41,27 @@ _NUMBERS = {
     for number in numbers
 }  # fmt: skip
 _BGRA_MASKS = 0x00FF0000, 0x0000FF00, 0x000000FF, 0xFF000000
+
+
+@dataclass(frozen=True, slots=True)
+class Texture:
+    """How a DDS file stores its pixels.
+
+    Attributes:
+        layout: `bc1` to `bc7` for blocks, `rgba8` for four bytes per pixel.
+        mipmaps: Whether smaller copies follow the image.
+        is_srgb: Whether the layout is marked as sRGB.
+        is_direct3d_10: Whether the header is that of Direct3D 10 and later.
+
+    Example:
+        >>> Texture("bc7", mipmaps=True, is_direct3d_10=True).layout
+        'bc7'
+    """
+
+    layout: str
+    mipmaps: bool
+    is_srgb: bool = False
+    is_direct3d_10: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscale.images.codecs import dds_blocks
-from upscale.images.codecs.dds_layouts import LAYOUTS, Level, write
+from upscale.images.codecs.dds_layouts import LAYOUTS, Level, Texture, write
 from upscale.images.encoding import ResolvedEncoding, TextureEncoding
-from upscale.images.image import Image, Texture
+from upscale.images.image import Image
 from upscale.images.pixels.mipmaps import Content, mipmaps
 
 _DATA = ("bc4", "bc5")

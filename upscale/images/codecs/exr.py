@@ -7,6 +7,7 @@ memory.
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,7 +26,7 @@ from upscale.images.codecs.exr_header import Head
 from upscale.images.codecs.native_messages import caught_messages
 from upscale.images.codecs.registry import Codec, Traits, register, starts_with
 from upscale.images.encoding import ResolvedEncoding
-from upscale.images.image import Image, Metadata, OpenExr
+from upscale.images.image import Image, Metadata
 from upscale.images.pixels.light import LINEAR, REC_709
 
 _ZIP = 3
@@ -42,6 +43,22 @@ _PRIMARIES = {
     12: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329),
 }
 """Chromaticities by their numbers in ITU-T H.273."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenExr:
+    """How an OpenEXR file stores its pixels.
+
+    Attributes:
+        is_half: Whether samples have 16 bits.
+        compression: Number of the compression.
+        chromaticities: Coordinates x and y of red, green, blue and white; None for those of Rec.
+            709.
+    """
+
+    is_half: bool
+    compression: int
+    chromaticities: tuple[float, ...] | None = None
 
 
 def read_header(file: BinaryIO) -> Header:

@@ -6,15 +6,33 @@ programs read them: uncompressed, from the bottom row to the top.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from PIL import Image as PILImage
 
 from upscale.images.encoding import ResolvedEncoding
-from upscale.images.image import Image, Targa
+from upscale.images.image import Image
 
 _RUN_LENGTH_ENCODED = 8
 _TOP_DOWN = 0x20
+
+
+@dataclass(frozen=True, slots=True)
+class Targa:
+    """How a Targa file stores its pixels.
+
+    Attributes:
+        is_run_length_encoded: Whether equal pixels in a row are stored once.
+        is_top_down: Whether the first row is the top one.
+
+    Example:
+        >>> Targa(is_top_down=True).is_run_length_encoded
+        False
+    """
+
+    is_run_length_encoded: bool = False
+    is_top_down: bool = False
 
 
 def layout_of(file: BinaryIO) -> Targa:
