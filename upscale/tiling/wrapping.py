@@ -113,6 +113,8 @@ def read_wrapped(canvas: Canvas, rect: Rect, height: int, width: int, wrap: Wrap
     Returns:
         (1, C, h, w) tensor, channels-last.
     """
+    if not (wrap.rows or wrap.columns):
+        return canvas.read(rect)
     rows = spans(rect.top, rect.bottom, height) if wrap.rows else [(rect.top, rect.bottom)]
     columns = spans(rect.left, rect.right, width) if wrap.columns else [(rect.left, rect.right)]
     pieces = [
