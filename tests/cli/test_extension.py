@@ -86,3 +86,9 @@ def test_an_installed_command_does_not_replace_a_built_in_one(install, program):
     environment = install(MODULE, "compare = toy_commands:app")
     assert "HTML page" in program("compare", "--help", env=environment).out
     assert "Greet" not in program("--help", env=environment).out
+
+
+def test_an_installed_command_may_take_addresses(install, program):
+    environment = install(MODULE, "hello = toy_commands:app")
+    ended = program("hello", "https://example.com/", env=environment)
+    assert (ended.code, ended.out, ended.err) == (0, "Hello, https://example.com/!\n", "")

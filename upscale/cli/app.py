@@ -21,7 +21,7 @@ from upscale.cli.arguments import (
     is_windows,
     spell_out_help,
 )
-from upscale.cli.commands import find_command
+from upscale.cli.commands import COMMANDS, find_command
 from upscale.cli.foreign_flags import own_flags
 from upscale.cli.session import Action, Session
 from upscale.dependencies import find_import_problem
@@ -77,7 +77,8 @@ def _run_command(arguments: Sequence[str], session: Session) -> int:
     command = find_command(words[0]) if words else None
     if command is not None:
         program, rest = f"upscale {words[0]}", words[1:]
-        check_addresses(rest)
+        if words[0] in COMMANDS:  # a command of another package may take addresses
+            check_addresses(rest)
         if words[0] == "video":
             rest = own_flags(rest, "video")
         app = command.load()

@@ -103,7 +103,7 @@ def _print_note_on_quality(session: Session, plan: Plan) -> None:
     formats = {item.format for item in plan.items if isinstance(item, ImageJob)}
     without = sorted(label_of(format) for format in formats if not is_lossy(format))
     if without:
-        session.say(f"note: --quality has no effect on {', '.join(without)}: no quality setting")
+        session.say(f"note: --quality has no effect on {', '.join(without)}")
 
 
 def _check_stdout(session: Session, plan: Plan, options: Options) -> None:
