@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import cycle, islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from unittest.mock import patch
 
 import numpy as np
 import torch
 
-from benchmarks.gpu_bench import MEBIBYTE, MISSING, MODEL, Bench, photograph, random_model
-from upscale.engine.loading import Model
+from benchmarks.gpu_bench import Bench
+from benchmarks.rows import NotRunError, Values, WrongError
 from upscale.engine.transfer import Transfer
 from upscale.engine.upscaler import Upscaler
 from upscale.engine.yuv import Layout, clipped_part, from_rgb, restore_clipped, to_planes, to_rgb
@@ -27,17 +25,14 @@ from upscale.jobs import video_frames as module
 from upscale.jobs.pipeline import WriteBehind, read_ahead
 from upscale.jobs.video_frames import FrameUpscaler
 from upscale.jobs.video_segments import FRAMES_AHEAD, FRAMES_BEHIND
-from upscale.models import RRDBSpec, SRVGGSpec
-from upscale.video.encoders import Encoder
 from upscale.video.info import Colour, FrameFormat, VideoFrame
 from upscale.video.planes import plane_format
 
 COLOUR = Colour("bt709", full_range=False, primaries=1, transfer=1, space=1)
 LAYOUT = Layout(8, 1, 1, "yuv", "bt709", full_range=False)
 FORMAT = "yuv420p"
-
-AHEAD = BEHIND = 3
-"""Frames read ahead and written behind, as in `upscale.jobs.video_segments`."""
+SECONDS = 2
+"""Time for which each rate is measured."""
 
 
 def format_of(width: int, height: int) -> FrameFormat:
@@ -45,19 +40,9 @@ def format_of(width: int, height: int) -> FrameFormat:
     return FrameFormat(width, height, plane_format(FORMAT), COLOUR)
 
 
-def encoder_of(width: int, height: int, codec: str = "x264", name: str = "libx264") -> Encoder:
-    """Return an 8-bit encoder."""
-    options = (("crf", "17"), ("preset", "medium"), ("threads", "8")) if codec == "x264" else ()
-    return Encoder(
-        codec=codec, ffmpeg_name=name, container="matroska", frame_format=format_of(width, height),
-        pixel_format=FORMAT, options=options, tag=None, time_base=Fraction(1, 25),
-        rate=Fraction(25), sample_aspect=None,
-    )  # fmt: skip
-
-
-def moving_frames(width: int, height: int, count: int = 4) -> list[VideoFrame]:
+def moving_frames(bench: Bench, width: int, height: int, count: int = 4) -> list[VideoFrame]:
     """Return frames of a moving photograph."""
-    image = photograph(width, height)
+    image = bench.image(width, height)
     shifted = (np.roll(image, 16 * number, axis=1) for number in range(count))
     rgb = (torch.from_numpy(one.astype(np.float32) / 255).permute(2, 0, 1)[None] for one in shifted)
     return [VideoFrame(number, tuple(from_rgb(one, LAYOUT))) for number, one in enumerate(rgb)]
@@ -71,7 +56,7 @@ def upscaler_of(upscaler: Upscaler, frame: VideoFrame, scale: int) -> FrameUpsca
     )
 
 
-def colours_on_host() -> object:
+def colours_on_host() -> AbstractContextManager[object]:
     """Return a context in which colours are converted on the host and transferred in fp32."""
     return patch.object(module, "_colour_device", lambda _: torch.device("cpu"))
 
@@ -100,106 +85,79 @@ def path_seconds(
     return (time.perf_counter() - started) / count
 
 
-# Checks
-
-
-def check_colour_devices(bench: Bench) -> bool:
+def check_colours(bench: Bench) -> Values:
     """Check that colours converted on the device equal those converted on the host."""
-    frames, good = moving_frames(*((64, 48) if bench.small else (400, 300))), True
-    for precision in ("fp32", "fp16") if bench.is_cuda else ("fp32",):
-        upscaler, results = bench.upscaler(precision, "auto"), [[], []]
-        path_seconds(upscaler_of(upscaler, frames[0], 4), frames, 4, results[0])
-        with colours_on_host():
-            path_seconds(upscaler_of(upscaler, frames[0], 4), frames, 4, results[1])
-        levels = np.concatenate([
-            np.abs(one.astype(int) - other).ravel()
-            for here, there in zip(*results, strict=True)
-            for one, other in zip(here.planes, there.planes, strict=True)
-        ])  # fmt: skip
-        print(
-            f"frames, {precision}: colours on the device and on the host differ on "
-            f"{(levels > 0).mean():.4%} of codes, by {levels.max()} at most"
-        )
-        good &= bool(levels.max() <= 1 and (levels > 0).mean() < 0.01)
-    return good
+    model, frames = bench.trained["upscale-x4-fast"], moving_frames(bench, 640, 480)
+    upscaler, results = bench.upscaler(model, bench.half), [[], []]
+    path_seconds(upscaler_of(upscaler, frames[0], 4), frames, 4, results[0])
+    with colours_on_host():
+        path_seconds(upscaler_of(upscaler, frames[0], 4), frames, 4, results[1])
+    codes = np.concatenate([
+        apart.ravel() for pair in zip(*results, strict=True) for apart in codes_apart(*pair)
+    ])  # fmt: skip
+    values = {"% of codes": float((codes > 0).mean() * 100), "max": int(codes.max())}
+    if values["max"] > 1 or values["% of codes"] > 1:
+        raise WrongError("colours differ", values)
+    return values
 
 
-def check_frames_out_of_memory(bench: Bench) -> bool:
-    """Check that colours move to the host under a memory limit, with the same frames."""
-    if not bench.is_cuda:
-        print("frames out of memory: not run (needs CUDA)")
-        return True
-    frames, upscaler = moving_frames(1920, 1080, 1), bench.upscaler("fp16", 128)
-    upscaler = upscaler_of(upscaler, frames[0], 4)
-    [free] = [upscaler.upscale(upscaler.load(frames[0])).frame()]
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(min(1.0, 900 * MEBIBYTE / total))
-    try:
-        upscaler = upscaler_of(upscaler, frames[0], 4)
-        capped = upscaler.upscale(upscaler.load(frames[0])).frame()
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-    levels = max(
-        np.abs(one.astype(int) - other).max()
-        for one, other in zip(free.planes, capped.planes, strict=True)
-    )
-    device = upscaler._colour_device
-    print(f"frames out of memory: colours on {device}, at most {levels} codes apart")
-    return device.type == "cpu" and levels <= 1
+def codes_apart(left: VideoFrame, right: VideoFrame) -> list[np.ndarray]:
+    """Return the absolute differences of the planes of two frames."""
+    pairs = zip(left.planes, right.planes, strict=True)
+    return [np.abs(one.astype(int) - other) for one, other in pairs]
 
 
-# Tables
+def check_frames_out_of_memory(bench: Bench) -> Values:
+    """Check that colours move to the host under a limit below the measured peak."""
+    bench.need_cuda()
+    [frame] = moving_frames(bench, 1920, 1080, 1)
+    model = bench.networks["x4"]
+    upscaler = bench.upscaler(model, "fp16", 128)
+    frames: list[VideoFrame] = []
+
+    def compute() -> FrameUpscaler:
+        own = upscaler_of(upscaler, frame, 4)
+        frames.append(own.upscale(own.load(frame)).frame())
+        return own
+
+    on_device = bench.peak(compute)
+    with colours_on_host():
+        on_host = bench.peak(compute)
+    if on_device < 1.1 * on_host:
+        raise NotRunError(f"both need {on_device:.0f} MiB")
+    with bench.capped((on_device + on_host) / 2):
+        place = compute()._colour_device.type
+    values = {
+        "MiB, colours on the device": on_device,
+        "MiB, on the host": on_host,
+        "colours under a limit on": place,
+        "max": max(int(apart.max()) for apart in codes_apart(frames[0], frames[-1])),
+    }
+    if place != "cpu" or values["max"] > 1:
+        raise WrongError("colours stayed on the device, or frames differ", values)
+    return values
 
 
-def networks(bench: Bench) -> Iterator[tuple[str, Model, int]]:
-    """Yield names, networks and scales."""
-    yield "x2, 23 blocks, random weights", random_model(RRDBSpec(unshuffle=2)), 2
-    yield f"x4, 23 blocks, {bench.model.name}", bench.model, 4
-    compact = random_model(SRVGGSpec())
-    yield "x4, compact, random weights", compact, 4
-    yield "x4, then to x2, compact, random weights", compact, 2
+def time_frames(bench: Bench, name: str, scale: int) -> Values:
+    """Return frames a second of the network alone, the whole path, and with colours on the host.
 
-
-def print_frames(bench: Bench) -> None:
-    """Print frames per second of the network alone, the whole path, and colours on the host."""
-    width, height = (64, 48) if bench.small else (1920, 1080)
-    frames = moving_frames(width, height)
-    print(f"\nframes of {width}x{height}, 8 bits, 4:2:0; without decoder and encoder")
-    print("| network | network alone | the path | network busy | colours on the host |", end="")
-    print(" upload | colours in | network, final resize | colours out | download |")
-    print(f"|---{'|---' * 9}|")
-    for name, model, scale in networks(bench):
-        if not bench.has_time(name):
-            continue
-        upscaler = Upscaler(model, device=bench.device)
-        alone, path, host = in_turn(bench, upscaler, frames, scale)
-        busy = statistics.median(one / other for one, other in zip(alone, path, strict=True))
-        rates = [f"{1 / statistics.median(times):.2f} fps" for times in (alone, path, host)]
-        steps = step_seconds(bench, upscaler, frames[0], scale)
-        print(
-            f"| {name} | {rates[0]} | {rates[1]} | {busy:.1%} | {rates[2]} "
-            f"| {' | '.join(f'{seconds * 1e3:.2f} ms' for seconds in steps)} |",
-            flush=True,
-        )
-
-
-def in_turn(
-    bench: Bench, upscaler: Upscaler, frames: list[VideoFrame], scale: int
-) -> tuple[list[float], list[float], list[float]]:
-    """Return seconds per frame of the network, the path, and the path with colours on the host.
-
-    Each is timed for about two seconds.
+    The three are timed in turn, so that all see the same load.
     """
-    times: tuple[list[float], list[float], list[float]] = ([], [], [])
-    count = int(2 / network_seconds(bench, upscaler, frames[0], scale, 1))
-    count = 3 if bench.small else min(max(count, 3), 60)
+    frames = moving_frames(bench, 1920, 1080)
+    upscaler = Upscaler(bench.networks[name], device=bench.device)
+    count = int(SECONDS / network_seconds(bench, upscaler, frames[0], scale, 1))
+    count = 1 if bench.small else min(max(count, 3), 60)
+    times: dict[str, list[float]] = {"network": [], "path": [], "colours on the host": []}
     for _ in range(bench.rounds):
-        times[0].append(network_seconds(bench, upscaler, frames[0], scale, count))
-        times[1].append(path_seconds(upscaler_of(upscaler, frames[0], scale), frames, count))
+        times["network"].append(network_seconds(bench, upscaler, frames[0], scale, count))
+        times["path"].append(path_seconds(upscaler_of(upscaler, frames[0], scale), frames, count))
         with colours_on_host():
-            times[2].append(path_seconds(upscaler_of(upscaler, frames[0], scale), frames, count))
-    return times
+            seconds = path_seconds(upscaler_of(upscaler, frames[0], scale), frames, count)
+        times["colours on the host"].append(seconds)
+    values: Values = {f"{title}, fps": 1 / statistics.median(each) for title, each in times.items()}
+    steps = step_seconds(bench, upscaler, frames[0], scale)
+    values |= {f"{title}, ms": seconds * 1e3 for title, seconds in steps.items()}
+    return {**values, "convolutions": upscaler.kernels_name}
 
 
 def network_seconds(
@@ -220,8 +178,10 @@ def network_seconds(
     return (time.perf_counter() - started) / count
 
 
-def step_seconds(bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: int) -> list[float]:
-    """Return seconds of upload, colours in, network, colours out and download, one by one."""
+def step_seconds(
+    bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: int
+) -> dict[str, float]:
+    """Return the seconds of each step of a frame, one after the other."""
     height, width = frame.planes[0].shape
     size, transfer = (width * scale, height * scale), Transfer(upscaler.device)
     times: list[list[float]] = []
@@ -246,51 +206,27 @@ def step_seconds(bench: Bench, upscaler: Upscaler, frame: VideoFrame, scale: int
                 lambda large=large, rest=rest: to_planes(restore_clipped(large, rest), LAYOUT)
             )
             timed(lambda out=out: transfer.download(out).arrays())
-    return [statistics.median(column) for column in zip(*times[1:], strict=True)]
+    titles = ("upload", "colours in", "network and resize", "colours out", "download")
+    medians = [statistics.median(column) for column in zip(*times[1:], strict=True)]
+    return dict(zip(titles, medians, strict=True))
 
 
-def print_devices(bench: Bench) -> None:
-    """Print frames per second of all devices together and of one."""
+def time_devices(bench: Bench) -> Values:
+    """Return frames a second of all GPUs together and of one."""
     count = torch.cuda.device_count() if bench.is_cuda else 1
     if count < 2:
-        print("\nseveral devices: not run (there is one)")
-        return
-    if not bench.has_time("several devices"):
-        return
-    frames = moving_frames(1920, 1080)
-    upscalers = [Upscaler(bench.model, device=f"cuda:{number}") for number in range(count)]
-    frame_upscalers = [upscaler_of(each, frames[0], 4) for each in upscalers]
-    one = path_seconds(frame_upscalers[0], frames, 8)
-    threads = [Thread(target=path_seconds, args=(each, frames, 8)) for each in frame_upscalers]
+        raise NotRunError("there is one device")
+    frames, model = moving_frames(bench, 1920, 1080), bench.networks["x4"]
+    upscalers = [
+        upscaler_of(Upscaler(model, device=f"cuda:{number}"), frames[0], 4)
+        for number in range(count)
+    ]
+    one = path_seconds(upscalers[0], frames, 8)
+    threads = [Thread(target=path_seconds, args=(each, frames, 8)) for each in upscalers]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     together = (time.perf_counter() - started) / (10 * count)  # two of ten warm up
-    print(f"\n{count} devices: {1 / together:.2f} frames a second, one {1 / one:.2f}, {MODEL}")
-
-
-def print_encoders(bench: Bench) -> None:
-    """Print frames per second of the encoders of this machine."""
-    if "av" in MISSING:
-        print("encoders: not run (PyAV is not installed)")
-        return
-    from upscale.video.segment_writer import SegmentWriter
-
-    width, height = (256, 192) if bench.small else (3840, 2160)
-    frames = moving_frames(width, height, 8)
-    for codec, name in (("x264", "libx264"), ("h264_nvenc", "h264_nvenc")):
-        if not bench.has_time(codec):
-            continue
-        encoder = encoder_of(width, height, codec, name)
-        with TemporaryDirectory() as folder:
-            try:
-                started = time.perf_counter()
-                with SegmentWriter(Path(folder, "video"), encoder) as writer:
-                    for number, frame in enumerate(islice(cycle(frames), 64)):
-                        writer.write(VideoFrame(number, frame.planes))
-                rate = 64 / (time.perf_counter() - started)
-                print(f"{codec}, {width}x{height}: {rate:.1f} frames a second")
-            except Exception as error:  # any failure: this machine has no such encoder
-                print(f"{codec}: not run ({error})")
+    return {"devices": count, "together, fps": 1 / together, "one, fps": 1 / one}

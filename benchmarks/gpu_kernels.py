@@ -1,28 +1,39 @@
-"""The part of `benchmarks.gpu` about convolutions: the Triton kernel compared with torch."""
+"""The part of `benchmarks.gpu` about convolutions: each candidate compared with torch."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_bench import Bench, photograph, random_model
-from upscale.engine.device import precision_name
-from upscale.engine.loading import Model
-from upscale.jobs.benchmark import PeakRates, operations
+from benchmarks.gpu_bench import ROOT, Bench
+from benchmarks.rows import NotRunError, Values, WrongError
+from upscale.engine.device import PRECISIONS
 from upscale.kernels import KernelMissingError, triton_conv
 from upscale.kernels.autotune import agree, kernel_seconds
-from upscale.kernels.triton_conv import Autotuner, TileConfig, triton_layer
-from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.kernels.tile_configs import Card
+from upscale.kernels.triton_conv import Kernels, KernelUse, triton_layer
 from upscale.models.layers import Layer, LayerRun, torch_layer
 
 ODD = (37, 123)
 """Rows and columns that are not multiples of a block."""
+
+EVEN = (16, 16)
+"""Rows and columns for which Triton compiles the same code as for large images."""
+
+Launch = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], object]
+"""Function that computes a layer of maps and residuals into a target."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +62,15 @@ class Kind:
         slope = slopes if isinstance(self.slope, str) else self.slope
         return Layer(convolution, self.padding, self.upsample, slope, self.scale)
 
-    def tensors(
+    def arguments(
         self, rows: int, columns: int, device: str, dtype: torch.dtype
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return random maps and residuals."""
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Return random maps and residuals, and a target for the result."""
         edge = 2 * self.padding - 2
-        height, width = rows * self.upsample + edge, columns * self.upsample + edge
+        size = rows * self.upsample + edge, columns * self.upsample + edge
         maps = [random_map(each, rows, columns, device, dtype) for each in self.channels]
-        return maps, [random_map(self.outputs, height, width, device, dtype)] * self.residuals
+        residuals = [random_map(self.outputs, *size, device, dtype)] * self.residuals
+        return maps, residuals, random_map(self.outputs, *size, device, dtype)
 
 
 KINDS = (
@@ -86,64 +98,109 @@ def random_map(channels: int, rows: int, columns: int, device: str, dtype: torch
     return values.to(dtype).permute(0, 3, 1, 2)
 
 
-def autotuner_of(bench: Bench) -> Autotuner | None:
-    """Return the autotuner of the device, or None with a printed reason."""
-    if not bench.is_cuda:
-        print("the Triton kernel: not run (needs CUDA)")
-        return None
+def candidates(kind: Kind, dtype: torch.dtype, device: str) -> dict[str, Launch]:
+    """Return what the autotuner chooses from for a kind of layer, by name.
+
+    Raises:
+        NotRunError: There are no kernels for this device.
+    """
     try:
-        triton_conv.layer_maker(torch.device("cuda", 0), torch.float16)
-        return triton_conv.autotuner(torch.device("cuda", 0))
-    except KernelMissingError as error:
-        print(f"the Triton kernel: not run ({error})")
-        return None
+        card = triton_conv.card_of(torch.device(device), dtype)
+        kernels = triton_conv.load_kernels()
+    except (KernelMissingError, AssertionError, RuntimeError) as error:
+        raise NotRunError(f"no kernels: {error}") from error
+    return _launches(kind, dtype, device, card, kernels)
 
 
-def check_layers(bench: Bench) -> bool:
-    """Check each kind of layer with each tile config against torch in fp32."""
-    autotuner = autotuner_of(bench)
-    if autotuner is None:
-        return True
-    good, count = True, 0
-    for dtype, configs in (
-        (torch.float16, autotuner.configs),
-        (torch.bfloat16, autotuner.configs[:1]),
-    ):
-        for kind in KINDS:
-            run = triton_layer(autotuner, kind.layer(bench.device, dtype))
-            for config in (
-                config for config in autotuner.fitting_configs(run) if config in configs
-            ):
-                fault = fault_of(bench, kind, config, run, dtype)
-                count += 1
-                if fault is not None:
-                    print(f"{kind.name}, {precision_name(dtype)}, {config}: {fault}")
-                    good = False
-    print(f"the Triton kernel: {count} layers of {ODD[1]}x{ODD[0]} compared with torch in fp32")
-    return good
+def _launches(
+    kind: Kind, dtype: torch.dtype, device: str, card: Card, kernels: Kernels
+) -> dict[str, Launch]:
+    run: Any = triton_layer(KernelUse(kernels), kind.layer(device, dtype))
+    maps, residuals, _ = kind.arguments(*EVEN, device, dtype)
+    return {
+        f"{each.rows} x {each.pixels} pixels, {each.channels} channels, {each.stages} stages": (
+            partial(run.launch, each)
+        )
+        for each in card.configs(run.shape(maps, residuals))
+    }
+
+
+def compile_kernels(bench: Bench) -> Values:
+    """Compile all kernels that later rows need, in parallel; Triton keeps them on disk."""
+    bench.need_cuda()
+    jobs = [(kind, name, bench.device) for name in ("fp16", "bf16") for kind in KINDS]
+    started = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), context) as pool:
+        results = [result for each in pool.map(_compile, jobs) for result in each]
+    faults = [fault for fault in results if fault]
+    values: Values = {"kernels": len(results), "s": time.perf_counter() - started}
+    if faults:
+        raise WrongError(f"{len(faults)} failed: {'; '.join(faults)}"[:2000], values)
+    return values
+
+
+class _CompileOnly:
+    """A Triton function that is compiled for its arguments and not launched."""
+
+    def __init__(self, function: Any) -> None:  # noqa: ANN401
+        self._function = function
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., object]:
+        return partial(self._function.warmup, grid=grid)
+
+
+def _compile(job: tuple[Kind, str, str]) -> list[str]:
+    """Compile the kernels of a kind of layer; return a text for each, empty without a fault."""
+    kind, precision, device = job
+    dtype, results = PRECISIONS[precision], list[str]()
+    card, kernels = triton_conv.card_of(torch.device(device), dtype), triton_conv.load_kernels()
+    functions = {each.name: _CompileOnly(getattr(kernels, each.name)) for each in fields(kernels)}
+    kernels = replace(kernels, **functions)
+    for name, launch in _launches(kind, dtype, device, card, kernels).items():
+        fault = ""
+        for size in (ODD, EVEN):
+            try:
+                launch(*kind.arguments(*size, device, dtype))
+            except Exception as error:
+                fault = f"{kind.name}, {precision}, {name}: {type(error).__name__}: {error}"
+        results.append(" ".join(fault.split()))
+    return results
 
 
 @torch.inference_mode()
-def fault_of(
-    bench: Bench, kind: Kind, config: TileConfig, run: LayerRun, dtype: torch.dtype
-) -> str | None:
-    """Return the fault of a kind of layer with a tile config, or None."""
-    maps, residuals = kind.tensors(*ODD, bench.device, dtype)
-    expected = in_single(kind.layer(bench.device, dtype))(
+def check_layer(bench: Bench, kind: Kind) -> Values:
+    """Check each candidate for a kind of layer against torch in fp32."""
+    values: Values = {}
+    for precision in ("fp16", "bf16"):
+        dtype = PRECISIONS[precision]
+        for name, launch in candidates(kind, dtype, bench.device).items():
+            fault = _fault_of(bench, kind, launch, dtype)
+            values[f"{precision}, {name}"] = fault or "right"
+    faults = [f"{name}: {fault}" for name, fault in values.items() if fault != "right"]
+    if faults:
+        raise WrongError("; ".join(faults)[:2000], values)
+    return values
+
+
+def _fault_of(bench: Bench, kind: Kind, launch: Launch, dtype: torch.dtype) -> str | None:
+    """Return the fault of a candidate, or None."""
+    maps, residuals, target = kind.arguments(*ODD, bench.device, dtype)
+    expected = _in_single(kind.layer(bench.device, dtype))(
         [x.float() for x in maps], [x.float() for x in residuals]
     )
-    result = run.empty(maps[0]).fill_(torch.nan)
+    target.fill_(torch.nan)
     try:
-        run.launch(config, maps, residuals, result)
+        launch(maps, residuals, target)
         bench.wait()
     except Exception as error:  # compiler errors, or too little memory
-        return f"failed: {error}"
-    if agree(result, expected.to(dtype)):
+        return " ".join(f"failed: {error}".split())
+    if agree(target, expected.to(dtype)):
         return None
-    return f"differs by up to {(result.float() - expected).abs().max():.3g}"
+    return f"differs by up to {(target.float() - expected).abs().max():.3g}"
 
 
-def in_single(layer: Layer) -> LayerRun:
+def _in_single(layer: Layer) -> LayerRun:
     """Return the layer computed by torch in fp32."""
     half = layer.convolution
     convolution = torch.nn.Conv2d(half.in_channels, half.out_channels, 3, padding=1)
@@ -152,105 +209,54 @@ def in_single(layer: Layer) -> LayerRun:
     return torch_layer(replace(layer, convolution=convolution, slope=slope))
 
 
-def check_images(bench: Bench) -> bool:
-    """Check that images with kernels are as close to fp32 as images with torch."""
-    image, good = photograph(64, 48) if bench.small else photograph(500, 333), True
-    for name, model in networks(bench):
-        started = time.perf_counter()
-        upscaler = bench.upscaler("auto", "auto", model=model)
-        used = upscaler.kernels_name
-        bench.wait()
-        seconds = time.perf_counter() - started
-        plain = bench.upscaler("auto", "auto", model=model, kernels=False)
-        exact = bench.upscaler("fp32", "auto", model=model, kernels=False).upscale(image)
-        mine, other = (np.abs(each.upscale(image).astype(int) - exact)
-                       for each in (upscaler, plain))  # fmt: skip
-        reason = upscaler._runner.selected(upscaler._dtype).reason
-        print(
-            f"convolutions of {name}: {used}{f' ({reason})' if reason else ''}, selected in "
-            f"{seconds:.1f} s; within a level of fp32 on {(mine <= 1).mean():.4%} of values, "
-            f"torch's on {(other <= 1).mean():.4%}"
-        )
-        good &= bool(mine.mean() <= 1.5 * other.mean() + 0.01)
-    return good
-
-
-def print_layers(bench: Bench, peak: PeakRates) -> None:
-    """Print milliseconds of each kind of layer with torch and with each tile config."""
-    autotuner = autotuner_of(bench)
-    configs = () if autotuner is None else autotuner.configs
-    dtype = torch.float16 if autotuner is not None or bench.is_cuda else torch.float32
-    side = 16 if bench.small else 512
-    names = [f"{config.pixels}x{config.channels}, {config.stages} stages" for config in configs]
-    print(f"\nlayers on {side}x{side}, {precision_name(dtype)}: ms each; share of peak")
-    print(
-        f"| layer | torch | {''.join(f'{name} | ' for name in names)}torch, share | best, share |"
-    )
-    print(f"|---|---|{'---|' * (len(names) + 2)}")
-    for kind in KINDS:
-        if not bench.has_time(kind.name):
-            continue
-        times = list(layer_seconds(bench, kind, autotuner, configs, dtype, side))
-        work = 18 * sum(kind.channels) * kind.outputs * (side * kind.upsample) ** 2
-        shares = [work / each / peak.products[precision_name(dtype)]
-                  for each in (times[0], min(times))]  # fmt: skip
-        row = [f"{each * 1e3:.3f}" for each in times] + [f"{share:.1%}" for share in shares]
-        print(f"| {kind.name} | {' | '.join(row)} |", flush=True)
-
-
 @torch.inference_mode()
-def layer_seconds(
-    bench: Bench,
-    kind: Kind,
-    autotuner: Autotuner | None,
-    configs: Sequence[TileConfig],
-    dtype: torch.dtype,
-    side: int,
-) -> Iterator[float]:
-    """Yield seconds of a kind of layer with torch and with each tile config; inf on failure."""
-    layer = kind.layer(bench.device, dtype)
-    maps, residuals = kind.tensors(side, side, bench.device, dtype)
-    plain = torch_layer(layer)
-    target = random_map(kind.outputs, *plain(maps, residuals).shape[2:], bench.device, dtype)
+def time_layer(bench: Bench, kind: Kind) -> Values:
+    """Time a kind of layer with torch and with each candidate, in milliseconds."""
+    side, dtype = 16 if bench.small else 512, PRECISIONS[bench.half]
+    maps, residuals, target = kind.arguments(side, side, bench.device, dtype)
+    launches: dict[str, Launch] = {"torch": torch_layer(kind.layer(bench.device, dtype))}
+    if bench.is_cuda:
+        launches |= candidates(kind, dtype, bench.device)
     seconds = kernel_seconds if bench.is_cuda else bench.seconds
-    yield seconds(lambda: plain(maps, residuals, target))
-    for config in configs:
-        run = triton_layer(autotuner, layer)
+    times: Values = {}
+    for name, launch in launches.items():
         try:
-            fits = config in autotuner.fitting_configs(run)
-            work = partial(run.launch, config, maps, residuals, target)
-            yield seconds(work) if fits else float("inf")
-        except Exception:  # compiler errors, or too little memory
-            yield float("inf")
+            times[name] = seconds(partial(launch, maps, residuals, target)) * 1e3
+        except Exception as error:  # compiler errors, or too little memory
+            times[name] = f"failed: {type(error).__name__}"
+    work = 18 * sum(kind.channels) * kind.outputs * (side * kind.upsample) ** 2
+    best = min(each for each in times.values() if isinstance(each, float))
+    peak = bench.peak_rates.products[bench.half]
+    return {**times, "best, TFLOP/s": work / best / 1e9, "best, share": work / best * 1e3 / peak}
 
 
-def networks(bench: Bench) -> Iterator[tuple[str, Model]]:
-    """Yield names and networks."""
-    yield f"x4, 23 blocks, {bench.model.name}", bench.model
-    yield "x2, 23 blocks, random weights", random_model(RRDBSpec(unshuffle=2))
-    yield "x4, compact, random weights", random_model(SRVGGSpec())
+def sanitize_layers(bench: Bench) -> Values:
+    """Check the memory accesses of each kind of layer with compute-sanitizer."""
+    bench.need_cuda()
+    if shutil.which("compute-sanitizer") is None:
+        raise NotRunError("compute-sanitizer is not installed")
+    with ThreadPoolExecutor(8) as pool:
+        results = pool.map(partial(_sanitize, bench.device), KINDS)
+        values: Values = {kind.name: text for kind, text in zip(KINDS, results, strict=True)}
+    faults = [name for name, text in values.items() if text != "right"]
+    if faults:
+        raise WrongError(f"faults in {', '.join(faults)}", values)
+    return values
 
 
-def print_images(bench: Bench, peak: PeakRates) -> None:
-    """Print seconds of an image with and without kernels, by tile."""
-    width, height = (64, 48) if bench.small else (1920, 1080)
-    precision = "fp16" if bench.is_cuda else "fp32"
-    print(f"\nimages of {width}x{height}, {precision}, from array to array")
-    print("| network | tile | convolutions | s | torch's s | ratio | share of peak |")
-    print("|---|---|---|---|---|---|---|")
-    image = photograph(width, height)
-    for name, model in networks(bench):
-        work = operations(model) * width * height
-        for tile in ("auto", 512, 256, 0):
-            if not bench.has_time(f"{name}, tile {tile}"):
-                continue
-            fast, plain = (
-                bench.upscaler(precision, tile, model=model, kernels=each) for each in (True, False)
-            )
-            mine, other = (bench.seconds(lambda one=one: one.upscale(image))
-                           for one in (fast, plain))  # fmt: skip
-            print(
-                f"| {name} | {tile} | {fast.kernels_name} | {mine:.3f} | {other:.3f} "
-                f"| {other / mine:.2f} | {work / mine / peak.products[precision]:.1%} |",
-                flush=True,
-            )
+def _sanitize(device: str, kind: Kind) -> str:
+    """Return `right`, or the first error of compute-sanitizer, for a kind of layer."""
+    tool = ["compute-sanitizer", "--error-exitcode", "9", "--print-limit", "1"]
+    program = [sys.executable, "-m", "benchmarks.gpu", "--device", device, "--layer", kind.name]
+    process = subprocess.run(
+        [*tool, *program],
+        cwd=ROOT,
+        env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode == 0:
+        return "right"
+    lines = [line for line in process.stdout.splitlines() if line.startswith("=========")]
+    return " ".join([*lines[1:4], *process.stderr.splitlines()[-1:]])[:300]

@@ -40,7 +40,8 @@ from benchmarks.peers import (
     spandrel_network,
     to_levels,
 )
-from upscale import Upscaler, load_model
+from upscale import load_model
+from upscale.engine.upscaler import Upscaler
 from upscale.jobs import benchmark
 from upscale.jobs.benchmark import PeakRates, measure_peak_rates
 

@@ -21,8 +21,9 @@ import cv2
 import numpy as np
 import torch
 
-from upscale import Upscaler, load_model
+from upscale import load_model
 from upscale.engine.memory import minimum_tile_for
+from upscale.engine.upscaler import Upscaler
 from upscale.tiling.schedule import plan
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "kitten.jpg"

@@ -18,14 +18,19 @@ import cv2
 import numpy as np
 import torch
 
-from upscale import Upscaler
 from upscale.checkpoints import availability, catalog
 from upscale.engine.loading import Model, load_model
+from upscale.engine.upscaler import Upscaler
 from upscale.models import RRDBSpec, SRVGGSpec, build
-from upscale.options import DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[1]
+BASELINE = "realesrgan-x4plus"
+"""Network whose speed is 1x."""
 STAND_INS = {
+    "4xlsdirplus": RRDBSpec(),
+    "4xnomos2-otf-esrgan": RRDBSpec(),
+    "4xnomos8ksc": RRDBSpec(),
+    "4xnomoswebphoto-esrgan": RRDBSpec(),
     "realesrgan-x2plus": RRDBSpec(unshuffle=2),
     "realesrnet-x4plus": RRDBSpec(),
     "realesr-general-x4v3": SRVGGSpec(convolutions=32),
@@ -67,7 +72,7 @@ def main() -> None:
     print("| network | s of processor time | speed |")
     print("|---|---|---|")
     for name, median in medians.items():
-        print(f"| {name} | {median:.2f} | {medians[DEFAULT_MODEL] / median:.1f}x |")
+        print(f"| {name} | {median:.2f} | {medians[BASELINE] / median:.1f}x |")
 
 
 if __name__ == "__main__":

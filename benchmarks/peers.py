@@ -147,21 +147,24 @@ def _package(name: str) -> ModuleType:
         raise PeerMissingError(f"{name} is not installed") from error
 
 
-def padded_tiles(network: Network, image: Tensor, tile: int, padding: int = 10) -> Tensor:
+def padded_tiles(
+    network: Network, image: Tensor, tile: int, padding: int = 10, scale: int = 4
+) -> Tensor:
     """Upscale an image as the official program does: tiles with a fixed padding, cropped.
 
     Args:
-        network: Function from (1, 3, h, w) to (1, 3, 4 * h, 4 * w).
+        network: Function from (1, 3, h, w) to (1, 3, scale * h, scale * w).
         image: Image of shape (1, 3, H, W) in 0..1.
         tile: Side of a tile in pixels; 0 for none.
         padding: Pixels read around each tile, and added by reflection at the right and bottom.
+        scale: Scale of the network.
     """
     _, _, height, width = image.shape
     image = F.pad(image, (0, padding, 0, padding), "reflect")
     if tile == 0:
-        return network(image)[:, :, : height * 4, : width * 4]
+        return network(image)[:, :, : height * scale, : width * scale]
     rows, columns = image.shape[2:]
-    result = image.new_zeros(1, 3, rows * 4, columns * 4)
+    result = image.new_zeros(1, 3, rows * scale, columns * scale)
     for top in range(0, rows, tile):
         for left in range(0, columns, tile):
             bottom, right = min(top + tile, rows), min(left + tile, columns)
@@ -170,11 +173,11 @@ def padded_tiles(network: Network, image: Tensor, tile: int, padding: int = 10) 
             inner = network(outer)[
                 :,
                 :,
-                (top - above) * 4 : (bottom - above) * 4,
-                (left - before) * 4 : (right - before) * 4,
+                (top - above) * scale : (bottom - above) * scale,
+                (left - before) * scale : (right - before) * scale,
             ]
-            result[:, :, top * 4 : bottom * 4, left * 4 : right * 4] = inner
-    return result[:, :, : height * 4, : width * 4]
+            result[:, :, top * scale : bottom * scale, left * scale : right * scale] = inner
+    return result[:, :, : height * scale, : width * scale]
 
 
 def to_levels(image: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from upscale import Upscaler
 from upscale.engine.loading import load_model
+from upscale.engine.upscaler import Upscaler
 
 ROOT = Path(__file__).parents[1]
 NEAR = 4

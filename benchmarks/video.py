@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import av
@@ -43,8 +44,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.peers import PeerMissingError
-from upscale import Upscaler
 from upscale.engine.loading import load_model
+from upscale.engine.upscaler import Upscaler
 from upscale.jobs import video_segments
 from upscale.jobs.video import VideoJob, VideoSettings, plan_video, run_video
 from upscale.jobs.video_frames import FrameUpscaler, LoadedFrame, TensorUpscaler, UpscaledFrame
@@ -87,6 +88,10 @@ class Repeater:
     def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
         """Return 0, because nothing is tiled."""
         return 0
+
+    def resolve_kernels(self, record: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return nothing new, because there are no kernels."""
+        return record or {}
 
 
 def upscaler_of(network: str) -> TensorUpscaler:
@@ -187,6 +192,10 @@ class TimedNetwork:
     def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
         """See `Upscaler`."""
         return self._inner.resolve_tile(width, height, tile)
+
+    def resolve_kernels(self, record: dict[str, Any] | None = None) -> dict[str, Any]:
+        """See `Upscaler`."""
+        return self._inner.resolve_kernels(record)
 
 
 def timed_upscaler(steps: StepTimes) -> type[FrameUpscaler]:

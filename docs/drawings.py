@@ -86,6 +86,7 @@ def rooms() -> str:
         [
             ("upscale.video", ["frames, streams, segments"], "work", 1.0),
             ("upscale.compare", ["comparison pages"], "work", 0.8),
+            ("upscale.faces", ["find, restore, paste back"], "core", 1.0),
         ],
         [
             ("upscale.engine", ["arrays in and out; memory"], "core", 1.0),
@@ -99,6 +100,7 @@ def rooms() -> str:
         [("upscale.models", ["networks and their registry"], "core", 1.0)],
         [
             ("upscale.tiling", ["layer groups, schedule"], "core", 1.0),
+            ("upscale.selection", ["a network for an image"], "base", 1.0),
             ("upscale.files", ["atomic writes, locks, names"], "base", 1.0),
         ],
         [("upscale.errors", ["all exceptions and exit codes"], "base", 1.0)],

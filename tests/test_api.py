@@ -8,14 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PilImage
 
-from upscale import Upscaler
+from upscale import Upscaler, selection
 from upscale.cli.app import run
 from upscale.cli.session import Session
+from upscale.engine import loading
+from upscale.engine.loading import Model as EngineModel
 from upscale.engine.upscaler import Upscaler as Engine
 from upscale.errors import ImageError, UsageError
 from upscale.images import Image, Metadata, read_file, write_file
+from upscale.models import SRVGGSpec
+from upscale.selection.choice import CLEAN, DAMAGED, Choice
 
 MODEL = "realesr-animevideov3"
 
@@ -57,8 +62,9 @@ def by_command_line(tmp_path, monkeypatch):
     return by_command_line
 
 
-def test_arrays_of_three_and_one_channels_are_those_of_the_engine(upscaler, rgb):
+def test_arrays_of_three_and_one_channels_are_those_of_the_engine(rgb):
     engine = Engine(MODEL, device="cpu", tile=32)
+    upscaler = Upscaler(MODEL, device="cpu", tile=32, keep_colour=False)
     for array in (rgb, rgb[..., :1], rgb[..., 0], rgb.astype(np.uint16) * 257):
         expected = engine.upscale(array)
         result = upscaler.upscale(array)
@@ -83,7 +89,8 @@ def test_alpha_is_treated_as_on_the_command_line(deep, upscaler, rgba, by_comman
 
 def test_seamless_images(upscaler, rgb, rgba, by_command_line, tmp_path):
     engine = Engine(MODEL, device="cpu", tile=32)
-    wrapped = upscaler.upscale(rgb, seamless="x")
+    plain = Upscaler(MODEL, device="cpu", tile=32, keep_colour=False)
+    wrapped = plain.upscale(rgb, seamless="x")
     assert np.array_equal(wrapped, engine.upscale(rgb, seamless="x"))
     assert not np.array_equal(wrapped, engine.upscale(rgb))
     source = tmp_path / "small.png"
@@ -198,3 +205,93 @@ def test_arrays_that_cannot_be_written_give_no_warning(upscaler, rgb):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         upscaler.upscale(array)
+
+
+# --- automatic networks -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def networks(monkeypatch, random_network):
+    """Replace all networks by small ones; return the names of those that were loaded."""
+    names = []
+
+    def load(name):
+        names.append(name)
+        spec = SRVGGSpec(4, features=8, convolutions=2)
+        return EngineModel.from_network(name, random_network(spec, len(name)))
+
+    monkeypatch.setattr("upscale.engine.loading.load_model", load)
+    return names
+
+
+def test_the_default_chooses_for_each_image_and_reports_why(networks, rgb, tmp_path):
+    upscaler = Upscaler(device="cpu")
+    assert (upscaler.model_name, upscaler.model_scale, networks) == ("auto", 4, [])
+    file = tmp_path / "bad.jpg"
+    PilImage.fromarray(rgb).save(file, quality=30)
+    for source in (file, file.read_bytes()):
+        result = upscaler.run(source, scale=2)
+        assert result.report.choice.weights == {DAMAGED: 1.0}
+        assert result.report.model == DAMAGED
+        assert "quality" in result.report.choice.reason
+        assert result.pixels.shape == (80, 96, 3)
+    assert upscaler.run(rgb).report.choice.reason
+    assert upscaler.upscale(np.zeros((5, 6), np.uint8)).shape == (20, 24)
+
+
+def test_a_named_network_is_not_a_choice(upscaler, rgb):
+    assert upscaler.run(rgb).report.choice is None
+
+
+def test_a_fidelity_mixes_networks(networks, rgb, rgba):
+    upscaler = Upscaler(device="cpu", fidelity=0.25, keep_colour=False)
+    report = upscaler.run(rgba).report
+    assert report.model == f"{CLEAN} + {DAMAGED}"
+    assert report.choice.weights == {CLEAN: 0.25, DAMAGED: 0.75}
+    single = {
+        name: Upscaler(loading.load_model(name), device="cpu", keep_colour=False)
+        for name in (CLEAN, DAMAGED)
+    }
+    expected = 0.25 * single[CLEAN].upscale(rgb) + 0.75 * single[DAMAGED].upscale(rgb)
+    large = upscaler.upscale(rgb)
+    assert np.abs(large - expected).max() <= 1
+    with pytest.raises(UsageError, match=r"outside 0\.\.1"):
+        Upscaler(fidelity=1.5)
+    with pytest.raises(UsageError, match="-n auto"):
+        Upscaler(MODEL, fidelity=0.5)
+    with pytest.raises(UsageError, match="--denoise is not supported by auto"):
+        Upscaler(denoise=0.5)
+
+
+def test_the_first_tensor_decides_for_all(networks, rgb, monkeypatch):
+    choices = iter([Choice({CLEAN: 1.0}, "first", True), Choice({DAMAGED: 1.0}, "second", True)])
+    monkeypatch.setattr(selection, "choose", lambda samples, probe: next(choices))
+    upscaler = Upscaler(device="cpu")
+    tensor = torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    first = upscaler.run_tensor(tensor)
+    assert torch.equal(upscaler.run_tensor(tensor), first)
+    assert networks == [CLEAN]
+    with pytest.raises(UsageError, match=r"\(1, C, H, W\)"):
+        Upscaler(device="cpu").run_tensor(tensor[0])
+
+
+def test_colours_are_kept_if_wanted(rgb):
+    def error(result):
+        return float(np.abs(result.mean((0, 1)) - rgb.mean((0, 1))).max())
+
+    plain, kept = (Upscaler(MODEL, device="cpu", keep_colour=keep) for keep in (False, True))
+    first, second = plain.run(rgb), kept.run(rgb)
+    assert (first.report.colour_kept, second.report.colour_kept) == (False, True)
+    assert error(second.pixels) < error(first.pixels) / 2
+    assert np.array_equal(kept.upscale(PilImage.fromarray(rgb)), second.pixels)
+    image = torch.from_numpy(rgb.transpose(2, 0, 1)[None] / np.float32(255))
+    tensor = kept.run_tensor(image)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(tensor - second.pixels).max() <= 1.1
+
+
+def test_auto_keeps_the_colours_of_clean_images(rgb, monkeypatch):
+    upscaler = Upscaler(MODEL, device="cpu")
+    for clean in (True, False):
+        monkeypatch.setattr(selection, "looks_clean", lambda samples, clean=clean: clean)
+        assert upscaler.run(rgb).report.colour_kept is clean
+        assert upscaler.run(PilImage.fromarray(rgb)).report.colour_kept is clean

@@ -2,7 +2,7 @@
 
     from upscale import Upscaler
 
-    upscaler = Upscaler("realesrgan-x4plus")
+    upscaler = Upscaler()
     large = upscaler.upscale(small)  # an array, a PIL image, or the path of a file
 
 Importing this package does not import torch; the first use of `Upscaler` or `load_model` does.

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
 import warnings
 
 from upscale.dependencies import find_import_problem
 from upscale.errors import ExitCode
+from upscale.interrupts import install
 
 
 def main() -> None:
-    """Run the program and exit; SIGTERM and SIGHUP end it as cleanly as Ctrl-C does."""
+    """Run the program and exit; SIGTERM and SIGHUP end it as cleanly as Ctrl-C does.
+
+    A second signal ends it at once.
+    """
     try:
-        _raise_interrupt_on("SIGTERM", "SIGHUP")
+        install()
+        _reserve_standard_streams()
         # Pillow warns of damaged metadata tags, which are dropped; real damage is an error.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         # imported here so that an interrupt during the import is handled, too
@@ -31,12 +36,13 @@ def main() -> None:
         sys.exit(ExitCode.FAILED)
 
 
-def _raise_interrupt_on(*names: str) -> None:
-    """Raise KeyboardInterrupt on these signals, except those that are ignored, as under nohup."""
-    for name in names:
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+def _reserve_standard_streams() -> None:
+    """Open what the caller has closed, so that no other file gets the number of a stream."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 if __name__ == "__main__":

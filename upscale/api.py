@@ -6,26 +6,39 @@ reading files, PIL images, and transparency, which is handled as on the command 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
 from upscale.engine import upscaler as engine
-from upscale.engine.canvas import DEPTHS
-from upscale.engine.choices import Seamless
+from upscale.engine.canvas import DEPTHS, as_image, check_tensor
+from upscale.engine.choices import KeepColour, Seamless
+from upscale.engine.colour_correction import keep_colour, keep_colour_tensor
+from upscale.engine.fusion import FusedUpscaler
+from upscale.engine.loading import Model
 from upscale.engine.report import Progress, ProgressCallback, Report, Result
 from upscale.errors import UsageError
 from upscale.images import Image, Metadata, read_image
+from upscale.jobs.auto import AutoUpscaler, image_sample
+from upscale.jobs.colour import keeps_colour_of
 from upscale.jobs.image import upscale_image
 from upscale.jobs.inputs import reject_address
-from upscale.options import TextureOptions
+from upscale.jobs.networks import make_networks
+from upscale.options import AUTO, EngineOptions, TextureOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    import torch
+    from torch import Tensor
+
+    from upscale.engine.mixing import MixedUpscaler
+    from upscale.selection import Choice
 
 File: TypeAlias = "str | PathLike[str] | bytes"
 """Path of an image file, or its content."""
@@ -38,10 +51,35 @@ _CONVERTED_MODES: Mapping[str, str] = {"1": "L", "PA": "RGBA", "I;16L": "I;16", 
 _PIL_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
 
 
-class Upscaler(engine.Upscaler):
+class Upscaler:
     """A model on a device, ready to upscale arrays, files and PIL images.
 
-    It takes the arguments of `upscale.engine.upscaler.Upscaler`, and raises the same errors.
+    Args:
+        model: Catalogue name, name of an imported model, checkpoint file, fusion file, or a loaded
+            `Model`. With `auto`, networks are chosen for each image, and loaded when they are first
+            needed.
+        device: Device that computes: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`, `xpu` or `xpu:N`.
+        precision: Precision of the network: `fp32`, `fp16`, `bf16` or `auto`, which is fp32 on a
+            CPU and on older NVIDIA GPUs, and fp16 on all others.
+        tile: Side of a tile in image pixels, at least 16; 0 for no tiles; `auto` for the largest
+            that fits into memory. It changes memory and time, never the image.
+        tta: Whether to average the results of the eight flips and quarter turns, which softens
+            the image and takes eight times as long.
+        denoise: Denoising strength for models with a denoising partner, 0..1. None for the model's
+            default.
+        fidelity: Weight of the network for clean photos against that for damaged ones, from 0
+            (most cleaning) to 1 (most faithful), for `auto` only; None to choose by the image.
+        kernels: Whether faster convolutions replace torch's where available. The image is the
+            same up to rounding.
+        keep_colour: Whether results get the colours of their images, which networks shift a
+            little; `auto` for images without noise and compression artefacts.
+
+    Raises:
+        UsageError: An option has an invalid value.
+        DeviceError: The device or precision is not available.
+        CheckpointError: There is no such model, or its file cannot be used.
+        DownloadError: The weights could not be downloaded.
+        DependencyError: The architecture needs the `community` extra.
 
     Example:
         >>> import numpy as np
@@ -58,6 +96,60 @@ class Upscaler(engine.Upscaler):
         >>> upscaler.upscale("photo.png", size=(16, 12)).alpha.shape
         (12, 16)
     """
+
+    def __init__(
+        self,
+        model: str | Path | Model = AUTO,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: int | Literal["auto"] = "auto",
+        tta: bool = False,
+        denoise: float | None = None,
+        fidelity: float | None = None,
+        kernels: bool = True,
+        keep_colour: bool | Literal["auto"] = "auto",
+    ) -> None:
+        engine.check_tile(tile)
+        if fidelity is not None and not 0 <= fidelity <= 1:
+            raise UsageError(f"a fidelity of {fidelity:g} is outside 0..1")
+        name = model.name if isinstance(model, Model) else str(model)
+        options = EngineOptions(name, tile, device, precision, tta, denoise, kernels, fidelity)
+        self._networks = make_networks(options, model)
+        self._keep_colour: KeepColour = "auto"
+        if not isinstance(keep_colour, str):
+            self._keep_colour = "on" if keep_colour else "off"
+        self._for_tensors: _TensorUpscaler | None = None
+
+    @property
+    def model_name(self) -> str:
+        """The model's name."""
+        return self._networks.model_name
+
+    @property
+    def model_scale(self) -> int:
+        """Output pixels per image pixel and axis before the final resize."""
+        return self._networks.model_scale
+
+    @property
+    def device(self) -> torch.device:
+        """The device that computes."""
+        return self._networks.device
+
+    @property
+    def device_name(self) -> str:
+        """The device as `--device` spells it."""
+        return self._networks.device_name
+
+    @property
+    def kernels_name(self) -> str:
+        """The implementation of the convolutions, for example `torch`; a GPU is autotuned first."""
+        return self._networks.kernels_name
+
+    @property
+    def precision_name(self) -> str:
+        """The precision as `--precision` spells it."""
+        return self._networks.precision_name
 
     @overload
     def upscale(
@@ -139,12 +231,73 @@ class Upscaler(engine.Upscaler):
         """Upscale an image and report how it was computed; see `upscale` for the arguments.
 
         Returns:
-            The report, and the pixels as an array, whose last channel is alpha if there is any.
+            The report, whose `choice` says which networks `auto` has chosen, and why; and the
+            pixels as an array, whose last channel is alpha if there is any.
         """
         if isinstance(array, np.ndarray) and not _has_alpha(array):
-            return super().run(array, scale=scale, size=size, seamless=seamless, progress=progress)
+            as_image(array)  # raises an error that says what an array must be
+            image = Image(np.atleast_3d(array))
+            upscaler, choice = self._chosen(lambda: image)
+            result = upscaler.run(
+                array, scale=scale, size=size, seamless=seamless, progress=progress
+            )
+            keeps = keeps_colour_of(image, self._keep_colour, choice=choice)
+            if keeps:
+                keep_colour(np.atleast_3d(result.pixels), image.pixels, seamless)
+            return replace(result, report=replace(result.report, choice=choice, colour_kept=keeps))
         large, report = self._upscale_image(_read(array), scale, size, seamless, progress)
         return Result(_joined(large), report)
+
+    def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Upscale an image tensor and return the result on the tensor's device.
+
+        The first tensor decides for all later ones about the networks of `auto` and about colours,
+        so that the frames of a video do not differ. Make one object for each video.
+
+        Args:
+            image: Tensor of shape (1, C, H, W), float32 in 0..1, C = 1 or 3, all values finite.
+            size: Output size as (width, height); None for the model's scale.
+
+        Returns:
+            Tensor of shape (1, C, H', W'), float32 in 0..1, with the values that `run` computes.
+
+        Raises:
+            UsageError: The tensor is not an image, or the size is not positive.
+            MemoryExhaustedError: The smallest tile does not fit into memory.
+            CheckpointError: The network's output is not finite, even in fp32.
+        """
+        if self._for_tensors is None:
+            check_tensor(image)
+            pixels = image[0].permute(1, 2, 0).contiguous().cpu().numpy()
+            first = Image(pixels)
+            upscaler, choice = self._chosen(lambda: first)
+            keeps = bool(keeps_colour_of(first, self._keep_colour, choice=choice))
+            self._for_tensors = _TensorUpscaler(upscaler, keeps)
+        return self._for_tensors.run(image, size)
+
+    def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
+        """Pin an automatic tile, so that all further images are computed with the same one.
+
+        Args:
+            width: Width of the images.
+            height: Height of the images.
+            tile: Tile to use in place of `auto`; None chooses it from the available memory now.
+
+        Returns:
+            The tile in image pixels, 0 for none. A tile that was given as a number is kept.
+        """
+        return self._networks.resolve_tile(width, height, tile)
+
+    def _chosen(
+        self, image: Callable[[], Image]
+    ) -> tuple[engine.Upscaler | MixedUpscaler, Choice | None]:
+        """Return the upscaler for an image, which is only made if networks must be chosen."""
+        if isinstance(self._networks, FusedUpscaler):
+            return self._networks.upscaler_for(image_sample(image()).pixels), None
+        if not isinstance(self._networks, AutoUpscaler):
+            return self._networks, None
+        choice = self._networks.choose_for(image())
+        return self._networks.upscaler_for(choice), choice
 
     def _upscale_image(
         self,
@@ -161,7 +314,26 @@ class Upscaler(engine.Upscaler):
             if progress is not None:
                 progress(Progress(done, total))
 
-        return upscale_image(image, target, self, relay, TextureOptions(seamless=seamless))
+        upscaler, choice = self._chosen(lambda: image)
+        texture = TextureOptions(seamless=seamless)
+        keeps = keeps_colour_of(image, self._keep_colour, choice=choice)
+        large, report = upscale_image(
+            image, target, upscaler, relay, texture, keep_colour=bool(keeps)
+        )
+        return large, replace(report, choice=choice, colour_kept=keeps)
+
+
+@dataclass(frozen=True, slots=True)
+class _TensorUpscaler:
+    """The network for tensors, and whether it keeps colours, as the first tensor has decided."""
+
+    upscaler: engine.Upscaler | MixedUpscaler
+    keeps_colour: bool
+
+    def run(self, image: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """Upscale a tensor; see `Upscaler.run_tensor`."""
+        large = self.upscaler.run_tensor(image, size=size)
+        return keep_colour_tensor(large, image) if self.keeps_colour else large
 
 
 def _has_alpha(array: NDArray[Any]) -> bool:

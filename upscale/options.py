@@ -11,16 +11,24 @@ from __future__ import annotations
 import math
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from upscale.engine.choices import PRECISIONS, SMALLEST_TILE, Seamless
+from upscale.engine.choices import KEEP_COLOUR, PRECISIONS, SMALLEST_TILE, KeepColour, Seamless
 from upscale.errors import UpscaleError, UsageError
+from upscale.files.error_mapping import one_line
+from upscale.files.parse import parse_toml
+from upscale.shards import Shard, parse_shard, slurm_shard
 
-DEFAULT_MODEL = "realesrgan-x4plus"
+AUTO = "auto"
+"""Model that stands for networks that are chosen by the image."""
+DEFAULT_MODEL = AUTO
+ESTIMATE = "estimate"
+"""Kernel that is estimated from the image itself."""
+NO_FACE_MODEL = "none"
+"""Network for faces that stands for none: faces are found and shown, and not restored."""
 MOST_JOBS = 64
 DDS_FORMATS = ("auto", "bc1", "bc3", "bc4", "bc5", "bc7", "rgba8")
 ENVIRONMENT_PREFIX = "UPSCALE_"
@@ -31,13 +39,13 @@ Value = str | int | float | bool
 Crop = tuple[int, int, int, int] | Literal["auto"]
 """Left, top, width and height in input pixels, or `auto` for the part with the most detail."""
 
-_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+_DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
 _FACTOR = re.compile(r"[xX]([\d.]+)|([\d.]+)[xX]")
 """Other spellings of a scale, such as `x4` and `4x`."""
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _EXCLUSIVE = (
-    frozenset({"model", "models"}),
+    frozenset({"model", "models", "zero_shot"}),
     frozenset({"scale", "width", "height", "max_side"}),
     frozenset({"overwrite", "skip_existing"}),
     frozenset({"quality", "lossless"}),
@@ -106,13 +114,19 @@ class EngineOptions:
     """The network, and how it is computed.
 
     Attributes:
-        model: Name of a network, or path of a checkpoint.
+        model: Name of a network, path of a checkpoint, or `AUTO`.
         tile: Tile size in input pixels; 0 disables tiling.
         device: A device name, or several separated by commas.
         precision: One of `PRECISIONS`.
         tta: Average the results of 8 flips and rotations.
         denoise: Denoising strength, 0..1; None for the network's default.
         kernels: Use compiled convolutions where they are faster than PyTorch's.
+        fidelity: Weight of the network for clean photos against that for damaged ones, 0..1, for
+            `AUTO` only; None to choose by the image.
+        keep_colour: Whether results get the colours of their source.
+
+    Raises:
+        UsageError: A fidelity is given for a network.
     """
 
     model: str = DEFAULT_MODEL
@@ -122,11 +136,63 @@ class EngineOptions:
     tta: bool = False
     denoise: float | None = None
     kernels: bool = True
+    fidelity: float | None = None
+    keep_colour: KeepColour = "auto"
+
+    def __post_init__(self) -> None:
+        if self.fidelity is not None and self.model != AUTO:
+            raise UsageError(
+                f"--fidelity {self.fidelity:g} needs -n {AUTO}: it mixes networks, "
+                f"and {self.model} is a single one"
+            )
 
     @property
     def devices(self) -> tuple[str, ...]:
         """The device names, one by one."""
         return tuple(self.device.split(","))
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotOptions:
+    """A network that is trained on each image itself.
+
+    Attributes:
+        zero_shot: Whether to train one, in place of a finished network.
+        kernel: File with the kernel that the image was downscaled with, or `ESTIMATE`; None for
+            bicubic interpolation.
+        seed: Seed of all random numbers.
+    """
+
+    zero_shot: bool = False
+    kernel: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FaceOptions:
+    """The restoration of faces.
+
+    Attributes:
+        face: Whether faces are restored.
+        face_model: Name of a network for faces, path of a checkpoint, or `NO_FACE_MODEL`.
+        face_strength: Weight of restored faces against the plain result, 0..1; None for 1, and
+            for the default fidelity of networks that have one.
+        faces_only: Whether everything else stays as it is.
+        face_min_size: Smallest side of a face in input pixels.
+        face_debug: Whether boxes and landmarks are drawn into the result.
+    """
+
+    face: bool = False
+    face_model: str = "gfpgan"
+    face_strength: float | None = None
+    faces_only: bool = False
+    face_min_size: int = 20
+    face_debug: bool = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether faces are looked for."""
+        return self.face or self.faces_only or self.face_debug
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +206,17 @@ class TextureOptions:
 
     seamless: Seamless = ""
     normal_map: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOptions:
+    """How frames of a video depend on each other.
+
+    Attributes:
+        steady: Strength of the blend of each frame with the previous one, 0..1.
+    """
+
+    steady: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +264,15 @@ class RunOptions:
         recursive: Include subfolders.
         dry_run: Plan the outputs without writing them.
         max_pixels: Largest number of pixels of an input; None for the default limit.
+        max_input: Largest number of bytes that are read from standard input or a pipe; None for
+            the default limit.
         keep_damaged: Upscale what can be read of damaged files.
         max_output_pixels: Number of pixels of an output above which a confirmation is needed; None
             for the default limit of inputs.
         yes: Confirm larger outputs.
+        shard: The share of the work to do; None for all of it.
+        cluster: Address of a Ray cluster, or `auto`; None for the devices of this machine.
+        workers: Largest number of workers in the cluster; None for all that it has room for.
     """
 
     files_from: str | None = None
@@ -198,9 +280,13 @@ class RunOptions:
     recursive: bool = False
     dry_run: bool = False
     max_pixels: int | None = None
+    max_input: int | None = None
     keep_damaged: bool = False
     max_output_pixels: int | None = None
     yes: bool = False
+    shard: Shard | None = None
+    cluster: str | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +323,18 @@ class Options:
 
     size: SizeOptions = field(default_factory=SizeOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    training: ZeroShotOptions = field(default_factory=ZeroShotOptions)
+    faces: FaceOptions = field(default_factory=FaceOptions)
     texture: TextureOptions = field(default_factory=TextureOptions)
+    video: VideoOptions = field(default_factory=VideoOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
     run: RunOptions = field(default_factory=RunOptions)
     compare: CompareOptions = field(default_factory=CompareOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
+
+    def __post_init__(self) -> None:
+        if self.faces.is_on and self.texture.normal_map:
+            raise UsageError("--face and --normal-map exclude each other: directions have no faces")
 
 
 def load_options(flags: Mapping[str, Value | None], environ: Mapping[str, str]) -> Options:
@@ -258,10 +351,17 @@ def load_options(flags: Mapping[str, Value | None], environ: Mapping[str, str]) 
     layers = (_flag_layer(flags), _environment_layer(environ), _config_layer(environ))
     merged = _merge(layers)
     _check_exclusive("model", merged.get("model"), "models", merged.get("models"))
+    if merged.get("shard") == AUTO:
+        merged["shard"] = slurm_shard(environ)
+    for name in ("model", "models"):
+        _check_exclusive(name, merged.get(name), "zero_shot", merged.get("zero_shot") or None)
     return Options(
         size=SizeOptions(**_pick(merged, SizeOptions)),
         engine=EngineOptions(**_pick(merged, EngineOptions)),
+        training=ZeroShotOptions(**_pick(merged, ZeroShotOptions)),
+        faces=FaceOptions(**_pick(merged, FaceOptions)),
         texture=TextureOptions(**_pick(merged, TextureOptions)),
+        video=VideoOptions(**_pick(merged, VideoOptions)),
         output=OutputOptions(**_pick(merged, OutputOptions)),
         run=RunOptions(**_pick(merged, RunOptions)),
         compare=CompareOptions(**_pick(merged, CompareOptions)),
@@ -345,9 +445,9 @@ def _config_layer(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: is not a valid TOML file: {error}") from error
+        return parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: is not a valid TOML file: {one_line(error)}") from error
 
 
 def _merge(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -359,6 +459,8 @@ def _merge(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         )
         if "format" in layer and _has_image_suffix(merged.get("output")):
             fixed.add("format")  # `-o out.jpg` takes precedence over a format from a later layer
+        if merged.get("model", AUTO) != AUTO:
+            fixed.add("fidelity")  # `-n NAME` takes precedence over a later layer's
         merged |= {name: value for name, value in layer.items() if name not in fixed}
     return merged
 
@@ -445,6 +547,13 @@ def _between(low: int, high: int | None = None) -> Callable[[str, Value], int]:
     return parse
 
 
+def _bytes(label: str, value: Value) -> int:
+    parts = _BYTES.fullmatch(str(value))
+    if parts is None or int(parts[1]) == 0:
+        raise UsageError(f"{label}: {value!r} is not a size in bytes: use a number such as 500M")
+    return int(parts[1]) << 10 * "KMG".find(parts[2].upper()) + 10 if parts[2] else int(parts[1])
+
+
 def _tile(label: str, value: Value) -> int | str:
     if value == "auto":
         return "auto"
@@ -464,9 +573,9 @@ def _device(label: str, value: Value) -> str:
     if not all(_DEVICE.fullmatch(device) for device in devices):
         raise UsageError(
             f"{label}: unknown device {value!r}; choose from auto, cpu, cuda, cuda:N, mps, "
-            "or a list such as cuda:0,cuda:1"
+            "xpu, xpu:N, or a list such as cuda:0,cuda:1"
         )
-    if len({"cuda:0" if device == "cuda" else device for device in devices}) < len(devices):
+    if len({f"{each}:0" if each in {"cuda", "xpu"} else each for each in devices}) < len(devices):
         raise UsageError(f"{label}: {value!r} contains a device twice")
     return ",".join(devices)
 
@@ -497,6 +606,13 @@ def _precision(label: str, value: Value) -> str:
     return str(value)
 
 
+def _keep_colour(label: str, value: Value) -> str:
+    word = ("off", "on")[value] if isinstance(value, bool) else str(value)
+    if word not in KEEP_COLOUR:
+        raise UsageError(f"{label}: {value!r} is not one of {', '.join(KEEP_COLOUR)}")
+    return word
+
+
 def _dds_format(label: str, value: Value) -> str | None:
     name = str(value).lower()
     if name not in DDS_FORMATS:
@@ -504,11 +620,17 @@ def _dds_format(label: str, value: Value) -> str | None:
     return None if name == "auto" else name
 
 
+def _shard(label: str, value: Value) -> Shard | str:
+    return AUTO if value == AUTO else parse_shard(label, str(value))
+
+
 def _seamless(label: str, value: Value) -> str:
     if value not in ("x", "y", "xy"):
         raise UsageError(f"{label}: {value!r} is not a direction: use x, y or xy")
     return str(value)
 
+
+_BYTES = re.compile(r"(\d{1,12})([KMG]?)", re.IGNORECASE)
 
 _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "output": _text,
@@ -537,14 +659,30 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "json": _switch,
     "quiet": _switch,
     "verbose": _switch,
+    "zero_shot": _switch,
+    "kernel": _text,
+    "seed": _between(0),
     "denoise": _fraction,
+    "fidelity": _fraction,
     "kernels": _switch,
+    "keep_colour": _keep_colour,
+    "steady": _fraction,
+    "face": _switch,
+    "face_model": _text,
+    "face_strength": _fraction,
+    "faces_only": _switch,
+    "face_min_size": _between(12),
+    "face_debug": _switch,
     "max_pixels": _between(1),
+    "max_input": _bytes,
     "keep_damaged": _switch,
     "seamless": _seamless,
     "normal_map": _switch,
     "max_output_pixels": _between(1),
     "yes": _switch,
+    "shard": _shard,
+    "cluster": _text,
+    "workers": _between(1),
     "dds_format": _dds_format,
     "mipmaps": _switch,
 }

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from upscale.checkpoints import blend
+from upscale.checkpoints.blending import to_half
 from upscale.errors import CheckpointError
 
 
@@ -68,3 +69,23 @@ def test_missing_tensor_is_named(swap: bool) -> None:
     one, other = (other, one) if swap else (one, other)
     with pytest.raises(CheckpointError, match=r"only one has a\.bias"):
         blend(one, other, 0.5)
+
+
+def test_values_beyond_fp16_are_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"^a has values beyond the range of fp16; leave out"):
+        to_half({"a": torch.tensor([70_000.0])})
+    half = to_half({"a": torch.tensor([65_504.0]), "n": torch.tensor([3])})
+    assert half["a"].dtype is torch.float16
+    assert half["n"].dtype is torch.int64
+
+
+def test_blend_that_overflows_is_refused() -> None:
+    huge = {"a": torch.tensor([1e300], dtype=torch.float64)}
+    with pytest.raises(CheckpointError, match=r"^a has values beyond the range of float32$"):
+        blend(huge, huge, 0.5)
+
+
+def test_float8_networks_are_blended_in_float32() -> None:
+    a = {"a": torch.tensor([1.0, 2.0]).to(torch.float8_e4m3fn)}
+    mixed = blend(a, {"a": torch.tensor([2.0, 4.0])}, 0.5)
+    assert torch.equal(mixed["a"], torch.tensor([1.5, 3.0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,13 @@ import pytest
 
 from upscale import checkpoints
 from upscale.checkpoints import availability, catalog, known_name, named_scale
-from upscale.checkpoints.catalog_entries import bundled_source, catalog_path, read_catalog
+from upscale.checkpoints.catalog_entries import (
+    bundled_source,
+    catalog_path,
+    read_catalog,
+    read_withdrawn,
+    withdrawal,
+)
 from upscale.errors import CheckpointError
 
 MODEL = f"""
@@ -36,15 +43,19 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_catalogue_contains_the_documented_names() -> None:
     assert list(catalog()) == [
         "realesrgan-x4plus",
+        "realsr-df2k",
         "realesrgan-x4plus-anime",
         "realesr-animevideov3",
         "upscale-x1",
-        "upscale-x2",
         "upscale-x4-fast",
         "realesrgan-x2plus",
         "realesrnet-x4plus",
         "realesr-general-x4v3",
         "realesr-general-wdn-x4v3",
+        "4xnomoswebphoto-esrgan",
+        "4xnomos2-otf-esrgan",
+        "4xnomos8ksc",
+        "4xlsdirplus",
     ]
 
 
@@ -64,6 +75,11 @@ def test_catalogue_contains_the_documented_names() -> None:
         ("realesr-animevideov3-x2", "realesr-animevideov3"),
         ("realesr-animevideov3-x3.param", "realesr-animevideov3"),
         ("realesr-animevideov3-x4", "realesr-animevideov3"),
+        ("4xNomosWebPhoto_esrgan.pth", "4xnomoswebphoto-esrgan"),
+        ("4xNomos2_otf_esrgan", "4xnomos2-otf-esrgan"),
+        ("4xNomos8kSC.pth", "4xnomos8ksc"),
+        ("Nomos8kSC", "4xnomos8ksc"),
+        ("4x-LSDIRplus", "4xlsdirplus"),
         ("x4plus", None),
         ("realesrgan-x4plus.png", None),
         ("realesr-animevideov3-x5", None),
@@ -93,7 +109,7 @@ def test_a_file_of_an_official_name_is_a_file(
         ("realesr-animevideov3-x3.bin", 3),
         ("realesr-animevideov3-x4", None),
         ("realesrgan-x4plus", None),
-        ("upscale-x2", None),
+        ("upscale-x1", None),
     ],
 )
 def test_ncnn_names_contain_the_output_scale(word: str, scale: int | None) -> None:
@@ -107,23 +123,44 @@ def test_every_model_has_a_card() -> None:
 
 
 def test_downloads_are_official_and_of_known_size() -> None:
-    base = "https://github.com/xinntao/Real-ESRGAN/releases/download/"
+    bases = {
+        "Xintao Wang and others": "https://github.com/xinntao/Real-ESRGAN/releases/download/",
+        "Philip Hofmann (Helaman)": "https://github.com/Phhofm/models/",
+    }
     fetched = [entry for entry in catalog().values() if entry.url]
-    assert len(fetched) == 4
+    assert [entry.author for entry in fetched].count("Xintao Wang and others") == 4
+    assert len(fetched) == 8
     for entry in fetched:
-        assert str(entry.url).startswith(base)
+        assert str(entry.url).startswith(bases[str(entry.author)])
         assert entry.size is not None
+
+
+def test_networks_of_openmodeldb_have_its_licence() -> None:
+    theirs = [entry for entry in catalog().values() if "openmodeldb.info" in entry.source]
+    assert len(theirs) == 4
+    for entry in theirs:
+        assert entry.attribution == {"licence": "CC-BY-4.0", "author": "Philip Hofmann (Helaman)"}
 
 
 def test_denoise_partner() -> None:
     pairs = {entry.name: entry.denoise_partner for entry in catalog().values()}
     assert pairs.pop("realesr-general-x4v3") == "realesr-general-wdn-x4v3"
+    assert pairs.pop("upscale-x4-fast") == "realesr-animevideov3"
     assert set(pairs.values()) == {None}
+    defaults = {entry.name: entry.denoise for entry in catalog().values()}
+    assert set(defaults.values()) == {1}
+
+
+def test_every_model_names_its_author() -> None:
+    for entry in catalog().values():
+        assert entry.author, entry.name
+        assert entry.attribution == {"licence": entry.licence, "author": entry.author}
 
 
 def test_minimal_entry_is_read(tmp_path: Path) -> None:
     entry = read_catalog(write(tmp_path, MODEL))["net"]
     assert (entry.scale, entry.size, entry.also, entry.denoise_partner) == (4, None, (), None)
+    assert (entry.denoise, entry.author, entry.attribution) == (1, None, {"licence": "MIT"})
     assert entry.accepted == {"a" * 64}
     assert availability(entry) == "absent"
 
@@ -159,6 +196,11 @@ def test_minimal_entry_is_read(tmp_path: Path) -> None:
         ),
         ("scale = 4", 'scale = 4\nwheel_package = "x"', "must both be given"),
         ("scale = 4", 'scale = 4\ndenoise_partner = "none"', "no model none"),
+        ("scale = 4", "scale = 4\ndenoise = 0.5", "denoise needs a denoise_partner"),
+        ("scale = 4", "scale = 4\ndenoise = 1.5", "denoise is 1.5, outside 0..1"),
+        ("scale = 4", "scale = 4\ndenoise = nan", "denoise is nan, outside 0..1"),
+        ("scale = 4", "scale = 4\ndenoise = true", "denoise = True is not float"),
+        ("scale = 4", 'scale = 4\nauthor = ""', "author"),
         ("scale = 4", "scale = 4\nsize = -1", "size"),
         ("scale = 4", "scale = 4\naliases = [1]", "aliases"),
         ("scale = 4", 'scale = 4\nalso = ["b"]', "sha256"),
@@ -173,6 +215,55 @@ def test_invalid_catalogue_is_rejected(tmp_path: Path, old: str, new: str, messa
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+WITHDRAWN = '[[withdrawn]]\nname = "old-net"\nadvice = "use net"\n'
+
+
+def test_withdrawn_models_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, MODEL + WITHDRAWN)
+    assert read_withdrawn(path) == {"old-net": "use net"}
+    assert list(read_catalog(path)) == ["net"]
+    assert read_withdrawn(write(tmp_path, MODEL)) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[[withdrawn]]", "[withdrawn]", "must have a name and an advice"),
+        ('advice = "use net"', "", "must have a name and an advice"),
+        ('advice = "use net"', 'advice = "use net"\nscale = 4', "must have a name and an advice"),
+        ('advice = "use net"', "advice = 4", "advice = 4 is not str"),
+        ('name = "old-net"', 'name = ""', "name = '' is not str"),
+        ('name = "old-net"', 'name = "net"', "net is both a model and withdrawn"),
+    ],
+)
+def test_invalid_withdrawn_models_are_rejected(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in WITHDRAWN
+    path = write(tmp_path, MODEL + WITHDRAWN.replace(old, new, 1))
+    with pytest.raises(CheckpointError) as raised:
+        read_withdrawn(path)
+    assert message in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_advice_on_withdrawn_models_names_models_of_the_catalogue() -> None:
+    withdrawn = read_withdrawn(catalog_path())
+    assert "upscale-x2" in withdrawn
+    for name, advice in withdrawn.items():
+        assert name not in catalog()
+        named = [word for word in re.findall(r"[\w-]+", advice) if word in catalog()]
+        assert named, f"{name}: {advice}"
+
+
+@pytest.mark.parametrize("word", ["upscale-x2", "Upscale_X2", "upscale-x2.safetensors"])
+def test_message_on_a_withdrawn_model_says_what_to_use(word: str) -> None:
+    message = str(withdrawal(word))
+    assert message.startswith(f"{word}: this network was withdrawn; use realsr-df2k")
+    assert "realesrgan-x4plus" in message and "--scale 2" in message
+    assert "\n" not in message
 
 
 def test_catalogue_of_this_installation_is_a_file() -> None:

@@ -107,8 +107,9 @@ def test_broken_torchvision_is_a_dependency_error(
     )
     monkeypatch.delitem(sys.modules, "spandrel", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DependencyError, match="torchvision::nms does not exist"):
+    with pytest.raises(DependencyError, match="torchvision::nms does not exist") as raised:
         load_community(file)
+    assert "from the index that torch came from" in str(raised.value)
 
 
 def test_spandrel_itself_loads_an_rrdbnet(tmp_path: Path) -> None:

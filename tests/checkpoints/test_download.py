@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import random
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -357,12 +361,6 @@ def test_unreachable_server_fails(target: Path, sleeps: Sleeps) -> None:
     assert "no connection" in failure(RemoteFile(url, SHA, len(DATA)), target, sleeps)
 
 
-def test_untrusted_certificate_is_not_retried(server: Server, target: Path, sleeps: Sleeps) -> None:
-    url = server.url.replace("http:", "https:")
-    assert "certificate" in failure(RemoteFile(url, SHA, len(DATA)), target, sleeps)
-    assert sleeps.taken == []
-
-
 @pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://127.0.0.1/x"])
 def test_invalid_url_fails(target: Path, sleeps: Sleeps, url: str) -> None:
     failure(RemoteFile(url, SHA), target, sleeps)
@@ -439,3 +437,216 @@ def test_full_disk_fails(server: Server, target: Path, sleeps: Sleeps) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "open", full)
         assert "No space left" in failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
+
+
+# --- hostile and broken servers --------------------------------------------------------------
+
+
+@pytest.fixture
+def trusted(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The certificate of the local server, which is trusted in this test."""
+    certificate = data / "tls" / "localhost.pem"
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    return certificate
+
+
+class TLSServer(Server):
+    """A server with TLS that closes its first connections during the handshake."""
+
+    def __init__(self, certificate: Path, closed: int = 0) -> None:
+        super().__init__()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        self._closed = closed
+
+    @property
+    def url(self) -> str:
+        return super().url.replace("http:", "https:")
+
+    def get_request(self) -> tuple[ssl.SSLSocket, tuple[str, int]]:
+        connection, address = super().get_request()
+        if self._closed:
+            self._closed -= 1
+            connection.close()
+            raise OSError("closed during the handshake")
+        return self._context.wrap_socket(connection, server_side=True), address
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Stay quiet."""
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_untrusted_certificate_is_not_retried(data: Path, target: Path, sleeps: Sleeps) -> None:
+    with running(TLSServer(data / "tls" / "localhost.pem")) as server:
+        message = failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
+    assert "its certificate is not trusted" in message
+    assert sleeps.taken == []
+
+
+@pytest.mark.parametrize("closed", [0, 1, 3])
+def test_closed_handshakes_are_retried(
+    closed: int, trusted: Path, target: Path, sleeps: Sleeps
+) -> None:
+    with running(TLSServer(trusted, closed)) as server:
+        download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert_complete(target)
+    assert sleeps.taken == [1.0, 2.0, 4.0][:closed]
+
+
+def test_server_without_tls_fails_after_retries(
+    server: Server, target: Path, sleeps: Sleeps
+) -> None:
+    url = server.url.replace("http:", "https:")
+    message = failure(RemoteFile(url, SHA, len(DATA)), target, sleeps)
+    assert "the encrypted connection failed" in message
+    assert len(sleeps.taken) == 3
+
+
+@pytest.mark.parametrize("bundle", ["missing.pem", "garbage.pem", "folder"])
+def test_bad_ca_bundle_fails(
+    bundle: str, tmp_path: Path, target: Path, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "garbage.pem").write_text("no certificate")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / bundle))
+    message = failure(RemoteFile("https://127.0.0.1:1/x", SHA, 5), target, sleeps)
+    assert "cannot be written" not in message
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://[::1",
+        "http://a..b/",
+        "http://" + "a" * 300 + "/",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:abc/",
+        "http://\xff\xfe/",
+        "//",
+        "file:///etc/passwd",
+        "data:,hello",
+        "gopher://127.0.0.1:1/_x",
+    ],
+)
+def test_malformed_redirects_fail(
+    location: str, server: Server, target: Path, sleeps: Sleeps
+) -> None:
+    server.answers = [status(302, Location=location)]
+    failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
+    assert not target.exists()
+
+
+def raw(answer: bytes) -> Answer:
+    return lambda handler: handler.wfile.write(answer) and None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-x\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\n" + DATA[:100],
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n" + DATA[:100],
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 500 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\n\r\n",
+    ],
+)
+def test_malformed_answers_fail(answer: bytes, server: Server, target: Path, sleeps: Sleeps):
+    server.answers = [raw(answer)]
+    failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("size", [len(DATA), None])
+def test_chunked_answers_are_read(
+    size: int | None, server: Server, target: Path, sleeps: Sleeps
+) -> None:
+    body = b"%x\r\n" % len(DATA) + DATA + b"\r\n0\r\n\r\n"
+    server.answers = [raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)]
+    download(RemoteFile(server.url, SHA, size), target, policy=sleeps.policy)
+    assert_complete(target)
+
+
+def test_compressed_answer_is_not_expanded(server: Server, target: Path, sleeps: Sleeps) -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    server.answers = [lambda handler: handler.reply(200, bomb, Content_Encoding="gzip")]
+    failure(RemoteFile(server.url, SHA), target, sleeps)
+    assert not target.with_name(target.name + ".part").exists()
+
+
+def test_login_page_does_not_replace_what_was_received(
+    server: Server, target: Path, sleeps: Sleeps
+) -> None:
+    page = b"<html>please log in</html>"
+    server.answers = [
+        ranged(stop=300_000),
+        lambda handler: handler.reply(200, page, Content_Type="text/html; charset=utf-8"),
+    ]
+    assert "login page" in failure(RemoteFile(server.url, SHA, len(DATA)), target, sleeps)
+    server.answers = [ranged()]
+    server.seen.clear()
+    download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+    assert server.ranges == ["bytes=300000-"]
+    assert_complete(target)
+
+
+def drip(head: bytes, part: bytes) -> Answer:
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(head)
+        with suppress(OSError):
+            for _ in range(600):
+                handler.wfile.write(part)
+                time.sleep(0.02)
+
+    return answer
+
+
+@pytest.mark.parametrize("where", ["headers", "body", "chunks"])
+def test_server_that_sends_byte_by_byte_fails(where: str, server: Server, target: Path) -> None:
+    start = b"HTTP/1.1 200 OK\r\n"
+    server.answers = [
+        {
+            "headers": drip(start, b"X"),
+            "body": drip(start + b"Content-Length: 700000\r\n\r\n", b"x"),
+            "chunks": drip(start + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        }[where]
+    ]
+    taken: list[float] = []
+    policy = RetryPolicy(sleep=taken.append, read=5, answer=0.3, window=0.3, least=1000)
+    with pytest.raises(DownloadError, match=r"slowly|in time") as raised:
+        download(RemoteFile(server.url, SHA, len(DATA)), target, policy=policy)
+    assert "\n" not in str(raised.value)
+    assert taken == [1.0, 2.0, 4.0], "slow attempts do not count as progress"
+
+
+@pytest.mark.parametrize("content", ["default login alice password s3cret\n", "garbage { \0", None])
+def test_passwords_in_netrc_are_never_sent(
+    content: str | None,
+    server: Server,
+    target: Path,
+    sleeps: Sleeps,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.mkdir() if content is None else netrc.write_text(content)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with running(Server()) as other:
+        server.answers = [status(302, Location=other.url)]
+        download(RemoteFile(server.url, SHA, len(DATA)), target, policy=sleeps.policy)
+        requests = [*server.seen, *other.seen]
+    assert len(requests) == 2
+    assert not any("Authorization" in headers for _, headers in requests)

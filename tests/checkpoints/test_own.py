@@ -10,12 +10,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from upscale import Upscaler
-from upscale.checkpoints import CatalogEntry, catalog
+from upscale.checkpoints import CatalogEntry, catalog, locate, read_state_dict, resolve
 from upscale.checkpoints.catalog_entries import bundled_source
 from upscale.metrics import psnr
 
 OWN = [entry for entry in catalog().values() if entry.file is not None]
 MOST_BYTES = 40_000_000
+SMALL = "realesr-animevideov3"
 
 
 def by_name(entry: CatalogEntry) -> str:
@@ -42,6 +43,21 @@ def test_degraded_image_is_restored_better_than_by_bicubic(entry, data):
     bicubic = cv2.resize(noisy, good.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     assert ours.shape == good.shape
     assert psnr(ours, good) > psnr(bicubic, good) + 1.5
+
+
+def test_upscale_x4_fast_is_a_blend_whose_ends_are_selected_by_denoise():
+    fast = load_file(locate(catalog()["upscale-x4-fast"]))
+    other = {key: each.numpy() for key, each in read_state_dict(locate(catalog()[SMALL])).items()}
+    for denoise, expected in (
+        (1, fast),
+        (0, other),
+        (0.5, {key: (fast[key].astype("f4") + other[key].astype("f4")) / 2 for key in fast}),
+        (None, fast),
+    ):
+        state = resolve("upscale-x4-fast", denoise=denoise).state()
+        assert state.keys() == expected.keys()
+        for key, tensor in state.items():
+            assert np.array_equal(tensor.float().numpy(), expected[key].astype("f4"))
 
 
 def test_upscale_x1_preserves_good_images(data):

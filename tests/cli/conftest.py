@@ -71,6 +71,7 @@ class FakeUpscaler:
             tile=tile,
             device="cpu",
             precision="fp32",
+            convolutions="torch (too old)",
             resize="x4 to another, Lanczos" if self.engine.model == "resizing" else None,
         )
         return SimpleNamespace(

@@ -61,9 +61,11 @@ def test_values_are_completed_where_they_are_known(complete):
     assert complete("photo.jpg", "-n", "realesr-") == [
         name for name in catalog() if name.startswith("realesr-")
     ]
+    assert complete("photo.jpg", "-n", "aut") == ["auto"]
+    assert complete("photo.jpg", "--models", "auto,realsr-") == ["auto,realsr-df2k"]
     assert complete("video", "a.mp4", "b.mp4", "--codec", "") == list(codec_names())
     assert complete("photo.jpg", "--precision", "f") == ["fp32", "fp16"]
-    assert complete("bench", "upscale-x2") == ["upscale-x2"]
+    assert complete("bench", "upscale-x1") == ["upscale-x1"]
     assert complete("eval", "x.png", "--metrics", "psnr,niq") == ["psnr,niqe"]
 
 

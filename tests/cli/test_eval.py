@@ -19,6 +19,7 @@ from upscale.metrics import niqe, psnr, ssim
 QUICK = "realesr-animevideov3"
 ANIME = "realesrgan-x4plus-anime"
 FAST = ("--metrics", "psnr,ssim")
+CLEAN = ("--degrade", "classical")
 ROOT = Path(__file__).parents[2]
 
 
@@ -137,7 +138,7 @@ def test_images_that_do_not_match_are_errors_and_the_others_are_measured(
     call, photo, pair, tmp_path
 ):
     photo("a/three.png", 30, 30)
-    photo("ref/three.png", 31, 30)
+    photo("ref/three.png", 45, 30)
     photo("a/four.png", 30, 30)
     (tmp_path / "a/one.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     ended = call("eval", "a", "--reference", "ref", *FAST)
@@ -146,7 +147,7 @@ def test_images_that_do_not_match_are_errors_and_the_others_are_measured(
     errors = ended.err.splitlines()
     assert len(errors) == 3 and all(line.startswith("error: a/") for line in errors)
     assert "error: a/four.png: has no reference: ref contains no image named four" in errors
-    assert any("is 30x30, and its reference ref/three.png is 31x30" in line for line in errors)
+    assert any("is 30x30, and its reference ref/three.png is 45x30" in line for line in errors)
 
 
 def test_nothing_to_measure_is_a_failure(call, photo, tmp_path):
@@ -184,6 +185,18 @@ def test_metrics_that_cannot_be_computed_are_explained(call, photo):
             "nope: neither a degradation chain nor a recipe",
         ),
         (("models", QUICK, "gone.pth", "--on", "ref"), "gone.pth"),
+        (
+            ("models", QUICK, "--on", "ref", "--degrade", "generic,generic"),
+            "--degrade: generic is given twice",
+        ),
+        (
+            ("models", QUICK, "--on", "ref", "--degrade", "generic", "--gate"),
+            "--gate measures clean images: add classical to --degrade",
+        ),
+        (
+            ("models", QUICK, "--on", "ref", "--metrics", "psnr-y", "--gate"),
+            "--gate needs st-lpips: add it to --metrics",
+        ),
     ],
 )
 def test_invalid_requests_fail_before_any_work(call, pair, upscalers, arguments, message):
@@ -237,7 +250,7 @@ def test_without_images_no_page_is_left(call, tmp_path):
 
 
 def test_networks_and_bicubic_are_compared_with_the_originals(call, pair, upscalers, tmp_path):
-    ended = call("eval", "models", QUICK, ANIME, "--on", "ref", *FAST, "--html", "p.html")
+    ended = call("eval", "models", QUICK, ANIME, "--on", "ref", *CLEAN, *FAST, "--html", "p.html")
     assert ended.code == 0, ended.err
     assert "2 images, downscaled x4 by classical, seed 0" in ended.err
     table = rows(ended.out)
@@ -259,12 +272,14 @@ def test_bicubic_is_bicubic(call, pair, tmp_path):
         call("eval", "models", QUICK, "--on", "ref", *FAST, "--scale", "2", "--keep", "kept").code
         == 0
     )
-    low = cv2.imread(str(tmp_path / "kept/set/lq/one.png"))
+    low = cv2.imread(str(tmp_path / "kept/classical/set/lq/one.png"))
     assert low.shape == (24, 32, 3)
     from PIL import Image
 
     expected = np.asarray(Image.fromarray(low).resize((64, 48), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "kept/bicubic/one.png")), expected)
+    np.testing.assert_array_equal(
+        cv2.imread(str(tmp_path / "kept/classical/bicubic/one.png")), expected
+    )
 
 
 def test_the_test_set_depends_on_the_seed_and_not_on_the_networks(call, pair):
@@ -286,19 +301,20 @@ def test_the_test_set_depends_on_the_seed_and_not_on_the_networks(call, pair):
 
 
 def test_json_contains_the_set_and_the_time_of_each_network(call, pair):
-    ended = call("eval", "models", QUICK, "--on", "ref", *FAST, "--json")
+    ended = call("eval", "models", QUICK, "--on", "ref", *CLEAN, *FAST, "--json")
     test_set, network, *rest = lines(ended.out)
     assert test_set == {
         "kind": "set", "chain": "classical", "scale": 4, "seed": 0, "images": 2, "pictures": 2,
     }  # fmt: skip
     assert network["kind"] == "network" and network["version"] == QUICK
+    assert network["chain"] == "classical"
     assert network["images"] == network["pictures"] == 2 and network["seconds"] >= 0
     assert [line["kind"] for line in rest] == ["picture"] * 4 + ["mean"] * 2 + ["metrics"]
     assert rest[0]["input"] is None and rest[0]["reference"] is None
 
 
 def test_kept_images_are_reused(call, pair, upscalers, photo, tmp_path):
-    arguments = ("eval", "models", QUICK, "--on", "ref", *FAST, "--keep", "kept")
+    arguments = ("eval", "models", QUICK, "--on", "ref", *CLEAN, *FAST, "--keep", "kept")
     first = call(*arguments)
     assert first.code == 0 and len(upscalers) == 1 and len(upscalers[0].sizes) == 2
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.png")}
@@ -333,10 +349,10 @@ def test_a_network_that_fails_does_not_stop_the_others(call, pair, monkeypatch):
 
     monkeypatch.setattr(work, "make_upscaler", failing)
     ended = call("eval", "models", ANIME, QUICK, "--on", "ref", *FAST)
-    assert ended.code == 3
+    assert ended.code == 3  # and the network is named once, not once for each chain
     assert ended.err.count("error: ") == 1
     assert f"error: {ANIME}: the file is damaged" in ended.err
-    assert {row[1] for row in rows(ended.out)[1:5]} == {"bicubic", QUICK}
+    assert {row[2] for row in rows(ended.out)[1:9]} == {"bicubic", QUICK}
 
 
 def test_a_missing_network_does_not_stop_the_others(call, pair, monkeypatch):
@@ -348,14 +364,106 @@ def test_a_missing_network_does_not_stop_the_others(call, pair, monkeypatch):
     ended = call(*arguments)
     assert ended.code == 3 and ended.err.count("error: ") == 1
     assert f"error: {absent}: " in ended.err
-    assert {row[1] for row in rows(ended.out)[1:5]} == {"bicubic", QUICK}
+    assert {row[2] for row in rows(ended.out)[1:9]} == {"bicubic", QUICK}
 
 
 def test_an_unreadable_image_is_reported(call, pair, tmp_path):
     (tmp_path / "ref/one.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
-    ended = call("eval", "models", QUICK, "--on", "ref", *FAST)
+    ended = call("eval", "models", QUICK, "--on", "ref", *CLEAN, *FAST)
     assert ended.code == 3 and "error: ref/one.png" in ended.err
     assert [row[0] for row in rows(ended.out)[1:]] == ["two", "two"]
+
+
+def test_clean_and_damaged_images_are_measured_side_by_side(call, pair, upscalers, tmp_path):
+    arguments = ("eval", "models", QUICK, "--on", "ref", *FAST, "--keep", "kept")
+    ended = call(*arguments, "-o", "t.csv", "--html", "p.html")
+    assert ended.code == 0, ended.err
+    table = rows(ended.out)
+    chains, names = ["classical", "real-esrgan"], ["bicubic", QUICK]
+    expected = [[c, name] for c in chains for name in names]
+    assert table[0][:3] == ["image", "chain", "version"]
+    assert [row[:3] for row in table[1:9]] == [
+        [image, *label] for label in expected for image in ("one", "two")
+    ]
+    means = table[9:]
+    assert [row[:3] for row in means] == [["mean of 2", *label] for label in expected]
+    values = [
+        [
+            psnr(
+                rgb(tmp_path / f"kept/{chain}/bicubic/{name}.png"),
+                rgb(tmp_path / f"ref/{name}.png"),
+            )
+            for name in ("one", "two")
+        ]
+        for chain in chains
+    ]
+    assert [means[0][3], means[2][3]] == [f"{np.mean(of_chain):.2f}" for of_chain in values]
+    assert np.mean(values[0]) > np.mean(values[1]) + 1
+    with (tmp_path / "t.csv").open(newline="") as file:
+        lines_of_file = list(csv.DictReader(file))
+    assert [(row["chain"], row["version"]) for row in lines_of_file[::2]] == [
+        (chain, name) for chain in chains for name in names
+    ]
+    page = (tmp_path / "p.html").read_text("utf-8")
+    assert re.findall(r"<h2><bdi>(.*?)</bdi>", page) == [
+        f"{name} ({chain})" for chain in chains for name in ("one", "two")
+    ]
+    assert page.count('<td class="best">') == 4  # psnr and ssim of each chain
+
+    count = sum(len(upscaler.sizes) for upscaler in upscalers)
+    again = call(*arguments, "--json")
+    assert sum(len(upscaler.sizes) for upscaler in upscalers) == count
+    records = lines(again.out)
+    labels = [(one["chain"], one["version"]) for one in records if one["kind"] == "mean"]
+    assert labels == [(chain, name) for chain in chains for name in names]
+    assert {one["chain"] for one in records if one["kind"] in ("set", "picture")} == set(chains)
+
+
+def test_a_note_on_many_images_is_one_line(call, pair):
+    ended = call("eval", "models", QUICK, "--on", "ref", "-s", "1", *CLEAN,
+                 "--metrics", "psnr,psnr-y")  # fmt: skip
+    assert ended.code == 0
+    notes = [line for line in ended.err.splitlines() if line.startswith("note: ")]
+    # The fake network returns its input, too.
+    assert notes == ["note: 4 of 4 images: PSNR and PSNR-Y: infinite, because the images are equal"]
+
+
+# --- the gate --------------------------------------------------------------------------------
+
+
+GATE = ("--metrics", "psnr-y,st-lpips", "--gate")
+
+
+def test_a_network_that_is_worse_than_bicubic_fails_the_gate(call, pair):
+    # The fake upscaler repeats pixels: its errors are larger, but it looks sharper.
+    arguments = ("eval", "models", QUICK, "--on", "ref", "-s", "2", *CLEAN, *GATE)
+    ended = call(*arguments)
+    assert ended.code == 1
+    table = rows(ended.out)
+    bicubic, network = table[-2], table[-1]
+    assert ended.err.count("error: ") == 1
+    prefix = f"error: {QUICK}: fails the gate (classical x2): "
+    assert f"{prefix}PSNR-Y {network[2]} is below the limit of {bicubic[2]}\n" in ended.err
+    [gate] = [line for line in lines(call(*arguments, "--json").out) if line["kind"] == "gate"]
+    assert (gate["version"], gate["chain"], gate["scale"]) == (QUICK, "classical", 2)
+    assert gate["passed"] is False
+    assert [check["metric"] for check in gate["checks"]] == ["psnr-y", "st-lpips"]
+    assert [check["passed"] for check in gate["checks"]] == [False, True]
+    assert [check["images"] for check in gate["checks"]] == [2, 2]
+    assert f"{gate['checks'][1]['limit']:.4f}" == bicubic[3]
+    assert f"{gate['checks'][0]['value']:.2f}" == network[2]
+
+
+def test_a_network_that_changes_nothing_passes_the_gate_at_scale_1(call, pair):
+    arguments = ("eval", "models", QUICK, "--on", "ref", "-s", "1", *CLEAN, *GATE)
+    ended = call(*arguments)
+    assert ended.code == 0
+    assert f"{QUICK}: passes the gate (classical x1)" in ended.err
+
+
+def test_failures_of_damaged_images_do_not_count_at_the_gate(call, pair):
+    ended = call("eval", "models", QUICK, "--on", "ref", "-s", "1", *GATE)
+    assert ended.code == 0, ended.err
 
 
 # --- the command -----------------------------------------------------------------------------

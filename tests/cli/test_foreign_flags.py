@@ -60,7 +60,7 @@ OTHER = [
     ("image", "-t 200,200", "-t N"),
     ("image", "--tile_pad 10", "leave it out"),
     ("image", "--pre_pad=0", "leave it out"),
-    ("image", "--face_enhance", "leave it out"),
+    ("image", "--face_enhance", "--face"),
     ("image", "--alpha_upsampler bicubic", "leave it out"),
     ("video", "-p realesrgan", "-n NAME"),
     ("video", "--num_process_per_gpu 2", "leave it out"),

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
+import torch
 
 from upscale.cli import image_batch as work
 from upscale.errors import CheckpointError, UsageError
@@ -11,6 +13,8 @@ from upscale.options import EngineOptions
 QUICK = "realesr-animevideov3"
 
 RECORD = {
+    "colour_kept",
+    "faces",
     "input",
     "output",
     "status",
@@ -26,6 +30,7 @@ RECORD = {
     "notes",
     "error",
     "damaged",
+    "choice",
 }
 
 
@@ -54,7 +59,7 @@ def test_an_input_named_like_a_command_is_reached_with_its_folder(call, photo):
         (["--max-side", "100"], "a_100x67.png", (100, 67)),
         (["-f", "jpg"], "a_x4.jpg", (96, 64)),
         (["--format", "webp", "-q", "50"], "a_x4.webp", (96, 64)),
-        (["--name", "{stem}-{scale}-{model}"], "a-4-realesrgan-x4plus.png", (96, 64)),
+        (["--name", "{stem}-{scale}-{model}"], "a-4-auto.png", (96, 64)),
         (["-o", "b.bmp"], "b.bmp", (96, 64)),
         (["--output", "new/"], "new/a.png", (96, 64)),
     ],
@@ -87,6 +92,7 @@ def test_quality_changes_the_file(call, photo, tmp_path):
         (["-x"], EngineOptions(tta=True)),
         (["--tta"], EngineOptions(tta=True)),
         (["--denoise", "0.3"], EngineOptions(denoise=0.3)),
+        (["--fidelity", "0.3"], EngineOptions(fidelity=0.3)),
     ],
 )
 def test_flags_of_the_network_are_passed_to_it(flags, engine, call, photo, upscalers):
@@ -103,6 +109,25 @@ def test_each_device_gets_an_upscaler_and_a_bar_of_its_own(call, photo, upscaler
     assert [upscaler.engine.device for upscaler in upscalers] == ["cuda:0", "cpu"]
     assert "cuda:0 preparing" in ended.err
     assert "cpu preparing" in ended.err
+
+
+def test_a_gpu_that_is_ignored_is_reported_once(photo, real_call, monkeypatch):
+    for name, value in {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "get_arch_list": lambda: ["sm_75"],
+        "get_device_name": lambda index: "Tesla P100",
+        "get_device_capability": lambda index: (6, 0),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    for name in ("a.png", "b.png"):
+        photo(name)
+    flags = ("-n", "upscale-x4-fast")
+    ended = real_call("a.png", "b.png", *flags)
+    assert ended.code == 0, ended.err
+    [note] = [line for line in ended.err.splitlines() if line.startswith("note: ")]
+    assert note.startswith("note: cuda:0 (Tesla P100, compute capability 6.0) needs another build")
+    assert "note" not in real_call("a.png", "-q", "--overwrite", *flags).err
 
 
 def test_flags_take_precedence_over_environment_and_file(call, photo, tmp_path):
@@ -138,7 +163,7 @@ def test_json_is_complete_for_every_status(call, photo):
         "input": "in/done.png",
         "output": "out/done.png",
         "status": "done",
-        "model": "realesrgan-x4plus",
+        "model": "auto",
         "scale": 4.0,
         "size_in": [24, 16],
         "size_out": [96, 64],
@@ -150,6 +175,9 @@ def test_json_is_complete_for_every_status(call, photo):
         "notes": [],
         "error": None,
         "damaged": [],
+        "choice": None,
+        "colour_kept": False,
+        "faces": None,
     }
     assert done["seconds"] >= 0
     assert records["skipped"]["output"] == "out/exists.png"
@@ -267,9 +295,15 @@ def test_verbose_prints_a_line_per_image(call, photo):
     assert "b.png: 24x16" in call("a.png", "b.png", "-v", "--overwrite").err
 
 
+def test_verbose_names_the_convolutions_and_the_reason_for_those_of_torch(call, photo):
+    photo("a.png")
+    assert "convolutions" not in call("a.png").err
+    assert "a.png: convolutions: torch (too old)" in call("a.png", "-v", "--overwrite").err
+
+
 def test_an_internal_error_is_one_line_that_suggests_verbose(call, photo, monkeypatch):
     photo("a.png")
-    monkeypatch.setattr(work, "run_batch", lambda *args: 1 / 0)
+    monkeypatch.setattr(work, "run_batch", lambda *_, **__: 1 / 0)
     ended = call("a.png")
     assert ended.code == 1
     assert (
@@ -435,3 +469,50 @@ def test_damage_is_in_the_record_and_in_the_summary(call, photo):
 def test_option_can_be_set_in_the_environment(call, photo):
     damaged(photo)
     assert call("cut.jpg", env={"UPSCALE_KEEP_DAMAGED": "true"}).code == 3
+
+
+def test_shards_do_all_images_once_and_an_empty_share_is_no_failure(call, photo):
+    for name in ("a.png", "b.png", "c.png"):
+        photo(f"in/{name}")
+    ended = [
+        call("in", "-o", "out/", "-n", QUICK, "--json", "--shard", f"{number}/4")
+        for number in (1, 2, 3, 4)
+    ]
+    assert [each.code for each in ended] == [0, 0, 0, 0]
+    outputs = [[json.loads(line)["output"] for line in each.out.splitlines()] for each in ended]
+    assert outputs == [["out/a.png"], ["out/b.png"], ["out/c.png"], []]
+    assert "1 done, 2 left to other shards in " in ended[0].err
+    assert ended[3].err.startswith("3 left to other shards in ")
+
+
+def test_a_shard_of_a_comparison_is_a_usage_error(call, photo):
+    photo("a.png")
+    ended = call("a.png", "--models", f"{QUICK},bicubic", "--shard", "1/2")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--shard and --models exclude each other" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "text"),
+    [
+        (["--workers", "2"], 2, "--workers needs --cluster"),
+        (["--cluster", "auto", "--device", "cuda:0,cuda:1"], 2, "each worker of a cluster has one"),
+        (
+            ["--cluster", "auto"],
+            1,
+            "--cluster needs the package ray; run: pip install 'upscale[ray]'",
+        ),
+        (["--cluster", "auto", "--models", "bicubic"], 2, "--cluster and --models exclude each"),
+    ],
+)
+def test_impossible_requests_of_a_cluster_are_one_line(flags, code, text, call, photo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    photo("a.png")
+    ended = call("a.png", *flags)
+    assert (ended.code, ended.out) == (code, "") and text in ended.err
+    assert not photo("a.png").with_name("a_x4.png").exists()
+
+
+def test_a_cluster_computes_videos_by_shards_only(call, tmp_path):
+    ended = call("video", "in.mp4", "out.mp4", env={"UPSCALE_CLUSTER": "auto"})
+    assert ended.code == 2 and "use --shard for a video" in ended.err

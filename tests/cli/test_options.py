@@ -4,6 +4,7 @@ import pytest
 
 from upscale.errors import UsageError
 from upscale.options import Options, SizeOptions, load_options, option_names
+from upscale.shards import Shard
 
 NO_CONFIG = {"UPSCALE_CONFIG": ""}
 
@@ -34,16 +35,32 @@ VALUES = {
     "verbose": ("1", ("report", "verbose"), True),
     "models": ("a, b", ("compare", "models"), ("a", "b")),
     "crop": ("auto", ("compare", "crop"), "auto"),
+    "zero_shot": ("1", ("training", "zero_shot"), True),
+    "kernel": ("estimate", ("training", "kernel"), "estimate"),
+    "seed": ("7", ("training", "seed"), 7),
     "denoise": ("0.25", ("engine", "denoise"), 0.25),
+    "fidelity": ("0.25", ("engine", "fidelity"), 0.25),
     "kernels": ("false", ("engine", "kernels"), False),
     "max_output_pixels": ("2000", ("run", "max_output_pixels"), 2000),
     "yes": ("1", ("run", "yes"), True),
     "keep_damaged": ("1", ("run", "keep_damaged"), True),
     "max_pixels": ("1000", ("run", "max_pixels"), 1000),
+    "max_input": ("3k", ("run", "max_input"), 3072),
+    "keep_colour": ("off", ("engine", "keep_colour"), "off"),
+    "steady": ("0.5", ("video", "steady"), 0.5),
     "seamless": ("xy", ("texture", "seamless"), "xy"),
     "normal_map": ("yes", ("texture", "normal_map"), True),
     "dds_format": ("BC7", ("output", "dds_format"), "bc7"),
+    "face": ("1", ("faces", "face"), True),
+    "face_model": ("codeformer", ("faces", "face_model"), "codeformer"),
+    "face_strength": ("0.8", ("faces", "face_strength"), 0.8),
+    "faces_only": ("1", ("faces", "faces_only"), True),
+    "face_min_size": ("40", ("faces", "face_min_size"), 40),
+    "face_debug": ("1", ("faces", "face_debug"), True),
     "mipmaps": ("0", ("output", "mipmaps"), False),
+    "shard": ("3/16", ("run", "shard"), Shard(3, 16)),
+    "cluster": ("auto", ("run", "cluster"), "auto"),
+    "workers": ("3", ("run", "workers"), 3),
 }
 
 
@@ -63,7 +80,7 @@ def test_every_option_is_read_from_flag_environment_and_file(name, tmp_path):
     environ = NO_CONFIG | {"UPSCALE_" + name.upper(): text}
     assert _get(load_options({}, environ), place) == value
     config = tmp_path / "config.toml"
-    written = f'"{text}"' if isinstance(value, str | tuple) else str(value).lower()
+    written = f'"{text}"' if isinstance(value, str | tuple | Shard) else str(value).lower()
     config.write_text(f"{name.replace('_', '-')} = {written}\n")
     assert _get(load_options({}, {"UPSCALE_CONFIG": str(config)}), place) == value
 
@@ -94,9 +111,15 @@ def test_every_option_is_read_from_flag_environment_and_file(name, tmp_path):
         ("jobs", "0"),
         ("jobs", "65"),
         ("denoise", "1.1"),
+        ("fidelity", "-0.1"),
+        ("fidelity", "1.1"),
         ("max_pixels", "0"),
         ("max_output_pixels", "0"),
+        ("max_input", "0"),
+        ("max_input", "5T"),
+        ("max_input", "-1"),
         ("seamless", "yx"),
+        ("keep_colour", "never"),
         ("dds_format", "bc6h"),
     ],
 )
@@ -203,6 +226,8 @@ def test_alternatives_from_one_source_exclude_each_other(flags):
     [
         ("modle = 'x'\n", "modle"),
         ("model = \n", "TOML"),
+        ("model = " + "[" * 100_000, "TOML"),
+        ("tile = " + "9" * 5000, "TOML"),
         ("[size]\nscale = 2\n", "size"),
         ("scale = true\n", "scale"),
         ("jobs = 1.5\n", "jobs"),
@@ -238,3 +263,13 @@ def test_a_missing_file_is_an_error(tmp_path):
 )
 def test_sizes_resolve_for_an_image_of_100_by_50(size, expected):
     assert size.resolve((100, 50), model_scale=4) == expected
+
+
+def test_a_fidelity_needs_automatic_networks(tmp_path):
+    with pytest.raises(UsageError, match=r"--fidelity 0.3 needs -n auto"):
+        load_options({"fidelity": "0.3", "model": "realesrgan-x4plus"}, NO_CONFIG)
+    config = tmp_path / "config.toml"
+    config.write_text("fidelity = 0.3\n")
+    environ = {"UPSCALE_CONFIG": str(config)}
+    assert load_options({"model": "auto"}, environ).engine.fidelity == 0.3
+    assert load_options({"model": "mine.pth"}, environ).engine.fidelity is None

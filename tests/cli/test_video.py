@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import av
 import cv2
 import pytest
 
 from tests.video.clips import Clip, even, make
+from upscale.checkpoints import catalog
 from upscale.video.probe import probe
 from upscale.video.reader import read_frames
 from upscale.video.segments import folder_for
@@ -58,6 +60,9 @@ def test_a_video_is_upscaled_by_the_real_program(program, tmp_path):
         (("in.mp4", "out.txt", "--preview"), 1, "out.txt"),
         (("gone.mp4", "--preview"), 1, "gone.mp4"),
         (("in.mp4",), 2, "OUT"),
+        (("in.mp4", "out.mp4", "--join"), 2, "--join needs --shard"),
+        (("in.mp4", "out.mp4", "--shard", "1/2", "--restart"), 2, "exclude each other"),
+        (("in.mp4", "out.mp4", "--shard", "3/2"), 2, "--shard: 3/2 does not exist"),
     ],
 )
 def test_invalid_requests_are_one_line_before_any_work(arguments, code, message, call, tmp_path):
@@ -130,6 +135,21 @@ def test_a_run_resumes_only_with_the_same_options_of_the_network(real_call, tmp_
     assert (tmp_path / "out.mp4").exists()
 
 
+def test_a_run_resumes_only_with_the_same_default_denoise(real_call, tmp_path, monkeypatch):
+    make(Clip(even(2), size=(16, 16)), tmp_path / "in.mp4")
+    command = ("video", "in.mp4", "out.mp4", "-n", "upscale-x4-fast", "-s", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr("upscale.jobs.video_segments.SegmentRunner.run", interrupted)
+        assert real_call(*command).code == 130
+    entry = catalog()["upscale-x4-fast"]
+    with monkeypatch.context() as patch:
+        patch.setitem(catalog(), entry.name, replace(entry, denoise=0.75))
+        refused = real_call(*command)
+    assert (refused.code, refused.err.count("another model")) == (1, 1), refused.err
+    assert not (tmp_path / "out.mp4").exists()
+    assert real_call(*command).code == 0
+
+
 def interrupted(*arguments):
     raise KeyboardInterrupt
 
@@ -167,3 +187,21 @@ def test_a_killed_run_is_resumed_with_an_identical_result(
     assert json.loads(ended.out)["resumed"] in (0, 120)
     assert decoded(tmp_path / "out.mkv") == decoded(tmp_path / "whole.mkv")
     assert not work.exists()
+
+
+def test_shards_compute_a_video_and_the_last_one_joins_it(real_call, tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 4)
+    make(Clip(even(6)), tmp_path / "in.mp4")
+    command = ("video", "in.mp4", "out.mkv", "-n", QUICK, "-s", "2", "--codec", "ffv1")
+    ended = real_call(*command[:2], "whole.mkv", *command[3:])
+    assert ended.code == 0, ended.err
+    first = real_call(*command, "--shard", "1/2", "--join", "--json")
+    record = json.loads(first.out)
+    assert (first.code, record["status"], record["frames"]) == (0, "share", 4)
+    assert "the share is complete; 1 of 2 segments are not" in first.err
+    assert not (tmp_path / "out.mkv").exists()
+    last = real_call(*command, "--shard", "2/2", "--join")
+    assert (last.code, last.out) == (0, "out.mkv\n"), last.err
+    assert decoded(tmp_path / "out.mkv") == decoded(tmp_path / "whole.mkv")
+    again = real_call(*command, "--shard", "1/2")
+    assert again.code == 1 and "--overwrite" in again.err

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import cv2
+import numpy as np
 import pytest
 
 from tests.docs.pages import ROOT, Block, blocks
@@ -50,7 +51,12 @@ def supplies(tmp_path_factory) -> Path:
     (folder / "photos").mkdir()
     for number in range(3):
         cv2.imwrite(str(folder / "photos" / f"{number}.png"), photo[number : number + 100, :100])
+    face = cv2.imdecode(
+        np.fromfile(ROOT / "tests/data/photos/faces/girl.webp", np.uint8), cv2.IMREAD_COLOR
+    )
+    cv2.imwrite(str(folder / "portrait.jpg"), cv2.resize(face, (64, 64)))
     make_textures(folder, photo)
+    make_camera(folder, photo)
     torch.save(read_state_dict(locate(catalog()[SMALL_MODEL])), folder / "mine.pth")
     make(Clip(even(12), sound=True), folder / "clip.mp4")
     return folder
@@ -65,6 +71,19 @@ def make_textures(folder: Path, photo) -> None:
     texture = TextureEncoding("bc7", mipmaps=True)
     image = read_image(folder / "bricks.png")
     write_file(image, folder / "bricks.dds", format="dds", encoding=Encoding(texture=texture))
+
+
+def make_camera(folder: Path, photo) -> None:
+    """Write a noisy photo of a plain wall, a kernel, and the recipe of the page on cameras."""
+    wall = np.full((192, 192, 3), 128.0)
+    wall[64:, 64:] = photo[:128, :128]
+    wall += np.random.default_rng(0).normal(0, 5, wall.shape)
+    (folder / "camera").mkdir()
+    cv2.imwrite(str(folder / "camera" / "wall.png"), wall.round().clip(0, 255))
+    np.save(folder / "kernel.npy", np.full((3, 3), 1 / 9))
+    page = "docs/how-to/real-photos.md"
+    (recipe,) = (each.code for each in blocks() if (each.page, each.language) == (page, "yaml"))
+    (folder / "mycamera.yaml").write_text(recipe)
 
 
 @pytest.fixture
@@ -145,12 +164,14 @@ WIDTHS = {
     "normal-map": {"wall_normal_hd.png": 160},
     "hdr": {"sky_large.hdr": 160, "sky.png": 640},
     "folders": {"upscaled/deeper/two.jpg": 208},
+    "shards": {"upscaled/one.jpg": 208, "upscaled/deeper/two.jpg": 208},
     "lists": {"found/one.jpg": 208},
     "environment": {"photo_300x231.png": 300},
     "script": {"scans/one.png": 104},
     "own-network": {"mine.png": 208, "imported.png": 208},
     "blend": {"blended.png": 208},
     "training": {"trained.png": 208},
+    "real-photos": {"cleaned.png": 104},
     "videos": {"frame.png": 64 * 4, "clip_preview.png": 2 * 64 * 4 + 3 * 8},
     "degrade": {"set/gt/0.png": 100, "set/lq/0.png": 25},
     "python-inputs": {"from_pil.png": 104, "from_file.jpg": 150},
@@ -164,10 +185,12 @@ WRITTEN = {
     "quick-compare": ["comparison.html"],
     "quick-video": ["examples/pan_preview.png", "pan_x2.mp4"],
     "try-networks": ["photo_models.html"],
+    "video-shards": ["clip_x4.mkv"],
     "dds": ["bricks_hd.dds", "bricks_bc1.dds", "plain.dds", "bricks_hd.tga"],
     "compare": ["comparison.html"],
     "measuring": ["page.html", "table.csv"],
     "training": ["usable.txt", "grid.png"],
+    "real-photos": ["samples.png"],
     "coming-from": ["large.mp4"],
 }
 """Other files that examples write."""

@@ -92,3 +92,42 @@ def test_the_drawing_of_the_packages_equals_the_import_rules():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
+
+
+def pins(name):
+    """Return the versions of each package in a requirements file, by its normalised name."""
+    found: dict[str, set[str]] = {}
+    for package, version in re.findall(
+        r"^([\w.-]+)==([^\s;\\]+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE
+    ):
+        found.setdefault(re.sub(r"[-_.]+", "-", package).lower(), set()).add(version)
+    return found
+
+
+def test_every_constraint_has_hashes():
+    hashed = pins("constraints-hashes.txt")
+    missing = {
+        name: versions
+        for name, versions in pins("constraints.txt").items()
+        if not versions <= hashed.get(name, set())
+    }
+    assert missing == {}, "run the command at the top of constraints-hashes.txt"
+
+
+def test_every_package_with_hashes_has_at_least_one():
+    text = (ROOT / "constraints-hashes.txt").read_text(encoding="utf-8")
+    entries = re.split(r"\n(?=\S)", text[text.index("==") - 20 :].partition("\n")[2])
+    entries = [entry for entry in entries if "==" in entry and not entry.startswith("#")]
+    assert len(entries) > 100
+    for entry in entries:
+        hashes = re.findall(r"--hash=(\w+):([0-9a-f]+)", entry)
+        assert hashes, entry[:60]
+        assert {(kind, len(digest)) for kind, digest in hashes} == {("sha256", 64)}
+
+
+def test_releases_contain_a_bill_of_materials():
+    jobs = load(ROOT / ".github/workflows/release.yml")["jobs"]
+    commands = [step.get("run", "") for step in jobs["bill-of-materials"]["steps"]]
+    assert any("cyclonedx-py environment" in command for command in commands)
+    assert any("--require-hashes -r constraints-hashes.txt" in command for command in commands)
+    assert "bill-of-materials" in jobs["release"]["needs"]

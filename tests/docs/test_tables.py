@@ -30,10 +30,27 @@ def test_the_table_of_networks_equals_the_catalogue():
     )
 
 
+def test_the_number_of_networks_that_work_offline_equals_the_catalogue():
+    words = ("three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    offline = sum(entry.url is None for entry in catalog().values())
+    text = README.read_text(encoding="utf-8")
+    assert f"**Networks**: {words[offline - 3]} work offline" in text
+
+
+def test_the_table_of_networks_with_denoise_equals_the_catalogue():
+    page = (ROOT / "docs/how-to/choosing-a-network.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert rows == [
+        (entry.name, entry.denoise_partner, f"{entry.denoise:g}")
+        for entry in catalog().values()
+        if entry.denoise_partner
+    ]
+
+
 def test_the_table_of_licences_equals_the_catalogue():
     rows = table(ROOT / "docs/reference/licences.md", "licences")
-    assert {row[0].strip("`"): row[1] for row in rows} == {
-        name: entry.licence for name, entry in catalog().items()
+    assert {row[0].strip("`"): (row[1], row[2]) for row in rows} == {
+        name: (entry.licence, entry.author) for name, entry in catalog().items()
     }
 
 
@@ -42,7 +59,12 @@ def test_texts_about_licences_name_the_exceptions():
     text = README.read_text(encoding="utf-8").partition("## Licence")[2]
     licences = {name: entry.licence for name, entry in catalog().items()}
     assert {name for name, licence in licences.items() if licence == "MIT"} == {"upscale-x1"}
-    assert set(licences.values()) == {"MIT", "BSD-3-Clause"}
+    others = {name for name, licence in licences.items() if licence != "BSD-3-Clause"}
+    cc_by = {name for name, licence in licences.items() if licence == "CC-BY-4.0"}
+    assert others == {"upscale-x1", "realsr-df2k", *cc_by}
+    assert len(cc_by) == 4 and "and CC-BY-4.0" in text
+    assert all(f"`{name}`" in text for name in others)
+    assert licences["realsr-df2k"] == "Apache-2.0 (authors), MIT (package)"
     assert "`upscale-x1` was trained from scratch and is MIT" in " ".join(text.split())
 
 

@@ -1,28 +1,38 @@
-"""Autotuning of layers: they are used if they are correct and faster than torch's."""
+"""Kernels of a GPU in networks: the layers of their verdicts, if the groups agree with torch's."""
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from upscale import Upscaler
+from tests.kernels.standins import card, stand_in_kernels
 from upscale.engine import kernel_selection as module
 from upscale.engine.kernel_selection import (
     NetworkOnDevice,
     SelectedGroups,
-    autotune_groups,
+    groups_with_kernels,
     select_groups,
 )
-from upscale.kernels import KernelMissingError
+from upscale.engine.upscaler import Upscaler
+from upscale.kernels import KernelMissingError, triton_conv
+from upscale.kernels.tile_configs import ONE_ROW, TWO_ROWS
+from upscale.kernels.trial import TORCH_IS_FASTER
+from upscale.kernels.verdicts import Verdict
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.models.layers import torch_layer
 
-CPU = torch.device("cpu")
+CPU, CARD, CONFIG = torch.device("cpu"), card(), ONE_ROW[0]
 SPECS = [RRDBSpec(blocks=1), RRDBSpec(blocks=1, unshuffle=2), SRVGGSpec(convolutions=5)]
+
+
+@pytest.fixture(autouse=True)
+def triton(monkeypatch):
+    """Stand in for an installed Triton."""
+    monkeypatch.setattr(triton_conv, "triton_version", lambda: "3")
 
 
 @pytest.fixture
@@ -45,65 +55,64 @@ def coarse(monkeypatch):
     )
 
 
-def stopwatch(*times):
-    left = iter(times)
-
-    def seconds(work):
-        work()
-        return next(left)
-
-    return seconds
+def found(config):
+    """Return a function that finds the same tile config, or the same reason, for every shape."""
+    verdict = Verdict(None, config) if isinstance(config, str) else Verdict(config)
+    return lambda card, shapes: dict.fromkeys(shapes, verdict)
 
 
-def rounded_once(layer):
-    """Compute the layer in single precision: correct, but not bit for bit torch's result."""
-    slope = layer.slope.float() if isinstance(layer.slope, torch.Tensor) else layer.slope
-    convolution = copy.deepcopy(layer.convolution).float()
-    run = torch_layer(replace(layer, convolution=convolution, slope=slope))
-
-    def rounded(maps, residuals=(), target=None):
-        result = run([x.float() for x in maps], [x.float() for x in residuals])
-        result = result.to(maps[0].dtype)
-        return result if target is None else target.copy_(result)
-
-    return rounded
-
-
-def faulty(fault, number):
-    """Make correct layers except for one, whose result `fault` changes."""
-    made = []
-
-    def make(layer):
-        run = torch_layer(layer)
-        made.append(layer)
-        if len(made) != number:
-            return run
-
-        def wrong(maps, residuals=(), target=None):
-            result = fault(run(maps, residuals))
-            return result if target is None else target.copy_(result)
-
-        return wrong
-
-    return make
+def with_kernels(network, *, fault=lambda x: x, config=CONFIG, known=None):
+    """Return the groups with stand-ins for the kernels."""
+    return groups_with_kernels(
+        network, CARD, stand_in_kernels(fault), found(config), known=known or {}, side=32
+    )
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.describe())
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_correct_and_faster_layers_are_used(on_device, coarse, spec, dtype):
-    selected = autotune_groups(
-        on_device(spec, dtype), rounded_once, "fast", stopwatch(2.0, 1.0), side=32
-    )
-    assert (selected.kernels, selected.reason) == ("fast", None)
+@pytest.mark.parametrize("config", [ONE_ROW[0], TWO_ROWS])
+def test_kernels_compute_the_layers_of_their_verdicts(on_device, coarse, spec, dtype, config):
+    selected = with_kernels(on_device(spec, dtype), config=config)
+    assert (selected.kernels, selected.reason) == ("Triton 3", None)
     assert [group.name for group in selected.groups] == [
         group.name for group in on_device(spec, dtype).groups()
     ]
+    kernels = selected.use.kernels
+    launched, other = (kernels.one_row, kernels.two_rows)[:: 3 - 2 * config.rows]
+    assert launched.launches and not other.launches
+    assert selected.use.used == selected.use.shapes
 
 
-@pytest.mark.parametrize("times", [(1.0, 1.0), (1.0, 2.0), (1.0, float("nan"))])
-def test_layers_that_are_not_faster_are_rejected(on_device, coarse, times):
-    with pytest.raises(KernelMissingError, match=r"not faster here: .* ms, torch 1000.0 ms"):
-        autotune_groups(on_device(), rounded_once, "fast", stopwatch(*times), side=32)
+def test_torch_computes_layers_where_it_is_faster(on_device, coarse):
+    def find(card, shapes):
+        return {
+            shape: Verdict(None, TORCH_IS_FASTER) if shape.outputs == 3 else Verdict(CONFIG)
+            for shape in shapes
+        }
+
+    kernels = stand_in_kernels()
+    selected = groups_with_kernels(on_device(), CARD, kernels, find, known={}, side=32)
+    assert {each["outputs"] for each in kernels.one_row.launches} == {32, 64}
+    count = len(selected.use.shapes)
+    assert selected.kernels == "Triton 3"
+    assert selected.reason == f"torch computes 1 of {count} layer shapes: torch is faster"
+
+
+@pytest.mark.parametrize("reason", [TORCH_IS_FASTER, "Failed to find C compiler"])
+def test_kernels_that_never_ran_are_not_named(on_device, coarse, reason):
+    selected = with_kernels(on_device(), config=reason)
+    count = len(selected.use.shapes)
+    assert selected.kernels == "torch"
+    assert selected.reason == f"torch computes {count} of {count} layer shapes: {reason}"
+
+
+def test_kernels_that_fail_here_although_they_ran_in_the_trial_are_not_named(on_device, coarse):
+    def fails(_):
+        raise RuntimeError("no such file: libcuda.so")
+
+    selected = with_kernels(on_device(), fault=fails)
+    assert selected.kernels == "torch"
+    assert "layer shapes: no such file: libcuda.so" in selected.reason
 
 
 FAULTS = {
@@ -115,30 +124,116 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("number", range(1, 13))
-def test_one_wrong_layer_rejects_all(on_device, coarse, fault, number):
-    """13 layers: the first, a block of an RRDB, and so on; the last blocks are like the first."""
-    with pytest.raises(KernelMissingError, match=r"differs from torch in group (first|block 0)"):
-        autotune_groups(
-            on_device(), faulty(FAULTS[fault], number), "fast", stopwatch(2.0, 1.0), side=32
-        )
+@pytest.mark.parametrize(
+    ("channels", "groups"),
+    [((3, 0), "first"), ((64, 0), "block 0"), ((64, 96), "block 0"), ((64, 128), "block 0")],
+)
+def test_one_wrong_layer_rejects_all(on_device, coarse, fault, channels, groups):
+    def find(card, shapes):
+        assert any(shape.channels == channels for shape in shapes)
+        return {
+            shape: Verdict(CONFIG) if shape.channels == channels else Verdict(None, "faster")
+            for shape in shapes
+        }
+
+    kernels = stand_in_kernels(FAULTS[fault])
+    with pytest.raises(KernelMissingError, match=f"differ from torch in group {groups}"):
+        groups_with_kernels(on_device(), CARD, kernels, find, known={}, side=32)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("number", range(17, 23))
-def test_one_wrong_layer_of_the_tail_rejects_all(on_device, coarse, fault, number):
-    with pytest.raises(KernelMissingError, match="differs from torch in group tail"):
-        autotune_groups(
-            on_device(), faulty(FAULTS[fault], number), "fast", stopwatch(2.0, 1.0), side=32
-        )
-
-
-def test_layers_that_fail_are_rejected(on_device, coarse):
-    def make(layer):
+def test_a_trial_that_fails_leaves_torch(on_device, coarse):
+    def find(card, shapes):
         raise RuntimeError("no such instruction")
 
-    with pytest.raises(KernelMissingError, match="fast failed: no such instruction"):
-        autotune_groups(on_device(), make, "fast", stopwatch(2.0, 1.0), side=32)
+    with pytest.raises(KernelMissingError, match="the kernels failed: no such instruction"):
+        groups_with_kernels(on_device(), CARD, stand_in_kernels(), find, known={}, side=32)
+
+
+def test_out_of_memory_is_left_to_the_engine(on_device, coarse):
+    """It frees memory and selects again; a verdict for torch would last."""
+
+    def fails(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        with_kernels(on_device(), fault=fails)
+
+
+def test_verdicts_of_an_earlier_run_are_kept(on_device, coarse):
+    first = with_kernels(on_device(), config=TWO_ROWS)
+    record = json.loads(json.dumps(first.record))
+    again = with_kernels(on_device(), config=TORCH_IS_FASTER, known=record)
+    assert again.kernels == "Triton 3" and again.record == record
+    assert again.use.kernels.two_rows.launches
+    elsewhere = groups_with_kernels(
+        on_device(), card(8, 6), stand_in_kernels(), found(CONFIG), known=record, side=32
+    )
+    assert elsewhere.use.kernels.one_row.launches and not elsewhere.use.kernels.two_rows.launches
+    assert len(elsewhere.record) == 2 and elsewhere.record.items() >= record.items()
+
+
+def test_available_kernels_do_not_depend_on_times(monkeypatch):
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    facts = SimpleNamespace(name="A card", shared_memory_per_block_optin=1 << 17)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: facts)
+    assert module.available_kernels(device, torch.float16) == "Triton 3"
+    assert module.available_kernels(device, torch.float32) == "torch"
+    assert module.available_kernels(torch.device("mps"), torch.float16) == "torch"
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch, coarse):
+    """Select for a CPU as for a GPU, with stand-ins and the verdicts of `choose`."""
+    choose = {"config": TWO_ROWS}
+
+    def for_cpu(network, known):
+        return with_kernels(network, config=choose["config"], known=known)
+
+    real = module.select_groups
+
+    def select(network, *, kernels, known):
+        if network.dtype == torch.float32:
+            return SelectedGroups(network.groups())
+        monkeypatch.setattr(module, "_for_cpu", lambda network: for_cpu(network, known))
+        return real(network, kernels=kernels, known=known)
+
+    monkeypatch.setattr("upscale.engine.tile_runner.select_groups", select)
+    return choose
+
+
+def test_an_upscaler_uses_and_names_the_kernels(random_model, on_a_gpu):
+    model = random_model(SPECS[0])
+    image = np.random.default_rng(0).integers(60, 190, (40, 30, 3), np.uint8)
+    fast = Upscaler(model, device="cpu", precision="fp16", tile=16)
+    plain = Upscaler(model, device="cpu", precision="fp16", tile=16, kernels=False)
+    assert (fast.kernels_name, plain.kernels_name) == ("Triton 3", "torch")
+    result = fast.run(image)
+    levels = np.abs(result.pixels.astype(int) - plain.upscale(image))
+    assert levels.max() <= 1
+    assert result.report.convolutions == "Triton 3"
+
+
+def test_the_report_gives_the_reason_for_torch(random_model, on_a_gpu):
+    on_a_gpu["config"] = "Failed to find C compiler"
+    upscaler = Upscaler(random_model(SPECS[0]), device="cpu", precision="fp16")
+    report = upscaler.run(np.zeros((8, 8, 3), np.uint8)).report
+    assert report.convolutions.startswith("torch (torch computes ")
+    assert report.convolutions.endswith(" layer shapes: Failed to find C compiler)")
+
+
+def test_a_resumed_run_gets_the_kernels_that_it_began_with(random_model, on_a_gpu):
+    model, image = random_model(SPECS[0]), torch.rand(1, 3, 20, 30)
+    first = Upscaler(model, device="cpu", precision="fp16", tile=0)
+    record = json.loads(json.dumps(first.resolve_kernels()))
+    began = first.run_tensor(image)
+    on_a_gpu["config"] = TORCH_IS_FASTER  # the times of the second run
+    plain = Upscaler(model, device="cpu", precision="fp16", tile=0)
+    assert not torch.equal(plain.run_tensor(image), began)
+    again = Upscaler(model, device="cpu", precision="fp16", tile=0)
+    assert again.resolve_kernels(record) == record
+    assert torch.equal(again.run_tensor(image), began)
+    assert again.available_kernels == first.available_kernels == plain.available_kernels
 
 
 def test_torch_is_the_fallback_and_the_reason_is_reported(on_device, monkeypatch):
@@ -146,22 +241,6 @@ def test_torch_is_the_fallback_and_the_reason_is_reported(on_device, monkeypatch
         raise KernelMissingError("too old")
 
     monkeypatch.setattr(module, "_for_cpu", none)
-    selected = select_groups(on_device(), kernels=True)
+    selected = select_groups(on_device(), kernels=True, known={})
     assert (selected.kernels, selected.reason) == ("torch", "too old")
-    assert select_groups(on_device(), kernels=False).reason is None
-
-
-def test_an_upscaler_uses_and_names_the_fastest_kernels(random_model, monkeypatch, coarse):
-    def find(network, *, kernels):
-        if not kernels or network.dtype == torch.float32:
-            return SelectedGroups(network.groups())
-        return autotune_groups(network, rounded_once, "fast", stopwatch(2.0, 1.0), side=32)
-
-    monkeypatch.setattr("upscale.engine.tile_runner.select_groups", find)
-    model = random_model(SPECS[0])
-    image = np.random.default_rng(0).integers(60, 190, (40, 30, 3), np.uint8)
-    fast = Upscaler(model, device="cpu", precision="fp16", tile=16)
-    plain = Upscaler(model, device="cpu", precision="fp16", tile=16, kernels=False)
-    assert (fast.kernels_name, plain.kernels_name) == ("fast", "torch")
-    levels = np.abs(fast.upscale(image).astype(int) - plain.upscale(image))
-    assert levels.max() <= 1
+    assert select_groups(on_device(), kernels=False, known={}).reason is None

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
 import torch
 
+from upscale.engine import transfer as transfer_module
 from upscale.engine.transfer import Transfer
 from upscale.engine.yuv import Layout, plane_array, plane_tensor, to_planes, to_rgb
 
@@ -102,6 +103,7 @@ def calls(monkeypatch):
 
     computing, empty = object.__new__(Stream), torch.empty
     computing.name = "computing"
+    monkeypatch.setattr(transfer_module, "current_device", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "stream", stream)
@@ -133,3 +135,15 @@ def test_streams_wait_for_each_other_and_the_host_waits_for_the_download_only(ca
         "down keeps",
         "host waits for the work of down",
     ]
+
+
+def test_a_frame_that_a_device_has_no_memory_for_stays_on_the_host(calls, monkeypatch):
+    def full(self, *_, non_blocking):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    transfer = Transfer(torch.device("cuda"))
+    [plane, *_] = planes_of(3, np.uint16)
+    [uploaded] = transfer.upload([plane]).planes()
+    assert np.shares_memory(uploaded.numpy(), plane)
+    assert calls == ["up is created", "down is created"]

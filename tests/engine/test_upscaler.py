@@ -16,13 +16,15 @@ from upscale.engine.loading import Model
 from upscale.engine.report import Report
 from upscale.engine.upscaler import OVERLAP, Upscaler, output_size
 from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError, UsageError
-from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.models import RCANSpec, RRDBSpec, SRVGGSpec
 from upscale.tiling.exact import ExactRun
 from upscale.tiling.schedule import plan
 
 X4 = RRDBSpec(blocks=2, features=8, growth=4)
 X2 = RRDBSpec(blocks=1, features=8, growth=4, unshuffle=2)
 X1 = RRDBSpec(blocks=1, features=8, growth=4, unshuffle=4)
+SRVGG = SRVGGSpec(3, features=8, convolutions=5)
+RCAN = RCANSpec(3, features=8, groups=1, blocks=2, reduction=4)
 
 
 def random_image(height, width, channels=3, dtype=np.uint8, seed=0):
@@ -44,7 +46,7 @@ def whole_image(model, image):
 
 
 @pytest.mark.parametrize("dtype, highest", [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
-@pytest.mark.parametrize("spec", [X4, X2, X1, SRVGGSpec(3, features=8, convolutions=5)], ids=str)
+@pytest.mark.parametrize("spec", [X4, X2, X1, SRVGG, RCAN], ids=str)
 def test_every_depth_keeps_its_precision(random_model, spec, dtype, highest):
     model = random_model(spec)
     image = random_image(37, 51, dtype=dtype)
@@ -58,7 +60,7 @@ def test_every_depth_keeps_its_precision(random_model, spec, dtype, highest):
 
 @settings(max_examples=cases(30))
 @given(
-    spec=st.sampled_from([X4, X2, X1, SRVGGSpec(2, features=8, convolutions=6)]),
+    spec=st.sampled_from([X4, X2, X1, SRVGGSpec(2, features=8, convolutions=6), RCAN]),
     height=st.integers(5, 60),
     width=st.integers(5, 60),
     tile=st.integers(16, 80),
@@ -202,9 +204,10 @@ def test_deprecated_names_of_the_report_warn_and_still_work(random_model):
         assert report.planes == "host"
 
 
+@pytest.mark.parametrize("spec", [X4, RCAN], ids=str)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_is_close_to_fp32(random_model, precision):
-    model, image = random_model(X4), random_image(30, 30, dtype=np.float32)
+def test_half_precision_is_close_to_fp32(random_model, spec, precision):
+    model, image = random_model(spec), random_image(30, 30, dtype=np.float32)
     whole = Upscaler(model, device="cpu").upscale(image)
     half = Upscaler(model, device="cpu", precision=precision).run(image)
     assert half.report.precision == precision
@@ -311,8 +314,9 @@ def test_memory_exhausted_error_gives_advice(random_model, monkeypatch):
         Upscaler(random_model(X4), device="cpu").upscale(random_image(40, 40))
 
 
-def test_feature_maps_beyond_memory_start_in_a_file(random_model, monkeypatch):
-    model, image = random_model(X4), random_image(50, 40)
+@pytest.mark.parametrize("spec", [X4, RCAN], ids=str)
+def test_feature_maps_beyond_memory_start_in_a_file(random_model, monkeypatch, spec):
+    model, image = random_model(spec), random_image(50, 40)
     whole = Upscaler(model, device="cpu").upscale(image)
     monkeypatch.setattr(memory, "available_memory", lambda device: 1000)
     result = Upscaler(model, device="cpu", tile=16).run(image)
@@ -366,7 +370,7 @@ def as_tensor(image):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("tile", [0, 16])
-@pytest.mark.parametrize("spec", [X4, X2, X1, SRVGGSpec(3, features=8, convolutions=5)], ids=str)
+@pytest.mark.parametrize("spec", [X4, X2, X1, SRVGG, RCAN], ids=str)
 def test_a_tensor_gives_bit_for_bit_what_an_array_gives(random_model, spec, tile, channels):
     upscaler = Upscaler(random_model(spec), device="cpu", tile=tile)
     image = random_image(37, 51, channels, np.float32)
@@ -374,10 +378,11 @@ def test_a_tensor_gives_bit_for_bit_what_an_array_gives(random_model, spec, tile
     assert torch.equal(result, as_tensor(upscaler.upscale(image)))
 
 
-def test_a_tensor_is_resized_and_averaged_like_an_array(random_model):
+@pytest.mark.parametrize("spec", [X4, RCAN], ids=str)
+def test_a_tensor_is_resized_and_averaged_like_an_array(random_model, spec):
     image = random_image(20, 31, dtype=np.float32)
     for tta, size in ((False, (55, 49)), (True, None), (True, (31, 80))):
-        upscaler = Upscaler(random_model(X4), device="cpu", tta=tta)
+        upscaler = Upscaler(random_model(spec), device="cpu", tta=tta)
         result = upscaler.run_tensor(as_tensor(image), size=size)
         expected = as_tensor(upscaler.upscale(image, size=size)).clamp(0, 1)
         assert (result - expected).abs().max() < 2e-6

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
@@ -408,3 +409,29 @@ def test_results_do_not_depend_on_memory_format_and_inputs_are_not_modified():
     assert torch.equal(rgb, before)
     tensors = [torch.from_numpy(plane) for plane in planes]
     assert torch.equal(to_rgb(tensors, form), rgb)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_on_a_gpu_the_host_does_not_wait_for_the_clipped_part(outside, monkeypatch):
+    """The frame is the same as with the answer of the CPU, which has no clipped part if inside."""
+    rgb, large = torch.rand(1, 3, 6, 8), torch.rand(1, 3, 12, 16)
+    if outside:
+        rgb[0, 1, 2, 3] = 1.2
+    expected = restore_clipped(large.clone(), clipped_part(rgb))
+    monkeypatch.setattr(torch.Tensor, "device", property(lambda _: torch.device("cuda")))
+    with Waits() as waits:
+        clipped = clipped_part(rgb)
+    monkeypatch.undo()
+    assert waits.count == 0
+    assert clipped is not None and bool(clipped.any()) == outside
+    assert torch.equal(restore_clipped(large.clone(), clipped), expected)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the values that the host reads from tensors."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ == "_local_scalar_dense"
+        return func(*args, **(kwargs or {}))

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -121,11 +123,21 @@ def no_links(*_args):
     raise OSError(errno.EPERM, "Operation not permitted")
 
 
-@pytest.mark.parametrize("has_links", [True, False])
-def test_file_that_appears_during_the_write_is_kept(tmp_path, monkeypatch, has_links):
-    target = tmp_path / "a.png"
-    if not has_links:
+def limit_drive(monkeypatch: pytest.MonkeyPatch, drive: str) -> None:
+    """Take hard links, and renaming without replacing, from the drive."""
+    if drive != "links":
         monkeypatch.setattr(os, "link", no_links)
+    if drive == "neither":
+        monkeypatch.setattr("upscale.files.atomic.rename_to_free_name", lambda *_: False)
+
+
+DRIVES = ["links", "free names", "neither"]
+
+
+@pytest.mark.parametrize("drive", DRIVES)
+def test_file_that_appears_during_the_write_is_kept(tmp_path, monkeypatch, drive):
+    target = tmp_path / "a.png"
+    limit_drive(monkeypatch, drive)
     real = os.fsync
 
     def slow(descriptor):
@@ -137,11 +149,112 @@ def test_file_that_appears_during_the_write_is_kept(tmp_path, monkeypatch, has_l
     assert target.read_bytes() == b"precious" and list(tmp_path.iterdir()) == [target]
 
 
-def test_filesystems_without_hard_links_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "link", no_links)
+@pytest.mark.parametrize("drive", DRIVES[1:])
+def test_filesystems_without_hard_links_work(tmp_path, monkeypatch, drive):
+    limit_drive(monkeypatch, drive)
     target = tmp_path / "a.png"
     write(target)
     assert target.read_bytes() == b"new" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
+def test_a_kill_during_the_rename_leaves_no_empty_file_without_hard_links(tmp_path):
+    script = (
+        "import os, signal, sys, upscale.files.atomic as own\n"
+        "from pathlib import Path\n"
+        "def none(*_): raise OSError(1, 'no links here')\n"
+        "os.link = none\n"
+        "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "own.write_atomically(Path(sys.argv[1]), lambda file: file.write(b'new'))\n"
+    )
+    target = tmp_path / "a.png"
+    subprocess.run([sys.executable, "-c", script, str(target)], check=False)
+    assert target.read_bytes() == b"new"
+
+
+@posix
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("through_link", [True, False])
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
+def test_special_files_are_not_replaced(kind, through_link, overwrite, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    special = Path("special.png")
+    if kind == "fifo":
+        os.mkfifo(special)
+    elif kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(special))
+    elif os.geteuid() == 0:
+        os.mknod(special, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    else:
+        pytest.skip("only root makes devices")
+    before = special.lstat()
+    target = Path("link.png") if through_link else special
+    if through_link:
+        target.symlink_to(special)
+    words = {"fifo": "is a named pipe", "socket": "is a socket", "device": "is a device"}
+    assert words[kind] in error_of(target, overwrite=overwrite)
+    assert words[kind] in error_of(Path("new") / ".." / target, overwrite=overwrite)
+    with pytest.raises(OSError, match=words[kind]):
+        replace_file(special, lambda file: file.write(b"new"))
+    assert special.lstat() == before
+
+
+@posix
+def test_special_file_that_appears_during_the_write_is_not_replaced(tmp_path):
+    target = tmp_path / "a.png"
+
+    def write_late(file) -> None:
+        file.write(b"new")
+        os.mkfifo(target)
+
+    with pytest.raises(OutputError, match="is a named pipe"):
+        write_atomically(target, write_late, overwrite=True)
+    assert target.is_fifo()
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+def test_replaced_file_keeps_its_permissions(tmp_path, mode):
+    target = tmp_path / "a.png"
+    target.write_bytes(b"old")
+    target.chmod(mode)
+    modes = []
+
+    def write_and_look(file) -> None:
+        file.write(b"new")
+        modes.append(stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+
+    write_atomically(target, write_and_look, overwrite=True)
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+    assert modes[0] & 0o077 == 0, "nobody else can read the unfinished file"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root changes owners")
+def test_replaced_file_keeps_its_owner(tmp_path):
+    target = tmp_path / "a.png"
+    target.write_bytes(b"old")
+    os.chown(target, 1234, 4321)
+    write(target, overwrite=True)
+    assert (target.stat().st_uid, target.stat().st_gid) == (1234, 4321)
+
+
+@posix
+def test_a_group_that_cannot_be_kept_is_not_swapped_for_another(tmp_path, monkeypatch):
+    target = tmp_path / "a.png"
+    target.write_bytes(b"old")
+    target.chmod(0o664)
+    real = os.stat_result
+
+    def refuse(*_args) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    status = list(target.lstat())
+    status[stat.ST_GID] += 1
+    monkeypatch.setattr("upscale.files.atomic._status_of_replaced", lambda _: real(status))
+    write(target, overwrite=True)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
@@ -158,7 +271,7 @@ def test_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch, failure, ove
     if step == "fsync":
         monkeypatch.setattr(os, "fsync", fail)
     else:
-        monkeypatch.setattr(os, "link", no_links)
+        limit_drive(monkeypatch, "neither")
         monkeypatch.setattr(Path, "replace", fail)
     expected = KeyboardInterrupt if isinstance(failure, KeyboardInterrupt) else OutputError
     with pytest.raises(expected) as caught:

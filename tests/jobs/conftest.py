@@ -27,7 +27,12 @@ class NearestUpscaler:
         rows = np.arange(size[1]) * height // size[1]
         columns = np.arange(size[0]) * width // size[0]
         report = SimpleNamespace(
-            model="nearest", tile=512, device="cpu", precision="fp32", resize=None
+            model="nearest",
+            tile=512,
+            device="cpu",
+            precision="fp32",
+            convolutions="torch",
+            resize=None,
         )
         return SimpleNamespace(pixels=array[rows][:, columns], report=report)
 

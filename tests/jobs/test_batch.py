@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PILImage
 
 from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError, UsageError
 from upscale.files.atomic import temporary_file
@@ -20,7 +21,8 @@ from upscale.jobs import (
     Planned,
     Started,
     Status,
-    batch,
+    image_steps,
+    local,
     make_plan,
     run_batch,
 )
@@ -78,6 +80,9 @@ def test_result_has_all_fields(images, nearest):
         "notes": [],
         "error": None,
         "damaged": [],
+        "choice": None,
+        "colour_kept": False,
+        "faces": None,
     }
     assert record["seconds"] >= 0
 
@@ -179,6 +184,52 @@ def test_output_that_appears_during_the_run_is_not_replaced(images, nearest):
     assert target.read_bytes() == b"mine"
 
 
+def test_empty_output_of_a_killed_run_is_written_again(images, nearest):
+    (images.parent / "out").mkdir()
+    (images.parent / "out" / "4.png").touch()
+    results = run(images, nearest, skip_existing=True)
+    assert {result.status for result in results} == {Status.DONE}
+    assert cv2.imread(results[0].output).shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize("is_animation", [True, False])
+def test_image_that_changes_after_planning_fails_alone(images, nearest, is_animation):
+    suffix = "gif" if is_animation else "png"
+    options = Options(output=OutputOptions(output=str(images.parent / "out")))
+
+    def save(height: int) -> None:
+        frames = [PILImage.new("RGB", (9, height), colour) for colour in ("red", "blue")]
+        extra = {"save_all": True, "append_images": frames[1:]} if is_animation else {}
+        frames[0].save(images / f"9.{suffix}", **extra)
+
+    save(9)
+    plan = make_plan([str(images)], options, MODEL, lambda: b"")
+    save(3)
+    results = run_batch(plan, options, {"cpu": nearest}, lambda event: None)
+    failed = [result for result in results if result.status is Status.FAILED]
+    assert [Path(result.input).name for result in failed] == [f"9.{suffix}"]
+    assert f"9.{suffix}: was 9x9 and is now 9x3; run again when" in failed[0].error
+    assert len(list((images.parent / "out").iterdir())) == 5
+
+
+@pytest.mark.parametrize("is_animation", [True, False])
+def test_image_that_changes_while_it_is_read_fails(images, nearest, monkeypatch, is_animation):
+    path = images / "4.png"
+    if is_animation:
+        frames = [PILImage.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    real = image_steps.read_file
+
+    def read_and_change(source, **options):
+        content = real(source, **options)
+        os.utime(source, (1, 1))
+        return content
+
+    monkeypatch.setattr(image_steps, "read_file", read_and_change)
+    results = run(images, nearest)
+    assert "4.png: changed while it was read; run again when" in results[0].error
+
+
 def test_failed_write_leaves_no_file(images, nearest, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError(28, "No space left on device")
@@ -210,7 +261,7 @@ def test_interrupt_keeps_and_reports_complete_outputs(jobs, images, nearest):
 def test_number_of_images_in_memory_is_limited(jobs, images, nearest, monkeypatch):
     alive, most = 0, 0
     lock = threading.Lock()
-    read, write = batch.load, batch.store
+    read, write = local.load, local.store
 
     def counted_read(*args):
         nonlocal alive, most
@@ -226,8 +277,8 @@ def test_number_of_images_in_memory_is_limited(jobs, images, nearest, monkeypatc
             alive -= 1
         return notes
 
-    monkeypatch.setattr(batch, "load", counted_read)
-    monkeypatch.setattr(batch, "store", counted_write)
+    monkeypatch.setattr(local, "load", counted_read)
+    monkeypatch.setattr(local, "store", counted_write)
     run(images, nearest, jobs=jobs)
     assert alive == 0
     assert most <= jobs + 1
@@ -315,6 +366,21 @@ def test_failed_device_fails_only_its_image(error, images, nearest):
     (failed,) = [result for result in results if result.status is Status.FAILED]
     assert "cuda:1 has stopped working" in failed.error
     assert "internal" not in failed.error
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be reported later",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_lack_of_memory_fails_the_image_and_keeps_the_device(message, images, nearest):
+    only = nearest(6, RuntimeError(message))
+    results = run(images, {"cuda:0": lambda: only})
+    assert [result.status.value for result in results] == ["done"] * 2 + ["failed"] + ["done"] * 2
+    assert "cuda:0: not enough memory for this image: close other programs" in results[2].error
 
 
 @pytest.mark.parametrize("message", ["mat1 and mat2 shapes cannot be multiplied", "out of range"])

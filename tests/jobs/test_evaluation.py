@@ -179,6 +179,19 @@ def test_sizes_must_be_equal(tmp_path):
     )
 
 
+def test_a_reference_loses_the_rest_of_its_division_by_the_scale(tmp_path):
+    whole = noise(83, 121)
+    reference = put(tmp_path / "b.png", whole)
+    scores = measure(
+        EvalItem("x", "", put(tmp_path / "a.png", whole[:80, :120]), reference), load("psnr")
+    )
+    assert scores.values["psnr"] == math.inf
+    assert "the reference of 121x83 was cut to 120x80 at its right and bottom" in scores.notes
+    for other in (whole[:72, :120], np.pad(whole, ((0, 1), (0, 0), (0, 0)))):
+        item = EvalItem("x", "", put(tmp_path / f"{len(other)}.png", other), reference)
+        assert "the sizes must be equal" in str(measure(item, load("psnr")).error)
+
+
 def test_damaged_and_missing_files_are_reported(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     good = put(tmp_path / "good.png", noise())

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import PurePath
+
 import pytest
 
 from upscale.errors import UsageError
@@ -97,3 +100,26 @@ def test_model_label_has_no_separators(model, label):
 )
 def test_size_suffix_of_default_names_is_stripped(stem, stripped):
     assert strip_size_suffix(stem) == stripped
+
+
+@pytest.mark.parametrize("model", ["...safetensors", "..", ".", "....pth", " ", "a/..", "x\n"])
+@pytest.mark.parametrize("template", ["{model}/x.{ext}", "{model}/{model}/x.{ext}", "{model}"])
+def test_label_of_a_model_never_leads_out_of_the_folder(model, template):
+    name = render(template, replace(FIELDS, model=model_label(model)))
+    parts = PurePath(name).parts
+    assert not {"..", "."} & set(parts)
+    assert len(parts) == 1 + template.count("/")
+
+
+@pytest.mark.parametrize(
+    ("template", "fields"),
+    [
+        ("{stem}/x.{ext}", {"stem": ".."}),
+        ("{folder}/{stem}.{ext}", {"folder": ""}),
+        ("{folder}/x.{ext}", {"folder": ".."}),
+        ("{stem}{suffix}/x.{ext}", {"stem": ".", "suffix": "."}),
+    ],
+)
+def test_fields_that_lead_out_of_the_folder_are_refused(template, fields):
+    with pytest.raises(UsageError, match="would write outside the output folder"):
+        render(template, replace(FIELDS, **fields))

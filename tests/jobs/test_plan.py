@@ -270,6 +270,44 @@ def test_overwrite_never_replaces_an_input(tmp_path):
     assert "has the same output as" in second.error
 
 
+def test_overwrite_never_replaces_an_input_through_folders_that_do_not_exist(tmp_path, monkeypatch):
+    image(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for target in ("new/../a.png", "./new/deep/../../a.png", f"{tmp_path}/new/../a.png"):
+        item = only(plan("a.png", output=target, overwrite=True))
+        assert item.error == f"{target.removeprefix('./')}: would replace an input: pass another -o"
+    assert "would replace" in only(plan("a.png", output="new/../a.png")).error
+    assert not (tmp_path / "new").exists()
+
+
+def test_input_as_its_own_output_is_an_error_and_not_skipped(tmp_path):
+    photo = image(tmp_path / "a.png")
+    (tmp_path / "other.png").hardlink_to(photo)
+    for target in (photo, tmp_path / "other.png", tmp_path / "new" / ".." / "a.png"):
+        assert "would replace" in only(plan(photo, output=str(target), skip_existing=True)).error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="special files of POSIX")
+@pytest.mark.parametrize("option", ["overwrite", "skip_existing", "strip_metadata"])
+@pytest.mark.parametrize("name", ["pipe.png", "link.png", "new/../pipe.png"])
+def test_special_files_are_no_outputs(tmp_path, name, option):
+    photo = image(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("pipe.png")
+    target = f"{tmp_path}/{name}"
+    item = only(plan(photo, output=target, **{option: True}))
+    assert item.error == f"{target}: is a named pipe: give another output name"
+
+
+def test_empty_outputs_count_as_absent_for_skip_existing(tmp_path):
+    photo = image(tmp_path / "a.png")
+    (tmp_path / "a_x4.png").touch()
+    assert isinstance(only(plan(photo, skip_existing=True)), ImageJob)
+    assert "already exists" in only(plan(photo)).error
+    (tmp_path / "a_x4.png").write_bytes(b"x")
+    assert only(plan(photo, skip_existing=True)).status is Status.SKIPPED
+
+
 def test_overwrite_never_replaces_an_input_under_another_spelling(tmp_path):
     """Simulate a drive that ignores case, where writing `a.png` replaces `A.png`."""
     a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 import torch
 
 from tests.video.clips import KINDS, Clip, even, make, make_kind, number_in
-from upscale.errors import OutputError, VideoError
+from upscale.errors import MemoryExhaustedError, OutputError, VideoError
 from upscale.jobs.video import VideoSettings, plan_video, run_video
 from upscale.video.encoders import VideoEncoding
 from upscale.video.probe import probe
@@ -25,10 +28,15 @@ class Doubling:
     device = torch.device("cpu")
 
     def __init__(
-        self, fail_at: int | None = None, error: BaseException | None = None, tile: int = 256
+        self,
+        fail_at: int | None = None,
+        error: BaseException | None = None,
+        tile: int = 256,
+        kernel: str = "torch",
     ):
         self.runs = 0
         self.tile = tile
+        self.kernel = kernel
         self._fail_at, self._error = fail_at, error
 
     def run_tensor(self, image, *, size=None):
@@ -36,6 +44,10 @@ class Doubling:
             raise self._error
         self.runs += 1
         return image.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : size[1], : size[0]]
+
+    def resolve_kernels(self, record=None):
+        self.kernel = (record or {}).get("a card", self.kernel)
+        return {**(record or {}), "a card": self.kernel}
 
     def resolve_tile(self, width, height, tile=None):
         self.tile = self.tile if tile is None else tile
@@ -101,7 +113,9 @@ def packets(path):
         return [bytes(packet) for packet in found if packet.size]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OutputError("no room"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OutputError("no room"), MemoryExhaustedError("tile")]
+)
 def test_interrupted_run_resumes(error, tmp_path, monkeypatch):
     monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 8)
     source = make_kind("vfr", tmp_path)
@@ -138,6 +152,65 @@ def test_run_resumes_after_the_source_disappeared(tmp_path, monkeypatch):
     assert decoded(output) == decoded(whole)
 
 
+def test_touched_or_copied_source_resumes(tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 8)
+    source, output = make_kind("vfr", tmp_path), tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale(source, output, Doubling(20, KeyboardInterrupt()))
+    copy = shutil.copyfile(source, tmp_path / "copy")
+    copy.replace(source)
+    os.utime(source, (1, 1))
+    assert upscale(source, output).resumed == 16
+
+
+@pytest.mark.parametrize("restores_time", [True, False])
+def test_source_that_changes_between_runs_is_noticed(tmp_path, monkeypatch, restores_time):
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 8)
+    source, output = make_kind("vfr", tmp_path), tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale(source, output, Doubling(20, KeyboardInterrupt()))
+    _change_a_frame(source, restores_time=restores_time)
+    with pytest.raises(OutputError, match=r"was started with another source content; .*--restart"):
+        upscale(source, output)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not record changes of that kind")
+def test_source_that_changes_during_the_run_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 8)
+    source, output = make_kind("vfr", tmp_path), tmp_path / "out.mkv"
+
+    class Changing(Doubling):
+        def run_tensor(self, image, *, size=None):
+            if self.runs == 20:
+                _change_a_frame(source, restores_time=True)
+            return super().run_tensor(image, size=size)
+
+    with pytest.raises(VideoError, match=r"vfr\.mp4: has changed since the run began"):
+        upscale(source, output, Changing())
+    assert not output.exists()
+
+
+def test_source_that_changes_after_planning_is_noticed(tmp_path):
+    source, output = make_kind("vfr", tmp_path), tmp_path / "out.mkv"
+    job = plan_video(source, output, doubled, VideoSettings(LOSSLESS))
+    source.write_bytes(source.read_bytes() + b"more")
+    with pytest.raises(VideoError, match="has changed since the run began; run the same command"):
+        run_video(job, (Doubling(),), {}, lambda *_: None, [].append)
+    assert not output.exists()
+
+
+def _change_a_frame(path: Path, *, restores_time: bool) -> None:
+    """Change one byte in the middle of a video, so that its size and its index stay the same."""
+    status = path.stat()
+    with path.open("rb+") as file:
+        file.seek(status.st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    if restores_time:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def decoded(path):
     video = probe(path)
     return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(video)]
@@ -145,11 +218,20 @@ def decoded(path):
 
 def test_resumed_run_uses_the_pinned_tile(tmp_path):
     source, output = make_kind("vfr", tmp_path), tmp_path / "out.mkv"
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryExhaustedError):
         upscale(source, output, Doubling(20, MemoryError(), tile=192))
     others = Doubling(tile=256), Doubling(tile=64)
     upscale(source, output, *others)
     assert [each.tile for each in others] == [192, 192]
+
+
+def test_resumed_run_uses_the_kernels_that_it_began_with(tmp_path):
+    source, output = make_kind("vfr", tmp_path), tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale(source, output, Doubling(20, KeyboardInterrupt(), kernel="two rows"))
+    others = Doubling(kernel="torch"), Doubling(kernel="one row")
+    upscale(source, output, *others)
+    assert [each.kernel for each in others] == ["two rows", "two rows"]
 
 
 def test_two_devices_share_the_segments(tmp_path, monkeypatch):
@@ -165,7 +247,7 @@ def test_two_devices_share_the_segments(tmp_path, monkeypatch):
 
 def test_segments_of_another_model_are_rejected_unless_restarted(tmp_path):
     source, output = make_kind("one", tmp_path), tmp_path / "out.mkv"
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryExhaustedError):
         upscale(source, output, Doubling(0, MemoryError()))
     with pytest.raises(OutputError, match=r"another model.*--restart"):
         upscale(source, output, identity={"model": "other"})
@@ -221,6 +303,41 @@ def test_invalid_outputs_are_rejected_when_planning(name, tmp_path):
         plan_video(source, tmp_path / name, doubled, VideoSettings(overwrite=name == "in.mp4"))
     assert source.read_bytes() == before
     assert (tmp_path / "taken.mkv").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("target", ["new/../in.mp4", "link.mkv", "hard.mkv", "folder/in.mp4"])
+def test_source_is_never_the_output_under_another_name(target, tmp_path):
+    source = make(KINDS["one"], tmp_path / "in.mp4")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    (tmp_path / "link.mkv").symlink_to(source)
+    os.link(source, tmp_path / "hard.mkv")
+    before = source.read_bytes()
+    with pytest.raises(OutputError, match="is the input itself; choose another output"):
+        plan_video(source, tmp_path / target, doubled, VideoSettings(overwrite=True))
+    assert source.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="special files of POSIX")
+def test_pipes_are_neither_sources_nor_outputs(tmp_path):
+    source = make(KINDS["one"], tmp_path / "in.mp4")
+    os.mkfifo(tmp_path / "pipe.mkv")
+    with pytest.raises(OutputError, match=r"pipe\.mkv: is a named pipe"):
+        plan_video(source, tmp_path / "pipe.mkv", doubled, VideoSettings(overwrite=True))
+    with pytest.raises(VideoError, match=r"pipe\.mkv: is a named pipe; give a video file"):
+        plan_video(tmp_path / "pipe.mkv", tmp_path / "out.mkv", doubled, VideoSettings())
+
+
+@pytest.mark.parametrize("pinned", [{"tile": -1}, {"tile": 10**30}, {"colour kept": 1}])
+def test_stored_options_that_no_run_wrote_are_one_line(pinned, tmp_path):
+    source, output = make(KINDS["one"], tmp_path / "in.mp4"), tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale(source, output, Doubling(0, KeyboardInterrupt()))
+    manifest = folder_for(output) / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"pinned": content["pinned"] | pinned}))
+    with pytest.raises(OutputError, match=r"the stored [\w ]+ is damaged; pass --restart"):
+        upscale(source, output)
+    assert upscale(source, output, settings=VideoSettings(LOSSLESS, restart=True)).frames == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", None])

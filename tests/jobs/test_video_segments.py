@@ -10,6 +10,7 @@ import pytest
 
 from tests.jobs.test_video import LOSSLESS, Doubling, decoded, doubled, upscale
 from tests.video.clips import Clip, even, make, make_kind
+from upscale.errors import MemoryExhaustedError
 from upscale.jobs import video_segments
 from upscale.jobs.video import VideoSettings, plan_video, run_video
 from upscale.jobs.video_segments import SegmentQueue
@@ -129,9 +130,9 @@ def test_frames_in_memory_do_not_grow_with_the_video(count, tmp_path, monkeypatc
     lagging = video_segments.FRAMES_BEHIND + 1  # the end of a segment takes a place, too
 
     class Watched(video_segments.FrameUpscaler):
-        def load(self, frame):
+        def load(self, frame, after=None):
             frames.append(weakref.ref(frame.planes[0]))
-            return super().load(frame)
+            return super().load(frame, after)
 
         def upscale(self, frame):
             made = super().upscale(frame)
@@ -162,7 +163,7 @@ def test_resumed_run_reports_corrupt_frames_of_the_interrupted_one(tmp_path):
     whole, output = tmp_path / "whole.mkv", tmp_path / "out.mkv"
     report = upscale(source, whole)
     assert report.damaged or report.lost
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryExhaustedError):
         upscale(source, output, Doubling(30, MemoryError()))
     again = upscale(source, output)
     assert again.resumed and (again.damaged, again.lost) == (report.damaged, report.lost)

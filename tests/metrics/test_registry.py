@@ -14,7 +14,7 @@ def test_builtin_metrics_are_registered_in_table_order():
     known = metrics()
     assert list(known) == [
         *("psnr", "psnr-y", "ssim", "ssim-y", "lpips", "lpips-vgg", "dists", "st-lpips"),
-        *("niqe", "brisque", "piqe"),
+        *("text", "colour-shift", "niqe", "brisque", "piqe"),
     ]
     assert [name for name, metric in known.items() if not metric.paired] == list(known)[-3:]
     assert [name for name, metric in known.items() if metric.better == "more"] == list(known)[:4]

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from upscale.errors import CheckpointError
-from upscale.models import RRDBSpec, SRVGGSpec, UnknownArchitectureError, build, detect
+from upscale.models import (
+    RCANSpec,
+    RRDBSpec,
+    SPANSpec,
+    SRVGGSpec,
+    UnknownArchitectureError,
+    build,
+    detect,
+)
 
 SPECS = [
     RRDBSpec(blocks=2, features=12, growth=6),
@@ -19,6 +27,12 @@ SPECS = [
     SRVGGSpec(scale=4),
     SRVGGSpec(scale=2, convolutions=32),
     SRVGGSpec(scale=1, convolutions=0, features=8),
+    SPANSpec(),
+    SPANSpec(scale=2, features=8, normalised=False),
+    SPANSpec(scale=3, in_channels=1, out_channels=1, features=8),
+    RCANSpec(scale=8, features=8, groups=11, blocks=1, reduction=4),
+    RCANSpec(scale=3, features=12, groups=1, blocks=12, reduction=12, value_range=1),
+    RCANSpec(2, 1, 1, features=8, groups=1, blocks=1, reduction=8, normalised=False, value_range=1),
 ]
 
 

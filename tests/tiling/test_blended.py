@@ -118,6 +118,24 @@ def test_out_of_memory_in_the_middle_keeps_the_rows_above():
     assert torch.allclose(canvas.result, double(canvas.image), atol=1e-6)
 
 
+def test_out_of_memory_in_a_write_is_recovered():
+    class Scarce(Canvas):
+        writes = 0
+
+        def write(self, rect, tile):
+            self.writes += 1
+            if self.writes == 2:
+                raise MemoryError
+            super().write(rect, tile)
+
+    canvas = Scarce(torch.rand(1, 3, 150, 40), 2)
+    run = BlendedRun(double, 2, canvas, height=150, width=40, tile=50, overlap=8)
+    run.run()
+    assert run.stats.halvings == 1
+    assert run.stats.done == run.stats.total
+    assert torch.allclose(canvas.result, double(canvas.image), atol=1e-6)
+
+
 def test_a_window_of_two_overlaps_is_tried_before_it_fails():
     def hungry(tile):
         if tile.shape[3] > 16:

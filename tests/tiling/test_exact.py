@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from tests.budget import cases
 from upscale.errors import MemoryExhaustedError
-from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.models import RCANSpec, RRDBSpec, SPANSpec, SRVGGSpec
+from upscale.tiling import exact
 from upscale.tiling.exact import ExactRun
 from upscale.tiling.group import IMAGE, LayerGroup
 from upscale.tiling.interfaces import PrecisionLossError
 from upscale.tiling.schedule import NO_MINIMUM, MinimumTile
+from upscale.tiling.wrapping import Wrap
 
 
 class Canvas:
@@ -77,7 +79,7 @@ def run_exact(network, image, tile, store=None, **options):
     return canvas, run
 
 
-specs = st.one_of(
+local_specs = st.one_of(
     st.builds(
         RRDBSpec,
         blocks=st.integers(1, 4),
@@ -98,12 +100,29 @@ specs = st.one_of(
         convolutions=st.integers(0, 9),
         features=st.sampled_from([4, 16]),
     ),
+    st.builds(
+        SPANSpec,
+        scale=st.integers(1, 4),
+        features=st.sampled_from([4, 16]),
+        normalised=st.booleans(),
+    ),
 )
+"""Networks whose pixels depend on their surroundings alone."""
+
+global_specs = st.builds(
+    RCANSpec,
+    scale=st.sampled_from([1, 2, 3, 4, 8]),
+    groups=st.integers(1, 2),
+    blocks=st.integers(1, 3),
+    features=st.sampled_from([4, 16]),
+    reduction=st.sampled_from([2, 4]),
+)
+"""Networks with means of whole feature maps."""
 
 
 @settings(max_examples=cases(60))
 @given(
-    spec=specs,
+    spec=st.one_of(local_specs, global_specs),
     height=st.integers(1, 70),
     width=st.integers(1, 70),
     tile=st.integers(4, 80),
@@ -304,6 +323,73 @@ def test_feature_maps_are_offloaded_when_the_smallest_tile_does_not_fit(network,
     canvas, run = run_exact(network, image, 64, store, smallest=16)
     assert run.schedule.tile == 16
     assert store.offloads == 0
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
+def test_out_of_memory_in_a_write_is_recovered_and_no_tile_is_written_twice(network, image):
+    class Scarce(Canvas):
+        failed = False
+
+        def write(self, rect, tile):
+            if self.written > 1000 and not self.failed:
+                self.failed = True
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            super().write(rect, tile)
+
+    canvas = Scarce(image, network.scale)
+    run = ExactRun(
+        network.layer_groups(), canvas, Store(), height=90, width=70, tile=16, smallest=4, batch=3
+    )
+    run.run()
+    assert canvas.failed and canvas.written == 90 * 70
+    assert run.stats.done == run.stats.total
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
+class StoreFailingOnce(Store):
+    """Memory that runs out at one allocation, or at all of them until it is offloaded twice."""
+
+    def __init__(self, place=None, refused=False):
+        super().__init__(offloads=2)
+        self.place, self.refused, self.count = place, refused, 0
+
+    def allocate(self, rows, width, channels):
+        self.count += 1
+        if self.count - 1 == self.place:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if self.refused and self.count > 4 and self.offloads > 0:
+            raise RuntimeError("CUDA error: out of memory")
+        return super().allocate(rows, width, channels)
+
+
+@pytest.mark.parametrize("wrap", [Wrap(), Wrap(rows=True, columns=True)], ids=["plain", "wrap"])
+@pytest.mark.parametrize("fine", [False, True], ids=["coarse", "fine"])
+def test_out_of_memory_in_each_allocation_of_a_feature_map_is_recovered(random_network, fine, wrap):
+    network = random_network(RRDBSpec(blocks=1, features=4, growth=2))
+    image, store = torch.rand(1, 3, 24, 20), StoreFailingOnce()
+    expected, _ = run_exact(network, image, 16, store, fine=fine, wrap=wrap, smallest=8)
+    assert store.count > 8
+    for place in range(store.count):
+        canvas, run = run_exact(
+            network, image, 16, StoreFailingOnce(place), fine=fine, wrap=wrap, smallest=8
+        )
+        assert run.stats.halvings == 1
+        assert torch.allclose(canvas.result, expected.result, atol=1e-5)
+
+
+def test_feature_maps_that_cannot_be_moved_are_moved_on(network, image):
+    store = StoreFailingOnce(refused=True)
+    canvas, _ = run_exact(network, image, 16, store)
+    assert store.offloads == 0
+    assert torch.allclose(canvas.result, network(image), atol=1e-5)
+
+
+@pytest.mark.parametrize("fine", [False, True])
+def test_margins_are_cleared_only_for_groups_that_read_them(network, image, fine, monkeypatch):
+    cleared, clear = [], exact._clear
+    monkeypatch.setattr(exact, "_clear", lambda part: (cleared.append(part.shape), clear(part)))
+    canvas, run = run_exact(network, image, 40, fine=fine)
+    assert bool(cleared) == any(group.valid for group in run.groups) == fine
     assert torch.allclose(canvas.result, network(image), atol=1e-5)
 
 

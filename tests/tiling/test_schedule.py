@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from upscale.models import RRDBNet, RRDBSpec
 from upscale.tiling.group import IMAGE
-from upscale.tiling.schedule import MARGIN, MinimumTile, Plan, Schedule, lags, plan, readers
+from upscale.tiling.schedule import MARGIN, MinimumTile, Plan, Schedule, lags, phases, plan, readers
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class FakeGroup:
     channels: int = 8
     workspace: int = 100
     name: str = "fake"
+    means: tuple[int, ...] = ()
 
     def run(self, sources):
         raise AssertionError("a schedule computes nothing")
@@ -32,7 +33,8 @@ def networks(draw):
         sources = draw(
             st.sets(st.integers(IMAGE, index - 1), min_size=1, max_size=2).map(sorted).map(tuple)
         )
-        groups.append(FakeGroup(sources, draw(st.integers(0, 6))))
+        means = draw(st.sets(st.integers(0, index - 1), max_size=1)) if index else ()
+        groups.append(FakeGroup(sources, draw(st.integers(0, 6)), means=tuple(means)))
     return groups
 
 
@@ -53,6 +55,9 @@ def test_every_group_does_every_row_once_after_what_it_reads(groups, height, wid
             assert source == IMAGE or schedule.first_needed(source) <= max(
                 chunk.top - groups[index].halo, 0
             )
+        for source in groups[index].means:
+            assert done[source] == height
+            assert chunk.top > 0 or schedule.first_needed(source) == -MARGIN
         done[index] = chunk.bottom
         schedule.commit(index, chunk.bottom)
         if random.random() < 0.1:
@@ -118,6 +123,39 @@ def carried_rows(groups, tile, height=4000):
                 kept = schedule.done[writer] - schedule.first_needed(writer)
                 most[writer] = max(most[writer], kept)
     return most
+
+
+def test_a_group_and_all_after_it_wait_for_a_mean():
+    groups = [
+        FakeGroup((IMAGE,), halo=0),
+        FakeGroup((0,), halo=0, means=(0,)),
+        FakeGroup((IMAGE,), halo=0),
+        FakeGroup((1, 2), halo=0),
+    ]
+    schedule, steps = Schedule(groups, 8, 9, 4), []
+    while (step := schedule.next()) is not None:
+        index, chunk = step
+        steps.append((index, chunk.bottom))
+        schedule.commit(index, chunk.bottom)
+    assert steps == [(0, 4), (0, 8), *((index, 4) for index in (1, 2, 3)),
+                     *((index, 8) for index in (1, 2, 3))]  # fmt: skip
+    assert phases(groups) == [0, 1, 1, 1]
+    assert [schedule.is_whole(index) for index in range(4)] == [True, False, False, False]
+
+
+def test_the_plan_counts_maps_that_are_kept_whole_while_they_are_in_use():
+    groups = [
+        FakeGroup((IMAGE,), halo=0, channels=3),
+        FakeGroup((0,), halo=1, channels=5),  # ends in the phase in which the next one begins
+        FakeGroup((1,), halo=0, channels=7, means=(1,)),
+        FakeGroup((2,), halo=0, channels=11, means=(2,)),
+        FakeGroup((0, 3), halo=2, channels=13),
+    ]
+    # Phases 0, 0, 1, 2, 2; map 0 is kept through phase 1; map 3 carries 2 + 2 rows.
+    assert phases(groups) == [0, 0, 1, 2, 2]
+    expected = max(3 + 5, 3 + max(5, 7), max(3 + 7, 0) + 4 * 11 / 100)
+    assert plan(groups, 100, 50, 16).carried == 50 * 100 * expected
+    assert plan(groups, 100, 50, 16).chunks == 50 * (16 + 2 * 2) * (3 + 7 + 11)
 
 
 @pytest.mark.parametrize("tile", [16, 100, 512])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.budget import cases
-from tests.tiling.test_exact import Canvas, Store, run_exact, specs
+from tests.tiling.test_exact import Canvas, Store, local_specs, run_exact
 from upscale.models import RRDBSpec, SRVGGSpec
 from upscale.tiling.blended import BlendedRun
 from upscale.tiling.exact import ExactRun
@@ -35,7 +35,7 @@ def repeated(network, image, wrap, reach=30):
 
 @settings(max_examples=cases(60))
 @given(
-    spec=specs,
+    spec=local_specs,
     height=st.integers(1, 50),
     width=st.integers(1, 50),
     wrap=directions,

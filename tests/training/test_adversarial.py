@@ -206,3 +206,30 @@ def test_extreme_predictions_stay_finite():
     fake = torch.tensor([-1e4, 1e4], requires_grad=True)
     generator_term(fake).backward()
     assert fake.grad.tolist() == [-0.5, 0]
+
+
+def test_the_gradient_penalty_bounds_what_wgan_would_let_grow():
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def slope(penalty: float) -> float:
+        torch.manual_seed(0)
+        critic = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 1))
+        loss = AdversarialLoss("wgan", penalty=penalty)
+        optimiser = torch.optim.Adam(critic.parameters(), lr=0.1)
+        for _ in range(60):
+            optimiser.zero_grad()
+            terms = loss.discriminator(critic, images, images * 0.5)
+            terms.total.backward()
+            optimiser.step()
+        return critic[1].weight.norm().item()
+
+    assert slope(10) == pytest.approx(1, abs=0.3)
+    assert slope(0) > 10
+
+
+def test_the_mean_predictions_are_those_of_the_discriminator():
+    loss = AdversarialLoss()
+    real, fake = torch.full((2, 3, 4, 4), 0.5), torch.full((2, 3, 4, 4), 0.25)
+    terms = loss.discriminator(lambda x: 2 * x, real, fake)
+    assert terms.means is not None
+    assert [mean.item() for mean in terms.means] == [1.0, 0.5]

@@ -140,7 +140,9 @@ def test_a_name_cannot_be_registered_twice(extended):
 
 
 def test_names_that_are_not_registered_raise_an_error_with_line_and_key(recipe):
-    with pytest.raises(TrainingError, match=r"yaml:18: stages\.0\.pixel\.kind: must be 'l1' or"):
+    with pytest.raises(
+        TrainingError, match=r"yaml:18: stages\.0\.pixel\.kind: must be 'l1', 'charb"
+    ):
         read_recipe(recipe)
     recipe.write_text(RECIPE.replace("halved_l1", "l1"))
     with pytest.raises(TrainingError, match=r"yaml:10: degradation\.chain\.0\.do: must be 'blur'"):

@@ -155,6 +155,24 @@ def test_relative_differences_do_not_depend_on_the_scale_of_features():
     assert perceptual(nothing, nothing, weights, relative=True) == 0
 
 
+def test_a_shift_moves_both_images_before_the_backbone_alike():
+    layers = nn.Sequential()
+    layers.add_module("pool1", nn.MaxPool2d(4))
+    backbone = Backbone(layers, ["pool1"], Normalisation())
+    dots = torch.zeros(1, 3, 16, 16)
+    dots[..., ::4, ::4] = 1  # one in each block of 4x4: a pooling sees no difference from white
+    white = torch.ones(1, 3, 16, 16)
+    assert FeatureLoss(backbone, {"pool1": 1.0})(dots, white).perceptual == 0
+    shifted = FeatureLoss(backbone, {"pool1": 1.0}, shift=3)
+    assert all(shifted(dots, dots).perceptual == 0 for _ in range(8))
+    torch.manual_seed(0)
+    sizes: set[tuple[int, ...]] = set()
+    backbone.register_forward_hook(lambda _, inputs, __: sizes.add(tuple(inputs[0].shape[-2:])))
+    for _ in range(60):
+        shifted(dots, white)
+    assert sizes == {(rows, columns) for rows in range(13, 17) for columns in range(13, 17)}
+
+
 def test_a_gram_matrix_is_the_mean_product_of_channels():
     features = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]])  # (1, 2, 1, 2)
     expected = torch.tensor([[[5.0, 1.0], [1.0, 10.0]]]) / 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +40,49 @@ def test_damaged_videos_give_frames_or_a_one_line_error(kind, tmp_path):
     # Parts missing from a GIF may contain whole frames, which cannot be detected. Their share
     # needs all cases to be close to its mean.
     assert lines.count("silent") <= (count // 10 if kind == "gif" else 0)
+
+
+def test_damage_found_while_the_file_is_opened_is_reported(tmp_path):
+    path = make(Clip(even(24), codec="ffv1", container="mkv", sound=True), tmp_path / "clip.mkv")
+    data = bytearray(path.read_bytes())
+    # The cluster's first block, whose length then exceeds the cluster.
+    block = data.index(b"\xa3", data.index(b"\x1f\x43\xb6\x75"))
+    data[block + 1 : block + 9] = b"\x01\x00\x00\x00\x00\xff\xff\xff"
+    path.write_bytes(data)
+    assert any("exceeds" in warning for warning in probe(path).warnings)
+
+
+READ_WITH_LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from upscale.video import probe, read_frames
+
+video = probe(Path(sys.argv[1]))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]), -1))
+try:
+    frames = sum(1 for _ in read_frames(video))
+except MemoryError:
+    print("out of memory")
+else:
+    print(frames)
+"""
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "outcome"), [(1, "out of memory"), (12, "out of memory"), (2000, "3")]
+)
+def test_frames_are_not_lost_for_lack_of_memory(megabytes, outcome, tmp_path):
+    path = make(
+        Clip(even(3), codec="mpeg4", container="avi", size=(2400, 1800)), tmp_path / "a.avi"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", READ_WITH_LITTLE_MEMORY, str(path), str(megabytes << 20)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.returncode) == (outcome, 0), done.stderr
 
 
 SIZE = (300, 260)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +17,7 @@ import av
 import pytest
 
 from tests.video.videos import frames, make_encoder, video
-from upscale.errors import OutputError, VideoError
+from upscale.errors import OutputError
 from upscale.video.segment_writer import SegmentWriter
 from upscale.video.segments import (
     SEGMENT_FRAMES,
@@ -25,7 +25,6 @@ from upscale.video.segments import (
     SegmentStore,
     folder_for,
     identity_of_encoder,
-    identity_of_source,
     split_into_segments,
 )
 
@@ -38,6 +37,20 @@ ENCODER = make_encoder(video())
 @pytest.fixture
 def output(tmp_path) -> Path:
     return tmp_path / "out.mp4"
+
+
+@pytest.fixture(scope="module")
+def one_segment(tmp_path_factory) -> Path:
+    """The folder of a run that was interrupted after its first segment."""
+    with SegmentStore(tmp_path_factory.mktemp("run") / "out.mp4", TIMES, IDENTITY) as store:
+        do(store, 1)
+    return store.folder
+
+
+@pytest.fixture
+def interrupted(output, one_segment) -> Path:
+    """A copy of that folder for `output`."""
+    return shutil.copytree(one_segment, folder_for(output))
 
 
 def do(store: SegmentStore, count: int | None = None, without: tuple[int, ...] = ()) -> None:
@@ -241,6 +254,121 @@ def test_journal_entries_that_do_not_fit_the_segments_are_ignored(change, pendin
         assert store.lost == ()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({field: value} for field in ("segment", "delay", "frames") for value in (
+            None, "1", 1.5, True, -1, 10**30, [], {}, [[1]]
+        )),
+        *({field: value} for field in ("lost", "damaged", "resized") for value in (
+            None, 1, "ab", {}, [None], ["1"], [1.5], [[0]], [-1], [10**30], [TIMES[120]]
+        )),
+        *({field: value} for field in ("first", "last") for value in ("0", [], 10**30, -1)),
+        *({"sha256": value} for value in (None, 1, "", [], "g" * 64)),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_journal_entries_with_wrong_fields_are_ignored(change, output, interrupted):
+    journal = interrupted / "journal.jsonl"
+    entry = json.loads(journal.read_text())
+    journal.write_text(json.dumps(entry | change) + "\n")
+    if change == {"delay": 10**30}:
+        assert entry["delay"] < entry["frames"]
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        assert len(store.pending) == 3
+        assert store.lost == () and store.corrupt_frames == CorruptFrames()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b'{"segment": ' + b"9" * 5000 + b"}",
+        b'{"a": NaN}',
+        b"\0" * 1000,
+        b"\xff" * 9,
+    ],
+    ids=["deep", "digits", "nan", "zeros", "not UTF-8"],
+)
+@pytest.mark.parametrize("name", ["manifest.json", "journal.jsonl"])
+def test_malformed_files_are_ignored(name, content, output, interrupted):
+    (interrupted / name).write_bytes(content)
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        assert len(store.pending) == 3
+
+
+@pytest.mark.parametrize("identity", [1, [], {"a": 1}, {"a": None}, {"a": []}, None])
+def test_manifest_with_wrong_fields_restarts(identity, output, interrupted):
+    manifest = interrupted / "manifest.json"
+    manifest.write_text(json.dumps({"format": 3, "identity": identity, "pinned": {}}))
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        assert len(store.pending) == 3
+
+
+@pytest.mark.parametrize("value", ["64", 1.5, True, [], {}, None])
+def test_stored_option_of_another_type_is_one_line(value, output):
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        store.pin("tile", int, lambda known: 64)
+        manifest = store.folder / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"pinned": {"tile": value}}))
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        with pytest.raises(OutputError) as caught:
+            store.pin("tile", int, lambda known: 64)
+        advice = "the stored tile is damaged; pass --restart to discard it"
+        assert str(caught.value) == f"{store.folder}: {advice}"
+    with SegmentStore(output, TIMES, IDENTITY, restart=True) as store:
+        assert store.pin("tile", int, lambda known: 32) == 32
+
+
+SPECIAL = {
+    "link": lambda path, victim: path.symlink_to(victim),
+    "pipe": lambda path, victim: os.mkfifo(path),
+    "folder": lambda path, victim: path.mkdir(),
+}
+OWN_NAMES = ("lock", "manifest.json", "journal.jsonl", "seg-000000.part", "seg-000000.mkv")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="special files of POSIX")
+@pytest.mark.parametrize("kind", SPECIAL)
+@pytest.mark.parametrize("name", [*OWN_NAMES, "mux-test", "mux-test-segment"])
+def test_special_files_in_the_folder_are_refused_and_links_not_followed(
+    name, kind, output, interrupted
+):
+    victim = output.parent / "victim"
+    victim.write_bytes(b"precious")
+    path = interrupted / name
+    path.unlink(missing_ok=True)
+    SPECIAL[kind](path, victim)
+    with pytest.raises(OutputError) as caught, SegmentStore(output, TIMES, IDENTITY, restart=True):
+        pass
+    assert str(path) in str(caught.value) and "remove its folder" in str(caught.value)
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_link_that_appears_during_the_run_is_not_followed(output):
+    victim = output.parent / "victim"
+    victim.write_bytes(b"precious")
+    with SegmentStore(output, TIMES, IDENTITY) as store:
+        path = store.path_for(store.pending[0])
+        path.symlink_to(victim)
+        assert store.create(store.pending[0]) == path
+        assert path.is_file() and not path.is_symlink()
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_folder_that_others_can_write_to_is_refused(output):
+    folder_for(output).mkdir()
+    folder_for(output).chmod(0o777)
+    with (
+        pytest.raises(OutputError, match="can be written by other users"),
+        SegmentStore(output, TIMES, IDENTITY, restart=True),
+    ):
+        pass
+    assert list(folder_for(output).iterdir()) == []
+
+
 @pytest.mark.parametrize("name", list(IDENTITY))
 def test_other_identity_is_rejected_unless_restarted(output, name):
     with SegmentStore(output, TIMES, IDENTITY) as store:
@@ -272,24 +400,24 @@ def test_other_selection_of_frames_is_rejected(output):
 
 def test_pinned_option_is_kept_until_it_is_pinned_again(output):
     with SegmentStore(output, TIMES, IDENTITY) as store:
-        assert store.pin("tile", lambda known: 256 if known is None else 1) == 256
+        assert store.pin("tile", int, lambda known: 256 if known is None else 1) == 256
     with SegmentStore(output, TIMES, IDENTITY) as store:
-        assert store.pin("tile", lambda known: known) == 256
-        assert store.pin("tile", lambda known: 64) == 64
+        assert store.pin("tile", int, lambda known: known) == 256
+        assert store.pin("tile", int, lambda known: 64) == 64
     with SegmentStore(output, TIMES, IDENTITY) as store:
-        assert store.pin("tile", lambda known: known) == 64
+        assert store.pin("tile", int, lambda known: known) == 64
     with SegmentStore(output, TIMES, IDENTITY, restart=True) as store:
-        assert store.pin("tile", lambda known: known or 0) == 0
+        assert store.pin("tile", int, lambda known: known or 0) == 0
 
 
 def test_pinning_the_stored_value_again_writes_nothing(output):
     with SegmentStore(output, TIMES, IDENTITY) as store:
-        store.pin("tile", lambda known: 64)
+        store.pin("tile", int, lambda known: 64)
         manifest = store.folder / "manifest.json"
         manifest.unlink()
-        store.pin("tile", lambda known: 64)
+        store.pin("tile", int, lambda known: 64)
         assert not manifest.exists()
-        store.pin("tile", lambda known: 32)
+        store.pin("tile", int, lambda known: 32)
         assert json.loads(manifest.read_text())["pinned"] == {"tile": 32}
 
 
@@ -408,34 +536,6 @@ def test_folder_that_cannot_be_created_is_a_one_line_error(output):
         pass
 
 
-def test_source_identity_covers_size_time_and_content(tmp_path):
-    path = tmp_path / "in.mp4"
-    path.write_bytes(bytes(3 << 20))
-    before = identity_of_source(path)
-    assert identity_of_source(path) == before
-    facts = path.stat()
-    with path.open("rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        file.write(b"x")
-    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    after = identity_of_source(path)
-    assert {key for key in before if before[key] != after[key]} == {"source content"}
-    with pytest.raises(VideoError, match=r"gone\.mp4: cannot be read \(.*No such file"):
-        identity_of_source(tmp_path / "gone.mp4")
-
-
-def test_source_identity_reads_the_first_and_the_last_mebibyte(tmp_path):
-    path = tmp_path / "in.mp4"
-    content = random.Random(0).randbytes((5 << 19) + 1)
-    path.write_bytes(content)
-    os.utime(path, ns=(1, 1_700_000_000_123_456_700))
-    assert identity_of_source(path) == {
-        "source size": "2621441",
-        "source modification time": str(path.stat().st_mtime_ns),
-        "source content": hashlib.sha256(content[: 1 << 20] + content[-1 << 20 :]).hexdigest(),
-    }
-
-
 def test_encoder_identity_covers_all_settings():
     base = identity_of_encoder(ENCODER)
     for options in (
@@ -489,7 +589,9 @@ def start(output: Path, codec: str) -> subprocess.Popen[str]:
 @pytest.mark.skipif(os.name == "nt", reason="signals are of another kind there")
 @pytest.mark.parametrize("codec", ["x264", "ffv1"])
 def test_resumed_run_has_the_same_frames_after_kills(codec, tmp_path):
-    whole, broken = tmp_path / "whole.mkv", tmp_path / "broken.mkv"
+    # In a folder of its own: work with the same settings would be taken over.
+    whole, broken = tmp_path / "whole" / "out.mkv", tmp_path / "broken.mkv"
+    whole.parent.mkdir()
     process = start(whole, codec)
     began = time.monotonic()
     assert "done" in process.communicate()[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from upscale.errors import ImageError, UsageError
 from upscale.files.error_mapping import one_line
+from upscale.files.parse import parse_json
 from upscale.files.printable import printable
 from upscale_training.data.pixels import Pixels
 from upscale_training.degradation import Degradation, apply, sample, sharpen
@@ -185,12 +185,12 @@ def _replayed(values: Any) -> Replayed:  # noqa: ANN401 -- whatever JSON held
 def _read_json(content: str) -> list[Any]:
     """Read one value, or one per line."""
     try:
-        return [json.loads(content)]
+        return [parse_json(content)]
     except ValueError:
         lines = [line for line in content.split("\n") if line.strip()]
         if len(lines) < 2:
             raise
-        return [json.loads(line) for line in lines]
+        return [parse_json(line) for line in lines]
 
 
 def divisible(pixels: Pixels, scale: int, name: str) -> Pixels:

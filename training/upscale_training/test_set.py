@@ -9,7 +9,9 @@ from pathlib import Path
 
 from upscale.errors import ImageError, OutputError, UpscaleError, UsageError
 from upscale.files.error_mapping import one_line
+from upscale.files.parse import parse_json
 from upscale.files.printable import printable
+from upscale.files.system_errors import raise_system_error
 from upscale.images import Image, remove_stale_temporaries, write_file
 from upscale_training.data.index import images_below, publish_text, stem_of
 from upscale_training.data.pixels import read_rgb
@@ -102,6 +104,7 @@ def write_set(
                 if not kept:
                     _write_pair(images[name], samples[name], sampler.scale, files)
             except ImageError as error:
+                raise_system_error(error)
                 yield images[name], error
                 continue
             if name not in known:
@@ -138,7 +141,7 @@ def _open_set(folder: Path, sampler: DegradationSampler) -> dict[str, str]:
             raise OutputError(f"{printable(folder)}: contains other files; use a new folder")
         text = journal.read_text("ascii") if journal.exists() else ""
         # The text after the last line break is the incomplete line of an interrupted run.
-        records = {line: json.loads(line) for line in text.split("\n")[:-1]}
+        records = {line: parse_json(line) for line in text.split("\n")[:-1]}
         known = {record["name"]: line for line, record in records.items()}
     except OSError as error:
         raise OutputError(f"{printable(folder)}: cannot be read ({one_line(error)})") from error

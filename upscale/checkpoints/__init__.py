@@ -8,6 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from upscale.checkpoints.attribution import (
+    attribution,
+    forbids_commercial_use,
+    joint_attribution,
+)
 from upscale.checkpoints.cache import (
     CACHE_VARIABLE,
     Availability,
@@ -15,13 +20,22 @@ from upscale.checkpoints.cache import (
     cache_root,
     imported_names,
 )
-from upscale.checkpoints.catalog_entries import CatalogEntry, catalog, known_name, named_scale
+from upscale.checkpoints.catalog_entries import (
+    CatalogEntry,
+    catalog,
+    face_catalog,
+    known_face_name,
+    known_name,
+    named_scale,
+    withdrawal,
+)
 from upscale.checkpoints.files import read_metadata
 
 if TYPE_CHECKING:
     from upscale.checkpoints.blending import blend
     from upscale.checkpoints.community import CommunityModel, load_community
     from upscale.checkpoints.download import OFFLINE_VARIABLE, ByteProgress
+    from upscale.checkpoints.face_networks import FaceNetwork, load_face_network
     from upscale.checkpoints.resolving import (
         ImportedModel,
         ResolvedModel,
@@ -41,17 +55,24 @@ __all__ = [
     "ByteProgress",
     "CatalogEntry",
     "CommunityModel",
+    "FaceNetwork",
     "ImportedModel",
     "ResolvedModel",
+    "attribution",
     "availability",
     "blend",
     "cache_root",
     "catalog",
+    "face_catalog",
+    "forbids_commercial_use",
     "import_checkpoint",
     "imported_models",
     "imported_names",
+    "joint_attribution",
+    "known_face_name",
     "known_name",
     "load_community",
+    "load_face_network",
     "locate",
     "named_scale",
     "read_metadata",
@@ -59,6 +80,7 @@ __all__ = [
     "remove_imported",
     "resolve",
     "similar_names",
+    "withdrawal",
     "write_safetensors",
 ]
 
@@ -66,6 +88,8 @@ _LAZY = {
     "blend": "blending",
     "CommunityModel": "community",
     "load_community": "community",
+    "FaceNetwork": "face_networks",
+    "load_face_network": "face_networks",
     "OFFLINE_VARIABLE": "download",
     "ByteProgress": "download",
     "read_state_dict": "state_dicts",

@@ -25,7 +25,8 @@ def blend(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> dic
         Blended tensors in float32; integer tensors are taken from `a`.
 
     Raises:
-        CheckpointError: The networks differ in the name or shape of a tensor.
+        CheckpointError: The networks differ in the name or shape of a tensor, or a value of the
+            result is not finite.
     """
     for key in (*a, *b):
         if key not in a or key not in b:
@@ -33,7 +34,29 @@ def blend(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> dic
         if a[key].shape != b[key].shape:
             shapes = f"{tuple(a[key].shape)} and {tuple(b[key].shape)}"
             raise CheckpointError(f"the two networks cannot be blended: {key} is {shapes}")
-    return {key: _mean(tensor, b[key], alpha) for key, tensor in a.items()}
+    blended = {key: _mean(tensor, b[key], alpha) for key, tensor in a.items()}
+    _check_finite(blended, "float32")
+    return blended
+
+
+def to_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict with all floats in fp16.
+
+    Raises:
+        CheckpointError: A value exceeds the range of fp16, whose largest number is 65504.
+    """
+    half = {
+        key: tensor.half() if tensor.is_floating_point() else tensor
+        for key, tensor in state.items()
+    }
+    _check_finite(half, "fp16; leave out --half")
+    return half
+
+
+def _check_finite(state: Mapping[str, Tensor], kind: str) -> None:
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{key[:60]} has values beyond the range of {kind}")
 
 
 def _mean(a: Tensor, b: Tensor, alpha: float) -> Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 from upscale.errors import CheckpointError
 from upscale.files.error_mapping import one_line
+from upscale.files.parse import parse_toml
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Valid names of models, which are safe as file names on all systems."""
@@ -22,6 +23,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCALES = (1, 2, 4, 8)
 
 
+Kind = Literal["model", "face"]
+"""Tables of networks in the catalogue."""
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
     """A model of the catalogue.
@@ -30,6 +35,8 @@ class CatalogEntry:
 
     Attributes:
         name: Name for the command line.
+        kind: Table of the catalogue: `model` for networks that upscale, `face` for networks that
+            restore faces.
         scale: The network's own scale.
         architecture: Architecture, for people.
         purpose: Recommended use, for people.
@@ -45,6 +52,8 @@ class CatalogEntry:
         param_sha256: Checksum of the `.param` beside an ncnn `.bin`.
         url: Address of the file.
         denoise_partner: Model that `--denoise` blends with.
+        denoise: Weight of the model in that blend if `--denoise` is not given, 0..1.
+        author: Author of the weights.
     """
 
     name: str
@@ -54,6 +63,7 @@ class CatalogEntry:
     source: str
     licence: str
     sha256: str
+    kind: Kind = "model"
     size: int | None = None
     aliases: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
@@ -63,6 +73,8 @@ class CatalogEntry:
     param_sha256: str | None = None
     url: str | None = None
     denoise_partner: str | None = None
+    denoise: float = 1.0
+    author: str | None = None
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -84,11 +96,24 @@ class CatalogEntry:
             )
         if (self.wheel_file is None) != (self.wheel_package is None):
             raise CheckpointError(f"{self.name}: wheel_file and wheel_package must both be given")
+        if not 0 <= self.denoise <= 1:
+            raise CheckpointError(f"{self.name}: denoise is {self.denoise:g}, outside 0..1")
+        if self.denoise != 1 and self.denoise_partner is None:
+            raise CheckpointError(f"{self.name}: denoise needs a denoise_partner")
 
     @property
     def accepted(self) -> frozenset[str]:
         """Checksums of all files that contain the weights of this model."""
         return frozenset((self.sha256, *self.also))
+
+    @property
+    def attribution(self) -> dict[str, str]:
+        """Licence and author, as in the metadata of checkpoints."""
+        return {"licence": self.licence} | ({"author": self.author} if self.author else {})
+
+
+CHOICE = "auto"
+"""Name that stands for several networks, one of which is chosen; no network may have it."""
 
 
 @cache
@@ -99,6 +124,16 @@ def catalog() -> dict[str, CatalogEntry]:
         CheckpointError: The catalogue is missing or invalid (a broken installation).
     """
     return read_catalog(catalog_path())
+
+
+@cache
+def face_catalog() -> dict[str, CatalogEntry]:
+    """Return the networks that restore faces, by name; do not modify the result.
+
+    Raises:
+        CheckpointError: The catalogue is missing or invalid (a broken installation).
+    """
+    return read_catalog(catalog_path(), "face")
 
 
 def catalog_path() -> Path:
@@ -115,21 +150,61 @@ def catalog_path() -> Path:
     raise CheckpointError(f"{package}: weights/catalog.toml is missing; reinstall upscale")
 
 
-def read_catalog(path: Path) -> dict[str, CatalogEntry]:
-    """Read and validate a catalogue.
+def read_catalog(path: Path, kind: Kind = "model") -> dict[str, CatalogEntry]:
+    """Read and validate a table of a catalogue.
+
+    Args:
+        path: File to read.
+        kind: Table of networks.
 
     Raises:
         CheckpointError: The file cannot be read, or an entry is invalid.
     """
+    tables = _read_toml(path).get(kind, [])
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("model", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({one_line(error)})") from error
-    try:
-        entries = [_entry(table) for table in tables]
+        entries = [replace(_entry(table), kind=kind) for table in tables]
         return _index_by_name(entries)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def read_withdrawn(path: Path) -> dict[str, str]:
+    """Read the withdrawn models of a catalogue: what to use instead of each, by name.
+
+    Raises:
+        CheckpointError: The file cannot be read, or an entry is invalid.
+    """
+    tables = _read_toml(path).get("withdrawn", [])
+    present = read_catalog(path)
+    try:
+        withdrawn = dict(map(_withdrawn_entry, tables))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    for name in withdrawn:
+        if name in present:
+            raise CheckpointError(f"{path}: {name} is both a model and withdrawn")
+    return withdrawn
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({one_line(error)})") from error
+
+
+def withdrawal(name: str) -> str | None:
+    """Return the error message for the name of a withdrawn model, None for other names.
+
+    Args:
+        name: Name that is neither that of a model nor of a file.
+
+    Example:
+        >>> withdrawal("realesrgan-x4plus") is None
+        True
+    """
+    advice = read_withdrawn(catalog_path()).get(_key(name))
+    return None if advice is None else f"{name}: this network was withdrawn; {advice}"
 
 
 def known_name(name: str) -> str | None:
@@ -147,6 +222,19 @@ def known_name(name: str) -> str | None:
     """
     key = _key(name)
     return _names().get(key) or _names().get(_SCALE_SUFFIX.sub("", key))
+
+
+def known_face_name(name: str) -> str | None:
+    """Return the catalogue name of a network that restores faces; None if there is none.
+
+    Args:
+        name: Name or alias, spelled as for `known_name`.
+
+    Example:
+        >>> known_face_name("GFPGANv1.4.pth"), known_face_name("realesrgan-x4plus")
+        ('gfpgan', None)
+    """
+    return _spellings(face_catalog()).get(_key(name))
 
 
 def named_scale(name: str) -> int | None:
@@ -176,9 +264,13 @@ def _key(name: str) -> str:
 
 def _names() -> Mapping[str, str]:
     """Return the names of the catalogue by all their spellings."""
+    return _spellings(catalog())
+
+
+def _spellings(entries: Mapping[str, CatalogEntry]) -> Mapping[str, str]:
     return {
         word.lower().replace("_", "-"): entry.name
-        for entry in catalog().values()
+        for entry in entries.values()
         for word in (entry.name, *entry.aliases)
     }
 
@@ -207,7 +299,7 @@ def _entry(table: object) -> CatalogEntry:
     values: dict[str, object] = {}
     types = {field.name: str(field.type) for field in fields(CatalogEntry)}
     for key, value in table.items():
-        if key not in types:
+        if key not in types or key == "kind":
             raise CheckpointError(f"unknown key {key!r} in [[model]]")
         values[key] = _typed(key, value, types[key])
     for field in fields(CatalogEntry):
@@ -218,6 +310,12 @@ def _entry(table: object) -> CatalogEntry:
     return CatalogEntry(**values)  # pyright: ignore[reportArgumentType]  # checked just above
 
 
+def _withdrawn_entry(table: object) -> tuple[str, str]:
+    if not isinstance(table, Mapping) or {*table} != {"name", "advice"}:
+        raise CheckpointError("[[withdrawn]] must have a name and an advice, no more")
+    return str(_typed("name", table["name"], "str")), str(_typed("advice", table["advice"], "str"))
+
+
 def _typed(key: str, value: object, annotation: str) -> object:
     if annotation.startswith("tuple"):
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -225,6 +323,9 @@ def _typed(key: str, value: object, annotation: str) -> object:
     elif annotation.startswith("int"):
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
+    elif annotation == "float":
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
     elif isinstance(value, str) and value.strip() and "\n" not in value:
         return value
     raise CheckpointError(f"{key} = {value!r} is not {annotation}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from upscale.checkpoints.state_dicts import read_state_dict
@@ -52,7 +53,7 @@ def load_community(path: Path) -> CommunityModel:
         CheckpointError: The file is unusable, of an unsupported architecture, or not a network
             that maps one image to one image.
     """
-    spandrel = _import_spandrel()
+    spandrel = import_spandrel()
     state = read_state_dict(path)
     try:
         descriptor: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
@@ -65,13 +66,28 @@ def load_community(path: Path) -> CommunityModel:
     return _describe(descriptor)
 
 
-def _import_spandrel() -> Any:  # noqa: ANN401  # spandrel need not be installed
+def import_spandrel(extra: str = "community") -> Any:  # noqa: ANN401  # it need not be installed
+    """Return the module spandrel.
+
+    Args:
+        extra: Extra that installs what the model needs, for the error message.
+
+    Raises:
+        DependencyError: The package, or torchvision for it, is missing or broken.
+    """
     try:
         return importlib.import_module("spandrel")
     except Exception as error:  # torchvision raises RuntimeError if it does not match torch
+        if "torchvision::" in str(error):
+            raise DependencyError(
+                f"torchvision is not of the same build as torch {torch.__version__} "
+                f"({one_line(error)}); install it from the index that torch came from, such as: "
+                "pip install --force-reinstall --no-deps torchvision --index-url "
+                "https://download.pytorch.org/whl/cpu"
+            ) from error
         raise DependencyError(
             "this model needs spandrel and a torchvision that matches torch "
-            f"({one_line(error)}); run: pip install 'upscale[community]'"
+            f"({one_line(error)}); run: pip install 'upscale[{extra}]'"
         ) from error
 
 

@@ -2,19 +2,24 @@
 
 Bytes are collected in `<target>.part`; `<target>.part.etag` contains the server's validator, so
 that a later run resumes only if the server still offers the same file. Proxies and certificates are
-taken from the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE).
+taken from the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE). Credentials are
+not: no password from `.netrc` is sent to any server.
 """
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
+import ssl
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+import urllib3
 
 from upscale.errors import DownloadError
 from upscale.files.error_mapping import one_line
@@ -27,13 +32,18 @@ MAX_UNKNOWN_BYTES = 1 << 31
 """Largest download of a file whose size is unknown."""
 
 _CHUNK = 1 << 14
-"""Bytes; an interruption loses what has arrived of the current chunk."""
+"""Largest number of bytes that are read at once."""
 _RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RETRIED_ERRORS = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
 )
+_FOREIGN_ERRORS = (OSError, ValueError, urllib3.exceptions.HTTPError, http.client.HTTPException)
+"""Errors that requests passes on from other libraries, for example for malformed redirects."""
+
 _BY_HAND = "download it in a browser, then run: upscale models import FILE"
 
 ByteProgress = Callable[[int, int | None], None]
@@ -63,17 +73,44 @@ class RetryPolicy:
         delays: Delay before each retry; an attempt that received bytes resets the count.
         connect: Timeout of connecting.
         read: Time without data after which a connection counts as interrupted.
+        answer: Time from a request to the start of the file.
+        window: Time in which `least` bytes must arrive; slower servers fail.
+        least: Number of bytes, 1 KiB per second by default.
         sleep: Function that waits.
     """
 
     delays: tuple[float, ...] = (1.0, 2.0, 4.0)
     connect: float = 10.0
     read: float = 30.0
+    answer: float = 60.0
+    window: float = 60.0
+    least: int = 60 << 10
     sleep: Callable[[float], None] = time.sleep
 
 
 class _RetryableError(Exception):
     """A failure that another attempt may overcome."""
+
+
+class _SlowError(_RetryableError):
+    """A server that sends so little that a download would take days."""
+
+
+class _Session(requests.Session):
+    """A session that sends no credentials, neither to a server nor to where it redirects to."""
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        request.auth = _no_credentials  # otherwise requests looks into .netrc
+        return super().prepare_request(request)
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        prepared_request.headers.pop("Authorization", None)
+
+
+def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def is_offline() -> bool:
@@ -171,10 +208,10 @@ def _download(partial: _PartialDownload, progress: ByteProgress, policy: RetryPo
         before = partial.length
         try:
             _attempt(partial, progress, policy)
-        except requests.exceptions.SSLError:
-            raise  # waiting does not change a certificate
         except (_RetryableError, *_RETRIED_ERRORS) as error:
-            if partial.length > before:
+            if _is_certificate_error(error):
+                raise requests.RequestException(_reason(error)) from error
+            if partial.length > before and not isinstance(error, _SlowError):
                 delays = iter(policy.delays)
             delay = next(delays, None)
             if delay is None:
@@ -204,20 +241,50 @@ def _attempt(partial: _PartialDownload, progress: ByteProgress, policy: RetryPol
         headers["Range"] = f"bytes={have}-"
         if partial.etag:
             headers["If-Range"] = partial.etag
-    timeout = (policy.connect, policy.read)
-    with requests.get(remote.url, headers=headers, stream=True, timeout=timeout) as response:
+    with _request(remote.url, headers, policy) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable and have:
             if _total_of(response) == have:
                 return  # nothing is missing
             partial.delete()
             raise _RetryableError("the server offers a different file than before")
         _check_status(response)
+        _check_type(response)
         if response.status_code != requests.codes.partial_content:
             partial.restart(response)
         elif _start_of(response) != have:
             partial.delete()
             raise _RetryableError("the server sends another part of the file than requested")
-        _append(partial, response, progress)
+        _append(partial, response, progress, policy)
+
+
+def _request(url: str, headers: dict[str, str], policy: RetryPolicy) -> requests.Response:
+    """Send a request and wait for its answer, but not for longer than the policy says.
+
+    This runs in a thread, because a server that sends headers byte by byte meets every timeout of
+    the socket.
+    """
+    answers: list[requests.Response] = []
+    errors: list[Exception] = []
+
+    def send() -> None:
+        timeout = (policy.connect, policy.read)
+        try:
+            with _Session() as session:
+                answers.append(session.get(url, headers=headers, stream=True, timeout=timeout))
+        except Exception as error:  # raised again in the other thread
+            errors.append(error)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    thread.join(policy.answer)
+    if answers:
+        return answers[0]
+    if not errors:
+        raise _SlowError("the server does not answer in time")
+    (error,) = errors
+    if isinstance(error, requests.RequestException) or not isinstance(error, _FOREIGN_ERRORS):
+        raise error
+    raise requests.RequestException(f"cannot be requested ({one_line(error)})") from error
 
 
 def _check_status(response: requests.Response) -> None:
@@ -228,12 +295,44 @@ def _check_status(response: requests.Response) -> None:
         raise requests.HTTPError(f"the server returns {status} {response.reason}")
 
 
-def _append(partial: _PartialDownload, response: requests.Response, progress: ByteProgress) -> None:
+def _check_type(response: requests.Response) -> None:
+    """Raise an error for a web page, before it replaces what earlier attempts have received."""
+    if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise requests.RequestException(
+            "the server sends a web page instead of the file; if this network has a login page, "
+            "log in with a browser and try again"
+        )
+
+
+def _chunks(response: requests.Response, policy: RetryPolicy) -> Iterator[bytes]:
+    """Yield the body as it arrives, unless it arrives too slowly."""
+    start, count = time.monotonic(), 0
+    while True:
+        try:
+            chunk = response.raw.read1(_CHUNK, decode_content=False)
+        except _FOREIGN_ERRORS as error:
+            raise _RetryableError(_reason(error)) from error
+        if not chunk:
+            return
+        yield chunk
+        count += len(chunk)
+        if time.monotonic() - start > policy.window:
+            if count < policy.least:
+                raise _SlowError("the server sends too slowly")
+            start, count = time.monotonic(), 0
+
+
+def _append(
+    partial: _PartialDownload,
+    response: requests.Response,
+    progress: ByteProgress,
+    policy: RetryPolicy,
+) -> None:
     done = partial.length
     total = partial.remote.size or _announced_total(response, done)
     limit = partial.remote.size or MAX_UNKNOWN_BYTES
     with partial.path.open("ab") as stream:
-        for chunk in response.iter_content(_CHUNK):
+        for chunk in _chunks(response, policy):
             # One byte beyond the limit is enough to detect a wrong file.
             done += stream.write(chunk[: limit + 1 - done])
             progress(min(done, limit), total)
@@ -258,10 +357,27 @@ def _announced_total(response: requests.Response, done: int) -> int | None:
     return done + int(length) if length.isdigit() and len(length) < 19 else None
 
 
+def _is_certificate_error(error: BaseException | None) -> bool:
+    """Return whether a certificate was rejected; other errors of TLS may not occur again."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        inner = getattr(error, "reason", None)
+        inner = inner or next((each for each in error.args if isinstance(each, Exception)), None)
+        error = inner if isinstance(inner, Exception) else error.__cause__
+    return False
+
+
 def _reason(error: BaseException) -> str:
     """Return a short message for errors whose own messages have many lines."""
+    if _is_certificate_error(error):
+        return "its certificate is not trusted"
     reasons = (
-        (requests.exceptions.SSLError, "its certificate is not trusted"),
+        (requests.exceptions.SSLError, "the encrypted connection failed"),
+        (urllib3.exceptions.SSLError, "the encrypted connection failed"),
+        (ssl.SSLError, "the encrypted connection failed"),
+        (urllib3.exceptions.TimeoutError, "the server stopped responding"),
+        (urllib3.exceptions.ProtocolError, "the connection was interrupted"),
         (requests.exceptions.ProxyError, "the proxy refuses the connection or is unreachable"),
         (requests.exceptions.ConnectTimeout, "the server is unreachable (timeout)"),
         (requests.Timeout, "the server stopped responding"),

@@ -95,7 +95,7 @@ def read_ncnn(path: Path) -> dict[str, Tensor]:
         CheckpointError: A file of the pair is missing, damaged, truncated, or too long, or contains
             another network.
     """
-    param, binary = _pair(path)
+    param, binary = pair_of(path)
     try:
         layers = _parse(_read_bytes(param, MAX_PARAM_BYTES))
         weighted = _weighted_layers(layers)
@@ -113,7 +113,15 @@ class _FormatError(Exception):
     """A format error in a file, without the name of the file."""
 
 
-def _pair(path: Path) -> tuple[Path, Path]:
+def pair_of(path: Path) -> tuple[Path, Path]:
+    """Return the `.param` and the `.bin` of a network.
+
+    Args:
+        path: Either file.
+
+    Raises:
+        CheckpointError: The other file is missing.
+    """
     # The given file may have any suffix, because its content was recognised.
     is_bin = path.suffix.lower() == ".bin"
     suffixes = (".param", ".PARAM") if is_bin else (".bin", ".BIN")

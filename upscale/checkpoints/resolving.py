@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from upscale.checkpoints.attribution import UNKNOWN, attribution
 from upscale.checkpoints.cache import (
+    CACHED_SUFFIXES,
+    NCNN_SUFFIX,
     CacheEntry,
-    cache_root,
     cached_model,
     download_folder,
+    entry_lock,
     imported_model,
     imported_names,
+    is_official,
+    models_folder,
+    unwritable,
 )
-from upscale.checkpoints.catalog_entries import CatalogEntry, bundled_source, catalog, known_name
+from upscale.checkpoints.catalog_entries import (
+    CHOICE,
+    CatalogEntry,
+    bundled_source,
+    catalog,
+    face_catalog,
+    known_face_name,
+    known_name,
+    withdrawal,
+)
 from upscale.checkpoints.download import ByteProgress, RemoteFile, download
 from upscale.checkpoints.files import read_metadata
+from upscale.checkpoints.fusion import fusion_file
 from upscale.errors import CheckpointError, UsageError
+from upscale.files.atomic import replace_file
 from upscale.files.error_mapping import one_line
 from upscale.files.hashing import sha256_of
+from upscale.files.paths import expand_user
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +88,21 @@ class ResolvedModel:
             return state
         return blend(state, read_state_dict(self.partner), self.denoise)
 
+    def digest(self) -> str:
+        """Return the SHA-256 of the file, or of both checksums and the weight if it is blended."""
+        checksum = _checksum(self.path)
+        if self.partner is None:
+            return checksum
+        text = f"{checksum} {_checksum(self.partner)} {self.denoise!r}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def attribution(self) -> dict[str, str]:
+        """Licence and author, as far as the catalogue or the file names them."""
+        if self.entry is not None:
+            return self.entry.attribution
+        return attribution(_own_metadata(self.path))
+
 
 @dataclass(frozen=True, slots=True)
 class ImportedModel:
@@ -95,7 +133,7 @@ def resolve(
     Args:
         name_or_path: Name or path of the model.
         denoise: Blend of a model with its denoise partner, 0..1: 1 is the model alone, 0 the
-            partner alone. None does not blend.
+            partner alone. None for the blend that the catalogue gives as the default.
         progress: Function that is called during a download.
 
     Raises:
@@ -103,26 +141,26 @@ def resolve(
         CheckpointError: No such model or file exists, or it is unusable.
         DownloadError: The model cannot be downloaded.
     """
-    text = str(name_or_path)
-    entry = None if isinstance(name_or_path, Path) else _catalog_entry(text)
-    _check_denoise(text, entry, denoise)
-    if entry is not None:
-        return _resolve_entry(entry, denoise, progress)
-    if not isinstance(name_or_path, Path) and text in imported_names():
-        return ResolvedModel(text, _imported(text))
-    path = Path(text).expanduser()
-    if path.is_file():
-        return ResolvedModel(path.name, path)
-    if text and path.is_dir():
-        raise CheckpointError(f"{path}: is a folder; pass a checkpoint file")
-    raise _unknown(text)
+    if denoise is not None and not 0 <= denoise <= 1:
+        raise UsageError(f"--denoise {denoise:g} is outside 0..1")
+    entry = None if isinstance(name_or_path, Path) else _catalog_entry(name_or_path)
+    if entry is None:
+        if denoise is not None and name_or_path == CHOICE:
+            raise _denoise_unsupported(name_or_path)
+        resolved = _resolve_file(name_or_path)
+        if denoise is not None:
+            raise _denoise_unsupported(name_or_path)
+        return resolved
+    if denoise is not None and entry.denoise_partner is None:
+        raise _denoise_unsupported(name_or_path)
+    return _resolve_entry(entry, denoise, progress)
 
 
 def locate(entry: CatalogEntry, progress: ByteProgress | None = None) -> Path:
-    """Return the verified file of a catalogue model; convert or download it at first use.
+    """Return the verified file of a catalogue model; download it at first use.
 
-    If several processes call this at once, one creates the file and the others wait. If the cache
-    is not writable, a bundled model is read from its package each time.
+    If several processes call this at once, one downloads the file and the others wait. A bundled
+    model is read from its package, whatever is in the cache.
 
     Args:
         entry: Entry of the catalogue.
@@ -132,59 +170,55 @@ def locate(entry: CatalogEntry, progress: ByteProgress | None = None) -> Path:
         CheckpointError: The source is not the expected file, or the cache cannot be written.
         DownloadError: The model cannot be downloaded.
     """
-    cached = cached_model(entry)
-    if cached.is_intact(entry.accepted):
-        return cached.path
     bundled = bundled_source(entry)
-    if bundled is not None and not _is_writable(cache_root()):
+    if bundled is not None:
         _verify_bundled(entry, bundled)
         return bundled
-    with cached.lock():
-        if cached.is_intact(entry.accepted):
-            return cached.path
-        if bundled is not None:
-            _verify_bundled(entry, bundled)
-            _store(bundled, cached, entry.sha256, entry)
-        else:
-            _download_model(entry, cached, progress)
-    return cached.path
+    cached = cached_model(entry)
+    if cached is not None:
+        return cached
+    with entry_lock(models_folder(), entry.name):
+        return cached_model(entry) or _download_model(entry, progress)
 
 
-def import_checkpoint(file: Path, name: str | None = None) -> Path:
+def import_checkpoint(
+    file: Path,
+    name: str | None = None,
+    *,
+    licence: str | None = None,
+    author: str | None = None,
+) -> Path:
     """Import a checkpoint into the cache as safetensors and return the new file.
 
     A file of a catalogue model is recognised by its checksum and stored as that model unless
-    another name is given. Other files are named after `name` or the file.
+    another name is given. Other files are named after `name` or the file. The licence and author
+    are those of the catalogue or of the file's metadata.
 
     Args:
         file: Checkpoint to import.
         name: Name of the model, None to derive it.
+        licence: Licence of a file that names none.
+        author: Author of a file that names none.
 
     Raises:
-        UsageError: The name belongs to another model.
+        UsageError: The name belongs to another model, or the file names another licence or author.
         CheckpointError: The file is unusable, or the cache cannot be written.
     """
-    from upscale.checkpoints.state_dicts import read_state_dict
-
-    file = file.expanduser()
-    state = read_state_dict(file)  # first, because it has the most helpful errors
-    checksum = _checksum(file)
-    entry = next((known for known in catalog().values() if checksum in known.accepted), None)
-    if entry is not None and name in (None, entry.name):
-        cached = cached_model(entry)
-        with cached.lock():
-            _store(file, cached, checksum, entry, state)
-        return cached.path
-    name = name or _name_after(file)
-    cached = imported_model(name)
-    if known_name(name) is not None:
-        raise UsageError(f"{name} is a model of the catalogue: pass another name for the import")
-    with cached.lock():
-        existing = cached.source_checksum()
-        if existing is not None and existing != checksum:
-            raise UsageError(f"{name} is already imported: pass another name, or remove it first")
-        _store(file, cached, checksum, None, state)
-    return cached.path
+    file = expand_user(file)
+    with _private_copy(file) as copy:
+        # The weights and the checksum are those of one copy: the file may change in between.
+        checksum = _checksum(copy)
+        entries = (*catalog().values(), *face_catalog().values())
+        entry = next((each for each in entries if is_official(each, copy, checksum)), None)
+        known = entry.attribution if entry else attribution(_own_metadata(copy))
+        credits = _completed(file, known, {"licence": licence, "author": author})
+        if entry is not None and name in (None, entry.name):
+            _check_network(copy, entry)
+            return bundled_source(entry) or _keep(entry, copy)
+        name = name or _name_after(file)
+        if known_name(name) or known_face_name(name) or name == CHOICE:
+            raise UsageError(f"{name} is a name of the catalogue: pass another name for the import")
+        return _store(copy, imported_model(name), checksum, credits)
 
 
 def imported_models() -> dict[str, ImportedModel]:
@@ -208,7 +242,7 @@ def remove_imported(name: str) -> None:
     cached = imported_model(name)
     if name not in imported_names():
         raise CheckpointError(f"{name}: no imported model has this name; run: upscale models")
-    with cached.lock():
+    with entry_lock(cached.path.parent, name):
         try:
             cached.path.unlink(missing_ok=True)
             cached.checksum_path.unlink(missing_ok=True)
@@ -226,20 +260,30 @@ def _catalog_entry(text: str) -> CatalogEntry | None:
     return None if name is None else catalog()[name]
 
 
-def _check_denoise(text: str, entry: CatalogEntry | None, denoise: float | None) -> None:
-    if denoise is None:
-        return
-    if not 0 <= denoise <= 1:
-        raise UsageError(f"--denoise {denoise:g} is outside 0..1")
-    if entry is None or entry.denoise_partner is None:
-        supported = ", ".join(one.name for one in catalog().values() if one.denoise_partner)
-        raise UsageError(f"--denoise is not supported by {text}; use the model {supported}")
+def _denoise_unsupported(name: str | Path) -> UsageError:
+    supported = ", ".join(entry.name for entry in catalog().values() if entry.denoise_partner)
+    return UsageError(f"--denoise is not supported by {name}; the networks with it: {supported}")
+
+
+def _resolve_file(name_or_path: str | Path) -> ResolvedModel:
+    text = str(name_or_path)
+    if not isinstance(name_or_path, Path) and text in imported_names():
+        return ResolvedModel(text, _imported(text))
+    path = expand_user(Path(text))
+    if path.is_file():
+        if fusion_file(path) is not None:
+            raise CheckpointError(f"{path}: is a fusion of two networks; name one of them here")
+        return ResolvedModel(path.name, path)
+    if text and path.is_dir():
+        raise CheckpointError(f"{path}: is a folder; pass a checkpoint file")
+    raise _unknown(text)
 
 
 def _resolve_entry(
     entry: CatalogEntry, denoise: float | None, progress: ByteProgress | None
 ) -> ResolvedModel:
-    if denoise is None or denoise == 1 or entry.denoise_partner is None:
+    denoise = entry.denoise if denoise is None else denoise
+    if denoise == 1 or entry.denoise_partner is None:
         return ResolvedModel(entry.name, locate(entry, progress), entry)
     partner = locate(catalog()[entry.denoise_partner], progress)
     return ResolvedModel(entry.name, locate(entry, progress), entry, partner, denoise)
@@ -253,6 +297,14 @@ def _imported(name: str) -> Path:
 
 
 def _unknown(text: str) -> CheckpointError:
+    if text == CHOICE:
+        return CheckpointError(f"{text}: chooses among several networks; name one: upscale models")
+    withdrawn = withdrawal(text)
+    if withdrawn is not None:
+        return CheckpointError(withdrawn)
+    face = known_face_name(text)
+    if face is not None:
+        return CheckpointError(f"{text}: restores faces; pass --face --face-model {face}")
     similar = similar_names(Path(text).name)
     hint = f"did you mean {', '.join(similar)}? " if similar else ""
     looks_like_path = os.sep in text or "/" in text or Path(text).suffix in CHECKPOINT_SUFFIXES
@@ -274,12 +326,6 @@ def similar_names(name: str) -> list[str]:
 # --- cache entries ---------------------------------------------------------------------------
 
 
-def _is_writable(folder: Path) -> bool:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-
-
 def _verify_bundled(entry: CatalogEntry, source: Path) -> None:
     expected = [(source, entry.sha256)]
     if entry.param_sha256 is not None:
@@ -292,7 +338,7 @@ def _verify_bundled(entry: CatalogEntry, source: Path) -> None:
             )
 
 
-def _download_model(entry: CatalogEntry, cached: CacheEntry, progress: ByteProgress | None) -> None:
+def _download_model(entry: CatalogEntry, progress: ByteProgress | None) -> Path:
     if entry.file is not None:
         raise CheckpointError(f"{entry.name}: its file {entry.file} is missing; reinstall upscale")
     if entry.url is None:
@@ -302,37 +348,85 @@ def _download_model(entry: CatalogEntry, cached: CacheEntry, progress: ByteProgr
         )
     target = download_folder() / entry.url.rsplit("/", 1)[1]
     download(RemoteFile(entry.url, entry.sha256, entry.size), target, progress=progress)
-    _store(target, cached, entry.sha256, entry)
+    _check_network(target, entry)
+    kept = _keep(entry, target)
     target.unlink(missing_ok=True)
+    return kept
 
 
-def _store(
-    file: Path,
-    cached: CacheEntry,
-    checksum: str,
-    entry: CatalogEntry | None,
-    state: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Convert a file into a cache entry, whose lock must be held."""
-    from upscale.checkpoints.state_dicts import read_state_dict, write_safetensors
+def _check_network(file: Path, entry: CatalogEntry) -> None:
+    """Check that a file contains the network that the catalogue describes."""
+    from upscale.checkpoints.state_dicts import read_state_dict
 
-    state = read_state_dict(file) if state is None else state
-    architecture, scale, state = _describe(file, state)
-    if entry is not None and scale != entry.scale:
+    if entry.kind == "face":
+        return  # its architecture is known to spandrel only, and its checksum was verified
+    _, scale, _ = _describe(file, read_state_dict(file))
+    if scale != entry.scale:
         raise CheckpointError(
             f"{file}: its scale is {scale}, but that of {entry.name} is {entry.scale}"
         )
+
+
+def _keep(entry: CatalogEntry, file: Path) -> Path:
+    """Copy a verified file of a catalogue model into the cache; other files of it are deleted."""
+    from upscale.checkpoints.state_dicts import SUFFIX_OF_KIND, detect_kind
+
+    kept = models_folder() / f"{entry.name}{SUFFIX_OF_KIND[detect_kind(file)]}"
+    suffixes = (".param", NCNN_SUFFIX) if kept.suffix == NCNN_SUFFIX else (kept.suffix,)
+    try:
+        for suffix in suffixes:
+            source = file.with_suffix(suffix) if len(suffixes) > 1 else file
+            with source.open("rb") as stream:
+                replace_file(kept.with_suffix(suffix), partial(shutil.copyfileobj, stream))
+        for suffix in {".sha256", ".param", *CACHED_SUFFIXES} - {*suffixes}:
+            kept.with_suffix(suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(kept, error) from error
+    return kept
+
+
+@contextmanager
+def _private_copy(file: Path) -> Generator[Path]:
+    """Copy a checkpoint to a folder of its own; errors about the copy name the original."""
+    from upscale.checkpoints.state_dicts import files_of
+
+    sources = files_of(file)
+    with tempfile.TemporaryDirectory(prefix="upscale-") as folder:
+        try:
+            for source in sources:
+                shutil.copyfile(source, Path(folder, source.name))
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot be copied ({one_line(error)})") from error
+        parent = str(file).removesuffix(file.name)
+        try:
+            yield Path(folder, file.name)
+        except CheckpointError as error:
+            raise CheckpointError(str(error).replace(f"{folder}{os.sep}", parent)) from error
+
+
+def _store(file: Path, cached: CacheEntry, checksum: str, credits: Mapping[str, str]) -> Path:
+    """Convert a file into an imported model, unless the name belongs to another file."""
+    from upscale.checkpoints.state_dicts import read_state_dict, write_safetensors
+
+    architecture, scale, state = _describe(file, read_state_dict(file))
+    name = cached.path.stem
     metadata = {
-        "name": cached.path.stem,
+        "name": name,
         "architecture": architecture,
-        "source": entry.source if entry else file.name,
+        "source": file.name,
         "source_sha256": checksum,
-        "licence": entry.licence if entry else "unknown",
+        "licence": UNKNOWN,
+        **credits,
     }
     if scale is not None:
         metadata["scale"] = str(scale)
-    write_safetensors(state, cached.path, _own_metadata(file) | metadata)
-    cached.write_checksum()
+    with entry_lock(cached.path.parent, name):
+        existing = cached.source_checksum()
+        if existing is not None and existing != checksum:
+            raise UsageError(f"{name} is already imported: pass another name, or remove it first")
+        write_safetensors(state, cached.path, _own_metadata(file) | metadata)
+        cached.write_checksum()
+    return cached.path
 
 
 def _describe(
@@ -348,6 +442,25 @@ def _describe(
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
     return detected.spec.describe(), detected.spec.scale, detected.state
+
+
+def _completed(
+    file: Path, known: Mapping[str, str], given: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Return what is known of a file with what the user adds, which may not contradict it."""
+    completed = dict(known)
+    for key, text in given.items():
+        if text is None:
+            continue
+        value = " ".join(text.split())
+        if not value:
+            raise UsageError(f"--{key}: is empty")
+        if completed.setdefault(key, value) != value:
+            raise UsageError(
+                f"{file}: its {key} is known: {known[key]}; leave out --{key}, which is for files "
+                "without one"
+            )
+    return completed
 
 
 def _own_metadata(file: Path) -> dict[str, str]:

@@ -10,8 +10,9 @@ the suffix, cannot read ncnn files, and does not check the sizes of archives and
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,7 +22,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from upscale.checkpoints.ncnn import BIN_TAGS, PARAM_MAGIC, read_ncnn
+from upscale.checkpoints.files import check_header
+from upscale.checkpoints.ncnn import BIN_TAGS, PARAM_MAGIC, pair_of, read_ncnn
+from upscale.checkpoints.pickles import PickleError, check_archive, check_legacy
 from upscale.errors import CheckpointError
 from upscale.files.atomic import replace_file
 from upscale.files.error_mapping import one_line
@@ -41,12 +44,33 @@ WRAPPERS = (
 PREFIXES = ("module.", "_orig_mod.")
 """Prefixes that data-parallel and compiled modules add to every key."""
 
+ARCHIVE_MAGIC = b"PK\x03\x04"
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 _WRAPPER_DEPTH = 3
 _BYTES_FACTOR = 4
 """Limit of the size of all tensors divided by that of the file; tensors may share memory."""
 
+MAX_TENSORS = 20_000
+_NUMBERS_PER_TENSOR = 10
+"""Limit of the layer numbers in keys divided by the number of tensors."""
+
+_NUMBERS = frozenset(
+    getattr(torch, name)
+    for name in (
+        *("float64", "float32", "float16", "bfloat16"),
+        *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"),
+        *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"),
+    )
+)
+"""Types of tensors that are read; all can be converted to float32."""
+
 Kind = Literal["safetensors", "torch", "ncnn"]
+
+SUFFIX_OF_KIND: Mapping[Kind, str] = {
+    "safetensors": ".safetensors",
+    "torch": ".pth",
+    "ncnn": ".bin",
+}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -63,14 +87,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         CheckpointError: The file cannot be read, is not a checkpoint, contains objects other than
             tensors, which could run code, or contains tensors that are not finite.
     """
-    kind = _detect_kind(path)
+    kind = detect_kind(path)
     if kind == "ncnn":
         state = read_ncnn(path)
     elif kind == "safetensors":
         state = _read_safetensors(path)
     else:
         state = _read_torch(path)
-    _check_finite(path, state)
+    _check_tensors(path, state)
     return state
 
 
@@ -90,14 +114,44 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping
         key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.items()
     }
     try:
-        content = safetensors.torch.save(tensors, dict(metadata))
+        content = _sorted_metadata(safetensors.torch.save(tensors, dict(metadata)))
         replace_file(path, lambda file: file.write(content))
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({one_line(error)})") from error
 
 
-def _detect_kind(path: Path) -> Kind:
+def _sorted_metadata(content: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order, so that equal contents are equal bytes.
+
+    The library writes them in another order each time.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the files of a checkpoint, which are two for ncnn.
+
+    Raises:
+        CheckpointError: The file cannot be read, is not a checkpoint, or its partner is missing.
+    """
+    return pair_of(path) if detect_kind(path) == "ncnn" else (path,)
+
+
+def detect_kind(path: Path) -> Kind:
+    """Return the format of a checkpoint.
+
+    Raises:
+        CheckpointError: The file cannot be read, or is not a checkpoint.
+    """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise CheckpointError(f"{path}: is not a regular file; pass a checkpoint file")
         with path.open("rb") as stream:
             head = stream.read(64)
     except IsADirectoryError:
@@ -105,7 +159,7 @@ def _detect_kind(path: Path) -> Kind:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({one_line(error)})") from error
     _reject_common_mistakes(path, head)
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(ARCHIVE_MAGIC):
         return "torch"
     if head[8:9] == b"{":
         return "safetensors"
@@ -131,6 +185,7 @@ def _reject_common_mistakes(path: Path, head: bytes) -> None:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    check_header(path)
     try:
         state = safetensors.torch.load_file(path)
     except Exception as error:
@@ -141,34 +196,25 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    _check_zip(path)
     try:
+        check_archive(path) if _is_archive(path) else check_legacy(path)
         # Opened here, because torch selects the format of a path by its suffix.
         with path.open("rb") as stream, warnings.catch_warnings(action="ignore"):
             loaded: object = torch.load(stream, map_location="cpu", weights_only=True)
+    except PickleError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # torch raises many types of errors for untrusted data
         raise CheckpointError(
-            f"{path}: damaged, or contains objects other than tensors, which are not loaded "
-            "because they could run code; use a .safetensors file"
+            f"{path}: damaged, or not a torch checkpoint; download it again"
         ) from error
     state = _strip_prefixes(_unwrap(path, loaded))
     _check_storage(path, state)
     return state
 
 
-def _check_zip(path: Path) -> None:
-    """Reject archives that are compressed or that torch has not written."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path}: damaged archive; download it again") from error
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise CheckpointError(f"{path}: a compressed archive, not a torch checkpoint; extract it")
-    if not any(entry.filename.endswith("data.pkl") for entry in entries):
-        raise CheckpointError(f"{path}: a zip archive, not a torch checkpoint; extract it")
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(ARCHIVE_MAGIC)) == ARCHIVE_MAGIC
 
 
 def _unwrap(path: Path, loaded: object) -> dict[str, Tensor]:
@@ -231,9 +277,20 @@ def _check_storage(path: Path, state: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f"{path}: its tensors are larger than the file")
 
 
-def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    if len(state) > MAX_TENSORS:
+        raise CheckpointError(f"{path}: has {len(state)} tensors, more than any network")
+    highest = _NUMBERS_PER_TENSOR * len(state) + 100
     for key, tensor in state.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        # A network is built with as many layers as the highest number says.
+        if any(len(part) > 9 or int(part) > highest for part in re.findall("[0-9]+", key)):
+            raise CheckpointError(f"{path}: has a tensor for layer {key[:60]}, but few tensors")
+        if tensor.dtype not in _NUMBERS:
+            name = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{path}: the tensor {key} has the type {name}; use float32")
+        # Float8 has no test of its own.
+        wide = tensor.float() if tensor.element_size() == 1 else tensor
+        if tensor.is_floating_point() and not bool(wide.isfinite().all()):
             raise CheckpointError(
                 f"{path}: the tensor {key} has values that are not finite; the file is unusable"
             )

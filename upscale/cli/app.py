@@ -7,6 +7,7 @@ runs outside Typer, because Typer turns an interrupt into an exception of its ow
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Sequence
 from typing import cast
@@ -26,6 +27,7 @@ from upscale.cli.foreign_flags import own_flags
 from upscale.cli.session import Action, Session
 from upscale.dependencies import find_import_problem
 from upscale.errors import ExitCode, UpscaleError, UsageError
+from upscale.out_of_memory import is_out_of_memory
 
 COMPLETION_VARIABLE = "_UPSCALE_COMPLETE"
 """Set by the completion scripts of the shells, which Typer generates."""
@@ -62,8 +64,10 @@ def _error_text(error: Exception) -> str:
     problem = find_import_problem(error)
     if problem is not None:
         return str(problem)
+    if is_out_of_memory(error):
+        return "not enough memory: close other programs, or use a smaller size or --tile"
     if isinstance(error, OSError):
-        return f"{error.filename or 'file'}: {error.strerror}"
+        return f"{error.filename or 'file'}: {error.strerror or error}"
     return f"internal error: {type(error).__name__}: {error}; run again with -v for details"
 
 
@@ -89,7 +93,20 @@ def _run_command(arguments: Sequence[str], session: Session) -> int:
             check_command_name(words[0])
         program, rest = "upscale", own_flags(words, "image") or ["--help"]
     action = _parse(app, rest, program, session)
-    return int(action) if isinstance(action, int) else action(session)
+    if isinstance(action, int):
+        return int(action)
+    _check_working_folder()
+    return action(session)
+
+
+def _check_working_folder() -> None:
+    """Check that the working folder exists; without it, torch cannot be loaded, for example."""
+    try:
+        os.getcwd()  # noqa: PTH109 -- it is not used as a path
+    except FileNotFoundError:
+        raise UsageError(
+            "the working folder was deleted; change to another one, for example: cd ~"
+        ) from None
 
 
 def _parse(app: typer.Typer, arguments: list[str], program: str, session: Session) -> Action | int:

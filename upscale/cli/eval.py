@@ -13,17 +13,16 @@ from upscale.cli import shared_options as shared
 from upscale.cli.arguments import HELP_OPTIONS
 from upscale.cli.completion import list_of, metric_names, networks, one_of
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import option, output, resolve_options
+from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.errors import ExitCode
 
 if TYPE_CHECKING:
     from upscale.jobs.evaluation import LoadedMetrics
     from upscale.options import Options
 
-DEFAULT_CHAIN = "classical"
+DEFAULT_CHAINS = "classical,real-esrgan"
+DEFAULT_FRAMES = 16
 _METRICS, _TEST_SET = "Metrics", "Test set"
-_LINE_WIDTH = 1000
-"""Width of the table if the output is not a terminal, so that no line is wrapped."""
 
 
 class _FilesFirst(TyperGroup):
@@ -127,9 +126,10 @@ def models(
     ],
     degrade: Annotated[
         str,
-        option("--degrade", metavar="CHAIN|RECIPE", panel=_TEST_SET, show_default=True,
-               help=f"Degradation that makes the low-resolution images: {shared.CHAINS}."),
-    ] = DEFAULT_CHAIN,
+        option("--degrade", metavar="A,B,...", panel=_TEST_SET, show_default=True,
+               help="Degradations that make the low-resolution images, one test set each: "
+               f"{shared.CHAINS}."),
+    ] = DEFAULT_CHAINS,
     scale: Annotated[
         int | None,
         option("-s", "--scale", metavar="N", min=1, panel=_TEST_SET,
@@ -141,6 +141,12 @@ def models(
         option("--seed", metavar="N", min=0, panel=_TEST_SET,
                help="Seed of the degradations. Default: 0, or the recipe's seed."),
     ] = None,
+    gate: Annotated[
+        bool,
+        switch("--gate", panel=_TEST_SET,
+               help="Fail if a network is worse than bicubic on clean images (chain classical): "
+               "in PSNR-Y, in ST-LPIPS, or in legibility of text."),
+    ] = False,
     keep: Annotated[
         Path | None,
         option("--keep", metavar="FOLDER", panel=shared.OUTPUT,
@@ -163,7 +169,7 @@ def models(
     """
 
     def action(session: Session) -> int:
-        from upscale.cli.eval_networks import compare_networks, plan_comparison
+        from upscale.cli.eval_networks import check_gate, compare_networks, plan_comparison
         from upscale.cli.eval_report import Outputs
 
         options = resolve_options(context, session)
@@ -175,7 +181,45 @@ def models(
         loaded = _load_metrics(metrics, True, border, metric_files, options)
         device = options.engine.devices[0]
         comparison = plan_comparison(networks, on, degrade, scale=scale, seed=seed, device=device)
-        return compare_networks(session, comparison, keep, loaded, outputs)
+        if gate:
+            check_gate(comparison, loaded)
+        return compare_networks(session, comparison, keep, loaded, outputs, gate=gate)
+
+    return action
+
+
+@app.command()
+def flicker(
+    context: typer.Context,
+    videos: Annotated[
+        list[Path],
+        typer.Argument(metavar="VIDEO", help="Videos, or folders of frames, sorted by name."),
+    ],
+    *,
+    source: Annotated[
+        Path | None,
+        option("--source", metavar="VIDEO", panel=shared.INPUT,
+               help="Video before upscaling, from which the motion is taken, the same for all. "
+               "Default: each video's own motion."),
+    ] = None,
+    frames: Annotated[
+        int,
+        option("--frames", metavar="N", min=2, panel=_METRICS, show_default=True,
+               help="Measure at most the first N frames."),
+    ] = DEFAULT_FRAMES,
+    json: shared.Json = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Measure the flicker of upscaled videos: how much fine detail changes along the motion.
+
+    0 is none; 1 means that the detail of each frame has nothing to do with the frame before.
+    """
+
+    def action(session: Session) -> int:
+        from upscale.cli.eval_flicker import run_flicker
+
+        options = resolve_options(context, session)
+        return run_flicker(session, videos, source, frames, as_json=options.report.json)
 
     return action
 
@@ -215,9 +259,9 @@ def _load_metrics(
 
 
 def _list_metrics(session: Session, missing: Mapping[str, str], *, as_json: bool) -> int:
-    from rich.console import Console
     from rich.table import Table
 
+    from upscale.cli.console import results_console
     from upscale.cli.eval_report import BETTER
     from upscale.metrics.registry import metrics
 
@@ -234,7 +278,5 @@ def _list_metrics(session: Session, missing: Mapping[str, str], *, as_json: bool
             metric.name, BETTER[metric.better], reference, metric.implementation, reason or "yes"
         )
     if not as_json:
-        width = None if session.stdout.isatty() else _LINE_WIDTH
-        console = Console(file=session.stdout, width=width, highlight=False, markup=False)
-        console.print(table)
+        results_console(session.stdout).print(table)
     return ExitCode.DONE

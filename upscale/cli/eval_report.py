@@ -12,7 +12,12 @@ from upscale.cli.progress_bars import step_progress
 from upscale.cli.session import Session
 from upscale.compare import Table, report_parts
 from upscale.errors import ExitCode, OutputError, UsageError
-from upscale.files.atomic import check_target_free, write_atomically
+from upscale.files.atomic import (
+    check_target_free,
+    remove_stale_temporaries,
+    write_atomically,
+)
+from upscale.files.identity import file_ids
 from upscale.files.printable import printable
 from upscale.jobs.eval_items import Matches
 from upscale.jobs.evaluation import (
@@ -24,17 +29,17 @@ from upscale.jobs.evaluation import (
     format_score,
     mean_scores,
     measure,
+    scores_by_chain,
 )
-from upscale.jobs.inputs import file_key
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
 
-_LINE_WIDTH = 1000
-"""Width of the table if the output is not a terminal, so that no line is wrapped."""
-
 BETTER = {"more": "higher", "less": "lower"}
 _ARROWS = {"more": "↑", "less": "↓"}
+_MOST_NAMED = 1
+"""A note on more images than this says how many, and not which."""
+
 _PAGE_SUFFIXES = (".html", ".htm")
 
 
@@ -72,11 +77,11 @@ class Outputs:
             raise UsageError(f"--html {printable(self.page)}: the file name must end in .html")
         if self.table is not None and self.table.suffix.lower() != ".csv":
             raise UsageError(f"-o {printable(self.table)}: the file name must end in .csv")
-        keys = {file_key(path) for path in inputs}
+        ids = {file_id for path in inputs for file_id in file_ids(path)}
         for target in (self.table, self.page):
             if target is not None:
                 check_target_free(target, overwrite=self.overwrite)
-                if file_key(target) in keys:
+                if not file_ids(target).isdisjoint(ids):
                     raise OutputError(f"{printable(target)}: is an input; use another file name")
 
 
@@ -84,6 +89,21 @@ def run_evaluation(
     session: Session, matches: Matches, metrics: LoadedMetrics, outputs: Outputs
 ) -> int:
     """Measure images, print and write the results, and return the exit code.
+
+    Args:
+        session: Streams.
+        matches: Images with their references.
+        metrics: Metrics to compute.
+        outputs: Where the results go.
+    """
+    measurements = measure_all(session, matches, metrics, outputs)
+    return report(session, matches, measurements, metrics, outputs)
+
+
+def measure_all(
+    session: Session, matches: Matches, metrics: LoadedMetrics, outputs: Outputs
+) -> list[Scores]:
+    """Measure images; print each as a line of JSON if that is asked for.
 
     Args:
         session: Streams.
@@ -100,10 +120,32 @@ def run_evaluation(
             if outputs.as_json:
                 session.out_json(_record(measurements[-1], kept=outputs.kept))
             progress(len(measurements), len(items))
+    return measurements
+
+
+def report(
+    session: Session,
+    matches: Matches,
+    measurements: Sequence[Scores],
+    metrics: LoadedMetrics,
+    outputs: Outputs,
+) -> int:
+    """Print and write the results of measurements, and return the exit code.
+
+    Args:
+        session: Streams.
+        matches: Images with their references.
+        measurements: Their scores.
+        metrics: Metrics that were computed.
+        outputs: Where the results go.
+    """
     if outputs.as_json:
         _print_json_summary(session, measurements, metrics)
     elif _is_any_measured(measurements):
         _print_table(session, measurements, metrics)
+    for target in (outputs.table, outputs.page):
+        if target is not None:
+            remove_stale_temporaries(target.parent)
     if outputs.table is not None:
         content = csv_table(measurements, metrics)
         write_atomically(
@@ -120,6 +162,7 @@ def _record(measurement: Scores, *, kept: bool) -> dict[str, object]:
     return {
         "kind": "picture",
         "image": item.image,
+        **_chain(item.chain),
         "version": item.version,
         "input": str(item.path) if kept else None,
         "reference": reference if kept else None,
@@ -127,6 +170,10 @@ def _record(measurement: Scores, *, kept: bool) -> dict[str, object]:
         "notes": list(measurement.notes),
         "error": measurement.error,
     }
+
+
+def _chain(chain: str) -> dict[str, str]:
+    return {"chain": chain} if chain else {}
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -137,15 +184,11 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 def _print_json_summary(
     session: Session, measurements: Sequence[Scores], metrics: LoadedMetrics
 ) -> None:
-    for version, scores in mean_scores(measurements).items():
-        session.out_json(
-            {
-                "kind": "mean",
-                "version": version,
-                "images": _count(measurements, version),
-                "values": _finite(scores),
-            }
-        )
+    for chain, of_chain in scores_by_chain(measurements).items():
+        for version, scores in mean_scores(of_chain).items():
+            count = _count(of_chain, version)
+            record = {"version": version, "images": count, "values": _finite(scores)}
+            session.out_json({"kind": "mean", **_chain(chain), **record})
     used = {
         metric.name: {"better": metric.better, "implementation": metric.implementation}
         for metric in metrics.metrics
@@ -154,15 +197,15 @@ def _print_json_summary(
 
 
 def _print_table(session: Session, measurements: Sequence[Scores], metrics: LoadedMetrics) -> None:
-    from rich.console import Console
     from rich.table import Table as Grid
 
-    scores = mean_scores(measurements)
-    has_versions = len(scores) > 1
+    from upscale.cli.console import results_console
+
+    chains = scores_by_chain(measurements)
+    labels = _Labels.of(chains)
     grid = Grid(box=None, pad_edge=False)
-    grid.add_column("image")
-    if has_versions:
-        grid.add_column("version")
+    for heading in ("image", *labels.cells("chain", "version")):
+        grid.add_column(heading)
     for metric in metrics.metrics:
         grid.add_column(f"{metric.title} {_ARROWS[metric.better]}", justify="right")
     for measurement in measurements:
@@ -170,20 +213,40 @@ def _print_table(session: Session, measurements: Sequence[Scores], metrics: Load
             item = measurement.item
             name = printable(item.image if item.version else item.path)
             cells = _cells(measurement.values, metrics)
-            grid.add_row(name, *[printable(item.version)] * has_versions, *cells)
-    if any(_count(measurements, version) > 1 for version in scores):
-        _add_means(grid, measurements, metrics, has_versions=has_versions)
-    width = None if session.stdout.isatty() else _LINE_WIDTH
-    console = Console(file=session.stdout, width=width, highlight=False, markup=False)
-    console.print(grid)
+            grid.add_row(name, *labels.cells(item.chain, item.version), *cells)
+    for chain, of_chain in chains.items():
+        if any(_count(of_chain, version) > 1 for version in mean_scores(of_chain)):
+            _add_means(grid, chain, of_chain, metrics, labels)
+    results_console(session.stdout).print(grid)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """Columns that tell images of one name apart.
+
+    Attributes:
+        has_chains: Whether there is more than one degradation chain.
+        has_versions: Whether there is more than one version.
+    """
+
+    has_chains: bool
+    has_versions: bool
+
+    @classmethod
+    def of(cls, chains: Mapping[str, Sequence[Scores]]) -> _Labels:
+        versions = {one.item.version for of_chain in chains.values() for one in of_chain}
+        return cls(len(chains) > 1, len(versions) > 1)
+
+    def cells(self, chain: str, version: str) -> list[str]:
+        return [chain] * self.has_chains + [printable(version)] * self.has_versions
 
 
 def _add_means(
     grid: Grid,
+    chain: str,
     measurements: Sequence[Scores],
     metrics: LoadedMetrics,
-    *,
-    has_versions: bool,
+    labels: _Labels,
 ) -> None:
     from rich.text import Text
 
@@ -196,7 +259,7 @@ def _add_means(
             for metric, cell in zip(metrics.metrics, _cells(values, metrics), strict=True)
         ]
         name = f"mean of {_count(measurements, version)}"
-        grid.add_row(name, *[printable(version)] * has_versions, *cells)
+        grid.add_row(name, *labels.cells(chain, version), *cells)
 
 
 def _cells(values: Mapping[str, float], metrics: LoadedMetrics) -> list[str]:
@@ -224,19 +287,21 @@ def _write_page(
     metrics: LoadedMetrics,
     outputs: Outputs,
 ) -> None:
-    scores = mean_scores(measurements)
-    best = [
-        (row, column + 2)
-        for column, metric in enumerate(metrics.metrics)
-        for row, version in enumerate(scores)
-        if version in best_versions(scores, metric)
-    ]
-    head = ["mean", "images"]
+    chains = scores_by_chain(measurements)
+    has_chains = len(chains) > 1
+    head = ["mean", *["chain"] * has_chains, "images"]
+    first = len(head)
     head += [f"{metric.title} {_ARROWS[metric.better]}" for metric in metrics.metrics]
-    rows = [
-        [version or "images", str(_count(measurements, version)), *_cells(values, metrics)]
-        for version, values in scores.items()
-    ]
+    rows: list[list[str]] = []
+    best: set[tuple[int, int]] = set()
+    for chain, of_chain in chains.items():
+        scores = mean_scores(of_chain)
+        for version, values in scores.items():
+            for column, metric in enumerate(metrics.metrics, first):
+                if version in best_versions(scores, metric):
+                    best.add((len(rows), column))
+            labels = [version or "images", *[chain] * has_chains, str(_count(of_chain, version))]
+            rows.append([*labels, *_cells(values, metrics)])
     table = Table(head, rows, frozenset(best), "↑ higher is better, ↓ lower is better, ● best")
     remarks = [f"{metric.title}: {metric.implementation}" for metric in metrics.metrics]
     remarks += [f"{name} was not measured: {reason}" for name, reason in metrics.missing.items()]
@@ -248,9 +313,8 @@ def _print_problems(
     session: Session, matches: Matches, measurements: Sequence[Scores], metrics: LoadedMetrics
 ) -> int:
     """Print notes and errors, and return the exit code."""
-    for measurement in measurements:
-        for note in measurement.notes:
-            session.say(f"note: {printable(measurement.item.path)}: {note}")
+    for line in _note_lines(measurements):
+        session.say(f"note: {line}")
     for name, reason in metrics.missing.items() if _is_any_measured(measurements) else ():
         session.say(f"note: {name} was not measured: {reason}")
     failures = [measurement.error for measurement in measurements if measurement.error is not None]
@@ -262,3 +326,18 @@ def _print_problems(
     if len(measurements) + len(matches.problems) == len(failures):
         return ExitCode.FAILED
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE
+
+
+def _note_lines(measurements: Sequence[Scores]) -> list[str]:
+    """Return the notes; one that many images have becomes one line."""
+    by_note: dict[str, list[Scores]] = {}
+    for measurement in measurements:
+        for note in measurement.notes:
+            by_note.setdefault(note, []).append(measurement)
+    lines: list[str] = []
+    for note, of_note in by_note.items():
+        if len(of_note) > _MOST_NAMED:
+            lines.append(f"{len(of_note)} of {len(measurements)} images: {note}")
+        else:
+            lines += [f"{printable(one.item.path)}: {note}" for one in of_note]
+    return lines

@@ -38,6 +38,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "upscale dataset": (
         ("upscale dataset scan photos/ --smallest 400 -o usable.txt", "List usable images."),
         ("upscale dataset crop photos/ -o crops/", "Cut large images into small ones."),
+        ("upscale dataset noise photos/ -o noise/", "Cut out the noise of a camera."),
     ),
     "upscale degrade": (
         ("upscale degrade photo.jpg --samples 4 -o grid.png", "See what a network trains on."),

@@ -103,7 +103,7 @@ FOREIGN_FLAGS = (
     ForeignFlag("--tile_pad --pre_pad", "N", (_OFFICIAL,),
                 advice=f"tiles need no padding, because they are exact; {_NOT_NEEDED}"),
     ForeignFlag("--face_enhance", "", (_OFFICIAL,),
-                advice=f"faces are upscaled like the rest of the image; {_NOT_NEEDED}"),
+                advice="use --face, which restores them after upscaling"),
     ForeignFlag("--alpha_upsampler", "METHOD", (_OFFICIAL,),
                 advice=f"transparency is always upscaled by the network; {_NOT_NEEDED}"),
     ForeignFlag("-p --processor", "NAME", (_VIDEO2X,),

@@ -98,7 +98,15 @@ def _metrics() -> tuple[str, ...]:
     return tuple(metrics())
 
 
+def _denoise_networks() -> tuple[str, ...]:
+    from upscale.checkpoints import catalog
+
+    entries = [entry for entry in catalog().values() if entry.denoise_partner]
+    return tuple(f"{entry.name} (default: {entry.denoise:g})" for entry in entries)
+
+
 CHOICES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "{codecs}": _video_codecs,
+    "{denoise}": _denoise_networks,
     "{metrics}": _metrics,
 }

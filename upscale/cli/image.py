@@ -14,7 +14,7 @@ from upscale.cli.completion import first_word, image_formats, list_of, networks,
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.errors import UsageError
-from upscale.options import DDS_FORMATS, MOST_JOBS, RunOptions
+from upscale.options import DDS_FORMATS, ESTIMATE, MOST_JOBS, RunOptions
 
 
 class _DefaultCommand(TyperCommand):
@@ -35,7 +35,9 @@ _EPILOG = (
     "If an input has the name of a command, write ./NAME."
 )
 _COMPARISON = "Network comparison"
+_ZERO_SHOT = "A network for each image"
 _TEXTURES = "Textures and panoramas"
+_CLUSTER = "Cluster"
 
 app = typer.Typer(add_completion=True, rich_markup_mode="rich")
 
@@ -112,6 +114,39 @@ def image(
     kernels: shared.Kernels = None,
     tta: shared.Tta = None,
     denoise: shared.Denoise = None,
+    fidelity: shared.Fidelity = None,
+    keep_colour: shared.KeepColour = None,
+    face: shared.Face = None,
+    face_model: shared.FaceModel = None,
+    face_strength: shared.FaceStrength = None,
+    faces_only: Annotated[
+        bool | None,
+        switch("--faces-only", panel=shared.FACES,
+               help="Restore faces and leave everything else as it is, at the size of the input; "
+               "--scale resizes it without a network."),
+    ] = None,
+    face_min_size: shared.FaceMinSize = None,
+    face_debug: shared.FaceDebug = None,
+    zero_shot: Annotated[
+        bool | None,
+        switch("--zero-shot", panel=_ZERO_SHOT,
+               help="Train a small network on each image itself, in minutes, and upscale the image "
+               "with it. For details that repeat in the image, and for a known kernel."),
+    ] = None,
+    kernel: Annotated[
+        str | None,
+        option("--kernel", metavar="FILE|estimate", panel=_ZERO_SHOT,
+               autocompletion=one_of(lambda: (ESTIMATE,)),
+               help="With --zero-shot: the kernel that made the image from a larger one: a file "
+               "(.npy, .npz, .mat or .png), or estimate, to find it with KernelGAN. It must be "
+               "that of scale 2, or of scale 4 if the output is more than twice as large. "
+               "Default: bicubic."),
+    ] = None,
+    seed: Annotated[
+        str | None,
+        option("--seed", metavar="N", panel=_ZERO_SHOT,
+               help="With --zero-shot: seed of all random numbers. Default: 0."),
+    ] = None,
     seamless: Annotated[
         str | None,
         option("--seamless", metavar="x|y|xy", panel=_TEXTURES,
@@ -158,6 +193,7 @@ def image(
                "separated by NUL as `find -print0` writes them."),
     ] = None,
     max_pixels: shared.MaxPixels = None,
+    max_input: shared.MaxInput = None,
     keep_damaged: Annotated[
         bool | None,
         switch("--keep-damaged", panel=shared.INPUT,
@@ -169,6 +205,20 @@ def image(
         option("-j", "--jobs", metavar="N", panel=shared.INPUT,
                help=f"Number of threads that read and write files, 1 to {MOST_JOBS}. "
                f"Default: {RunOptions().jobs}."),
+    ] = None,
+    shard: shared.Shard = None,
+    cluster: Annotated[
+        str | None,
+        option("--cluster", metavar="auto|ADDRESS", panel=_CLUSTER,
+               autocompletion=one_of(lambda: ("auto",)),
+               help="Compute on a Ray cluster: auto for the one that RAY_ADDRESS names or this "
+               "machine belongs to, or an address such as 10.0.0.1:6379. Needs upscale[ray]."),
+    ] = None,
+    workers: Annotated[
+        str | None,
+        option("--workers", metavar="N", panel=_CLUSTER,
+               help="With --cluster: use at most N workers. Default: one for each GPU, and one for "
+               "each machine without GPUs."),
     ] = None,
     json: shared.Json = None,
     quiet: shared.Quiet = None,
@@ -189,7 +239,11 @@ def image(
         is_split = output is None and files_from is None
         names, target = _split(inputs or [], models) if is_split else (inputs or [], None)
         options = resolve_options(context, session, output=target)
+        shared.check_faces(context, options)
         if options.compare.models:
+            for flag, value in (("--shard", shard), ("--cluster", cluster)):
+                if value is not None:
+                    raise UsageError(f"{flag} and --models exclude each other: choose one")
             from upscale.cli.compare import compare_networks
 
             return compare_networks(session, names, options)

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upscale.cli.batch_view import BatchView
 from upscale.cli.session import Session
-from upscale.errors import ExitCode, ImageError, UsageError
+from upscale.cli.zero_shot import check_zero_shot, make_zero_shot, zero_shot_info
+from upscale.errors import ExitCode, ImageError, OutputError, UsageError
 from upscale.images import is_lossy, label_of
 from upscale.jobs import (
     ImageJob,
     JobResult,
+    ModelInfo,
     Plan,
     Status,
     find_model_info,
     make_plan,
     read_names,
     run_batch,
+    run_jobs,
 )
-from upscale.options import EngineOptions, Options
+from upscale.jobs.inputs import DEFAULT_MAX_INPUT, read_stream
+from upscale.jobs.networks import make_networks, networks_of
+from upscale.jobs.plain_resize import NAME as PLAIN_RESIZE
+from upscale.jobs.plain_resize import PlainResize
+from upscale.jobs.shares import share_of
+from upscale.jobs.workers import AnyUpscaler
+from upscale.options import AUTO, EngineOptions, Options
 
 if TYPE_CHECKING:
-    from upscale import Upscaler
+    from upscale.engine.fusion import FusedUpscaler
+    from upscale.engine.upscaler import Upscaler
+    from upscale.faces.enhancer import FaceEnhancer
+    from upscale.jobs.auto import AutoUpscaler
+    from upscale.jobs.faces import FaceFactory
 
 
 def upscale_images(
@@ -39,30 +53,68 @@ def upscale_images(
         options: Checked options.
         checks_quality: Say which formats have no quality setting.
     """
+    check_zero_shot(options)
     with BatchView(session, options.report) as view:
-        facts = find_model_info(options.engine.model, options.size.needs_model_scale)
-        inputs = all_inputs(session, inputs, options.run.files_from)
-        plan = make_plan(
-            inputs, options, facts, session.stdin.read, _confirmation(session, options)
-        )
+        facts = _model_info(options)
+        stdin = stdin_reader(session, options)
+        inputs = all_inputs(inputs, options.run.files_from, stdin)
+        plan = make_plan(inputs, options, facts, stdin, _confirmation(session, options))
+        if options.run.shard is not None:
+            plan = share_of(plan, options.run.shard)
         if checks_quality and not options.report.quiet:
             _print_note_on_quality(session, plan)
         _check_stdout(session, plan, options)
+        results = _run(session, plan, options, view)
+    return int(ExitCode.DONE if plan.is_empty_share else exit_code(results))
+
+
+def _run(session: Session, plan: Plan, options: Options, view: BatchView) -> list[JobResult]:
+    """Compute a plan on a cluster, if the options name one and there is work, else here."""
+    stdout, run = session.stdout.buffer, options.run
+    if run.workers is not None and run.cluster is None:
+        raise UsageError("--workers needs --cluster")
+    if run.cluster is not None and len(options.engine.devices) > 1:
+        raise UsageError("--device lists several devices, but each worker of a cluster has one")
+    if run.cluster is not None and options.training.zero_shot:
+        raise UsageError("--zero-shot and --cluster exclude each other: choose one, or use --shard")
+    if run.cluster is not None and options.faces.is_on:
+        raise UsageError("--face and --cluster exclude each other: choose one, or use --shard")
+    if run.cluster is None or not any(isinstance(item, ImageJob) for item in plan.items):
         devices = {
-            device: partial(make_upscaler, replace(options.engine, device=device), view)
+            device: partial(_make_any, replace(options.engine, device=device), options, view)
             for device in options.engine.devices
         }
-        results = run_batch(plan, options, devices, view.listen, session.stdout.buffer)
-    return int(exit_code(results))
+        faces = face_factory(options, view)
+        return run_batch(plan, options, devices, view.listen, stdout, faces=faces)
+    from upscale.jobs.cluster import RayExecutor
+
+    executor = RayExecutor(run.cluster, run.workers, options, stdout)
+    skips = options.output.skip_existing
+    return run_jobs(plan, executor, view.listen, skip_existing=skips)
 
 
-def all_inputs(session: Session, inputs: Sequence[str], list_file: str | None) -> list[str]:
+def _model_info(options: Options) -> ModelInfo:
+    if options.faces.faces_only:
+        return ModelInfo(PLAIN_RESIZE)
+    if options.training.zero_shot:
+        return zero_shot_info()
+    return find_model_info(options.engine.model, options.size.needs_model_scale)
+
+
+def stdin_reader(session: Session, options: Options) -> Callable[[], bytes]:
+    """Return a function that reads all of standard input, up to the limit of the options."""
+    return partial(read_stream, "-", session.stdin, options.run.max_input or DEFAULT_MAX_INPUT)
+
+
+def all_inputs(
+    inputs: Sequence[str], list_file: str | None, stdin: Callable[[], bytes]
+) -> list[str]:
     """Return the inputs of the command line followed by those of a list.
 
     Args:
-        session: Standard input.
         inputs: Inputs of the command line.
         list_file: File that lists inputs, or `-` for standard input; None for no list.
+        stdin: Function that reads all of standard input.
 
     Raises:
         UsageError: Standard input would be read twice.
@@ -72,7 +124,7 @@ def all_inputs(session: Session, inputs: Sequence[str], list_file: str | None) -
         return list(inputs)
     if list_file == "-" and "-" in inputs:
         raise UsageError("--files-from -: standard input cannot be both the list and an image")
-    names = read_names(session.stdin.read() if list_file == "-" else Path(list_file).read_bytes())
+    names = read_names(stdin() if list_file == "-" else Path(list_file).read_bytes())
     if not names and not inputs:
         raise ImageError(f"--files-from {list_file}: the list is empty")
     return [*inputs, *names]
@@ -111,25 +163,63 @@ def _check_stdout(session: Session, plan: Plan, options: Options) -> None:
         return
     if options.report.json:
         raise UsageError("--json cannot be combined with an image on standard output: use -o FILE")
+    if not session.has_stdout:
+        raise OutputError("-o -: standard output is closed; redirect it, or use -o FILE")
     if session.stdout.isatty():
         raise UsageError("standard output is a terminal: redirect it, or use -o FILE")
 
 
-def make_upscaler(engine: EngineOptions, view: BatchView) -> Upscaler:
-    """Load the network, after a download with a progress bar if it is not in the cache."""
-    from upscale import Upscaler
-    from upscale.checkpoints import availability, catalog, known_name, locate
+def face_factory(options: Options, view: BatchView) -> FaceFactory | None:
+    """Return the factory of what restores faces; None if no faces are looked for.
 
-    name = known_name(engine.model)
-    if name is not None and availability(catalog()[name]) == "absent":
-        with view.download(name) as progress:
-            locate(catalog()[name], progress)
-    return Upscaler(
-        engine.model,
-        device=engine.device,
-        precision=engine.precision,
-        tile=engine.tile,
-        tta=engine.tta,
-        denoise=engine.denoise,
-        kernels=engine.kernels,
-    )
+    Raises:
+        CheckpointError: There is no such network for faces.
+    """
+    if not options.faces.is_on:
+        return None
+    from upscale.checkpoints import availability
+    from upscale.checkpoints.face_networks import check_packages
+    from upscale.jobs.faces import find_face_model, make_enhancer
+
+    model = find_face_model(options.faces.face_model)
+    if model is not None:
+        view.notes(model.notes)
+
+    @cache
+    def make(device: str) -> FaceEnhancer:
+        engine = replace(options.engine, device=device)
+        if model is not None:
+            check_packages(model.name)  # before a download is announced
+        is_absent = model and model.entry and availability(model.entry) == "absent"
+        with view.download(model.name) if model and is_absent else nullcontext() as progress:
+            return make_enhancer(options.faces, engine, model, progress)
+
+    return make
+
+
+def _make_any(engine: EngineOptions, options: Options, view: BatchView) -> AnyUpscaler:
+    """Return the upscaler of one device."""
+    if options.faces.faces_only:
+        return PlainResize()
+    if not options.training.zero_shot:
+        return make_upscaler(engine, view)
+    from upscale.engine.device import device_notes
+
+    view.notes(device_notes(engine.device, engine.precision))
+    return make_zero_shot(engine, options.training)
+
+
+def make_upscaler(
+    engine: EngineOptions, view: BatchView
+) -> Upscaler | FusedUpscaler | AutoUpscaler:
+    """Load the networks, after a download with a progress bar if they are not in the cache."""
+    from upscale.checkpoints import availability, catalog, known_name, locate
+    from upscale.engine.device import device_notes
+
+    view.notes(device_notes(engine.device, engine.precision))
+    for model in () if engine.model == AUTO else networks_of(engine.model):
+        name = known_name(model)
+        if name is not None and availability(catalog()[name]) == "absent":
+            with view.download(name) as progress:
+                locate(catalog()[name], progress)
+    return make_networks(engine)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -14,12 +13,12 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TaskID,
-    TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.text import Text
 
+from upscale.cli.console import EscapingConsole, LabelColumn
 from upscale.cli.session import Session
 from upscale.files.printable import printable_text
 from upscale.options import ReportOptions
@@ -105,14 +104,14 @@ class BatchBars:
 
     def start_image(self, device: str, name: str) -> None:
         """Show the tiles of a device's next image."""
-        name = printable_text(name)
+        name = printable_text(name)  # here, so that its printed length is limited
         short = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
         description = self._labels[device] + short
         self._progress.reset(self._tiles[device], total=None, description=description)
 
-    def advance(self, device: str, done: int, total: int) -> None:
-        """Show that `done` of `total` tiles of a device's image are computed."""
-        self._progress.update(self._tiles[device], completed=done, total=total)
+    def advance(self, device: str, done: int, total: int, unit: str) -> None:
+        """Show that `done` of `total` tiles, or other steps, of a device's image are computed."""
+        self._progress.update(self._tiles[device], completed=done, total=total, unit=unit)
 
     def finish_image(self, failed: int) -> None:
         """Count one image as finished; `failed` is the number of failed images so far."""
@@ -177,7 +176,7 @@ def download_progress(stderr: TextIO, name: str) -> Generator[ByteProgress]:
     """Show a bar for a download while the block runs, if there is a terminal for it."""
     bars = _bars(
         stderr,
-        TextColumn("{task.description}", markup=False),
+        LabelColumn(),
         BarColumn(),
         _BytesColumn(binary_units=True),
         _SpeedColumn(),
@@ -192,7 +191,7 @@ def download_progress(stderr: TextIO, name: str) -> Generator[ByteProgress]:
 def _step_bars(stderr: TextIO, *, has_label: bool = True) -> Progress:
     return _bars(
         stderr,
-        *([TextColumn("{task.description}", markup=False)] if has_label else []),
+        *([LabelColumn()] if has_label else []),
         BarColumn(bar_width=None),
         _CountColumn(),
         _RateColumn(),
@@ -204,7 +203,7 @@ def _bars(stderr: TextIO, *columns: ProgressColumn, disable: bool = False) -> Pr
     # Rich would otherwise redirect standard output, which carries the results, to its console.
     return Progress(
         *columns,
-        console=Console(file=stderr),
+        console=EscapingConsole(stderr),
         transient=True,
         expand=True,
         redirect_stdout=False,

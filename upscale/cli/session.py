@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from upscale.errors import OutputError
+from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable, printable_text
 
 OLD_KEYS = {"image": "picture", "images": "pictures", "peak": "ceiling", "throughputs": "paces"}
@@ -30,6 +32,7 @@ class Session:
         verbose: Whether errors are printed with their traceback. Set while the command line is
             parsed, so that it also applies to errors in the command line.
         stdout_closed: Whether the reader of standard output has closed it.
+        has_stdout: Whether the caller has opened standard output at all.
     """
 
     stdin: BinaryIO
@@ -38,6 +41,7 @@ class Session:
     environ: Mapping[str, str]
     verbose: bool = False
     stdout_closed: bool = False
+    has_stdout: bool = True
 
     @classmethod
     def of_process(cls) -> Session:
@@ -48,20 +52,25 @@ class Session:
             stdout.reconfigure(errors="surrogateescape")  # print file names as their own bytes
         elif isinstance(stdout, io.TextIOWrapper):
             stdout.reconfigure(errors="backslashreplace")
-        return cls(stdin, stdout, stderr, os.environ)
+        return cls(stdin, stdout, stderr, os.environ, has_stdout=sys.stdout is not None)
 
     def out(self, text: str) -> None:
         """Print a line of results; a closed pipe is not an error.
 
         On a terminal, control characters are escaped. Programs get names of files as they are.
+
+        Raises:
+            OutputError: The line cannot be written, for example to a file on a full disk.
         """
         if self.stdout_closed:
             return
         try:
-            self.stdout.write((printable_text(text) if self.stdout.isatty() else text) + "\n")
+            self.stdout.write((printable(text) if self.stdout.isatty() else text) + "\n")
             self.stdout.flush()
         except BrokenPipeError:
             self.close_stdout()
+        except OSError as error:
+            raise OutputError(f"standard output: cannot be written ({one_line(error)})") from error
 
     def shown_name(self, name: str) -> str:
         """Return the name of a file as it is printed: on one line of a terminal, else unchanged."""
@@ -72,12 +81,16 @@ class Session:
         self.out(json_line(record))
 
     def say(self, text: str) -> None:
-        """Print a message of one or more lines to standard error, control characters escaped."""
-        lines = map(printable_text, text.split("\n"))
+        """Print a message on one line of standard error, control characters escaped.
+
+        A line break in the name of a file, or in a tag, is escaped, too: it could begin a line that
+        looks like a message of the program. Where the message cannot be printed, because a pipe is
+        closed or a disk full, work continues.
+        """
         try:
-            self.stderr.write("\n".join(lines) + "\n")
+            self.stderr.write(printable_text(text) + "\n")
             self.stderr.flush()
-        except BrokenPipeError:
+        except OSError:
             return
 
     def error(self, text: str, trace: str | None = None) -> None:
@@ -88,7 +101,8 @@ class Session:
         else:
             self.say(f"error: {line}")
         if self.verbose and trace:
-            self.say(trace)
+            for part in trace.splitlines():
+                self.say(part)
 
     def confirm(self, question: str) -> bool:
         """Ask a question on the terminal and return whether the answer is yes."""
@@ -99,13 +113,14 @@ class Session:
 
     def _say_in_colour(self, label: str, text: str) -> None:
         """Print a line that begins with a red label, unless NO_COLOR is set."""
-        from rich.console import Console
         from rich.text import Text
 
+        from upscale.cli.console import EscapingConsole
+
         no_colour = bool(self.environ.get("NO_COLOR")) or None
-        console = Console(file=self.stderr, highlight=False, no_color=no_colour)
-        line = Text.assemble((label, "red"), f" {printable_text(text)}")
-        with suppress(BrokenPipeError):
+        console = EscapingConsole(self.stderr, no_color=no_colour)
+        line = Text.assemble((label, "red"), f" {text}")
+        with suppress(OSError):
             console.print(line, soft_wrap=True)
 
     def close_stdout(self) -> None:

@@ -6,18 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from upscale.cli.completion import networks, one_of
+from upscale.cli.completion import face_networks, networks, one_of
 from upscale.cli.session import Session
+from upscale.errors import OutputError, UsageError
 from upscale.options import (
     DEFAULT_MODEL,
+    KEEP_COLOUR,
     PRECISIONS,
     SMALLEST_TILE,
+    FaceOptions,
     Options,
     load_options,
     option_names,
 )
 
 OUTPUT, SIZE, NETWORK, INPUT, GENERAL = "Output", "Size", "Network", "Input", "General"
+FACES = "Faces"
 """Titles of the panels of help pages."""
 
 CHAINS = "real-esrgan, classical (bicubic), generic, or the .yaml file of a recipe"
@@ -52,6 +56,7 @@ def resolve_options(
 
     Raises:
         UsageError: A value is invalid, or options cannot be combined.
+        OutputError: JSON is asked for, but standard output is closed.
     """
     names = option_names()
     flags = {name: value for name, value in context.params.items() if name in names}
@@ -59,6 +64,8 @@ def resolve_options(
         flags["output"] = output
     options = load_options(flags, session.environ)
     session.verbose = options.report.verbose
+    if options.report.json and not session.has_stdout:
+        raise OutputError("--json: standard output is closed; redirect it to a file")
     return options
 
 
@@ -94,7 +101,37 @@ Model = Annotated[
     str | None,
     option("-n", "--model", metavar="NAME|FILE", panel=NETWORK, autocompletion=one_of(networks),
            help=f"Network to use: a name from `upscale models`, or a checkpoint file. "
-           f"Default: {DEFAULT_MODEL}."),
+           f"Default: {DEFAULT_MODEL}, which chooses networks by the image: one for clean photos, "
+           "one for noise, blur and JPEG artefacts, one for drawings."),
+]  # fmt: skip
+Face = Annotated[
+    bool | None,
+    switch("--face", panel=FACES,
+           help="Find faces, restore them with a network for faces, and paste them into the "
+           "result."),
+]  # fmt: skip
+FaceModel = Annotated[
+    str | None,
+    option("--face-model", metavar="NAME|FILE", panel=FACES, autocompletion=one_of(face_networks),
+           help="Network for faces: a name from `upscale models`, a checkpoint file, or none to "
+           f"only show which faces are found. Default: {FaceOptions().face_model}."),
+]  # fmt: skip
+FaceStrength = Annotated[
+    str | None,
+    option("--face-strength", metavar="0..1", panel=FACES,
+           help="Weight of restored faces against the plain result. Default: 1. For codeformer, 1 "
+           "restores most and 0 stays closest to the input; default: 0.5."),
+]  # fmt: skip
+FaceMinSize = Annotated[
+    str | None,
+    option("--face-min-size", metavar="PIXELS", panel=FACES,
+           help="Smallest side of a face in the input that is restored. "
+           f"Default: {FaceOptions().face_min_size}."),
+]  # fmt: skip
+FaceDebug = Annotated[
+    bool | None,
+    switch("--face-debug", panel=FACES,
+           help="Draw the box, the score and the landmarks of each face into the result."),
 ]  # fmt: skip
 Tile = Annotated[
     str | None,
@@ -106,15 +143,17 @@ Tile = Annotated[
 Device = Annotated[
     str | None,
     option("--device", metavar="DEVICE", panel=NETWORK,
-           autocompletion=one_of(lambda: ("auto", "cpu", "cuda", "cuda:0", "mps")),
-           help="Device to compute on: auto, cpu, cuda, cuda:N or mps. To share images or a video "
-           "among several devices, list them: cuda:0,cuda:1. Default: auto."),
+           autocompletion=one_of(lambda: ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")),
+           help="Device to compute on: auto, cpu, cuda, cuda:N, mps (Apple), or xpu and xpu:N "
+           "(Intel). To share images or a video among several devices, list them: cuda:0,cuda:1. "
+           "Default: auto, the first that works of cuda, xpu, mps and cpu."),
 ]  # fmt: skip
 Precision = Annotated[
     str | None,
     option("--precision", metavar="PRECISION", panel=NETWORK,
            autocompletion=one_of(lambda: PRECISIONS),
-           help=f"Precision of the computation: {', '.join(PRECISIONS)}. Default: auto."),
+           help=f"Precision of the computation: {', '.join(PRECISIONS)}. Default: auto, "
+           "which is fp32 on a CPU and on older NVIDIA GPUs, and fp16 on all others."),
 ]  # fmt: skip
 Kernels = Annotated[
     bool | None,
@@ -124,24 +163,50 @@ Kernels = Annotated[
 Tta = Annotated[
     bool | None,
     switch("-x", "--tta", panel=NETWORK,
-           help="Test-time augmentation: average the results of 8 flips and rotations. "
-           "8 times slower."),
+           help="Test-time augmentation: average the results of 8 flips and rotations. Softens "
+           "the image; 8 times slower."),
 ]  # fmt: skip
 Denoise = Annotated[
     str | None,
     option("--denoise", metavar="0..1", panel=NETWORK,
-           help="Denoising strength, for networks that support it (realesr-general-x4v3)."),
+           help="Denoising strength of networks that support it: {denoise}. 0 keeps noise and "
+           "texture, 1 removes most."),
+]  # fmt: skip
+Fidelity = Annotated[
+    str | None,
+    option("--fidelity", metavar="0..1", panel=NETWORK,
+           help="With -n auto: mix the networks for damaged and for clean photos, from 0 (most "
+           "cleaning) to 1 (most faithful). Default: chosen by the image."),
+]  # fmt: skip
+KeepColour = Annotated[
+    str | None,
+    option("--keep-colour", "--keep-color", metavar="on|off|auto", panel=NETWORK,
+           autocompletion=one_of(lambda: KEEP_COLOUR),
+           help="Give the result the colours of the input, which networks shift a little. "
+           "Default: auto, if the input is free of noise and compression artefacts."),
 ]  # fmt: skip
 Recursive = Annotated[
     bool | None,
     switch("-r", "--recursive", panel=INPUT,
            help="Include subfolders; symbolic links to folders are not followed."),
 ]  # fmt: skip
+Shard = Annotated[
+    str | None,
+    option("--shard", metavar="I/N|auto", panel=INPUT,
+           help="Do only share I of N, counted from 1, so that N processes or machines do all of "
+           "the work. auto takes I and N from a Slurm job array."),
+]  # fmt: skip
 MaxPixels = Annotated[
     str | None,
     option("--max-pixels", metavar="N", panel=INPUT,
            help="Reject images or video frames with more than N pixels (protects against "
            "malicious files)."),
+]  # fmt: skip
+MaxInput = Annotated[
+    str | None,
+    option("--max-input", metavar="BYTES", panel=INPUT,
+           help="Reject more than BYTES from standard input or a pipe, for example 500M. "
+           "Default: 1G."),
 ]  # fmt: skip
 MaxOutputPixels = Annotated[
     str | None,
@@ -170,3 +235,21 @@ Verbose = Annotated[
         rich_help_panel=GENERAL, help="Print more details, and tracebacks of errors.",
     ),
 ]  # fmt: skip
+
+
+def check_faces(context: typer.Context, options: Options) -> None:
+    """Check that options about faces are given only where faces are looked for.
+
+    Raises:
+        UsageError: The command line has such an option without `--face`, or a network that
+            `--faces-only` would not use.
+    """
+    if options.faces.faces_only and context.params.get("model") is not None:
+        raise UsageError(
+            "--faces-only and -n exclude each other: no network computes the background then"
+        )
+    if options.faces.is_on:
+        return
+    for name in ("face_model", "face_strength", "face_min_size"):
+        if context.params.get(name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} needs --face")

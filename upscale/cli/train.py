@@ -56,6 +56,12 @@ def train(
         switch("--resume/--restart", panel=_TRAINING,
                help="Resume the run in the output folder, or discard it. Default: resume."),
     ] = True,
+    allow_changes: Annotated[
+        bool,
+        switch("--allow-changes", panel=_TRAINING,
+               help="Resume although settings that affect the weights have changed, such as the "
+               "learning rate or the data."),
+    ] = False,
     check: Annotated[
         bool,
         switch("--check", panel=_OTHER, help="Load the data and networks, and print a summary."),
@@ -89,11 +95,17 @@ def train(
             return _translate(session, translate)
         from upscale_training.recipe.reading import read_recipe
 
-        settings = read_recipe(_recipe_file(str(recipe)), changes or [])
+        file, included = _recipe_file(str(recipe))
+        # An included recipe lies among the program's own files, where nobody has images.
+        base = Path() if included else file.parent
+        settings = read_recipe(file, changes or [], folder=base)
         if check:
             return _check(session, settings, options)
         target = folder or Path(settings.name)
-        return _train(session, settings, target, options, resume=resume, stage=stage)
+        return _train(
+            session, settings, target, options,
+            resume=resume, allow_changes=allow_changes, stage=stage,
+        )  # fmt: skip
 
     return action
 
@@ -122,15 +134,15 @@ def _translate(session: Session, file: Path) -> int:
     return ExitCode.DONE
 
 
-def _recipe_file(recipe: str) -> Path:
-    """Return the file of a recipe that is given as a path or as the name of an included one."""
+def _recipe_file(recipe: str) -> tuple[Path, bool]:
+    """Return the file of a recipe by its path or name, and whether it is an included one."""
     from upscale_training.recipes import bundled
 
     path, included = Path(recipe), bundled()
     if recipe in included and not path.is_file():
-        return included[recipe]
+        return included[recipe], True
     if path.suffix.lower() in _RECIPE_SUFFIXES or path.is_file():
-        return path
+        return path, False
     similar = difflib.get_close_matches(recipe, included, n=1)
     hint = f"did you mean {similar[0]}?" if similar else f"choose from {', '.join(included)}"
     raise UsageError(f"{recipe}: is neither a recipe file nor an included recipe; {hint}")
@@ -156,6 +168,7 @@ def _train(
     options: Options,
     *,
     resume: bool,
+    allow_changes: bool,
     stage: str | None,
 ) -> int:
     from upscale_training.loop import train
@@ -167,6 +180,7 @@ def _train(
                 folder,
                 device=options.engine.device,
                 resume=resume,
+                allow_changes=allow_changes,
                 stage=stage,
                 events=view.listen,
             )
@@ -238,6 +252,8 @@ class _TrainingView:
                 line = f"{stage} {step}: {_scores_text(scores)}"
             case loop.Saved(stage, step, path) if self._session.verbose:
                 line = f"{stage} {step}: saved to {path}"
+            case loop.Changed(stage, step, changes):
+                line = f"{stage} {step}: resuming with changes: {'; '.join(changes)}"
             case loop.Note(note):
                 line = f"note: {note}"
             case _:
@@ -249,18 +265,18 @@ class _Bars:
     """A bar for the iterations of the current stage, and a line with losses and speed below it."""
 
     def __init__(self, session: Session) -> None:
-        from rich.console import Console
         from rich.live import Live
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
             Progress,
             TaskProgressColumn,
-            TextColumn,
         )
 
+        from upscale.cli.console import EscapingConsole, LabelColumn
+
         self._progress: Progress = Progress(
-            TextColumn("{task.description}", markup=False),
+            LabelColumn(),
             BarColumn(),
             MofNCompleteColumn(),
             TaskProgressColumn(),
@@ -268,7 +284,7 @@ class _Bars:
         self._task: TaskID = self._progress.add_task("preparing", total=None)
         self._live: Live = Live(
             self._progress,
-            console=Console(file=session.stderr),
+            console=EscapingConsole(session.stderr),
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
@@ -290,7 +306,7 @@ class _Bars:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(line, soft_wrap=True)
 
     def close(self) -> None:
         """Remove the bar from the terminal."""

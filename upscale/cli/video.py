@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, overload
 import typer
 
 from upscale.cli import shared_options as shared
-from upscale.cli.completion import codecs, one_of
+from upscale.cli.completion import audio_choices, codecs, one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, resolve_options, switch
 from upscale.errors import ExitCode, UsageError
@@ -22,9 +22,12 @@ from upscale.files.printable import printable, shell_word
 from upscale.options import Options
 
 if TYPE_CHECKING:
-    from upscale import Upscaler
+    from upscale.engine.fusion import FusedUpscaler
+    from upscale.engine.upscaler import Upscaler
+    from upscale.jobs.auto import AutoUpscaler
     from upscale.jobs.video import VideoJob, VideoRecord, VideoReport, VideoSettings
     from upscale.jobs.video_preview import PreviewRecord
+    from upscale.video.recode import AudioChoice
 
 _MAX_LISTED_TIMES = 5
 _TIME = re.compile(r"(\d+:){0,2}\d+(\.\d*)?")
@@ -55,11 +58,24 @@ def video(
     kernels: shared.Kernels = None,
     tta: shared.Tta = None,
     denoise: shared.Denoise = None,
+    fidelity: shared.Fidelity = None,
+    keep_colour: shared.KeepColour = None,
+    face: shared.Face = None,
+    face_model: shared.FaceModel = None,
+    face_strength: shared.FaceStrength = None,
+    face_min_size: shared.FaceMinSize = None,
+    face_debug: shared.FaceDebug = None,
+    steady: Annotated[
+        str | None,
+        option("--steady", metavar="0..1", panel=shared.NETWORK,
+               help="Reduce flicker: blend each frame with the one before, moved along with the "
+               "picture. 0.5 removes up to 40 % of the flicker, and some detail. Default: 0, off."),
+    ] = None,
     codec: Annotated[
         str | None,
         option("--codec", metavar="CODEC", panel=_ENCODING, autocompletion=one_of(codecs),
                help="Video codec: {codecs}. FFmpeg's names, such as libx265 or hevc, work too. "
-               "Default: x264, or vp9 for .webm."),
+               "Default: x264; for .webm vp9, and above 8 bits svt-av1."),
     ] = None,
     crf: Annotated[
         float | None,
@@ -98,16 +114,35 @@ def video(
         bool,
         switch("--deinterlace", panel=shared.INPUT, help="Deinterlace the video before upscaling."),
     ] = False,
+    stream: Annotated[
+        int | None,
+        option("--stream", metavar="N", min=0, panel=shared.INPUT,
+               help="Upscale the video stream with this index in the input. Default: the one "
+               "flagged as default, or the first."),
+    ] = None,
+    audio: Annotated[
+        str,
+        option("--audio", metavar="CHOICE", panel=_ENCODING, autocompletion=one_of(audio_choices),
+               help="What happens to sound: copy, aac, opus, flac, none, or auto, which copies it "
+               "and converts only what the output cannot hold. Default: auto."),
+    ] = "auto",
     strict: Annotated[
         bool,
         switch("--strict", panel=shared.INPUT,
-               help="Fail if the output cannot hold one of the input's streams."),
+               help="Fail if the output cannot hold all of the input's streams and metadata."),
     ] = False,
     restart: Annotated[
         bool,
         switch("--restart", panel=shared.INPUT, help="Discard the work of an interrupted run."),
     ] = False,
     max_pixels: shared.MaxPixels = None,
+    shard: shared.Shard = None,
+    join: Annotated[
+        bool,
+        switch("--join", panel=shared.INPUT,
+               help="With --shard: join the segments if this share is the last to finish. Without "
+               "it, the same command without --shard joins them."),
+    ] = False,
     preview: Annotated[
         bool,
         switch("--preview", panel=_PREVIEW,
@@ -137,6 +172,9 @@ def video(
         from upscale.video.encoders import VideoEncoding
 
         options = resolve_options(context, session)
+        shared.check_faces(context, options)
+        if options.faces.faces_only:
+            raise UsageError("--faces-only is for images: leave it out, or use --face")
         settings = VideoSettings(
             VideoEncoding(codec, crf, preset, pixel_format, _pairs(encoder_option or [])),
             start=_seconds("--start", start),
@@ -144,10 +182,19 @@ def video(
             frames=frames,
             deinterlace=deinterlace,
             strict=strict,
+            audio=_audio_choice(audio),
+            stream=stream,
             restart=restart,
             overwrite=options.output.overwrite,
             max_pixels=options.run.max_pixels,
+            keep_colour=options.engine.keep_colour,
+            steady=options.video.steady,
+            shard=options.run.shard,
+            join=join,
         )
+        _check_shard(settings)
+        if options.run.cluster is not None:
+            raise UsageError("--cluster is for images: use --shard for a video on several machines")
         times = tuple(_seconds("--at", time) for time in at.split(",")) if at else ()
         if preview:
             return preview_video(session, source, target, settings, options, times=times)
@@ -162,10 +209,22 @@ def video(
     return action
 
 
+def _check_shard(settings: VideoSettings) -> None:
+    if settings.join and settings.shard is None:
+        raise UsageError("--join needs --shard: without it, all segments are computed and joined")
+    if settings.restart and settings.shard is not None:
+        raise UsageError(
+            "--restart and --shard exclude each other: it would discard the work of other shards; "
+            "remove the hidden folder before the first of them starts"
+        )
+
+
 def upscale_video(
     session: Session, source: Path, output: Path, settings: VideoSettings, options: Options
 ) -> int:
     """Upscale one video and return the exit code."""
+    from upscale.cli.batch_view import BatchView
+    from upscale.cli.image_batch import face_factory
     from upscale.cli.progress_bars import step_progress
     from upscale.jobs import find_model_info
     from upscale.jobs.video import plan_video, run_video, video_record
@@ -185,15 +244,18 @@ def upscale_video(
         if not options.report.quiet:
             _print_plan(session, job)
         upscalers, identity = _make_upscalers(session, options)
+        faces = face_factory(options, BatchView(session, options.report))
         try:
             with step_progress(session, "frames", options.report) as progress:
-                report = run_video(job, upscalers, identity, progress, print_note)
+                report = run_video(job, upscalers, identity, progress, print_note, faces=faces)
         except KeyboardInterrupt:
             session.say(f"{printable(output)}: run the same command again to resume")
             raise
     _print_record(session, options, video_record(source, output, facts.name, job, report))
     if not options.report.quiet:
         _print_summary(session, report)
+        if options.report.verbose:
+            session.say(f"convolutions: {_joined(each.convolutions for each in upscalers)}")
     return int(ExitCode.DONE)
 
 
@@ -216,6 +278,8 @@ def preview_video(
         options: Options of the command line.
         times: Times of the frames in seconds; empty for three evenly spaced frames.
     """
+    from upscale.cli.batch_view import BatchView
+    from upscale.cli.image_batch import face_factory
     from upscale.cli.progress_bars import step_progress
     from upscale.jobs import find_model_info
     from upscale.jobs.video_preview import plan_preview, preview_name, preview_record, run_preview
@@ -231,8 +295,9 @@ def preview_video(
         if not options.report.quiet:
             _print_notes(session, job.notes)
         upscalers, _ = _make_upscalers(session, options)
+        faces = face_factory(options, BatchView(session, options.report))
         with step_progress(session, "frames", options.report) as progress:
-            report = run_preview(job, upscalers[0], progress)
+            report = run_preview(job, upscalers[0], progress, faces)
     _print_record(session, options, preview_record(source, target, facts.name, job, report))
     return int(ExitCode.DONE)
 
@@ -255,9 +320,11 @@ def _recorded_failures(
 
 
 def _print_record(session: Session, options: Options, record: VideoRecord | PreviewRecord) -> None:
+    from upscale.jobs import Status
+
     if options.report.json:
         session.out_json(record)
-    elif not options.report.quiet:
+    elif not options.report.quiet and record["status"] != Status.SHARE:
         session.out(session.shown_name(record["output"]))
 
 
@@ -269,6 +336,13 @@ def _pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:
             raise UsageError(f"--encoder-option {text}: is not of the form KEY=VALUE")
         pairs.append((key, value))
     return tuple(pairs)
+
+
+def _audio_choice(value: str) -> AudioChoice:
+    for choice in audio_choices():
+        if choice == value:
+            return choice
+    raise UsageError(f"--audio {value}: choose one of {', '.join(audio_choices())}")
 
 
 @overload
@@ -285,22 +359,29 @@ def _seconds(label: str, value: str | None) -> Fraction | None:
     return sum((part * 60**power for power, part in enumerate(parts)), Fraction(0))
 
 
-def _make_upscalers(session: Session, options: Options) -> tuple[list[Upscaler], dict[str, str]]:
+def _make_upscalers(
+    session: Session, options: Options
+) -> tuple[list[Upscaler | FusedUpscaler | AutoUpscaler], dict[str, str]]:
     """Load the network on each device, and list the settings that a resumed run must share."""
     from upscale.cli.batch_view import BatchView
     from upscale.cli.image_batch import make_upscaler
+    from upscale.jobs.faces import face_identity, find_face_model
     from upscale.jobs.model_info import model_digest
 
     engine = options.engine
     view = BatchView(session, options.report)
     upscalers = [make_upscaler(replace(engine, device=device), view) for device in engine.devices]
     identity = {
-        "model": model_digest(engine.model),
+        "model": model_digest(engine.model, engine.denoise),
         "precision": _joined(upscaler.precision_name for upscaler in upscalers),
         "kind of device": _joined(upscaler.device_name.partition(":")[0] for upscaler in upscalers),
-        "kernels": _joined(upscaler.kernels_name for upscaler in upscalers),
+        "kernels": _joined(upscaler.available_kernels for upscaler in upscalers),
         "options of the network": f"tta {engine.tta}, denoise {engine.denoise}",
     }
+    if engine.fidelity is not None:
+        identity["fidelity"] = str(engine.fidelity)
+    if options.faces.is_on:
+        identity["faces"] = face_identity(options.faces, find_face_model(options.faces.face_model))
     return upscalers, identity
 
 
@@ -313,8 +394,9 @@ def _print_plan(session: Session, job: VideoJob) -> None:
 
     video, encoder, frames = job.video, job.encoder, job.encoder.frame_format
     session.say(
-        f"{printable(video.path)}: {len(job.times)} frames, {video.width}x{video.height} -> "
-        f"{frames.width}x{frames.height}, {encoder.codec} {encoder.pixel_format}; "
+        f"{printable(video.path)}: {_count(len(job.times), 'frame')}, "
+        f"{video.width}x{video.height} -> {frames.width}x{frames.height}, "
+        f"{encoder.codec} {encoder.pixel_format}; "
         f"unfinished work is kept in {printable(folder_for(job.output))}"
     )
     _print_notes(session, job.notes)
@@ -325,11 +407,24 @@ def _print_notes(session: Session, notes: Iterable[str]) -> None:
         session.say(f"note: {note}")
 
 
+def _state_of_segments(report: VideoReport) -> str:
+    if report.unfinished:
+        return f"the share is complete; {report.unfinished} of {report.segments} segments are not"
+    return (
+        f"all {report.segments} segments are complete: to join them, run the same command again "
+        "without --shard, or with --join"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def _frames_at(times: tuple[float, ...]) -> str:
     """Return the number of frames and the first of their times."""
     listed = ", ".join(f"{time:.3f} s" for time in times[:_MAX_LISTED_TIMES])
     more = " and more" if len(times) > _MAX_LISTED_TIMES else ""
-    return f"{len(times)} frame{'s' * (len(times) > 1)} at {listed}{more}"
+    return f"{_count(len(times), 'frame')} at {listed}{more}"
 
 
 def _print_summary(session: Session, report: VideoReport) -> None:
@@ -341,9 +436,11 @@ def _print_summary(session: Session, report: VideoReport) -> None:
     ):
         if times:
             session.say(f"note: {_frames_at(times)}: {problem}")
+    if not report.joined:
+        session.say(_state_of_segments(report))
     rate = (report.frames - report.resumed) / max(report.seconds, 1e-9)
     session.say(
-        f"{report.frames} frames in {report.seconds:.1f} s ({rate:.2f} frames/s); "
+        f"{_count(report.frames, 'frame')} in {report.seconds:.1f} s ({rate:.2f} frames/s); "
         f"{report.computed} computed, {report.resumed} resumed from an earlier run; "
         f"the network waited {report.waited_for_reading:.1f} s for reading and "
         f"{report.waited_for_writing:.1f} s for writing"

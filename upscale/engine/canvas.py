@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from upscale.engine.pinned import PinnedMemory
 from upscale.errors import CheckpointError, UsageError
 from upscale.tiling.grid import Rect
 from upscale.tiling.interfaces import PrecisionLossError
@@ -51,6 +52,16 @@ def as_image(array: NDArray[Any]) -> NDArray[Any]:
     if image.dtype == np.float32 and not np.isfinite(image).all():
         raise UsageError("the image contains values that are not finite")
     return image
+
+
+def check_tensor(image: Tensor) -> None:
+    """Check the shape of an image tensor.
+
+    Raises:
+        UsageError: The tensor is not of shape (1, C, H, W) with 1 or 3 channels.
+    """
+    if image.ndim != 4 or len(image) != 1 or image.shape[1] not in IMAGE_CHANNELS:
+        raise UsageError(f"a tensor of shape {tuple(image.shape)} is not a (1, C, H, W) image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +185,7 @@ class ArrayCanvas(ImageCanvas):
         self._target = target
         self._device = tile_format.device
         self._weight = weight
+        self._pinned = PinnedMemory(tile_format.device)
         self._in_flight: deque[tuple[Rect, Tensor, torch.cuda.Event]] = deque()
 
     def read(self, rect: Rect) -> Tensor:
@@ -181,7 +193,8 @@ class ArrayCanvas(ImageCanvas):
         rows, columns = self._indices(rect)
         # A copy, because a view of one row may count as contiguous with a negative stride.
         pixels = np.array(self._source[rows][:, columns], order="C")
-        tile = self._upload(torch.from_numpy(pixels.astype(_tensor_type(pixels.dtype), copy=False)))
+        pixels = pixels.astype(_tensor_type(pixels.dtype), copy=False)
+        tile = self._pinned.upload(torch.from_numpy(pixels))
         tile = (tile.float() / DEPTHS[self._source.dtype]).clamp_(0, 1)
         return self._as_input(tile.permute(2, 0, 1)[None])
 
@@ -209,25 +222,20 @@ class ArrayCanvas(ImageCanvas):
         levels = (pixels * DEPTHS[self._target.dtype]).round_()
         return levels.to(torch.uint8 if self._target.dtype == np.uint8 else torch.int32)
 
-    def _upload(self, tile: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            tile = tile.pin_memory()
-        return tile.to(self._device, non_blocking=True)
-
     def _download(self, place: Rect, pixels: Tensor) -> None:
         """Copy to the host while the next tiles are computed."""
-        host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
-        host.copy_(pixels, non_blocking=True)
+        while len(self._in_flight) >= WRITES_IN_FLIGHT:
+            self._store_oldest()
+        host = self._pinned.download(pixels)
         event = torch.cuda.Event()
         event.record()
         self._in_flight.append((place, host, event))
-        if len(self._in_flight) > WRITES_IN_FLIGHT:
-            self._store_oldest()
 
     def _store_oldest(self) -> None:
-        place, host, event = self._in_flight.popleft()
+        place, host, event = self._in_flight[0]
         event.synchronize()
         self._store(place, host)
+        self._in_flight.popleft()
 
     def _store(self, place: Rect, pixels: Tensor) -> None:
         target = self._target[place.top : place.bottom, place.left : place.right]
@@ -250,6 +258,16 @@ class TensorCanvas(ImageCanvas):
         super().__init__(source.shape[2], source.shape[3], tile_format)
         self._source = source
         self._target = target
+
+    @property
+    def source(self) -> Tensor:
+        """The image."""
+        return self._source
+
+    @property
+    def target(self) -> Tensor:
+        """The result."""
+        return self._target
 
     def read(self, rect: Rect) -> Tensor:
         """Return the source under `rect` as (1, channels * unshuffle**2, h, w) in 0..1."""

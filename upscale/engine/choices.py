@@ -12,6 +12,11 @@ PRECISIONS = ("auto", *get_args(Precision))
 Seamless = Literal["", "x", "y", "xy"]
 """Directions in which an image repeats: from left to right (x), from top to bottom (y)."""
 
+KeepColour = Literal["on", "off", "auto"]
+
+KEEP_COLOUR: tuple[KeepColour, ...] = get_args(KeepColour)
+"""Whether results get the colours of their source; `auto` if it is clean."""
+
 SMALLEST_TILE = 16
 """Smallest tile in image pixels: of `--tile` apart from 0, and tried before feature maps are
 offloaded."""

@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from upscale.engine.pinned import PinnedMemory
 from upscale.engine.temporary import mapped_tensor
 
 PLACEMENTS = ("device", "host", "file")
@@ -39,28 +40,25 @@ class FeatureMaps:
         self.dtype = dtype
         self.placement = "host" if placement == "device" and device.type == "cpu" else placement
         self._spare: list[_Spare] = []
+        self._pinned = PinnedMemory(device)
 
     def allocate(self, rows: int, width: int, channels: int) -> Tensor:
         """Return an uninitialised (rows, width, channels) tensor."""
         shape = (rows, width, channels)
-        if self._recycles():
-            return self._buffer(prod(shape)).view(shape)
         if self.placement == "device":
             return torch.empty(shape, dtype=self.dtype, device=self.device)
         if self.placement == "file":
             return mapped_tensor(shape, self.dtype)
-        return torch.empty(shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
+        # Not page-locked, even for a GPU: torch copies tiles to and from their rows, which are
+        # not contiguous, through contiguous buffers anyway.
+        return self._buffer(prod(shape)).view(shape)
 
     def recycle(self, feature_map: Tensor) -> None:
         """Keep a buffer for the next feature maps, because the first use of memory is slow."""
-        if self._recycles():
+        if self.placement == "host" and feature_map.device.type == "cpu":
             storage = feature_map.untyped_storage()
             spare = _Spare(storage.nbytes() // self.dtype.itemsize, storage)
             self._spare = [*self._spare[1 - MAX_SPARE :], spare]
-
-    def _recycles(self) -> bool:
-        """Return whether buffers are reused here; on other devices torch does it."""
-        return self.placement == "host" and self.device.type == "cpu"
 
     def _buffer(self, size: int) -> Tensor:
         """Return a spare buffer that is at most a quarter larger than `size`, or a new one."""
@@ -73,10 +71,7 @@ class FeatureMaps:
 
     def load(self, view: Tensor) -> Tensor:
         """Return a part of a feature map on the computing device."""
-        if self.device.type == "cuda" and self.placement != "device":
-            staging = torch.empty(view.shape, dtype=view.dtype, pin_memory=True)
-            return staging.copy_(view).to(self.device, non_blocking=True)
-        return view.to(self.device)
+        return view if view.device == self.device else self._pinned.upload_view(view)
 
     def offload(self) -> bool:
         """Switch to the next slower memory; return False if there is none."""

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from upscale.checkpoints.cache import cache_root
+from upscale.files.error_mapping import one_line
 from upscale.kernels import KernelMissingError, compiled, triton_conv
-from upscale.kernels.autotune import Stopwatch, agree, device_seconds
+from upscale.kernels.autotune import agree
+from upscale.kernels.tile_configs import Card, Shape
+from upscale.kernels.trial import try_kernels
+from upscale.kernels.triton_conv import Kernels, KernelUse, triton_layer
+from upscale.kernels.verdicts import Record, Verdicts, find_verdicts, from_record, to_record
 from upscale.models import Network
 from upscale.models.layers import LayerMaker, torch_layer
+from upscale.out_of_memory import is_out_of_memory
 from upscale.tiling.group import IMAGE, LayerGroup
 
-AUTOTUNE_SIDE = 512
-"""Output side for autotuning, in pixels: large enough to make launch times negligible on a GPU."""
+CHECKED_SIDE = 512
+"""Output side of the groups whose results are compared with torch's, in pixels."""
+
+FindVerdicts = Callable[[Card, Collection[Shape]], Verdicts]
+"""Function that returns the verdict for each shape on a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +36,29 @@ class SelectedGroups:
 
     Attributes:
         groups: Layer groups of the network.
-        kernels: Name of the kernels, `torch` for torch's own convolutions.
-        reason: Reason for not using faster kernels; None if they are used or were not requested.
+        name: Name of the kernels that may compute, `torch` for torch's own convolutions.
+        obstacle: Why there are no faster kernels; None if there are, or none were requested.
+        use: Choice of the kernels of a GPU for each layer; None for other kernels.
+        record: Verdicts about the kernels of a GPU, for a later run that needs the same.
     """
 
     groups: tuple[LayerGroup, ...]
-    kernels: str = "torch"
-    reason: str | None = None
+    name: str = "torch"
+    obstacle: str | None = None
+    use: KernelUse | None = None
+    record: Record = field(default_factory=dict[str, Any])
+
+    @property
+    def kernels(self) -> str:
+        """Name of the kernels that have computed layers; `torch` if none has."""
+        return "torch" if self.use is not None and not self.use.used else self.name
+
+    @property
+    def reason(self) -> str | None:
+        """Why torch computes layers although faster kernels were requested; None if it does not."""
+        if self.use is None:
+            return self.obstacle
+        return self.use.reason
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,20 +86,38 @@ class NetworkOnDevice:
         return self.network.layer_groups(fine=self.device.type == "cpu", make=make)
 
 
-def select_groups(network: NetworkOnDevice, *, kernels: bool) -> SelectedGroups:
+def available_kernels(device: torch.device, dtype: torch.dtype) -> str:
+    """Return the name of the kernels that may compute on a device, `torch` if there are none.
+
+    It depends on the device and on what is installed, and not on measured times.
+    """
+    try:
+        if device.type == "cpu":
+            return f"compiled, {compiled.library_for(dtype).ability}"
+        if device.type == "cuda":
+            triton_conv.card_of(device, dtype)
+            return f"Triton {triton_conv.triton_version()}"
+    except KernelMissingError:
+        pass
+    return "torch"
+
+
+def select_groups(network: NetworkOnDevice, *, kernels: bool, known: Record) -> SelectedGroups:
     """Return the network's layer groups with the fastest kernels for its device.
 
     Args:
         network: Network to select for.
-        kernels: Whether compiled kernels may replace torch. On a GPU they are autotuned first.
+        kernels: Whether compiled kernels may replace torch. On a GPU they are tried first.
+        known: Verdicts of an earlier run, which are used where they are for this GPU.
     """
-    select = {"cpu": _for_cpu, "cuda": _for_cuda}.get(network.device.type)
-    if select is None or not kernels:
-        return SelectedGroups(network.groups())
     try:
-        return select(network)
+        if kernels and network.device.type == "cpu":
+            return _for_cpu(network)
+        if kernels and network.device.type == "cuda":
+            return _for_cuda(network, known)
     except KernelMissingError as error:
-        return SelectedGroups(network.groups(), reason=str(error))
+        return SelectedGroups(network.groups(), obstacle=str(error), record=known)
+    return SelectedGroups(network.groups(), record=known)
 
 
 def _for_cpu(network: NetworkOnDevice) -> SelectedGroups:
@@ -82,57 +126,59 @@ def _for_cpu(network: NetworkOnDevice) -> SelectedGroups:
     return SelectedGroups(groups, f"compiled, {library.ability}")
 
 
-def _for_cuda(network: NetworkOnDevice) -> SelectedGroups:
-    make = triton_conv.layer_maker(network.device, network.dtype)
-    return autotune_groups(network, make, f"Triton {triton_conv.triton_version()}", device_seconds)
+def _for_cuda(network: NetworkOnDevice, known: Record) -> SelectedGroups:
+    card = triton_conv.card_of(network.device, network.dtype)
+    find = partial(
+        find_verdicts,
+        folder=cache_root() / "kernels",
+        try_out=partial(try_kernels, network.device),
+    )
+    return groups_with_kernels(network, card, triton_conv.load_kernels(), find, known=known)
 
 
-def autotune_groups(
+def groups_with_kernels(
     network: NetworkOnDevice,
-    make: LayerMaker,
-    name: str,
-    seconds: Stopwatch,
-    side: int = AUTOTUNE_SIDE,
+    card: Card,
+    kernels: Kernels,
+    find: FindVerdicts,
+    *,
+    known: Record,
+    side: int = CHECKED_SIDE,
 ) -> SelectedGroups:
-    """Return the network's groups with new layers if they are correct and faster than torch's.
+    """Return the network's groups with the kernel or torch for each layer, as the verdicts say.
 
     Args:
-        network: Network to autotune.
-        make: Function that makes the new layers.
-        name: Name of their kernels.
-        seconds: Function that measures the time of a piece of work.
+        network: Network to compute.
+        card: Card of its device.
+        kernels: Kernels of the card.
+        find: Function that returns verdicts that are not known.
+        known: Verdicts of an earlier run, which are used where they are for this card.
         side: Side of the groups' outputs, which are computed from random feature maps.
 
     Raises:
-        KernelMissingError: The new layers failed, differ from torch by more than rounding, or are
-            not faster.
+        KernelMissingError: The kernels failed, or differ from torch by more than rounding.
     """
-    plain = network.groups()
+    use = KernelUse(kernels)
+    groups = network.groups(partial(triton_layer, use))
+    inputs = _random_inputs(groups, network, side)
     try:
-        fast = network.groups(make)
-        inputs = _random_inputs(plain, network, side)
-        for group, other, sources in zip(plain, fast, inputs, strict=True):
-            if not agree(other.run(sources), group.run(sources)):
-                raise KernelMissingError(f"{name} differs from torch in group {group.name}")
-        before, after = (seconds(_run_all(groups, inputs)) for groups in (plain, fast))
+        # Without verdicts, torch computes and the layers note their shapes.
+        by_torch = [group.run(sources) for group, sources in zip(groups, inputs, strict=True)]
+        verdicts = from_record(card, known)
+        if missing := use.shapes - set(verdicts):
+            verdicts |= find(card, missing)
+        use.verdicts = verdicts
+        for group, sources, expected in zip(groups, inputs, by_torch, strict=True):
+            if not agree(group.run(sources), expected):
+                raise KernelMissingError(f"the kernels differ from torch in group {group.name}")
     except KernelMissingError:
         raise
-    except Exception as error:  # any failure: torch is the fallback
-        raise KernelMissingError(f"{name} failed: {error}") from error
-    if not after < before:
-        times = f"{after * 1e3:.1f} ms, torch {before * 1e3:.1f} ms"
-        raise KernelMissingError(f"{name} is not faster here: {times}")
-    return SelectedGroups(fast, name)
-
-
-def _run_all(
-    groups: Sequence[LayerGroup], inputs: Sequence[Sequence[Tensor]]
-) -> Callable[[], None]:
-    def run() -> None:
-        for group, sources in zip(groups, inputs, strict=True):
-            group.run(sources)
-
-    return run
+    except Exception as error:  # any other failure: torch is the fallback
+        if is_out_of_memory(error):
+            raise
+        raise KernelMissingError(f"the kernels failed: {one_line(error)}") from error
+    name = f"Triton {triton_conv.triton_version()}"
+    return SelectedGroups(groups, name, use=use, record={**known, **to_record(card, verdicts)})
 
 
 def _random_inputs(
@@ -154,5 +200,6 @@ def _random_inputs(
                    max(side // group.scale, 1) + 2 * group.valid)
             for source in group.sources
         ]
+        + [tensor(groups[source].channels, 1) for source in group.means]
         for group in groups
     ]  # fmt: skip

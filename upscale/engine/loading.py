@@ -79,7 +79,7 @@ def load_model(
     Args:
         model: Catalogue name, name of an imported model, or path of a checkpoint file.
         denoise: Denoising strength for models with a denoising partner, from 0 (keep noise) to 1
-            (remove most). None for the model as it is.
+            (remove most). None for the model's default.
         progress: Callback during a download with the bytes received and the total, which is None
             if unknown.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import psutil
 import torch
 
+from upscale.engine.memory_limits import remaining_memory
 from upscale.tiling.group import LayerGroup
 from upscale.tiling.schedule import NO_MINIMUM, MinimumTile, plan
 from upscale.tiling.wrapping import NO_WRAP, Wrap
@@ -30,28 +30,14 @@ CPU_MINIMUM = MinimumTile(rows=64, side=192)
 at any tile size, plus 7,000 for a row chunk of 16 rows or 22,400 for one of 64. Smaller chunks
 would save a fifth of the memory and take twice as long."""
 
-CGROUP = Path("/sys/fs/cgroup")
-
 
 def available_memory(device: torch.device) -> int:
-    """Return the bytes that a run can still allocate on a device, within container limits."""
+    """Return the bytes that a run can still allocate on a device, within the limits set for it."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + cached
-    return min(psutil.virtual_memory().available, _container_memory())
-
-
-def _container_memory() -> int:
-    """Return the bytes left in the control group (Linux, version 2); file cache counts as free."""
-    try:
-        limit = int((CGROUP / "memory.max").read_text())
-        used = int((CGROUP / "memory.current").read_text())
-        lines = (CGROUP / "memory.stat").read_text().splitlines()
-    except (OSError, ValueError):  # no such group, or "max"
-        return 1 << 62
-    cache = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file")), 0)
-    return max(limit - used + cache, 0)
+    return min(psutil.virtual_memory().available, remaining_memory())
 
 
 def automatic_tile(
@@ -95,4 +81,12 @@ def initial_placement(planned_bytes: int, device: torch.device) -> str:
     """Return the fastest memory that can hold feature maps: `device`, `host` or `file`."""
     if planned_bytes <= available_memory(device):
         return "device"
-    return "host" if planned_bytes <= available_memory(torch.device("cpu")) else "file"
+    in_host_memory = available_memory(torch.device("cpu")) * MEMORY_SHARE
+    return "host" if planned_bytes <= in_host_memory else "file"
+
+
+def release_cached_memory() -> None:
+    """Return memory that is not used any more to the device, where torch keeps it."""
+    torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from upscale.selection import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Report:
     """How an image was computed.
 
     Attributes:
-        model: Name of the model.
+        model: Name of the model; several, whose results are averaged, are joined by ` + `.
         model_scale: Scale of the model before the final resize.
         tile: Side of the tiles in image pixels at the end of the run; 0 without tiles.
         tiles: Number of tiles computed.
@@ -43,6 +46,10 @@ class Report:
         placement: Memory of the feature maps at the end: `device`, `host` or `file`.
         resize: Description of the final resize, or None if there was none.
         seconds: Computing time in seconds.
+        convolutions: Kernels that computed the convolutions, for example `torch`, with the reason
+            if torch computed some although faster kernels were requested.
+        choice: Why the model was chosen; None if it was requested.
+        colour_kept: Whether the result got the colours of the image; None if nothing decided it.
     """
 
     model: str
@@ -57,6 +64,9 @@ class Report:
     placement: str
     resize: str | None
     seconds: float
+    convolutions: str = "torch"
+    choice: Choice | None = None
+    colour_kept: bool | None = None
 
     @property
     def fp32_tiles(self) -> int:

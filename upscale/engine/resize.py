@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from upscale.engine.canvas import DEPTHS
+from upscale.engine.memory import release_cached_memory
 from upscale.engine.temporary import image_array
 from upscale.errors import UsageError
+from upscale.tiling.recovery import with_less_memory
 from upscale.tiling.wrapping import NO_WRAP, Wrap
 
 LOBES = 3
@@ -61,22 +63,36 @@ def resize(image: NDArray[Any], width: int, height: int, wrap: Wrap = NO_WRAP) -
         wrap: Directions in which the image repeats.
     """
     result = image_array((height, width, image.shape[2]), image.dtype)
-    highest = DEPTHS[image.dtype]
-    down = _reach(image.shape[0], height) if wrap.rows else 0
-    across = _reach(image.shape[1], width) if wrap.columns else 0
-    box = (across, down, across + image.shape[1], down + image.shape[0])
     for channel in range(image.shape[2]):
-        samples = image[:, :, channel].astype(np.float32)
-        if down or across:
-            samples = np.pad(samples, ((down, down), (across, across)), mode="wrap")
-        plane = Image.fromarray(samples, mode="F")
-        # Pillow's filter also reads the samples around the box.
-        resized = np.asarray(plane.resize((width, height), Image.Resampling.LANCZOS, box))
-        if image.dtype == np.float32:
-            result[:, :, channel] = resized
-        else:
-            result[:, :, channel] = np.clip(np.rint(resized), 0, highest)
+        with_less_memory(
+            partial(_resize_channel, image[:, :, channel], result[:, :, channel], wrap),
+            release_cached_memory,
+        )
     return result
+
+
+def _resize_channel(samples: NDArray[Any], result: NDArray[Any], wrap: Wrap) -> None:
+    """Resize an (H, W) array to the size of `result`, and write it there."""
+    (height, width), (rows, columns) = samples.shape, result.shape
+    down = _reach(height, rows) if wrap.rows else 0
+    across = _reach(width, columns) if wrap.columns else 0
+    highest = DEPTHS[samples.dtype]
+    samples = samples.astype(np.float32)
+    if down or across:
+        samples = np.pad(samples, ((down, down), (across, across)), mode="wrap")
+    box = (across, down, across + width, down + height)
+    # Pillow's filter also reads the samples around the box.
+    plane = Image.fromarray(samples, mode="F")
+    resized = np.asarray(plane.resize((columns, rows), Image.Resampling.LANCZOS, box))
+    if result.dtype == np.float32:
+        result[...] = resized
+    else:
+        result[...] = np.clip(np.rint(resized), 0, highest)
+
+
+def description(model_scale: int, width: int, height: int) -> str:
+    """Return the text for reports about a resize from a model's scale to a size."""
+    return f"x{model_scale} to {width}x{height}, Lanczos"
 
 
 def _reach(length: int, target: int) -> int:
@@ -90,7 +106,9 @@ def resize_tensor(image: Tensor, width: int, height: int) -> Tensor:
     Values are not clamped. Results differ from `resize` only by the order of sums, by at most
     5e-7 (measured).
     """
-    return _resize_axis(_resize_axis(image, 3, width), 2, height)
+    return with_less_memory(
+        lambda: _resize_axis(_resize_axis(image, 3, width), 2, height), release_cached_memory
+    )
 
 
 def _resize_axis(image: Tensor, axis: int, length: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def _reserve(descriptor: int, size: int) -> None:
 def image_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Return an uninitialised image: in memory if it fits, else in a temporary file."""
     size = prod(shape) * np.dtype(dtype).itemsize
-    if size > available_memory(torch.device("cpu")) * MEMORY_SHARE:
-        return mapped_array(shape, dtype)
-    return np.empty(shape, dtype)
+    if size <= available_memory(torch.device("cpu")) * MEMORY_SHARE:
+        with suppress(MemoryError):
+            return np.empty(shape, dtype)
+    return mapped_array(shape, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -15,13 +16,20 @@ from upscale.engine.device import computing_on
 from upscale.engine.feature_maps import FeatureMaps
 from upscale.engine.kernel_selection import NetworkOnDevice, SelectedGroups, select_groups
 from upscale.engine.loading import Model
-from upscale.engine.memory import automatic_tile, initial_placement, minimum_tile_for
+from upscale.engine.memory import (
+    automatic_tile,
+    initial_placement,
+    minimum_tile_for,
+    release_cached_memory,
+)
 from upscale.engine.report import Progress, ProgressCallback
+from upscale.kernels.verdicts import Record
 from upscale.models import Network
 from upscale.tiling.blended import BlendedRun
 from upscale.tiling.exact import ExactRun
 from upscale.tiling.group import LayerGroup
 from upscale.tiling.interfaces import TileStats
+from upscale.tiling.recovery import with_less_memory
 from upscale.tiling.schedule import SMALLEST_SIDE, plan
 from upscale.tiling.wrapping import NO_WRAP, Wrap, WrappedMargin
 
@@ -88,6 +96,7 @@ class TileRunner:
         self._model = model
         self._device = device
         self._kernels = kernels
+        self._record: Record = {}
         self._networks: dict[torch.dtype, nn.Module] = {}
         self._selected: dict[torch.dtype, SelectedGroups] = {}
 
@@ -115,11 +124,22 @@ class TileRunner:
             PrecisionLossError: A value exceeds half precision.
             CheckpointError: The result is not finite in fp32.
         """
+        self.launch(canvas, run, wrap)
+        with_less_memory(canvas.finish, release_cached_memory)
+
+    def launch(self, canvas: ImageCanvas, run: ImageRun, wrap: Wrap = NO_WRAP) -> None:
+        """Send an image through the network once, without `canvas.finish`; see `run`."""
         if self._model.supports_exact_tiling:
             self._run_exact(canvas, run, wrap)
         else:
             self._run_blended(canvas, run, wrap)
-        canvas.finish()
+
+    def planned_bytes(self, width: int, height: int, dtype: torch.dtype) -> int:
+        """Return the memory that a model with layer groups needs for an image size."""
+        side = self._model.unshuffle
+        size = -(-height // side), -(-width // side)
+        tile, minimum = self._feature_tile(*size, dtype, NO_WRAP), minimum_tile_for(self._device)
+        return plan(self.groups(dtype), *size, tile, minimum).values * dtype.itemsize
 
     def automatic_tile(self, width: int, height: int, dtype: torch.dtype) -> int:
         """Return the tile that `auto` selects now for an image size, in image pixels."""
@@ -144,14 +164,23 @@ class TileRunner:
                     self._device,
                     dtype,
                 )
-                self._selected[dtype] = select_groups(network, kernels=self._kernels)
+                select = partial(select_groups, network, kernels=self._kernels, known=self._record)
+                self._selected[dtype] = with_less_memory(select, release_cached_memory)
         return self._selected[dtype]
+
+    def resolve_kernels(self, dtype: torch.dtype, known: Record) -> Record:
+        """Select kernels by the verdicts of an earlier run, and return all verdicts.
+
+        Verdicts are ignored if the kernels have been selected already.
+        """
+        self._record = known
+        return {**known, **self.selected(dtype).record}
 
     def _run_exact(self, canvas: ImageCanvas, run: ImageRun, wrap: Wrap) -> None:
         groups = self.groups(run.dtype)
         minimum = minimum_tile_for(self._device)
-        tile = self._feature_tile(canvas, run.dtype, wrap)
         size = canvas.height, canvas.width
+        tile = self._feature_tile(*size, run.dtype, wrap)
         planned = plan(groups, *size, tile, minimum, wrap=wrap).feature_maps
         placement = initial_placement(planned * run.dtype.itemsize, self._device)
         feature_maps = FeatureMaps(self._device, run.dtype, placement)
@@ -208,12 +237,13 @@ class TileRunner:
 
     def _network(self, dtype: torch.dtype) -> nn.Module:
         if dtype not in self._networks:
-            self._networks[dtype] = self._model.network_on(self._device, dtype)
+            self._networks[dtype] = with_less_memory(
+                lambda: self._model.network_on(self._device, dtype), release_cached_memory
+            )
         return self._networks[dtype]
 
-    def _feature_tile(self, canvas: ImageCanvas, dtype: torch.dtype, wrap: Wrap) -> int:
+    def _feature_tile(self, height: int, width: int, dtype: torch.dtype, wrap: Wrap) -> int:
         """Return the tile side in feature pixels."""
-        height, width = canvas.height, canvas.width
         if self.tile is None:
             groups, device = self.groups(dtype), self._device
             return automatic_tile(groups, height, width, dtype.itemsize, device, wrap=wrap)

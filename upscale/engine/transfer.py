@@ -15,12 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from upscale.engine.device import current_device
+from upscale.engine.pinned import PinnedMemory
 from upscale.engine.yuv import plane_array, plane_tensor
+from upscale.tiling.recovery import runs_out_of_memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Uploaded:
-    """Planes that are being copied to a device."""
+    """Planes that are being copied to a device, or are on the host where it had no memory."""
 
     _planes: list[Tensor]
     _arrived: torch.cuda.Event | None = None
@@ -58,6 +61,7 @@ class Transfer:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._pinned = PinnedMemory(device)
         is_cuda = device.type == "cuda"
         self._up = torch.cuda.Stream(device) if is_cuda else None
         self._down = torch.cuda.Stream(device) if is_cuda else None
@@ -67,10 +71,10 @@ class Transfer:
         tensors = [plane_tensor(plane) for plane in planes]
         if self._up is None:
             return Uploaded([tensor.to(self._device) for tensor in tensors])
-        with torch.cuda.stream(self._up):
-            uploaded = [
-                tensor.pin_memory().to(self._device, non_blocking=True) for tensor in tensors
-            ]
+        uploaded: list[Tensor] = []
+        with current_device(self._device), torch.cuda.stream(self._up):
+            if runs_out_of_memory(lambda: uploaded.extend(map(self._pinned.upload, tensors))):
+                return Uploaded(tensors)  # copied when the frame before has freed memory
             return Uploaded(uploaded, _event(self._up))
 
     def download(self, planes: Sequence[Tensor]) -> Downloaded:
@@ -78,12 +82,11 @@ class Transfer:
         if self._down is None or not planes[0].is_cuda:
             return Downloaded([plane.cpu() for plane in planes])
         computed = _event(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._down):
+        with current_device(self._device), torch.cuda.stream(self._down):
             self._down.wait_event(computed)
             downloaded: list[Tensor] = []
             for plane in planes:
-                pinned = torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True)
-                downloaded.append(pinned.copy_(plane, non_blocking=True))
+                downloaded.append(self._pinned.download(plane))
                 plane.record_stream(self._down)
             return Downloaded(downloaded, _event(self._down))
 

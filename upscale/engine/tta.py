@@ -14,6 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from upscale.engine.memory import release_cached_memory
+from upscale.tiling.recovery import with_less_memory
+
 TRANSFORMS = 8
 
 
@@ -43,6 +46,10 @@ def tensor_transforms() -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[
 
 def average_to(total: NDArray[np.float32], image: NDArray[Any], highest: int) -> None:
     """Convert a mean in 0..1 to the type of `image`, one row at a time to save memory."""
-    for row, target in zip(total, image, strict=True):
-        levels = np.clip(row, 0, 1) * highest
-        target[...] = np.rint(levels) if image.dtype != np.float32 else levels
+
+    def convert() -> None:
+        for row, target in zip(total, image, strict=True):
+            levels = np.clip(row, 0, 1) * highest
+            target[...] = np.rint(levels) if image.dtype != np.float32 else levels
+
+    with_less_memory(convert, release_cached_memory)

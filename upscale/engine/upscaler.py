@@ -13,17 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from upscale.engine.canvas import DEPTHS, IMAGE_CHANNELS, ArrayCanvas, TensorCanvas, as_image
+from upscale.engine.canvas import DEPTHS, ArrayCanvas, TensorCanvas, as_image, check_tensor
 from upscale.engine.choices import SMALLEST_TILE, Seamless
 from upscale.engine.device import computing_on, pick_device, pick_precision, precision_name
+from upscale.engine.graphs import FrameGraphs
+from upscale.engine.kernel_selection import available_kernels
 from upscale.engine.loading import Model, load_model
+from upscale.engine.memory import release_cached_memory
 from upscale.engine.report import Progress, ProgressCallback, Report, Result
-from upscale.engine.resize import output_size, resize, resize_tensor
+from upscale.engine.resize import description, output_size, resize, resize_tensor
 from upscale.engine.temporary import image_array
 from upscale.engine.tile_runner import OVERLAP, ImageRun, TileRunner
 from upscale.engine.tta import TRANSFORMS, average_to, tensor_transforms, transformed
 from upscale.errors import UsageError
+from upscale.kernels.verdicts import Record
 from upscale.tiling.interfaces import PrecisionLossError
+from upscale.tiling.recovery import with_less_memory
 from upscale.tiling.wrapping import Wrap
 
 __all__ = ["OVERLAP", "Progress", "ProgressCallback", "Report", "Result", "Upscaler", "output_size"]
@@ -36,15 +41,15 @@ class Upscaler:
 
     Args:
         model: Catalogue name, name of an imported model, checkpoint file, or a loaded `Model`.
-        device: Device that computes: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        precision: Precision of the network: `auto` (fp16 on a GPU, else fp32), `fp32`, `fp16` or
-            `bf16`.
+        device: Device that computes: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`, `xpu` or `xpu:N`.
+        precision: Precision of the network: `fp32`, `fp16`, `bf16` or `auto`, which is fp32 on a
+            CPU and on older NVIDIA GPUs, and fp16 on all others.
         tile: Side of a tile in image pixels, at least 16; 0 for no tiles; `auto` for the largest
             that fits into memory. It changes memory and time, never the image.
         tta: Whether to average the results of the eight flips and quarter turns, which takes
             eight times as long.
-        denoise: Denoising strength for models with a denoising partner, 0..1. None for the model
-            as it is.
+        denoise: Denoising strength for models with a denoising partner, 0..1. None for the
+            model's default.
         kernels: Whether faster convolutions replace torch's where available. The image is the
             same up to rounding.
 
@@ -67,7 +72,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | Path | Model = "realesrgan-x4plus",
+        model: str | Path | Model,
         *,
         device: str = "auto",
         precision: str = "auto",
@@ -76,13 +81,11 @@ class Upscaler:
         denoise: float | None = None,
         kernels: bool = True,
     ) -> None:
-        if isinstance(tile, int) and tile != 0 and tile < SMALLEST_TILE:
-            raise UsageError(
-                f"a tile of {tile} is too small: use auto, 0 or at least {SMALLEST_TILE}"
-            )
+        check_tile(tile)
         self._device = pick_device(device)
         self._dtype = pick_precision(precision, self._device)
         self._tta = tta
+        self._kernels = kernels
         self._model = model if isinstance(model, Model) else load_model(model, denoise=denoise)
         self._runner = TileRunner(
             self._model,
@@ -90,6 +93,7 @@ class Upscaler:
             tile=None if isinstance(tile, str) else tile,
             kernels=kernels,
         )
+        self._graphs = FrameGraphs[TensorCanvas](self._device)
         self._overflows = False
 
     @property
@@ -118,6 +122,18 @@ class Upscaler:
         if not self._model.supports_exact_tiling:
             return "torch"
         return self._runner.selected(self._precisions()[0]).kernels
+
+    @property
+    def convolutions(self) -> str:
+        """The implementation of the convolutions, with the reason where torch is the fallback."""
+        return self._convolutions(self._precisions()[0])
+
+    @property
+    def available_kernels(self) -> str:
+        """The implementation that may compute convolutions here, whatever autotuning finds."""
+        if not self._kernels or not self._model.supports_exact_tiling:
+            return "torch"
+        return available_kernels(self._device, self._precisions()[0])
 
     @property
     def precision_name(self) -> str:
@@ -175,7 +191,7 @@ class Upscaler:
         resized = None
         if target_size != (width * self.model_scale, height * self.model_scale):
             pixels = resize(pixels, *target_size, wrap)
-            resized = f"x{self.model_scale} to {target_size[0]}x{target_size[1]}, Lanczos"
+            resized = description(self.model_scale, *target_size)
         pixels = pixels[:, :, 0] if array.ndim == 2 else pixels
         return Result(pixels, self._report(run, resized, time.perf_counter() - started))
 
@@ -194,12 +210,14 @@ class Upscaler:
             MemoryExhaustedError: The smallest tile does not fit into memory.
             CheckpointError: The network's output is not finite, even in fp32.
         """
-        if image.ndim != 4 or len(image) != 1 or image.shape[1] not in IMAGE_CHANNELS:
-            raise UsageError(f"a tensor of shape {tuple(image.shape)} is not a (1, C, H, W) image")
+        check_tensor(image)
         self._check_channels(image.shape[1])
         height, width = image.shape[2:]
         target_size = output_size(width, height, self.model_scale, size)
-        result, _ = self._compute(lambda run: self._tensor_passes(image, run), None)
+        result, _ = with_less_memory(
+            lambda: self._compute(lambda run: self._tensor_passes(image, run), None),
+            self._release_memory,
+        )
         if target_size == (width * self.model_scale, height * self.model_scale):
             return result
         with computing_on(self._device):
@@ -226,6 +244,26 @@ class Upscaler:
             )
         return self._runner.tile
 
+    def resolve_kernels(self, record: Record | None = None) -> Record:
+        """Pin the kernel of each layer, so that all further images are computed with the same ones.
+
+        Kernels round differently in the last bits. A video that is resumed later needs the same
+        ones for identical frames.
+
+        Args:
+            record: Result of an earlier call, also for other GPUs; None for a new choice.
+
+        Returns:
+            The record with the kernels of this network, which JSON can represent.
+        """
+        if not self._model.supports_exact_tiling:
+            return record or {}
+        return self._runner.resolve_kernels(self._precisions()[0], record or {})
+
+    def _release_memory(self) -> None:
+        self._graphs.clear()
+        release_cached_memory()
+
     def _check_channels(self, channels: int) -> None:
         if self._model.channels == 1 and channels != 1:
             raise UsageError(f"{self.model_name} only takes grey images")
@@ -245,7 +283,14 @@ class Upscaler:
             placement=run.placement,
             resize=resized,
             seconds=seconds,
+            convolutions=self._convolutions(run.dtype),
         )
+
+    def _convolutions(self, dtype: torch.dtype) -> str:
+        if not self._model.supports_exact_tiling:
+            return "torch"
+        selected = self._runner.selected(dtype)
+        return selected.kernels + (f" ({selected.reason})" if selected.reason else "")
 
     def _compute(
         self, passes: Callable[[ImageRun], T], progress: ProgressCallback | None
@@ -258,6 +303,7 @@ class Upscaler:
                     return passes(run), run
                 except PrecisionLossError:
                     self._overflows = True
+                    self._graphs.clear()
         raise AssertionError("fp32 does not raise PrecisionLossError")
 
     def _attempts(self) -> Iterator[tuple[torch.dtype, bool]]:
@@ -287,7 +333,7 @@ class Upscaler:
         if not self._tta and copies == (1, 1):
             self._array_pass(image, result, run, wrap)
             return result
-        image = np.tile(image, (*copies, 1)) if copies != (1, 1) else image
+        image = _repeated(image, copies)
         total_shape = (shape[0] * copies[0], shape[1] * copies[1], channels)
         total = cast(NDArray[np.float32], image_array(total_shape, np.float32))
         total.fill(0)
@@ -297,7 +343,8 @@ class Upscaler:
                 self._array_pass(source, target, run, turned, weight=1 / TRANSFORMS)
         else:
             self._array_pass(image, total, run, wrap, weight=1)
-        average_to(_mean_of_copies(total, copies), result, DEPTHS[image.dtype])
+        mean = with_less_memory(lambda: _mean_of_copies(total, copies), release_cached_memory)
+        average_to(mean, result, DEPTHS[image.dtype])
         return result
 
     def _copies(self, image: NDArray[Any], wrap: Wrap) -> tuple[int, int]:
@@ -336,10 +383,50 @@ class Upscaler:
         return total.div_(TRANSFORMS).clamp_(0, 1)
 
     def _tensor_pass(self, image: Tensor, run: ImageRun) -> Tensor:
+        if self._tta or run.checks_tiles or not self._model.supports_exact_tiling:
+            canvas = self._tensor_canvas(image, run)
+            self._runner.run(canvas, run)
+            return canvas.target
+
+        def launch(source: Tensor) -> TensorCanvas:
+            canvas = self._tensor_canvas(source, run)
+            self._runner.launch(canvas, run)
+            return canvas
+
+        canvas = self._graphs.run(image, run.dtype, launch, lambda: self._graph_bytes(image, run))
+        with_less_memory(canvas.finish, release_cached_memory)
+        return canvas.target if canvas.source is image else canvas.target.clone()
+
+    def _graph_bytes(self, image: Tensor, run: ImageRun) -> int:
+        """Return the memory that a recorded graph keeps, with its image and its result."""
+        height, width = image.shape[2:]
+        images = image.nbytes * (1 + self.model_scale**2)
+        return self._runner.planned_bytes(width, height, run.dtype) + images
+
+    def _tensor_canvas(self, image: Tensor, run: ImageRun) -> TensorCanvas:
         height, width = (side * self.model_scale for side in image.shape[2:])
         target = image.new_empty((1, image.shape[1], height, width))
-        self._runner.run(TensorCanvas(image, target, self._runner.tile_format(run)), run)
-        return target
+        return TensorCanvas(image, target, self._runner.tile_format(run))
+
+
+def check_tile(tile: int | Literal["auto"]) -> None:
+    """Check the side of a tile.
+
+    Raises:
+        UsageError: The tile is too small.
+    """
+    if isinstance(tile, int) and tile != 0 and tile < SMALLEST_TILE:
+        raise UsageError(f"a tile of {tile} is too small: use auto, 0 or at least {SMALLEST_TILE}")
+
+
+def _repeated(image: NDArray[Any], copies: tuple[int, int]) -> NDArray[Any]:
+    """Return an (H, W, C) image repeated in `copies` rows and columns."""
+    if copies == (1, 1):
+        return image
+    (height, width, channels), (down, across) = image.shape, copies
+    result = image_array((height * down, width * across, channels), image.dtype)
+    result.reshape(down, height, across, width, channels)[...] = image[:, None]
+    return result
 
 
 def _mean_of_copies(total: NDArray[np.float32], copies: tuple[int, int]) -> NDArray[np.float32]:

@@ -157,12 +157,14 @@ def clipped_part(rgb: Tensor) -> Tensor | None:
 
     Returns:
         Tensor in the shape of `rgb` with the distance of each value below 0 (negative) or above 1
-        (positive), and 0 inside; None if all values are inside.
+        (positive), and 0 inside. If all values are inside, None on a CPU and zeros on other
+        devices, for whose answer the host would have to wait.
     """
     least, most = torch.aminmax(rgb)
-    if least >= -TOLERANCE and most <= 1 + TOLERANCE:
-        return None
-    return rgb - rgb.clamp(0, 1)
+    is_inside = (least >= -TOLERANCE) & (most <= 1 + TOLERANCE)
+    if rgb.device.type != "cpu":
+        return (rgb - rgb.clamp(0, 1)).masked_fill_(is_inside, 0)
+    return None if bool(is_inside) else rgb - rgb.clamp(0, 1)
 
 
 def restore_clipped(upscaled: Tensor, clipped: Tensor | None) -> Tensor:

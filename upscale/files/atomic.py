@@ -1,7 +1,8 @@
 """Atomic writes: a file appears complete or not at all, and replaces another only on request.
 
 The content is written to a temporary file in the target's folder, flushed to the disk and renamed.
-A power cut therefore leaves the old file or the new one, never a part of it.
+A power cut therefore leaves the old file or the new one, never a part of it. Only regular files are
+replaced, and their permissions and owner are kept.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,10 @@ from typing import BinaryIO
 from upscale.errors import OutputError
 from upscale.files.error_mapping import one_line
 from upscale.files.locks import lock, remove_unlocked
+from upscale.files.no_replace import rename_to_free_name
 from upscale.files.printable import printable
+from upscale.files.regular import NotRegularError, special_kind
+from upscale.files.system_errors import raise_system_error
 
 _TEMPORARY_NAME = re.compile(r"\.upscale-[0-9a-f]{16}\.part")
 _NO_LINKS = {
@@ -59,7 +64,7 @@ def write_atomically(
             ) from error
         try:
             if overwrite:
-                replace_file(Path(os.path.realpath(target)), write)
+                replace_file(_followed(target), write)
             else:
                 _write_new(target, write)
         except FileExistsError as error:
@@ -78,11 +83,17 @@ def replace_file(target: Path, write: Callable[[BinaryIO], object]) -> None:
         write: Function that writes the content to an open, seekable binary file.
 
     Raises:
+        NotRegularError: The name belongs to a folder, a pipe, a socket or a device.
         OSError: The file cannot be written.
     """
-    with temporary_file(target.parent) as (temporary, file):
+    replaced = _status_of_replaced(target)
+    mode = 0o666 if replaced is None else stat.S_IMODE(replaced.st_mode) & 0o600
+    with temporary_file(target.parent, mode) as (temporary, file):
         write(file)
+        if replaced is not None:
+            _keep_access(file, replaced)
         _finish(file)
+        _status_of_replaced(target)
         temporary.replace(target)
 
 
@@ -108,20 +119,45 @@ def check_target_free(target: Path, *, overwrite: bool) -> None:
         overwrite: Whether it may replace an existing file.
 
     Raises:
-        OutputError: The path is a folder, or the file exists and must not be replaced.
+        OutputError: The path is a folder, a device or the like, or the file exists and must not be
+            replaced.
     """
-    if os.path.isdir(target):  # noqa: PTH112 -- Path.is_dir raises for names that are too long.
+    final = final_path(target)
+    if os.path.isdir(final):  # noqa: PTH112 -- Path.is_dir raises for names that are too long.
         raise OutputError(f"{printable(target)}: is a folder; give a file name")
-    if not overwrite and os.path.lexists(target):
+    try:
+        kind = special_kind(final.stat().st_mode)
+    except OSError:  # it does not exist, or cannot be reached: writing reports the reason
+        kind = None
+    if kind is not None:
+        raise OutputError(f"{printable(target)}: is {kind}; give another file name")
+    if not overwrite and os.path.lexists(final):
         raise _exists(target)
 
 
+def final_path(target: Path) -> Path:
+    """Return the path of an output after its missing folders were created.
+
+    `new/../photo.jpg` does not exist as long as there is no folder `new`, and is `photo.jpg` later.
+    A link at the end of the path is not followed.
+
+    Args:
+        target: The output file.
+
+    Example:
+        >>> final_path(Path("new/../photo.jpg")) == Path("photo.jpg").absolute()
+        True
+    """
+    return Path(os.path.realpath(target.parent)) / target.name
+
+
 @contextmanager
-def temporary_file(folder: Path) -> Generator[tuple[Path, BinaryIO]]:
+def temporary_file(folder: Path, mode: int = 0o666) -> Generator[tuple[Path, BinaryIO]]:
     """Create a locked temporary file; it is removed afterwards unless it was renamed.
 
     Args:
         folder: The folder for it; created where it is missing.
+        mode: Permissions, which the umask limits.
 
     Yields:
         The path, and the file open for reading and writing.
@@ -129,7 +165,7 @@ def temporary_file(folder: Path) -> Generator[tuple[Path, BinaryIO]]:
     Raises:
         OSError: The file cannot be created.
     """
-    path, file = _create_locked(folder)
+    path, file = _create_locked(folder, mode)
     try:
         with file:
             yield path, file
@@ -200,12 +236,11 @@ def _no_new_folders_left(folder: Path) -> Generator[None]:
         raise
 
 
-def _create_locked(folder: Path) -> tuple[Path, BinaryIO]:
+def _create_locked(folder: Path, mode: int) -> tuple[Path, BinaryIO]:
     while True:
         path = folder / f".upscale-{secrets.token_hex(8)}.part"
         try:
-            # Exclusive, and with the permissions that the umask gives to any new file.
-            file = path.open("x+b")
+            file = open(path, "x+b", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
         except FileNotFoundError:
             if folder.exists():
                 raise
@@ -226,6 +261,56 @@ def _write_new(target: Path, write: Callable[[BinaryIO], object]) -> None:
         _rename_to_new(temporary, target)
 
 
+def _followed(target: Path) -> Path:
+    """Return the file that a link leads to, or the target itself."""
+    return Path(os.path.realpath(target))
+
+
+def _status_of_replaced(target: Path) -> os.stat_result | None:
+    """Return the status of the file that will be replaced; None if there is none.
+
+    Raises:
+        NotRegularError: It is a folder, a pipe, a socket or a device. A link is replaced itself.
+    """
+    try:
+        status = target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    kind = special_kind(status.st_mode)
+    if stat.S_ISLNK(status.st_mode):
+        return None
+    if kind is not None:
+        raise NotRegularError(f"is {kind}, which is not replaced")
+    return status
+
+
+def _keep_access(file: BinaryIO, replaced: os.stat_result) -> None:
+    """Give a file the owner and the permissions of the one that it will replace.
+
+    Where the group cannot be kept, the new group gets no more than everybody has.
+    """
+    if not hasattr(os, "fchown"):  # Windows
+        return
+    own, mode = os.fstat(file.fileno()), stat.S_IMODE(replaced.st_mode) & 0o777
+    for owner, group in ((replaced.st_uid, -1), (-1, replaced.st_gid)):
+        if (owner, group) != (own.st_uid, -1) and (owner, group) != (-1, own.st_gid):
+            with _refusals_ignored():
+                os.fchown(file.fileno(), owner, group)
+    if os.fstat(file.fileno()).st_gid != replaced.st_gid:
+        mode &= ~0o070 | (mode & 0o007) << 3
+    with _refusals_ignored():
+        os.fchmod(file.fileno(), mode)
+
+
+@contextmanager
+def _refusals_ignored() -> Generator[None]:
+    """Ignore that a drive, or the system, does not let a user set owners or permissions."""
+    try:
+        yield
+    except OSError as error:
+        raise_system_error(error)
+
+
 def _finish(file: BinaryIO) -> None:
     """Flush a temporary file to the disk; on Windows, close it, since it is to be renamed."""
     flush_to_disk(file)
@@ -242,11 +327,16 @@ def _rename_to_new(temporary: Path, target: Path) -> None:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LINKS:
             raise
-        _reserve_and_replace(temporary, target)
+        if not rename_to_free_name(temporary, target):
+            _reserve_and_replace(temporary, target)
 
 
 def _reserve_and_replace(temporary: Path, target: Path) -> None:
-    """Rename where the drive has no hard links: an empty file reserves the name first."""
+    """Rename where nothing else prevents replacing: an empty file reserves the name first.
+
+    A process that is killed here leaves the empty file, which counts as absent for
+    `--skip-existing`.
+    """
     with target.open("xb"):
         pass
     try:

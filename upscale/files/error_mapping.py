@@ -9,6 +9,7 @@ from pathlib import Path
 
 from upscale.errors import UpscaleError
 from upscale.files.printable import printable
+from upscale.files.system_errors import is_system_error
 
 _MAX_CHARACTERS = 160
 
@@ -52,13 +53,15 @@ def map_os_errors(
     name = printable(path)
     try:
         yield
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if is_system_error(error):
+            raise kind(f"{name}: {problem} ({one_line(error)})") from error
         raise kind(f"{name}: does not exist; check the name") from None
     except IsADirectoryError:
         raise kind(f"{name}: is a folder; give {expected}") from None
     except PermissionError:
         raise kind(f"{name}: permission denied; check the file's permissions") from None
     except MemoryError:
-        raise kind(f"{name}: needs more memory than there is") from None
+        raise kind(f"{name}: needs more memory than there is; close other programs") from None
     except errors as error:
         raise kind(f"{name}: {problem} ({one_line(error)}); check the file") from error

@@ -11,6 +11,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 if sys.platform == "win32":
+    import msvcrt
+
+    def try_lock(file: BinaryIO) -> bool:
+        """Lock an open file until it is closed; return whether no other process has it locked."""
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
 
     def lock(file: BinaryIO) -> None:
         """Do nothing: Windows does not remove a file that is open."""
@@ -25,6 +34,18 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+
+    def try_lock(file: BinaryIO) -> bool:
+        """Lock an open file until it is closed; return whether no other process has it locked.
+
+        Raises:
+            OSError: The drive has no locks.
+        """
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def lock(file: BinaryIO) -> None:
         """Lock an open file until it is closed.

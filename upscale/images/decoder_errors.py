@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from upscale.errors import DamagedImageError, DependencyError, ImageError
+from upscale.files.system_errors import raise_system_error
 from upscale.images.codecs.base import MalformedError, UnsupportedError
 
 _T = TypeVar("_T")
@@ -22,6 +23,7 @@ def guarded(name: str, work: Callable[[], _T]) -> _T:
         DamagedImageError: The file is damaged or cut off.
         ImageError: The file is of a kind that is not supported, or needs too much memory.
         DependencyError: The decoder needs a package that is not installed.
+        OSError: The drive is broken, or another limit of the system is reached.
     """
     try:
         return work()
@@ -36,6 +38,7 @@ def guarded(name: str, work: Callable[[], _T]) -> _T:
     except ImportError:
         raise  # the installation is broken, not the file
     except Exception as error:
+        raise_system_error(error)  # a broken drive, not a damaged file
         # Decoders raise a dozen kinds of errors, which all mean "damaged" to a user.
         reason = "is cut off" if "truncated" in str(error).lower() else "is damaged"
         raise DamagedImageError(f"{name}: {reason}; use an undamaged copy") from error

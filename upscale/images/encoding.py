@@ -60,7 +60,7 @@ class Encoding:
         lossless = self.lossless
         if lossless is None:
             lossless = source is not None and source.lossless and self.quality is None
-        source_quality = (source and source.quality) or 0
+        source_quality = (source and format == "jpeg" and source.quality) or 0
         quality = self.quality or max(DEFAULT_QUALITY, source_quality)
         return ResolvedEncoding(quality, lossless, self.texture)
 

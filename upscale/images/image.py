@@ -93,7 +93,8 @@ class Origin:
     Attributes:
         format: Name of the format, for example `jpeg`.
         bits: Bits per sample where they are fewer than those of the array's type (10 in uint16).
-        quality: Lowest libjpeg quality 1..100 whose quantisation is as fine; JPEG only.
+        quality: Lowest libjpeg quality 1..100 whose quantisation is as fine, or that damages an
+            image as much as the file's; JPEG and WebP only.
         lossless: Whether the file was lossless, in a format that can be both.
         notes: Clauses that say what was converted or left out when it was read.
         damage: Clauses that say what is missing, where the file is damaged and was read all the

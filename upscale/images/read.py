@@ -245,9 +245,11 @@ def _decoded(reading: _Reading, stored: StoredFrame) -> Frame:
 
 
 def _check_pixels(name: str, header: Header, limit: int) -> None:
-    if header.width * header.height > limit:
+    shown = header.width * header.height
+    if max(shown, header.decoded_pixels) > limit:
+        size = f"{header.width}x{header.height}" if shown > limit else f"{header.decoded_pixels}"
         raise ImageError(
-            f"{name}: {header.width}x{header.height} is more than the limit of {limit} "
+            f"{name}: {size} is more than the limit of {limit} "
             "pixels; raise the limit if you trust the file"
         )
 

@@ -6,7 +6,7 @@ plan and reports events to a listener. Nothing in this package prints.
 
 from __future__ import annotations
 
-from upscale.jobs.batch import run_batch
+from upscale.jobs.batch import run_batch, run_jobs
 from upscale.jobs.events import (
     Advanced,
     Event,
@@ -43,5 +43,6 @@ __all__ = [
     "make_plan",
     "read_names",
     "run_batch",
+    "run_jobs",
     "upscale_image",
 ]

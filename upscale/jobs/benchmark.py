@@ -20,7 +20,7 @@ from upscale.engine.upscaler import Upscaler
 from upscale.errors import DeviceError, MemoryExhaustedError
 
 ROUNDS = 3
-_PRODUCT_SIDE = {"cpu": 1536, "cuda": 8192, "mps": 4096}
+_PRODUCT_SIDE = {"cpu": 1536, "cuda": 8192, "mps": 4096, "xpu": 4096}
 _COPY_BYTES = 1 << 28
 _PROBE_SIDE, _MIN_SIDE, _MAX_SIDE = 48, 96, 1536
 _RUN_SECONDS = 2.0
@@ -259,7 +259,5 @@ def _best(work: Work, device: torch.device) -> float:
 
 
 def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from upscale.compare import (
     Box,
@@ -19,9 +20,16 @@ from upscale.compare import (
     version_of_image,
 )
 from upscale.errors import ImageError, OutputError, UpscaleError, UsageError
-from upscale.files.atomic import check_target_free, write_atomically
+from upscale.files.atomic import (
+    check_target_free,
+    remove_stale_temporaries,
+    write_atomically,
+)
+from upscale.files.identity import is_same_file
 from upscale.files.printable import printable
 from upscale.images import DEFAULT_MAX_PIXELS, Image, is_image_name, read_image
+from upscale.jobs.auto import AutoUpscaler
+from upscale.jobs.colour import keeps_colour_of
 from upscale.jobs.events import (
     Advanced,
     Finished,
@@ -33,11 +41,18 @@ from upscale.jobs.events import (
     error_text,
     traceback_text,
 )
+from upscale.jobs.faces import FaceFactory, FaceStep
 from upscale.jobs.image import ImageUpscaler, upscale_image
-from upscale.jobs.inputs import Finder, Source, file_key
+from upscale.jobs.inputs import Finder, Source
 from upscale.jobs.model_info import ModelInfo
 from upscale.jobs.naming import strip_size_suffix
+from upscale.jobs.networks import for_content
 from upscale.options import Crop, Options, TextureOptions
+
+if TYPE_CHECKING:
+    from upscale.engine.choices import KeepColour
+    from upscale.faces.enhancer import FaceEnhancer
+    from upscale.selection import Choice
 
 MARGIN = 64
 """Number of pixels around a crop that the network also receives.
@@ -68,7 +83,7 @@ def check_target(target: Path, inputs: Iterable[Path], *, overwrite: bool) -> No
             f"-o {printable(target)}: a comparison is an HTML page: end its name in .html"
         )
     check_target_free(target, overwrite=overwrite)
-    if file_key(target) in {file_key(path) for path in inputs}:
+    if any(is_same_file(target, path) for path in inputs):
         raise OutputError(f"{printable(target)}: would replace an input; pass another -o")
 
 
@@ -90,6 +105,7 @@ def write_page(target: Path, title: str, sets: Iterable[ImageSet], *, overwrite:
             count += 1
             yield image_set
 
+    remove_stale_temporaries(target.parent)
     write_atomically(
         target, lambda file: file.writelines(page_parts(title, count_sets())), overwrite=overwrite
     )
@@ -232,6 +248,8 @@ class _Sample:
         window: Pixels that the network receives: the crop and its margin.
         size_out: (width, height) of the upscaled window.
         shown: Part of the upscaled window that the page shows.
+        keeps_colour: Whether a network that the user named keeps the colours of the whole image;
+            None for normal maps.
     """
 
     source: Source
@@ -239,6 +257,7 @@ class _Sample:
     window: Image
     size_out: tuple[int, int]
     shown: Box
+    keeps_colour: bool | None
 
 
 def compare_models(
@@ -247,9 +266,10 @@ def compare_models(
     models: Sequence[ComparedModel],
     options: Options,
     *,
-    make: Callable[[str], ImageUpscaler],
+    make: Callable[[str], ImageUpscaler | AutoUpscaler],
     device: str,
     listener: Listener,
+    faces: FaceFactory | None = None,
 ) -> tuple[list[ImageSet], list[JobResult]]:
     """Upscale a crop of every image with every network, one network after the other.
 
@@ -264,6 +284,7 @@ def compare_models(
         make: Function that loads a network by its `argument`.
         device: Device that runs the networks, as the user named it.
         listener: Function that is called with the events of each network on each image.
+        faces: Factory of what restores faces; None to restore none.
 
     Returns:
         A set for each image that a network has upscaled, with the image's own pixels first; and
@@ -282,9 +303,20 @@ def compare_models(
     texture = options.texture
     if options.compare.crop is not None:
         texture = replace(texture, seamless="")  # a part of an image does not repeat
+    enhancer = faces(device) if faces is not None and samples else None
     versions = [[version_of_image(sample.crop, "input")] for sample in samples]
     for model in models if samples else ():
-        run = _ModelRun(model, make, device, listener, texture)
+        max_pixels = options.run.max_pixels or DEFAULT_MAX_PIXELS
+        run = _ModelRun(
+            model,
+            make,
+            device,
+            listener,
+            texture,
+            max_pixels=max_pixels,
+            keep_colour=options.engine.keep_colour,
+            enhancer=enhancer,
+        )
         for sample, sample_versions in zip(samples, versions, strict=True):
             results.append(run.upscale(sample, sample_versions))
             listener(Finished(results[-1]))
@@ -302,16 +334,23 @@ class _ModelRun:
     def __init__(
         self,
         model: ComparedModel,
-        make: Callable[[str], ImageUpscaler],
+        make: Callable[[str], ImageUpscaler | AutoUpscaler],
         device: str,
         listener: Listener,
         texture: TextureOptions,
+        *,
+        max_pixels: int,
+        keep_colour: KeepColour,
+        enhancer: FaceEnhancer | None,
     ) -> None:
         self._name = model.info.name
         self._texture = texture
         self._device = device
         self._listener = listener
-        self._upscaler: ImageUpscaler | UpscaleError
+        self._max_pixels = max_pixels
+        self._keep_colour: KeepColour = keep_colour
+        self._enhancer = enhancer
+        self._upscaler: ImageUpscaler | AutoUpscaler | UpscaleError
         try:
             self._upscaler = make(model.argument)
         except UsageError:
@@ -327,8 +366,19 @@ class _ModelRun:
         self._listener(Started(f"{sample.source.stem}, {self._name}", self._device))
         began = perf_counter()
         try:
+            upscaler, choice = self._chosen(self._upscaler, sample.source)
+            keeps = sample.keeps_colour
+            if choice is not None and self._keep_colour == "auto" and keeps is not None:
+                keeps = choice.is_clean
+            faces = None if self._enhancer is None else FaceStep(self._enhancer)
             large, report = upscale_image(
-                sample.window, sample.size_out, self._upscaler, self._advance, self._texture
+                sample.window,
+                sample.size_out,
+                upscaler,
+                self._advance,
+                self._texture,
+                keep_colour=bool(keeps),
+                faces=faces,
             )
         except UsageError:
             raise
@@ -336,12 +386,15 @@ class _ModelRun:
             return _failure(label, self._name, error)
         seconds = perf_counter() - began
         note = f"{seconds:.1f} s, {report.device} {report.precision}"
+        if choice is not None:
+            note = f"{report.model}: {choice.reason}; {note}"
         versions.append(version_of_image(_cut(large, sample.shown), self._name, note))
         return JobResult(
             input=label,
             output=None,
             status=Status.DONE,
-            model=self._name,
+            model=report.model if choice else self._name,
+            choice=choice,
             size_in=(sample.crop.width, sample.crop.height),
             size_out=(sample.shown.width, sample.shown.height),
             tile=report.tile,
@@ -349,7 +402,18 @@ class _ModelRun:
             precision=report.precision,
             seconds=seconds,
             resize=report.resize,
+            faces=faces and faces.count,
         )
+
+    def _chosen(
+        self, upscaler: ImageUpscaler | AutoUpscaler, source: Source
+    ) -> tuple[ImageUpscaler, Choice | None]:
+        """Return the network for an image, chosen by the whole of it, not by a crop."""
+        image = read_image(source.data, max_pixels=self._max_pixels)
+        if not isinstance(upscaler, AutoUpscaler):
+            return for_content(upscaler, image), None
+        choice = upscaler.choose_for(image, self._texture)
+        return upscaler.upscaler_for(choice), choice
 
     def _advance(self, done: int, total: int) -> None:
         self._listener(Advanced(self._device, done, total))
@@ -384,7 +448,8 @@ def _take_sample(source: Source, scale: float, options: Options) -> _Sample:
     left, width = _scaled(crop.x - window.x, crop.width, ratios[0], size_out[0])
     top, height = _scaled(crop.y - window.y, crop.height, ratios[1], size_out[1])
     shown = Box(left, top, width, height)
-    return _Sample(source, _cut(image, crop), _cut(image, window), size_out, shown)
+    keeps = keeps_colour_of(image, options.engine.keep_colour, options.texture)
+    return _Sample(source, _cut(image, crop), _cut(image, window), size_out, shown, keeps)
 
 
 def _crop_box(image: Image, requested: Crop | None, label: str) -> Box:

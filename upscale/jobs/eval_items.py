@@ -21,12 +21,14 @@ class EvalItem:
         version: Folder as the user named it; empty for files that the user named.
         path: File of the image.
         reference: File of the ground truth, or None.
+        chain: Degradation that made the network's input; empty for images that are only measured.
     """
 
     image: str
     version: str
     path: Path
     reference: Path | None = None
+    chain: str = ""
 
 
 @dataclass(frozen=True, slots=True)

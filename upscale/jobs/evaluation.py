@@ -34,6 +34,10 @@ from upscale.metrics import Measure, Metric, MetricError, Resources, metric_name
 
 Pixels = NDArray[Any]
 
+_LARGEST_SCALE = 8
+_SMALLEST_RATIO = 10
+"""Smallest side of an image, relative to the pixels that its reference may have more than it."""
+
 
 # --- metrics ---------------------------------------------------------------------------------
 
@@ -127,6 +131,7 @@ def measure(item: EvalItem, loaded: LoadedMetrics) -> Scores:
     except (UpscaleError, MemoryError, OSError) as error:
         return Scores(item, {}, error=error_text(error))
     values: dict[str, float] = {}
+    infinite: list[str] = []
     for metric in loaded.metrics:
         try:
             value = loaded.measures[metric.name](pixels, reference, loaded.border)
@@ -136,15 +141,21 @@ def measure(item: EvalItem, loaded: LoadedMetrics) -> Scores:
             notes.append(f"{metric.title}: not enough memory")
         else:
             values[metric.name] = value
-            if not math.isfinite(value):
-                notes.append(f"{metric.title}: {_describe_non_finite(value)}")
+            if math.isinf(value):
+                infinite.append(metric.title)
+            elif math.isnan(value):
+                notes.append(f"{metric.title}: not a number, because the image contains NaN")
+    if infinite:
+        notes.insert(0, f"{' and '.join(infinite)}: infinite, because the images are equal")
     return Scores(item, values, tuple(notes))
 
 
-def _describe_non_finite(value: float) -> str:
-    if math.isinf(value):
-        return "infinite, because the images are equal"
-    return "not a number, because the image contains NaN"
+def scores_by_chain(scores: Iterable[Scores]) -> dict[str, list[Scores]]:
+    """Return the scores of each degradation chain; the key is empty for images without one."""
+    chains: dict[str, list[Scores]] = {}
+    for one in scores:
+        chains.setdefault(one.item.chain, []).append(one)
+    return chains
 
 
 def mean_scores(scores: Iterable[Scores]) -> dict[str, dict[str, float]]:
@@ -180,16 +191,40 @@ def _read_pixels(item: EvalItem) -> tuple[Pixels, Pixels | None, list[str]]:
         return _on_white(image), None, _alpha_notes(image)
     reference = read_image(item.reference)
     size, other = (image.width, image.height), (reference.width, reference.height)
-    if size != other:
+    cut = size != other and _is_cut(size, other)
+    if cut:
+        reference = replace(
+            reference,
+            pixels=reference.pixels[: size[1], : size[0]],
+            alpha=None if reference.alpha is None else reference.alpha[: size[1], : size[0]],
+        )
+    elif size != other:
         raise ImageError(
             f"{printable(item.path)}: is {size[0]}x{size[1]}, and its reference "
             f"{printable(item.reference)} is {other[0]}x{other[1]}: the sizes must be equal"
         )
     notes = _alpha_notes(image, reference)
+    if cut:
+        notes.append(
+            f"the reference of {other[0]}x{other[1]} was cut to {size[0]}x{size[1]} at its right "
+            "and bottom"
+        )
     if not _same_colours(_profile(image), _profile(reference)):
         image, reference = in_srgb(image), in_srgb(reference)
         notes.append("the colour profiles differ, so both images were converted to sRGB")
     return _on_white(image), _on_white(reference), notes
+
+
+def _is_cut(size: tuple[int, int], reference: tuple[int, int]) -> bool:
+    """Whether an image lacks only the rest of a division of its reference by a scale.
+
+    Benchmarks such as B100 contain 481x321 pixels, of which a network for x4 gives 480x320.
+    """
+    rests = [large - small for small, large in zip(size, reference, strict=True)]
+    return all(
+        0 <= rest < _LARGEST_SCALE and rest * _SMALLEST_RATIO <= small
+        for rest, small in zip(rests, size, strict=True)
+    )
 
 
 def _profile(image: Image) -> bytes | None:
@@ -225,15 +260,21 @@ def _on_white(image: Image) -> Pixels:
 
 
 def csv_table(scores: Sequence[Scores], loaded: LoadedMetrics) -> bytes:
-    """Return a CSV table in UTF-8 with one line for each image and all digits."""
+    """Return a CSV table in UTF-8 with one line for each image and all digits.
+
+    A column names the degradation chain if there is one.
+    """
     names = [metric.name for metric in loaded.metrics]
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["picture", "version", "input", "reference", *names, "error"])
+    has_chains = any(one.item.chain for one in scores)
+    chain_head = ["chain"] * has_chains
+    writer.writerow(["picture", *chain_head, "version", "input", "reference", *names, "error"])
     for one in scores:
         writer.writerow(
             [
                 one.item.image,
+                *[one.item.chain] * has_chains,
                 one.item.version,
                 str(one.item.path),
                 "" if one.item.reference is None else str(one.item.reference),
@@ -281,7 +322,8 @@ def _crop_set(group: Sequence[Scores], loaded: LoadedMetrics) -> ImageSet:
         version_of_image(_cut(image, box, size), label, note)
         for image, label, note in zip(images, labels, notes, strict=True)
     )
-    return ImageSet(strip_size_suffix(item.image), tuple(versions))
+    name = strip_size_suffix(item.image)
+    return ImageSet(f"{name} ({item.chain})" if item.chain else name, tuple(versions))
 
 
 def _score_note(scores: Scores, loaded: LoadedMetrics) -> str:

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from upscale.dependencies import find_import_problem
 from upscale.errors import UpscaleError
 from upscale.files.printable import printable
+from upscale.jobs.auto import ChoiceRecord, choice_record
+from upscale.out_of_memory import is_out_of_memory
+
+if TYPE_CHECKING:
+    from upscale.selection import Choice
 
 
 class Status(StrEnum):
@@ -21,6 +26,7 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     FAILED = "failed"
     PLANNED = "planned"
+    SHARE = "share"
 
 
 class JobRecord(TypedDict):
@@ -41,6 +47,9 @@ class JobRecord(TypedDict):
     notes: list[str]
     error: str | None
     damaged: list[str]
+    choice: ChoiceRecord | None
+    colour_kept: bool | None
+    faces: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ class JobResult:
         input: The input as the user named it.
         output: Path of the output, `-` for standard output, None if there is none.
         status: Final state.
-        model: Name of the network.
+        model: Name of the network; several, whose results were averaged, are joined by ` + `.
         scale: Output width divided by input width.
         size_in: Input (width, height) in pixels.
         size_out: Output (width, height) in pixels.
@@ -61,9 +70,15 @@ class JobResult:
         precision: Precision of the computation, for example `fp16`.
         seconds: Time from the start of the computation until the output is complete.
         error: Error message, one line.
+        convolutions: Kernels that computed the convolutions; see `upscale.engine.report.Report`.
         resize: Filter of the final resize, if the network's scale differs from the requested one.
         notes: Remarks on what differs from the request.
         damaged: Clauses that say what is missing in the output, because the input is damaged.
+        choice: Why the network was chosen; None if the user named it.
+        colour_kept: Whether the colours of the input were kept; None if nothing was computed, or
+            for normal maps.
+        faces: Number of faces that were found, over all distinct frames; None if none were looked
+            for.
         trace: Traceback as text; an exception object would keep the images of its stack alive.
     """
 
@@ -80,9 +95,13 @@ class JobResult:
     precision: str | None = None
     seconds: float | None = None
     error: str | None = None
+    convolutions: str | None = None
     resize: str | None = None
     notes: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
+    choice: Choice | None = None
+    colour_kept: bool | None = None
+    faces: int | None = None
     trace: str | None = None
 
     def record(self) -> JobRecord:
@@ -103,6 +122,9 @@ class JobResult:
             "notes": list(self.notes),
             "error": self.error,
             "damaged": list(self.damaged),
+            "choice": None if self.choice is None else choice_record(self.choice),
+            "colour_kept": self.colour_kept,
+            "faces": self.faces,
         }
 
 
@@ -115,12 +137,14 @@ class Planned:
         ignored: Number of files in folders that are not images.
         devices: Devices as the user named them.
         jobs: Number of inputs that will be computed.
+        elsewhere: Number of inputs that belong to other shards, and do not count here.
     """
 
     total: int
     ignored: int
     devices: tuple[str, ...]
     jobs: int
+    elsewhere: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +157,15 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """A device has computed `done` of `total` tiles of its current image; the total can grow."""
+    """A device has done `done` of `total` steps of its current image; the total can grow.
+
+    The steps are tiles, or before them the iterations of a training.
+    """
 
     device: str
     done: int
     total: int
+    unit: str = "tiles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +186,7 @@ def error_text(error: Exception) -> str:
         text = str(problem)
     elif isinstance(error, UpscaleError):
         text = str(error)
-    elif isinstance(error, MemoryError):
+    elif is_out_of_memory(error):
         text = "not enough memory for this image: use a smaller size or a smaller --tile"
     elif isinstance(error, OSError):
         name = printable(str(error.filename or "file"))

@@ -15,7 +15,7 @@ from upscale.errors import ImageError
 from upscale.images import Image, extend_colour
 from upscale.images.pixels import normals
 from upscale.images.pixels.alpha import hold_to_source
-from upscale.images.pixels.colour import finite, is_grey, tone_curve
+from upscale.images.pixels.colour import ToneCurve, finite, is_grey, tone_curve
 from upscale.images.pixels.interpolation import match_means
 from upscale.options import TextureOptions
 
@@ -78,6 +78,9 @@ class ImageJob:
         return float(f"{self.size_out[0] / self.size_in[0]:.4g}")
 
 
+FaceFunction = Callable[[Pixels, Pixels], object]
+"""Restores faces in place: called with the upscaled image and its source, as networks get it."""
+
 PLAIN = TextureOptions()
 
 
@@ -87,6 +90,9 @@ def upscale_image(
     upscaler: ImageUpscaler,
     progress: TileProgress | None = None,
     texture: TextureOptions = PLAIN,
+    *,
+    keep_colour: bool = False,
+    faces: FaceFunction | None = None,
 ) -> tuple[Image, Report]:
     """Upscale an image to `size` in its own depth.
 
@@ -102,6 +108,9 @@ def upscale_image(
         upscaler: Network to run.
         progress: Function that is called after each tile, or None.
         texture: Whether the image repeats, and whether its colours are directions.
+        keep_colour: Whether the result gets the colours of the image, which networks shift a
+            little; ignored for directions.
+        faces: Function that restores the faces of the result; ignored for directions.
 
     Returns:
         The upscaled image and the engine's report.
@@ -111,13 +120,14 @@ def upscale_image(
     image = replace(image, pixels=finite(image.pixels))
     if texture.normal_map:
         return upscale_normal_map(image, size, run, progress, seamless)
+    colours = _Colours(run, seamless, keep_colour, faces)
     if image.alpha is None:
-        return _upscale_colour(image, size, run, _TileCount(progress, 1).of_run(0))
+        return colours.upscale(image, size, _TileCount(progress, 1).of_run(0))
     is_constant = bool((image.alpha == image.alpha.flat[0]).all())
     tiles = _TileCount(progress, 1 if is_constant else 2)
     extended = extend_colour(image.pixels, image.alpha, seamless)
     colour = replace(image, pixels=extended, alpha=None)
-    large, report = _upscale_colour(colour, size, run, tiles.of_run(0))
+    large, report = colours.upscale(colour, size, tiles.of_run(0))
     if is_constant:
         alpha = np.full((size[1], size[0]), image.alpha.flat[0], image.alpha.dtype)
     else:
@@ -183,25 +193,52 @@ def _without_profile(image: Image) -> Image:
     )
 
 
-def _upscale_colour(
-    image: Image,
-    size: tuple[int, int],
-    run: Run,
-    progress: Callable[[Progress], None] | None,
-) -> tuple[Image, Report]:
-    """Upscale an opaque image."""
+@dataclass(frozen=True, slots=True)
+class _Colours:
+    """How the colours of an image are upscaled."""
+
+    run: Run
+    seamless: Seamless
+    are_kept: bool
+    faces: FaceFunction | None = None
+
+    def upscale(
+        self, image: Image, size: tuple[int, int], progress: Callable[[Progress], None] | None
+    ) -> tuple[Image, Report]:
+        """Upscale an opaque image."""
+        pixels, curve = network_input(image)
+        result = self.run(pixels, size=size, progress=progress)
+        large = result.pixels
+        if self.are_kept:
+            self._keep(large, pixels)
+        if self.faces is not None:
+            self.faces(large, pixels)
+        if curve is not None:
+            large = curve.from_network(large, image.pixels.dtype)
+        if pixels.shape[2] != image.pixels.shape[2]:
+            large = large.repeat(image.pixels.shape[2], axis=2)
+        return replace(image, pixels=large), result.report
+
+    def _keep(self, large: Pixels, source: Pixels) -> None:
+        from upscale.engine.colour_correction import keep_colour
+
+        keep_colour(large, source, self.seamless)
+
+
+def network_input(image: Image) -> tuple[Pixels, ToneCurve | None]:
+    """Return the colours of an opaque image as a network gets them, and the curve they needed."""
     curve = tone_curve(image.pixels, image.metadata)
     channels = 1 if is_grey(image.pixels) else image.pixels.shape[2]
-    network_input = np.ascontiguousarray(image.pixels[..., :channels])
-    if curve is not None:
-        network_input = curve.to_network(network_input)
-    result = run(network_input, size=size, progress=progress)
-    large = result.pixels
-    if curve is not None:
-        large = curve.from_network(large, image.pixels.dtype)
-    if channels != image.pixels.shape[2]:
-        large = large.repeat(image.pixels.shape[2], axis=2)
-    return replace(image, pixels=large), result.report
+    pixels = np.ascontiguousarray(image.pixels[..., :channels])
+    return (pixels if curve is None else curve.to_network(pixels)), curve
+
+
+def opaque_input(image: Image) -> Pixels:
+    """Return the colours of an image as a network gets them from `upscale_image`."""
+    pixels = finite(image.pixels)
+    if image.alpha is not None:
+        pixels = extend_colour(pixels, image.alpha, "")
+    return network_input(replace(image, pixels=pixels, alpha=None))[0]
 
 
 class _TileCount:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from upscale.errors import ImageError, UpscaleError, VideoError
+from upscale.files.identity import file_key
 from upscale.files.printable import printable, shell_word
 from upscale.files.video_files import PROBE_BYTES, is_video_content, is_video_name
 from upscale.images import (
@@ -28,6 +31,11 @@ from upscale.images import (
 STANDARD_STREAM = "-"
 FALLBACK_FORMAT = "png"
 """Format that supports every size and depth, and transparency."""
+
+DEFAULT_MAX_INPUT = 1 << 30
+"""Most bytes that are read from standard input or a pipe by default."""
+
+_CHUNK_BYTES = 1 << 20
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _MOVING_FORMATS = ("gif", "png", "webp", "avif", "jxl")
@@ -78,14 +86,18 @@ class Finder:
     Args:
         recursive: Also search subfolders.
         output: Folder that is not searched: that of the outputs, or of the references.
+        max_input: Most bytes that are read from a pipe.
 
     Attributes:
         ignored: Number of files in folders that are not images.
         failures: Errors of folders that cannot be read.
     """
 
-    def __init__(self, recursive: bool, output: Path | None) -> None:
+    def __init__(
+        self, recursive: bool, output: Path | None, max_input: int = DEFAULT_MAX_INPUT
+    ) -> None:
         self._recursive = recursive
+        self._max_input = max_input
         self._output = None if output is None else os.path.realpath(output)
         self.ignored = 0
         self.failures: list[ImageError] = []
@@ -96,13 +108,17 @@ class Finder:
         Args:
             name: File, folder, or `-` for standard input.
             stdin: Function that reads all of standard input; called for `-` only.
+
+        Raises:
+            ImageError: A pipe contains more than the limit.
         """
         if name == STANDARD_STREAM:
             yield Source(STANDARD_STREAM, stdin())
         elif Path(name).is_dir():
             yield from self._walk(Path(name))
         elif Path(name).is_fifo():  # can be read only once
-            yield Source(name, Path(name).read_bytes())
+            with Path(name).open("rb") as pipe:
+                yield Source(name, read_stream(name, pipe, self._max_input))
         else:
             yield Source(name, Path(name))
 
@@ -128,6 +144,33 @@ class Finder:
 
     def _record_failure(self, error: OSError) -> None:
         self.failures.append(ImageError(f"{printable(error.filename)}: {error.strerror}"))
+
+
+def read_stream(name: str, stream: BinaryIO, limit: int = DEFAULT_MAX_INPUT) -> bytes:
+    """Read all of standard input or a pipe, which may have no end.
+
+    Args:
+        name: Name for messages.
+        stream: The stream.
+        limit: Most bytes that are read.
+
+    Raises:
+        ImageError: The stream contains more.
+
+    Example:
+        >>> import io
+        >>> read_stream("-", io.BytesIO(b"content"))
+        b'content'
+    """
+    content = io.BytesIO()
+    while chunk := stream.read(min(_CHUNK_BYTES, limit + 1 - content.tell())):
+        content.write(chunk)
+        if content.tell() > limit:
+            raise ImageError(
+                f"{printable(name)}: is larger than {limit} bytes: pass a higher --max-input if "
+                "that is what you want"
+            )
+    return content.getvalue()
 
 
 def is_address(name: str) -> bool:
@@ -221,11 +264,6 @@ def _first_bytes(path: Path) -> bytes:
             return file.read(PROBE_BYTES)
     except OSError:
         return b""
-
-
-def file_key(path: Path) -> str:
-    """Return a key that is equal for all names of a file."""
-    return os.path.normcase(os.path.realpath(path))
 
 
 def _is_special(path: Path) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+from upscale.interrupts import interrupt_numbers, raises_interrupt
 
 
 @contextmanager
@@ -29,14 +29,13 @@ def defer_interrupts() -> Generator[None]:
     def record(number: int, _: FrameType | None) -> None:
         received.append(number)
 
-    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-    raising = [n for n in numbers if signal.getsignal(n) is signal.default_int_handler]
-    for number in raising:
+    handlers = {n: signal.getsignal(n) for n in interrupt_numbers() if raises_interrupt(n)}
+    for number in handlers:
         signal.signal(number, record)
     try:
         yield
     finally:
-        for number in raising:
-            signal.signal(number, signal.default_int_handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if received:
-        raise KeyboardInterrupt
+        signal.raise_signal(received[0])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from upscale.checkpoints import catalog, imported_names, known_name, named_scale
-from upscale.files.hashing import sha256_of
+from upscale.checkpoints.fusion import read_fusion
+from upscale.jobs.auto import AUTO_SCALE, auto_networks
+from upscale.jobs.networks import fusion_path, networks_of
+from upscale.options import AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class ModelInfo:
 
 
 def find_model_info(model: str, needs_scale: bool) -> ModelInfo:
-    """Look up a model: a catalogue name, the name of an imported model, or a file.
+    """Look up a model: `AUTO`, a catalogue name, the name of an imported model, or a file.
 
     Args:
         model: Name or path as the user gave it.
@@ -34,6 +38,8 @@ def find_model_info(model: str, needs_scale: bool) -> ModelInfo:
     Raises:
         CheckpointError: No such model exists, or the file is not a usable checkpoint.
     """
+    if model == AUTO:
+        return ModelInfo(AUTO, AUTO_SCALE)
     name = known_name(model)
     if name is not None:
         return ModelInfo(name, named_scale(model) or catalog()[name].scale)
@@ -47,6 +53,10 @@ def find_model_info(model: str, needs_scale: bool) -> ModelInfo:
         return ModelInfo(model, _read_scale(imported.path))
     from upscale.checkpoints import resolve
 
+    fusion = fusion_path(model)
+    if fusion is not None:
+        scales = {find_model_info(each, needs_scale).scale for each in networks_of(model)}
+        return ModelInfo(fusion.name, max(scales))
     resolved = resolve(model)
     return ModelInfo(resolved.name, _read_scale(resolved.path) if needs_scale else 1)
 
@@ -61,8 +71,14 @@ def _read_scale(path: Path) -> int:
         return load_community(path).scale
 
 
-def model_digest(model: str) -> str:
-    """Return the SHA-256 of a model's file in hexadecimal, which identifies its weights.
+def model_digest(model: str, denoise: float | None = None) -> str:
+    """Return a SHA-256 in hexadecimal that identifies the weights of a model.
+
+    For `AUTO`, it is that of the digests of all its networks.
+
+    Args:
+        model: Name or path as the user gave it.
+        denoise: Denoising strength; None for the model's default.
 
     Raises:
         CheckpointError: No such model exists.
@@ -70,4 +86,12 @@ def model_digest(model: str) -> str:
     """
     from upscale.checkpoints import resolve
 
-    return sha256_of(resolve(model).path)
+    if model == AUTO:
+        digests = [model_digest(name) for name in auto_networks()]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+    fusion = fusion_path(model)
+    if fusion is not None:
+        read = read_fusion(fusion)
+        digests = [*map(model_digest, read.networks), f" {read.alpha!r} {read.gamma!r}"]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+    return resolve(model, denoise=denoise).digest()

@@ -6,7 +6,7 @@
 | `{suffix}` | `jpg` for `photo.jpg`, in whatever format the output is written |
 | `{folder}` | `holiday` for `images/holiday/photo.jpg` |
 | `{scale}` | `4` or `2.5` (output width / input width if a size was requested) |
-| `{model}` | `realesrgan-x4plus` |
+| `{model}` | `realesrgan-x4plus`, or `auto` |
 | `{width}` `{height}` | size of the output in pixels |
 | `{ext}` | `jpg`, without the dot; `.{ext}` is appended to templates that lack it |
 """
@@ -53,7 +53,8 @@ def short_scale(scale: float) -> str:
 def model_label(model: str) -> str:
     """Return a model's name for use in a file name: the stem of a path, without separators."""
     label = Path(model).stem if Path(model).suffix else model
-    return "".join("_" if c in '/\\:*?"<>|' else c for c in label)
+    label = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in label)
+    return label if label.strip(". ") else "model"
 
 
 def strip_size_suffix(stem: str) -> str:
@@ -82,10 +83,15 @@ def render(template: str, fields: NameFields) -> str:
     """Return the output's path relative to the output folder, with its suffix.
 
     Raises:
-        UsageError: The template is invalid, or ends in the suffix of a different image format.
+        UsageError: The template is invalid, ends in the suffix of a different image format, or
+            would lead out of the output folder.
     """
     check_template(template)
     name = template.format(**asdict(fields))
+    parts = PurePath(name).parts
+    if ".." in parts or PurePath(name).is_absolute() or not PurePath(name).name:
+        # A field may be empty or consist of dots, such as the model of `...safetensors`.
+        raise UsageError(f"--name: {template!r} would write outside the output folder: {name!r}")
     if any(field == "ext" for field, _, _ in _parse(template)):
         return name
     written = _format_or_none(PurePath(name).suffix)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from upscale.errors import UpscaleError, UsageError
+from upscale.files.atomic import temporary_file
+from upscale.files.identity import file_key
 from upscale.files.printable import printable, shell_word
 from upscale.images import format_of, is_image_name
-from upscale.jobs.inputs import STANDARD_STREAM, Source, file_key, is_address, is_video
+from upscale.jobs.inputs import STANDARD_STREAM, Source, is_address, is_video
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,7 @@ def ignores_case(folder: Path) -> bool:
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     try:
-        with tempfile.NamedTemporaryFile(prefix=".upscale-case-", dir=folder) as probe:
-            return (folder / Path(probe.name).name.swapcase()).exists()
+        with temporary_file(folder) as (probe, _):
+            return (folder / probe.name.swapcase()).exists()
     except OSError:  # the folder is not writable at all
         return False

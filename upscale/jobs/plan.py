@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upscale.errors import ImageError, OutputError, UpscaleError, UsageError
+from upscale.files.atomic import final_path
+from upscale.files.claims import Claim, claim_output
+from upscale.files.identity import file_ids, is_same_file
 from upscale.files.printable import printable
+from upscale.files.regular import is_empty_file, special_kind
 from upscale.images import (
     DEFAULT_MAX_PIXELS,
     can_hold,
@@ -20,11 +23,11 @@ from upscale.images import (
 from upscale.jobs.events import JobResult, Status, error_text, path_text, traceback_text
 from upscale.jobs.image import ImageJob
 from upscale.jobs.inputs import (
+    DEFAULT_MAX_INPUT,
     FALLBACK_FORMAT,
     Finder,
     Source,
     extension,
-    file_key,
     own_format,
     reject_address,
     unreadable,
@@ -56,10 +59,17 @@ class Plan:
     Attributes:
         items: Jobs in order; inputs that need no work, or cannot be processed, are results.
         ignored: Number of files in folders that are not images.
+        elsewhere: Number of inputs that belong to other shards.
     """
 
     items: tuple[ImageJob | JobResult, ...]
     ignored: int = 0
+    elsewhere: int = 0
+
+    @property
+    def is_empty_share(self) -> bool:
+        """Whether there are inputs, but none for this shard."""
+        return not self.items and self.elsewhere > 0
 
 
 def make_plan(
@@ -87,7 +97,8 @@ def make_plan(
     if options.output.name is not None:
         check_template(options.output.name)
     destination = choose_destination(options.output.output, inputs, requested_format)
-    finder = Finder(options.run.recursive, destination.path)
+    max_input = options.run.max_input or DEFAULT_MAX_INPUT
+    finder = Finder(options.run.recursive, destination.path, max_input)
     sources = [source for name in inputs for source in finder.find(name, stdin)]
     planner = _Planner(options, model, destination, requested_format, sources, confirm=confirm)
     claimed = [planner.claim(source) for source in sources]
@@ -115,7 +126,7 @@ class _Planner:
         self._destination = destination
         self._requested_format = requested_format
         self._input_ids = {
-            file_id for s in sources if isinstance(s.data, Path) for file_id in _file_ids(s.data)
+            file_id for s in sources if isinstance(s.data, Path) for file_id in file_ids(s.data)
         }
         self._outputs = ClaimedOutputs()
         self._writable: set[Path] = set()
@@ -269,13 +280,15 @@ class _Planner:
         target, output = job.target, self._options.output
         if target is None:
             return None
-        if not _is_name_taken(target):
+        final = final_path(target)
+        if not _is_name_taken(final):
             return self._check_writable(job, target)
-        if reason := self._why_not_replaceable(job, target):
+        if reason := self._why_not_replaceable(job, final):
             return _failed(job, f"{printable(target)}: {reason}")
-        if output.skip_existing:
+        # A run that was killed on some drives leaves an empty file.
+        if output.skip_existing and not is_empty_file(final):
             return uncomputed_result(job, Status.SKIPPED)
-        if not output.overwrite:
+        if not output.overwrite and not output.skip_existing:
             return _failed(
                 job, f"{printable(target)}: already exists: pass --overwrite or --skip-existing"
             )
@@ -287,9 +300,11 @@ class _Planner:
             return "is a folder"
         if not target.exists():
             return "is a broken link: remove it"
-        is_own_input = isinstance(job.source, Path) and target.samefile(job.source)
+        if kind := special_kind(target.stat().st_mode):
+            return f"is {kind}: give another output name"
+        is_own_input = isinstance(job.source, Path) and is_same_file(target, job.source)
         skips = self._options.output.skip_existing
-        if is_own_input or (not skips and self._input_ids & _file_ids(target)):
+        if is_own_input or (not skips and self._input_ids & file_ids(target)):
             return "would replace an input: pass another -o"
         return None
 
@@ -337,19 +352,6 @@ def _is_name_taken(path: Path) -> bool:
     return True
 
 
-def _file_ids(path: Path) -> set[object]:
-    """Return keys that identify a file: its real path, and its device and inode.
-
-    Neither is enough: links and spellings lead to one file, and some drives do not number files.
-    """
-    ids: set[object] = {file_key(path)}
-    with suppress(OSError):
-        status = path.stat()
-        if status.st_ino:
-            ids.add((status.st_dev, status.st_ino))
-    return ids
-
-
 def uncomputed_result(job: ImageJob, status: Status, error: Exception | None = None) -> JobResult:
     """Return the result of a job that is not computed, or that an exception ended."""
     return JobResult(
@@ -364,6 +366,28 @@ def uncomputed_result(job: ImageJob, status: Status, error: Exception | None = N
         error=None if error is None else error_text(error),
         trace=None if error is None else traceback_text(error),
     )
+
+
+def claim_or_skip(job: ImageJob) -> Claim | JobResult | None:
+    """Claim the output of a job right before the work, or skip what other processes do.
+
+    Args:
+        job: A job whose output is skipped if it exists.
+
+    Returns:
+        The claim; a result if another process has written the output since it was planned, or is
+        working on it; None for standard output.
+    """
+    if job.target is None:
+        return None
+    claim = claim_output(job.target)
+    if claim is None:
+        result = uncomputed_result(job, Status.SKIPPED)
+        return replace(result, notes=(*result.notes, "another process is working on it"))
+    if job.target.is_file() and not is_empty_file(job.target):
+        claim.release()
+        return uncomputed_result(job, Status.SKIPPED)
+    return claim
 
 
 def _failed(job: ImageJob, message: str) -> JobResult:

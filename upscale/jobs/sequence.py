@@ -9,12 +9,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from upscale.errors import ImageError
+from upscale.errors import ImageError, OutputError
+from upscale.files.error_mapping import one_line
 from upscale.images import Frame, Image, ImageSequence, Metadata, Origin
 from upscale.jobs.image import TileProgress
 
@@ -98,11 +99,18 @@ class _FrameStore:
         self._file = TemporaryFile()  # noqa: SIM115 -- it lives as long as the store
 
     def put(self, image: Image) -> _StoredPixels:
-        """Store pixels and alpha."""
-        start = self._file.seek(0, 2)
-        for array in (image.pixels, image.alpha):
-            if array is not None:
-                self._file.write(np.ascontiguousarray(array).data)
+        """Store pixels and alpha; OutputError on a full disk."""
+        try:
+            start = self._file.seek(0, 2)
+            for array in (image.pixels, image.alpha):
+                if array is not None:
+                    self._file.write(np.ascontiguousarray(array).data)
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(
+                f"{gettempdir()}: frames cannot be stored there ({one_line(error)}); free some "
+                "space, or set TMPDIR to a larger disk"
+            ) from error
         pixels = image.pixels
         return _StoredPixels(start, pixels.shape, pixels.dtype.name, image.alpha is not None)
 

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from upscale.jobs.auto import (
+    AutoUpscaler,
+    ChoiceRecord,
+    choice_record,
+    chosen_names,
+    recorded_choice,
+)
+from upscale.jobs.colour import keeps_colour
 from upscale.jobs.events import Status
-from upscale.jobs.video_frames import TensorUpscaler
+from upscale.jobs.faces import FaceFactory
+from upscale.jobs.video_faces import VideoFaces, find_tracked, recorded_faces
+from upscale.jobs.video_frames import FrameOptions, TensorUpscaler
 from upscale.jobs.video_plan import VideoJob, VideoSettings, plan_video
+from upscale.jobs.video_samples import video_samples
 from upscale.jobs.video_segments import SegmentRunner
+from upscale.shards import Shard
 from upscale.video.info import VideoInfo
 from upscale.video.join import join
-from upscale.video.segments import SegmentStore, identity_of_encoder, identity_of_source
-from upscale.video.streams import plan_streams
+from upscale.video.segments import InUseError, SegmentStore, identity_of_encoder
+from upscale.video.source_version import SourceVersion
+from upscale.video.streams import StreamPlan, plan_streams, rehearse_join
+
+if TYPE_CHECKING:
+    from upscale.faces.enhancer import FaceEnhancer
+    from upscale.faces.face import Face
+    from upscale.selection import Choice
 
 __all__ = [
     "FrameProgress",
@@ -30,6 +48,8 @@ __all__ = [
 
 DIGITS = 3
 """Decimal places of seconds in JSON records."""
+
+_LARGEST_TILE = 1 << 20
 
 FrameProgress = Callable[[int, int], None]
 """Called with (finished frames, all frames); from several threads, but one at a time."""
@@ -50,6 +70,11 @@ class VideoReport:
         waited_for_reading: Seconds that the network waited for source frames.
         waited_for_writing: Seconds that the network waited for the encoder.
         seconds: Elapsed time in seconds.
+        choice: Why the network was chosen; None if the user named it.
+        colour_kept: Whether frames got the colours of their sources.
+        joined: Whether the output is complete; otherwise, the figures are those of a shard.
+        segments: Number of all segments, for a shard.
+        unfinished: Number of these that no run has finished yet, for a shard.
     """
 
     frames: int = 0
@@ -62,6 +87,11 @@ class VideoReport:
     waited_for_reading: float = 0.0
     waited_for_writing: float = 0.0
     seconds: float = 0.0
+    choice: Choice | None = None
+    colour_kept: bool = False
+    joined: bool = True
+    segments: int = 0
+    unfinished: int = 0
 
 
 class VideoRecord(TypedDict):
@@ -85,6 +115,8 @@ class VideoRecord(TypedDict):
     seconds: float | None
     notes: list[str]
     error: str | None
+    choice: ChoiceRecord | None
+    colour_kept: bool | None
 
 
 def video_record(
@@ -110,11 +142,12 @@ def video_record(
     def rounded(times: Sequence[float]) -> list[float]:
         return [round(time, DIGITS) for time in times]
 
+    choice = report.choice if report else None
     return {
         "input": str(source),
         "output": str(output),
-        "status": str(Status.DONE if report else Status.FAILED),
-        "model": model,
+        "status": str(_status(report)),
+        "model": chosen_names(choice) if choice else model,
         "size_in": [job.video.width, job.video.height] if job else None,
         "size_out": [job.encoder.frame_format.width, job.encoder.frame_format.height]
         if job
@@ -131,49 +164,93 @@ def video_record(
         "seconds": report and round(report.seconds, DIGITS),
         "notes": list(report.notes if report else job.notes if job else ()),
         "error": error,
+        "choice": choice_record(choice) if choice else None,
+        "colour_kept": report.colour_kept if report else None,
     }
+
+
+def _status(report: VideoReport | None) -> Status:
+    if report is None:
+        return Status.FAILED
+    return Status.DONE if report.joined else Status.SHARE
 
 
 def run_video(
     job: VideoJob,
-    upscalers: Sequence[TensorUpscaler],
+    upscalers: Sequence[TensorUpscaler | AutoUpscaler],
     identity: Mapping[str, str],
     progress: FrameProgress,
     warn: Callable[[str], None],
+    *,
+    faces: FaceFactory | None = None,
 ) -> VideoReport:
     """Process a video, or the part that an interrupted run has not finished.
 
     Each upscaler processes one segment at a time. Finished segments are kept if the run is
-    interrupted, and the same call resumes from them.
+    interrupted, and the same call resumes from them. With a shard, only its segments are computed,
+    and they are joined only on request, by the run that finishes last.
 
     Args:
         job: Planned video.
         upscalers: Upscalers, one for each device.
         identity: Everything beside source and encoder that determines the frames, by name.
         progress: Callback for every frame.
-        warn: Callback for each stream or property that is lost, with one line of text.
+        warn: Callback for the networks that are chosen, and for each stream or property that is
+            lost, with one line of text.
+        faces: Factory of what restores faces, by device; None to restore none.
 
     Raises:
-        VideoError: The source cannot be read.
+        VideoError: The source cannot be read, or changes meanwhile.
         OutputError: The segments or the output cannot be written or verified.
     """
     start = perf_counter()
+    source = SourceVersion(job.video.path, job.state)
+    full = _full_identity(job, source, identity)
+    run = _Run(job, upscalers, source, full, progress, warn, faces)
+    shard = job.settings.shard
+    report = _run_all(run) if shard is None else _run_share(run, shard)
+    report.seconds = perf_counter() - start
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The arguments of `run_video`, with the full identity."""
+
+    job: VideoJob
+    upscalers: Sequence[TensorUpscaler | AutoUpscaler]
+    source: SourceVersion
+    identity: Mapping[str, str]
+    progress: FrameProgress
+    warn: Callable[[str], None]
+    faces: FaceFactory | None
+
+
+def _full_identity(
+    job: VideoJob, source: SourceVersion, identity: Mapping[str, str]
+) -> dict[str, str]:
+    """Return everything that determines the frames of a video, by name."""
     settings = job.settings
-    report = VideoReport(notes=job.notes)
-    full_identity = {
-        **identity_of_source(job.video.path),
+    full = {
+        **source.identity,
         **identity_of_encoder(job.encoder),
         **identity,
         "deinterlacing": str(settings.deinterlace),
+        "treatment of colours": settings.keep_colour,
     }
-    with SegmentStore(job.output, job.times, full_identity, restart=settings.restart) as store:
-        streams = plan_streams(
-            job.video, job.encoder, job.output, store.folder, strict=settings.strict
-        )
-        for line in streams.losses:
-            warn(line)
-        _pin_tile(job.video, store, upscalers)
-        _process_segments(job, store, upscalers, report, progress)
+    if settings.stream is not None:
+        full["video stream"] = str(settings.stream)
+    if settings.steady:
+        full["steadiness"] = str(settings.steady)
+    return full
+
+
+def _run_all(run: _Run) -> VideoReport:
+    """Compute all pending segments and join them."""
+    job, settings, warn = run.job, run.job.settings, run.warn
+    report = VideoReport(notes=job.notes)
+    with SegmentStore(job.output, job.times, run.identity, restart=settings.restart) as store:
+        streams = _compute(run, store, report)
         result = join(
             job.output,
             job.video,
@@ -182,34 +259,189 @@ def run_video(
             store.encoded_segments(),
             span=job.span,
             overwrite=settings.overwrite,
+            check_source=run.source.check,
         )
         for line in result.warnings:
             warn(line)
-        report.notes += (*streams.losses, *result.warnings)
+        report.notes += (*streams.notes, *streams.losses, *result.warnings)
         _report_corrupt_frames(job, store, report)
         store.remove()
     report.frames = result.frames
-    report.seconds = perf_counter() - start
     return report
+
+
+def _run_share(run: _Run, shard: Shard) -> VideoReport:
+    """Compute the pending segments of a shard, while other runs compute theirs."""
+    job, report = run.job, VideoReport(notes=run.job.notes, joined=False)
+    with SegmentStore(job.output, job.times, run.identity, shard=shard) as store:
+        new = sum(len(each.times) for each in store.pending)
+        streams = _compute(run, store, report)
+        report.frames = sum(len(each.times) for each in store.share) - len(store.lost)
+        report.unfinished = store.count_unfinished()
+        report.segments = len(store.segments)
+        report.notes += (*streams.notes, *streams.losses)
+        _report_corrupt_frames(job, store, report)
+    if not job.settings.join or report.unfinished:
+        return report
+    try:
+        joined = _run_all(run)
+    except InUseError:  # of several runs that see the last segment finished, one joins
+        return report
+    joined.computed, joined.resumed = report.computed, joined.resumed - new
+    joined.waited_for_reading, joined.waited_for_writing = (
+        report.waited_for_reading,
+        report.waited_for_writing,
+    )
+    return joined
+
+
+def _compute(run: _Run, store: SegmentStore, report: VideoReport) -> StreamPlan:
+    """Compute the pending segments of a store; return the streams of the output."""
+    job, upscalers, warn = run.job, run.upscalers, run.warn
+    streams = _plan_streams(job, store, warn)
+    report.choice = _pin_choice(job, store, upscalers)
+    if report.choice is not None:
+        warn(f"upscaling with {chosen_names(report.choice)}: {report.choice.reason}")
+    report.colour_kept = _pin_colour(job, store, report.choice)
+    chosen = [_chosen(upscaler, report.choice) for upscaler in upscalers]
+    _pin_kernels(store, chosen)
+    _pin_tile(job.video, store, chosen)
+    options = _frame_options(run, store, report, chosen[0])
+    _process_segments(run, store, chosen, report, options)
+    return streams
+
+
+def _plan_streams(job: VideoJob, store: SegmentStore, warn: Callable[[str], None]) -> StreamPlan:
+    """Find what the container refuses before any frame is computed."""
+    settings = job.settings
+    with store.exclusive():
+        streams = plan_streams(
+            job.video,
+            job.encoder,
+            job.output,
+            store.folder,
+            strict=settings.strict,
+            audio=settings.audio,
+        )
+        for line in (*streams.notes, *streams.losses):
+            warn(line)
+        if store.pending:
+            rehearse_join(
+                job.video,
+                job.encoder,
+                streams,
+                job.output,
+                store.folder,
+                times=job.times,
+                span=job.span,
+            )
+    return streams
+
+
+def _frame_options(
+    run: _Run, store: SegmentStore, report: VideoReport, upscaler: TensorUpscaler
+) -> FrameOptions:
+    """Return what is done to each frame, and find the faces if they are to be restored."""
+    job = run.job
+    options = FrameOptions(report.colour_kept, job.settings.steady)
+    if run.faces is None:
+        return options
+    tracked = _pin_faces(job, store, run.faces(str(upscaler.device)))
+    run.warn(f"faces found in {sum(map(bool, tracked.values()))} of {len(job.times)} frames")
+    return replace(options, faces=VideoFaces(run.faces, tracked))
+
+
+def _pin_choice(
+    job: VideoJob, store: SegmentStore, upscalers: Sequence[TensorUpscaler | AutoUpscaler]
+) -> Choice | None:
+    """Choose networks for all frames, also of resumed runs; None if the user named one."""
+    first = upscalers[0]
+    if not isinstance(first, AutoUpscaler):
+        return None
+
+    def choose(known: dict[str, object] | None) -> dict[str, object]:
+        if known is not None:
+            return known
+        samples = video_samples(job.video, deinterlace=job.settings.deinterlace)
+        return {**choice_record(first.choose(samples))}
+
+    choice = recorded_choice(store.pin("choice", dict[str, object], choose))
+    if choice is None:
+        raise store.damaged("choice")
+    return choice
+
+
+def _chosen(upscaler: TensorUpscaler | AutoUpscaler, choice: Choice | None) -> TensorUpscaler:
+    if not isinstance(upscaler, AutoUpscaler):
+        return upscaler
+    assert choice is not None
+    return upscaler.upscaler_for(choice)
+
+
+def _pin_colour(job: VideoJob, store: SegmentStore, choice: Choice | None) -> bool:
+    """Decide whether all frames get the colours of their sources, also in resumed runs."""
+
+    def choose(known: bool | None) -> bool:
+        if known is not None:
+            return known
+        settings = job.settings
+        return keeps_colour(
+            settings.keep_colour,
+            lambda: video_samples(job.video, deinterlace=settings.deinterlace),
+            choice,
+        )
+
+    return store.pin("colour kept", bool, choose)
+
+
+def _pin_kernels(store: SegmentStore, upscalers: Sequence[TensorUpscaler]) -> None:
+    """Use the same kernels for all frames, also in resumed runs: others round differently."""
+
+    def choose(known: dict[str, Any] | None) -> dict[str, Any]:
+        record = known or {}
+        for upscaler in upscalers:
+            record = upscaler.resolve_kernels(record)
+        return record
+
+    store.pin("kernels", dict[str, Any], choose)
 
 
 def _pin_tile(video: VideoInfo, store: SegmentStore, upscalers: Sequence[TensorUpscaler]) -> None:
     """Use one tile size for all frames, also in resumed runs."""
     first, *others = upscalers
-    tile = store.pin("tile", lambda tile: first.resolve_tile(video.width, video.height, tile))
+
+    def choose(known: int | None) -> int:
+        if known is not None and not 0 <= known <= _LARGEST_TILE:
+            raise store.damaged("tile")
+        return first.resolve_tile(video.width, video.height, known)
+
+    tile = store.pin("tile", int, choose)
     for other in others:
         other.resolve_tile(video.width, video.height, tile)
 
 
+def _pin_faces(job: VideoJob, store: SegmentStore, enhancer: FaceEnhancer) -> dict[int, list[Face]]:
+    """Return the faces of all frames, found by the first run."""
+
+    def choose(known: dict[str, Any] | None) -> dict[str, Any]:
+        return find_tracked(job, enhancer) if known is None else known
+
+    faces = recorded_faces(store.pin("faces", dict[str, Any], choose))
+    if faces is None:
+        raise store.damaged("faces")
+    return faces
+
+
 def _process_segments(
-    job: VideoJob,
+    run: _Run,
     store: SegmentStore,
     upscalers: Sequence[TensorUpscaler],
     report: VideoReport,
-    progress: FrameProgress,
+    options: FrameOptions,
 ) -> None:
     """Compute the pending segments."""
-    total = len(job.times)
+    progress = run.progress
+    total = sum(len(each.times) for each in store.share)
     done = report.resumed = total - sum(len(each.times) for each in store.pending)
     progress(done, total)
 
@@ -218,7 +450,8 @@ def _process_segments(
         done += 1
         progress(done, total)
 
-    report.computed, waits = SegmentRunner(job, store, advance).run(upscalers)
+    runner = SegmentRunner(run.job, store, advance, options, check_source=run.source.check)
+    report.computed, waits = runner.run(upscalers)
     report.waited_for_reading = waits.for_input
     report.waited_for_writing = waits.for_output
 
@@ -230,8 +463,9 @@ def _report_corrupt_frames(job: VideoJob, store: SegmentStore, report: VideoRepo
         return tuple(float(time * job.video.time_base) for time in sorted(times))
 
     missing = job.video.lost
-    if job.span is not None:
-        missing = [time for time in missing if job.times[0] <= time <= job.times[-1]]
+    if job.span is not None or not report.joined:
+        times = [time for segment in store.share for time in segment.times]
+        missing = [time for time in missing if times and times[0] <= time <= times[-1]]
     report.lost = seconds((*store.lost, *missing))
     report.damaged = seconds(store.corrupt_frames.damaged)
     report.resized = seconds(store.corrupt_frames.resized)

@@ -6,9 +6,8 @@ Only planes are transferred between the host and a GPU; colours are converted on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from upscale.errors import MemoryExhaustedError
 from upscale.video.info import FrameFormat, VideoFrame
 
 if TYPE_CHECKING:
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
 
     from upscale.engine.transfer import Downloaded, Uploaded
     from upscale.engine.yuv import Layout
+    from upscale.faces.enhancer import FaceEnhancer
+    from upscale.jobs.video_faces import VideoFaces
+    from upscale.video.motion import Motion, MotionEstimator
 
 
 class TensorUpscaler(Protocol):
@@ -35,6 +37,28 @@ class TensorUpscaler(Protocol):
         """Choose one tile size for all frames; see `Upscaler.resolve_tile`."""
         ...
 
+    def resolve_kernels(self, record: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Choose the kernels for all frames; see `Upscaler.resolve_kernels`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOptions:
+    """What is done with the results of the network.
+
+    Attributes:
+        keep_colour: Whether frames get the colours of their sources.
+        steady: Strength of the blend with the previous frame, 0..1.
+        faces: How faces are restored; None if they are not.
+    """
+
+    keep_colour: bool = False
+    steady: float = 0.0
+    faces: VideoFaces | None = None
+
+
+PLAIN = FrameOptions()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedFrame:
@@ -43,10 +67,12 @@ class LoadedFrame:
     Attributes:
         pts: Presentation time in units of the video's time base.
         planes: Planes of the frame; None if it repeats the previous frame.
+        motion: Motion since the previous frame; None if they are not blended.
     """
 
     pts: int
     planes: Uploaded | None
+    motion: Motion | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,17 +104,28 @@ class FrameUpscaler:
     below black and above white, which the network does not support, are interpolated and added to
     its output.
 
+    For steady frames, the result of the network is blended with that for the frame before, moved
+    along. Blended frames are not blended again, so that each frame depends on one other frame only.
+
     Args:
         source: Format of the source frames.
         target: Format of the upscaled frames.
         upscaler: Network.
+        options: Options for the frames.
 
     Attributes:
         computed: Number of frames that the network has computed.
     """
 
-    def __init__(self, source: FrameFormat, target: FrameFormat, upscaler: TensorUpscaler) -> None:
+    def __init__(
+        self,
+        source: FrameFormat,
+        target: FrameFormat,
+        upscaler: TensorUpscaler,
+        options: FrameOptions = PLAIN,
+    ) -> None:
         from upscale.engine.transfer import Transfer
+        from upscale.video.motion import MotionEstimator
 
         self._source, self._target = source.planes, target.planes
         self._layout_in, self._layout_out = _layout(source), _layout(target)
@@ -96,16 +133,33 @@ class FrameUpscaler:
         self._upscaler = upscaler
         self._colour_device = _colour_device(upscaler.device)
         self._transfer = Transfer(self._colour_device)
-        self._has_loaded = False
+        self._options = options
+        self._estimator: MotionEstimator | None = None
+        if options.steady:
+            self._estimator = MotionEstimator(source.planes)
+        self._enhancer: FaceEnhancer | None = None
+        if options.faces is not None:
+            self._enhancer = options.faces.make(str(upscaler.device))
+        self._loaded: int | None = None
         self._last: UpscaledFrame | None = None
+        self._before: list[Tensor] = []
         self.computed = 0
 
-    def load(self, frame: VideoFrame) -> LoadedFrame:
-        """Start the transfer of a frame to the device."""
-        if frame.repeats and self._has_loaded:
+    def load(self, frame: VideoFrame, after: int | None = None) -> LoadedFrame:
+        """Start the transfer of a frame to the device.
+
+        Args:
+            frame: Frame to load.
+            after: Time of the frame that it may be blended with, if that has just been loaded.
+        """
+        before, self._loaded = self._loaded, frame.pts
+        if frame.repeats and before is not None:
             return LoadedFrame(frame.pts, None)
-        self._has_loaded = True
-        return LoadedFrame(frame.pts, self._transfer.upload(frame.planes))
+        motion = None
+        if self._estimator is not None:
+            is_consecutive = before is not None and before == after
+            motion = self._estimator.next(frame.planes, is_consecutive=is_consecutive)
+        return LoadedFrame(frame.pts, self._transfer.upload(frame.planes), motion)
 
     def upscale(self, frame: LoadedFrame) -> UpscaledFrame:
         """Compute a frame, and start its transfer to the host.
@@ -114,53 +168,115 @@ class FrameUpscaler:
             MemoryExhaustedError: The device has not enough memory even for the smallest tiles.
         """
         from upscale.engine.device import computing_on
+        from upscale.engine.memory import release_cached_memory
+        from upscale.tiling.recovery import with_less_memory
 
         if frame.planes is None:
             assert self._last is not None
             self._last = replace(self._last, pts=frame.pts, repeats=True)
             return self._last
         with computing_on(self._upscaler.device):
-            planes = self._transfer.download(self._compute(frame.planes.planes()))
+            large = self._compute(frame)
+            planes = with_less_memory(lambda: self._transfer.download(large), release_cached_memory)
         self.computed += 1
         self._last = UpscaledFrame(frame.pts, False, planes)
         return self._last
 
-    def _compute(self, planes: list[Tensor]) -> list[Tensor]:
-        """Upscale planes; if the device runs out of memory, convert colours on the host."""
+    def _compute(self, frame: LoadedFrame) -> list[Tensor]:
+        """Upscale planes; if memory runs out, convert colours on the host."""
+        from upscale.tiling.recovery import with_less_memory
+
+        assert frame.planes is not None
+        planes = frame.planes.planes()
+        large, results = with_less_memory(
+            lambda: self._upscale_planes(planes, frame.motion, frame.pts), self._convert_on_the_host
+        )
+        self._before = results
+        return large
+
+    def _convert_on_the_host(self) -> None:
+        """Free the memory of the device for the network."""
         import torch
 
-        from upscale.tiling.interfaces import is_out_of_memory
+        from upscale.engine.memory import release_cached_memory
 
-        try:
-            return self._upscale_planes(planes)
-        except (RuntimeError, MemoryError, MemoryExhaustedError) as error:
-            is_full = isinstance(error, MemoryExhaustedError) or is_out_of_memory(error)
-            if not is_full or self._colour_device.type == "cpu":
-                raise
-        # Not in the handler, because the exception keeps the failed tensors alive.
         self._colour_device = torch.device("cpu")
-        torch.cuda.empty_cache()
-        return self._upscale_planes(planes)
+        self._before = [large.cpu() for large in self._before]
+        release_cached_memory()
 
-    def _upscale_planes(self, planes: list[Tensor]) -> list[Tensor]:
-        from upscale.engine.yuv import alpha_layout, to_planes, to_rgb
+    def _upscale_planes(
+        self, planes: list[Tensor], motion: Motion | None, pts: int
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return upscaled planes, and the results of the network to blend the next frame with."""
+        from upscale.engine.yuv import (
+            alpha_layout,
+            clipped_part,
+            restore_clipped,
+            to_planes,
+            to_rgb,
+        )
 
         colours = planes[:-1] if self._source.alpha else planes
-        large = self._upscale_rgb(to_rgb(colours, self._layout_in, self._colour_device))
-        if self._target.kind != "grey" and large.shape[1] == 1:
-            large = large.expand(1, 3, *large.shape[2:])
-        result = to_planes(large, self._layout_out)
+        sources = [to_rgb(colours, self._layout_in, self._colour_device)]
+        layouts = [self._layout_out]
         if self._target.alpha:
-            alpha = to_rgb(planes[-1:], alpha_layout(self._source.depth), self._colour_device)
-            result += to_planes(self._upscale_rgb(alpha), alpha_layout(self._target.depth))
-        return result
+            sources.append(
+                to_rgb(planes[-1:], alpha_layout(self._source.depth), self._colour_device)
+            )
+            layouts.append(alpha_layout(self._target.depth))
+        larges = [self._upscaled(sources[0], keep_colour=self._options.keep_colour)]
+        larges[0] = self._with_faces(larges[0], sources[0], pts)
+        larges += [self._upscaled(alpha) for alpha in sources[1:]]
+        result: list[Tensor] = []
+        steadied = self._steadied(larges, motion)
+        for source, steady, layout in zip(sources, steadied, layouts, strict=True):
+            large = restore_clipped(steady, clipped_part(source))
+            is_spread = layout.kind != "grey" and large.shape[1] == 1
+            result += to_planes(
+                large.expand(1, 3, *large.shape[2:]) if is_spread else large, layout
+            )
+        return result, larges if self._options.steady else []
 
-    def _upscale_rgb(self, rgb: Tensor) -> Tensor:
-        """Upscale (1, C, H, W) with the network, and interpolate what is outside [0, 1]."""
-        from upscale.engine.yuv import clipped_part, restore_clipped
+    def _upscaled(self, source: Tensor, *, keep_colour: bool = False) -> Tensor:
+        """Upscale (1, C, H, W) with the network, which gets values in 0..1."""
+        from upscale.engine.colour_correction import keep_colour_tensor
 
-        rest = clipped_part(rgb)
-        return restore_clipped(self._upscaler.run_tensor(rgb.clamp(0, 1), size=self._size), rest)
+        source = source.clamp(0, 1)
+        large = self._upscaler.run_tensor(source, size=self._size)
+        return keep_colour_tensor(large, source) if keep_colour else large
+
+    def _with_faces(self, large: Tensor, source: Tensor, pts: int) -> Tensor:
+        """Restore the faces of an upscaled frame, (1, C, H, W)."""
+        if self._enhancer is None or self._options.faces is None:
+            return large
+        import torch
+
+        small, image = (
+            each[0].permute(1, 2, 0).clamp(0, 1).cpu().numpy().copy() for each in (source, large)
+        )
+        tracked = self._options.faces.tracked
+        faces = None if tracked is None else tracked.get(pts, ())
+        self._enhancer.apply(image, small, faces)
+        return torch.from_numpy(image).permute(2, 0, 1)[None].to(large.device)
+
+    def _steadied(self, larges: list[Tensor], motion: Motion | None) -> list[Tensor]:
+        """Blend results of the network with the previous ones."""
+        import torch
+
+        from upscale.engine.steady import blend
+
+        if not self._options.steady:
+            return larges
+        if motion is None:
+            return [large.clone() for large in larges]  # the results must not change any more
+        flow, trust = (
+            torch.from_numpy(each).to(self._colour_device)
+            for each in (motion.flow.transpose(2, 0, 1)[None].copy(), motion.trust[None, None])
+        )
+        return [
+            blend(large, earlier.to(large.device), flow, trust, self._options.steady)
+            for large, earlier in zip(larges, self._before, strict=True)
+        ]
 
 
 def _colour_device(device: torch.device) -> torch.device:

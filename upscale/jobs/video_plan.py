@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
+from upscale.engine.choices import KeepColour
 from upscale.errors import OutputError, VideoError
 from upscale.files.atomic import check_target_free
+from upscale.files.identity import FileState, is_same_file
 from upscale.files.printable import printable
+from upscale.files.regular import special_kind
 from upscale.jobs.inputs import reject_image
+from upscale.shards import Shard
 from upscale.video.encoders import Encoder, VideoEncoding, resolve_encoder
 from upscale.video.info import DEFAULT_MAX_PIXELS, PQ, VideoInfo
 from upscale.video.mux import full_span
 from upscale.video.output_stream import Span
 from upscale.video.probe import probe
+from upscale.video.recode import AudioChoice
+from upscale.video.source_version import state_of_source
 
 SizeFunction = Callable[[tuple[int, int]], tuple[int, int]]
 """Maps the (width, height) of a source to that of the output."""
@@ -32,9 +39,15 @@ class VideoSettings:
         frames: Maximum number of frames.
         deinterlace: Make a full frame from the two fields of each frame first.
         strict: Raise an error if a stream or property of the source is lost.
+        stream: Index of the video stream; None for the default or first one.
+        audio: Whether sound is copied, converted or left out.
         restart: Discard the segments of an interrupted run.
         overwrite: Replace an existing output.
         max_pixels: Largest accepted width * height of a source frame; None for the default.
+        keep_colour: Whether frames get the colours of their sources.
+        steady: Strength of the blend of each frame with the previous one, 0..1.
+        shard: The share of the segments to compute; None for all of them.
+        join: Whether a shard that finishes last joins all segments.
     """
 
     encoding: VideoEncoding = field(default_factory=VideoEncoding)
@@ -43,9 +56,15 @@ class VideoSettings:
     frames: int | None = None
     deinterlace: bool = False
     strict: bool = False
+    audio: AudioChoice = "auto"
+    stream: int | None = None
     restart: bool = False
     overwrite: bool = False
     max_pixels: int | None = None
+    keep_colour: KeepColour = "off"
+    steady: float = 0.0
+    shard: Shard | None = None
+    join: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +79,7 @@ class VideoJob:
         span: Part of the video that the frames cover; None for all of it.
         settings: Options of the user.
         notes: Warnings about the source and the encoding, one line each.
+        state: State of the source before it was probed.
     """
 
     video: VideoInfo
@@ -69,6 +89,7 @@ class VideoJob:
     span: Span | None
     settings: VideoSettings
     notes: tuple[str, ...]
+    state: FileState
 
 
 def plan_video(
@@ -88,16 +109,18 @@ def plan_video(
         UsageError: An option of the encoder is invalid.
     """
     check_target(source, output, overwrite=settings.overwrite)
+    check_regular(source)
+    state = state_of_source(source)
     video = probe_with_limit(source, settings)
     times = select_times(video, settings)
-    size = align_size(video, size_of((video.width, video.height)))
+    size = output_size(video, size_of)
     encoder = resolve_encoder(video, settings.encoding, output, size)
     span = _span(video, times)
-    notes = (*source_notes(video, settings), *encoder.notes)
+    notes = (*source_notes(video, settings), *_size_notes(video, size_of, size), *encoder.notes)
     if video.timecode is not None and times[0] != video.frame_times[0]:
         video = replace(video, timecode=None)
         notes = (*notes, "the timecode is dropped, because it is that of the first frame")
-    return VideoJob(video, output, encoder, times, span, settings, notes)
+    return VideoJob(video, output, encoder, times, span, settings, notes, state)
 
 
 def probe_with_limit(source: Path, settings: VideoSettings) -> VideoInfo:
@@ -107,7 +130,23 @@ def probe_with_limit(source: Path, settings: VideoSettings) -> VideoInfo:
         VideoError: The source cannot be read, or is an image.
     """
     reject_image(source)
-    return probe(source, max_pixels=settings.max_pixels or DEFAULT_MAX_PIXELS)
+    limit = settings.max_pixels or DEFAULT_MAX_PIXELS
+    return probe(source, max_pixels=limit, stream=settings.stream)
+
+
+def check_regular(source: Path) -> None:
+    """Check that a source is not a pipe or a device, because it is read more than once.
+
+    Raises:
+        VideoError: The source is one; whether it exists and is a video is checked later.
+    """
+    try:
+        mode = source.stat().st_mode
+    except OSError:
+        return
+    kind = special_kind(mode)
+    if kind is not None and not stat.S_ISDIR(mode):
+        raise VideoError(f"{printable(source)}: is {kind}; give a video file")
 
 
 def check_target(source: Path, output: Path, *, overwrite: bool) -> None:
@@ -116,7 +155,7 @@ def check_target(source: Path, output: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: The output is the source, or exists and may not be replaced.
     """
-    if output.exists() and source.exists() and output.samefile(source):
+    if is_same_file(output, source):
         raise OutputError(f"{printable(output)}: is the input itself; choose another output")
     check_target_free(output, overwrite=overwrite)
 
@@ -151,6 +190,33 @@ def _span(video: VideoInfo, times: tuple[int, ...]) -> Span | None:
     return Span(times[0] * video.time_base, end)
 
 
+def output_size(video: VideoInfo, size_of: SizeFunction) -> tuple[int, int]:
+    """Return the stored size of the output, of which the user means the displayed sides."""
+    return align_size(video, _stored_size(video, size_of))
+
+
+def _stored_size(video: VideoInfo, size_of: SizeFunction) -> tuple[int, int]:
+    if not is_turned(video):
+        return size_of((video.width, video.height))
+    height, width = size_of((video.height, video.width))
+    return width, height
+
+
+def is_turned(video: VideoInfo) -> bool:
+    """Return whether a video is shown turned by a quarter, so that its sides are exchanged."""
+    return abs(video.rotation) % 180 == 90
+
+
+def _size_notes(video: VideoInfo, size_of: SizeFunction, size: tuple[int, int]) -> Iterator[str]:
+    """Yield a line if the size had to be rounded."""
+    width, height = _stored_size(video, size_of)
+    if (width, height) != size:
+        yield (
+            f"{width}x{height} is rounded to {size[0]}x{size[1]}, because the chroma of"
+            f" {video.planes.name} has half the size"
+        )
+
+
 def align_size(video: VideoInfo, size: tuple[int, int]) -> tuple[int, int]:
     """Round a size to multiples of the chroma subsampling."""
     steps = 1 << video.planes.chroma_across, 1 << video.planes.chroma_down
@@ -170,5 +236,7 @@ def source_notes(video: VideoInfo, settings: VideoSettings) -> Iterator[str]:
     if video.colour.is_hdr:
         name = "PQ" if video.colour.transfer == PQ else "HLG"
         yield f"the video is HDR ({name}), which the network was not trained on"
-    if video.interlaced and not settings.deinterlace:
+    if video.interlaced and not settings.deinterlace and video.progressive:
+        yield "part of the frames is interlaced; --deinterlace makes full frames of these first"
+    elif video.interlaced and not settings.deinterlace:
         yield "the video is interlaced; use --deinterlace to make full frames first"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -15,30 +15,39 @@ from PIL import ImageDraw, ImageFont
 
 from upscale.compare import choose_crop
 from upscale.errors import UsageError, VideoError
+from upscale.files.atomic import remove_stale_temporaries
 from upscale.files.printable import printable
 from upscale.images import Image, Metadata, format_of, write_file
 from upscale.images.image import Pixels
 from upscale.images.metadata.cicp import named
+from upscale.jobs.auto import AutoUpscaler, ChoiceRecord, choice_record, chosen_names
+from upscale.jobs.colour import keeps_colour
 from upscale.jobs.events import Status
+from upscale.jobs.faces import FaceFactory
 from upscale.jobs.video import DIGITS, FrameProgress
-from upscale.jobs.video_frames import FrameUpscaler, TensorUpscaler
+from upscale.jobs.video_faces import VideoFaces
+from upscale.jobs.video_frames import FrameOptions, FrameUpscaler, TensorUpscaler
 from upscale.jobs.video_plan import (
     SizeFunction,
     VideoSettings,
-    align_size,
     check_target,
+    output_size,
     probe_with_limit,
     select_times,
     source_notes,
 )
+from upscale.jobs.video_samples import (
+    Unchanged,
+    frame_at,
+    rgb_format,
+    rgb_pixels,
+    video_samples,
+)
 from upscale.video.encoders import CONTAINERS
 from upscale.video.info import UNSPECIFIED, Colour, FrameFormat, VideoFrame, VideoInfo
-from upscale.video.planes import plane_format
-from upscale.video.reader import read_frames
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+    from upscale.selection import Choice
 
 _DEFAULT_FRAMES = 3
 _GAP, _LABEL_HEIGHT, _FONT_SIZE = 8, 28, 18
@@ -109,7 +118,7 @@ def plan_preview(
     count = min(_DEFAULT_FRAMES, len(selected))
     spread = [selected[len(selected) * (2 * part + 1) // (2 * count)] for part in range(count)]
     times = tuple(dict.fromkeys(_frame_time(video, time) for time in at)) or tuple(spread)
-    target = _rgb_format(video, align_size(video, size_of((video.width, video.height))))
+    target = rgb_format(video, output_size(video, size_of))
     return PreviewJob(video, output, target, times, settings, tuple(source_notes(video, settings)))
 
 
@@ -120,10 +129,14 @@ class PreviewReport:
     Attributes:
         times: Times of the shown frames in seconds.
         size: Width and height of the image in pixels.
+        choice: Why the network was chosen; None if the user named it.
+        colour_kept: Whether the upscaled frames have the colours of their sources.
     """
 
     times: tuple[float, ...]
     size: tuple[int, int]
+    choice: Choice | None = None
+    colour_kept: bool = False
 
 
 class PreviewRecord(TypedDict):
@@ -137,6 +150,8 @@ class PreviewRecord(TypedDict):
     size: list[int] | None
     notes: list[str]
     error: str | None
+    choice: ChoiceRecord | None
+    colour_kept: bool | None
 
 
 def preview_record(
@@ -149,44 +164,66 @@ def preview_record(
     error: str | None = None,
 ) -> PreviewRecord:
     """Return the JSON record of a preview; the arguments are those of `video_record`."""
+    choice = report.choice if report else None
     return {
         "input": str(source),
         "output": str(output),
         "status": str(Status.DONE if report else Status.FAILED),
-        "model": model,
+        "model": chosen_names(choice) if choice else model,
         "times": [round(time, DIGITS) for time in report.times] if report else None,
         "size": list(report.size) if report else None,
         "notes": list(job.notes) if job else [],
         "error": error,
+        "choice": choice_record(choice) if choice else None,
+        "colour_kept": report.colour_kept if report else None,
     }
 
 
 def run_preview(
-    job: PreviewJob, upscaler: TensorUpscaler, progress: FrameProgress
+    job: PreviewJob,
+    upscaler: TensorUpscaler | AutoUpscaler,
+    progress: FrameProgress,
+    faces: FaceFactory | None = None,
 ) -> PreviewReport:
-    """Write the preview image.
+    """Write the preview image; networks are chosen as for the whole video.
+
+    Args:
+        job: Planned preview.
+        upscaler: Network.
+        progress: Callback for every frame.
+        faces: Factory of what restores faces, which are not tracked here; None to restore none.
 
     Raises:
         VideoError: No frame can be decoded at one of the times.
         OutputError: The image cannot be written.
     """
-    video = job.video
+    video, choice = job.video, None
+    if isinstance(upscaler, AutoUpscaler):
+        choice = upscaler.choose(video_samples(video, deinterlace=job.settings.deinterlace))
+        upscaler = upscaler.upscaler_for(choice)
     source = video.frame_format
     size = (video.width, video.height)
-    before = FrameUpscaler(source, _rgb_format(video, size), _Identity())
-    after = FrameUpscaler(source, job.target, upscaler)
+    before = FrameUpscaler(source, rgb_format(video, size), Unchanged())
+    keeps = keeps_colour(
+        job.settings.keep_colour,
+        lambda: video_samples(video, deinterlace=job.settings.deinterlace),
+        choice,
+    )
+    options = FrameOptions(keeps, faces=None if faces is None else VideoFaces(faces))
+    after = FrameUpscaler(source, job.target, upscaler, options)
     rows: list[_Comparison] = []
     progress(0, len(job.times))
     for time in job.times:
-        frame = replace(_read_frame(job, time), repeats=False)
-        small, large = (_as_displayed(video, _pixels(each, frame)) for each in (before, after))
+        frame = _read_frame(job, time)
+        small, large = (_as_displayed(video, rgb_pixels(each, frame)) for each in (before, after))
         rows.append(_Comparison(frame.pts * video.time_base, small, large))
         progress(len(rows), len(job.times))
     pixels = rows[0].after if len(rows) == 1 else _sheet(rows)
     image = Image(pixels, None, Metadata(cicp=_cicp(video.colour)))
+    remove_stale_temporaries(job.output.parent)
     write_file(image, job.output, format=job.output.suffix, overwrite=job.settings.overwrite)
     times = tuple(float(row.time) for row in rows)
-    return PreviewReport(times, (image.width, image.height))
+    return PreviewReport(times, (image.width, image.height), choice, keeps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,27 +233,6 @@ class _Comparison:
     time: Fraction
     before: Pixels
     after: Pixels
-
-
-class _Identity:
-    """An upscaler that returns frames unchanged."""
-
-    @property
-    def device(self) -> torch.device:
-        """The CPU."""
-        import torch
-
-        return torch.device("cpu")
-
-    def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
-        """Return 0, because nothing is tiled."""
-        del width, height, tile
-        return 0
-
-    def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-        """Return the image, which has that size already."""
-        del size
-        return image
 
 
 def _frame_time(video: VideoInfo, seconds: Fraction) -> int:
@@ -231,25 +247,11 @@ def _frame_time(video: VideoInfo, seconds: Fraction) -> int:
 
 def _read_frame(job: PreviewJob, time: int) -> VideoFrame:
     """Return the frame at a time, or the next one that can be decoded."""
-    video = job.video
-    frames = read_frames(video, start_pts=time, deinterlace=job.settings.deinterlace)
-    frame = next(iter(frames), None)
+    frame = frame_at(job.video, time, deinterlace=job.settings.deinterlace)
     if frame is None:
-        moment = _clock(time * video.time_base)
-        raise VideoError(f"{printable(video.path)}: no frame can be decoded from {moment} on")
+        moment = _clock(time * job.video.time_base)
+        raise VideoError(f"{printable(job.video.path)}: no frame can be decoded from {moment} on")
     return frame
-
-
-def _rgb_format(video: VideoInfo, size: tuple[int, int]) -> FrameFormat:
-    """Return the RGB format of frames of a video, with 8 or 16 bits."""
-    is_deep = video.planes.depth > 8 or video.colour.is_hdr
-    colour = replace(video.colour, matrix="rgb", full_range=True, chroma_location=0)
-    return FrameFormat(*size, plane_format("gbrp16le" if is_deep else "gbrp"), colour)
-
-
-def _pixels(upscaler: FrameUpscaler, frame: VideoFrame) -> Pixels:
-    """Upscale a frame to an RGB array of shape (H, W, 3), uint8 or uint16, as stored."""
-    return np.dstack(upscaler.upscale(upscaler.load(frame)).frame().planes)
 
 
 def _as_displayed(video: VideoInfo, pixels: Pixels) -> Pixels:

@@ -6,13 +6,20 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
 from upscale.jobs.pipeline import WaitTimes, WriteBehind, read_ahead
-from upscale.jobs.video_frames import FrameUpscaler, LoadedFrame, TensorUpscaler, UpscaledFrame
+from upscale.jobs.video_frames import (
+    PLAIN,
+    FrameOptions,
+    FrameUpscaler,
+    LoadedFrame,
+    TensorUpscaler,
+    UpscaledFrame,
+)
 from upscale.jobs.video_plan import VideoJob
 from upscale.video.info import VideoFrame
 from upscale.video.reader import read_frames
@@ -25,10 +32,14 @@ FRAMES_AHEAD = FRAMES_BEHIND = 3
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A frame in the pipeline, or the end of a segment with its corrupt frames."""
+    """A frame in the pipeline, or the end of a segment with its corrupt frames.
+
+    A warm-up frame is computed for the next frame, and not written.
+    """
 
     segment: Segment
     content: LoadedFrame | UpscaledFrame | CorruptFrames
+    is_warm_up: bool = False
 
 
 class SegmentRunner:
@@ -41,10 +52,24 @@ class SegmentRunner:
         job: Planned video.
         store: Store of its segments.
         advance: Callback for every frame; from several threads, but one at a time.
+        options: Options for the frames.
+        check_source: Function that raises an error if the source has changed; called before a
+            segment is entered into the journal.
     """
 
-    def __init__(self, job: VideoJob, store: SegmentStore, advance: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        job: VideoJob,
+        store: SegmentStore,
+        advance: Callable[[], None],
+        options: FrameOptions = PLAIN,
+        check_source: Callable[[], None] = lambda: None,
+    ) -> None:
         self._job, self._store = job, store
+        self._check_source = check_source
+        self._options = options
+        # Times of the frames that frames are blended with.
+        self._before = dict(pairwise(reversed(job.times))) if options.steady else {}
         self._advance = advance
         self._advance_lock, self._store_lock = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
@@ -84,11 +109,13 @@ class SegmentRunner:
         """Compute segments on one device until the queue is empty."""
         waits = WaitTimes()
         formats = self._job.video.frame_format, self._job.encoder.frame_format
-        frames = FrameUpscaler(*formats, upscaler)
+        frames = FrameUpscaler(*formats, upscaler, self._options)
         items = self._items(queue, number, frames)
         try:
             with (
-                _SegmentFiles(self._job, self._store, self._store_lock) as files,
+                _SegmentFiles(
+                    self._job, self._store, self._store_lock, self._check_source
+                ) as files,
                 read_ahead(items, FRAMES_AHEAD, waits) as loaded,
                 WriteBehind(files.process, FRAMES_BEHIND, waits) as writer,
             ):
@@ -96,7 +123,10 @@ class SegmentRunner:
                     if not isinstance(item.content, LoadedFrame):
                         writer.put(item)
                         continue
-                    writer.put(_Item(item.segment, frames.upscale(item.content)))
+                    upscaled = frames.upscale(item.content)
+                    if item.is_warm_up:
+                        continue
+                    writer.put(_Item(item.segment, upscaled))
                     with self._advance_lock:
                         self._advance()
         except BaseException:
@@ -109,11 +139,16 @@ class SegmentRunner:
         reader: _SegmentReader | None = None
         while (segment := queue.take(number)) is not None:
             if reader is None or reader.next_number != segment.number:
-                reader = _SegmentReader(self._job, segment)
-            for frame in reader.frames(segment):
+                reader = _SegmentReader(self._job, segment, self._before.get(segment.times[0]))
+                if reader.frame_before is not None:
+                    yield _Item(segment, upscaler.load(reader.frame_before), is_warm_up=True)
+            for place, frame in enumerate(reader.frames(segment)):
                 if self._stop.is_set():
                     return
-                yield _Item(segment, upscaler.load(frame))
+                # A run that is resumed here cannot repeat a frame that it has not written.
+                is_new = bool(self._options.steady) and place == 0
+                loaded = replace(frame, repeats=False) if is_new else frame
+                yield _Item(segment, upscaler.load(loaded, self._before.get(frame.pts)))
             yield _Item(segment, reader.corrupt_frames(segment))
 
 
@@ -148,17 +183,29 @@ class SegmentQueue:
 class _SegmentReader:
     """Read consecutive segments in one pass over the video.
 
+    Args:
+        job: Planned video.
+        first: First segment.
+        before: Time of the frame before it that is read as well; None for none.
+
     Attributes:
         next_number: Number of the segment that can be read next.
+        frame_before: The frame before the first segment; None if it was not wanted or is lost.
     """
 
-    def __init__(self, job: VideoJob, first: Segment) -> None:
+    def __init__(self, job: VideoJob, first: Segment, before: int | None = None) -> None:
         self.next_number = first.number
-        self._reader = read_frames(
-            job.video, start_pts=first.times[0], deinterlace=job.settings.deinterlace
-        )
+        start = first.times[0] if before is None else before
+        self._reader = read_frames(job.video, start_pts=start, deinterlace=job.settings.deinterlace)
         self._frames = iter(self._reader)
         self._pending: VideoFrame | None = None
+        self.frame_before: VideoFrame | None = None
+        if before is not None:
+            frame = next(self._frames, None)
+            if frame is not None and frame.pts == before:
+                self.frame_before = frame
+            else:
+                self._pending = frame
 
     def frames(self, segment: Segment) -> Iterator[VideoFrame]:
         """Yield the frames of segment `next_number`; call it once for each segment."""
@@ -190,7 +237,14 @@ class _SegmentFiles:
     Use it as a context manager; an incomplete segment is abandoned.
     """
 
-    def __init__(self, job: VideoJob, store: SegmentStore, lock: threading.Lock) -> None:
+    def __init__(
+        self,
+        job: VideoJob,
+        store: SegmentStore,
+        lock: threading.Lock,
+        check_source: Callable[[], None],
+    ) -> None:
+        self._check_source = check_source
         self._encoder, self._store, self._lock = job.encoder, store, lock
         self._writer: SegmentWriter | None = None
         self._finisher = ThreadPoolExecutor(1, "upscale-finish")
@@ -200,7 +254,7 @@ class _SegmentFiles:
         """Write a frame, or start to finish a segment."""
         if isinstance(item.content, UpscaledFrame):
             if self._writer is None:
-                self._writer = SegmentWriter(self._store.path_for(item.segment), self._encoder)
+                self._writer = SegmentWriter(self._store.create(item.segment), self._encoder)
             self._writer.write(item.content.frame())
         elif isinstance(item.content, CorruptFrames):
             self._wait()
@@ -217,6 +271,7 @@ class _SegmentFiles:
             writer.close()
             times = writer.times
         with self._lock:
+            self._check_source()
             self._store.finish(segment, times, corrupt_frames)
 
     def _wait(self) -> None:

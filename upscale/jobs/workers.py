@@ -6,17 +6,21 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from upscale.errors import DeviceError
+from upscale.errors import DeviceError, MemoryExhaustedError
+from upscale.jobs.auto import AutoUpscaler
 from upscale.jobs.image import ImageUpscaler
+from upscale.jobs.trained import TrainedUpscaler
+from upscale.out_of_memory import is_out_of_memory
 
-UpscalerFactory = Callable[[], ImageUpscaler]
+AnyUpscaler = ImageUpscaler | AutoUpscaler | TrainedUpscaler
+UpscalerFactory = Callable[[], AnyUpscaler]
 Devices = Mapping[str, UpscalerFactory]
 """Factory of each device's upscaler, by the user's name of the device (`cuda:1`)."""
 
 T = TypeVar("T")
 
 # Parts of the messages of RuntimeErrors with which torch reports a device failure. All other
-# RuntimeErrors concern the image alone.
+# RuntimeErrors concern the image alone, and so does memory that runs out.
 _DEVICE_FAILURES = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS")
 
 
@@ -32,7 +36,7 @@ class Worker:
         self.device = device
         self.failure: DeviceError | None = None
         self._factory = factory
-        self._upscaler: ImageUpscaler | None = None
+        self._upscaler: AnyUpscaler | None = None
         self._thread = ThreadPoolExecutor(1, f"upscale-{device}")
         self._current: Future[Any] | None = None
 
@@ -50,13 +54,13 @@ class Worker:
         if self._upscaler is None:
             self._upscaler = self._factory()
 
-    def start(self, compute: Callable[[ImageUpscaler], T]) -> Future[T]:
+    def start(self, compute: Callable[[AnyUpscaler], T]) -> Future[T]:
         """Run `compute` in the worker's thread; call `prepare` first."""
         future = self._thread.submit(self._run, compute)
         self._current = future
         return future
 
-    def _run(self, compute: Callable[[ImageUpscaler], T]) -> T:
+    def _run(self, compute: Callable[[AnyUpscaler], T]) -> T:
         assert self._upscaler is not None
         try:
             return compute(self._upscaler)
@@ -64,6 +68,7 @@ class Worker:
             self.failure = error
             raise
         except RuntimeError as error:
+            _raise_if_out_of_memory(self.device, error)
             if not any(text in str(error) for text in _DEVICE_FAILURES):
                 raise
             reason = str(error).partition("\n")[0]
@@ -76,3 +81,11 @@ class Worker:
     def close(self) -> None:
         """Wait for the current computation and end the thread."""
         self._thread.shutdown()
+
+
+def _raise_if_out_of_memory(device: str, error: RuntimeError) -> None:
+    if is_out_of_memory(error):
+        raise MemoryExhaustedError(
+            f"{device}: not enough memory for this image: close other programs, or use a smaller "
+            "--tile"
+        ) from error

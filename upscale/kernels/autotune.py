@@ -34,30 +34,18 @@ def agree(result: Tensor, reference: Tensor) -> bool:
     return bool(max_agrees & (difference.mean() <= MEAN_ULPS * unit * size.mean()))
 
 
-def device_seconds(work: Callable[[], object]) -> float:
-    """Return the median time of a few runs on the current CUDA device, after one warm-up run."""
-    return _median(work, lambda: None)
-
-
 def kernel_seconds(work: Callable[[], object]) -> float:
-    """Return the median time of work that takes less time than its launch.
+    """Return the median time of a few runs on the current CUDA device, after one warm-up run.
 
-    The device is kept busy until the work is queued, so that only its own time is measured.
+    The device is kept busy until the work is queued, so that only its own time is measured, also of
+    work that takes less time than its launch.
     """
     cushion = torch.empty(CUSHION_BYTES, dtype=torch.uint8, device="cuda")
-
-    def busy() -> None:
-        for _ in range(CUSHIONS):
-            cushion.zero_()
-
-    return _median(work, busy)
-
-
-def _median(work: Callable[[], object], before: Callable[[], None]) -> float:
     work()
     times: list[float] = []
     for _ in range(ROUNDS):
-        before()
+        for _ in range(CUSHIONS):
+            cushion.zero_()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         work()

@@ -1,7 +1,7 @@
-"""The Triton convolution for NVIDIA GPUs in half precision: weights, tile configs, autotuner.
+"""The Triton convolutions for NVIDIA GPUs in half precision: weights, launches, fallback to torch.
 
-`triton_kernel.py` works on plain pointers; this module checks everything that it assumes. Triton
-comes with torch's builds for CUDA. Without it, and for maps that the kernel does not support, torch
+The kernels work on plain pointers; this module checks everything that they assume. Triton comes
+with torch's builds for CUDA. Without it, and for maps that the kernels do not support, torch
 computes.
 """
 
@@ -9,146 +9,112 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, partial
-from types import ModuleType
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from upscale.files.error_mapping import one_line
 from upscale.kernels import KernelMissingError
-from upscale.kernels.autotune import Stopwatch, agree, kernel_seconds
-from upscale.models.layers import Layer, LayerMaker, LayerRun, join, torch_layer
+from upscale.kernels.tile_configs import WARPS, Card, Shape, TileConfig
+from upscale.kernels.verdicts import Verdict, Verdicts
+from upscale.models.layers import Layer, LayerRun, join, torch_layer
+from upscale.out_of_memory import is_out_of_memory
 
 HALF = frozenset({torch.float16, torch.bfloat16})
 MAX_RESIDUALS = 2
-MIN_OUTPUTS, MAX_OUTPUTS = 16, 64
-"""Bounds of the output channels that one program computes; powers of two."""
+MAX_OUTPUTS = 64
+"""Largest number of output channels that one program computes."""
 
-AUTOTUNE_SIDE = 384
-"""Side of the random maps for autotuning: enough programs for any GPU."""
+ALIGNED_CHANNELS = 16
+"""Channels that are read together. Triton reads single values of maps whose pixels are not a
+multiple of 16 values apart, such as those of an image."""
+
+SOURCES = ("tile_configs", "triton_conv", "triton_kernel", "triton_two_rows")
+"""Modules that decide what the kernels compute."""
 
 OLDEST_CAPABILITY = (8, 0)
 """First compute capability with asynchronous copies to shared memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class TileConfig:
-    """How the work is divided for the GPU.
+class Kernels:
+    """The compiled kernels.
 
     Attributes:
-        pixels: Pixels of a program's block, a power of two; the outermost two are shared with the
-            neighbouring blocks.
-        channels: Channels that are read at a time, a power of two, at least 16.
-        stages: Depth of the software pipeline: blocks of channels that are loaded at once.
+        one_row: `triton_kernel.convolve`.
+        two_rows: `triton_two_rows.convolve_two_rows`.
     """
 
-    pixels: int
-    channels: int
-    stages: int
+    one_row: Any
+    two_rows: Any
 
 
-TILE_CONFIGS = (TileConfig(128, 32, 4), TileConfig(128, 64, 3), TileConfig(256, 32, 4))
-"""Tile configs to choose from; few, because each takes a second to compile per layer shape."""
-
-WARPS = 4
-"""Warps of a program, with 32 threads each. More than four share the operands of the matrix units,
-and Triton lets some of them overwrite these too early (Triton issue 11047, closed in July 2026)."""
-
-MAX_SUMS = WARPS * 32 * 64
-"""Largest product of pixels and outputs of a program: the registers hold 3 x 64 sums a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The properties of a layer that decide which tile config is the fastest.
+@dataclass(slots=True)
+class KernelUse:
+    """Which layers the kernels compute, and what became of it.
 
     Attributes:
-        channels: Channels of the first and of the second map; 0 for no second map.
-        outputs: Channels of the result.
-        padding: Padding of the layer, 0 or 1.
-        upsample: Upsampling factor of the layer, 1 or 2.
-        residuals: Number of residuals.
+        kernels: The kernels.
+        verdicts: Verdict for each shape; torch computes the shapes that are missing.
+        shapes: All shapes that were computed, by the kernels or by torch.
+        used: Shapes that a kernel has computed.
+        failures: Reasons for no longer using a kernel, by shape.
     """
 
-    channels: tuple[int, int]
-    outputs: int
-    padding: int
-    upsample: int
-    residuals: int
+    kernels: Kernels
+    verdicts: Verdicts = field(default_factory=dict[Shape, Verdict])
+    shapes: set[Shape] = field(default_factory=set[Shape])
+    used: set[Shape] = field(default_factory=set[Shape])
+    failures: dict[Shape, str] = field(default_factory=dict[Shape, str])
+
+    def config(self, shape: Shape) -> TileConfig | None:
+        """Return the tile config for a shape, or None if torch has to compute."""
+        self.shapes.add(shape)
+        verdict = self.verdicts.get(shape)
+        return None if verdict is None or shape in self.failures else verdict.config
+
+    @property
+    def reason(self) -> str | None:
+        """Why torch computes some or all shapes; None if kernels compute all of them."""
+        reasons = {
+            shape: verdict.reason
+            for shape, verdict in self.verdicts.items()
+            if shape in self.shapes and verdict.config is None
+        }
+        reasons |= self.failures
+        if not reasons:
+            return None
+        texts = "; ".join(sorted(set(reasons.values())))
+        return f"torch computes {len(reasons)} of {len(self.shapes)} layer shapes: {texts}"
 
 
-class Autotuner:
-    """Finds and remembers the fastest tile config for each layer shape on one device.
+class TritonLayer:
+    """A layer whose weights are packed for the kernels on first use.
 
     Args:
-        kernel: Module `triton_kernel`.
-        seconds: Function that measures the time of a piece of work.
-        side: Side of the random maps.
-        configs: Tile configs to choose from.
+        use: Choice of the kernels.
+        layer: Layer to compute.
     """
 
-    def __init__(
-        self,
-        kernel: ModuleType,
-        seconds: Stopwatch = kernel_seconds,
-        side: int = AUTOTUNE_SIDE,
-        configs: Sequence[TileConfig] = TILE_CONFIGS,
-    ) -> None:
-        self.convolve: Any = kernel.convolve
-        self._seconds = seconds
-        self._side = side
-        self.configs = configs
-        self._best: dict[Shape, TileConfig | None] = {}
-
-    def best_config(self, shape: Shape, convolution: _Convolution) -> TileConfig | None:
-        """Return the fastest correct tile config, or None if there is none."""
-        if shape not in self._best:
-            self._best[shape] = self._autotune(shape, convolution)
-        return self._best[shape]
-
-    def fitting_configs(self, convolution: _Convolution) -> list[TileConfig]:
-        """Return the tile configs whose sums fit into the registers of a program."""
-        return [config for config in self.configs if config.pixels * convolution.block <= MAX_SUMS]
-
-    def _autotune(self, shape: Shape, convolution: _Convolution) -> TileConfig | None:
-        maps, residuals = convolution.examples(shape, self._side)
-        reference = convolution.reference(maps, residuals)
-        times: dict[TileConfig, float] = {}
-        for config in self.fitting_configs(convolution):
-            target = convolution.empty(maps[0]).fill_(torch.nan)
-            run = partial(convolution.launch, config, maps, residuals, target)
-            try:
-                run()
-                if agree(target, reference):
-                    times[config] = self._seconds(run)
-            except Exception:  # not enough shared memory, or any compiler error
-                continue
-        return min(times, key=times.__getitem__, default=None)
-
-
-class _Convolution:
-    """A layer whose weights are packed for the kernel on first use."""
-
-    def __init__(self, autotuner: Autotuner, layer: Layer) -> None:
+    def __init__(self, use: KernelUse, layer: Layer) -> None:
         convolution = layer.convolution
         self.reference = torch_layer(layer)
-        self._autotuner = autotuner
+        self._use = use
         self._layer = layer
         self._weight = convolution.weight.detach()
         outputs = convolution.out_channels
-        power = 1 << (outputs - 1).bit_length()
-        self.block = min(max(power, MIN_OUTPUTS), MAX_OUTPUTS)
-        self._missing = -outputs % self.block
         bias = convolution.bias
         zeros = self._weight.new_zeros(outputs)
         slope = torch.as_tensor(layer.slope, device=zeros.device).detach()
-        self._bias = self._padded(zeros if bias is None else bias.detach())
-        self._slope = self._padded(slope.expand(outputs))
-        self._weights: dict[tuple[int, int, int], Tensor] = {}
-        self._broken = False
+        self._bias = _padded(zeros if bias is None else bias.detach())
+        self._slope = _padded(slope.expand(outputs))
+        self._weights: dict[tuple[int, ...], Tensor] = {}
 
     def __call__(
         self,
@@ -160,39 +126,39 @@ class _Convolution:
         if len(maps) > 2:
             maps = [maps[0], join(maps[1:])]
         maps, residuals = ([_channels_last(x) for x in each] for each in (maps, residuals))
-        config = self._config(maps, residuals, target)
+        if not self._supports(maps, residuals, target):
+            return self.reference(maps, residuals, target)
+        shape = self.shape(maps, residuals)
+        config = self._use.config(shape)
         if config is None:
             return self.reference(maps, residuals, target)
         result = self.empty(maps[0]) if target is None else target
         try:
             self.launch(config, maps, residuals, result)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception:  # any failure: torch is the fallback from now on
-            self._broken = True
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            self._use.failures[shape] = one_line(error)
             return self.reference(maps, residuals, target)
+        self._use.used.add(shape)
         return result
 
-    def _config(
-        self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor | None
-    ) -> TileConfig | None:
-        """Return the tile config for these maps, or None if torch has to compute."""
-        if self._broken or not self._supports(maps, residuals, target):
-            return None
-        first, second = (*(each.shape[1] for each in maps), 0)[:2]
-        shape = Shape(
+    def shape(self, maps: Sequence[Tensor], residuals: Sequence[Tensor]) -> Shape:
+        """Return the shape of the layer with one or two maps and with residuals."""
+        layer, (first, second) = self._layer, (*(each.shape[1] for each in maps), 0)[:2]
+        return Shape(
             (first, second),
-            self._layer.convolution.out_channels,
-            self._layer.padding,
-            self._layer.upsample,
+            layer.convolution.out_channels,
+            layer.padding,
+            layer.upsample,
             len(residuals),
+            str(self._weight.dtype).removeprefix("torch."),
         )
-        return self._autotuner.best_config(shape, self)
 
     def _supports(
         self, maps: Sequence[Tensor], residuals: Sequence[Tensor], target: Tensor | None
     ) -> bool:
-        """Return whether the kernel can read and write these tensors."""
+        """Return whether the kernels can read and write these tensors."""
         weight = self._weight
         places = [*residuals, *(() if target is None else (target,))]
         output = self._extent(maps[0])
@@ -214,54 +180,49 @@ class _Convolution:
         residuals: Sequence[Tensor],
         target: Tensor,
     ) -> None:
-        """Run the kernel on tensors that it supports."""
+        """Run a kernel on tensors that it supports."""
         layer, (count, outputs, rows, columns) = self._layer, target.shape
-        first, second = (*maps, maps[0])[:2]
-        channels = first.shape[1], second.shape[1] if len(maps) > 1 else 0
+        shape = self.shape(maps, residuals)
+        channels, block = config.block_channels(shape), config.block_outputs(outputs)
+        weights = self._packed_weights(config.rows, channels, block, shape.channels)
+        first, *others = (_aligned(each) for each in maps)
+        second, second_channels = (others[0], others[0].shape[1]) if others else (first, 0)
         added = (*residuals, target, target)[:MAX_RESIDUALS]
-        tensors = (first, second, *added, target)
-        programs = -(-(rows * (columns + 2) - 2) // (config.pixels - 2))
-        self._autotuner.convolve[programs, count, -(-outputs // self.block)](
+        pixels = -(-rows // config.rows) * (columns + 2) - 2
+        programs = -(-pixels // ((config.pixels - 2) * config.blocks))
+        kernel, options = self._kernel(config)
+        kernel[programs, count, -(-outputs // block)](
             first,
             second,
-            self._packed_weights(config.channels, channels),
+            weights,
             self._bias,
             self._slope,
             *added,
             target,
-            *(stride for x in tensors for stride in _strides(x)),
+            *(stride for x in (first, second, *added, target) for stride in _strides(x)),
             first.shape[2] * layer.upsample,
             first.shape[3] * layer.upsample,
             rows,
             columns,
             float(layer.scale),
-            first_channels=channels[0],
-            second_channels=channels[1],
+            first_channels=first.shape[1],
+            second_channels=second_channels,
             outputs=outputs,
             padding=layer.padding,
             upsample=layer.upsample,
             residuals=len(residuals),
             block_pixels=config.pixels,
-            block_channels=config.channels,
-            block_outputs=self.block,
+            block_channels=channels,
+            block_outputs=block,
             num_warps=WARPS,
-            num_stages=config.stages,
+            **options,
         )
 
-    def examples(self, shape: Shape, side: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Return random maps and residuals of a shape."""
-        weight = self._weight
-        maps = [
-            _channels_last(torch.rand(1, each, side, side, device=weight.device) - 0.5)
-            for each in shape.channels
-            if each
-        ]
-        maps = [each.to(weight.dtype) for each in maps]
-        residuals = [
-            torch.rand_like(self.empty(maps[0]), dtype=torch.float32).to(weight.dtype)
-            for _ in range(shape.residuals)
-        ]
-        return maps, residuals
+    def _kernel(self, config: TileConfig) -> tuple[Any, dict[str, int]]:
+        """Return the kernel of a tile config, and the options that only this kernel has."""
+        if config.rows == 1:
+            return self._use.kernels.one_row, {"num_stages": config.stages}
+        return self._use.kernels.two_rows, {"blocks": config.blocks, "stages": config.stages}
 
     def empty(self, source: Tensor) -> Tensor:
         """Return memory for the result of maps like `source`, channels-last."""
@@ -275,30 +236,27 @@ class _Convolution:
         outputs = self._layer.convolution.out_channels
         return count, outputs, rows * upsample + edge, columns * upsample + edge
 
-    def _padded(self, values: Tensor) -> Tensor:
-        """Return values in fp32, padded with zeros to whole blocks of outputs."""
-        return F.pad(values.float(), (0, self._missing)).contiguous()
-
-    def _packed_weights(self, block: int, channels: tuple[int, int]) -> Tensor:
-        """Return weights as (blocks of outputs, maps, 3 rows, 3 columns, channels, outputs)."""
-        key = (block, *channels)
+    def _packed_weights(
+        self, rows: int, block: int, block_outputs: int, channels: tuple[int, int]
+    ) -> Tensor:
+        """Return weights in the order of the kernel that computes so many rows at once."""
+        key = (rows, block, block_outputs, *channels)
         if key not in self._weights:
-            blocks = (len(self._weight) + self._missing) // self.block
+            pack = _packed_by_map if rows == 1 else _packed_by_chunk
             parts: list[Tensor] = []
             for part in self._weight.permute(2, 3, 1, 0).split(list(channels), 2):
-                padded = F.pad(part, (0, self._missing, 0, -part.shape[2] % block))
-                split = padded.reshape(*padded.shape[:3], blocks, self.block)
-                parts.append(split.permute(3, 0, 1, 2, 4).flatten(1))
+                missing = -part.shape[3] % block_outputs
+                padded = F.pad(part, (0, missing, 0, -part.shape[2] % block))
+                parts.append(pack(padded.unflatten(3, (-1, block_outputs)), block))
             self._weights[key] = torch.cat(parts, 1).contiguous()
         return self._weights[key]
 
 
-def triton_layer(autotuner: Autotuner, layer: Layer) -> LayerRun:
+def triton_layer(use: KernelUse, layer: Layer) -> LayerRun:
     """Return the layer as a Triton convolution; torch computes unsupported maps."""
-    weight = layer.convolution.weight
-    if weight.dtype not in HALF:
+    if layer.convolution.weight.dtype not in HALF:
         return torch_layer(layer)
-    return _Convolution(autotuner, layer)
+    return TritonLayer(use, layer)
 
 
 @cache
@@ -314,33 +272,76 @@ def triton_version() -> str:
         raise KernelMissingError(f"Triton cannot be imported: {error}") from error
 
 
-def layer_maker(device: torch.device, dtype: torch.dtype) -> LayerMaker:
-    """Return a function that makes layers with the Triton kernel.
+def card_of(device: torch.device, dtype: torch.dtype) -> Card:
+    """Return the card of a CUDA device.
 
     Raises:
-        KernelMissingError: The kernel does not support the device or precision, or fails to load.
+        KernelMissingError: The kernels do not support the card or the precision, or Triton is
+            missing.
     """
     if dtype not in HALF:
         raise KernelMissingError("only for half precision")
-    if torch.cuda.get_device_capability(device) < OLDEST_CAPABILITY:
+    capability = torch.cuda.get_device_capability(device)
+    if capability < OLDEST_CAPABILITY:
         raise KernelMissingError("only for GPUs of compute capability 8.0 and later")
-    return partial(triton_layer, autotuner(device))
+    triton = triton_version()
+    facts = torch.cuda.get_device_properties(device)
+    versions = (torch.__version__, triton, _ptxas_version(capability), _sources())
+    return Card(facts.name, capability, facts.shared_memory_per_block_optin, versions)
 
 
-@cache
-def autotuner(device: torch.device) -> Autotuner:
-    """Return the autotuner of a GPU, which keeps its results as long as the process runs.
+def load_kernels() -> Kernels:
+    """Import the kernels.
 
     Raises:
-        KernelMissingError: The kernel cannot be loaded.
+        KernelMissingError: Triton is missing or rejects them.
     """
-    del device
     triton_version()
     try:
-        kernel = importlib.import_module("upscale.kernels.triton_kernel")
+        one = importlib.import_module("upscale.kernels.triton_kernel")
+        two = importlib.import_module("upscale.kernels.triton_two_rows")
     except Exception as error:
-        raise KernelMissingError(f"Triton cannot load the kernel: {error}") from error
-    return Autotuner(kernel)
+        raise KernelMissingError(f"Triton cannot load the kernels: {error}") from error
+    return Kernels(one.convolve, two.convolve_two_rows)
+
+
+def _ptxas_version(capability: tuple[int, int]) -> str:
+    """Return the version of the assembler for a card; every Triton may name it differently."""
+    try:
+        nvidia = importlib.import_module("triton").knobs.nvidia
+        tool = nvidia.ptxas_blackwell if capability >= (10, 0) else nvidia.ptxas
+        return str(tool.version)
+    except Exception:
+        return "unknown"
+
+
+def _sources() -> str:
+    """Return a digest of the modules that decide what the kernels compute."""
+    digest = sha256()
+    for name in SOURCES:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _packed_by_map(part: Tensor, _: int) -> Tensor:
+    """Return (blocks of outputs, 3 rows x 3 columns x channels x outputs)."""
+    return part.permute(3, 0, 1, 2, 4).flatten(1)
+
+
+def _packed_by_chunk(part: Tensor, block: int) -> Tensor:
+    """Return (blocks of outputs, chunks of channels x 3 rows x taps).
+
+    Taps are the left and middle columns side by side, as (channels, 2 x outputs), then the right
+    column, as (channels, outputs).
+    """
+    chunks = part.unflatten(2, (-1, block)).permute(4, 2, 0, 1, 3, 5)
+    pair = chunks[:, :, :, :2].transpose(3, 4).flatten(3)
+    return torch.cat([pair, chunks[:, :, :, 2].flatten(3)], 3).flatten(1)
+
+
+def _padded(values: Tensor) -> Tensor:
+    """Return values in fp32, padded with zeros to whole blocks of outputs."""
+    return F.pad(values.float(), (0, -len(values) % MAX_OUTPUTS)).contiguous()
 
 
 def _strides(tensor: Tensor) -> tuple[int, int, int]:
@@ -353,3 +354,11 @@ def _channels_last(tensor: Tensor) -> Tensor:
     if tensor.shape[1] == 1 or tensor.stride(1) == 1:
         return tensor
     return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """Return a channels-last map with zeros after its channels if they are not aligned."""
+    missing = -tensor.shape[1] % ALIGNED_CHANNELS
+    if not missing:
+        return tensor
+    return F.pad(tensor.permute(0, 2, 3, 1), (0, missing)).permute(0, 3, 1, 2)

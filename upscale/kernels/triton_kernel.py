@@ -31,6 +31,23 @@ def _offsets(image, row, column, image_stride, row_stride, pixel_stride):
 
 
 @triton.jit
+def _pixels(
+    data, image_stride, row_stride, pixel_stride, row, column, height, width, channel,
+    channels: tl.constexpr, upsample: tl.constexpr, block_channels: tl.constexpr,
+):  # fmt: skip
+    """Load a block of pixels of the upsampled map, (pixels, channels), with 0 outside the map."""
+    lane = channel + tl.arange(0, block_channels)
+    inside = ((column >= 0) & (column < width) & (row >= 0) & (row < height))[:, None]
+    if channels % block_channels:
+        inside = inside & (lane < channels)[None, :]
+    places = _offsets(
+        tl.program_id(1), row // upsample, column // upsample,
+        image_stride, row_stride, pixel_stride,
+    )  # fmt: skip
+    return tl.load(data + places[:, None] + lane[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
 def _add_map(
     left, middle, right, data, image_stride, row_stride, pixel_stride, weights,
     row, column, height, width, channels: tl.constexpr, upsample: tl.constexpr,
@@ -45,19 +62,13 @@ def _add_map(
     chunks: tl.constexpr = (channels + block_channels - 1) // block_channels
     tap: tl.constexpr = chunks * block_channels * block_outputs
     within = lane[:, None] * block_outputs + tl.arange(0, block_outputs)[None, :]
-    beside = (column >= 0) & (column < width)
     for step in range(0, 3 * chunks):
         down = step // chunks
         channel = (step % chunks) * block_channels
-        line = row + down
-        inside = (beside & (line >= 0) & (line < height))[:, None]
-        if channels % block_channels:
-            inside = inside & (channel + lane < channels)[None, :]
-        places = _offsets(
-            tl.program_id(1), line // upsample, column // upsample,
-            image_stride, row_stride, pixel_stride,
+        pixels = _pixels(
+            data, image_stride, row_stride, pixel_stride, row + down, column, height, width,
+            channel, channels, upsample, block_channels,
         )  # fmt: skip
-        pixels = tl.load(data + places[:, None] + (channel + lane)[None, :], mask=inside, other=0.0)
         taps = weights + 3 * down * tap + channel * block_outputs + within
         left = tl.dot(pixels, tl.load(taps), left)
         middle = tl.dot(pixels, tl.load(taps + tap), middle)
@@ -70,6 +81,35 @@ def _shifted(sums, by: tl.constexpr, side: tl.constexpr, block_outputs: tl.const
     """Return the sums shifted by `by` pixels, with wrap-around."""
     source = (tl.arange(0, side) + side + by) % side
     return tl.gather(sums, tl.broadcast_to(source[:, None], (side, block_outputs)), 0)
+
+
+@triton.jit
+def _store(
+    sums, bias, slope, residual, other, target,
+    residual_image, residual_row, residual_pixel, other_image, other_row, other_pixel,
+    target_image, target_row, target_pixel, row, column, rows, columns, scale, own, output,
+    outputs: tl.constexpr, residuals: tl.constexpr,
+):  # fmt: skip
+    """Add bias, activation and residuals to sums of pixels, and store those inside the output.
+
+    The first column of the output is number 1; `own` marks the pixels that no other program stores.
+    """
+    sums += bias[None, :]
+    sums = tl.where(sums < 0, sums * slope[None, :], sums)
+    own = own & (row < rows) & (column > 0) & (column <= columns)
+    stored = own[:, None] & (output < outputs)[None, :]
+    image = tl.program_id(1)
+    if residuals > 0:
+        places = _offsets(image, row, column - 1, residual_image, residual_row, residual_pixel)
+        added = tl.load(residual + places[:, None] + output[None, :], mask=stored, other=0.0)
+        sums = added.to(tl.float32) + scale * sums
+    if residuals > 1:
+        places = _offsets(image, row, column - 1, other_image, other_row, other_pixel)
+        added = tl.load(other + places[:, None] + output[None, :], mask=stored, other=0.0)
+        sums = added.to(tl.float32) + scale * sums
+    places = _offsets(image, row, column - 1, target_image, target_row, target_pixel)
+    at = target + places[:, None] + output[None, :]
+    tl.store(at, sums.to(target.dtype.element_ty), mask=stored)
 
 
 @triton.jit(do_not_specialize=["height", "width", "rows", "columns"])
@@ -115,22 +155,11 @@ def convolve(
     sums = middle + _shifted(left, -1, block_pixels, block_outputs)
     sums += _shifted(right, 1, block_pixels, block_outputs)
 
-    output = tl.program_id(2) * block_outputs + tl.arange(0, block_outputs)
-    sums += tl.load(bias + output)[None, :]
-    sums = tl.where(sums < 0, sums * tl.load(slope + output)[None, :], sums)
     lane = tl.arange(0, block_pixels)
-    own = (lane > 0) & (lane < block_pixels - 1)
-    own = own & (row < rows) & (column > 0) & (column <= columns)
-    stored = own[:, None] & (output < outputs)[None, :]
-    image = tl.program_id(1)
-    if residuals > 0:
-        places = _offsets(image, row, column - 1, residual_image, residual_row, residual_pixel)
-        added = tl.load(residual + places[:, None] + output[None, :], mask=stored, other=0.0)
-        sums = added.to(tl.float32) + scale * sums
-    if residuals > 1:
-        places = _offsets(image, row, column - 1, other_image, other_row, other_pixel)
-        added = tl.load(other + places[:, None] + output[None, :], mask=stored, other=0.0)
-        sums = added.to(tl.float32) + scale * sums
-    places = _offsets(image, row, column - 1, target_image, target_row, target_pixel)
-    at = target + places[:, None] + output[None, :]
-    tl.store(at, sums.to(target.dtype.element_ty), mask=stored)
+    output = tl.program_id(2) * block_outputs + tl.arange(0, block_outputs)
+    _store(
+        sums, tl.load(bias + output), tl.load(slope + output), residual, other, target,
+        residual_image, residual_row, residual_pixel, other_image, other_row, other_pixel,
+        target_image, target_row, target_pixel, row, column, rows, columns, scale,
+        (lane > 0) & (lane < block_pixels - 1), output, outputs, residuals,
+    )  # fmt: skip

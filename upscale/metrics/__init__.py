@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from upscale.metrics import builtin as _builtin  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upscale.metrics.brisque import brisque
+from upscale.metrics.colour_shift import colour_shift
 from upscale.metrics.fidelity import psnr, ssim
+from upscale.metrics.flicker import flicker
 from upscale.metrics.niqe import niqe
 from upscale.metrics.piqe import piqe
 from upscale.metrics.registry import (
@@ -27,6 +29,8 @@ __all__ = [
     "MetricError",
     "Resources",
     "brisque",
+    "colour_shift",
+    "flicker",
     "metric_names",
     "metrics",
     "niqe",

@@ -14,11 +14,13 @@ from typing import Literal, Protocol
 from upscale.errors import CheckpointError, DependencyError
 from upscale.files.hashing import sha256_of
 from upscale.metrics.brisque import brisque
+from upscale.metrics.colour_shift import colour_shift
 from upscale.metrics.fidelity import psnr, ssim
 from upscale.metrics.niqe import niqe
 from upscale.metrics.piqe import piqe
 from upscale.metrics.registry import Measure, Metric, Resources, register
 from upscale.metrics.samples import Pixels
+from upscale.metrics.text import CharacterErrorRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,24 @@ _BUILTIN = (
         digits=4,
         implementation="own code, weights of stlpips-pytorch 0.0.2, AlexNet; not the same as LPIPS",
         load=_load_st_lpips,
+    ),
+    Metric(
+        name="text",
+        title="Text CER",
+        paired=True,
+        better="less",
+        digits=3,
+        implementation="own; character error rate of Tesseract, which also reads the reference",
+        load=lambda resources: _full_reference(CharacterErrorRate()),
+    ),
+    Metric(
+        name="colour-shift",
+        title="Colour shift",
+        paired=True,
+        better="less",
+        digits=2,
+        implementation="own; mean CIE 1976 difference after a Gaussian low-pass of 16 pixels",
+        load=lambda resources: _full_reference(colour_shift),
     ),
     Metric(
         name="niqe",

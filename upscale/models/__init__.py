@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from upscale.models.architectures.rcan import RCAN, RCANSpec
 from upscale.models.architectures.rrdbnet import RRDBNet, RRDBSpec
+from upscale.models.architectures.span import SPAN, SPANSpec
 from upscale.models.architectures.srvgg import SRVGGNetCompact, SRVGGSpec
 from upscale.models.network import Network, Spec
 from upscale.models.registry import (
@@ -22,12 +24,16 @@ from upscale.tiling.group import IMAGE, LayerGroup
 
 __all__ = [
     "IMAGE",
+    "RCAN",
+    "SPAN",
     "Architecture",
     "Detected",
     "LayerGroup",
     "Network",
+    "RCANSpec",
     "RRDBNet",
     "RRDBSpec",
+    "SPANSpec",
     "SRVGGNetCompact",
     "SRVGGSpec",
     "Spec",

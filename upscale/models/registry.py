@@ -6,6 +6,7 @@ the modules of `upscale.models.architectures`; other packages register theirs on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -29,7 +30,7 @@ class UnknownArchitectureError(CheckpointError):
         ...     detect({})
         ... except UnknownArchitectureError as error:
         ...     print(error)
-        its tensors are not those of RRDBNet or SRVGGNetCompact
+        its tensors are not those of RCAN, RRDBNet, SPAN or SRVGGNetCompact
     """
 
 
@@ -146,7 +147,7 @@ def architectures() -> tuple[Architecture[Any], ...]:
     Example:
         >>> from upscale.models import architectures
         >>> [architecture.name for architecture in architectures()]
-        ['rrdbnet', 'srvgg']
+        ['rcan', 'rrdbnet', 'span', 'srvgg']
     """
     return tuple(_REGISTERED.values())
 
@@ -193,8 +194,9 @@ def detect(state: State) -> Detected[Any]:
                 return detected
         except UnknownArchitectureError as error:
             mismatch = mismatch or error
-    titles = " or ".join(architecture.title for architecture in _REGISTERED.values())
-    raise mismatch or UnknownArchitectureError(f"its tensors are not those of {titles}")
+    *titles, last = (architecture.title for architecture in _REGISTERED.values())
+    names = f"{', '.join(titles)} or {last}" if titles else last
+    raise mismatch or UnknownArchitectureError(f"its tensors are not those of {names}")
 
 
 def build(spec: S, state: State | None = None) -> Network[S]:
@@ -243,14 +245,46 @@ def convolution_weight(state: State, layer: str) -> Tensor:
     """Return the 4-axis weight of a convolution.
 
     Raises:
-        UnfitStateError: The tensor is missing or has another number of axes.
+        UnfitStateError: The tensor is missing, empty, or has another number of axes.
     """
     weight = state.get(f"{layer}.weight")
     if weight is None:
         raise UnfitStateError(f"the tensor {layer}.weight is missing")
     if weight.ndim != 4:
         raise UnfitStateError(f"the tensor {layer}.weight has {weight.ndim} axes instead of 4")
+    if weight.numel() == 0:
+        raise UnfitStateError(f"the tensor {layer}.weight has the shape {tuple(weight.shape)}")
     return weight
+
+
+def layer_numbers(state: State, pattern: str) -> set[int]:
+    r"""Return the numbers of layers in the keys of a state dict.
+
+    Args:
+        state: Tensors by key.
+        pattern: Regular expression for the start of a key, in which `(#)` stands for the number.
+
+    Raises:
+        UnknownArchitectureError: A number is not smaller than the number of tensors.
+
+    Example:
+        >>> sorted(layer_numbers({"body.0.weight": None, "body.2.weight": None,
+        ...     "tail.weight": None}, r"body\.(#)\."))
+        [0, 2]
+    """
+    compiled = re.compile(pattern.replace("(#)", "([0-9]+)"))
+    numbers: set[int] = set()
+    for key in state:
+        match = compiled.match(key)
+        if match is None:
+            continue
+        # The length first: Python refuses to convert thousands of digits.
+        if len(match[1]) > len(str(len(state))) or int(match[1]) >= len(state):
+            raise UnknownArchitectureError(
+                f"the tensor {key[:60]} has a number too high for {len(state)} tensors"
+            )
+        numbers.add(int(match[1]))
+    return numbers
 
 
 def _check_tensors(detected: Detected[Any]) -> None:

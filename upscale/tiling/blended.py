@@ -16,7 +16,8 @@ from torch import Tensor
 
 from upscale.errors import MemoryExhaustedError
 from upscale.tiling.grid import Rect
-from upscale.tiling.interfaces import Canvas, TileStats, is_out_of_memory
+from upscale.tiling.interfaces import Canvas, TileStats
+from upscale.tiling.recovery import runs_out_of_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,9 @@ class BlendedRun:
         self._width = width
         self._overlap = overlap
         self._on_tile = on_tile
+        self._start = 0  # of the next row of windows
+        self._fade_in = 0
+        self._carried: Tensor | None = None  # weighted rows that it completes
 
     def run(self) -> None:
         """Compute the whole image, one row of windows at a time.
@@ -110,30 +114,26 @@ class BlendedRun:
         Raises:
             MemoryExhaustedError: The smallest window does not fit into memory.
         """
-        start, fade_in = 0, 0
-        carried: Tensor | None = None  # weighted rows that the next row of windows completes
-        self.stats.total = self._count(start, fade_in)
-        while start < self._height:
+        self.stats.total = self._remaining()
+        while self._start < self._height:
             done = self.stats.done
-            row = windows(self._height, self.tile, self._overlap, start, fade_in)[0]
-            try:
-                chunk = self._row_chunk(row)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                chunk = None
-            if chunk is None:
+            if runs_out_of_memory(self._proceed):
                 self._halve()
                 self.stats.done = done
-                self.stats.total = done + self._count(start, fade_in)
-                continue
-            if carried is not None:
-                chunk[:, :, : carried.shape[2]] += carried
-            finished = row.stop - row.start - row.fade_out
-            whole = Rect(row.start, row.start + finished, 0, self._width)
-            self._canvas.write(whole, chunk[:, :, : finished * self._scale])
-            carried = chunk[:, :, finished * self._scale :].clone()
-            start, fade_in = row.start + finished, row.fade_out
+                self.stats.total = done + self._remaining()
+
+    def _proceed(self) -> None:
+        """Compute a row of windows, which can be repeated until it has been written."""
+        row = windows(self._height, self.tile, self._overlap, self._start, self._fade_in)[0]
+        chunk = self._row_chunk(row)
+        if self._carried is not None:
+            chunk[:, :, : self._carried.shape[2]] += self._carried
+        finished = row.stop - row.start - row.fade_out
+        carried = chunk[:, :, finished * self._scale :].clone()
+        whole = Rect(row.start, row.start + finished, 0, self._width)
+        self._canvas.write(whole, chunk[:, :, : finished * self._scale])
+        self._carried = carried
+        self._start, self._fade_in = row.start + finished, row.fade_out
 
     def _row_chunk(self, row: Window) -> Tensor:
         """Return a row of windows in fp32, blended and faded at its top and bottom."""
@@ -154,8 +154,9 @@ class BlendedRun:
             raise ValueError("an image without columns")
         return chunk
 
-    def _count(self, start: int, fade_in: int) -> int:
-        rows = windows(self._height, self.tile, self._overlap, start, fade_in)
+    def _remaining(self) -> int:
+        """Return the number of windows that remain at the current size."""
+        rows = windows(self._height, self.tile, self._overlap, self._start, self._fade_in)
         return len(rows) * len(windows(self._width, self.tile, self._overlap))
 
     def _halve(self) -> None:

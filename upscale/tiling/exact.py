@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +26,9 @@ from upscale.tiling.interfaces import (
     FeatureMapStore,
     PrecisionLossError,
     TileStats,
-    is_out_of_memory,
 )
-from upscale.tiling.schedule import MARGIN, NO_MINIMUM, MinimumTile, Schedule
+from upscale.tiling.recovery import runs_out_of_memory
+from upscale.tiling.schedule import MARGIN, NO_MINIMUM, MinimumTile, Schedule, readers
 from upscale.tiling.wrapping import NO_WRAP, Wrap, bytes_of, copy, joined, read_wrapped, spans
 
 
@@ -36,7 +36,8 @@ from upscale.tiling.wrapping import NO_WRAP, Wrap, bytes_of, copy, joined, read_
 class MapRows:
     """Rows of one feature map, as (rows, MARGIN + width + MARGIN, channels).
 
-    The rows above and below the image and the columns beside it are zero.
+    The rows above and below the image and the columns beside it are zero if a `valid` group reads
+    them; other groups read no margin.
 
     Attributes:
         start: Number of the first row; -1 is the row above an image that does not repeat.
@@ -45,6 +46,11 @@ class MapRows:
 
     start: int
     rows: Tensor
+
+    @property
+    def stop(self) -> int:
+        """Number of the row after the last one."""
+        return self.start + len(self.rows)
 
     def view(self, rect: Rect) -> Tensor:
         """Return the part under `rect` as a (h, w, channels) view."""
@@ -95,8 +101,15 @@ class ExactRun:
         self._canvas = canvas
         self._store = store
         self._wrap = wrap
-        self._maps: dict[int, MapRows] = {}
+        self._maps: dict[int, list[MapRows]] = {}  # several only of maps that are kept whole
+        self._means: dict[int, Tensor] = {}  # of maps, (1, C, 1, 1)
         self._first_rows: dict[int, MapRows] = {}  # of each map, where rows repeat
+        self._misplaced: list[MapRows] = []  # to be moved to slower memory
+        self._step: tuple[int, Rect] | None = None  # the group and row chunk in progress
+        self._pending: list[Rect] = []  # its tiles that are not finished
+        self._has_zero_margin = [
+            any(groups[reader].valid for reader in its_readers) for its_readers in readers(groups)
+        ]
         self._smallest = smallest
         self._batch = batch
         self._fp32_groups = fp32_groups
@@ -110,49 +123,82 @@ class ExactRun:
             PrecisionLossError: A value exceeds half precision.
         """
         self.stats.total = self.schedule.remaining()
-        while (step := self.schedule.next()) is not None:
-            index, chunk = step
-            if self._reserve(index, chunk.bottom):
-                self.schedule.commit(index, chunk.bottom)
-                self._advance(index, chunk)
-                self._keep_first_rows(index, chunk)
-                self._trim(index)
+        while self._step is not None or self.schedule.next() is not None:
+            if runs_out_of_memory(self._proceed):
+                self._free_memory()
 
-    def _reserve(self, index: int, stop: int) -> bool:
-        """Extend a feature map to row `stop`; return False if memory ran out and was freed."""
-        if index == len(self.groups) - 1:
-            return True
-        try:
-            self._extend(index, stop)
-            self._reserve_first_rows(index)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+    def _proceed(self) -> None:
+        """Do the next piece of work, which can be repeated if it fails."""
+        if self._misplaced:
+            self._move_one()
+        elif self._pending:
+            self._advance()
+        elif self._step is not None:
+            self._keep_first_rows(*self._step)
+            self._trim(self._step[0])
+            self._step = None
         else:
-            return True
-        self._free_memory()
-        return False
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin the next row chunk with memory for its output."""
+        step = self.schedule.next()
+        assert step is not None
+        index, chunk = step
+        missing = [source for source in self.groups[index].means if source not in self._means]
+        if missing:
+            self._means[missing[0]] = self._mean(missing[0])
+            return
+        if index < len(self.groups) - 1:
+            self._reserve_first_rows(index)
+            self._extend(index, chunk.bottom)
+        self.schedule.commit(index, chunk.bottom)
+        self._step, self._pending = step, list(self.schedule.tiles(index, chunk))
 
     def _extend(self, index: int, stop: int) -> None:
-        """Replace a feature map by one that holds the rows still needed and all up to `stop`."""
+        """Make room for the rows of a feature map up to `stop`.
+
+        The map is replaced by one that also holds the rows still needed. A map that is kept whole
+        is extended by a piece instead, so that its rows are not copied again and again.
+        """
         height, width = self.schedule.height, self.schedule.width
-        start = min(self.schedule.first_needed(index), self.schedule.done[index])
+        pieces = self._maps.get(index, [])
+        is_whole = self.schedule.is_whole(index)
+        old = pieces[0] if pieces and not is_whole else None
+        start = self.schedule.done[index]
+        if not (pieces and is_whole):
+            start = min(self.schedule.first_needed(index), start)
         has_margin = stop == height and not self._wrap.rows
         end = stop + MARGIN if has_margin else stop
         rows = self._store.allocate(end - start, width + 2 * MARGIN, self.groups[index].channels)
-        old = self._maps.get(index)
-        kept = old.rows[start - old.start :] if old is not None else rows[: max(-start, 0)]
-        new = rows[len(kept) :]
-        if old is None:
-            _clear(kept)
-        else:
-            copy(rows[: len(kept)], kept)
+        kept = 0 if old is None else len(old.rows) - (start - old.start)
+        if old is not None:
+            copy(rows[:kept], old.rows[start - old.start :])
+        if self._has_zero_margin[index]:
+            if not pieces:
+                _clear(rows[: max(-start, 0)])
+            if has_margin:
+                _clear(rows[height - start :])
+            _clear(rows[kept:, :MARGIN])
+            _clear(rows[kept:, -MARGIN:])
+        new = MapRows(start, rows)
+        self._maps[index] = [*pieces, new] if is_whole else [new]
+        if old is not None:
             self._store.recycle(old.rows)
-        _clear(new[:, :MARGIN])
-        _clear(new[:, -MARGIN:])
-        if has_margin:
-            _clear(rows[height - start :])
-        self._maps[index] = MapRows(start, rows)
+
+    def _mean(self, source: int) -> Tensor:
+        """Return the mean of a whole feature map as (1, C, 1, 1) in the type of the map.
+
+        The sums are those of rows, in order and in fp64, so that they do not depend on the tiles.
+        """
+        start, stop = self.schedule.starts[source], self.schedule.end(source)
+        sums = [
+            _row_sums(piece.rows[top - piece.start : bottom - piece.start, MARGIN:-MARGIN])
+            for piece, top, bottom in self._stored(source, start, stop)
+        ]
+        total = torch.cat(sums).sum(0) / (self.schedule.height * self.schedule.width)
+        mean = total.to(self._maps[source][0].rows.dtype)
+        return self._store.load(mean[None, None]).permute(2, 0, 1)[None]
 
     def _reserve_first_rows(self, index: int) -> None:
         """Allocate memory for the first rows of a feature map that are read again at the end."""
@@ -169,61 +215,59 @@ class ExactRun:
             return
         stop = min(chunk.bottom, first.start + len(first.rows))
         if stop > chunk.top:
-            start = self._maps[index].start
+            last = self._maps[index][-1]
             copy(
                 first.rows[chunk.top - first.start : stop - first.start],
-                self._maps[index].rows[chunk.top - start : stop - start],
+                last.rows[chunk.top - last.start : stop - last.start],
             )
 
     def _trim(self, index: int) -> None:
         """Release the rows of the group's sources that no group will read again."""
-        for source in set(self.groups[index].sources) - {IMAGE}:
+        group = self.groups[index]
+        for source in {*group.sources, *group.means} - {IMAGE}:
             if self.schedule.last_reader_in_turn(source) != index:
                 continue
-            first, old = self.schedule.first_needed(source), self._maps.get(source)
-            if old is None or first == old.start:
+            first, pieces = self.schedule.first_needed(source), self._maps.get(source, [])
+            if not pieces or first <= pieces[0].start:
                 continue
-            kept = old.rows[first - old.start :]
-            if len(kept):
-                rows = self._store.allocate(*kept.shape)
-                copy(rows, kept)
-                self._maps[source] = MapRows(first, rows)
-            else:
+            old = pieces[0]
+            if old.stop > first:
+                if self.schedule.is_whole(source):
+                    continue  # the piece is released when no row of it is needed
+                rows = self._store.allocate(old.stop - first, *old.rows.shape[1:])
+                copy(rows, old.rows[first - old.start :])
+                self._maps[source] = [MapRows(first, rows)]
+                self._store.recycle(old.rows)
+                continue
+            while pieces and pieces[0].stop <= first:
+                self._store.recycle(pieces.pop(0).rows)
+            if not pieces:
                 del self._maps[source]
-            self._store.recycle(old.rows)
 
-    def _advance(self, index: int, chunk: Rect) -> None:
-        """Run one group over a row chunk and halve its tiles as long as memory runs out."""
-        pending = list(self.schedule.tiles(index, chunk))
-        while pending:
-            tiles = self._first_batch(index, pending)
-            exhausted, result = False, None
-            try:
-                result = self._compute(index, tiles)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                exhausted = True
-            if exhausted:  # not in the handler: the exception keeps the failed tensors alive
-                self._free_memory()
-                pending = [part for rect in pending for part in self.schedule.tiles(index, rect)]
-                self.stats.total += len(pending)
-                continue
-            del pending[: len(tiles)]
+    def _advance(self) -> None:
+        """Compute the next tiles of the row chunk."""
+        assert self._step is not None
+        index, _ = self._step
+        tiles = self._first_batch(index)
+        result = self._compute(index, tiles)
+        for number, rect in enumerate(tiles):
             if result is not None:
-                self._put(index, tiles, result)
-            self._count(len(tiles))
+                self._put(index, rect, result[number])
+            del self._pending[0]  # it must not be added to the output image again
+            self.stats.done += 1
+            if self._on_tile is not None:
+                self._on_tile(self.stats)
 
-    def _first_batch(self, index: int, pending: Sequence[Rect]) -> list[Rect]:
+    def _first_batch(self, index: int) -> list[Rect]:
         """Return the next tiles that can share a batch: neighbours of one shape with halo."""
         if self._batch == 1:
-            return [pending[0]]
+            return self._pending[:1]
 
         def shape(rect: Rect) -> tuple[int, ...]:
             outer = self._outer(index, rect)
             return (outer.height, outer.width, rect.top - outer.top, rect.left - outer.left)
 
-        _, tiles = next(groupby(pending[: self._batch], key=shape))
+        _, tiles = next(groupby(self._pending[: self._batch], key=shape))
         return list(tiles)
 
     def _outer(self, index: int, rect: Rect) -> Rect:
@@ -241,6 +285,7 @@ class ExactRun:
         group = self.groups[index]
         outers = [self._outer(index, rect) for rect in tiles]
         inputs = [self._gather(source, outers) for source in group.sources]
+        inputs += [self._means[source] for source in group.means]
         target = self._target(index, tiles, inputs[0].device)
         if target is not None and group.fill is not None:
             group.fill(inputs, target)
@@ -259,7 +304,7 @@ class ExactRun:
         """Return the view that `fill` may write a tile to, or None if it cannot be used."""
         if index == len(self.groups) - 1 or len(tiles) > 1 or self._fp32_groups is not None:
             return None
-        view = self._maps[index].view(tiles[0])
+        view = self._maps[index][-1].view(tiles[0])
         return view.permute(2, 0, 1)[None] if view.device == device else None
 
     def _gather(self, source: int, rects: Sequence[Rect]) -> Tensor:
@@ -299,43 +344,31 @@ class ExactRun:
         """Return where rows of a feature map are: those after the last one are its first rows."""
         end = self.schedule.end(source)
         if not self._wrap.rows or bottom <= end:
-            return [(self._maps[source], top, bottom)]
-        pieces = [(self._maps[source], top, end)] if top < end else []
+            return self._stored(source, top, bottom)
+        pieces = self._stored(source, top, end) if top < end else []
         first, start = self._first_rows[source], self.schedule.starts[source]
         rest = spans(max(top, end) - start, bottom - start, self.schedule.height)
         return pieces + [(first, start + above, start + below) for above, below in rest]
 
-    def _put(self, index: int, tiles: Sequence[Rect], result: Tensor) -> None:
-        """Write the tiles without their halos to the feature map or the output image."""
-        scale = self.groups[index].scale
-        for rect, tile in zip(tiles, result, strict=True):
-            inner = rect.relative_to(self._outer(index, rect), scale)
-            if self.groups[index].valid:
-                centre = tile
-            else:
-                centre = tile[:, inner.top : inner.bottom, inner.left : inner.right]
-            if index == len(self.groups) - 1:
-                self._write(rect, centre[None], scale)
-            else:
-                self._maps[index].view(rect).copy_(centre.permute(1, 2, 0))
+    def _stored(self, source: int, top: int, bottom: int) -> list[tuple[MapRows, int, int]]:
+        """Return the pieces of a feature map that hold rows, and the rows of each."""
+        return [
+            (piece, max(top, piece.start), min(bottom, piece.stop))
+            for piece in self._maps[source]
+            if piece.start < bottom and piece.stop > top
+        ]
 
-    def _write(self, rect: Rect, tile: Tensor, scale: int) -> None:
-        """Write a part of the output image, whose rows may begin anew in it."""
-        height, done = self.schedule.height, 0
-        rows = (
-            spans(rect.top, rect.bottom, height) if self._wrap.rows else [(rect.top, rect.bottom)]
-        )
-        for top, bottom in rows:
-            count = (bottom - top) * scale
-            part = tile[:, :, done : done + count]
-            self._canvas.write(Rect(top, bottom, rect.left, rect.right), part)
-            done += count
-
-    def _count(self, tiles: int) -> None:
-        for _ in range(tiles):
-            self.stats.done += 1
-            if self._on_tile is not None:
-                self._on_tile(self.stats)
+    def _put(self, index: int, rect: Rect, tile: Tensor) -> None:
+        """Write a tile without its halo to the feature map or the output image."""
+        inner = rect.relative_to(self._outer(index, rect), self.groups[index].scale)
+        if not self.groups[index].valid:
+            tile = tile[:, inner.top : inner.bottom, inner.left : inner.right]
+        if index == len(self.groups) - 1:
+            top = rect.top % self.schedule.height  # rows are counted on where they repeat
+            place = Rect(top, top + rect.height, rect.left, rect.right)
+            self._canvas.write(place, tile[None])
+        else:
+            self._maps[index][-1].view(rect).copy_(tile.permute(1, 2, 0))
 
     def _free_memory(self) -> None:
         """Give up the batch, then the minimum tile, then halve tiles, then offload, then fail."""
@@ -348,16 +381,39 @@ class ExactRun:
             self.schedule.tile = max(self.schedule.tile // 2, self._smallest)
             self.stats.halvings += 1
         elif self._store.offload():
-            for feature_map in (*self._maps.values(), *self._first_rows.values()):
-                rows = self._store.allocate(*feature_map.rows.shape)
-                copy(rows, feature_map.rows)
-                feature_map.rows = rows
+            self._misplaced = [
+                *chain.from_iterable(self._maps.values()),
+                *self._first_rows.values(),
+            ]
         else:
             raise MemoryExhaustedError(
                 f"out of memory with the smallest tile ({self._smallest}): close other programs, "
                 "or use --precision fp16, a smaller model or --device cpu"
             )
-        self.stats.total = self.stats.done + self.schedule.remaining()
+        if self._step is not None:
+            index, _ = self._step
+            tiles = [self.schedule.tiles(index, rect) for rect in self._pending]
+            self._pending = [*chain.from_iterable(tiles)]
+        self.stats.total = self.stats.done + len(self._pending) + self.schedule.remaining()
+
+    def _move_one(self) -> None:
+        """Move a feature map to the memory that the store now uses."""
+        feature_map = self._misplaced[-1]
+        rows = self._store.allocate(*feature_map.rows.shape)
+        copy(rows, feature_map.rows)
+        feature_map.rows = rows
+        self._misplaced.pop()
+
+
+def _row_sums(rows: Tensor) -> Tensor:
+    """Return the sums of the rows of a (h, w, channels) tensor in fp64, as (h, channels).
+
+    In host memory, torch first converts what it sums, so that single rows are faster: they stay in
+    the cache. Not all GPUs compute in fp64.
+    """
+    if rows.device.type == "cuda":
+        return rows.sum(1, dtype=torch.float64)
+    return torch.stack([row.sum(0, dtype=torch.float64) for row in rows.cpu()])
 
 
 def _clear(target: Tensor) -> None:

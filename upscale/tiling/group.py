@@ -31,13 +31,16 @@ class LayerGroup:
         channels: Channels of the output.
         workspace: Values that `run` holds at once per input pixel, including its inputs and its
             output; the tile engine plans memory with it.
-        run: Function from one (N, C, h, w) tensor per source, all of one size, which it must not
-            modify, to (N, channels, h * scale, w * scale). The result may be wrong in the halo. A
-            `valid` group returns the part without the halo only.
+        run: Function from one (N, C, h, w) tensor per source, all of one size, and one
+            (1, C, 1, 1) tensor per entry of `means`, none of which it may modify, to
+            (N, channels, h * scale, w * scale). The result may be wrong in the halo. A `valid`
+            group returns the part without the halo only.
         valid: Whether the group is a single unpadded convolution with a halo of 1. Its inputs
             extend one pixel beyond the image, where they are zero. The inputs of other groups end
             at the border of the image, so that their own padding acts as it does without tiles.
         fill: Variant of `run` for `valid` groups that writes the result to a given tensor.
+        means: Indices of earlier groups whose means over the whole map the group reads, such as
+            channel attention does. The group waits until these maps are complete.
 
     Example:
         >>> import torch
@@ -55,3 +58,4 @@ class LayerGroup:
     run: GroupRun
     valid: bool = False
     fill: GroupFill | None = None
+    means: tuple[int, ...] = ()

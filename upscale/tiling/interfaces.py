@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from upscale.tiling.grid import Rect
@@ -62,13 +61,3 @@ class TileStats:
 
 class PrecisionLossError(ArithmeticError):
     """A value exceeds half precision even though it was computed in fp32."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether a device, the host or torch's allocator ran out of memory."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("out of memory", "not enough memory", "can't allocate memory")
-    )

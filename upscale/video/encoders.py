@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -32,6 +32,7 @@ from av.video.codeccontext import VideoCodecContext
 from upscale.errors import OutputError, UsageError
 from upscale.files.printable import printable
 from upscale.video.info import (
+    ANIMATION_FORMATS,
     UNSPECIFIED,
     Colour,
     FrameFormat,
@@ -63,6 +64,8 @@ _SPACES = {"bt601": (6, 5), "bt709": (1,), "bt2020": (9,), "rgb": (0,)}
 """H.273 numbers of each matrix; the first is written if nothing is tagged."""
 
 _CHROMA_LEFT = 1
+_ROUNDING = 2
+_NEARLY_SQUARE = Fraction(1, 100)
 _PAL_HEIGHTS = (288, 576)
 _UNKNOWN_OPTION = re.compile(r"^(?:Unknown option:?|Error parsing option) '?(.+?)(?: = .*?)?'?\.?$")
 _AVX512 = 13  # OpenCV's number of this CPU feature; its Python package has no name for it
@@ -78,7 +81,8 @@ class VideoEncoding:
     """Encoding options of a user; None means the default of the codec.
 
     Attributes:
-        codec: Name or alias of a registered codec; x264 by default, and vp9 in WebM.
+        codec: Name or alias of a registered codec; by default x264, in WebM vp9, and in WebM with
+            more than 8 bits svt-av1.
         crf: Quality on the scale of the codec; lower is better.
         preset: Speed preset of the codec (ProRes: the profile).
         pixel_format: FFmpeg's name of the pixel format, such as "yuv420p10le".
@@ -190,8 +194,10 @@ class VideoCodec:
         rgb_and_grey: True if RGB and grey videos are kept as they are.
         alpha: True if transparency is preserved.
         full_range: True if full range can be tagged.
+        least_side: Smallest width and height that the encoder takes.
         needs_even_size: True if the size must be divisible by the chroma subsampling.
         mp4_tag: Codec tag in MP4 and MOV; None for FFmpeg's default.
+        preset_tags: Pairs of a preset and its codec tag in all containers.
         adjust: Function that changes the options for this machine when the encoder is opened; its
             changes are ignored when a video resumes.
         aliases: Other names on the command line, besides that of FFmpeg's encoder.
@@ -217,8 +223,10 @@ class VideoCodec:
     rgb_and_grey: bool = False
     alpha: bool = False
     full_range: bool = True
+    least_side: int = 1
     needs_even_size: bool = False
     mp4_tag: str | None = None
+    preset_tags: tuple[tuple[str, str], ...] = ()
     adjust: Callable[[dict[str, str]], None] | None = None
     aliases: tuple[str, ...] = ()
 
@@ -293,6 +301,16 @@ def _silence_svt(_: dict[str, str]) -> None:
     os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 prints 30 lines to standard error
 
 
+_LEAST_SVT_SIDE = 32
+"""SVT-AV1 never returns from narrower frames."""
+
+_PRORES_TAGS = (
+    *(("proxy", "apco"), ("lt", "apcs"), ("standard", "apcn"), ("hq", "apch")),
+    *(("4444", "ap4h"), ("4444xq", "ap4x")),
+    *(("0", "apco"), ("1", "apcs"), ("2", "apcn"), ("3", "apch"), ("4", "ap4h"), ("5", "ap4x")),
+)
+"""FourCC of each profile of ProRes, by FFmpeg's names and numbers."""
+
 _NVENC_8BIT = (("yuv420p", "yuv420p"), ("yuv444p", "yuv444p"))
 _NVENC_10BIT = (("yuv420p10le", "p010le"), ("yuv444p10le", "yuv444p10msble"))
 
@@ -355,6 +373,7 @@ _codecs.update(
             parameters="svtav1-params",
             hdr=HdrParameters("mastering-display", "content-light"),
             adjust=_silence_svt,
+            least_side=_LEAST_SVT_SIDE,
             aliases=("av1", "svtav1"),
         ),
         VideoCodec(
@@ -375,6 +394,7 @@ _codecs.update(
                 ("proxy", "lt", "standard", "hq", "4444", "4444xq"),
                 default_444="4444",
             ),
+            preset_tags=_PRORES_TAGS,
             alpha=True,
             full_range=False,
         ),
@@ -427,7 +447,7 @@ def resolve_encoder(
         OutputError: The container does not support the codec, or the encoder cannot be opened.
     """
     container = container_of(output)
-    requested = encoding.codec or ("vp9" if container == "webm" else "x264")
+    requested = encoding.codec or _default_codec(container, video)
     codec = _find_codec(requested)
     if codec is None:
         raise UsageError(f"--codec {requested}: unknown codec; choose one of {', '.join(_codecs)}")
@@ -438,23 +458,32 @@ def resolve_encoder(
             f"{printable(output)}: {output.suffix} does not support {name};"
             f" use {', '.join(suffixes)} or another --codec"
         )
-    planes, pixel_format = _choose_planes(codec, video.planes, encoding.pixel_format)
+    requested = encoding.pixel_format or _common_format(codec, video, size)
+    planes, pixel_format = _choose_planes(codec, video.planes, requested)
     _check_size(codec, planes, size)
+    options = _merge_options(codec, encoding, planes, video.hdr)
     encoder = Encoder(
         codec=name,
         ffmpeg_name=codec.encoder,
         container=container,
         frame_format=FrameFormat(*size, planes, _choose_colour(video, planes, codec)),
         pixel_format=pixel_format,
-        options=_merge_options(codec, encoding, planes, video.hdr),
-        tag=codec.mp4_tag if container in MP4_CONTAINERS else None,
+        options=options,
+        tag=_tag(codec, container, dict(options)),
         time_base=video.time_base,
         rate=video.rate,
-        sample_aspect=video.sample_aspect,
+        sample_aspect=_sample_aspect(video, size),
         notes=tuple(_losses(codec, video, planes)),
     )
     _check_opens(encoder)
     return encoder
+
+
+def _default_codec(container: str, video: VideoInfo) -> str:
+    if container != "webm":
+        return "x264"
+    # FFmpeg's VP9 encoder takes 8 bits only.
+    return "svt-av1" if video.planes.depth > 8 else "vp9"
 
 
 def configure(context: VideoCodecContext, encoder: Encoder) -> None:
@@ -550,6 +579,13 @@ def _choose_planes(
     return best, formats[best.name]
 
 
+def _common_format(codec: VideoCodec, video: VideoInfo, size: tuple[int, int]) -> str | None:
+    """Return the format that plays everywhere for an animation, whose colours are few anyway."""
+    is_even = not (size[0] % 2 or size[1] % 2)
+    is_animation = video.source_format == "pal8" or video.container in ANIMATION_FORMATS
+    return "yuv420p" if is_animation and codec.needs_even_size and is_even else None
+
+
 def _format_cost(source: PlaneFormat, target: PlaneFormat) -> tuple[int, ...]:
     """Rank a target format: what it loses counts before what it wastes."""
     across, down = source.chroma_across, source.chroma_down
@@ -566,8 +602,33 @@ def _format_cost(source: PlaneFormat, target: PlaneFormat) -> tuple[int, ...]:
     )
 
 
+def _sample_aspect(video: VideoInfo, size: tuple[int, int]) -> Fraction | None:
+    """Return the pixel aspect ratio that shows a video of oblong pixels in its own shape."""
+    source = video.sample_aspect
+    if source in (None, 1):
+        return source
+    stretch = Fraction(size[0], video.width) / Fraction(size[1], video.height)
+    # A side is rounded to whole pixels, and to even ones.
+    if abs(stretch - 1) <= Fraction(_ROUNDING, size[0]) + Fraction(_ROUNDING, size[1]):
+        return source
+    aspect = source / stretch
+    return Fraction(1) if abs(aspect - 1) < _NEARLY_SQUARE else aspect.limit_denominator(255)
+
+
+def _tag(codec: VideoCodec, container: str, options: Mapping[str, str]) -> str | None:
+    """Return the codec tag of an output; None for FFmpeg's default."""
+    preset = options.get(codec.presets.option) if codec.presets else None
+    by_preset = dict(codec.preset_tags).get(preset or "")
+    return by_preset or (codec.mp4_tag if container in MP4_CONTAINERS else None)
+
+
 def _check_size(codec: VideoCodec, planes: PlaneFormat, size: tuple[int, int]) -> None:
     width, height = size
+    if min(size) < codec.least_side:
+        raise OutputError(
+            f"{codec.name} cannot encode {width}x{height}; its least side is {codec.least_side};"
+            " use another --codec or a larger scale"
+        )
     is_odd = width % (1 << planes.chroma_across) or height % (1 << planes.chroma_down)
     if codec.needs_even_size and is_odd:
         raise OutputError(
@@ -674,5 +735,7 @@ def _losses(codec: VideoCodec, video: VideoInfo, planes: PlaneFormat) -> Iterabl
     coarser = planes.chroma_across > source.chroma_across or planes.chroma_down > source.chroma_down
     if coarser and source.kind != "grey":
         yield f"{codec.name} as {planes.name} reduces the chroma resolution of {source.name}"
+    if codec.name == "x264" and planes.chroma_down == 0 and video.codec != "h264":
+        yield f"x264 as {planes.name} does not play in browsers; --pix-fmt yuv420p does"
     if video.hdr is not None and not any(_hdr_parameters(codec, video.hdr)):
         yield f"{codec.name} does not preserve HDR10 metadata"

@@ -18,6 +18,9 @@ UNSPECIFIED = 2
 PQ, HLG = 16, 18
 """Transfer functions of HDR videos, numbered as in ITU-T H.273."""
 
+ANIMATION_FORMATS = frozenset({"gif", "apng", "webp_anim", "jpegxl_anim"})
+"""FFmpeg's names of the formats of animated images."""
+
 DEFAULT_MAX_PIXELS = 1 << 27
 """Largest width * height of a frame that is decoded by default."""
 
@@ -160,6 +163,11 @@ class VideoInfo:
         end_unknown: True if the container does not record where it ends, so that truncation cannot
             be detected.
         max_pixels: Largest accepted width * height of a frame.
+        offsets: Seconds that were added to the file's own times, in each part between two jumps
+            of its clock; empty if nothing was added. See `upscale.video.timeline`.
+        embedded: Names of data in the stream beside its frames, such as closed captions.
+        progressive: Number of frames that are flagged as progressive although `interlaced` is
+            true; None if the codec does not flag each one.
     """
 
     path: Path
@@ -187,6 +195,9 @@ class VideoInfo:
     warnings: tuple[str, ...] = ()
     end_unknown: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
+    offsets: tuple[Fraction, ...] = ()
+    embedded: tuple[str, ...] = ()
+    progressive: int | None = None
 
     @property
     def frame_format(self) -> FrameFormat:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from heapq import merge
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +21,8 @@ from upscale.errors import OutputError
 from upscale.files.atomic import remove_stale_temporaries, write_atomically
 from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
-from upscale.video.encoders import Encoder
+from upscale.video.encoders import MP4_CONTAINERS, Encoder
+from upscale.video.frame_grid import on_grid
 from upscale.video.info import VideoInfo
 from upscale.video.mux import Muxer, Outliers, StreamPlan, find_outliers, full_span
 from upscale.video.output_stream import OutputStream, Span
@@ -28,6 +30,10 @@ from upscale.video.pyav import fraction
 
 _RATE_TOLERANCE = Fraction(1, 1000)
 """Deviation in seconds that a constant frame rate may have, as Matroska rounds to milliseconds."""
+
+
+_SAMPLE_TOLERANCE = Fraction(1, 100)
+"""Inaudible deviation in seconds of samples whose packets MOV stores without their own times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ def join(
     *,
     span: Span | None = None,
     overwrite: bool = False,
+    check_source: Callable[[], None] = lambda: None,
 ) -> JoinResult:
     """Write the segments of a video and its other streams into one file, and verify it.
 
@@ -80,46 +87,120 @@ def join(
         segments: Segments in order.
         span: Part of the video that the segments cover; None for all of it.
         overwrite: Replace an existing file.
+        check_source: Function that raises an error if the source has changed; called before the
+            file gets its name.
 
     Raises:
         OutputError: The file exists, cannot be written, or does not contain what was written.
         VideoError: The source cannot be read.
     """
-    span = span or full_span(video)
-    times = _shift(list(chain.from_iterable(each.times for each in segments)), video, span)
-    header = next((each.path for each in segments if each.path is not None), None)
-    if header is None:
-        raise OutputError(f"{printable(output)}: no frame could be decoded, so nothing is written")
+    joining = _Joining(output, video, encoder, plan, tuple(segments), span or full_span(video))
     warnings: list[str] = []
 
     def write(file: BinaryIO) -> None:
         # FFmpeg opens the file by name, because it moves the index to the front at the end.
-        path = Path(file.name)
-        outliers: Outliers = {}
-        muxer = mux(path, outliers)
-        if any(each.has_outliers for each in muxer.written_streams):
-            outliers = find_outliers(video, plan)
-            muxer = mux(path, outliers)
-        verify(path, output, times, video.time_base, muxer.written_streams)
-        warnings.extend(_outlier_warnings(outliers))
-        warnings.extend(muxer.warnings)
+        warnings.extend(joining.write(Path(file.name)))
+        check_source()
 
-    def mux(path: Path, outliers: Outliers) -> Muxer:
-        steady = _is_steady(times, video)
+    remove_stale_temporaries(output.parent)
+    with _mapped_errors(output):
+        write_atomically(output, write, overwrite=overwrite)
+    return JoinResult(sum(len(each.times) for each in segments), tuple(warnings))
+
+
+def rehearse(
+    output: Path,
+    video: VideoInfo,
+    encoder: Encoder,
+    plan: StreamPlan,
+    dummy: EncodedSegment,
+    *,
+    span: Span | None = None,
+    temporary: Path,
+) -> None:
+    """Join all other streams with dummy frames, and verify the result, before any frame exists.
+
+    Args:
+        output: Output file, for error messages.
+        video: Source video.
+        encoder: Encoder of the video.
+        plan: Other streams to write.
+        dummy: A segment of small packets, as many as the video has frames.
+        span: Part of the video that it covers; None for all of it.
+        temporary: File to write; it is deleted again.
+
+    Raises:
+        OutputError: The container cannot hold a packet of another stream at its time.
+        VideoError: The source cannot be read.
+    """
+    joining = _Joining(output, video, encoder, plan, (dummy,), span or full_span(video))
+    try:
+        with _mapped_errors(output):
+            joining.write(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _mapped_errors(output: Path) -> Generator[None]:
+    try:
+        yield
+    except (FFmpegError, ValueError) as error:
+        raise OutputError(f"{printable(output)}: cannot be written ({one_line(error)})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Joining:
+    """Everything that the content of an output depends on; see `join`."""
+
+    output: Path
+    video: VideoInfo
+    encoder: Encoder
+    plan: StreamPlan
+    segments: tuple[EncodedSegment, ...]
+    span: Span
+
+    def write(self, path: Path) -> list[str]:
+        """Write and verify a file, and return warnings about other streams."""
+        times = [time for segment in self.segments for time in segment.times]
+        times = _shift(times, self.video, self.span)
+        exact = on_grid(times, self.video.time_base, self.video.rate)
+        if exact is None or self.encoder.container not in MP4_CONTAINERS:
+            return self._write(path, times)
+        times, unit = exact
+        video = replace(self.video, time_base=unit)
+        encoder = replace(self.encoder, time_base=unit)
+        return replace(self, video=video, encoder=encoder)._write(path, times)
+
+    def _write(self, path: Path, times: Sequence[int]) -> list[str]:
+        outliers: Outliers = {}
+        muxer = self._mux(path, times, outliers)
+        if any(each.has_outliers for each in muxer.written_streams):
+            outliers = find_outliers(self.video, self.plan)
+            muxer = self._mux(path, times, outliers)
+        verify(path, self.output, times, self.video.time_base, muxer.written_streams)
+        return [*_outlier_warnings(outliers), *muxer.warnings]
+
+    def _mux(self, path: Path, times: Sequence[int], outliers: Outliers) -> Muxer:
+        header = next((each.path for each in self.segments if each.path is not None), None)
+        if header is None:
+            raise OutputError(
+                f"{printable(self.output)}: no frame could be decoded, so nothing is written"
+            )
         with Muxer(
-            path, video, encoder, plan, header, span=span, steady=steady, outliers=outliers
+            path,
+            self.video,
+            self.encoder,
+            self.plan,
+            header,
+            span=self.span,
+            steady=_is_steady(times, self.video),
+            outliers=outliers,
         ) as muxer:
-            frames = _video_packets(segments, times, video, muxer)
+            frames = _video_packets(self.segments, times, self.video, muxer)
             for packet in merge(frames, muxer.packets(), key=_decoding_time):
                 muxer.mux(packet)
         return muxer
-
-    remove_stale_temporaries(output.parent)
-    try:
-        write_atomically(output, write, overwrite=overwrite)
-    except (FFmpegError, ValueError) as error:
-        raise OutputError(f"{printable(output)}: cannot be written ({one_line(error)})") from error
-    return JoinResult(len(times), tuple(warnings))
 
 
 def _outlier_warnings(outliers: Outliers) -> Iterator[str]:
@@ -145,14 +226,20 @@ def verify(
         OutputError: A packet is missing, or has another time.
     """
     with av.open(f"file:{path}") as container:
+        is_recut = container.format.name.startswith("mov,")
         written = [array("q") for _ in container.streams]
         units = [fraction(stream.time_base) or unit for stream in container.streams]
         untimed = [0 for _ in container.streams]
+        sizes = [0 for _ in container.streams]
+        ends = [0 for _ in container.streams]
         for packet in container.demux():
+            index = packet.stream.index
+            sizes[index] += packet.size
             if packet.size and packet.pts is not None:
-                written[packet.stream.index].append(packet.pts)
+                written[index].append(packet.pts)
+                ends[index] = max(ends[index], packet.pts + (packet.duration or 0))
             elif packet.size:
-                untimed[packet.stream.index] += 1
+                untimed[index] += 1
     clocks = [_Clock(sorted(each), own) for each, own in zip(written, units, strict=True)]
     clocks[0].compare(output, "frames", times, unit, units[0] / 2)
     places = _places(streams, len(clocks))
@@ -161,6 +248,9 @@ def verify(
             continue
         place = places[stream.index]
         clock, name = clocks[place], f"packets of stream {stream.index}"
+        if stream.is_pcm and is_recut:
+            _compare_samples(output, stream, clock, sizes[place], ends[place])
+            continue
         if stream.type == "subtitle":
             # MP4 fills the time between subtitles with empty ones.
             clock = clock.nearest_to(stream.times, stream.unit)
@@ -168,6 +258,22 @@ def verify(
         # Matroska stores audio before time zero, but not its time.
         before = min(untimed[place], sum(time < 0 for time in expected))
         clock.compare(output, name, expected[before:], stream.unit, clock.unit)
+
+
+def _compare_samples(
+    output: Path, stream: OutputStream, clock: _Clock, size: int, end: int
+) -> None:
+    """Raise an error if samples are missing, or do not start and end at the expected times."""
+    if size != stream.size:
+        raise OutputError(
+            f"{printable(output)}: the container holds only {size} of {stream.size} bytes of"
+            f" stream {stream.index}; use another container"
+        )
+    ends = _Clock([clock.times[0], end], clock.unit)
+    expected = [min(stream.times), stream.end]
+    ends.compare(
+        output, f"samples of stream {stream.index}", expected, stream.unit, _SAMPLE_TOLERANCE
+    )
 
 
 def _places(streams: Sequence[OutputStream], count: int) -> dict[int, int]:
@@ -219,6 +325,7 @@ def _video_packets(
     """Yield the packets of all segments, with their final timestamps."""
     delay = max(segment.delay for segment in segments)
     step = max(1, round(1 / (video.rate * video.time_base)))
+    early = _times_before(segments, times, delay, step)
     header: bytes | None = None
     first = number = 0
     for segment in segments:
@@ -237,7 +344,7 @@ def _video_packets(
                     frame = first + packet.pts
                     packet.time_base, packet.stream = video.time_base, muxer.video_stream
                     packet.pts = times[frame]
-                    packet.dts = _time_of(number - delay, times, step)
+                    packet.dts = early[number] if number < delay else times[number - delay]
                     packet.duration = _time_of(frame + 1, times, step) - times[frame]
                     number += 1
                     yield packet
@@ -245,10 +352,42 @@ def _video_packets(
 
 
 def _time_of(number: int, times: Sequence[int], step: int) -> int:
-    """Return the time of a frame, extrapolated before the first and after the last one."""
-    if number < 0:
-        return times[0] + number * step
+    """Return the time of a frame, extrapolated after the last one."""
     return times[number] if number < len(times) else times[-1] + step
+
+
+def _times_before(
+    segments: Sequence[EncodedSegment], times: Sequence[int], delay: int, step: int
+) -> list[int]:
+    """Return the decoding times of the first `delay` packets, which precede the first frame.
+
+    FFmpeg's MP4 muxer takes the least distance between presentation and decoding for that of the
+    first packet. So the steps are so short that no packet has a smaller distance.
+    """
+    order = islice(chain.from_iterable(map(_frame_numbers, _numbered(segments))), 1, delay + 1)
+    shortest = min(
+        ((times[frame] - times[0]) // place for place, frame in enumerate(order, 1)), default=step
+    )
+    shortest = max(1, min(step, shortest))
+    return [times[0] - shortest * (delay - number) for number in range(delay)]
+
+
+def _numbered(segments: Sequence[EncodedSegment]) -> Iterator[tuple[Path, int]]:
+    """Yield the file of each segment, and the number of its first frame."""
+    first = 0
+    for segment in segments:
+        if segment.path is not None:
+            yield segment.path, first
+        first += len(segment.times)
+
+
+def _frame_numbers(segment: tuple[Path, int]) -> Iterator[int]:
+    """Yield the number of each packet's frame, in the order of decoding."""
+    path, first = segment
+    with av.open(f"file:{path}") as container:
+        for packet in container.demux(video=0):
+            if packet.size and packet.pts is not None:
+                yield first + packet.pts
 
 
 def _shift(times: list[int], video: VideoInfo, span: Span) -> list[int]:

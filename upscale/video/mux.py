@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import av
+from av.audio.stream import AudioStream
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Stream
@@ -28,6 +30,8 @@ from upscale.video.matroska import CONTAINERS as MATROSKA_CONTAINERS
 from upscale.video.matroska import NO_CHECKSUMS, PLACEHOLDER, set_pixel_aspect
 from upscale.video.output_stream import OutputStream, Span
 from upscale.video.pyav import clean_tags, fraction
+from upscale.video.recode import Recoder, add_encoder, set_missing_layout
+from upscale.video.timeline import timeline_for
 from upscale.video.timing import longest_nondecreasing
 
 if TYPE_CHECKING:
@@ -45,11 +49,14 @@ GENERATED_TAGS = {
 _STALE_TAGS = (
     *("_statistics", "bps", "duration", "number_of_", "encoder", "vendor_id", "rotate"),
     "timecode",
+    "alpha_mode",
 )
 """Prefixes of stream tags that are not copied, because they do not apply to the new stream."""
 
 _IMAGE_TYPES = {"mjpeg": "jpeg", "png": "png", "bmp": "bmp"}
 _MAX_TIMESCALE = 10_000_000
+_LEAST_TEXT_SCALE = 20_000
+"""Above the unit that FFmpeg's MP4 muxer gives to videos with coarse times."""
 _MAX_INTERLEAVING = 5
 """Distance in seconds by which the streams of a file may be apart."""
 
@@ -69,12 +76,14 @@ class StreamMapping:
 
     Attributes:
         index: Index of the stream in the source.
-        mode: Copy the packets, convert subtitles to another text format, or attach one packet
-            as a file.
+        mode: Copy the packets, convert subtitles to another text format, recode sound, or attach
+            one packet as a file.
+        codec: FFmpeg's name of the encoder of recoded sound.
     """
 
     index: int
-    mode: Literal["copy", "convert", "attach"] = "copy"
+    mode: Literal["copy", "convert", "recode", "attach"] = "copy"
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +94,13 @@ class StreamPlan:
         mappings: Streams in output order.
         losses: Streams and properties that the output cannot contain, one line each.
         any_tag: True if MP4 tags are written in the newer format, which allows any key.
+        notes: Changes that lose nothing, one line each.
     """
 
     mappings: tuple[StreamMapping, ...] = ()
     losses: tuple[str, ...] = ()
     any_tag: bool = False
+    notes: tuple[str, ...] = ()
 
 
 Outliers = Mapping[int, frozenset[int]]
@@ -181,9 +192,10 @@ class Muxer:
         """
         late, errors = 0, list[str]()
         counts: Counter[int] = Counter()
-        for number, packet in islice(_numbered(self._source, counts, errors), limit):
+        for number, packet in islice(_numbered(self._source, self._video, counts, errors), limit):
             late = late + 1 if self._is_late(packet) else 0
             if late > _LATE_PACKETS:
+                yield from self._remaining()
                 return
             index = packet.stream.index
             output = self.outputs.get(index)
@@ -191,9 +203,14 @@ class Muxer:
                 continue
             if self._is_inside(_seconds(packet)):
                 yield from output.process(packet)
+        yield from self._remaining()
         self.warnings += _read_warnings(self._source, self.outputs, counts, errors)
         for index, output in self.outputs.items():
             self.warnings += _subtitle_warnings(index, output)
+
+    def _remaining(self) -> Iterator[Packet[Any]]:
+        for output in self.written_streams:
+            yield from output.flush()
 
     def _is_late(self, packet: Packet[Any]) -> bool:
         end = self._span.end
@@ -229,6 +246,7 @@ class Muxer:
         """Add a source stream; return None if the header contains all of it."""
         stream = self._source.streams[mapping.index]
         container = self._encoder.container
+        recoder: Recoder | None = None
         if mapping.mode == "attach":
             self._container.add_attachment(*_read_attachment(self._video, mapping.index))
             return None
@@ -236,9 +254,15 @@ class Muxer:
             added = self._container.add_stream(_TEXT_FORMATS[container])
             context = cast("SubtitleCodecContext", added.codec_context)
             context.subtitle_header = _subtitle_header(cast("SubtitleStream", stream))
-            added.time_base = Fraction(1, 1000)
+        elif mapping.mode == "recode":
+            added = add_encoder(self._container, mapping.codec, cast("AudioStream", stream))
+            recoder = Recoder(cast("AudioStream", stream), added)
         else:
             added = self._container.add_stream_from_template(stream, opaque=True)
+            if isinstance(added, AudioStream) and isinstance(stream, AudioStream):
+                set_missing_layout(added.codec_context, stream.codec_context)
+        if mapping.mode == "convert" or _is_mov_text(stream):
+            added.time_base = _text_unit(self._video, self._source)
         added.metadata.clear()
         added.metadata.update(_copied_tags(stream))
         if container in MP4_CONTAINERS and "title" in added.metadata:
@@ -247,7 +271,10 @@ class Muxer:
         added.disposition = stream.disposition
         if isinstance(stream, AttachmentStream):
             return None
-        return OutputStream(stream, added, self._span, converts=mapping.mode == "convert")
+        converts = mapping.mode == "convert"
+        return OutputStream(
+            stream, added, self._span, converts=converts, container=container, recoder=recoder
+        )
 
     def _copy_tags(self) -> None:
         """Copy the global tags and the chapters."""
@@ -255,7 +282,8 @@ class Muxer:
         self._container.metadata.update(
             {key: value for key, value in tags.items() if key.lower() not in GENERATED_TAGS}
         )
-        self._container.set_chapters(list(_chapters(self._source, self._span)))
+        offset = self._video.offsets[0] if self._video.offsets else Fraction(0)
+        self._container.set_chapters(list(_chapters(self._source, self._span, offset)))
 
 
 def find_outliers(video: VideoInfo, plan: StreamPlan) -> Outliers:
@@ -266,7 +294,7 @@ def find_outliers(video: VideoInfo, plan: StreamPlan) -> Outliers:
     """
     times: dict[int, list[int | None]] = {each.index: [] for each in plan.mappings}
     with open_video(video.path, video.max_pixels) as source:
-        for _, packet in _numbered(source, Counter()):
+        for _, packet in _numbered(source, video, Counter()):
             index = packet.stream.index
             if index in times:
                 times[index].append(packet.dts if packet.dts is not None else packet.pts)
@@ -278,10 +306,14 @@ def find_outliers(video: VideoInfo, plan: StreamPlan) -> Outliers:
 
 
 def _numbered(
-    source: InputContainer, counts: Counter[int], errors: list[str] | None = None
+    source: InputContainer,
+    video: VideoInfo,
+    counts: Counter[int],
+    errors: list[str] | None = None,
 ) -> Iterator[tuple[int, Packet[Any]]]:
     """Yield all packets in file order, each with its number in its stream; `counts` counts them."""
-    for packet in demux(source, errors=errors):
+    timeline = timeline_for(video.container, video.stream, video.offsets)
+    for packet in demux(source, errors=errors, timeline=timeline):
         if packet.size or packet.dts is not None:
             index = packet.stream.index
             counts[index] += 1
@@ -308,6 +340,8 @@ def _subtitle_warnings(index: int, output: OutputStream | None) -> Iterator[str]
     """Yield a line for each problem with a subtitle stream."""
     if output is not None and output.recoded:
         yield f"{output.recoded} subtitles of stream {index} are not UTF-8; read as Windows-1252"
+    if output is not None and output.recoder is not None and output.recoder.failures:
+        yield f"{output.recoder.failures} packets of stream {index} cannot be decoded; dropped"
     if output is not None and output.unconvertible:
         yield f"{output.unconvertible} subtitles of stream {index} cannot be converted; dropped"
 
@@ -332,14 +366,33 @@ def _container_options(
     flags = "+faststart+use_metadata_tags" if plan.any_tag else "+faststart"
     # The start times of streams are stored in this unit, which is 1 ms by default.
     video_scale = video.time_base.denominator
+    scale = math.lcm(1000, video_scale, *_sample_rates(source))
+    scale = scale if scale <= _MAX_TIMESCALE else video_scale
+    return {"movflags": flags, "movie_timescale": str(min(scale, 2**31 - 1))}
+
+
+def _sample_rates(source: InputContainer) -> list[int]:
+    """Return the sample rates of all audio streams that FFmpeg knows."""
     # Streams that cannot be decoded have no context.
     contexts = [
         cast("AudioCodecContext | None", each.codec_context) for each in source.streams.audio
     ]
-    sample_rates = [context.sample_rate for context in contexts if context is not None]
-    scale = math.lcm(1000, video_scale, *filter(None, sample_rates))
-    scale = scale if scale <= _MAX_TIMESCALE else video_scale
-    return {"movflags": flags, "movie_timescale": str(min(scale, 2**31 - 1))}
+    return [context.sample_rate for context in contexts if context and context.sample_rate]
+
+
+def _text_unit(video: VideoInfo, source: InputContainer) -> Fraction:
+    """Return a unit of time for text in MP4: whole parts of a millisecond, but no needless ones.
+
+    FFmpeg's muxer compares the end of a text with the times of other streams as bare numbers. It
+    ends the text too early unless its unit is the shortest of all.
+    """
+    finest = max(_LEAST_TEXT_SCALE, video.time_base.denominator, *_sample_rates(source), 0)
+    return Fraction(1, -(-finest // 1000) * 1000)
+
+
+def _is_mov_text(stream: Stream) -> bool:
+    context = cast("CodecContext | None", stream.codec_context)
+    return context is not None and context.name == "mov_text"
 
 
 def _missing_pixel_aspect(
@@ -376,11 +429,11 @@ def _subtitle_header(stream: SubtitleStream) -> bytes | None:
     return context.subtitle_header
 
 
-def _chapters(source: InputContainer, span: Span) -> Iterator[Chapter]:
+def _chapters(source: InputContainer, span: Span, offset: Fraction) -> Iterator[Chapter]:
     """Yield the chapters of a span, on the clock of the output."""
     for chapter in source.chapters():
         unit = fraction(chapter["time_base"]) or Fraction(1, 1000)
-        start, end = chapter["start"], chapter["end"]
+        start, end = (chapter[key] + round(offset / unit) for key in ("start", "end"))
         if span.start is not None:
             first = round(span.start / unit)
             start, end = max(start - first, 0), end - first

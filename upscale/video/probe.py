@@ -6,6 +6,7 @@ import io
 import math
 import re
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -29,6 +30,7 @@ from upscale.video.container import (
     read_packets,
     select_video_stream,
 )
+from upscale.video.embedded import in_frame, in_header
 from upscale.video.info import (
     DEFAULT_MAX_PIXELS,
     Colour,
@@ -40,6 +42,7 @@ from upscale.video.info import (
 )
 from upscale.video.planes import nearest_planar_format
 from upscale.video.pyav import clean_tags, fraction, side_data
+from upscale.video.timeline import first_offset, timeline_for
 from upscale.video.timing import (
     Timing,
     may_split_fields,
@@ -67,33 +70,42 @@ _PROGRESSIVE = 1
 # Matroska's elements for horizontal and vertical chroma siting, and FFmpeg's number for each pair.
 _CHROMA_SITING = re.compile(rb"\x55\xb7\x81([\x01-\x03])\x55\xb8\x81([\x01-\x03])")
 _CHROMA_LOCATIONS = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4, (1, 3): 5, (2, 3): 6}
+_GROWING_CODECS = ("vp8", "vp9")
+"""Codecs of calls, which begin with small frames; the header has the size to come."""
+
 _SLOWEST, _FASTEST = Fraction(1, 1001), Fraction(1000)
 _RATE_TOLERANCE = Fraction(1, 50)
 
 
-def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoInfo:
+def probe(
+    path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, stream: int | None = None
+) -> VideoInfo:
     """Return the properties of a video; frames are decoded only as far as needed.
 
     Args:
         path: The file.
         max_pixels: Largest accepted width * height of a frame, here and when the video is read.
+        stream: Index of the video stream; by default, the default or first one.
 
     Raises:
         VideoError: The file is not a video, its codec is unsupported, its frames are too large, or
             none of them can be decoded.
     """
     with open_video(path, max_pixels) as container:
-        stream = select_video_stream(container, path)
-        _check_size(path, f"{stream.width}x{stream.height}", max_pixels)
+        selected = select_video_stream(container, path, stream)
+        size = selected.width, selected.height
+        _check_size(path, f"{selected.width}x{selected.height}", max_pixels)
         with ErrorLog() as log:
-            frame = _first_frame(container, stream)
+            frame = _first_frame(container, selected)
         if frame is None:
             _check_size(path, log.rejected_size(), max_pixels)
             raise VideoError(
                 f"{printable(path)}: contains no frame that can be decoded; check the file"
             )
-        video = _describe(path, container, stream, frame)
-    return _add_timing(replace(video, max_pixels=max_pixels))
+        video = _describe(path, container, selected, frame)
+    if video.codec in _GROWING_CODECS and math.prod(size) > video.width * video.height:
+        video = replace(video, width=size[0], height=size[1])
+    return _add_timing(replace(video, max_pixels=max_pixels), frame.pts)
 
 
 def _check_size(path: Path, size: str | None, limit: int) -> None:
@@ -110,9 +122,15 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame |
     return next((result.frames[0] for result in results if result.frames), None)
 
 
-def _add_timing(video: VideoInfo) -> VideoInfo:
-    """Return the same video with its frame times and what follows from them."""
-    timing = _read_timing(video)
+def _add_timing(video: VideoInfo, first: int | None) -> VideoInfo:
+    """Return the same video with its frame times and what follows from them.
+
+    Args:
+        video: All other properties.
+        first: The file's own time of the first frame that can be decoded.
+    """
+    timing, offsets = _read_timing(video)
+    timing = _without_leading(timing, first, round(sum(offsets[:1]) / video.time_base))
     times = timing.times
     if not times:
         raise VideoError(f"{printable(video.path)}: contains no frames; check the file")
@@ -122,6 +140,8 @@ def _add_timing(video: VideoInfo) -> VideoInfo:
     with map_os_errors(video.path, VideoError, "a video"), video.path.open("rb") as file:
         truncation = check_truncation(video.container, file)
     truncated = ("its end is missing",) if truncation is Truncation.TRUNCATED else ()
+    jumps = f"{len(offsets) - 1} times" if len(offsets) > 2 else "once"
+    jumped = (f"the clock jumps {jumps}; its parts follow each other",) * (len(offsets) > 1)
     return replace(
         video,
         frame_times=times,
@@ -130,10 +150,23 @@ def _add_timing(video: VideoInfo) -> VideoInfo:
         keyframe_times=() if video.source_format == "pal8" else timing.keyframes,
         sequential=timing.sequential,
         lost=timing.lost,
-        warnings=(*truncated, *timing.warnings),
+        warnings=(*truncated, *jumped, *timing.warnings),
+        offsets=offsets,
+        embedded=tuple(dict.fromkeys((*video.embedded, *timing.embedded))),
+        interlaced=timing.progressive[1] > 0 if any(timing.progressive) else video.interlaced,
+        progressive=timing.progressive[0] if any(timing.progressive) else None,
         end_unknown=truncation is Truncation.UNKNOWN,
         duration=(times[-1] - times[0] + last) * video.time_base,
     )
+
+
+def _without_leading(timing: Timing, first: int | None, offset: int) -> Timing:
+    """Leave out frames before the first one that can be decoded: the file starts amid a group."""
+    if first is None or timing.sequential or first + offset not in timing.times:
+        return timing
+    place = timing.times.index(first + offset)
+    lost = tuple(sorted((*timing.times[:place], *timing.lost)))
+    return replace(timing, times=timing.times[place:], lost=lost)
 
 
 def _resolve_rate(tagged: Fraction, times: tuple[int, ...], time_base: Fraction) -> Fraction:
@@ -146,25 +179,43 @@ def _resolve_rate(tagged: Fraction, times: tuple[int, ...], time_base: Fraction)
     return average.limit_denominator(1001) or _SLOWEST
 
 
-def _read_timing(video: VideoInfo) -> Timing:
+def _read_timing(video: VideoInfo) -> tuple[Timing, tuple[Fraction, ...]]:
+    """Return the timing, and the offsets of the parts of the file's clock."""
     with ErrorLog() as log:
-        timing = _demux_or_decode(video)
+        timing, offsets = _demux_or_decode(video, log)
     warnings = dict.fromkeys((*timing.warnings, *log.messages(video.container)))
-    return replace(timing, warnings=tuple(warnings))
+    return replace(timing, warnings=tuple(warnings)), offsets
 
 
-def _demux_or_decode(video: VideoInfo) -> Timing:
-    with open_video(video.path, video.max_pixels) as container:
+def _demux_or_decode(video: VideoInfo, log: ErrorLog) -> tuple[Timing, tuple[Fraction, ...]]:
+    with open_video(video.path, video.max_pixels, log) as container:
         stream = select_video_stream(container, video.path, video.stream)
         split_fields = may_split_fields(container, stream, video.interlaced)
-        from_packets, is_reliable = timing_from_packets(container, stream)
+        offsets = first_offset(container, stream)
+        timeline = timeline_for(video.container, video.stream, offsets)
+        from_packets, is_reliable = timing_from_packets(container, stream, timeline)
+    offsets = tuple(timeline.offsets) if timeline else ()
     if is_reliable and not split_fields:
-        return from_packets
-    with open_video(video.path, video.max_pixels) as container:
+        return from_packets, offsets
+    with open_video(video.path, video.max_pixels, log) as container:
         stream = select_video_stream(container, video.path, video.stream)
-        timing = timing_from_decoding(container, stream, video.rate, split_fields=split_fields)
+        timing = timing_from_decoding(
+            container,
+            stream,
+            video.rate,
+            split_fields=split_fields,
+            timeline=timeline_for(video.container, video.stream, offsets),
+        )
     lost = tuple(sorted((*timing.lost, *from_packets.lost)))
-    return replace(timing, lost=lost, warnings=(*from_packets.warnings, *timing.warnings))
+    warnings = (*from_packets.warnings, *timing.warnings)
+    timing = replace(
+        timing,
+        lost=lost,
+        warnings=warnings,
+        embedded=from_packets.embedded,
+        progressive=from_packets.progressive,
+    )
+    return timing, offsets
 
 
 def _describe(
@@ -172,6 +223,7 @@ def _describe(
 ) -> VideoInfo:
     """Return all properties except the timing."""
     planes = nearest_planar_format(frame.format)
+    header = _matroska_header(stream)
     return VideoInfo(
         path=path,
         stream=stream.index,
@@ -179,7 +231,7 @@ def _describe(
         height=frame.height,
         planes=planes,
         source_format=frame.format.name,
-        colour=_colour(container, stream, frame, planes),
+        colour=_colour(container, header, frame, planes),
         time_base=fraction(stream.time_base) or Fraction(1, av.time_base),
         frame_times=(),
         rate=_tagged_rate(stream),
@@ -192,6 +244,7 @@ def _describe(
         timecode=timecode_of(container, stream),
         codec=stream.codec_context.codec.canonical_name,
         container=container.format.name,
+        embedded=tuple(_embedded(stream, frame, header)),
     )
 
 
@@ -203,7 +256,7 @@ def _tagged_rate(stream: VideoStream) -> Fraction:
 
 
 def _colour(
-    container: InputContainer, stream: VideoStream, frame: VideoFrame, planes: PlaneFormat
+    container: InputContainer, header: bytes, frame: VideoFrame, planes: PlaneFormat
 ) -> Colour:
     space = int(frame.colorspace)
     matrix = _MATRICES.get(space)
@@ -223,17 +276,37 @@ def _colour(
         transfer=int(frame.color_trc),
         space=space,
         guessed=matrix is None and planes.kind == "yuv",
-        chroma_location=_chroma_location(stream),
+        chroma_location=_chroma_location(header),
     )
 
 
-def _chroma_location(stream: VideoStream) -> int:
-    """Return FFmpeg's chroma location, which PyAV only exposes in a header that it writes."""
+def _embedded(stream: VideoStream, frame: VideoFrame, header: bytes) -> Iterator[str]:
+    yield from in_frame(frame)
+    yield from in_header(header)
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    if tags.get("alpha_mode") == "1" and not any(
+        component.is_alpha for component in frame.format.components
+    ):
+        yield "the transparency"
+
+
+def _matroska_header(stream: VideoStream) -> bytes:
+    """Return the header that FFmpeg writes for a stream; it has what PyAV does not expose."""
     header = io.BytesIO()
-    with suppress(ValueError, FFmpegError), av.open(header, "w", format="matroska") as container:
+    # Otherwise the header has random numbers, which may look like anything.
+    options = {"fflags": "+bitexact"}
+    with (
+        suppress(ValueError, FFmpegError),
+        av.open(header, "w", format="matroska", container_options=options) as container,
+    ):
         container.add_stream_from_template(stream, opaque=True)
         container.start_encoding()
-    match = _CHROMA_SITING.search(header.getvalue())
+    return header.getvalue()
+
+
+def _chroma_location(header: bytes) -> int:
+    """Return FFmpeg's chroma location."""
+    match = _CHROMA_SITING.search(header)
     return _CHROMA_LOCATIONS.get((match[1][0], match[2][0]), 0) if match else 0
 
 

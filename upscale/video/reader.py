@@ -26,6 +26,7 @@ from upscale.video.container import (
 )
 from upscale.video.info import VideoFrame, VideoInfo
 from upscale.video.planes import PlaneReader
+from upscale.video.timeline import timeline_for
 
 _KEYFRAMES_BACK = 2
 """Decoding starts this many keyframes early, because frames may refer across a keyframe."""
@@ -185,7 +186,9 @@ class FrameReader:
         with open_video(video.path, video.max_pixels) as container:
             stream = select_video_stream(container, video.path, video.stream)
             discard_other_streams(container, stream)
-            for pts, frame, is_intact in self._timed(stream, _packets(container, stream, anchor)):
+            for pts, frame, is_intact in self._timed(
+                stream, _packets(container, stream, video, anchor)
+            ):
                 if low <= pts <= high:
                     yield pts, frame, is_intact
                 if pts >= high:
@@ -212,16 +215,20 @@ class FrameReader:
 
 
 def _packets(
-    container: InputContainer, stream: VideoStream, anchor: int | None
+    container: InputContainer, stream: VideoStream, video: VideoInfo, anchor: int | None
 ) -> Iterator[Packet[Any]]:
     """Yield packets from a keyframe on; none if seeking does not lead there."""
+    timeline = timeline_for(video.container, video.stream, video.offsets)
     if anchor is None:
-        return read_packets(container, stream)
+        return read_packets(container, stream, timeline)
+    shift = round(video.offsets[0] / video.time_base) if video.offsets else 0
     try:
-        container.seek(anchor, stream=stream)
+        container.seek(anchor - shift, stream=stream)
     except FFmpegError:
         return iter(())
-    packets = dropwhile(lambda packet: not packet.is_keyframe, read_packets(container, stream))
+    packets = dropwhile(
+        lambda packet: not packet.is_keyframe, read_packets(container, stream, timeline)
+    )
     head = next(packets, None)
     if head is None or head.pts is None or head.pts > anchor:
         return iter(())
@@ -249,14 +256,16 @@ def _bwdif(video: VideoInfo, frame: AVFrame) -> Graph:
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=video.time_base
     )
-    # Process all frames: interlaced videos often do not flag each frame.
-    bwdif = graph.add("bwdif", mode="send_frame", parity="auto", deint="all")
+    # Interlaced videos often do not flag each frame, unless they flag some as progressive.
+    deint = "interlaced" if video.progressive else "all"
+    bwdif = graph.add("bwdif", mode="send_frame", parity="auto", deint=deint)
     graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
     return graph
 
 
 def _filtered(video: VideoInfo, graph: Graph) -> Iterator[tuple[int, AVFrame]]:
-    with suppress(FFmpegError):
+    # Nothing else means that the graph needs another frame, or has ended.
+    with suppress(BlockingIOError, EOFError):
         while True:
             frame = graph.vpull()
             time = (frame.pts or 0) * (frame.time_base or video.time_base)

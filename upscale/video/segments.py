@@ -3,6 +3,9 @@
 They are stored in a hidden folder beside the output. A segment is written to a temporary file,
 flushed to disk, renamed, and only then entered into the journal. Segments in the journal are not
 computed again, as long as the source, the model and the settings equal those of the manifest.
+
+Either one run has the whole folder, or several runs have a shard each. The former holds `lock`. The
+latter hold a lock for their shard, and one for the journal and the manifest while they change them.
 """
 
 from __future__ import annotations
@@ -13,16 +16,17 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import av
 from av.error import FFmpegError
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
-from upscale.errors import OutputError, VideoError
+from upscale.errors import OutputError
 from upscale.files.atomic import (
     flush_to_disk,
     remove_stale_temporaries,
@@ -32,19 +36,33 @@ from upscale.files.atomic import (
 from upscale.files.error_mapping import one_line
 from upscale.files.hashing import sha256_of
 from upscale.files.printable import printable
+from upscale.files.private_folder import check_regular_files, make_private_folder
+from upscale.files.regular import create_anew, open_regular
+from upscale.files.system_errors import raise_system_error
+from upscale.shards import Shard
 from upscale.video.encoders import Encoder
 from upscale.video.join import EncodedSegment
+
+T = TypeVar("T")
+
+MUX_TEST_NAMES = ("mux-test", "mux-test-segment", "mux-test-frames")
+"""Files by which `streams` tries out what a container can hold."""
 
 SEGMENT_FRAMES = 120
 """Frames per segment: what a killed run has to compute again, and the distance of keyframes."""
 
 _MANIFEST = "manifest.json"
-_MANIFEST_FORMAT = 2
+_MANIFEST_FORMAT = 3
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
-_SEGMENT_NAME = re.compile(r"seg-\d{6}\.(part|mkv)")
+_JOURNAL_LOCK = "journal.lock"
+_SHARD_LOCK = re.compile(r"shard-\d+-of-(\d+)\.lock")
+_PATIENCE = 10.0
+"""Seconds to wait for another run that only looks whether the folder is free."""
+_SEGMENT_NAME = re.compile(r"seg-\d{6,}\.(part|mkv)")
+_MAX_MANIFEST_BYTES = 1 << 24
+_MAX_JOURNAL_BYTES = 1 << 28
 _MAX_NAME_BYTES = 255
-_SAMPLE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +121,24 @@ class JournalEntry:
     sha256: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    """Content of a manifest.
+
+    Attributes:
+        identity: Everything that determines the result, by names that users understand.
+        format: Version of the format; other versions of upscale wrote other ones, or none.
+        pinned: Options that were chosen once for all runs, by name.
+    """
+
+    identity: dict[str, str]
+    format: object = None
+    pinned: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+_ENTRY, _MANIFEST_CONTENT = TypeAdapter(JournalEntry), TypeAdapter(_Manifest)
+
+
 def split_into_segments(times: Sequence[int]) -> tuple[Segment, ...]:
     """Split frame times into segments of `SEGMENT_FRAMES`; the last one may be shorter."""
     return tuple(
@@ -119,27 +155,6 @@ def folder_for(output: Path) -> Path:
     return output.parent / name
 
 
-def identity_of_source(path: Path) -> dict[str, str]:
-    """Return properties that identify a version of a file, without reading all of it.
-
-    Raises:
-        VideoError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            head = file.read(_SAMPLE_BYTES)
-            file.seek(max(0, status.st_size - _SAMPLE_BYTES))
-            tail = file.read(_SAMPLE_BYTES)
-    except OSError as error:
-        raise VideoError(f"{printable(path)}: cannot be read ({one_line(error)})") from error
-    return {
-        "source size": str(status.st_size),
-        "source modification time": str(status.st_mtime_ns),
-        "source content": hashlib.sha256(head + tail).hexdigest(),
-    }
-
-
 def identity_of_encoder(encoder: Encoder) -> dict[str, str]:
     """Return everything that determines the encoder's output for the same frames."""
     frames = encoder.frame_format
@@ -154,6 +169,10 @@ def identity_of_encoder(encoder: Encoder) -> dict[str, str]:
     }
 
 
+class InUseError(OutputError):
+    """Another run works in the folder."""
+
+
 class SegmentStore:
     """Finished and pending segments of one output.
 
@@ -165,14 +184,18 @@ class SegmentStore:
         times: Times of all frames, sorted.
         identity: Everything that determines the result, by names that users understand.
         restart: Discard existing segments.
+        shard: The share of the segments that this run computes, while others compute theirs; None
+            for all of them.
 
     Attributes:
         folder: Folder that stores the segments.
         segments: All segments in order.
+        share: Those of this run.
 
     Raises:
-        OutputError: The folder cannot be created, is used by another run, or belongs to a run with
-            another identity.
+        InUseError: The folder, or the shard, is used by another run.
+        OutputError: The folder cannot be created, belongs to another user, or to a run with another
+            identity.
     """
 
     def __init__(
@@ -182,27 +205,36 @@ class SegmentStore:
         identity: Mapping[str, str],
         *,
         restart: bool = False,
+        shard: Shard | None = None,
     ) -> None:
         self.folder = folder_for(output)
         self.segments = split_into_segments(times)
+        self.share = self.segments
+        if shard is not None:
+            places = shard.span(len(self.segments))
+            self.share = self.segments[places.start : places.stop]
         digest = hashlib.sha256(json.dumps(list(times)).encode()).hexdigest()
         self._identity = {**identity, "selection of frames": digest}
         self._restart = restart
         self._entries: dict[int, JournalEntry] = {}
-        self._pinned: dict[str, int] = {}
-        self._lock = FileLock(self.folder / _LOCK)
+        self._pinned: dict[str, Any] = {}
+        self._shard = shard
+        self._lock = FileLock(self.folder / (_LOCK if shard is None else _shard_lock(shard)))
 
     def __enter__(self) -> Self:
         with self._map_errors():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._restart and not self.folder.exists():
+                self._take_over()
+            make_private_folder(self.folder)
+            check_regular_files(self.folder, _is_own)
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                raise OutputError(
-                    f"{printable(self.folder)}: is in use by another run; wait until it has ended"
-                ) from None
+                raise self._in_use("another run") from None
             try:
-                self._open()
+                self._check_others()
+                with self.exclusive():
+                    self._open()
             except BaseException:
                 self._lock.release()
                 raise
@@ -216,10 +248,38 @@ class SegmentStore:
     ) -> None:
         self._lock.release()
 
+    @contextmanager
+    def exclusive(self) -> Generator[None]:
+        """Keep runs with other shards from changing the folder during the block.
+
+        Raises:
+            OutputError: The lock cannot be stored.
+        """
+        if self._shard is None:
+            yield
+            return
+        lock = FileLock(self.folder / _JOURNAL_LOCK)
+        with self._map_errors():
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
     @property
     def pending(self) -> tuple[Segment, ...]:
-        """Segments that are not finished, in order."""
-        return tuple(each for each in self.segments if each.number not in self._entries)
+        """Segments of this run that are not finished, in order."""
+        return tuple(each for each in self.share if each.number not in self._entries)
+
+    def count_unfinished(self) -> int:
+        """Return how many of all segments are not in the journal yet, which other runs may extend.
+
+        Raises:
+            OutputError: The journal cannot be read.
+        """
+        with self.exclusive(), self._map_errors():
+            entries = {entry.segment for entry in _read_journal(self.folder / _JOURNAL)}
+        return sum(each.number not in entries for each in self.segments)
 
     @property
     def lost(self) -> tuple[int, ...]:
@@ -234,29 +294,62 @@ class SegmentStore:
             tuple(time for entry in self._finished() for time in entry.resized),
         )
 
-    def pin(self, name: str, choose: Callable[[int | None], int]) -> int:
+    def pin(self, name: str, kind: type[T], choose: Callable[[T | None], T]) -> T:
         """Choose an option that affects the result, and store it for resumed runs.
 
         Args:
             name: Name of the option.
-            choose: Function that takes the stored value or None, and returns the value to use.
+            kind: Type of its values.
+            choose: Function that takes the stored value or None, and returns the value to use,
+                which JSON can represent.
 
         Returns:
             The chosen value.
 
         Raises:
-            OutputError: The value cannot be stored.
+            OutputError: The stored value is damaged, or the new one cannot be stored.
         """
-        value = choose(self._pinned.get(name))
+        with self.exclusive():
+            return self._pin(name, kind, choose)
+
+    def _pin(self, name: str, kind: type[T], choose: Callable[[T | None], T]) -> T:
+        if self._shard is not None:
+            with self._map_errors():
+                manifest = _read_manifest(self.folder / _MANIFEST)
+            self._pinned = {} if manifest is None else manifest.pinned
+        known: T | None = None
+        if name in self._pinned:
+            try:
+                known = TypeAdapter(kind).validate_python(self._pinned[name], strict=True)
+            except ValidationError:
+                raise self.damaged(name) from None
+        value = choose(known)
         if value != self._pinned.get(name):
             self._pinned[name] = value
             with self._map_errors():
                 self._write_manifest()
         return value
 
+    def damaged(self, name: str) -> OutputError:
+        """Return the error for a stored option that no run of upscale wrote."""
+        return OutputError(
+            f"{printable(self.folder)}: the stored {name} is damaged; pass --restart to discard it"
+        )
+
     def path_for(self, segment: Segment) -> Path:
         """Return the file to write a segment to before it is finished."""
         return self.folder / f"seg-{segment.number:06d}.part"
+
+    def create(self, segment: Segment) -> Path:
+        """Create the empty file of a segment, and return its path, which `path_for` returns.
+
+        Raises:
+            OutputError: The file cannot be created.
+        """
+        path = self.path_for(segment)
+        with self._map_errors():
+            create_anew(path)
+        return path
 
     def finish(
         self,
@@ -299,7 +392,8 @@ class SegmentStore:
                 last=times[-1] if times else None,
                 sha256=digest,
             )
-            _append(self.folder / _JOURNAL, entry)
+            with self.exclusive():
+                _append(self.folder / _JOURNAL, entry)
         self._entries[segment.number] = entry
 
     def encoded_segments(self) -> list[EncodedSegment]:
@@ -311,8 +405,37 @@ class SegmentStore:
         with suppress(OSError):
             self._clear()
             self._lock.release()
-            (self.folder / _LOCK).unlink(missing_ok=True)
+            for path in self.folder.iterdir():
+                if _is_lock(path.name):
+                    path.unlink()
             self.folder.rmdir()
+
+    def _in_use(self, user: str) -> InUseError:
+        return InUseError(f"{printable(self.folder)}: is in use by {user}; wait until it has ended")
+
+    def _check_others(self) -> None:
+        """Check that no run has the whole folder, and none a shard of another division.
+
+        Each run takes its own lock first, so that of two runs at least one sees the other.
+        """
+        if self._shard is None:
+            self._check_shards(None)
+            return
+        try:
+            with FileLock(self.folder / _LOCK).acquire(timeout=_PATIENCE):
+                self._check_shards(self._shard)
+        except Timeout:
+            raise self._in_use("a run without --shard") from None
+
+    def _check_shards(self, own: Shard | None) -> None:
+        for path in sorted(self.folder.iterdir()):
+            match = _SHARD_LOCK.fullmatch(path.name)
+            if match is None or (own is not None and int(match[1]) == own.count):
+                continue
+            try:
+                FileLock(path).acquire(timeout=0).lock.release()
+            except Timeout:
+                raise self._in_use(f"a run with --shard I/{int(match[1])}") from None
 
     def _finished(self) -> Iterator[JournalEntry]:
         """Return the entries of finished segments in order."""
@@ -334,20 +457,34 @@ class SegmentStore:
             self._write_manifest()
         else:
             self._check_identity(manifest)
-            self._pinned = manifest["pinned"]
+            self._pinned = manifest.pinned
         self._entries = {
             entry.segment: entry
             for entry in _read_journal(self.folder / _JOURNAL)
-            if self._is_intact(entry)
+            if self._is_shared(entry) and self._is_intact(entry)
         }
 
-    def _check_identity(self, manifest: Mapping[str, Any]) -> None:
-        if manifest.get("format") != _MANIFEST_FORMAT:
+    def _take_over(self) -> None:
+        """Take over the work of a run that differs in the name of its output alone."""
+        for folder in sorted(self.folder.parent.glob(".*.upscale")):
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            with suppress(OSError, Timeout, OutputError):
+                check_regular_files(folder, _is_own)
+                manifest = _read_manifest(folder / _MANIFEST)
+                if manifest is None or manifest.identity != self._identity:
+                    continue
+                with FileLock(folder / _LOCK).acquire(timeout=0):
+                    folder.rename(self.folder)
+                return
+
+    def _check_identity(self, manifest: _Manifest) -> None:
+        if manifest.format != _MANIFEST_FORMAT:
             raise OutputError(
                 f"{printable(self.folder)}: was started by another version of upscale;"
                 " pass --restart to discard it"
             )
-        known = manifest["identity"]
+        known = manifest.identity
         names = {**known, **self._identity}
         changed = [name for name in names if known.get(name) != self._identity.get(name)]
         if changed:
@@ -365,23 +502,34 @@ class SegmentStore:
         replace_text(self.folder / _MANIFEST, json.dumps(content, indent=1))
         sync_folder(self.folder)
 
+    def _is_shared(self, entry: JournalEntry) -> bool:
+        """Return whether a segment is one of this run, so that its file is worth checking."""
+        share = self.share
+        return bool(share) and share[0].number <= entry.segment <= share[-1].number
+
     def _is_intact(self, entry: JournalEntry) -> bool:
         """Return whether the file of a segment matches its journal entry."""
         if not 0 <= entry.segment < len(self.segments):
             return False
-        encoded = self._encoded(self.segments[entry.segment], entry)
+        segment = self.segments[entry.segment]
+        if not {*entry.lost, *entry.damaged, *entry.resized} <= {*segment.times}:
+            return False
+        encoded = self._encoded(segment, entry)
         ends = (encoded.times[0], encoded.times[-1]) if encoded.times else (None, None)
         if (len(encoded.times), *ends) != (entry.frames, entry.first, entry.last):
+            return False
+        if not 0 <= entry.delay <= entry.frames:
             return False
         try:
             digest = None if encoded.path is None else sha256_of(encoded.path)
             return digest == entry.sha256
-        except OSError:
+        except OSError as error:
+            raise_system_error(error)
             return False
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
-            if _SEGMENT_NAME.fullmatch(path.name) or path.name in (_MANIFEST, _JOURNAL):
+            if _is_own(path.name) and not _is_lock(path.name):
                 path.unlink()
 
     @contextmanager
@@ -393,6 +541,20 @@ class SegmentStore:
                 f"{printable(self.folder)}: cannot be written ({one_line(error)}); finished"
                 " segments are kept, so fix this and run the same command again"
             ) from error
+
+
+def _is_own(name: str) -> bool:
+    """Return whether a file has a name that upscale gives to files of the folder."""
+    is_known = name in (_MANIFEST, _JOURNAL, *MUX_TEST_NAMES) or _is_lock(name)
+    return is_known or _SEGMENT_NAME.fullmatch(name) is not None
+
+
+def _is_lock(name: str) -> bool:
+    return name in (_LOCK, _JOURNAL_LOCK) or _SHARD_LOCK.fullmatch(name) is not None
+
+
+def _shard_lock(shard: Shard) -> str:
+    return f"shard-{shard.number}-of-{shard.count}.lock"
 
 
 def _delay(path: Path, frames: int) -> int:
@@ -414,17 +576,18 @@ def _keep(path: Path) -> str:
     return sha256_of(path)
 
 
-def _read_manifest(path: Path) -> dict[str, Any] | None:
+def _read_manifest(path: Path) -> _Manifest | None:
     """Read a manifest; None if there is none, or it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "format": content.get("format"),
-            "identity": dict(content["identity"]),
-            "pinned": dict(content.get("pinned", {})),
-        }
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return _MANIFEST_CONTENT.validate_json(_read(path, _MAX_MANIFEST_BYTES), strict=True)
+    except (FileNotFoundError, ValidationError):
         return None
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read a regular file; of one that is larger than all that upscale writes, the start."""
+    with open_regular(path) as file:
+        return file.read(limit)
 
 
 def _append(path: Path, entry: JournalEntry) -> None:
@@ -441,18 +604,13 @@ def _append(path: Path, entry: JournalEntry) -> None:
 def _read_journal(path: Path) -> list[JournalEntry]:
     """Read all valid entries of a journal; if a segment has several, the last one counts."""
     with suppress(FileNotFoundError):
-        entries = map(_parse_entry, path.read_bytes().splitlines())
+        entries = map(_parse_entry, _read(path, _MAX_JOURNAL_BYTES).splitlines())
         return [entry for entry in entries if entry is not None]
     return []
 
 
 def _parse_entry(line: bytes) -> JournalEntry | None:
     try:
-        values: dict[str, Any] = json.loads(line)
-        if type(values["segment"]) is not int:
-            return None
-        for name in ("lost", "damaged", "resized"):
-            values[name] = tuple(values[name])
-        return JournalEntry(**values)
-    except (ValueError, TypeError, KeyError):
+        return _ENTRY.validate_json(line, strict=True)
+    except ValidationError:
         return None

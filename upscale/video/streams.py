@@ -14,22 +14,32 @@ from typing import Self, cast
 
 import av
 import numpy as np
+from av.audio.codeccontext import AudioCodecContext
+from av.audio.stream import AudioStream
 from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from upscale.errors import OutputError
 from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
+from upscale.files.regular import create_anew
+from upscale.files.system_errors import is_system_error
+from upscale.video import embedded
 from upscale.video.container import open_video
-from upscale.video.encoders import Encoder
+from upscale.video.encoders import SEGMENT_CONTAINER, Encoder
 from upscale.video.info import VideoFrame, VideoInfo
+from upscale.video.join import EncodedSegment, rehearse
 from upscale.video.mux import GENERATED_TAGS, Muxer, StreamMapping, StreamPlan
+from upscale.video.output_stream import Span
 from upscale.video.probe import timecode_of
 from upscale.video.pyav import clean_tags, fraction, side_data
+from upscale.video.recode import AudioChoice, encoders_for, is_lossless
 from upscale.video.segment_writer import SegmentWriter
+from upscale.video.segments import MUX_TEST_NAMES
 
 _MUX_ERRORS = (FFmpegError, OSError, ValueError, RuntimeError)
 _TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
@@ -39,11 +49,20 @@ _PHONE_TAG = "com."
 """Prefix of tags that phones write, such as com.apple.quicktime.make."""
 
 _TEST_PACKETS = 2000
+_SMALL_PACKET = 4096
+"""Bytes of the frames that stand in for the true ones."""
+
 _ASPECT_TOLERANCE = Fraction(1, 250)
 
 
 def plan_streams(
-    video: VideoInfo, encoder: Encoder, output: Path, folder: Path, *, strict: bool = False
+    video: VideoInfo,
+    encoder: Encoder,
+    output: Path,
+    folder: Path,
+    *,
+    strict: bool = False,
+    audio: AudioChoice = "auto",
 ) -> StreamPlan:
     """Choose the streams that the output can contain, by writing test files.
 
@@ -53,6 +72,7 @@ def plan_streams(
         output: Output file; its name is used in messages.
         folder: Folder for temporary files.
         strict: Raise an error if anything is lost.
+        audio: Treatment of sound.
 
     Raises:
         OutputError: The output's header cannot be written; or, if strict, something is lost.
@@ -61,16 +81,22 @@ def plan_streams(
     test = _MuxTest(video, encoder, folder)
     mappings: list[StreamMapping] = []
     losses: list[str] = []
+    notes: list[str] = []
     with open_video(video.path, video.max_pixels) as source, test:
         for stream in source.streams:
             if stream.index == video.stream or _is_generated(stream, source):
                 continue
-            candidates = _mappings(stream, encoder)
+            if stream.type == "audio" and audio == "none":
+                continue
+            candidates = _mappings(stream, encoder, audio)
             mapping = next((each for each in candidates if test.keeps(each, _type(stream))), None)
             if mapping is None:
                 losses.append(_explain_loss(stream, output))
                 continue
             mappings.append(mapping)
+            if mapping.mode == "recode":
+                lines = notes if is_lossless(mapping.codec) or audio != "auto" else losses
+                lines.append(f"{_name(stream)} is converted to {mapping.codec}")
             if mapping.mode == "convert" and _codec(stream) in ("ass", "ssa"):
                 losses.append(f"{_name(stream)} loses its styles in {output.suffix}")
         # Containers store streams without packets last.
@@ -86,7 +112,7 @@ def plan_streams(
             plan = replace(plan, any_tag=True)
             test.try_plan(plan)
             lost_properties = test.lost_properties(plan)
-    plan = replace(plan, losses=(*losses, *lost_properties))
+    plan = replace(plan, losses=(*losses, *lost_properties), notes=tuple(notes))
     if strict and plan.losses:
         raise OutputError(
             f"{printable(output)}: {'; '.join(plan.losses)};"
@@ -95,21 +121,102 @@ def plan_streams(
     return plan
 
 
+def rehearse_join(
+    video: VideoInfo,
+    encoder: Encoder,
+    plan: StreamPlan,
+    output: Path,
+    folder: Path,
+    *,
+    times: Sequence[int],
+    span: Span | None = None,
+) -> None:
+    """Find out before the first frame whether the container holds every packet of other streams.
+
+    All of them are joined with frames of a few bytes, and verified as the output will be.
+
+    Args:
+        video: Source video.
+        encoder: Encoder of the upscaled video.
+        plan: Result of `plan_streams`.
+        output: Output file; its name is used in messages.
+        folder: Folder for temporary files.
+        times: Times of the selected frames.
+        span: Part of the video that they cover; None for all of it.
+
+    Raises:
+        OutputError: The container refuses a packet, or the disk is full.
+        VideoError: The source cannot be read.
+    """
+    result, segment, frames = (folder / name for name in MUX_TEST_NAMES)
+    try:
+        _write_black(segment, video, encoder, 2)
+        _write_dummy(frames, segment, len(times))
+        _create(result)
+        dummy = EncodedSegment(frames, tuple(times), delay=1)
+        rehearse(output, video, encoder, plan, dummy, span=span, temporary=result)
+    finally:
+        segment.unlink(missing_ok=True)
+        frames.unlink(missing_ok=True)
+
+
+def _write_black(path: Path, video: VideoInfo, encoder: Encoder, count: int) -> None:
+    """Encode black frames into a segment file."""
+    frames = encoder.frame_format
+    dtype = np.uint16 if frames.planes.depth > 8 else np.uint8
+    planes = tuple(np.zeros(shape, dtype) for shape in frames.plane_shapes())
+    step = max(1, round(1 / (video.rate * video.time_base)))
+    _create(path)
+    with SegmentWriter(path, encoder) as writer:
+        for number in range(count):
+            writer.write(VideoFrame(video.frame_times[0] + number * step, planes))
+
+
+def _write_dummy(path: Path, segment: Path, count: int) -> None:
+    """Write a segment file of many frames: the first one of another, and small ones after it.
+
+    Every second frame is stored after its successor, as encoders do.
+    """
+    _create(path)
+    with (
+        av.open(f"file:{segment}") as source,
+        av.open(f"file:{path}", "w", format=SEGMENT_CONTAINER) as target,
+    ):
+        first, *rest = (bytes(each) for each in source.demux(video=0) if each.size)
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        small = [*rest, first][0][:_SMALL_PACKET]
+        for place, number in enumerate(_reordered(count)):
+            packet = Packet(small if place else first)
+            packet.pts, packet.dts, packet.duration = number, place - count, 1
+            packet.time_base, packet.stream = Fraction(1, 1000), stream
+            packet.is_keyframe = place == 0
+            target.mux_one(packet)
+
+
+def _reordered(count: int) -> Iterator[int]:
+    yield 0
+    for number in range(1, count, 2):
+        yield from (number + 1, number) if number + 1 < count else (number,)
+
+
+def _create(path: Path) -> None:
+    """Create an empty file, which FFmpeg then opens by its name."""
+    try:
+        create_anew(path)
+    except OSError as error:
+        raise OutputError(f"{printable(path)}: cannot be written ({one_line(error)})") from error
+
+
 class _MuxTest:
     """Write temporary files to test what a container supports; a context manager."""
 
     def __init__(self, video: VideoInfo, encoder: Encoder, folder: Path) -> None:
         self._video = video
         self._encoder = encoder
-        self._segment = folder / "mux-test-segment"
-        self._result = folder / "mux-test"
+        self._result, self._segment = (folder / name for name in MUX_TEST_NAMES[:2])
 
     def __enter__(self) -> Self:
-        frames = self._encoder.frame_format
-        dtype = np.uint16 if frames.planes.depth > 8 else np.uint8
-        planes = tuple(np.zeros(shape, dtype) for shape in frames.plane_shapes())
-        with SegmentWriter(self._segment, self._encoder) as writer:
-            writer.write(VideoFrame(self._video.frame_times[0], planes))
+        _write_black(self._segment, self._video, self._encoder, 1)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,7 +224,12 @@ class _MuxTest:
         self._result.unlink(missing_ok=True)
 
     def try_plan(self, plan: StreamPlan) -> str | None:
-        """Write a test file; return the error message if the container rejects a stream."""
+        """Write a test file; return the error message if the container rejects a stream.
+
+        Raises:
+            OutputError: The disk is full, or the like: this says nothing about the container.
+        """
+        _create(self._result)
         try:
             with (
                 Muxer(self._result, self._video, self._encoder, plan, self._segment) as muxer,
@@ -132,6 +244,11 @@ class _MuxTest:
                 for packet in muxer.packets(_TEST_PACKETS):
                     muxer.mux(packet)
         except _MUX_ERRORS as error:
+            if is_system_error(error):
+                raise OutputError(
+                    f"{printable(self._result)}: cannot be written ({one_line(error)}); fix this "
+                    "and run the same command again"
+                ) from error
             return one_line(error)
         return None
 
@@ -168,7 +285,7 @@ def _is_generated(stream: Stream, source: InputContainer) -> bool:
     return "timecode" in stream.metadata or (stream.name == "bin_data" and bool(source.chapters()))
 
 
-def _mappings(stream: Stream, encoder: Encoder) -> Iterable[StreamMapping]:
+def _mappings(stream: Stream, encoder: Encoder, audio: AudioChoice) -> Iterable[StreamMapping]:
     """Yield possible mappings of a stream, the best one first."""
     if stream.type == "data" and stream.name is None:
         return  # a muxer would write its packets without the header that describes them
@@ -177,9 +294,22 @@ def _mappings(stream: Stream, encoder: Encoder) -> Iterable[StreamMapping]:
             mode = "attach" if encoder.container == "matroska" else "copy"
             yield StreamMapping(stream.index, mode)
         return
+    if isinstance(stream, AudioStream):
+        yield from _audio_mappings(stream, audio)
+        return
     yield StreamMapping(stream.index)
     if stream.type == "subtitle" and _codec(stream) in _TEXT_CODECS:
         yield StreamMapping(stream.index, "convert")
+
+
+def _audio_mappings(stream: AudioStream, audio: AudioChoice) -> Iterable[StreamMapping]:
+    context = cast("AudioCodecContext | None", stream.codec_context)
+    if audio in ("auto", "copy", _codec(stream)):
+        yield StreamMapping(stream.index)
+    if context is None or audio == _codec(stream):
+        return
+    for encoder in encoders_for(_codec(stream), context.format.name, audio):
+        yield StreamMapping(stream.index, "recode", encoder)
 
 
 def _codec(stream: Stream) -> str:
@@ -210,6 +340,12 @@ def _lost_properties(
 ) -> Iterator[str]:
     """Yield a line for each property that was written into a file and is missing from it."""
     container = encoder.container
+    kept = {embedded.STEREO} if _has_stereo_tag(result) and _has_stereo_tag(source) else set[str]()
+    yield from embedded.losses(each for each in video.embedded if each not in kept)
+    if source.format.name.startswith("matroska"):
+        languages = list(dict.fromkeys(embedded.long_languages(video.path)))
+        if languages:
+            yield f"the languages {', '.join(languages)} are kept without their regions"
     tags = {key.lower() for key in clean_tags(source.metadata)} - GENERATED_TAGS
     lost = sorted(tags - {key.lower() for key in result.metadata})
     if lost:
@@ -217,10 +353,10 @@ def _lost_properties(
     if source.chapters() and not result.chapters():
         yield f"{container} does not support chapters"
     stream = result.streams.video[0]
-    if _differs(video.sample_aspect, fraction(stream.sample_aspect_ratio)):
+    if _differs(encoder.sample_aspect, fraction(stream.sample_aspect_ratio)):
         yield (
             f"{encoder.codec} in {container} does not support the pixel aspect ratio"
-            f" {video.sample_aspect}"
+            f" {encoder.sample_aspect}"
         )
     if video.timecode not in (None, timecode_of(result, stream)):
         yield f"{container} does not support the timecode {video.timecode}"
@@ -230,6 +366,10 @@ def _lost_properties(
         original = source.streams[mapping.index]
         if not _is_in_header(original):
             yield from _lost_stream_properties(original, copy, container)
+
+
+def _has_stereo_tag(container: InputContainer) -> bool:
+    return any("stereo_mode" in stream.metadata for stream in container.streams.video)
 
 
 def _differs(one: Fraction | None, other: Fraction | None) -> bool:

@@ -29,7 +29,10 @@ from upscale.video.container import (
     has_packet_index,
     read_packets,
 )
+from upscale.video.embedded import EmbeddedSearch
 from upscale.video.pyav import fraction
+from upscale.video.scan_types import ScanTypes
+from upscale.video.timeline import Timeline
 
 _MAX_REORDERING = 32
 """More frames than any codec delays for reordering."""
@@ -55,6 +58,8 @@ class Timing:
         lost: Approximate times of frames that cannot be decoded; not in `times`.
         warnings: Problems of the file, one line each.
         last: Duration of the last frame; 0 if unknown.
+        embedded: Names of data in the packets beside the frames.
+        progressive: Number of packets flagged as progressive, and of those flagged as interlaced.
     """
 
     times: tuple[int, ...]
@@ -63,9 +68,13 @@ class Timing:
     lost: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
     last: int = 0
+    embedded: tuple[str, ...] = ()
+    progressive: tuple[int, int] = (0, 0)
 
 
-def timing_from_packets(container: InputContainer, stream: VideoStream) -> tuple[Timing, bool]:
+def timing_from_packets(
+    container: InputContainer, stream: VideoStream, timeline: Timeline | None = None
+) -> tuple[Timing, bool]:
     """Read the timing from the packets, and return whether it is reliable.
 
     If it is not, only `lost` and `warnings` are valid.
@@ -73,24 +82,33 @@ def timing_from_packets(container: InputContainer, stream: VideoStream) -> tuple
     Args:
         container: Open file at its beginning.
         stream: Its video stream.
+        timeline: Clock of the file, to which its jumps are added.
     """
     header = _Header(container, stream)
     packets = _PacketTimes()
-    for packet in demux(container, *header.streams):
+    embedded = EmbeddedSearch(stream.codec_context.codec.canonical_name)
+    scan = ScanTypes(stream.codec_context.codec.canonical_name)
+    for packet in demux(container, *header.streams, timeline=timeline):
         header.add(packet)
         if packet.stream_index == stream.index and packet.size:
             packets.add(packet, stream)
+            embedded.add(packet)
+            scan.add(packet)
     times = sorted(time for time in packets.times if time is not None)
     problems = header.problems(packets.count)
     lost = header.missing(packets.decoding_times, times[0] if times else 0)
     is_reliable = _is_reliable(packets.times, times)
+    inside: dict[str, Any] = {"embedded": tuple(embedded.found), "progressive": scan.counts}
     if not is_reliable or _are_decoding_times(container, stream, packets.times):
-        return Timing((), lost=lost, warnings=problems), False
+        return Timing((), lost=lost, warnings=problems, **inside), False
     warnings = (*problems, *packets.warnings(), *_find_gaps(container, stream, times))
     # If every packet is flagged as a keyframe, the flag means nothing, except for intra codecs.
     has_flags = len(packets.keyframes) < packets.count or stream.codec_context.codec.intra_only
     keyframes = tuple(sorted(packets.keyframes)) if has_flags else ()
-    return Timing(tuple(times), keyframes, lost=lost, warnings=warnings, last=packets.last), True
+    timing = Timing(
+        tuple(times), keyframes, lost=lost, warnings=warnings, last=packets.last, **inside
+    )
+    return timing, True
 
 
 @dataclass
@@ -173,7 +191,12 @@ class _Header:
 
 
 def timing_from_decoding(
-    container: InputContainer, stream: VideoStream, rate: Fraction, *, split_fields: bool
+    container: InputContainer,
+    stream: VideoStream,
+    rate: Fraction,
+    *,
+    split_fields: bool,
+    timeline: Timeline | None = None,
 ) -> Timing:
     """Determine the timing by decoding the whole video.
 
@@ -182,12 +205,13 @@ def timing_from_decoding(
         stream: Its video stream.
         rate: Frame rate in frames per second, used where timestamps are missing.
         split_fields: True if the two fields of a frame may be in separate packets.
+        timeline: Clock of the file.
     """
     discard_other_streams(container, stream)
     packets = _PacketTimes()
     decoded: list[int | None] = []
     errors: list[tuple[int | None, int]] = []
-    for result in decode(stream, read_packets(container, stream)):
+    for result in decode(stream, read_packets(container, stream, timeline)):
         decoded += [frame.pts for frame in result.frames]
         if result.packet:
             packets.add(result.packet, stream)

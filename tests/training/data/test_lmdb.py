@@ -130,5 +130,38 @@ def test_a_damaged_lmdb_is_an_error_in_one_line(tmp_path):
     (tmp_path / "x.lmdb" / "data.mdb").write_bytes(b"nothing of the kind" * 999)
     with pytest.raises(ImageError, match=r"x\.lmdb: cannot be read"):
         read_value(tmp_path / "x.lmdb", "a")
-    with pytest.raises(TrainingError, match=r"meta_info\.txt: cannot be read"):
+    with pytest.raises(TrainingError, match=r"x\.lmdb: cannot be read"):
         read_keys(tmp_path / "x.lmdb")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.99])
+def test_an_lmdb_that_was_cut_is_an_error_instead_of_a_crash(few, tmp_path, share):
+    folder, names = few
+    target = tmp_path / "cut.lmdb"
+    list(build_lmdb(folder, names, target, 1))
+    data, keys = target / "data.mdb", read_keys(target)
+    os.truncate(data, int(data.stat().st_size * share))
+    with pytest.raises(TrainingError, match=r"cut\.lmdb: (data\.mdb has \d+ of|cannot be read)"):
+        read_keys(target)
+    for key in keys:
+        with pytest.raises(ImageError, match=r"cut\.lmdb: (data\.mdb has \d+ of|cannot be read)"):
+            read_value(target, key)
+
+
+def test_an_lmdb_without_index_gives_all_its_keys(numbered, tmp_path):
+    lmdb = pytest.importorskip("lmdb")
+    folder = numbered("in", 3)
+    names = images_below(folder)
+    with (
+        lmdb.open(str(tmp_path / "names.lmdb"), map_size=1 << 22) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for name in names:
+            transaction.put(name.encode(), (folder / name).read_bytes())
+    assert read_keys(tmp_path / "names.lmdb") == names
+    (tmp_path / "some.txt").write_text(f"{names[1]} (40,56,3) 1\n")
+    (key,) = read_keys(tmp_path / "names.lmdb", tmp_path / "some.txt")
+    assert (read_rgb(read_value(tmp_path / "names.lmdb", key)) == read_rgb(folder / key)).all()
+    list(build_lmdb(folder, names, tmp_path / "own.lmdb", 1))
+    (tmp_path / "own.lmdb" / "meta_info.txt").unlink()
+    assert read_keys(tmp_path / "own.lmdb") == ["000", "001", "002"]

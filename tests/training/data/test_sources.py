@@ -22,7 +22,7 @@ def names(found: tuple[SourceEntry, ...]) -> list[tuple[str, str | None]]:
 def test_a_folder_gives_all_its_images(data):
     folder = data / "photos"
     found = list_entries(Source(folder), 4)
-    assert len(found) == len([path for path in folder.rglob("*") if path.is_file()]) == 41
+    assert len(found) == len([path for path in folder.rglob("*") if path.is_file()]) > 40
     assert found[0].lr is None
     assert found[0].hr.read().shape == (160, 160, 3)
 
@@ -75,6 +75,26 @@ def test_a_pair_of_wrong_sizes_is_an_error_when_it_is_read(pairs):
     write(low / "0.png", np.zeros((4, 4, 3)))
     with pytest.raises(ImageError, match=r"0\.png: is .*, not 4 times its LR image of 4x4"):
         list_entries(Source(high, low), 4)[0].read(4)
+
+
+def test_the_rest_of_a_division_by_the_scale_is_cut_for_benchmarks_only(pairs):
+    high, low = pairs
+    whole = np.arange(43 * 50 * 3, dtype=np.uint8).reshape(43, 50, 3)
+    write(high / "0.png", whole)
+    write(low / "0.png", np.zeros((10, 12, 3)))
+    entry = list_entries(Source(high, low), 4)[0]
+    assert (entry.read_cut(4)[0] == read_rgb(high / "0.png")[:40, :48]).all()
+    with pytest.raises(ImageError, match="not 4 times"):
+        entry.read(4)
+    write(high / "0.png", whole[:39])
+    with pytest.raises(ImageError, match="not 4 times"):
+        entry.read_cut(4)
+
+
+def test_an_archive_says_what_can_be_read(tmp_path):
+    (tmp_path / "shard.tar").write_bytes(b"?")
+    with pytest.raises(TrainingError, match=r"shard\.tar: is a file, and only folders"):
+        list_entries(Source(tmp_path / "shard.tar"), 4)
 
 
 def test_pairs_of_lmdbs_have_the_same_keys(pairs, tmp_path):

@@ -33,9 +33,11 @@ from upscale_training.recipe import (
     OptimiserSettings,
     PerceptualSettings,
     PixelSettings,
+    RCANSettings,
     RRDBNetSettings,
     SavingSettings,
     Source,
+    SPANSettings,
     SRVGGSettings,
     Stage,
 )
@@ -76,7 +78,12 @@ def test_half_precision_gives_nearly_the_weights_of_full(images, tmp_path, preci
 
 @pytest.mark.parametrize(
     "network",
-    [RRDBNetSettings(features=4, blocks=2, growth=2), SRVGGSettings(features=4, convolutions=5)],
+    [
+        RRDBNetSettings(features=4, blocks=2, growth=2),
+        SRVGGSettings(features=4, convolutions=5),
+        SPANSettings(features=4),
+        RCANSettings(features=4, groups=2, blocks=1, reduction=2),
+    ],
 )
 def test_activation_checkpointing_changes_no_weight(images, tmp_path, network):
     for again in (False, True):
@@ -232,7 +239,9 @@ def test_the_log_has_a_line_per_interval_with_shares_of_time(images, tmp_path):
         *(("step", "gan", 5), ("validation", "gan", 5)),
     ]
     last = lines[-2]
-    assert set(last["losses"]) == {"pixel", "gan", "real", "fake"}
+    assert set(last["losses"]) == {
+        *("pixel", "gan", "real", "fake", "mean_real", "mean_fake"),
+    }
     assert set(last["shares"]) >= {"data", "degradation", "generator", "discriminator"}
     assert 0 < sum(last["shares"].values()) <= 1
     assert last["seconds_left"] == 0

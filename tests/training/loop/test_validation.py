@@ -90,7 +90,7 @@ def test_created_pairs_are_those_of_upscale_degrade(images, processes, tmp_path)
 def test_the_averaged_weights_are_measured_on_whole_images(images, processes, tmp_path):
     from upscale_training.loop.state import saved_states
 
-    from upscale import Upscaler
+    from upscale.engine.upscaler import Upscaler
 
     recipe = one_stage(images, validation=validating(ValidationSet(images, chain="classical")))
     events = collected(recipe, tmp_path / "run")

@@ -15,6 +15,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from upscale_training.degradation import steps
+from upscale_training.degradation.operations import Operation
+from upscale_training.pools import kernels, noise
 from upscale_training.recipe import settings
 from upscale_training.schema import OneOf
 
@@ -22,9 +24,12 @@ PAGE = Path(__file__).parents[3] / "docs/reference/recipes.md"
 
 KINDS = {
     kind.__name__: kind
-    for room in (settings, steps)
+    for room in (settings, steps, kernels, noise)
     for kind in vars(room).values()
-    if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == room.__name__
+    if isinstance(kind, type)
+    and is_dataclass(kind)
+    and kind.__module__ == room.__name__
+    and not issubclass(kind, Operation)
 }
 """All classes that a recipe is made of."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from upscale_training.data.register import PHONE_FOLDER, Registration
 from upscale_training.degradation import classical, generic, real_esrgan
 from upscale_training.degradation.steps import (
     BlurStep,
@@ -15,20 +17,32 @@ from upscale_training.degradation.steps import (
     ResizeStep,
 )
 from upscale_training.losses import REAL_ESRGAN_LAYERS
+from upscale_training.pools.kernels import KernelStep
+from upscale_training.pools.noise import InjectedNoiseStep
 from upscale_training.recipe.reading import read_recipe
-from upscale_training.recipe.settings import RRDBNetSettings, SRVGGSettings
+from upscale_training.recipe.settings import (
+    DiscriminatorSettings,
+    RCANSettings,
+    RRDBNetSettings,
+    SRVGGSettings,
+)
 from upscale_training.recipes import bundled
 
 from upscale.models import build, detect
 
 PAPER = ("real-esrgan-x4", "real-esrgan-x2", "real-esrgan-x1", "srvgg-x4", "srvgg-anime-x4")
-OTHERS = ("esrgan-classical", "generic-x4", "tiny-x4", "tiny-srvgg-x4")
+OTHERS = (
+    "esrgan-classical", "generic-x4", "generic-x4-standard", "mobile-x4", "rcan-x4", "realsr-x4",
+    "tiny-x4", "tiny-srvgg-x4",
+)  # fmt: skip
 OWN = (
-    "upscale-x4-fast-distil", "upscale-x4-fast", "upscale-x2-distil", "upscale-x2-gan",
-    "upscale-x2-straight", "upscale-x1-restore", "upscale-x1-exact",
+    "upscale-x4-fast-clean", "upscale-x4-fast-damaged", "upscale-x4-fast-detail",
+    "upscale-x4-fast", "upscale-x1-restore", "upscale-x1-exact",
     "upscale-x1-careful", "upscale-x1",
 )  # fmt: skip
 """Recipes of the package's own weights."""
+
+OF_ONE_STAGE = ("generic-x4-standard", "mobile-x4", "rcan-x4", "realsr-x4")
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +58,19 @@ def test_these_recipes_come_with_upscale():
 @pytest.mark.parametrize("name", [*PAPER, *OTHERS, *OWN])
 def test_a_recipe_has_the_name_of_its_file(recipes, name):
     assert recipes[name].name == name
-    assert len(recipes[name].stages) == (1 if name in OWN else 2)
+    assert len(recipes[name].stages) == (1 if name in (*OWN, *OF_ONE_STAGE) else 2)
 
 
 @pytest.mark.parametrize("name", [*PAPER, *OTHERS, *OWN])
 def test_its_network_can_be_built_and_is_recognised(recipes, name):
     settings = recipes[name].network
-    small = "blocks" if isinstance(settings, RRDBNetSettings) else "convolutions"
+    small = {
+        RRDBNetSettings: ["network.blocks=1"],
+        SRVGGSettings: ["network.convolutions=1"],
+        RCANSettings: ["network.groups=1", "network.blocks=1", "network.reduction=4"],
+    }[type(settings)]
     path = bundled()[name]
-    network = build(read_recipe(path, [f"network.{small}=1", "network.features=8"]).network.spec)
+    network = build(read_recipe(path, [*small, "network.features=8"]).network.spec)
     assert network.scale == settings.scale
     assert detect(network.state_dict()).spec.scale == settings.scale
 
@@ -189,11 +207,28 @@ def test_esrgan_has_its_papers_numbers(recipes):
     assert not any(loss.sharpen for loss in losses)
 
 
-def test_the_generic_recipe_is_esrgan_with_samsungs_chain(recipes):
-    recipe, esrgan = recipes["generic-x4"], recipes["esrgan-classical"]
-    assert (recipe.network, recipe.seed) == (esrgan.network, esrgan.seed)
+def test_rcan_has_its_papers_numbers(recipes):
+    """RCAN, sections 3.4 and 4.1."""
+    recipe = recipes["rcan-x4"]
+    (stage,) = recipe.stages
+    assert recipe.network == RCANSettings("rcan", 4, 64, groups=10, blocks=20, reduction=16)
+    assert recipe.degradation.settings(4) == classical(4)
+    assert not recipe.degradation.sharpen and recipe.degradation.pool == 0
+    assert recipe.data.patch == 4 * 48 and recipe.data.flips and recipe.data.rotations
+    assert (stage.iterations, stage.batch, stage.ema) == (1_000_000, 16, 0)
+    adam = stage.optimiser
+    assert (adam.kind, adam.learning_rate, adam.betas) == ("adam", 1e-4, (0.9, 0.999))
+    assert stage.schedule.milestones == (200_000, 400_000, 600_000, 800_000)
+    assert stage.schedule.gamma == 0.5
+    assert stage.pixel and (stage.pixel.kind, stage.pixel.weight) == ("l1", 1)
+    assert not stage.pixel.sharpen and stage.perceptual is None and stage.gan is None
+
+
+def test_the_generic_recipe_is_rcan_then_esrgans_gan_with_samsungs_chain(recipes):
+    recipe, esrgan, rcan = (recipes[name] for name in ("generic-x4", "esrgan-classical", "rcan-x4"))
+    assert (recipe.network, recipe.seed) == (rcan.network, rcan.seed)
     assert replace(recipe.data, sources=esrgan.data.sources) == esrgan.data
-    for stage, its in zip(recipe.stages, esrgan.stages, strict=True):
+    for stage, its in zip(recipe.stages, (rcan.stages[0], esrgan.stages[1]), strict=True):
         assert stage.ema == 0.999
         assert replace(stage, name=its.name, ema=its.ema) == its
     assert not recipe.degradation.sharpen
@@ -206,6 +241,50 @@ def test_the_generic_recipe_is_esrgan_with_samsungs_chain(recipes):
     assert isinstance(resize, ResizeStep)
     assert resize.kinds == ("nearest", "bilinear", "bicubic", "lanczos")
     assert isinstance(noise, NoiseStep) and (noise.sigma, noise.peak) == ((0, 5), (50, 150))
+
+
+def test_the_standard_gan_differs_from_the_relativistic_one_in_this_alone(recipes):
+    recipe, relativistic = recipes["generic-x4-standard"], recipes["generic-x4"]
+    assert isinstance(recipe.start, Path) and recipe.start.name == "generic-x4-psnr.safetensors"
+    (stage,), other = recipe.stages, relativistic.stages[1]
+    assert stage.gan and other.gan
+    assert (stage.gan.relativistic, other.gan.relativistic) == (False, True)
+    assert replace(stage, gan=replace(stage.gan, relativistic=True)) == other
+    for part in ("network", "data", "degradation", "seed"):
+        assert getattr(recipe, part) == getattr(relativistic, part)
+
+
+def test_the_mobile_recipe_fine_tunes_the_generic_network_with_pairs(recipes):
+    recipe, generic = recipes["mobile-x4"], recipes["generic-x4"]
+    assert recipe.network == generic.network
+    assert isinstance(recipe.start, Path) and recipe.start.name == "generic-x4-gan.safetensors"
+    (source,) = recipe.data.sources
+    assert source.low is not None
+    assert (source.path.name, source.low.name) == ("teacher", PHONE_FOLDER)
+    assert recipe.degradation.settings(4) is None
+    assert recipe.data.patch <= 4 * Registration().size
+    (stage,), its = recipe.stages, generic.stages[1]
+    assert (stage.pixel, stage.perceptual, stage.gan) == (its.pixel, its.perceptual, its.gan)
+    assert stage.optimiser.learning_rate == its.optimiser.learning_rate / 10
+
+
+def test_the_realsr_recipe_has_the_numbers_of_its_option_file(recipes):
+    """train_kernel_noise.yml of RealSR."""
+    recipe, esrgan = recipes["realsr-x4"], recipes["esrgan-classical"]
+    (stage,) = recipe.stages
+    assert recipe.network == esrgan.network and recipe.seed == 10
+    assert recipe.data.patch == 128 and recipe.data.flips and recipe.data.rotations
+    kernel, resize, noise = recipe.degradation.chain
+    assert isinstance(kernel, KernelStep) and kernel.pool.name == "kernels"
+    assert isinstance(resize, ResizeStep) and resize.kinds == ("nearest",)
+    assert noise == InjectedNoiseStep(pool=noise.pool) and noise.pool.name == "noise"
+    assert not recipe.degradation.sharpen and recipe.degradation.pool == 0
+    assert (stage.iterations, stage.batch, stage.ema) == (60_001, 16, 0)
+    assert stage.schedule.milestones == (5_000, 10_000, 20_000, 30_000)
+    gan = esrgan.stages[1]
+    losses = (stage.optimiser, stage.pixel, stage.perceptual)
+    assert losses == (gan.optimiser, gan.pixel, gan.perceptual)
+    assert gan.gan and stage.gan == replace(gan.gan, discriminator=DiscriminatorSettings("patch"))
 
 
 @pytest.mark.parametrize("name", ["tiny-x4", "tiny-srvgg-x4"])

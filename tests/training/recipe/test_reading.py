@@ -198,16 +198,17 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
      "small.yaml:5: network.?: a key must be a single word"),
     ("a missing key", {22: None}, "small.yaml:21: stages.0: lacks iterations"),
     ("a missing section", {6: None, 7: None, 8: None, 9: None}, "small.yaml:1: lacks data"),
-    ("no architecture", {3: None}, "small.yaml:2: network: lacks architecture: rrdbnet or srvgg"),
+    ("no architecture", {3: None},
+     "small.yaml:2: network: lacks architecture: rrdbnet or srvgg or span or rcan"),
     ("an unknown architecture", {3: "  architecture: rrdb"},
-     "small.yaml:3: network.architecture: must be 'rrdbnet' or 'srvgg', not \"rrdb\"; did "
-     "you mean rrdbnet?"),
+     "small.yaml:3: network.architecture: must be 'rrdbnet', 'srvgg', 'span' or 'rcan', "
+     "not \"rrdb\"; did you mean rrdbnet?"),
     ("a step without a name", {12: "    - probability: 1"},
      "small.yaml:12: degradation.chain.0: lacks do: blur or resize or noise or jpeg or "
-     "either_order"),
+     "either_order or kernel or injected_noise"),
     ("an unknown step", {14: "    - do: rezise"},
-     "small.yaml:14: degradation.chain.1.do: must be 'blur', 'resize', 'noise', 'jpeg' or "
-     "'either_order', not \"rezise\"; did you mean resize?"),
+     "small.yaml:14: degradation.chain.1.do: must be 'blur', 'resize', 'noise', 'jpeg', "
+     "'either_order', 'kernel' or 'injected_noise', not \"rezise\"; did you mean resize?"),
     ("text for a whole number", {9: "  patch: large"},
      'small.yaml:9: data.patch: must be a whole number, not "large"'),
     ("a fraction for a whole number", {9: "  patch: 64.5"},
@@ -291,8 +292,11 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
     ("neither pairs nor degradation", {11: "  chain: none"} | dict.fromkeys(range(12, 19)),
      "small.yaml:11: degradation.chain: the chain none creates no LR images, and the "
      "sources have none (low)"),
-    ("pairs among others", {8: "    - {path: photos, low: bad}\n    - path: more"},
-     "small.yaml:7: data.sources: either all sources have LR images (low), or none has"),
+    ("pairs among others, without degradation",
+     {8: "    - {path: photos, low: bad}\n    - path: more", 11: "  chain: none"}
+     | dict.fromkeys(range(12, 19)),
+     "small.yaml:12: degradation.chain: the chain none creates no LR images, and the "
+     "sources have none (low)"),
     ("no sources", {7: "  sources: []", 8: None},
      "small.yaml:7: data.sources: must not be empty"),
     ("no stages", {20: "stages: []"} | dict.fromkeys(range(21, 34)),
@@ -301,17 +305,22 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
      "small.yaml:20: stages: psnr occurs twice"),
     ("a stage without a loss", {23: "    pixel: null"},
      "small.yaml:23: stages.0.pixel: a stage needs a loss: pixel, perceptual or gan"),
-    ("a perceptual loss of nothing", {23: "    perceptual: {backbone: vgg.pth, weight: 0}"},
-     "small.yaml:23: stages.0.perceptual.weight: weight and style are both 0; remove "
-     "perceptual instead"),
+    ("a critic that nothing bounds", {23: "    gan: {kind: wgan}"},
+     "small.yaml:23: stages.0.gan.kind: nothing bounds the discriminator of wgan; set penalty to "
+     "10, or use wgan-softplus"),
+    ("milestones of a cosine", {23: "    schedule: {kind: cosine, milestones: [3]}"},
+     "small.yaml:23: stages.0.schedule.milestones: belong to the kind steps, not to cosine; "
+     "remove them"),
+    ("a minimum without a cosine", {23: "    schedule: {minimum: 0.1}"},
+     "small.yaml:23: stages.0.schedule.kind: periods and minimum belong to the kind cosine"),
     ("a name with a folder", {21: "  - name: a/b"},
      "small.yaml:21: stages.0.name: must be usable as a file name, not 'a/b'"),
     ("a best that is not measured", {36: "    - high: held-out\n  metrics: [ssim]"},
      "small.yaml:1: saving.best_metric: psnr is not one of the validation's metrics (ssim)"),
     ("a metric with a slip", {36: "    - high: held-out\n  metrics: [psrn]"},
      "small.yaml:37: validation.metrics.0: must be 'psnr', 'psnr-y', 'ssim', 'ssim-y', 'lpips', "
-     "'lpips-vgg', 'dists', 'st-lpips', 'niqe', 'brisque' or 'piqe', not \"psrn\"; did you mean "
-     "psnr?"),
+     "'lpips-vgg', 'dists', 'st-lpips', 'text', 'colour-shift', 'niqe', 'brisque' or 'piqe', not "
+     "\"psrn\"; did you mean psnr?"),
     ("a validation set made and given", {36: "    - {high: a, low: b, chain: classical}"},
      "small.yaml:36: validation.sets.0.chain: low and chain exclude each other: both give "
      "LR images"),
@@ -396,6 +405,11 @@ def test_a_network_can_be_replaced_as_a_whole(write):
         ("network.blocks=six", 'network.blocks: must be a whole number, not "six"'),
         ("network.blocks=", "network.blocks: must be a whole number, not null"),
         ("network.blocks=0", "network.blocks: must be greater than 0, not 0"),
+        (
+            "data.sources.0.path=s3://bucket/x",
+            "data.sources.0.path: s3://bucket/x is an address; "
+            "only local files, folders and LMDBs can be read: download it",
+        ),
         ("data.patch=66", "data.patch: must be a multiple of 4, not 66"),
         ("stages.7.batch=1", "stages: has no item 7; it has 2, counted from 0"),
         ("stages.-1.batch=1", "stages: has no item -1; it has 2, counted from 0"),

@@ -447,8 +447,11 @@ def test_missing_options_have_basicsrs_defaults(write):
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"train__scheduler": {"type": "CosineAnnealingRestartLR", "periods": [1]}},
-         "train.scheduler: is CosineAnnealingRestartLR; the learning rate stays constant"),
+        ({"train__scheduler": {"type": "LinearLR"}},
+         "train.scheduler: is LinearLR; the learning rate stays constant"),
+        ({"train__scheduler": {"type": "CosineAnnealingRestartLR", "periods": [5, 5],
+                               "restart_weights": [1, 0.5]}},
+         "train.scheduler.restart_weights: all periods start at the full rate"),
         ({"train__net_d_iters": 2},
          "train.net_d_iters: is 2; generator and discriminator alternate"),
         ({"train__net_d_init_iters": 9},
@@ -485,7 +488,7 @@ def test_ignored_options_are_noted(write, changes, note):
          "translated"),
         ({"model_type": ["a"]}, "model_type: is ['a']; only RealESRNetModel"),
         ({"network_g__type": "MSRResNet"}, "network_g.type: is MSRResNet; only RRDBNet, "
-         "SRVGGNetCompact can be translated"),
+         "SRVGGNetCompact, RCAN can be translated"),
         ({"network_g__num_in_ch": 1}, "network_g.num_in_ch: is 1; only 3 can be translated"),
         ({"network_g__scale": 4}, "network_g.scale: is 4; only 2 can be translated"),
         ({"network_d__type": "MultiScaleDiscriminator"}, "network_d.type: is MultiScale"),
@@ -533,3 +536,41 @@ def test_a_recipe_is_no_option_file():
     path = bundled()["tiny-x4"]
     with pytest.raises(TrainingError, match=r"tiny-x4.yaml:4: model_type: lacks model_type"):
         translate(path)
+
+
+def test_a_cosine_is_that_of_the_official_file(tmp_path):
+    """As basicsr's CosineAnnealingRestartLR, which ends at a learning rate."""
+    values = yaml.safe_load(GAN)
+    rate = values["train"]["optim_g"]["lr"]
+    values["train"]["scheduler"] = {
+        "type": "CosineAnnealingRestartLR",
+        "periods": [250, 250],
+        "restart_weights": [1, 1],
+        "eta_min": rate / 1000,
+    }
+    (tmp_path / "cosine.yml").write_text(yaml.safe_dump(values))
+    recipe, notes = translate(tmp_path / "cosine.yml")
+    schedule = recipe.stages[0].schedule
+    assert (schedule.kind, schedule.periods) == ("cosine", (250, 250))
+    assert schedule.minimum == pytest.approx(1e-3)
+    assert not [note for note in notes if "scheduler" in note]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("compact.toml", 'name = "x"\nmodel_type = "otf"\n[network_g]\ntype = "compact"\n',
+         "is an option file of neosr (network compact), which is not translated"),
+        ("damaged.toml", "name = [", "is an option file of neosr, which"),
+        ("redux.yml", "name: x\nscale: 4\nuse_amp: true\nnetwork_g: {type: compact}\n",
+         "is an option file of traiNNer-redux (network compact), which"),
+        ("losses.yml", "name: x\nnetwork_g: {type: span}\ntrain: {losses: [{type: l1loss}]}\n",
+         "is an option file of traiNNer-redux (network span), which"),
+    ],
+)  # fmt: skip
+def test_files_of_other_trainers_are_named(tmp_path, name, content, expected):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(TrainingError) as raised:
+        translate(tmp_path / name)
+    assert expected in str(raised.value)
+    assert name in str(raised.value) and "\n" not in str(raised.value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from upscale_training.data.crop import SubImageCropper
 from upscale_training.data.index import IndexEntry, images_below, read_index, write_index
 from upscale_training.data.multiscale import MultiscaleCopier
+from upscale_training.data.noise import NoiseCollector
 from upscale_training.data.pixels import as_rgb, read_rgb, write_png
 from upscale_training.data.sampler import DistributedBatchSampler, EpochOrder
 from upscale_training.data.scan import find_similar, perceptual_hash
@@ -18,6 +19,7 @@ __all__ = [
     "EpochOrder",
     "IndexEntry",
     "MultiscaleCopier",
+    "NoiseCollector",
     "SubImageCropper",
     "as_rgb",
     "find_similar",

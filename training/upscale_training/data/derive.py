@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from upscale.images import read_size
 from upscale_training.data.index import stem_of
-from upscale_training.data.parallel import (
-    check_apart,
-    claim_folder,
-    map_parallel,
-    split_clashes,
-)
+from upscale_training.data.parallel import map_into_folder
 from upscale_training.data.pixels import Pixels, read_rgb, write_png
 
 Output = TypeVar("Output")
@@ -35,8 +31,8 @@ class ImageTransform(Protocol[Output]):
         """Return the arguments of `make` by name suffix, for an image of this size."""
         ...
 
-    def make(self, pixels: Pixels, output: Output) -> Pixels:
-        """Make one of the outputs."""
+    def make(self, pixels: Pixels, output: Output) -> Pixels | str:
+        """Make one of the outputs, or return in a word or two why there is none."""
         ...
 
 
@@ -47,10 +43,12 @@ class DeriveResult:
     Attributes:
         written: Number of outputs written now.
         kept: Number of outputs that an earlier run wrote.
+        omitted: Number of outputs that the transform does not make, by reason.
     """
 
     written: int = 0
     kept: int = 0
+    omitted: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
 
 
 def derive(
@@ -71,11 +69,9 @@ def derive(
         UsageError: The target is inside the source.
         OutputError: The target contains something else, or cannot be created.
     """
-    check_apart(source, target)
-    claim_folder(target, source, {"made": transform.kind, **asdict(transform)})
-    unique, clashes = split_clashes(names)
-    yield from clashes.items()
-    yield from map_parallel(partial(_derive, transform, source, target), unique, jobs)
+    work = partial(_derive, transform, source, target)
+    claim = {"made": transform.kind, **asdict(transform)}
+    return map_into_folder(work, names, source, target, settings=claim, jobs=jobs)
 
 
 def _derive(
@@ -87,8 +83,14 @@ def _derive(
         for suffix, output in transform.outputs(*read_size(path)).items()
     }
     missing = {file: output for file, output in outputs.items() if not file.exists()}
+    omitted = Counter[str]()
     if missing:
         pixels = read_rgb(path)
         for file, output in missing.items():
-            write_png(transform.make(pixels, output), file)
-    return DeriveResult(len(missing), len(outputs) - len(missing))
+            made = transform.make(pixels, output)
+            if isinstance(made, str):
+                omitted[made] += 1
+            else:
+                write_png(made, file)
+    written, kept = len(missing) - omitted.total(), len(outputs) - len(missing)
+    return DeriveResult(written, kept, dict(omitted))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import struct
 from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -47,12 +49,32 @@ def read_keys(path: Path, index: Path | None = None) -> list[str]:
 
     Args:
         path: Folder of the LMDB.
-        index: Path of the index; None for the LMDB's own `meta_info.txt`.
+        index: Path of the index; None for the LMDB's own `meta_info.txt`, or without that for all
+            keys, whatever they are called.
 
     Raises:
-        TrainingError: The index cannot be read.
+        TrainingError: The index cannot be read, or the LMDB is incomplete.
+        DependencyError: The package lmdb is not installed.
     """
-    return [line.name.removesuffix(_SUFFIX) for line in read_index(index or path / _INDEX)]
+    if index is None and (path / _INDEX).is_file():
+        index = path / _INDEX
+    stored = _stored_keys(path, limit=None if index is None else 1)
+    if index is None:
+        return stored
+    names = [line.name for line in read_index(index)]
+    if stored and stored[0].endswith(_SUFFIX):  # keys are names of files
+        return names
+    return [name.removesuffix(_SUFFIX) for name in names]
+
+
+def _stored_keys(path: Path, limit: int | None) -> list[str]:
+    """Return the first keys of an LMDB, which is checked for completeness."""
+    try:
+        with _opened(path) as transaction:
+            keys = islice(transaction.cursor().iternext(values=False), limit)
+            return [key.decode("utf-8", "surrogateescape") for key in keys]
+    except ImageError as error:
+        raise TrainingError(str(error)) from error
 
 
 def read_value(path: Path, key: str) -> bytes:
@@ -62,21 +84,29 @@ def read_value(path: Path, key: str) -> bytes:
     with other processes nor with another reader in the same process.
 
     Raises:
-        ImageError: There is no such key, or the LMDB cannot be read.
+        ImageError: There is no such key, or the LMDB is incomplete or cannot be read.
         DependencyError: The package lmdb is not installed.
     """
+    with _opened(path) as transaction:
+        value = transaction.get(key.encode("utf-8", "surrogateescape"))
+    if value is None:
+        raise ImageError(f"{printable(path)}: contains no {key}; create the LMDB again")
+    return value
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Any]:
+    """Open an LMDB for one transaction, after a check that no page is missing."""
     lmdb = _library()
     try:
         with (
             lmdb.open(str(path), readonly=True, lock=False, readahead=False) as environment,
             environment.begin() as transaction,
         ):
-            value = transaction.get(key.encode())
-    except lmdb.Error as error:
+            _check_complete(environment, path)
+            yield transaction
+    except (lmdb.Error, OSError) as error:
         raise ImageError(f"{printable(path)}: cannot be read ({error})") from error
-    if value is None:
-        raise ImageError(f"{printable(path)}: contains no {key}; create the LMDB again")
-    return value
 
 
 def key_of(name: str) -> str:
@@ -146,6 +176,7 @@ class _Writer:
     def __init__(self, lmdb: Any, path: Path) -> None:  # noqa: ANN401
         self._lmdb = lmdb
         self._environment = lmdb.open(str(path), map_size=_FIRST_MAP_BYTES)
+        _check_complete(self._environment, path)
         self._waiting: dict[str, bytes] = {}
         self._bytes = 0
 
@@ -191,6 +222,20 @@ class _Writer:
                 for key, value in transaction.cursor()
             ]
         return "".join(f"{entry} {_LEVEL}\n" for entry in entries)
+
+
+def _check_complete(environment: Any, path: Path) -> None:  # noqa: ANN401
+    """Raise an error for a file that was cut, since access to its missing pages ends the process.
+
+    Raises:
+        ImageError: Pages are missing at the end.
+    """
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    length = (path / _DATA).stat().st_size
+    if length < needed:
+        raise ImageError(
+            f"{printable(path)}: {_DATA} has {length} of {needed} bytes; copy or create it again"
+        )
 
 
 def _encode(source: Path, name: str) -> bytes:

@@ -19,7 +19,7 @@ class MultiscaleCopier:
 
     Attributes:
         factors: Factors of the size, between 0 and 1; copies are `nameT0.png`, `nameT1.png`, ...
-        shortest: Shorter side of one more copy, in pixels.
+        shortest: Shorter side of one more copy, in pixels; None for no such copy.
 
     Example:
         >>> MultiscaleCopier(factors=(0.5,), shortest=100).outputs(width=300, height=200)
@@ -28,14 +28,14 @@ class MultiscaleCopier:
 
     kind: ClassVar[str] = "Copies"  # in the files of interrupted runs, so it must not change
     factors: tuple[float, ...] = (0.75, 0.5, 1 / 3)
-    shortest: int = 400
+    shortest: int | None = 400
 
     def outputs(self, width: int, height: int) -> dict[str, tuple[int, int]]:
         """Return the (width, height) of each copy, rounded down, by name suffix."""
         sizes = [(int(width * factor), int(height * factor)) for factor in self.factors]
-        if width < height:
+        if self.shortest is not None and width < height:
             sizes.append((self.shortest, int(self.shortest * (height / width))))
-        else:
+        elif self.shortest is not None:
             sizes.append((int(self.shortest * (width / height)), self.shortest))
         return {
             f"T{number}": size

@@ -129,6 +129,49 @@ def claim_folder(folder: Path, source: Path, settings: Mapping[str, object]) -> 
         )
 
 
+def map_into_folder(
+    work: Callable[[str], R],
+    names: Sequence[str],
+    source: Path,
+    target: Path,
+    *,
+    settings: Mapping[str, object],
+    jobs: int,
+) -> Generator[tuple[str, R | Exception]]:
+    """Write outputs of images into a claimed folder, and yield the result of each image.
+
+    Names that would give the same output yield an error.
+
+    Args:
+        work: Function of a name, which keeps outputs that exist; it must be picklable.
+        names: Names of images, relative to the source.
+        source: Folder of the images.
+        target: New folder, or the folder of an interrupted run.
+        settings: Plain values that the outputs depend on, besides the images.
+        jobs: Number of processes.
+
+    Raises:
+        UsageError: The target is inside the source.
+        OutputError: The target contains something else, or cannot be created.
+    """
+    check_apart(source, target)
+    claim_folder(target, source, settings)
+    unique, clashes = split_clashes(names)
+    yield from clashes.items()
+    yield from map_parallel(work, unique, jobs)
+
+
+def release_folder(folder: Path) -> None:
+    """Remove an output folder that got no outputs, so that it can have other settings.
+
+    Args:
+        folder: Folder that `claim_folder` created. If it contains anything else, it stays.
+    """
+    if [path.name for path in folder.iterdir()] == [CLAIM_FILE]:
+        (folder / CLAIM_FILE).unlink()
+        folder.rmdir()
+
+
 def _result_or_error(work: Callable[[T], R], item: T) -> R | Exception:
     try:
         return work(item)

@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from upscale.errors import TrainingError, UpscaleError
+from upscale.files.system_errors import is_system_error
 from upscale_training.data.pixels import Pixels
 from upscale_training.data.sampler import DistributedBatchSampler, EpochOrder, crop_generator
-from upscale_training.data.sources import list_entries
+from upscale_training.data.sources import Listing, SourceEntry, list_entries
+from upscale_training.key_errors import named
 
 if TYPE_CHECKING:
-    from upscale_training.recipe.settings import DataSettings
+    from upscale_training.recipe.settings import DataSettings, Source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,20 +48,38 @@ class Batch:
 
     Attributes:
         numbers: Numbers of the N samples.
-        hr: Tensor of shape (N, 3, P, P), uint8, RGB.
-        lr: Tensor of shape (N, 3, P / scale, P / scale), uint8, RGB, or None.
+        hr: Tensor of shape (M, 3, P, P), uint8, RGB: of the samples that will be degraded.
+        pairs: Tensors of shape (N - M, 3, P, P) and (N - M, 3, P / scale, P / scale), uint8, RGB:
+            the HR and LR patches of the others, in the same order.
         damaged: Errors of images that could not be read, one line each.
+        is_pair: Whether each sample is one of the pairs.
     """
 
     numbers: tuple[int, ...]
-    hr: Tensor
-    lr: Tensor | None
-    damaged: tuple[str, ...] = ()
+    hr: Tensor | None
+    pairs: tuple[Tensor, Tensor] | None
+    damaged: tuple[str, ...]
+    is_pair: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Batch:
+        """Join samples."""
+        plain = [sample.hr for sample in samples if sample.lr is None]
+        pairs = [(sample.hr, sample.lr) for sample in samples if sample.lr is not None]
+        hr, lr = zip(*pairs, strict=True) if pairs else ((), ())
+        return cls(
+            tuple(sample.number for sample in samples),
+            torch.stack(plain) if plain else None,
+            (torch.stack(hr), torch.stack(lr)) if pairs else None,
+            tuple(line for sample in samples for line in sample.damaged),
+            tuple(sample.lr is not None for sample in samples),
+        )
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, which a GPU reads directly."""
-        lr = None if self.lr is None else self.lr.pin_memory()
-        return replace(self, hr=self.hr.pin_memory(), lr=lr)
+        hr = None if self.hr is None else self.hr.pin_memory()
+        pairs = self.pairs and (self.pairs[0].pin_memory(), self.pairs[1].pin_memory())
+        return replace(self, hr=hr, pairs=pairs)
 
 
 class PatchDataset(Dataset[Sample]):
@@ -74,13 +94,20 @@ class PatchDataset(Dataset[Sample]):
         seed: Seed of all random numbers, at least 0.
         scale: Ratio of the sizes of HR and LR images.
 
+    Attributes:
+        listings: Number and digest of the images of each source.
+
     Raises:
         TrainingError: A source has no images, or an image of a source of pairs has no LR image.
     """
 
     def __init__(self, settings: DataSettings, seed: int, scale: int) -> None:
-        sources = [list_entries(source, scale) for source in settings.sources]
+        sources = [
+            _entries(f"data.sources.{index}", source, scale)
+            for index, source in enumerate(settings.sources)
+        ]
         self._entries = [entry for source in sources for entry in source]
+        self.listings = tuple(map(Listing.of, settings.sources, sources))
         weights = [source.weight for source in settings.sources]
         self._order = EpochOrder([len(source) for source in sources], weights, seed)
         self._settings, self._seed, self._scale = settings, seed, scale
@@ -93,7 +120,8 @@ class PatchDataset(Dataset[Sample]):
         """Return sample `number`.
 
         Raises:
-            TrainingError: No image of the epoch can be read.
+            TrainingError: No image of the epoch can be read, or the system fails to read one, for
+                example because too many files are open.
         """
         damaged: list[str] = []
         for offset in range(len(self)):
@@ -101,6 +129,8 @@ class PatchDataset(Dataset[Sample]):
             try:
                 hr, lr = entry.read(self._scale)
             except UpscaleError as error:
+                if is_system_error(error):
+                    raise TrainingError(str(error)) from error
                 damaged.append(str(error))
                 continue
             return Sample(number, *self._crop(number, hr, lr), tuple(damaged))
@@ -110,14 +140,15 @@ class PatchDataset(Dataset[Sample]):
         """Crop the same area of both images, rotated alike."""
         settings, random = self._settings, crop_generator(self._seed, number)
         step = 1 if lr is None else self._scale
-        rows, columns = (max(side, settings.side) for side in hr.shape[:2])
-        top = int(random.integers((rows - settings.side) // step + 1))
-        left = int(random.integers((columns - settings.side) // step + 1))
+        whole = settings.side if lr is None else settings.patch
+        rows, columns = (max(side, whole) for side in hr.shape[:2])
+        top = int(random.integers((rows - whole) // step + 1))
+        left = int(random.integers((columns - whole) // step + 1))
         flip = settings.flips and bool(random.integers(2))
         quarters = int(random.integers(4)) if settings.rotations else 0
 
         def crop(image: Pixels, scale: int) -> Tensor:
-            side = settings.side // scale
+            side = whole // scale
             patch = _patch(image, top * step // scale, left * step // scale, side)
             patch = np.rot90(patch[:, ::-1] if flip else patch, quarters)
             return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))
@@ -174,16 +205,15 @@ class _Batches(Dataset[Batch | TrainingError]):
 
     def __getitem__(self, numbers: Sequence[int]) -> Batch | TrainingError:
         try:
-            samples = [self._samples[number] for number in numbers]
+            return Batch.of([self._samples[number] for number in numbers])
         except TrainingError as error:
             return error
-        lr = [sample.lr for sample in samples if sample.lr is not None]
-        return Batch(
-            tuple(numbers),
-            torch.stack([sample.hr for sample in samples]),
-            torch.stack(lr) if lr else None,
-            tuple(line for sample in samples for line in sample.damaged),
-        )
+
+
+def _entries(key: str, source: Source, scale: int) -> tuple[SourceEntry, ...]:
+    keys = {"path": source.path, "low": source.low, "index": source.index}
+    with named({f"{key}.{name}": path for name, path in keys.items()}):
+        return list_entries(source, scale)
 
 
 def _or_raise(loaded: Batch | TrainingError) -> Batch:

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from upscale.errors import ImageError, TrainingError
 from upscale.files.error_mapping import one_line
+from upscale.files.parse import parse_json
 from upscale.files.printable import printable
+from upscale.files.system_errors import raise_system_error
 from upscale_training.data.index import check_name, publish_text
 from upscale_training.data.parallel import map_parallel
 from upscale_training.data.pixels import Pixels, read_rgb
@@ -229,7 +231,7 @@ def _read_report(path: Path) -> dict[str, ImageInfo]:
     infos: dict[str, ImageInfo] = {}
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             info = ImageInfo(**{field.name: record[field.name] for field in fields(ImageInfo)})
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines) and infos:
@@ -248,6 +250,7 @@ def _read_info(folder: Path, name: str) -> ImageInfo:
         check_name(name)
         pixels = read_rgb(path)
     except ImageError as error:
+        raise_system_error(error)
         return ImageInfo(name, length, modified, error=str(error))
     height, width = pixels.shape[:2]
     digest = hashlib.blake2b(f"{width}x{height}".encode(), digest_size=16)

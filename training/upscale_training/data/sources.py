@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from upscale.errors import ImageError, TrainingError
 from upscale.files.printable import printable
@@ -77,6 +80,52 @@ class SourceEntry:
         check_pair_sizes(str(self.hr), hr.shape[1::-1], lr.shape[1::-1], scale)
         return hr, lr
 
+    def read_cut(self, scale: int) -> tuple[Pixels, Pixels | None]:
+        """Read both images, and cut the rest of a division of the HR image by the scale.
+
+        Benchmarks such as B100 contain such images; BasicSR cuts them, too, in validation.
+
+        Raises:
+            ImageError, DependencyError: As `read`.
+        """
+        hr = self.hr.read()
+        if self.lr is None:
+            return hr, None
+        lr = self.lr.read()
+        height, width = (side * scale for side in lr.shape[:2])
+        if 0 <= hr.shape[0] - height < scale and 0 <= hr.shape[1] - width < scale:
+            hr = np.ascontiguousarray(hr[:height, :width])
+        check_pair_sizes(str(self.hr), hr.shape[1::-1], lr.shape[1::-1], scale)
+        return hr, lr
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What identifies the images of a source, wherever its folder is.
+
+    Attributes:
+        images: Number of images.
+        digest: SHA-256 of their names, without the folder of the source.
+    """
+
+    images: int
+    digest: str
+
+    @classmethod
+    def of(cls, source: Source, entries: Sequence[SourceEntry]) -> Listing:
+        """Return the listing of the images of a source."""
+        digest = hashlib.sha256()
+        for entry in entries:
+            names = (_name_in(source.path, entry.hr), _name_in(source.low, entry.lr))
+            digest.update(repr(names).encode("utf-8", "surrogateescape"))
+        return cls(len(entries), digest.hexdigest())
+
+
+def _name_in(folder: Path | None, image: ImageRef | None) -> str | None:
+    if image is None or image.key is not None:
+        return None if image is None else image.key
+    return image.path.removeprefix(str(folder))
+
 
 def check_pair_sizes(label: str, hr: tuple[int, ...], lr: tuple[int, ...], scale: int) -> None:
     """Raise an error for a pair whose sizes (width, height) do not match.
@@ -117,6 +166,11 @@ def _from_lmdb(source: Source) -> tuple[SourceEntry, ...]:
 
 
 def _from_folder(source: Source, scale: int) -> tuple[SourceEntry, ...]:
+    if source.path.is_file():
+        raise TrainingError(
+            f"{printable(source.path)}: is a file, and only folders of images and LMDBs can be "
+            "read; unpack it"
+        )
     if not source.path.is_dir():
         raise TrainingError(
             f"{printable(source.path)}: is no folder; name a folder, and a list of its images as "

@@ -27,9 +27,14 @@ def blur(images: Tensor, blurs: Sequence[Blur]) -> Tensor:
 
 
 def stack_kernels(blurs: Sequence[Blur]) -> Tensor:
-    """Return kernels as (N, S, S), padded with zeros to the largest; float64, on the CPU."""
-    largest = max(each.size for each in blurs)
-    return torch.stack([F.pad(kernel(each), [(largest - each.size) // 2] * 4) for each in blurs])
+    """Return the kernels of descriptions as (N, S, S), float64, on the CPU."""
+    return stack([kernel(each) for each in blurs])
+
+
+def stack(kernels: Sequence[Tensor]) -> Tensor:
+    """Return kernels (S, S) of odd sides as (N, S, S), padded with zeros to the largest."""
+    largest = max(len(each) for each in kernels)
+    return torch.stack([F.pad(each, [(largest - len(each)) // 2] * 4) for each in kernels])
 
 
 def filter_each(images: Tensor, kernels: Tensor) -> Tensor:

@@ -35,6 +35,9 @@ Family = Literal[
 Kind = Literal["nearest", "area", "bilinear", "bicubic", "lanczos"]
 """Resampling filters."""
 
+MAX_KERNEL = 255
+MAX_FACTOR = 16
+
 Seed = Annotated[int, Field(ge=0, le=1 << 63)]
 
 
@@ -75,7 +78,7 @@ class Blur(Operation):
 
     do: ClassVar[str] = "blur"
     family: Family
-    size: Annotated[PositiveInt, AfterValidator(_check_odd)]
+    size: Annotated[int, Field(gt=0, le=MAX_KERNEL), AfterValidator(_check_odd)]
     sigma_x: PositiveFloat = 1.0
     sigma_y: PositiveFloat = 1.0
     rotation: float = 0.0
@@ -103,7 +106,7 @@ class Resize(Operation):
 
     do: ClassVar[str] = "resize"
     kind: Kind
-    factor: PositiveFloat
+    factor: Annotated[float, Field(gt=0, le=MAX_FACTOR)]
     scale: PositiveInt | None = None
 
     def size(self, current: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:

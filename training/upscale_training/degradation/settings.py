@@ -28,6 +28,7 @@ from upscale_training.degradation.steps import (
     NoiseStep,
     ResizeStep,
     Step,
+    check_order,
 )
 
 
@@ -64,9 +65,19 @@ class DegradationSettings:
         exact = all(step.of == "result" and step.up == step.down == 0 for step in last)
         if not exact or (self.scale > 1 and not last):
             raise UsageError("the last resize of a degradation must keep the size of the result")
+        check_order(self.steps)
         if self.mode == "official":
             for operation in _critical_operations(self.steps):
                 check_official(operation)
+
+    def prepare(self) -> None:
+        """Check what the steps need besides their settings, such as the files of pools.
+
+        Raises:
+            TrainingError: A step cannot be used.
+        """
+        for step in self.steps:
+            step.prepare()
 
 
 def sample(

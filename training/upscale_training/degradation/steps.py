@@ -8,6 +8,7 @@ official option files.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, field
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,8 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from upscale_training.degradation.operations import (
+    MAX_FACTOR,
+    MAX_KERNEL,
     Blur,
     Family,
     GaussianNoise,
@@ -65,6 +68,23 @@ class Step:
             scale: Number that the degradation divides the sides of an image by.
         """
         raise NotImplementedError
+
+    def check_following(self, steps: Sequence[Step]) -> None:
+        """Check that the steps behind this one fit to it.
+
+        Args:
+            steps: The steps behind it, in order.
+
+        Raises:
+            UsageError: They do not.
+        """
+
+    def prepare(self) -> None:
+        """Check what the step needs besides its settings, such as files.
+
+        Raises:
+            TrainingError: It cannot be used.
+        """
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -121,7 +141,7 @@ class BlurStep(Step):
     probability: Probability = 1.0
     sinc: Probability = 0.1
     families: Families = field(default_factory=Families)
-    sizes: Annotated[tuple[PositiveInt, PositiveInt], rising(1)] = (7, 21)
+    sizes: Annotated[tuple[PositiveInt, PositiveInt], rising(1, MAX_KERNEL)] = (7, 21)
     sigma: Annotated[Range, rising(1e-3)] = (0.2, 3.0)
     rotation: Annotated[Range, rising()] = (-math.pi, math.pi)
     generalised_beta: Annotated[Range, rising(1e-3, holds_one=True)] = (0.5, 4.0)
@@ -184,7 +204,7 @@ class ResizeStep(Step):
     up: NonNegativeFloat = 0.2
     down: NonNegativeFloat = 0.7
     keep: NonNegativeFloat = 0.1
-    factors: Annotated[Range, rising(1e-3, holds_one=True)] = (0.15, 1.5)
+    factors: Annotated[Range, rising(1e-3, MAX_FACTOR, holds_one=True)] = (0.15, 1.5)
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("area", "bilinear", "bicubic")
     of: Literal["present", "result"] = "present"
 
@@ -293,6 +313,16 @@ class EitherOrder(Step):
     other: tuple[Step, ...]
     probability: Probability = 0.5
 
+    def check_following(self, steps: Sequence[Step]) -> None:
+        """Check the order of the steps within each group."""
+        for group in (self.one, self.other):
+            check_order(group)
+
+    def prepare(self) -> None:
+        """Check what the steps of both groups need."""
+        for step in self.one + self.other:
+            step.prepare()
+
     def sample(self, own: Randomness, shared: Randomness, scale: int) -> tuple[Operation, ...]:
         """Sample all steps of both groups."""
         ordered = (self.one, self.other)
@@ -300,3 +330,16 @@ class EitherOrder(Step):
             ordered = (self.other, self.one)
         steps = [step for group in ordered for step in group]
         return tuple(each for step in steps for each in step.sample(own, shared, scale))
+
+
+def check_order(steps: Sequence[Step]) -> None:
+    """Check that the steps of a chain fit to those behind them.
+
+    Args:
+        steps: The steps in order.
+
+    Raises:
+        UsageError: They do not.
+    """
+    for number, step in enumerate(steps, 1):
+        step.check_following(steps[number:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from upscale_training.loop.events import (
     Baseline,
+    Changed,
     Event,
     Exported,
     Listener,
@@ -19,6 +20,7 @@ from upscale_training.loop.trainer import train
 
 __all__ = [
     "Baseline",
+    "Changed",
     "Event",
     "Exported",
     "Listener",

@@ -191,6 +191,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 def _fabric(device: torch.device, name: str, dtype: torch.dtype) -> Fabric:
     precision = Autocast(device.type, dtype)
+    if device.type == "xpu":
+        raise DeviceError("training does not support Intel GPUs: use --device cpu")
     if not dist.is_available() or not dist.is_torchelastic_launched():
         return Fabric(
             accelerator=device.type,

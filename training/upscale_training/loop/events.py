@@ -58,8 +58,9 @@ class Logged:
         step: Number of iterations done.
         steps: Number of iterations of the stage.
         losses: Weighted losses, averaged over these iterations and all processes: `pixel`,
-            `perceptual`, `style` and `gan` of the generator, `real` and `fake` of the
-            discriminator.
+            `perceptual`, `style`, `gan` and the kinds of further pixel losses of the generator,
+            `real`, `fake` and `penalty` of the discriminator, and its mean predictions, `mean_real`
+            and `mean_fake`.
         learning_rate: Learning rate of the last iteration.
         images_per_second: Number of patches per second that all processes have trained on.
         seconds_left: Seconds until the end of the stage at this speed.
@@ -166,7 +167,26 @@ class Note:
     text: str
 
 
-Event = StageStarted | Stepped | Logged | Baseline | Validated | Saved | Exported | Note
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A stage resumes with settings that were allowed to change.
+
+    Attributes:
+        stage: Name of the stage.
+        step: Number of iterations done before.
+        changes: The changes, for example "stages.0.batch was 4 and is 8".
+
+    Example:
+        >>> Changed("psnr", 5000, ("stages.0.batch was 4 and is 8",)).step
+        5000
+    """
+
+    stage: str
+    step: int
+    changes: tuple[str, ...]
+
+
+Event = StageStarted | Stepped | Logged | Baseline | Validated | Saved | Exported | Note | Changed
 Listener = Callable[[Event], None]
 
 _NAMES: Mapping[type[Event], str] = {
@@ -178,6 +198,7 @@ _NAMES: Mapping[type[Event], str] = {
     Saved: "saved",
     Exported: "exported",
     Note: "note",
+    Changed: "changed",
 }
 _JSON_KEYS = {"scores": "figures"}
 """Keys in JSON that differ from the attributes; scripts depend on them."""

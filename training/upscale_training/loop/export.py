@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from upscale import __version__
 from upscale.checkpoints import write_safetensors
@@ -36,9 +39,34 @@ def export(network: Network[Any], path: Path, recipe: Recipe, info: StateInfo) -
         "stage": info.stage,
         "steps": str(info.step),
         "processes": str(info.processes),
+        "changes": "; ".join(info.changes),
         "recipe": to_yaml(recipe, bare=True),
         "figures": json.dumps(info.scores),
         "figures of bicubic": json.dumps(info.baseline),
     }
     known = {key: value for key, value in metadata.items() if value not in ("", "null")}
     write_safetensors(network.state_dict(), path, known)
+
+
+def export_discriminator(
+    state: Mapping[str, Tensor], path: Path, recipe: Recipe, info: StateInfo
+) -> None:
+    """Write a discriminator for `discriminator.start` of another run.
+
+    Args:
+        state: Tensors of the discriminator.
+        path: Path of the generator's file; `-discriminator` is added to its name.
+        recipe: Recipe of the run; its paths are written without folders.
+        info: Progress of the stage.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    metadata = {
+        "name": f"{recipe.name}-{info.stage}-discriminator",
+        "source": f"trained with upscale {__version__}",
+        "licence": recipe.licence or "unknown",
+        "steps": str(info.step),
+        "recipe": to_yaml(recipe, bare=True),
+    }
+    write_safetensors(state, path.with_stem(f"{path.stem}-discriminator"), metadata)

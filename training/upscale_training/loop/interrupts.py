@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+from upscale.interrupts import interrupt_numbers, raises_interrupt
 
 
 def ignore_worker_exits() -> None:
@@ -32,21 +32,19 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.requested = False
-        self._signals: list[int] = []
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-            self._signals = [
-                each for each in numbers if signal.getsignal(each) is signal.default_int_handler
-            ]
-        for number in self._signals:
+            numbers = filter(raises_interrupt, interrupt_numbers())
+            self._handlers = {number: signal.getsignal(number) for number in numbers}
+        for number in self._handlers:
             signal.signal(number, self._record)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in self._signals:
-            signal.signal(number, signal.default_int_handler)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -11,10 +11,11 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint_sequential
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from upscale.models import Network, RRDBNet
+from upscale.models import RCAN, SPAN, Network, RRDBNet
 from upscale_training.backbone_files import load_backbone
+from upscale_training.key_errors import named
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.ema import MovingAverage
 from upscale_training.loop.initialisation import (
@@ -70,7 +71,7 @@ class Networks:
     def load_state_dict(self, state: Mapping[str, Any], average: Mapping[str, Tensor]) -> None:
         """Restore a state that `state_dict` returned, and averaged weights."""
         self.generator.load_state_dict(state["generator"])
-        if self.discriminator is not None:
+        if self.discriminator is not None and state["judge"] is not None:
             self.discriminator.load_state_dict(state["judge"])
         self.average.load_state_dict(average)
 
@@ -99,19 +100,17 @@ def make_networks(
     stage, computing, notes = recipe.stages[stage_index], recipe.computing, list[str]()
     # The seed does not depend on the rank, so that all processes start with the same weights.
     seed_all(recipe.seed, _WEIGHTS, stage_index)
-    network = fresh_generator(recipe.network.spec)
-    if start is not None:
-        notes.append(start_generator(network, start))
+    network = _generator(recipe, start, notes)
     discriminator, gan = None, stage.gan
     if gan is not None:
-        bare = fresh_discriminator(gan.discriminator, recipe.data.patch)
-        if gan.discriminator.start is not None:
-            notes.append(start_discriminator(bare, gan.discriminator.start))
+        bare, optimiser = _discriminator(recipe, stage_index, notes)
         bare = _on_device(processes.synchronised(bare), recipe, processes)
         settings = gan.optimiser or stage.optimiser
         discriminator = TrainedNetwork(
             bare, settings, processes, scaled=computing.precision == "fp16"
         )
+        if optimiser is not None:
+            discriminator.load_optimiser(optimiser)
     network = _on_device(network, recipe, processes)
     average = MovingAverage[Generator](network, stage.ema)
     if computing.checkpoint_activations:
@@ -120,10 +119,60 @@ def make_networks(
     generator = TrainedNetwork(
         network, stage.optimiser, processes, scaled=scaled, compiled=computing.compile
     )
-    features = None
-    if stage.perceptual is not None:
-        features = _on_device(feature_loss(stage.perceptual), recipe, processes)
+    features = _features(recipe, stage_index)
+    if features is not None:
+        features = _on_device(features, recipe, processes)
     return Networks(generator, average, discriminator, features), notes
+
+
+def check_stage(recipe: Recipe, stage_index: int, *, fresh: bool) -> None:
+    """Read the files that a stage needs, before a run that reaches it much later.
+
+    Args:
+        recipe: Recipe of the run.
+        stage_index: Index of the stage.
+        fresh: Whether the stage will start, so that it needs the files of initial weights, too.
+
+    Raises:
+        UpscaleError: A file cannot be used; the message names the key.
+    """
+    _features(recipe, stage_index)
+    if fresh and stage_index == 0:
+        _generator(recipe, recipe.start, [])
+    if fresh and recipe.stages[stage_index].gan is not None:
+        _discriminator(recipe, stage_index, [])
+
+
+def _generator(recipe: Recipe, start: str | Path | None, notes: list[str]) -> Generator:
+    network = fresh_generator(recipe.network.spec)
+    if start is not None:
+        with named({"start": start}):
+            notes.append(start_generator(network, start))
+    return network
+
+
+def _discriminator(
+    recipe: Recipe, stage_index: int, notes: list[str]
+) -> tuple[nn.Module, Mapping[str, Any] | None]:
+    """Return the discriminator, and the state of its optimiser if that is known, too."""
+    gan = recipe.stages[stage_index].gan
+    assert gan is not None, "only stages with a discriminator ask for it"
+    network = fresh_discriminator(gan.discriminator, recipe.data.patch)
+    start = gan.discriminator.start
+    if start is None:
+        return network, None
+    with named({f"stages.{stage_index}.gan.discriminator.start": start}):
+        note, optimiser = start_discriminator(network, start)
+    notes.append(note)
+    return network, optimiser
+
+
+def _features(recipe: Recipe, stage_index: int) -> FeatureLoss | None:
+    settings = recipe.stages[stage_index].perceptual
+    if settings is None:
+        return None
+    with named({f"stages.{stage_index}.perceptual.backbone": settings.backbone}):
+        return feature_loss(settings)
 
 
 def feature_loss(settings: PerceptualSettings) -> FeatureLoss:
@@ -135,6 +184,7 @@ def feature_loss(settings: PerceptualSettings) -> FeatureLoss:
         style_weight=settings.style,
         distance=settings.distance,
         relative=settings.relative,
+        shift=settings.shift,
     )
 
 
@@ -152,8 +202,14 @@ def _checkpoint_activations(network: Generator) -> None:
 
     The modules are not wrapped, so the weights keep their names.
     """
+    if isinstance(network, SPAN):
+        for name, block in network.named_children():
+            if name.startswith("block_"):
+                run = partial(checkpoint, block.forward, use_reentrant=False)
+                block.forward = cast(Any, run)
+        return
     body = cast(nn.Sequential, network.get_submodule("body"))
     layers = list(body)
-    blocks = len(layers) if isinstance(network, RRDBNet) else isqrt(len(layers))
+    blocks = len(layers) if isinstance(network, RCAN | RRDBNet) else isqrt(len(layers))
     run = partial(checkpoint_sequential, layers, blocks, use_reentrant=False)
     body.forward = cast(Any, run)

@@ -81,10 +81,13 @@ class PairLoader:
         self._dataset, self._processes, self._watch = dataset, processes, watch
         self._batch, self._workers, self._seed = stage.batch, recipe.data.workers, recipe.seed
         self._settings = recipe.degradation.settings(recipe.network.scale)
+        if self._settings is not None:
+            self._settings.prepare()
         self._scale, self._patch = recipe.network.scale, recipe.data.patch
         self._sharpen_first = recipe.degradation.sharpen
         self._sharpen = any(
-            loss is not None and loss.sharpen for loss in (stage.pixel, stage.perceptual, stage.gan)
+            loss is not None and loss.sharpen
+            for loss in (stage.pixel, *stage.more, stage.perceptual, stage.gan)
         )
         self._layout = layout(recipe)
         size = 0 if recipe.data.paired else recipe.degradation.pool
@@ -110,11 +113,27 @@ class PairLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next pairs depend on."""
-        return {"taken": self._taken, "pool": self._pool.state_dict()}
+        together = self._batch * self._processes.world
+        return {
+            "taken": self._taken,
+            "samples": self._taken * together,
+            "pool": self._pool.state_dict(),
+        }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
-        self._taken, self._iterator = state["taken"], None
+    def load_state_dict(self, state: Mapping[str, Any], *, new_pool: bool = False) -> None:
+        """Restore a state that `state_dict` returned.
+
+        Args:
+            state: The state; of a run with other batches or processes, its samples are not
+                repeated.
+            new_pool: Whether the pairs of its pool cannot be used any more.
+        """
+        together = self._batch * self._processes.world
+        samples = state.get("samples")  # states of earlier versions lack it
+        self._taken = state["taken"] if samples is None else -(-samples // together)
+        self._iterator = None
+        if new_pool:
+            return
         pool = dict(state["pool"])
         for key in ("low", "high"):
             pool[key] = None if pool[key] is None else pool[key].to(self._processes.device)
@@ -160,17 +179,31 @@ class PairLoader:
     def _exchange(self, batch: Batch) -> PairBatch | None:
         """Return pairs from the pool for a batch; None while the pool fills."""
         device = self._processes.device
-        hr = batch.hr.to(device, non_blocking=True)
-        if batch.lr is not None:
-            return self._pairs(batch.lr.to(device, non_blocking=True), hr)
+        parts: list[tuple[Tensor, Tensor]] = []
+        if batch.hr is not None:
+            parts.append(self._degrade(batch, batch.hr.to(device, non_blocking=True)))
+        if batch.pairs is not None:
+            hr, lr = (each.to(device, non_blocking=True) for each in batch.pairs)
+            parts.append((lr, hr))
+        lr, hr = (torch.cat(each) for each in zip(*parts, strict=True))
+        if len(parts) > 1:  # in the order of the samples
+            order = np.argsort(np.argsort(batch.is_pair, kind="stable"), kind="stable")
+            lr, hr = lr[order], hr[order]
+        exchanged = self._pool.exchange(lr, hr)
+        return None if exchanged is None else self._pairs(*exchanged)
+
+    def _degrade(self, batch: Batch, hr: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the LR and HR patches of the samples that are not pairs."""
         assert self._settings is not None, "a recipe without pairs has degradations"
+        numbers = [
+            number for number, is_pair in zip(batch.numbers, batch.is_pair, strict=True)
+            if not is_pair
+        ]  # fmt: skip
         images = hr.float() / 255
         if self._sharpen_first:
             images = sharpen(images)
-        lr = apply(images, sample_degradations(self._settings, self._seed, batch.numbers))
-        lr, hr = self._crop((lr * 255).round().to(torch.uint8), hr, batch.numbers)
-        exchanged = self._pool.exchange(lr, hr)
-        return None if exchanged is None else self._pairs(*exchanged)
+        lr = apply(images, sample_degradations(self._settings, self._seed, numbers))
+        return self._crop((lr * 255).round().to(torch.uint8), hr, numbers)
 
     def _crop(self, lr: Tensor, hr: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Cut off the margins, at positions that depend on the sample numbers."""

@@ -25,6 +25,9 @@ def check(recipe: Recipe, device: str = "auto") -> dict[str, str]:
     processes = Processes(device, recipe.computing.precision)
     dataset = PatchDataset(recipe.data, recipe.seed, recipe.network.scale)
     notes = list(dataset[0].damaged)
+    degradation = recipe.degradation.settings(recipe.network.scale)
+    if degradation is not None:
+        degradation.prepare()
     report = {
         "recipe": recipe.name,
         "network": recipe.network.spec.describe(),

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from upscale.errors import DependencyError, TrainingError
 from upscale.files.atomic import flush_to_disk
 from upscale.files.printable import printable
-from upscale_training.loop.events import Baseline, Event, Listener, Logged, Validated, as_record
+from upscale_training.loop.events import (
+    Baseline,
+    Changed,
+    Event,
+    Listener,
+    Logged,
+    Validated,
+    as_record,
+)
 
 LOG = "log.jsonl"
 BOARDS = "tensorboard"
@@ -49,7 +57,7 @@ class RunLog:
 
     def emit(self, event: Event) -> None:
         """Write an event to the log if it belongs there, and forward it."""
-        if isinstance(event, Logged | Baseline | Validated):
+        if isinstance(event, Logged | Baseline | Validated | Changed):
             self._stream.write(json.dumps(as_record(event)).encode() + b"\n")
             self._stream.flush()
         if self._board is not None and isinstance(event, Logged | Validated):

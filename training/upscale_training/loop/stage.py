@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -13,18 +14,29 @@ from upscale.errors import TrainingError
 from upscale.files.printable import printable
 from upscale_training.data.patches import PatchDataset
 from upscale_training.loop.distributed import Processes
-from upscale_training.loop.events import Event, Logged, Note, Saved, Scores, Stepped, Validated
+from upscale_training.loop.events import (
+    Changed,
+    Event,
+    Logged,
+    Note,
+    Saved,
+    Scores,
+    Stepped,
+    Validated,
+)
 from upscale_training.loop.export import export
 from upscale_training.loop.interrupts import Interrupts
 from upscale_training.loop.meter import LossMeter
 from upscale_training.loop.networks import Networks
 from upscale_training.loop.pairs import PairLoader
-from upscale_training.loop.randomness import random_state, set_random_state
+from upscale_training.loop.randomness import random_state, seed_all, set_random_state
+from upscale_training.loop.resume_check import Change, makes_other_pairs
 from upscale_training.loop.run_log import RunLog
 from upscale_training.loop.schedule import rate_factor
 from upscale_training.loop.state import (
     SavedState,
     StateInfo,
+    damage_named,
     is_among_best,
     remove_states,
     saved_states,
@@ -40,6 +52,9 @@ from upscale_training.recipe.writing import to_yaml
 
 STATES, IMAGES = "states", "pictures"
 """Folders of a run, each with one folder per stage."""
+
+_RESUMED = 7
+"""Stream of random numbers of processes that resume a state of other ones."""
 
 _LARGEST_PIXEL_LOSS = 1.0
 """Mean error of the whole range of an image: training has diverged."""
@@ -92,25 +107,43 @@ class StageRun:
         self._watch, self._meter = Stopwatch(run.processes.device), LossMeter()
         self._pairs = PairLoader(recipe, stage, run.dataset, run.processes, self._watch)
         self._step = TrainingStep(stage, networks, run.processes, self._meter, self._watch)
+        self._saving = recipe.saving_of(stage)
         self._scores: Scores | None = None
         self._validated: int | None = None
+        self._changes: tuple[str, ...] = ()
+        self._noted = set[str]()
         self._done = self._first = self._logged = 0
         self._started = time.perf_counter()
 
-    def restore(self, saved: SavedState) -> None:
+    def restore(self, saved: SavedState, changes: Sequence[Change] = ()) -> None:
         """Restore a saved state.
+
+        Args:
+            saved: The state.
+            changes: Settings that have changed since then.
 
         Raises:
             TrainingError: The state is damaged.
         """
-        device, own = self._run.processes.device, saved.own(self._run.processes.rank)
-        self._networks.load_state_dict(saved.common(), read_state_dict(saved.weights))
-        self._pairs.load_state_dict(own["pairs"])
-        self._meter.load_state_dict(own["meter"], device)
-        set_random_state(own["random"])
-        info = saved.info
+        info, rank = saved.info, self._run.processes.rank
+        same_processes = info.processes == self._run.processes.world
+        own = saved.own(rank if same_processes else 0)
+        with damage_named(saved):
+            self._networks.load_state_dict(saved.common(), read_state_dict(saved.weights))
+            new_pool = not same_processes or any(makes_other_pairs(each) for each in changes)
+            self._pairs.load_state_dict(own["pairs"], new_pool=new_pool)
+            if same_processes:
+                self._meter.load_state_dict(own["meter"], self._run.processes.device)
+                set_random_state(own["random"])
+            else:
+                seed_all(self._run.recipe.seed, _RESUMED, info.step, rank)
         self._scores, self._validated = info.scores, info.validated_step
+        self._changes = info.changes
         self._done = self._first = self._logged = info.step
+        if changes:
+            texts = tuple(map(str, changes))
+            self._changes += tuple(f"after {info.step} iterations: {text}" for text in texts)
+            self._run.emit(Changed(self._stage.name, info.step, texts))
 
     def train(self) -> None:
         """Run the remaining iterations.
@@ -135,7 +168,7 @@ class StageRun:
             self._stop_if_interrupted()
 
     def _iterate(self) -> None:
-        factor = rate_factor(self._stage.schedule, self._done)
+        factor = rate_factor(self._stage.schedule, self._done, self._stage.iterations)
         self._networks.scale_learning_rates(factor)
         self._step([self._pairs.take() for _ in range(self._stage.accumulate)])
         self._done += 1
@@ -147,7 +180,9 @@ class StageRun:
         self._meter.clear()
         damaged = self._run.processes.gather(list(self._pairs.damaged))
         for line in dict.fromkeys(line for part in damaged for line in part):
-            self._run.emit(Note(line))
+            if line not in self._noted:
+                self._run.emit(Note(line))
+                self._noted.add(line)
         self._pairs.damaged.clear()
         elapsed, shares = self._watch.read()
         steps = self._done - self._logged
@@ -155,7 +190,7 @@ class StageRun:
         patches = self._stage.batch * self._stage.accumulate * self._run.processes.world
         training = elapsed * (1 - shares.get("validation", 0) - shares.get("saving", 0))
         per_step = (time.perf_counter() - self._started) / (self._done - self._first)
-        factor = rate_factor(self._stage.schedule, self._done - 1)
+        factor = rate_factor(self._stage.schedule, self._done - 1, self._stage.iterations)
         self._run.emit(
             Logged(
                 self._stage.name,
@@ -187,7 +222,7 @@ class StageRun:
             self._write_previews(result)
         self._scores, self._validated = result.scores, self._done
         self._run.emit(Validated(self._stage.name, self._done, result.scores))
-        return is_among_best(self._info(0), saved_states(self._states), self._run.recipe.saving)
+        return is_among_best(self._info(0), saved_states(self._states), self._saving)
 
     def _write_previews(self, result: ValidationResult) -> None:
         if self._run.log is None:
@@ -247,7 +282,7 @@ class StageRun:
             own=own,
         )
         if self._run.processes.first:
-            remove_states(superfluous(saved_states(self._states), self._run.recipe.saving))
+            remove_states(superfluous(saved_states(self._states), self._saving))
         self._run.processes.wait()
         self._run.emit(Saved(self._stage.name, self._done, saved.path))
 
@@ -261,4 +296,6 @@ class StageRun:
             self._baseline,
             self._scores,
             self._validated,
+            self._run.dataset.listings,
+            self._changes,
         )

@@ -15,16 +15,23 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
+from upscale.checkpoints.pickles import check_archive
 from upscale.errors import CheckpointError, OutputError, TrainingError
 from upscale.files.atomic import flush_to_disk, replace_text, sync_folder
 from upscale.files.error_mapping import one_line
+from upscale.files.parse import parse_json
+from upscale.files.printable import printable
+from upscale.out_of_memory import is_out_of_memory
+from upscale_training.data.sources import Listing
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.events import Scores
 from upscale_training.loop.metrics import lower_is_better
@@ -32,7 +39,8 @@ from upscale_training.recipe import SavingSettings
 
 VERSION = 1
 WEIGHTS = "ema.safetensors"
-_INFO, _COMMON = "state.json", "common.pt"
+COMMON = "common.pt"
+_INFO = "state.json"
 _JSON_KEYS = {"scores": "figures", "validated_step": "judged"}
 """Keys of state.json that differ from the attributes; states of earlier versions have them."""
 
@@ -50,6 +58,8 @@ class StateInfo:
         baseline: Scores of bicubic interpolation in validation.
         scores: Scores of the averaged weights in the last validation.
         validated_step: Step of that validation; None before the first one.
+        images: Number and digest of the images of each source; None in states of earlier versions.
+        changes: Changes of the recipe that were allowed so far, with their iterations.
         version: Version of this format.
     """
 
@@ -61,6 +71,8 @@ class StateInfo:
     baseline: Scores | None = None
     scores: Scores | None = None
     validated_step: int | None = None
+    images: tuple[Listing, ...] | None = None
+    changes: tuple[str, ...] = ()
     version: int = VERSION
 
     def score(self, metric: str) -> float | None:
@@ -94,11 +106,11 @@ class SavedState:
         Raises:
             TrainingError: The file is damaged.
         """
-        return _read(self.path / _COMMON)
+        return read_part(self.path / COMMON)
 
     def own(self, rank: int) -> dict[str, Any]:
         """Read the part of one process; see `common`."""
-        return _read(self.path / f"process-{rank}.pt")
+        return read_part(self.path / f"process-{rank}.pt")
 
 
 def saved_states(folder: Path) -> list[SavedState]:
@@ -154,7 +166,7 @@ def write_state(
         _write(draft / f"process-{processes.rank}.pt", own)
         if processes.first:
             write_weights(draft / WEIGHTS)
-            _write(draft / _COMMON, common())
+            _write(draft / COMMON, common())
             _write_info(draft / _INFO, info)
         processes.wait()
         if processes.first:
@@ -230,13 +242,37 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         flush_to_disk(stream)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_part(path: Path) -> dict[str, Any]:
+    """Read a `.pt` file of a state.
+
+    Raises:
+        TrainingError: The file is damaged.
+    """
     try:
+        check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of many classes for damaged files
         raise TrainingError(
             f"{path}: damaged or missing ({one_line(error)}); remove the folder "
             f"{path.parent.name} to resume from the previous state"
+        ) from error
+
+
+@contextmanager
+def damage_named(state: SavedState) -> Generator[None]:
+    """Turn the errors of loading wrong contents into one line that names the state.
+
+    Raises:
+        TrainingError: The contents of the state do not fit.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{printable(state.path)}: damaged, or of another network ({one_line(error)}); remove "
+            f"the folder {state.path.name} to resume from the previous state"
         ) from error
 
 
@@ -248,13 +284,13 @@ def _write_info(path: Path, info: StateInfo) -> None:
 def _read_info(folder: Path) -> StateInfo:
     path = folder / _INFO
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         if values["version"] != VERSION:
             raise TrainingError(f"{path}: written by another version of upscale; use that version")
         for name, key in _JSON_KEYS.items():
             values[name] = values.pop(key)
-        return StateInfo(**values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return TypeAdapter(StateInfo).validate_python(values)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainingError(
             f"{path}: damaged or missing; remove the folder {folder.name} to resume from the "
             "previous state"

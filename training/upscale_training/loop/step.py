@@ -50,13 +50,16 @@ class TrainingStep:
         autocast: Autocast = processes.fabric.autocast
         self._terms: list[Terms] = []
         if stage.pixel is not None:
-            self._terms.append(_pixel_terms(stage.pixel))
+            self._terms.append(_pixel_terms(stage.pixel, "pixel"))
+        self._terms += [_pixel_terms(settings, settings.kind) for settings in stage.more]
         if stage.perceptual is not None and networks.features is not None:
             self._terms.append(_feature_terms(stage.perceptual, networks.features, autocast))
         self._gan: _GanStep | None = None
         if stage.gan is not None and networks.discriminator is not None:
             gan = stage.gan
-            loss = AdversarialLoss(gan.kind, gan.relativistic, gan.weight, processes.mean)
+            loss = AdversarialLoss(
+                gan.kind, gan.relativistic, gan.weight, processes.mean, gan.penalty
+            )
             self._gan = _GanStep(gan, loss, networks.discriminator, autocast)
 
     def __call__(self, batches: Sequence[PairBatch]) -> None:
@@ -131,14 +134,18 @@ class _GanStep:
             target = batch.target(self.settings.sharpen)
             terms = self.loss.discriminator(self.discriminator.run, target, output)
             meter.add({"real": terms.real, "fake": terms.fake})
+            if terms.penalty is not None:
+                meter.add({"penalty": terms.penalty})
+            if terms.means is not None:
+                meter.add({"mean_real": terms.means[0], "mean_fake": terms.means[1]})
             return terms.total
 
         self.discriminator.step(list(zip(batches, outputs, strict=True)), loss)
 
 
-def _pixel_terms(settings: PixelSettings) -> Terms:
+def _pixel_terms(settings: PixelSettings, name: str) -> Terms:
     loss = PixelLoss(settings.kind, settings.weight, settings.epsilon)
-    return lambda output, batch: {"pixel": loss(output, batch.target(settings.sharpen))}
+    return lambda output, batch: {name: loss(output, batch.target(settings.sharpen))}
 
 
 def _feature_terms(

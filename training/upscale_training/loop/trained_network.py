@@ -54,7 +54,7 @@ class TrainedNetwork:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
-        self._learning_rate = settings.learning_rate
+        self._learning_rate, self._clip = settings.learning_rate, settings.clip
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=scaled)
         # Spectral norms change these vectors in each forward pass.
         self._vectors = [
@@ -79,6 +79,9 @@ class TrainedNetwork:
         for index, batch in enumerate(batches):
             with self._fabric.no_backward_sync(self.run, enabled=index + 1 < len(batches)):  # pyright: ignore[reportArgumentType]
                 self._fabric.backward(self._scaler.scale(loss(batch) / len(batches)))
+        if self._clip:
+            self._scaler.unscale_(self._optimiser)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
         self._scaler.step(self._optimiser)
         self._scaler.update()
 
@@ -102,5 +105,16 @@ class TrainedNetwork:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._scaler.load_state_dict(state["scaler"])
+        self.load_optimiser(state["optimiser"])
+        if self._scaler.is_enabled() and state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+
+    def load_optimiser(self, state: Mapping[str, Any]) -> None:
+        """Restore the running means of an optimiser; learning rate and decays stay as they are."""
+        own = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self._optimiser.param_groups
+        ]
+        self._optimiser.load_state_dict(dict(state))
+        for group, values in zip(self._optimiser.param_groups, own, strict=True):
+            group.update(values)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -15,7 +16,7 @@ from upscale.errors import TrainingError, UsageError
 from upscale.files.atomic import remove_stale_temporaries, replace_text
 from upscale.files.printable import printable
 from upscale.models import build
-from upscale.tiling.interfaces import is_out_of_memory
+from upscale.out_of_memory import is_out_of_memory
 from upscale_training.data.patches import PatchDataset
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.events import (
@@ -27,15 +28,14 @@ from upscale_training.loop.events import (
     Scores,
     StageStarted,
 )
-from upscale_training.loop.export import export
+from upscale_training.loop.export import export, export_discriminator
 from upscale_training.loop.interrupts import Interrupts
-from upscale_training.loop.networks import make_networks
-from upscale_training.loop.resume_check import check_unchanged
+from upscale_training.loop.networks import check_stage, make_networks
+from upscale_training.loop.resume_check import Change, find_changes, image_notes
 from upscale_training.loop.run_log import BOARDS, RunLog
 from upscale_training.loop.stage import IMAGES, STATES, RunContext, StageRun
 from upscale_training.loop.state import (
     SavedState,
-    StateInfo,
     remove_stale_states,
     remove_states,
     saved_states,
@@ -59,6 +59,7 @@ def train(
     *,
     device: str = "auto",
     resume: bool = True,
+    allow_changes: bool = False,
     stage: str | None = None,
     events: Listener = ignore,
 ) -> tuple[Path, ...]:
@@ -74,6 +75,7 @@ def train(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         resume: Whether to resume from the newest state; otherwise states of these stages are
             removed.
+        allow_changes: Whether to resume although settings have changed that lead to other weights.
         stage: Name of the only stage to train; None for all stages.
         events: Function that receives all events, in the first process.
 
@@ -110,16 +112,20 @@ def train(
     processes = Processes(device, recipe.computing.precision)
     with _locked(folder, processes), Interrupts() as interrupts, _memory_advice(recipe):
         if processes.first:
-            _clean_up(recipe, folder, indices[0], resume)
+            _remove_superfluous(recipe, folder)
         processes.wait()
-        for index in indices:
-            _check_resumable(recipe, folder, index, processes)
+        trainer = _Trainer(recipe, folder, processes, interrupts)
+        trainer.prepare(indices, resume=resume, allow_changes=allow_changes)
+        processes.wait()
+        if processes.first and not resume:
+            _remove_stages(recipe, folder, indices[0])
+        processes.wait()
         log = None
         if processes.first:
             _write_recipe(recipe, folder)
             log = _open_log(recipe, folder, events)
         try:
-            trainer = _Trainer(recipe, folder, processes, log, interrupts)
+            trainer.open(log)
             return tuple(trainer.train(index) for index in indices)
         finally:
             if log is not None:
@@ -127,25 +133,63 @@ def train(
 
 
 class _Trainer:
-    """The stages of a run; shared objects are created for the first stage with work to do."""
+    """The stages of a run; everything that can be wrong is found by `prepare`."""
 
     def __init__(
         self,
         recipe: Recipe,
         folder: Path,
         processes: Processes,
-        log: RunLog | None,
         interrupts: Interrupts,
     ) -> None:
         self._recipe, self._folder, self._processes = recipe, folder, processes
-        self._log, self._interrupts = log, interrupts
+        self._interrupts = interrupts
+        self._log: RunLog | None = None
+        self._notes: list[str] = []
+        self._changes: dict[int, tuple[Change, ...]] = {}
         self._run: RunContext | None = None
+
+    def prepare(self, indices: Sequence[int], *, resume: bool, allow_changes: bool) -> None:
+        """Read or list all files that the run needs, and check that it can resume.
+
+        This is done before states are removed, and before the first of a million iterations.
+
+        Raises:
+            UpscaleError: A file is missing or unusable, or the recipe has changed.
+        """
+        newest = {
+            index: _newest(self._folder, self._recipe.stages[index].name) if resume else None
+            for index in indices
+        }
+        left = [index for index, saved in newest.items() if not self._is_finished(saved, index)]
+        if left and newest[left[0]] is None:
+            self._previous(left[0])
+        for index in left:
+            check_stage(self._recipe, index, fresh=newest[index] is None)
+        dataset = self._dataset() if left else None
+        for index, saved in newest.items():
+            if saved is not None:
+                _check_iterations(self._recipe, self._folder, index, saved)
+        started = [index for index, saved in newest.items() if saved is not None]
+        for index in started[-1:]:  # its recipe says how the stages before it ended
+            self._check_unchanged(index, dataset, allow_changes)
+        if dataset is not None:
+            self._run = self._make_run(dataset)
+
+    def open(self, log: RunLog | None) -> None:
+        """Start to log, in the first process, with what `prepare` has noted."""
+        self._log = log
+        if self._run is not None:
+            self._run = replace(self._run, log=log)
+        for line in self._notes:
+            self._emit(Note(line))
+        self._notes.clear()
 
     def train(self, index: int) -> Path:
         """Train the remaining iterations of one stage, and export its weights."""
         stage = self._recipe.stages[index]
         saved = _newest(self._folder, stage.name)
-        if saved is None or not self._is_finished(saved.info, index):
+        if not self._is_finished(saved, index):
             self._train(index, saved)
             saved = _newest(self._folder, stage.name)
         assert saved is not None, "a stage ends with a state"
@@ -154,11 +198,17 @@ class _Trainer:
             network = build(self._recipe.network.spec, read_state_dict(saved.weights))
             dtype = PRECISIONS[self._recipe.saving.export]
             export(network.to(dtype), path, self._recipe, saved.info)
+            if self._recipe.stages[index].gan is not None:
+                discriminator = saved.common()["judge"]["network"]
+                export_discriminator(discriminator, path, self._recipe, saved.info)
         self._processes.wait()
         self._emit(Exported(stage.name, path))
         return path
 
-    def _is_finished(self, info: StateInfo, index: int) -> bool:
+    def _is_finished(self, saved: SavedState | None, index: int) -> bool:
+        if saved is None:
+            return False
+        info = saved.info
         validated = self._recipe.validation is None or info.validated_step == info.step
         return validated and info.step == self._recipe.stages[index].iterations
 
@@ -169,12 +219,13 @@ class _Trainer:
         networks, notes = make_networks(self._recipe, index, self._processes, start)
         for line in notes:
             self._emit(Note(line))
-        run = self._run = self._run or self._make_run()
+        run = self._run
+        assert run is not None, "prepared, because iterations are left"
         baseline = self._baseline(run, before.info.baseline if before else None)
         stage_run = StageRun(run, index, networks, baseline)
         step = saved.info.step if saved else 0
         if saved is not None:
-            stage_run.restore(saved)
+            stage_run.restore(saved, self._changes.get(index, ()))
         if self._log is not None and self._recipe.logging.tensorboard:
             self._log.open_board(self._folder / BOARDS / stage.name, step)
         self._emit(StageStarted(stage.name, step, stage.iterations))
@@ -194,12 +245,33 @@ class _Trainer:
             )
         return saved
 
-    def _make_run(self) -> RunContext:
+    def _check_unchanged(self, index: int, dataset: PatchDataset | None, allow: bool) -> None:
+        recipe, saved = self._recipe, _newest(self._folder, self._recipe.stages[index].name)
+        assert saved is not None, "only stages that have started are checked"
+        info, known = saved.info, saved.info.images or ()
+        # Without a data set, no iteration is left, and it does not matter where the images are.
+        listings = known if dataset is None else dataset.listings
+        same = [old == new for old, new in zip(known, listings, strict=False)]
+        changes = find_changes(
+            saved.path, info.recipe, to_yaml(recipe), index, same_images=same, allow=allow
+        )
+        self._changes[index] = changes
+        self._notes += image_notes(info.images, listings, changes)
+        if dataset is not None and info.processes != self._processes.world:
+            self._notes.append(
+                f"{printable(saved.path)}: was saved by {info.processes} processes, not "
+                f"{self._processes.world}; the pool of pairs and the random numbers start anew"
+            )
+
+    def _dataset(self) -> PatchDataset:
+        recipe = self._recipe
+        return PatchDataset(recipe.data, recipe.seed, recipe.network.scale)
+
+    def _make_run(self, dataset: PatchDataset) -> RunContext:
         recipe, processes = self._recipe, self._processes
-        dataset = PatchDataset(recipe.data, recipe.seed, recipe.network.scale)
         validation = None
         if recipe.validation is not None:
-            validation = Validation(recipe, processes, lambda line: self._emit(Note(line)))
+            validation = Validation(recipe, processes, self._note)
         return RunContext(
             recipe, self._folder, processes, dataset, validation, self._log, self._interrupts
         )
@@ -211,6 +283,13 @@ class _Trainer:
         scores = run.validation.baseline()
         self._emit(Baseline(scores))
         return scores
+
+    def _note(self, line: str) -> None:
+        """Emit a note, or keep it until there is a log."""
+        if self._log is None:
+            self._notes.append(line)
+        else:
+            self._emit(Note(line))
 
     def _emit(self, event: Event) -> None:
         if self._log is not None:
@@ -235,24 +314,24 @@ def _newest(folder: Path, stage: str) -> SavedState | None:
     return states[-1] if states else None
 
 
-def _clean_up(recipe: Recipe, folder: Path, first: int, resume: bool) -> None:
-    """Remove stale states, and without `resume` also all states from the first stage on."""
-    for states in (_states(folder, stage.name) for stage in recipe.stages):
+def _remove_superfluous(recipe: Recipe, folder: Path) -> None:
+    """Remove incomplete and superfluous states of a run that was killed."""
+    for stage in recipe.stages:
+        states = _states(folder, stage.name)
         remove_stale_states(states)
-        remove_states(superfluous(saved_states(states), recipe.saving))
-    # The last stage first, so that no stage is left without the one that it started from.
-    for stage in () if resume else reversed(recipe.stages[first:]):
+        remove_states(superfluous(saved_states(states), recipe.saving_of(stage)))
+
+
+def _remove_stages(recipe: Recipe, folder: Path, first: int) -> None:
+    """Remove all states from a stage on, the last stage first: no stage loses its start."""
+    for stage in reversed(recipe.stages[first:]):
         remove_states(saved_states(_states(folder, stage.name)))
         for kind in (BOARDS, IMAGES):
             shutil.rmtree(folder / kind / stage.name, ignore_errors=True)
 
 
-def _check_resumable(recipe: Recipe, folder: Path, index: int, processes: Processes) -> None:
-    stage, saved = recipe.stages[index], _newest(folder, recipe.stages[index].name)
-    if saved is None:
-        return
-    info = saved.info
-    check_unchanged(saved.path, info.recipe, to_yaml(recipe), index)
+def _check_iterations(recipe: Recipe, folder: Path, index: int, saved: SavedState) -> None:
+    stage, info = recipe.stages[index], saved.info
     key = f"stages.{index}.iterations"
     if info.step > stage.iterations:
         raise TrainingError(
@@ -264,11 +343,6 @@ def _check_resumable(recipe: Recipe, folder: Path, index: int, processes: Proces
         raise TrainingError(
             f"{printable(saved.path)}: {later[0]} has started from {stage.name} after {info.step} "
             f"iterations; set {key} to {info.step}, or start over with --restart"
-        )
-    if info.processes != processes.world:
-        raise TrainingError(
-            f"{printable(saved.path)}: was saved by {info.processes} processes, not "
-            f"{processes.world}; start {info.processes}, or start over with --restart"
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from upscale.engine.loading import Model
 from upscale.engine.upscaler import Upscaler
 from upscale.errors import ImageError, TrainingError
+from upscale.files.system_errors import raise_system_error
 from upscale.metrics import MetricError
 from upscale.models import Network
 from upscale_training.data.index import stem_of
@@ -20,6 +21,7 @@ from upscale_training.data.pixels import Pixels
 from upscale_training.data.sources import SourceEntry, list_entries
 from upscale_training.degradation.resizing import resize
 from upscale_training.degraded_sample import DegradationSampler, divisible
+from upscale_training.key_errors import named
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.events import Scores
 from upscale_training.loop.metrics import ready_measures
@@ -78,12 +80,12 @@ class Validation:
         self._measures, missing = ready_measures(self._settings.metrics, str(processes.device))
         self._note, self._noted = note, set[str]()
         self._note_once(missing)
-        best = recipe.saving.best_metric
-        if recipe.saving.keep_best and best not in self._measures:
-            raise TrainingError(f"saving.best_metric: {best} cannot be loaded: {missing[0]}")
+        for best in (recipe.saving_of(stage).best_metric for stage in recipe.stages):
+            if recipe.saving.keep_best and best not in self._measures:
+                raise TrainingError(f"best_metric: {best} cannot be loaded: {missing[0]}")
         self._sets = [
-            (each, list_entries(Source(each.high, each.low), self._scale))
-            for each in self._settings.sets
+            (each, self._entries(f"validation.sets.{index}", each))
+            for index, each in enumerate(self._settings.sets)
         ]
 
     @property
@@ -117,6 +119,10 @@ class Validation:
         upscaler = Upscaler(model, device=str(self._processes.device), precision="fp32")
         return self._evaluate(upscaler.upscale, stop)
 
+    def _entries(self, key: str, one: ValidationSet) -> tuple[SourceEntry, ...]:
+        with named({f"{key}.high": one.high, f"{key}.low": one.low}):
+            return list_entries(Source(one.high, one.low), self._scale)
+
     def _evaluate(
         self, upscale: Callable[[Pixels], Pixels], stop: Callable[[], bool]
     ) -> ValidationResult | None:
@@ -146,13 +152,14 @@ class Validation:
                 try:
                     image = self._read(one, entries[number], number)
                 except ImageError as error:
+                    raise_system_error(error)
                     self._damaged.append(str(error))
                 else:
                     yield one.name, number, image
 
     def _read(self, one: ValidationSet, entry: SourceEntry, number: int) -> ValidationImage:
         name = entry.hr.key or stem_of(Path(entry.hr.path).relative_to(one.high).as_posix())
-        hr, lr = entry.read(self._scale)
+        hr, lr = entry.read_cut(self._scale)
         if lr is None:
             hr = divisible(hr, self._scale, str(entry.hr))
             lr = self._sampler(one).sample(name).make(hr)

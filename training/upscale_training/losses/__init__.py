@@ -11,6 +11,7 @@ from upscale_training.losses.adversarial import (
     GanKind,
     discriminator_terms,
     generator_term,
+    gradient_penalty,
     relativistic_discriminator_terms,
     relativistic_generator_term,
 )
@@ -31,6 +32,7 @@ from upscale_training.losses.pixels import (
     register_loss,
     unregister_loss,
 )
+from upscale_training.losses.structure import focal_frequency, ms_ssim
 
 __all__ = [
     "ESRGAN_LAYERS",
@@ -44,9 +46,12 @@ __all__ = [
     "PixelLoss",
     "charbonnier",
     "discriminator_terms",
+    "focal_frequency",
     "generator_term",
+    "gradient_penalty",
     "gram",
     "l1",
+    "ms_ssim",
     "perceptual",
     "register_loss",
     "relativistic_discriminator_terms",

@@ -9,7 +9,7 @@ detached.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -20,7 +20,7 @@ from upscale_training.losses.precision import widened
 
 GanKind = Literal["vanilla", "lsgan", "wgan", "wgan-softplus", "hinge"]
 """Goodfellow et al. (arXiv 1406.2661, non-saturating), Mao et al. (arXiv 1611.04076), Arjovsky et
-al. (arXiv 1701.07875; the discriminator must be Lipschitz-bounded by other means), StyleGAN2's
+al. (arXiv 1701.07875; needs a gradient penalty), StyleGAN2's
 logistic loss (arXiv 1912.04958), and Lim and Ye (arXiv 1705.02894)."""
 
 Mean = Callable[[Tensor], Tensor]
@@ -33,6 +33,8 @@ class DiscriminatorTerms:
     Attributes:
         real: Scalar for the real images.
         fake: Scalar for the generator's images.
+        penalty: Weighted gradient penalty, or None.
+        means: Mean predictions for the real images and for the generator's, to watch.
 
     Example:
         >>> import torch
@@ -42,11 +44,14 @@ class DiscriminatorTerms:
 
     real: Tensor
     fake: Tensor
+    penalty: Tensor | None = None
+    means: tuple[Tensor, Tensor] | None = None
 
     @property
     def total(self) -> Tensor:
-        """Sum of both terms."""
-        return self.real + self.fake
+        """Sum of all terms."""
+        total = self.real + self.fake
+        return total if self.penalty is None else total + self.penalty
 
 
 def generator_term(fake: Tensor, kind: GanKind = "vanilla") -> Tensor:
@@ -139,6 +144,31 @@ def relativistic_discriminator_terms(
     return DiscriminatorTerms(more_real / 2, less_real / 2)
 
 
+def gradient_penalty(
+    discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
+) -> Tensor:
+    """Return the mean of (norm of the gradient - 1)^2 between real and generated images.
+
+    WGAN-GP (arXiv 1704.00028), equation 3, for the mean prediction of each image.
+
+    Args:
+        discriminator: The discriminator network.
+        real: Real images (N, C, H, W).
+        fake: Images of the generator (N, C, H, W), detached.
+
+    Example:
+        >>> import torch
+        >>> images = torch.zeros(2, 1, 3, 3)
+        >>> gradient_penalty(lambda x: 2 * x.flatten(1).sum(1, True) / 3, images, images)
+        tensor(1.)
+    """
+    share = torch.rand((len(real), 1, 1, 1), device=real.device)
+    between = (share * real + (1 - share) * fake).requires_grad_()
+    predictions = widened(discriminator(between)).flatten(1).mean(1)
+    (slope,) = torch.autograd.grad(predictions.sum(), between, create_graph=True)
+    return (widened(slope).flatten(1).norm(dim=1) - 1).square().mean()
+
+
 def _towards(predictions: Tensor, real: bool, kind: GanKind, least: float = 0) -> Tensor:
     """Return a loss that falls as predictions become real, or fake.
 
@@ -167,6 +197,7 @@ class AdversarialLoss:
         weight: Factor of the generator's term; the discriminator's terms are not weighted. 0.1 in
             Real-ESRGAN (arXiv 2107.10833, section 4.1); lambda of ESRGAN's equation 3 is 0.005.
         mean: Function that returns the mean over the batch; see `relativistic_generator_term`.
+        penalty: Factor of the gradient penalty; 0 for none.
 
     Example:
         >>> import torch
@@ -180,6 +211,7 @@ class AdversarialLoss:
     relativistic: bool = False
     weight: float = 0.1
     mean: Mean = torch.mean
+    penalty: float = 0.0
 
     def generator(
         self, discriminator: Callable[[Tensor], Tensor], fake: Tensor, real: Tensor
@@ -209,6 +241,12 @@ class AdversarialLoss:
             fake: Images of the generator (N, C, H, W); they are detached here.
         """
         real_logits, fake_logits = discriminator(real), discriminator(fake.detach())
-        if not self.relativistic:
-            return discriminator_terms(real_logits, fake_logits, self.kind)
-        return relativistic_discriminator_terms(real_logits, fake_logits, self.kind, self.mean)
+        if self.relativistic:
+            terms = relativistic_discriminator_terms(real_logits, fake_logits, self.kind, self.mean)
+        else:
+            terms = discriminator_terms(real_logits, fake_logits, self.kind)
+        penalty = None
+        if self.penalty:
+            penalty = self.penalty * gradient_penalty(discriminator, real, fake.detach())
+        means = widened(real_logits.detach()).mean(), widened(fake_logits.detach()).mean()
+        return replace(terms, penalty=penalty, means=means)

@@ -161,6 +161,9 @@ class FeatureLoss(nn.Module):
         style_weight: Factor of the style term; 0 disables it.
         distance: Distance between two features.
         relative: Whether to divide by the measure of the target; see `perceptual`.
+        shift: Largest number of rows and of columns that are cut off at random, the same of both
+            images. The grid of the backbone's poolings then has no fixed position in the image,
+            and leaves no pattern in the output.
 
     Example:
         >>> import torch
@@ -183,6 +186,7 @@ class FeatureLoss(nn.Module):
         style_weight: float = 0.0,
         distance: Distance = "l1",
         relative: bool = False,
+        shift: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -191,9 +195,13 @@ class FeatureLoss(nn.Module):
         self.style_weight = style_weight
         self.distance: Distance = distance
         self.relative = relative
+        self.shift = shift
 
     def forward(self, output: Tensor, target: Tensor) -> FeatureTerms:
         """Compare two tensors (N, 3, H, W), RGB in [0, 1]; the target gets no gradient."""
+        if self.shift:
+            rows, columns = torch.randint(self.shift + 1, (2,)).tolist()
+            output, target = output[..., rows:, columns:], target[..., rows:, columns:]
         output_features = self.backbone(output)
         with torch.no_grad():
             target_features = self.backbone(target)

@@ -20,6 +20,7 @@ from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from upscale.files.paths import expand_user
 from upscale_training.degradation.steps import STEPS
 from upscale_training.recipe.nodes import Node, compose_file, override, shortened
 from upscale_training.recipe.settings import NETWORKS, Recipe
@@ -53,13 +54,14 @@ _SIMILARITY = 0.8
 _log = logging.getLogger(__name__)
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: Path, overrides: Sequence[str] = (), *, folder: Path | None = None) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: YAML file. Paths in it are relative to its folder.
+        path: YAML file.
         overrides: Changes such as `stages.0.iterations=100`; list items count from 0. Paths in
             them are relative to the working folder.
+        folder: Folder to which paths in the file are relative; None for the folder of the file.
 
     Returns:
         The recipe, with absolute paths.
@@ -72,7 +74,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     root = compose_file(path)
     for text in overrides:
         override(root, text)
-    return _with_absolute_paths(build_recipe(root), root, path.parent)
+    return _with_absolute_paths(build_recipe(root), root, path.parent if folder is None else folder)
 
 
 def build_recipe(root: Node) -> Recipe:
@@ -164,7 +166,7 @@ def _with_absolute_paths(value: Any, node: Node, folder: Path) -> Any:  # noqa: 
     """Return settings whose paths are absolute, relative to a folder or, in overrides, to here."""
     if isinstance(value, Path):
         base = Path() if node.is_override else folder
-        return Path(os.path.abspath(base / value.expanduser()))  # noqa: PTH100 # keeps links
+        return Path(os.path.abspath(base / expand_user(value)))  # noqa: PTH100 # keeps links
     if isinstance(value, tuple):
         items = enumerate(value)
         return tuple(_with_absolute_paths(each, node.find(str(i)), folder) for i, each in items)

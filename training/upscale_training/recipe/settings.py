@@ -11,7 +11,7 @@ same errors with file, line and key.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,13 +29,16 @@ from pydantic import (
     model_validator,
 )
 
+# Registers the steps that read files.
+import upscale_training.pools  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upscale.errors import UsageError
-from upscale.models import RRDBSpec, SRVGGSpec
+from upscale.models import RCANSpec, RRDBSpec, SPANSpec, SRVGGSpec
 from upscale_training.degradation import DegradationSettings, classical, generic, real_esrgan
 from upscale_training.degradation.operations import Mode
 from upscale_training.degradation.steps import Step
 from upscale_training.losses import REAL_ESRGAN_LAYERS, Distance, GanKind
 from upscale_training.losses.pixels import CHARBONNIER_EPSILON, PIXEL_LOSSES
+from upscale_training.path_settings import FilePath, check_not_empty
 from upscale_training.schema import ClassBy, Decay, OneOf, rule_error, settings
 
 ChainName = Literal["real-esrgan", "classical", "generic", "none"]
@@ -47,12 +50,6 @@ Chain = Annotated[
 """The name of a degradation chain, or its steps."""
 
 
-def _check_not_empty(value: object) -> object:
-    if value == "":
-        raise rule_error("is empty")
-    return value
-
-
 def _check_no_bool(value: object) -> object:
     if isinstance(value, bool):  # a literal 1 accepts true
         raise rule_error(f"must be a number, not {str(value).lower()}")
@@ -61,7 +58,7 @@ def _check_no_bool(value: object) -> object:
 
 def _path_or_name(value: str | Path) -> str | Path:
     """Turn text into a path, unless it has neither a folder nor a suffix."""
-    _check_not_empty(value)
+    check_not_empty(value)
     return Path(value) if isinstance(value, str) and any(c in value for c in "/\\.~") else value
 
 
@@ -83,8 +80,17 @@ def _check_distinct(names: Sequence[str], key: str = "") -> None:
             raise rule_error(f"{name} occurs twice", key)
 
 
+MAX_LAYERS = 1000
+MAX_CHANNELS = 2048
+MAX_COUNT = 16_384
+MAX_WORKERS = 1024
+
+Layers = Annotated[int, Field(gt=0, le=MAX_LAYERS)]
+Channels = Annotated[int, Field(gt=0, le=MAX_CHANNELS)]
+Count = Annotated[int, Field(gt=0, le=MAX_COUNT)]
 Scale = Annotated[Literal[1, 2, 4], BeforeValidator(_check_no_bool)]
-FilePath = Annotated[Path, BeforeValidator(_check_not_empty)]
+AnyScale = Annotated[Literal[1, 2, 3, 4, 8], BeforeValidator(_check_no_bool)]
+"""Scales of networks that end in pixel shuffles."""
 Name = Annotated[str, AfterValidator(_check_file_name)]
 Metric = Annotated[str, OneOf(_metric_names)]
 Checkpoint = Annotated[str | Path, AfterValidator(_path_or_name)]
@@ -112,9 +118,9 @@ class RRDBNetSettings:
 
     architecture: Literal["rrdbnet"] = "rrdbnet"
     scale: Scale = 4
-    features: PositiveInt = 64
-    blocks: PositiveInt = 23
-    growth: PositiveInt = 32
+    features: Channels = 64
+    blocks: Layers = 23
+    growth: Channels = 32
 
     @property
     def spec(self) -> RRDBSpec:
@@ -149,9 +155,9 @@ class SRVGGSettings:
     """
 
     architecture: Literal["srvgg"] = "srvgg"
-    scale: Scale = 4
-    features: PositiveInt = 64
-    convolutions: PositiveInt = 32
+    scale: AnyScale = 4
+    features: Channels = 64
+    convolutions: Layers = 32
 
     @property
     def spec(self) -> SRVGGSpec:
@@ -164,9 +170,93 @@ class SRVGGSettings:
         return self.scale
 
 
-NetworkSettings = RRDBNetSettings | SRVGGSettings
+@settings
+class SPANSettings:
+    """SPAN (arXiv 2311.12770), without the parallel convolutions of its official training.
 
-NETWORKS: dict[str, type[NetworkSettings]] = {"rrdbnet": RRDBNetSettings, "srvgg": SRVGGSettings}
+    Attributes:
+        architecture: Selects this architecture.
+        scale: Output pixels per input pixel and axis.
+        features: Channels between the convolutions.
+        normalised: Whether the network subtracts the mean of DIV2K and multiplies by 255 first.
+
+    Example:
+        >>> SPANSettings(features=32).spec.features
+        32
+    """
+
+    architecture: Literal["span"] = "span"
+    scale: AnyScale = 4
+    features: Channels = 48
+    normalised: bool = False
+
+    @property
+    def spec(self) -> SPANSpec:
+        """Specification for `upscale.models.build`."""
+        return SPANSpec(scale=self.scale, features=self.features, normalised=self.normalised)
+
+    @property
+    def patch_multiple(self) -> int:
+        """Number that must divide the side of a training patch."""
+        return self.scale
+
+
+@settings
+class RCANSettings:
+    """RCAN, with channel attention (arXiv 1807.02758, section 3).
+
+    Attributes:
+        architecture: Selects this architecture.
+        scale: Output pixels per input pixel and axis.
+        features: Channels between the blocks.
+        groups: Number of residual groups.
+        blocks: Number of blocks in a group.
+        reduction: Factor by which channel attention reduces the number of channels, at most
+            `features`.
+
+    Example:
+        >>> RCANSettings(scale=3, groups=2).spec.groups
+        2
+    """
+
+    architecture: Literal["rcan"] = "rcan"
+    scale: AnyScale = 4
+    features: Channels = 64
+    groups: Layers = 10
+    blocks: Layers = 20
+    reduction: Channels = 16
+
+    @model_validator(mode="after")
+    def _check_reduction(self) -> RCANSettings:
+        if self.reduction > self.features:
+            raise rule_error(f"must be at most {self.features}, the features", "reduction")
+        return self
+
+    @property
+    def spec(self) -> RCANSpec:
+        """Specification for `upscale.models.build`."""
+        return RCANSpec(
+            self.scale,
+            features=self.features,
+            groups=self.groups,
+            blocks=self.blocks,
+            reduction=self.reduction,
+        )
+
+    @property
+    def patch_multiple(self) -> int:
+        """Number that must divide the side of a training patch."""
+        return self.scale
+
+
+NetworkSettings = RRDBNetSettings | SRVGGSettings | SPANSettings | RCANSettings
+
+NETWORKS: dict[str, type[NetworkSettings]] = {
+    "rrdbnet": RRDBNetSettings,
+    "srvgg": SRVGGSettings,
+    "span": SPANSettings,
+    "rcan": RCANSettings,
+}
 """Networks by `architecture`."""
 
 
@@ -199,7 +289,8 @@ class DataSettings:
     """The training data, and how patches are cut from it.
 
     Attributes:
-        sources: Sources, at least one; either all of them have LR images, or none has.
+        sources: Sources, at least one. Those with LR images are not degraded, the others are; a
+            batch contains both.
         patch: Side of the HR patches in pixels (256 in section 4.1).
         margin: Pixels around a patch that are degraded with it and cut off afterwards, twice as
             many per axis (the official code degrades 400 pixels for 256), so that JPEG blocks start
@@ -216,27 +307,20 @@ class DataSettings:
     """
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-    patch: PositiveInt = 256
-    margin: NonNegativeInt = 72
+    patch: Count = 256
+    margin: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 72
     flips: bool = True
     rotations: bool = False
-    workers: NonNegativeInt = 5
-
-    @field_validator("sources")
-    @classmethod
-    def _check_sources(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
-        if len({source.low is None for source in sources}) > 1:
-            raise rule_error("either all sources have LR images (low), or none has")
-        return sources
+    workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] = 5
 
     @property
     def paired(self) -> bool:
-        """Whether the sources contain LR images."""
-        return self.sources[0].low is not None
+        """Whether all sources contain LR images, so that nothing is degraded."""
+        return all(source.low is not None for source in self.sources)
 
     @property
     def side(self) -> int:
-        """Side of the squares that are cut from images: a patch with its margins."""
+        """Side of the squares that are degraded: a patch with its margins."""
         return self.patch if self.paired else self.patch + 2 * self.margin
 
 
@@ -260,7 +344,7 @@ class DegradationRecipe:
     chain: Chain = "real-esrgan"
     mode: Mode = "corrected"
     sharpen: bool = True
-    pool: NonNegativeInt = 180
+    pool: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 180
 
     def settings(self, scale: int) -> DegradationSettings | None:
         """Return the settings to sample degradations from; None for the chain `none`.
@@ -285,6 +369,8 @@ class OptimiserSettings:
         kind: `adam` or `adamw`.
         betas: Decay of the running means of gradients and of their squares, in [0, 1).
         weight_decay: Weight decay, at least 0.
+        clip: Largest norm of all gradients together, to which larger ones are scaled down; 0 for no
+            limit.
 
     Example:
         >>> OptimiserSettings(2e-4).betas
@@ -295,6 +381,7 @@ class OptimiserSettings:
     kind: Literal["adam", "adamw"] = "adam"
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: NonNegativeFloat = 0.0
+    clip: NonNegativeFloat = 0.0
 
 
 @settings
@@ -303,9 +390,14 @@ class ScheduleSettings:
 
     Attributes:
         warmup: Number of iterations of linear warm-up from 0.
+        kind: `steps`, which multiplies at milestones, or `cosine`, which falls along half a cosine
+            (arXiv 1608.03983).
         milestones: Iterations of the stage at which learning rates are multiplied by `gamma`, in
             rising order.
         gamma: Factor in (0, 1].
+        periods: Iterations of each fall of `cosine`, after which learning rates start again; empty
+            for one fall over the whole stage.
+        minimum: Share of the learning rate at the end of a fall of `cosine`.
 
     Example:
         >>> ScheduleSettings(milestones=(100, 200)).gamma
@@ -313,8 +405,11 @@ class ScheduleSettings:
     """
 
     warmup: NonNegativeInt = 0
+    kind: Literal["steps", "cosine"] = "steps"
     milestones: tuple[PositiveInt, ...] = ()
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
+    periods: tuple[PositiveInt, ...] = ()
+    minimum: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @field_validator("milestones")
     @classmethod
@@ -323,6 +418,14 @@ class ScheduleSettings:
             raise rule_error(f"must rise, not {list(milestones)}")
         return milestones
 
+    @model_validator(mode="after")
+    def _check_kind(self) -> ScheduleSettings:
+        if self.kind == "cosine" and self.milestones:
+            raise rule_error("belong to the kind steps, not to cosine; remove them", "milestones")
+        if self.kind == "steps" and (self.periods or self.minimum):
+            raise rule_error("periods and minimum belong to the kind cosine", "kind")
+        return self
+
 
 @settings
 class PixelSettings:
@@ -330,7 +433,7 @@ class PixelSettings:
 
     Attributes:
         kind: Name of the loss.
-        weight: Factor of the loss, above 0.
+        weight: Factor of the loss; 0 switches it off.
         epsilon: Half-width of the smooth part of `charbonnier`, in units of an image in [0, 1].
         sharpen: Whether to compare with the sharpened ground truth (section 4.1).
 
@@ -340,7 +443,7 @@ class PixelSettings:
     """
 
     kind: Annotated[str, OneOf(PIXEL_LOSSES.keys)] = "l1"
-    weight: PositiveFloat = 1.0
+    weight: NonNegativeFloat = 1.0
     epsilon: PositiveFloat = CHARBONNIER_EPSILON
     sharpen: bool = True
 
@@ -354,10 +457,13 @@ class PerceptualSettings:
             vgg19-dcbb9e9d.pth.
         layers: Weights of the layers to compare; `conv` is before the activation, `relu` after it.
         weight: Weight of the difference of features, at least 0.
-        style: Weight of the difference of their Gram matrices, at least 0.
+        style: Weight of the difference of their Gram matrices, at least 0. If both are 0, the loss
+            is switched off.
         distance: Distance between two features.
         relative: Whether to divide by the size of the ground truth's features, for backbones whose
             features differ in scale from VGG19's.
+        shift: Largest number of rows and of columns that are cut off at random before features are
+            computed, so that the grid of the backbone's poolings leaves no pattern in the output.
         normalise: Whether to normalise images as in the backbone's own training.
         sharpen: Whether to compare with the sharpened ground truth (section 4.1).
 
@@ -374,14 +480,9 @@ class PerceptualSettings:
     style: NonNegativeFloat = 0.0
     distance: Distance = "l1"
     relative: bool = False
+    shift: NonNegativeInt = 0
     normalise: bool = True
     sharpen: bool = True
-
-    @model_validator(mode="after")
-    def _check_weights(self) -> PerceptualSettings:
-        if self.weight == self.style == 0:
-            raise rule_error("weight and style are both 0; remove perceptual instead", "weight")
-        return self
 
 
 @settings
@@ -400,7 +501,7 @@ class DiscriminatorSettings:
     """
 
     kind: Literal["unet", "vgg", "patch"] = "unet"
-    features: PositiveInt = 64
+    features: Channels = 64
     start: FilePath | None = None
 
 
@@ -412,7 +513,10 @@ class GanSettings:
         kind: Kind of loss.
         relativistic: Whether to compare real and fake with the mean of the other (ESRGAN, section
             3.2).
-        weight: Weight of the generator's term, above 0; the discriminator's terms have none.
+        weight: Weight of the generator's term; the discriminator's terms have none. 0 switches the
+            loss off, with the discriminator.
+        penalty: Weight of the gradient penalty of the discriminator (WGAN-GP, arXiv 1704.00028,
+            which uses 10); `wgan` needs one.
         sharpen: Whether the discriminator gets sharpened images as real ones (section 4.1: no).
         discriminator: The discriminator network.
         optimiser: Optimiser of the discriminator; null for the same settings as the generator's.
@@ -424,10 +528,20 @@ class GanSettings:
 
     kind: GanKind = "vanilla"
     relativistic: bool = False
-    weight: PositiveFloat = 0.1
+    weight: NonNegativeFloat = 0.1
+    penalty: NonNegativeFloat = 0.0
     sharpen: bool = False
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
     optimiser: OptimiserSettings | None = None
+
+    @model_validator(mode="after")
+    def _check_penalty(self) -> GanSettings:
+        if self.kind == "wgan" and self.weight > 0 and self.penalty == 0:
+            raise rule_error(
+                "nothing bounds the discriminator of wgan; set penalty to 10, or use wgan-softplus",
+                "kind",
+            )
+        return self
 
 
 @settings
@@ -446,8 +560,10 @@ class Stage:
         ema: Decay of the averaged weights, in [0, 1); 0 for no average.
         schedule: Schedule of all learning rates.
         pixel: Pixel loss, or null.
+        more: Further pixel losses.
         perceptual: Perceptual loss, or null.
         gan: Adversarial loss, or null.
+        best_metric: Metric that decides which state is best; null for `saving.best_metric`.
 
     Example:
         >>> Stage("psnr", 100, OptimiserSettings(2e-4)).pixel.kind
@@ -457,17 +573,37 @@ class Stage:
     name: Name
     iterations: PositiveInt
     optimiser: OptimiserSettings
-    batch: PositiveInt = 12
-    accumulate: PositiveInt = 1
+    batch: Count = 12
+    accumulate: Count = 1
     ema: Decay = 0.999
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     pixel: PixelSettings | None = field(default_factory=PixelSettings)
+    more: tuple[PixelSettings, ...] = ()
     perceptual: PerceptualSettings | None = None
     gan: GanSettings | None = None
+    best_metric: Metric | None = None
+
+    @field_validator("pixel", "gan")
+    @classmethod
+    def _without_weight(
+        cls, loss: PixelSettings | GanSettings | None
+    ) -> PixelSettings | GanSettings | None:
+        return loss if loss is not None and loss.weight > 0 else None
+
+    @field_validator("more")
+    @classmethod
+    def _check_more(cls, more: tuple[PixelSettings, ...]) -> tuple[PixelSettings, ...]:
+        _check_distinct([loss.kind for loss in more])
+        return tuple(loss for loss in more if loss.weight > 0)
+
+    @field_validator("perceptual")
+    @classmethod
+    def _without_weights(cls, loss: PerceptualSettings | None) -> PerceptualSettings | None:
+        return loss if loss is not None and loss.weight + loss.style > 0 else None
 
     @model_validator(mode="after")
     def _check_losses(self) -> Stage:
-        if not (self.pixel or self.perceptual or self.gan):
+        if not (self.pixel or self.more or self.perceptual or self.gan):
             raise rule_error("a stage needs a loss: pixel, perceptual or gan", "pixel")
         return self
 
@@ -651,6 +787,10 @@ class Recipe:
             self._check_stage(f"stages.{index}", stage)
         return self
 
+    def saving_of(self, stage: Stage) -> SavingSettings:
+        """Return the settings of saved states, with the best metric of a stage."""
+        return replace(self.saving, best_metric=stage.best_metric or self.saving.best_metric)
+
     def _check_patch(self) -> None:
         multiple, data = self.network.patch_multiple, self.data
         if data.patch % multiple:
@@ -685,12 +825,17 @@ class Recipe:
                     "the recipe has no degradation; add low or chain to this set",
                     f"validation.sets.{index}",
                 )
-        if self.saving.keep_best and self.saving.best_metric not in self.validation.metrics:
-            raise rule_error(
-                f"{self.saving.best_metric} is not one of the validation's metrics "
-                f"({', '.join(self.validation.metrics)})",
-                "saving.best_metric",
-            )
+        chosen = {
+            f"stages.{index}.best_metric": stage.best_metric
+            for index, stage in enumerate(self.stages)
+            if stage.best_metric is not None
+        }
+        if len(chosen) < len(self.stages):
+            chosen["saving.best_metric"] = self.saving.best_metric
+        for key, metric in chosen.items():
+            if self.saving.keep_best and metric not in self.validation.metrics:
+                names = ", ".join(self.validation.metrics)
+                raise rule_error(f"{metric} is not one of the validation's metrics ({names})", key)
 
     def _check_stage(self, key: str, stage: Stage) -> None:
         pool = self.degradation.pool

@@ -16,6 +16,7 @@ from upscale_training.degradation.steps import Families
 from upscale_training.losses import GanKind
 from upscale_training.recipe.nodes import as_node, compose_file
 from upscale_training.recipe.official import Options
+from upscale_training.recipe.other_trainers import check_trainer
 from upscale_training.recipe.reading import build_recipe
 from upscale_training.recipe.settings import Recipe
 
@@ -40,6 +41,7 @@ _GANS = {name.replace("-", "_"): name for name in get_args(GanKind)}
 _DISCRIMINATORS = {"UNetDiscriminatorSN": "unet", "VGGStyleDiscriminator": "vgg"}
 _METRICS = {"calculate_psnr": "psnr", "calculate_ssim": "ssim", "calculate_niqe": "niqe"}
 
+_COSINES = ("CosineAnnealingRestartLR", "TrueCosineAnnealingLR", "CosineAnnealingLR")
 _BY_NAME = "LR images are found by the name of the HR image"
 
 _IGNORED = (
@@ -64,6 +66,7 @@ def translate(path: Path) -> tuple[Recipe, tuple[str, ...]]:
     Raises:
         TrainingError: The file is no such file, or needs something that `upscale` lacks.
     """
+    check_trainer(path)
     options = Options(compose_file(path), _IGNORED)
     model = options.one_of("model_type", _MODELS)
     validation = _validation(options)
@@ -94,7 +97,7 @@ def translate(path: Path) -> tuple[Recipe, tuple[str, ...]]:
 
 
 def _network(options: Options) -> Section:
-    kind = options.one_of("network_g.type", ("RRDBNet", "SRVGGNetCompact"))
+    kind = options.one_of("network_g.type", ("RRDBNet", "SRVGGNetCompact", "RCAN"))
     for key in ("network_g.num_in_ch", "network_g.num_out_ch"):
         options.only(key, 3)
     section = {"scale": options.get_or("scale", 4), "features": options.get("network_g.num_feat")}
@@ -106,6 +109,16 @@ def _network(options: Options) -> Section:
             "growth": options.get("network_g.num_grow_ch"),
         }
     options.only("network_g.upscale", options.plain("scale", 4))
+    if kind == "RCAN":
+        options.only("network_g.res_scale", 1)
+        options.only("network_g.img_range", 255)
+        options.only("network_g.rgb_mean", [0.4488, 0.4371, 0.4040])
+        return section | {
+            "architecture": "rcan",
+            "groups": options.get_or("network_g.num_group", 10),
+            "blocks": options.get_or("network_g.num_block", 16),
+            "reduction": options.get("network_g.squeeze_factor"),
+        }
     options.only("network_g.act_type", "prelu")
     convolutions = options.get_or("network_g.num_conv", 16)
     return section | {"architecture": "srvgg", "convolutions": convolutions}
@@ -240,6 +253,8 @@ def _schedule(options: Options) -> Section:
     if options.number("train.warmup_iter", -1) < 0:
         warmup = None
     kind = str(options.plain("train.scheduler.type"))
+    if kind in _COSINES:
+        return _cosine(options, warmup, kind)
     if kind not in ("MultiStepLR", "MultiStepRestartLR"):
         options.get("train.scheduler")
         options.notes.append(f"train.scheduler: is {kind}; the learning rate stays constant")
@@ -249,6 +264,23 @@ def _schedule(options: Options) -> Section:
         "milestones": options.get("train.scheduler.milestones"),
         "gamma": options.get_or("train.scheduler.gamma", 0.1),
     }
+
+
+def _cosine(options: Options, warmup: Any, kind: str) -> Section:  # noqa: ANN401  # a node
+    """Translate a cosine; basicsr gives its end as a learning rate instead of a share."""
+    rate = options.number("train.optim_g.lr", 1e-3)
+    end = options.number("train.scheduler.eta_min", 0)
+    if any(weight != 1 for weight in options.plain("train.scheduler.restart_weights", [])):
+        options.notes.append("train.scheduler.restart_weights: all periods start at the full rate")
+    restarts = kind == "CosineAnnealingRestartLR"
+    if not restarts:
+        options.expect(
+            "train.scheduler.T_max",
+            options.plain("train.total_iter"),
+            "the learning rate falls over the whole stage",
+        )
+    periods = options.get("train.scheduler.periods") if restarts else None
+    return {"warmup": warmup, "kind": "cosine", "minimum": end / rate, "periods": periods}
 
 
 def _pixel(options: Options, sharpen: object) -> Any:  # noqa: ANN401  # also a null

@@ -25,6 +25,7 @@ from PIL import Image as PILImage
 
 from upscale.images.animation import Clock, FramePart, frame_header, whole_frames
 from upscale.images.codecs import pillow
+from upscale.images.codecs.av1_header import coded_pixels
 from upscale.images.codecs.base import Header, Raster, StoredFrame, UnsupportedError
 from upscale.images.codecs.iso_boxes import (
     box,
@@ -61,6 +62,7 @@ def read_header(file: BinaryIO) -> Header:
     # Pillow's `info` holds an EXIF block that it wrote anew, without maker notes and thumbnail.
     (width, height), frames, _, icc, block, orientation, packet = pil_image._decoder.get_info()  # pyright: ignore[reportPrivateUsage]
     primaries, transfer, matrix = _colour_numbers(data)
+    decoded = max(width * height, coded_pixels(data))
     crop = crop_of(data, width, height) if frames == 1 else None
     if crop is not None:
         height, width = (part.stop - part.start for part in crop)
@@ -83,6 +85,7 @@ def read_header(file: BinaryIO) -> Header:
         # Only lossless files store red, green and blue without a colour transform.
         lossless=matrix == _IDENTITY,
         notes=tuple(left_out(data)),
+        decoded_pixels=decoded,
     )
 
 

@@ -43,13 +43,15 @@ class Header:
         plays: Number of times that an animation is shown; 0 is forever.
         metadata: Metadata as stored.
         bits: Bits per sample where they are fewer than those of the decoded array's type.
-        quality: Lowest libjpeg quality 1..100 whose quantisation is as fine; JPEG only.
+        quality: Lowest libjpeg quality 1..100 whose quantisation is as fine, or that damages an
+            image as much as the file's; JPEG and WebP only.
         lossless: Whether the pixels are stored losslessly, in a format that can do both.
         notes: Clauses that say what was left out.
         damage: Clauses that say what is missing, where only a part could be read.
         has_alpha: Whether there is transparency, in formats that are written without.
         has_floats: Whether samples are floats, in formats that are not written with floats.
         storage: How the pixels are stored, for the same codec to write them so; see `Origin`.
+        decoded_pixels: Width times height that the decoder makes, where it may be more.
     """
 
     width: int
@@ -66,6 +68,7 @@ class Header:
     has_alpha: bool = False
     has_floats: bool = False
     storage: object = None
+    decoded_pixels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

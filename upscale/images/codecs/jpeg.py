@@ -7,7 +7,7 @@ metadata, so the segments are written by `jpeg_segments`.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -40,6 +40,7 @@ from upscale.images.codecs.registry import Codec, Salvage, Traits, register, sta
 from upscale.images.encoding import ResolvedEncoding
 from upscale.images.image import Image
 from upscale.images.metadata import exif
+from upscale.selection.jpeg_quality import quality_of
 
 # Start and JFIF segment as written by libjpeg, which are replaced.
 _PLAIN_START_BYTES = 20
@@ -47,12 +48,6 @@ _PLAIN_START_BYTES = 20
 _MAX_OPTIMISED_PIXELS = 64 * 1024 * 1024
 # Bits that a scan could go on with. No one of them is a marker.
 _FILLERS, _FILLER_REPEATS = (b"\0", b"\x55", b"\xaa"), 4096
-# Luma quantisation at quality 50 (ITU-T T.81, table K.1).
-_LUMA = np.array([
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
-    14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113,
-    92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
-])  # fmt: skip
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -77,7 +72,7 @@ def read_shape(file: BinaryIO) -> Header:
         *pil_image.size,
         exif.orientation_of(metadata.exif),
         metadata=metadata,
-        quality=_quality(pil_image.quantization),
+        quality=quality_of(_luma_steps(pil_image)),
         notes=notes_of(pil_image),
     )
 
@@ -173,17 +168,9 @@ def encode(image: Image, target: BinaryIO, encoding: ResolvedEncoding) -> None:
     target.write(gain_map.data)
 
 
-def _quality(tables: Mapping[int, list[int]] | None) -> int | None:
-    """Return the lowest libjpeg quality whose luma table is as fine as the file's."""
-    if not tables or len(table := tables.get(0, [])) != 64:
-        return None
-    return next((q for q in range(1, 101) if int(_luma_table(q).sum()) <= sum(table)), 100)
-
-
-def _luma_table(quality: int) -> np.ndarray:
-    """Return libjpeg's luma quantisation for a quality (its function jpeg_quality_scaling)."""
-    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return ((_LUMA * percent + 50) // 100).clip(1, 255)
+def _luma_steps(pil_image: JpegImagePlugin.JpegImageFile) -> Sequence[int]:
+    """Return the quantisation table of the first component, whichever its number."""
+    return pil_image.quantization.get(pil_image.layer[0][3], ()) if pil_image.layer else ()
 
 
 register(

@@ -12,7 +12,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image as PILImage
 from tifffile import TiffFile, TiffPage, TiffWriter
 
+from upscale.files.system_errors import raise_system_error
 from upscale.images.codecs.base import (
     Header,
     MalformedError,
@@ -240,9 +241,11 @@ def _is_raw(file: BinaryIO, pages: list[TiffPage], full: list[TiffPage]) -> bool
 
 def _inner_pages(page: TiffPage) -> list[TiffPage]:
     """Return the pages in subdirectories of a page; none where they are damaged."""
-    with suppress(Exception):
+    try:
         if _SUB_IFDS in page.tags and page.pages is not None:
             return [inner.aspage() for inner in page.pages]
+    except Exception as error:
+        raise_system_error(error)
     return []
 
 
@@ -289,7 +292,8 @@ def _exif_block(file: BinaryIO) -> bytes | None:
                     kept.get_ifd(tag).update(inner)
                     kept[tag] = 0
             return exif.without_prefix(kept.tobytes()) if kept else None
-        except Exception:
+        except Exception as error:
+            raise_system_error(error)
             return None
 
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from tifffile import TiffPage
 
+from upscale.files.system_errors import raise_system_error
 from upscale.images.codecs.base import MalformedError, Raster
 from upscale.images.codecs.tiff_samples import (
     JPEG,
@@ -44,7 +45,8 @@ def salvage_page(file: BinaryIO, page: TiffPage, orientation: int) -> Raster:
     """
     try:
         return decode_page(file, page, orientation)
-    except Exception:
+    except Exception as error:
+        raise_system_error(error)
         check_kind(page)
         if page.compression == OLD_JPEG or photometric(page) == YCBCR:
             raise
@@ -67,7 +69,8 @@ def _partial(file: BinaryIO, page: TiffPage) -> Raster:
         file.seek(start)
         try:
             decoded += _decode_into(samples, page, index, file.read(length))
-        except Exception:
+        except Exception as error:
+            raise_system_error(error)
             continue
     if not decoded:
         raise MalformedError("is damaged")

@@ -19,6 +19,7 @@ from upscale.images.animation import Clock, FramePart, changed_parts, frame_head
 from upscale.images.codecs import pillow
 from upscale.images.codecs.base import Header, MalformedError, Raster, StoredFrame
 from upscale.images.codecs.registry import Codec, Traits, register
+from upscale.images.codecs.vp8_header import quality_of
 from upscale.images.encoding import Encoding, ResolvedEncoding
 from upscale.images.image import Image, ImageSequence, Metadata
 from upscale.images.metadata import exif
@@ -27,7 +28,8 @@ _LOSSLESS_EFFORT = 60
 _METHOD = 4
 _METADATA_KINDS = (b"ICCP", b"EXIF", b"XMP ")
 _PIXEL_KINDS = (b"ALPH", b"VP8 ", b"VP8L")
-_SIZE_BYTES, _START_BYTES = 10, 20
+_SIZE_BYTES, _START_BYTES = 10, 100
+_FRAME_HEAD_BYTES = 16
 _RIFF_HEAD_BYTES, _CHUNK_HEAD_BYTES = 12, 8
 _HAS_PROFILE, _HAS_ALPHA, _HAS_EXIF, _HAS_XMP, _IS_ANIMATED = 32, 16, 8, 4, 2
 _REPLACES = 2
@@ -36,19 +38,23 @@ _MAX_16, _MAX_24, _MAX_FILE_BYTES = 2**16 - 1, 2**24 - 1, 2**32 - 2
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read size, frames, orientation and metadata.
+    """Read size, frames, orientation, metadata, and the quality of the first lossy image.
 
     Raises:
         MalformedError: Damaged or cut off.
     """
     size: tuple[int, int] | None = None
     frames, plays, lossless = 0, 1, False
+    quality: int | None = None
     blocks: dict[bytes, bytes] = {}
     for kind, body in _chunks(file):
         if kind in (b"VP8X", b"VP8 ", b"VP8L") and size is None:
             size = _size(kind, body)
         frames += kind == b"ANMF"
-        lossless = lossless or kind == b"VP8L" or (kind == b"ANMF" and body[16:20] == b"VP8L")
+        pixel_kind, start = _first_chunk(body) if kind == b"ANMF" else (kind, body)
+        lossless = lossless or pixel_kind == b"VP8L"
+        if pixel_kind == b"VP8 " and quality is None:
+            quality = quality_of(start)
         if kind == b"ANIM" and len(body) >= 6:
             plays = int.from_bytes(body[4:6], "little")
         if kind in _METADATA_KINDS:
@@ -58,7 +64,15 @@ def read_header(file: BinaryIO) -> Header:
     block = exif.without_prefix(blocks.get(b"EXIF"))
     metadata = Metadata(blocks.get(b"ICCP"), block, blocks.get(b"XMP "))
     orientation = exif.orientation_of(block)
-    return Header(*size, orientation, max(1, frames), plays, metadata, lossless=lossless)
+    return Header(
+        *size,
+        orientation,
+        max(1, frames),
+        plays,
+        metadata,
+        quality=quality,
+        lossless=lossless,
+    )
 
 
 def decode(file: BinaryIO) -> Raster:
@@ -135,6 +149,12 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             raise MalformedError("is cut off")
         yield kind, file.read(length if kind in _METADATA_KINDS else min(length, _START_BYTES))
         position += 8 + length + length % 2
+
+
+def _first_chunk(frame: bytes) -> tuple[bytes, bytes]:
+    """Return kind and content of the first chunk in a frame of an animation."""
+    head, start = _FRAME_HEAD_BYTES, _FRAME_HEAD_BYTES + _CHUNK_HEAD_BYTES
+    return frame[head : head + 4], frame[start:]
 
 
 def _size(kind: bytes, body: bytes) -> tuple[int, int]:

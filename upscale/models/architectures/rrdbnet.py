@@ -27,8 +27,10 @@ from upscale.models.registry import (
     Architecture,
     Detected,
     State,
+    UnfitStateError,
     UnknownArchitectureError,
     convolution_weight,
+    layer_numbers,
     register,
 )
 from upscale.tiling.group import IMAGE, LayerGroup
@@ -37,6 +39,11 @@ RESIDUAL_SCALE = 0.2
 NEGATIVE_SLOPE = 0.2
 BLOCK_HALO = 5
 """Halo of a dense block: five 3x3 convolutions in a row."""
+
+TENSORS_PER_BLOCK = 30
+"""Weights and biases of the fifteen convolutions of an RRDB."""
+
+MAX_UPSAMPLES = 4
 
 INITIAL_SCALE = 0.1
 """Factor of He's initialisation in dense blocks, as in BasicSR."""
@@ -332,15 +339,22 @@ def _recognise(state: State) -> Detected[RRDBSpec] | None:
     first = convolution_weight(canonical, "conv_first")
     last = convolution_weight(canonical, "conv_last")
     unshuffle = _unshuffle(first.shape[1], last.shape[0])
+    blocks = len(layer_numbers(canonical, r"body\.(#)\."))
+    upsamples = len(layer_numbers(canonical, r"conv_up(#)\.weight"))
+    if blocks * TENSORS_PER_BLOCK > len(canonical) or upsamples > MAX_UPSAMPLES:
+        raise UnfitStateError(
+            f"its {len(canonical)} tensors are not those of an RRDBNet with {blocks} blocks "
+            f"and {upsamples} upsampling layers"
+        )
     try:
         spec = RRDBSpec(
             in_channels=first.shape[1] // unshuffle**2,
             out_channels=last.shape[0],
             features=first.shape[0],
-            blocks=_count(canonical, r"body\.(\d+)\."),
+            blocks=blocks,
             growth=convolution_weight(canonical, "body.0.rdb1.conv1").shape[0],
             unshuffle=unshuffle,
-            upsamples=_count(canonical, r"conv_up(\d+)\.weight"),
+            upsamples=upsamples,
         )
     except ValueError as error:
         raise UnknownArchitectureError(f"it is not a supported RRDBNet: {error}") from error
@@ -365,8 +379,8 @@ def _rename_bsrgan(key: str) -> str:
 
 def _old_esrgan_renamer(state: State) -> Callable[[str], str]:
     """Return the renamer for old ESRGAN, which numbers blocks, body convolution and tail."""
-    inside = [int(m[1]) for key in state if (m := re.match(r"model\.1\.sub\.(\d+)\.", key))]
-    tail = sorted({int(m[1]) for key in state if (m := re.match(r"model\.(\d+)\.", key))} - {0, 1})
+    inside = layer_numbers(state, r"model\.1\.sub\.(#)\.")
+    tail = sorted(layer_numbers(state, r"model\.(#)\.") - {0, 1})
     names = [f"conv_up{i + 1}" for i in range(len(tail) - 2)] + ["conv_hr", "conv_last"]
     top = {0: "conv_first"} | dict(zip(tail, names, strict=False))
 
@@ -374,15 +388,14 @@ def _old_esrgan_renamer(state: State) -> Callable[[str], str]:
         key = re.sub(
             r"^model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.", r"body.\1.rdb\2.conv\3.", key
         )
-        key = re.sub(rf"^model\.1\.sub\.{max(inside)}\.(?=weight|bias)", "conv_body.", key)
+        key = re.sub(
+            rf"^model\.1\.sub\.{max(inside, default=0)}\.(?=weight|bias)", "conv_body.", key
+        )
         match = re.match(r"^model\.(\d+)\.(weight|bias)$", key)
-        return f"{top[int(match[1])]}.{match[2]}" if match else key
+        layer = top.get(int(match[1])) if match else None
+        return f"{layer}.{match[2]}" if match and layer else key
 
     return rename
-
-
-def _count(state: State, pattern: str) -> int:
-    return len({m[1] for key in state if (m := re.match(pattern, key))})
 
 
 def _unshuffle(inputs: int, outputs: int) -> int:

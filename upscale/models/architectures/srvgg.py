@@ -7,7 +7,6 @@ PReLU at input resolution, one pixel-shuffle, and the upsampled input as a resid
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +17,14 @@ from torch import Tensor, nn
 
 from upscale.models.layers import Layer, LayerMaker, LayerRun, LayerStep, torch_layer
 from upscale.models.network import Network
-from upscale.models.registry import Architecture, Detected, State, convolution_weight, register
+from upscale.models.registry import (
+    Architecture,
+    Detected,
+    State,
+    convolution_weight,
+    layer_numbers,
+    register,
+)
 from upscale.tiling.group import IMAGE, GroupRun, LayerGroup
 
 LAYERS_PER_GROUP = 4
@@ -156,7 +162,7 @@ def _recognise(state: State) -> Detected[SRVGGSpec] | None:
     if state["body.1.weight"].ndim != 1:
         return None
     first = convolution_weight(state, "body.0")
-    last = max(int(m[1]) for key in state if (m := re.match(r"body\.(\d+)\.weight$", key)))
+    last = max(layer_numbers(state, r"body\.(#)\.weight$"))
     inputs, outputs = first.shape[1], convolution_weight(state, f"body.{last}").shape[0]
     scale = math.isqrt(outputs // inputs)
     if last % 2 or scale * scale * inputs != outputs:

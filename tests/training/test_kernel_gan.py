@@ -1,0 +1,94 @@
+"""KernelGAN: its parts against independent computations; benchmarks/ measures estimates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from upscale_training.data.pixels import read_rgb
+from upscale_training.kernel_files import centre_of_mass
+from upscale_training.kernel_gan import EstimateSettings, estimate_kernel
+from upscale_training.kernel_gan.cleaning import applied_twice
+from upscale_training.kernel_gan.networks import (
+    KERNEL,
+    LinearGenerator,
+    PatchDiscriminator,
+    downscale,
+)
+from upscale_training.kernel_gan.regularisation import Regularisation, bicubic_kernel
+from upscale_training.zero_shot import resampling
+
+from benchmarks.blur import gaussian
+from upscale.errors import ImageError
+
+
+@pytest.fixture
+def random() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def test_the_kernel_is_that_of_all_layers_in_a_row(random):
+    generator = LinearGenerator(random)
+    image = torch.rand(1, 3, 64, 64, generator=random)
+    x = image.transpose(0, 1)
+    for number, weights in enumerate(generator.layers, 1):
+        x = F.conv2d(x, weights, stride=2 if number == len(generator.layers) else 1)
+    ours = downscale(image, generator.kernel())
+    assert generator.kernel().shape == (KERNEL, KERNEL)
+    assert ours.shape == (1, 3, 26, 26)
+    torch.testing.assert_close(ours / ours.abs().max(), x.transpose(0, 1) / x.abs().max())
+
+
+def test_networks_have_as_many_parameters_as_the_authors(random):
+    counts = [
+        sum(parameter.numel() for parameter in network.parameters())
+        for network in (LinearGenerator(random), PatchDiscriminator(random))
+    ]
+    assert counts == [150_656, 30_977]
+
+
+def test_each_image_is_judged_alone(random):
+    discriminator = PatchDiscriminator(random)
+    images = torch.rand(2, 3, 26, 26, generator=random)
+    for _ in range(50):
+        both = discriminator(images)
+    alone = torch.cat([discriminator(image[None]) for image in images])
+    assert both.shape == (2, 400)
+    torch.testing.assert_close(both, alone, atol=1e-3, rtol=0)
+
+
+def test_the_bicubic_kernel_is_the_plausible_one():
+    kernel = bicubic_kernel()
+    expected = torch.from_numpy(resampling.bicubic_kernel(2)).float()
+    torch.testing.assert_close(kernel[2:-2, 2:-2], expected)
+    regularisation = Regularisation(torch.device("cpu"))
+    for other in (kernel.roll(3, 0), kernel * 1.5, torch.full_like(kernel, 1 / KERNEL**2)):
+        assert regularisation.loss(kernel) < regularisation.loss(other)
+
+
+def test_a_kernel_applied_twice_is_five_times_as_wide():
+    kernel = gaussian(1.5, 1.5, 0)
+    twice = applied_twice(kernel)
+    centre = np.array(centre_of_mass(twice)) - len(twice) // 2
+    axis = np.arange(len(twice))
+    variance = twice.sum(1) @ axis**2 - centre_of_mass(twice)[0] ** 2
+    np.testing.assert_allclose(centre, 1.5, atol=1e-3)
+    assert variance == pytest.approx(7.5, abs=0.05)
+
+
+def test_estimates_repeat_with_the_same_seed_and_are_aligned(data):
+    image = read_rgb(data / "photos" / "kitten.webp")[:120, :100]
+    settings = EstimateSettings(iterations=4)
+    first, again = (estimate_kernel(image, settings) for _ in range(2))
+    other = estimate_kernel(image, EstimateSettings(iterations=4, seed=1))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape != other.shape or not np.array_equal(first, other)
+    np.testing.assert_allclose(np.array(centre_of_mass(first)) - len(first) // 2, 0.5, atol=1e-6)
+    quarter = estimate_kernel(image, EstimateSettings(4, iterations=4))
+    assert len(quarter) == 3 * len(first) - 2 - 2 * (len(first) // 2)
+
+
+def test_images_that_are_too_small_are_refused():
+    with pytest.raises(ImageError, match=r"has 85x200 pixels.*at least 86"):
+        estimate_kernel(np.zeros((200, 85, 3), np.uint8), EstimateSettings(iterations=1))

@@ -1,0 +1,31 @@
+"""Paths as values of settings, apart from `upscale_training.schema`, which knows no files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from upscale_training.schema import rule_error
+
+
+def check_not_empty(value: object) -> object:
+    """Raise a pydantic error for an empty text, which would be the working folder as a path."""
+    if value == "":
+        raise rule_error("is empty")
+    return value
+
+
+def check_local(value: object) -> object:
+    """Refuse addresses, such as s3://bucket/folder."""
+    if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+        raise rule_error(
+            f"{value} is an address; only local files, folders and LMDBs can be read: download it"
+        )
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(check_not_empty), BeforeValidator(check_local)]
+"""A file or a folder."""

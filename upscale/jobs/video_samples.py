@@ -1,0 +1,90 @@
+"""Single frames of a video as RGB arrays: for previews, and for the choice of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from upscale.images.image import Pixels
+from upscale.images.pixels.colour import is_grey
+from upscale.jobs.auto import middle, spread
+from upscale.jobs.video_frames import FrameUpscaler
+from upscale.video.info import FrameFormat, VideoFrame, VideoInfo
+from upscale.video.planes import plane_format
+from upscale.video.reader import read_frames
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from upscale.selection import Sample
+
+
+class Unchanged:
+    """An upscaler that returns frames unchanged."""
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        import torch
+
+        return torch.device("cpu")
+
+    def resolve_tile(self, width: int, height: int, tile: int | None = None) -> int:
+        """Return 0, because nothing is tiled."""
+        del width, height, tile
+        return 0
+
+    def resolve_kernels(self, record: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the record unchanged, because no kernel is used."""
+        return record or {}
+
+    def run_tensor(self, image: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Return the image, which has that size already."""
+        del size
+        return image
+
+
+def video_samples(video: VideoInfo, *, deinterlace: bool = False) -> list[Sample]:
+    """Return some frames, spread over a video, as a network gets them.
+
+    Args:
+        video: Video to read; frames that cannot be decoded are left out.
+        deinterlace: Make a full frame from the two fields of each frame first.
+
+    Raises:
+        VideoError: The video cannot be read.
+    """
+    from upscale.selection import Sample
+
+    size = video.width, video.height
+    unchanged = FrameUpscaler(video.frame_format, rgb_format(video, size), Unchanged())
+    samples: list[Sample] = []
+    for time in spread(video.frame_times):
+        frame = frame_at(video, time, deinterlace=deinterlace)
+        if frame is not None:
+            pixels = rgb_pixels(unchanged, frame)[middle(video.height), middle(video.width)]
+            samples.append(Sample(pixels[..., :1] if is_grey(pixels) else pixels))
+    return samples
+
+
+def frame_at(video: VideoInfo, time: int, *, deinterlace: bool = False) -> VideoFrame | None:
+    """Return the frame at a time, or the next one that can be decoded; None if there is none."""
+    frames: Iterator[VideoFrame] = iter(read_frames(video, start_pts=time, deinterlace=deinterlace))
+    frame = next(frames, None)
+    return None if frame is None else replace(frame, repeats=False)
+
+
+def rgb_format(video: VideoInfo, size: tuple[int, int]) -> FrameFormat:
+    """Return the RGB format of frames of a video, with 8 or 16 bits."""
+    is_deep = video.planes.depth > 8 or video.colour.is_hdr
+    colour = replace(video.colour, matrix="rgb", full_range=True, chroma_location=0)
+    return FrameFormat(*size, plane_format("gbrp16le" if is_deep else "gbrp"), colour)
+
+
+def rgb_pixels(upscaler: FrameUpscaler, frame: VideoFrame) -> Pixels:
+    """Upscale a frame to an RGB array of shape (H, W, 3), uint8 or uint16, as stored."""
+    return np.dstack(upscaler.upscale(upscaler.load(frame)).frame().planes)
