@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Processes that run tests beside each other (`pytest -n`) and the programs that they start share
+# the cores; torch reads this when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # `HYPOTHESIS_PROFILE=ci` tries four times as many random cases as a plain run. Neither profile has
 # a deadline, because the time of a single case depends on the load of the machine.
 settings.register_profile("default", max_examples=25, deadline=None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shutil
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -17,15 +16,13 @@ import cv2
 import numpy as np
 import pytest
 
+from tests import browser
 from upscale.compare import ImageSet, Version, page_parts
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 TIMEOUT = 300
 """Seconds to wait for the browser."""
 
-pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium is installed")
+pytestmark = pytest.mark.skipif(not browser.BROWSER, reason="no Chromium is installed")
 
 DRIVER = """
 (async () => {
@@ -120,18 +117,8 @@ def browse(tmp_path):
     """Return a function that opens a file in the browser and returns its document as text."""
 
     def browse(path: Path, *flags: str) -> str:
-        command = [
-            BROWSER,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--force-color-profile=srgb",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--window-size=900,700",
-            *(flags or ("--dump-dom",)),
-            path.as_uri(),
-        ]
+        arguments = ("--window-size=900,700", *(flags or ("--dump-dom",)), path.as_uri())
+        command = browser.command(tmp_path / "profile", *arguments)
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()

@@ -6,7 +6,6 @@ The expected values were measured in Chromium on screenshots of the inputs.
 from __future__ import annotations
 
 import io
-import shutil
 import struct
 import subprocess
 import zlib
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image as PILImage
 from PIL import ImageCms
 
+from tests import browser
 from upscale.images import Encoding, Metadata, encode_file, losses, read_file, read_image, stripped
 from upscale.images.pixels.colour import tone_curve
 
@@ -200,8 +200,7 @@ def test_frames_of_an_animation_keep_gamma():
 
 def test_a_browser_shows_input_and_outputs_alike(tmp_path):
     """Screenshots by Chromium of each input with its outputs."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
+    if not browser.BROWSER:
         pytest.skip("chromium is not installed")
     names: list[str] = []
     for number, (chunks, _) in enumerate(KINDS.values()):
@@ -216,9 +215,10 @@ def test_a_browser_shows_input_and_outputs_alike(tmp_path):
     (tmp_path / "page.html").write_text(f"<body style='margin:0'>{page}")
     shot = tmp_path / "shot.png"
     subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--force-color-profile=srgb",
-         "--hide-scrollbars", f"--window-size={8 * len(COLOURS)},{8 * len(names)}",
-         f"--screenshot={shot}", f"file://{tmp_path}/page.html"],
+        browser.command(
+            tmp_path / "profile", f"--window-size={8 * len(COLOURS)},{8 * len(names)}",
+            f"--screenshot={shot}", f"file://{tmp_path}/page.html",
+        ),
         capture_output=True, check=True, timeout=120,
     )  # fmt: skip
     pixels = np.asarray(PILImage.open(shot).convert("RGB")).astype(int)
