@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from upscale_training.data.pixels import read_rgb
 from upscale_training.kernel_files import centre_of_mass
 from upscale_training.kernel_gan import EstimateSettings, estimate_kernel
-from upscale_training.kernel_gan.cleaning import applied_twice
+from upscale_training.kernel_gan.cleaning import applied_twice, degradation_kernel
 from upscale_training.kernel_gan.networks import (
     KERNEL,
     LinearGenerator,
@@ -65,6 +65,32 @@ def test_the_bicubic_kernel_is_the_plausible_one():
     regularisation = Regularisation(torch.device("cpu"))
     for other in (kernel.roll(3, 0), kernel * 1.5, torch.full_like(kernel, 1 / KERNEL**2)):
         assert regularisation.loss(kernel) < regularisation.loss(other)
+
+
+def spectrum(kernel, frequency):
+    """Return the values at the frequencies (frequency, frequency / 3), around the centre of mass."""
+    rows, columns = (np.arange(len(kernel)) - centre for centre in centre_of_mass(kernel))
+    row, column = (
+        np.exp(-2j * np.pi * part * places)
+        for part, places in ((frequency, rows), (frequency / 3, columns))
+    )
+    return row @ kernel @ column
+
+
+@pytest.mark.parametrize("variances", [(0.8, 0.8, 0.0), (1.0, 2.5, 0.4), (3.0, 1.5, 1.2)])
+def test_the_kernel_of_an_image_times_its_stretched_blur_is_that_blur(variances):
+    """The kernel of the generator repeats the blur that the image has already."""
+    generator = gaussian(*variances)
+    blur = degradation_kernel(generator)
+    assert blur.min() >= 0 and blur.sum() == pytest.approx(1)
+    for frequency in (0.05, 0.1, 0.2, 0.3):
+        expected = spectrum(generator, frequency) * spectrum(blur, frequency / 2)
+        assert spectrum(blur, frequency) == pytest.approx(expected, abs=3e-3)
+
+
+def test_an_image_without_blur_has_a_kernel_of_one_pixel():
+    blur = degradation_kernel(np.pad([[1.0]], 6))
+    assert blur[10, 10] == pytest.approx(1)
 
 
 def test_a_kernel_applied_twice_is_five_times_as_wide():

@@ -272,7 +272,7 @@ def kernels(
         int,
         option("--iterations", metavar="N", min=1, panel=_KERNELS, show_default=True,
                help="Iterations of the training on each image."),
-    ] = 600,
+    ] = 1500,
     seed: Annotated[
         int,
         option("--seed", metavar="N", min=0, panel=_KERNELS, show_default=True,

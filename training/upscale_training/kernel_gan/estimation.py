@@ -13,7 +13,7 @@ from torch import Tensor
 
 from upscale.errors import ImageError
 from upscale_training.kernel_files import Kernel, aligned
-from upscale_training.kernel_gan.cleaning import applied_twice, cleaned
+from upscale_training.kernel_gan.cleaning import applied_twice, degradation_kernel
 from upscale_training.kernel_gan.crops import crop_corners
 from upscale_training.kernel_gan.networks import (
     KERNEL,
@@ -50,7 +50,7 @@ class EstimateSettings:
     """
 
     scale: int = 2
-    iterations: int = 600
+    iterations: int = 1500
     seed: int = 0
     device: str = "cpu"
 
@@ -95,7 +95,7 @@ def estimate_kernel(
             total += training.kernel()
         if progress is not None:
             progress(iteration + 1, settings.iterations)
-    kernel = aligned(cleaned(total / total.sum()), 0.5)
+    kernel = aligned(degradation_kernel(total), 0.5)
     return kernel if settings.scale == 2 else applied_twice(kernel)
 
 
