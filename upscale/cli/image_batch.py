@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from upscale.cli.batch_view import BatchView
 from upscale.cli.session import Session
+from upscale.cli.shared_options import check_cluster
 from upscale.cli.zero_shot import check_zero_shot, make_zero_shot, zero_shot_info
 from upscale.errors import ExitCode, ImageError, OutputError, UsageError
 from upscale.images import is_lossy, label_of
@@ -71,20 +72,13 @@ def upscale_images(
 def _run(session: Session, plan: Plan, options: Options, view: BatchView) -> list[JobResult]:
     """Compute a plan on a cluster, if the options name one and there is work, else here."""
     stdout, run = session.stdout.buffer, options.run
-    if run.workers is not None and run.cluster is None:
-        raise UsageError("--workers needs --cluster")
-    if run.cluster is not None and len(options.engine.devices) > 1:
-        raise UsageError("--device lists several devices, but each worker of a cluster has one")
-    if run.cluster is not None and options.training.zero_shot:
-        raise UsageError("--zero-shot and --cluster exclude each other: choose one, or use --shard")
-    if run.cluster is not None and options.faces.is_on:
-        raise UsageError("--face and --cluster exclude each other: choose one, or use --shard")
+    check_cluster(options)
+    faces = face_factory(options, view)
     if run.cluster is None or not any(isinstance(item, ImageJob) for item in plan.items):
         devices = {
             device: partial(_make_any, replace(options.engine, device=device), options, view)
             for device in options.engine.devices
         }
-        faces = face_factory(options, view)
         return run_batch(plan, options, devices, view.listen, stdout, faces=faces)
     from upscale.jobs.cluster import RayExecutor
 
