@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from upscale.errors import DeviceError
 from upscale.files.atomic import write_atomically
+from upscale.files.printable import printable
 from upscale.files.regular import is_empty_file
 from upscale.jobs.cluster_pool import (
     IN_FLIGHT,
@@ -154,7 +155,11 @@ class RayExecutor:
 
 
 def _named(job: ImageJob, result: JobResult) -> JobResult:
-    return replace(result, output=path_text(job.target))
+    """Return a result with the paths as the user named them."""
+    error = result.error
+    if error is not None and isinstance(job.source, Path):
+        error = error.replace(printable(job.source.absolute()), printable(job.source))
+    return replace(result, output=path_text(job.target), error=error)
 
 
 def _listed(versions: dict[str, str]) -> str:

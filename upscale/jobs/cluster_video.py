@@ -87,7 +87,7 @@ class ClusterVideo:
         self._note = note
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._job: VideoJob | None = None
-        self._digest = ""
+        self._digest = self._name = ""
         self._chunks: list[Any] = []
         self._opened: list[PoolWorker] = []
         self._agreed: dict[str, str] | None = None
@@ -122,7 +122,7 @@ class ClusterVideo:
         """Let all workers find the source, or send it to them."""
         path = job.video.path.absolute()
         self._job = replace(job, video=replace(job.video, path=path))
-        self._digest = digest
+        self._digest, self._name = digest, printable(job.video.path)
         for worker in self._prepared():
             if worker not in self._opened:
                 self._open(worker, self._job)
@@ -233,7 +233,7 @@ class ClusterVideo:
             else:
                 self._send_source(worker, job.video.path, 0)
 
-        answer = worker.actor.find_source.remote(job, self._digest)
+        answer = worker.actor.find_source.remote(job, self._digest, self._name)
         self._pool.call(worker, answer, found)
 
     def _send_source(self, worker: PoolWorker, path: Path, number: int) -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from upscale.errors import VideoError
 from upscale.files.hashing import sha256_of
+from upscale.files.printable import printable
 from upscale.files.scratch import ScratchFolder
 from upscale.jobs.auto import ChoiceRecord
 from upscale.jobs.cluster_pool import versions
@@ -132,14 +134,15 @@ class VideoWorker:
         card = {"card": _card(upscaler.device)}
         return {**versions(), **network_identity([upscaler], self._options), **card}
 
-    def find_source(self, job: VideoJob, digest: str) -> bool:
+    def find_source(self, job: VideoJob, digest: str, name: str) -> bool:
         """Take a planned video, and return whether its source is on a drive that is shared.
 
         Args:
             job: The video, with an absolute path.
             digest: SHA-256 of the source.
+            name: Path of the source as the user named it, for error messages.
         """
-        self._job, self._digest = job, digest
+        self._job, self._digest, self._name = job, digest, name
         try:
             path = job.video.path
             is_here = path.stat().st_size == job.state.size and sha256_of(path) == digest
@@ -199,9 +202,13 @@ class VideoWorker:
         one = _OneSegment(segment, self._scratch.path / f"{segment.number}.mkv")
         self._done = (segment.number, 0)
         setup = self._setup
-        computed, waits = self._local.compute(
-            one, setup.options, setup.tracked, self._advance, lambda: None
-        )
+        try:
+            computed, waits = self._local.compute(
+                one, setup.options, setup.tracked, self._advance, lambda: None
+            )
+        except VideoError as error:
+            path = printable(self._job.video.path)
+            raise VideoError(str(error).replace(path, self._name)) from error
         content = one.path.read_bytes() if one.times else b""
         one.path.unlink(missing_ok=True)
         digest = hashlib.sha256(content).hexdigest()
