@@ -71,6 +71,8 @@ class _Remote:
 class _Actor:
     def __init__(self, node, make):
         self.node, self.is_dead = node, False
+        self.most, self._computing = 0, []
+        """Largest number of segments that it had at once."""
         self.threads = ThreadPoolExecutor(1)
         self._made = self.threads.submit(make)
 
@@ -78,6 +80,10 @@ class _Actor:
         if name.startswith("_"):
             raise AttributeError(name)
         return _Method(self, name)
+
+    def count(self, segment):
+        self._computing = [*(each for each in self._computing if not each.done()), segment]
+        self.most = max(self.most, len(self._computing))
 
     def _run(self, name, arguments, named):
         if self.is_dead:
@@ -100,7 +106,10 @@ class _Method:
 
     def remote(self, *arguments, **named):
         run = self._actor._run
-        return _Reference(self._actor.threads.submit(run, self._name, _copied(arguments), named))
+        future = self._actor.threads.submit(run, self._name, _copied(arguments), named)
+        if self._name == "compute":
+            self._actor.count(future)
+        return _Reference(future)
 
 
 class _Reference:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Timer
 
 import pytest
 
-from tests.jobs import cluster_fakes, fake_ray
+from tests.jobs import fake_ray
+from tests.jobs.conftest import ROOT
 from tests.jobs.test_video import LOSSLESS, Doubling, decoded, doubled
 from tests.video.clips import make_kind
 from upscale.checkpoints import write_safetensors
 from upscale.errors import CheckpointError, DeviceError, MemoryExhaustedError
-from upscale.jobs import cluster_video
+from upscale.jobs import cluster_pool, cluster_video
 from upscale.jobs.cluster_video import ClusterVideo
 from upscale.jobs.cluster_video_worker import VideoWorker
 from upscale.jobs.video import VideoSettings, plan_video, run_video, run_video_on
@@ -102,7 +106,7 @@ def run(source, output, options, *, note=ignore, progress=ignore, **cluster):
 def test_a_cluster_gives_the_frames_of_one_machine(
     source, options, tmp_path, monkeypatch, fakes, steady
 ):
-    fake_ray.install(monkeypatch, *NODES)
+    ray = fake_ray.install(monkeypatch, *NODES)
     steps, output, alone = [], tmp_path / "out.mkv", tmp_path / "alone.mkv"
     report = run(
         source,
@@ -115,6 +119,7 @@ def test_a_cluster_gives_the_frames_of_one_machine(
     # A blended frame at the start of a segment needs the frame before it once more.
     assert report.frames == 30 and report.computed == expected.computed + (7 if steady else 0)
     assert steps[0] == (0, 30) and steps[-1] == (30, 30)
+    assert [actor.most for actor in ray.actors] == [2, 2, 2]
     assert decoded(output) == decoded(alone)
     assert not folder_for(output).exists()
 
@@ -170,6 +175,42 @@ def test_a_machine_that_uses_another_tile_is_named(source, options, tmp_path, mo
     fakes[:] = [Stubborn]
     with pytest.raises(DeviceError, match=r"^\w+ cannot use the tile of the other workers"):
         run(source, tmp_path / "out.mkv", options)
+
+
+def test_workers_that_do_not_start_end_the_run(source, options, tmp_path, monkeypatch, fakes):
+    fake_ray.install(monkeypatch, *NODES)
+    monkeypatch.setattr(cluster_pool, "_START_SECONDS", 0.1)
+    free = Event()
+    prepare = VideoWorker.prepare
+    monkeypatch.setattr(VideoWorker, "prepare", lambda each: free.wait(60) and prepare(each))
+    Timer(1, free.set).start()
+    with pytest.raises(DeviceError, match="no worker has started within 0 s: see `ray status`"):
+        run(source, tmp_path / "out.mkv", options)
+
+
+def test_a_worker_that_cannot_start_is_not_waited_for_for_ever(
+    source, whole, options, tmp_path, monkeypatch, fakes
+):
+    ray = fake_ray.install(monkeypatch, "one", "two")
+    monkeypatch.setattr(cluster_video, "_GRACE_SECONDS", 0.1)
+    free, output = Event(), tmp_path / "out.mkv"
+
+    class Late(Fake):
+        def __init__(self):
+            super().__init__()
+            free.wait(60)
+
+    fakes[:] = [Fake, Late]
+    steps = []
+
+    def progress(done, total):
+        steps.append(done)
+        if done > 8:
+            free.set()
+
+    run(source, output, options, progress=progress)
+    assert steps[0] == 0 and decoded(output) == decoded(whole)
+    assert ray.actors[0].most == 2
 
 
 def test_a_worker_that_dies_is_replaced_and_its_segments_are_repeated(
@@ -260,6 +301,25 @@ def test_workers_leave_no_temporary_files(source, options, tmp_path, monkeypatch
     }
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.jobs.cluster_fakes import fatal_once
+from tests.jobs.test_cluster_video import run
+from upscale.options import EngineOptions, Options
+from upscale.video import segments
+
+def kill(done, total):
+    if done > 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+segments.SEGMENT_FRAMES = 4
+source, output, network, address = sys.argv[1:]
+options = Options(engine=EngineOptions(model=network, device="cpu"))
+run(Path(source), Path(output), options, progress=kill, address=address, make=fatal_once)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="folders by their descriptors")
 def test_a_killed_video_is_resumed_on_another_number_of_workers(
@@ -272,19 +332,14 @@ def test_a_killed_video_is_resumed_on_another_number_of_workers(
     network = make_networks(options.engine)
     identity = network_identity([network], options)
     run_video(job_of(source, whole), [network], identity, ignore, ignore)
-
-    def interrupt(done, total):
-        if done > 20:
-            raise KeyboardInterrupt
-
-    settings = {"address": cluster.address, "make": cluster_fakes.fatal_once}
-    with pytest.raises(KeyboardInterrupt):
-        run(source, output, options, progress=interrupt, **settings)
+    command = [sys.executable, "-c", KILLED, source, output, options.engine.model, cluster.address]
+    killed = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not output.exists()
+    assert (Path(os.environ["CLUSTER_TEST_FOLDER"]) / "video").exists()
     descriptor = os.open(source.parent, os.O_RDONLY)
     hidden = Path(f"/proc/self/fd/{descriptor}") / source.name
-    report = run(hidden, output, options, workers=1, **settings)
+    report = run(hidden, output, options, workers=1, address=cluster.address)
     os.close(descriptor)
     assert 0 < report.resumed < 30 and report.frames == 30
-    assert (Path(os.environ["CLUSTER_TEST_FOLDER"]) / "video").exists()
     assert decoded(output) == decoded(whole)

@@ -24,7 +24,7 @@ from upscale.jobs.cluster_pool import (
     from_anywhere,
     versions,
 )
-from upscale.jobs.cluster_worker import Encoded, ImageWorker, MakeUpscaler
+from upscale.jobs.cluster_worker import Encoded, ImageWorker, MakeUpscaler, version_of
 from upscale.jobs.events import Event, JobResult, Started, Status, path_text
 from upscale.jobs.image import ImageJob
 from upscale.jobs.plan import uncomputed_result
@@ -104,11 +104,11 @@ class RayExecutor:
         )
 
     def _send(self, job: ImageJob, worker: PoolWorker) -> Any:  # noqa: ANN401
-        source, size = job.source, 0
+        source, version = job.source, None
         if isinstance(source, Path):
-            source, size = source.absolute(), source.stat().st_size
+            source, version = source.absolute(), version_of(source)
         self.events.put(Started(job.label, worker.name))
-        return worker.actor.run.remote(replace(job, source=source), size)
+        return worker.actor.run.remote(replace(job, source=source), version)
 
     def _take(self, job: ImageJob, ended: Future[JobResult], encoded: Encoded) -> None:
         if encoded.result is None:

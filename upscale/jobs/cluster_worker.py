@@ -65,17 +65,18 @@ class ImageWorker:
         self._faces = worker_faces(self._options)
         return versions()
 
-    def run(self, job: ImageJob, size: int) -> Encoded:
+    def run(self, job: ImageJob, version: tuple[int, int] | None) -> Encoded:
         """Compute an image, after `prepare`.
 
         Args:
             job: The job; its target is ignored.
-            size: Size in bytes of the input, by which it is recognised on a shared drive.
+            version: Result of `version_of` where the input is, by which a shared drive is
+                recognised; None if the job contains its input.
 
         Raises:
             DeviceError: The device has stopped working.
         """
-        if isinstance(job.source, Path) and not _is_visible(job.source, size):
+        if isinstance(job.source, Path) and not _is_visible(job.source, version):
             return Encoded(None)
         assert self._upscaler is not None
         upscaler, stream = self._upscaler, io.BytesIO()
@@ -108,9 +109,19 @@ def worker_faces(options: Options) -> FaceFactory | None:
     return make
 
 
-def _is_visible(path: Path, size: int) -> bool:
+def version_of(path: Path) -> tuple[int, int]:
+    """Return the size of a file in bytes, and the time of its last change in nanoseconds.
+
+    Raises:
+        OSError: The file cannot be reached.
+    """
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _is_visible(path: Path, version: tuple[int, int] | None) -> bool:
     """Whether a file of the driver is on a drive that this machine shares."""
     try:
-        return path.stat().st_size == size
+        return version_of(path) == version
     except OSError:
         return False

@@ -15,7 +15,7 @@ from upscale.jobs.faces import FaceFactory
 from upscale.jobs.video_devices import AnyNetwork, LocalVideo, Tracked, VideoDevices
 from upscale.jobs.video_faces import recorded_faces
 from upscale.jobs.video_frames import FrameOptions
-from upscale.jobs.video_plan import VideoJob, VideoSettings, plan_video
+from upscale.jobs.video_plan import VideoJob, VideoSettings, plan_video, state_of_output
 from upscale.jobs.video_samples import video_samples
 from upscale.shards import Shard
 from upscale.video.join import join
@@ -289,6 +289,12 @@ def _run_share(run: _Run, shard: Shard) -> VideoReport:
     """Compute the pending segments of a shard, while other runs compute theirs."""
     job, report = run.job, VideoReport(notes=run.job.notes, joined=False)
     with SegmentStore(job.output, job.times, run.identity, shard=shard) as store:
+        if _is_joined(job, store):
+            store.remove()
+            note = "another run has joined the video meanwhile"
+            run.warn(note)
+            count = len(job.times)
+            return VideoReport(count, resumed=count, notes=(*job.notes, note))
         new = sum(len(each.times) for each in store.pending)
         streams = _compute(run, store, report)
         report.frames = sum(len(each.times) for each in store.share) - len(store.lost)
@@ -308,6 +314,14 @@ def _run_share(run: _Run, shard: Shard) -> VideoReport:
         report.waited_for_writing,
     )
     return joined
+
+
+def _is_joined(job: VideoJob, store: SegmentStore) -> bool:
+    """Whether another run has written the output since the plan, and removed all segments."""
+    now, before = state_of_output(job.output), job.replaced
+    if now is None or (before is not None and now.may_be_same(before)):
+        return False
+    return store.count_unfinished() == len(store.segments)
 
 
 def _compute(run: _Run, store: SegmentStore, report: VideoReport) -> StreamPlan:
