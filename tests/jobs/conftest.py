@@ -50,6 +50,7 @@ def nearest():
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """Two nodes of one CPU, each with a small object store; the second one may be removed."""
+    pytest.importorskip("ray", reason="the extra ray is not installed")
     from ray.cluster_utils import Cluster
 
     folder = tmp_path_factory.mktemp("cluster")

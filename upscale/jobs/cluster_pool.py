@@ -69,7 +69,7 @@ class PoolWorker:
         name: Name of its machine and device, as it is shown.
         actor: Ray's handle.
         is_ready: Whether it gets tasks; set by the owner of the pool.
-        facts: What its method `prepare` has returned; None until then.
+        facts: Result of its method `prepare`; None until there is one.
         tasks: Tasks that it has.
     """
 

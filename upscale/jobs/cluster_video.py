@@ -66,7 +66,8 @@ class ClusterVideo:
         make: Function that loads the networks in a worker; None for the usual one.
 
     Attributes:
-        identity: What a resumed run must share beside source and encoder, by names for users.
+        identity: Properties that a resumed run must share beside source and encoder, by names for
+            users.
 
     Raises:
         DependencyError: Ray is not installed.
