@@ -212,6 +212,8 @@ class ClusterPool:
         ending: list[Any] = []
         for worker in workers:
             worker.tasks = []
+            if worker.facts is None:  # it may still have no place
+                continue
             with suppress(Exception):  # it may be dead already
                 ending.append(worker.actor.end.options(concurrency_group=WATCH).remote())
         with suppress(Exception):
