@@ -59,7 +59,13 @@ class RayExecutor:
         self._options, self._stdout = options, stdout
         arguments = (from_anywhere(options), make)
         self._pool = ClusterPool(
-            address, workers, ImageWorker, arguments, admit=self._admit, events=self.events
+            address,
+            workers,
+            ImageWorker,
+            arguments,
+            admit=self._admit,
+            events=self.events,
+            threads=IN_FLIGHT,
         )
         self._writer = ThreadPoolExecutor(options.run.jobs, "upscale-write")
         self.devices = tuple(worker.name for worker in self._pool.workers)

@@ -96,6 +96,7 @@ class ClusterPool:
         admit: Function that is called with each worker whose `prepare` has returned, also with
             those that replace others. It sets `is_ready`, at once or later.
         events: Queue in which each answer of a worker puts None.
+        threads: Number of tasks on which a worker works at the same time.
 
     Attributes:
         workers: Workers that have not died.
@@ -115,9 +116,11 @@ class ClusterPool:
         *,
         admit: Callable[[PoolWorker], None],
         events: SimpleQueue[Event | None],
+        threads: int = 1,
     ) -> None:
         self._ray: Any = optional_package("ray", "--cluster", "ray", "ray")
         self._kind, self._arguments, self._admit, self._events = kind, arguments, admit, events
+        self._limits = {"max_concurrency": threads, "concurrency_groups": {WATCH: 1}}
         self._answers: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._pending: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
@@ -262,9 +265,9 @@ class ClusterPool:
 
     def _spawn(self, name: str, resources: dict[str, Any], failures: int = 0) -> None:
         self._start_by = monotonic() + _START_SECONDS
-        remote = self._ray.remote(
-            max_restarts=0, max_task_retries=0, concurrency_groups={WATCH: 1}, **resources
-        )(self._kind)
+        remote = self._ray.remote(max_restarts=0, max_task_retries=0, **self._limits, **resources)(
+            self._kind
+        )
         worker = PoolWorker(name, remote.remote(*self._arguments), resources, failures)
         self.workers.append(worker)
 

@@ -208,21 +208,21 @@ class ClusterVideo:
         workers = self._prepared()
         agreed: dict[str, str] = {}
         for name in workers[0].facts:
-            values = Counter(worker.facts[name] for worker in workers)
+            values = Counter(worker.facts.get(name, "none") for worker in workers)
             agreed[name] = versions().get(name) or values.most_common(1)[0][0]
         for worker in workers:
             odd = _difference(worker.facts, agreed)
             if odd is not None:
                 other = "this machine" if odd in versions() else "the other workers"
+                found = worker.facts.get(odd, "none")
                 raise DeviceError(
-                    f"{worker.name} has {odd} {worker.facts[odd]}, and {other} {agreed[odd]}: "
-                    f"{_advice(odd)}"
+                    f"{worker.name} has {odd} {found}, and {other} {agreed[odd]}: {_advice(odd)}"
                 )
         return agreed
 
     def _leave_out_odd(self, worker: PoolWorker, odd: str | None) -> None:
         if odd is not None:
-            self._note(f"{worker.name} is left out: its {odd} differs from the other workers'")
+            self._note(f"{worker.name} is left out: it differs from the others in {odd}")
             self._pool.leave_out(worker)
 
     def _open(self, worker: PoolWorker, job: VideoJob) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from upscale.errors import DeviceError
@@ -53,6 +54,7 @@ class ImageWorker:
         self._make = make or make_networks
         self._upscaler: AnyUpscaler | None = None
         self._faces: FaceFactory | None = None
+        self._turn = Lock()
 
     def prepare(self) -> dict[str, str]:
         """Load the networks, and return the versions that all workers must share.
@@ -68,6 +70,8 @@ class ImageWorker:
     def run(self, job: ImageJob, version: tuple[int, int] | None) -> Encoded:
         """Compute an image, after `prepare`.
 
+        Two threads may call it: while one of them reads or encodes, the other one computes.
+
         Args:
             job: The job; its target is ignored.
             version: Result of `version_of` where the input is, by which a shared drive is
@@ -81,7 +85,9 @@ class ImageWorker:
         assert self._upscaler is not None
         upscaler, stream = self._upscaler, io.BytesIO()
         devices = {self._options.engine.device: lambda: upscaler}
-        executor = LocalExecutor(devices, self._options, stream, 1, faces=self._faces)
+        executor = LocalExecutor(
+            devices, self._options, stream, 1, faces=self._faces, turn=self._turn
+        )
         plan = Plan((replace(job, target=None),))
         (result,) = run_jobs(plan, executor, lambda event: None)
         if not executor.is_usable:
