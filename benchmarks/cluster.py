@@ -5,7 +5,8 @@
 
 The first table compares one process that has all cores with workers that have one core each. The
 second shows what an image and a segment of a video cost beside the network, with a stand-in that
-repeats pixels. Times begin once the networks are loaded. Each round measures all contenders.
+repeats pixels. The first images, which load libraries, do not count. Each round measures all
+contenders.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 from PIL import Image
 
 from benchmarks.batch import Repeater, make_images
-from upscale.jobs import Event, ModelInfo, Started, find_model_info, make_plan, run_batch, run_jobs
+from upscale.jobs import Event, Finished, ModelInfo, find_model_info, make_plan, run_batch, run_jobs
 from upscale.jobs.cluster import RayExecutor
 from upscale.jobs.cluster_video import ClusterVideo
 from upscale.jobs.networks import make_networks
@@ -42,6 +43,7 @@ WIDTH, HEIGHT = 192, 128
 SMALL_IMAGES = 200
 FRAMES, SEGMENT_FRAMES = 120, 6
 STORE_BYTES = 100 << 20
+WARM_UP = 2
 ROOT = Path(__file__).parents[1]
 
 Place = tuple[str, int]
@@ -86,11 +88,11 @@ def nodes(count: int) -> Iterator[str]:
 def seconds_of_images(
     folder: Path, model: str, place: Place | None, make: Callable | None = None
 ) -> float:
-    """Return the seconds from the start of the first image to the end of the last one."""
+    """Return the seconds an image, without the first images, which load libraries."""
     times: list[float] = []
 
     def listen(event: Event) -> None:
-        if times or isinstance(event, Started):
+        if isinstance(event, Finished):
             times.append(perf_counter())
 
     with tempfile.TemporaryDirectory() as target:
@@ -106,7 +108,7 @@ def seconds_of_images(
         else:
             results = run_jobs(plan, RayExecutor(*place, options, make=make), listen)
     assert all(result.error is None for result in results)
-    return times[-1] - times[0]
+    return (times[-1] - times[WARM_UP - 1]) / (len(times) - WARM_UP)
 
 
 def seconds_of_video(source: Path, place: Place | None) -> float:
@@ -174,8 +176,8 @@ def print_throughput(folder: Path, images: int, address: str, rounds: int) -> No
     for name, each in times.items():
         ratios = [first / time for first, time in zip(times[alone], each, strict=True)]
         cells = (
-            f"{images / median(each):.2f}",
-            f"{images / min(each):.2f}",
+            f"{1 / median(each):.2f}",
+            f"{1 / min(each):.2f}",
             f"{median(ratios):.2f}",
             f"{min(times[alone]) / min(each):.2f}",
             f"{min(ratios):.2f}-{max(ratios):.2f}",
@@ -205,7 +207,7 @@ def print_overhead(folder: Path, address: str, rounds: int) -> None:
         rounds,
     )
     print("\n| unit | here, ms | on 1 worker, ms | overhead, ms |\n|---|---|---|---|")
-    for unit, number in (("image", SMALL_IMAGES), ("segment", count)):
+    for unit, number in (("image", 1), ("segment", count)):
         here, there = (median(times[name]) / number * 1000 for name in (unit, f"{unit}, worker"))
         print(f"| {unit} | {here:.1f} | {there:.1f} | {there - here:.1f} |", flush=True)
 
