@@ -42,7 +42,12 @@ class Repeater:
         pixels = array.repeat(SCALE, 0).repeat(SCALE, 1)
         progress(SimpleNamespace(done=1, total=1))
         report = SimpleNamespace(
-            model="repeat", tile=0, device="cpu", precision="fp32", resize=None
+            model="repeat",
+            tile=0,
+            device="cpu",
+            precision="fp32",
+            convolutions="none",
+            resize=None,
         )
         return SimpleNamespace(pixels=pixels, report=report)
 

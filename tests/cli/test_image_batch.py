@@ -511,8 +511,3 @@ def test_impossible_requests_of_a_cluster_are_one_line(flags, code, text, call, 
     ended = call("a.png", *flags)
     assert (ended.code, ended.out) == (code, "") and text in ended.err
     assert not photo("a.png").with_name("a_x4.png").exists()
-
-
-def test_a_cluster_computes_videos_by_shards_only(call, tmp_path):
-    ended = call("video", "in.mp4", "out.mp4", env={"UPSCALE_CLUSTER": "auto"})
-    assert ended.code == 2 and "use --shard for a video" in ended.err

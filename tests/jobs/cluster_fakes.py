@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.jobs.conftest import NearestUpscaler
 from upscale.errors import CheckpointError
+from upscale.jobs.networks import make_networks
 
 POISON, FATAL_ONCE, SLOW = 13, 17, 19
 """Widths of images: one kills each worker, one the first worker that gets it, one takes long."""
@@ -37,3 +38,23 @@ def fragile(engine):
 
 def broken(engine):
     raise CheckpointError("net.pth: is damaged; download it again")
+
+
+class FatalOnce:
+    """A network of which one worker dies in the middle of a segment."""
+
+    def __init__(self, upscaler):
+        self._upscaler, self._runs = upscaler, 0
+
+    def __getattr__(self, name):
+        return getattr(self._upscaler, name)
+
+    def run_tensor(self, image, *, size=None):
+        self._runs += 1
+        if self._runs == 6 and is_first("video"):
+            os._exit(1)
+        return self._upscaler.run_tensor(image, size=size)
+
+
+def fatal_once(engine):
+    return FatalOnce(make_networks(engine))

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+ROOT = Path(__file__).parents[2]
+STORE_BYTES = 100 << 20
 
 
 class NearestUpscaler:
@@ -40,3 +45,30 @@ class NearestUpscaler:
 @pytest.fixture
 def nearest():
     return NearestUpscaler
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """Two nodes of one CPU, each with a small object store; the second one may be removed."""
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    folder = tmp_path_factory.mktemp("cluster")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "training")]))
+        patch.setenv("CLUSTER_TEST_FOLDER", str(folder))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        node = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+        nodes = Cluster(initialize_head=True, head_node_args=node)
+        try:
+            yield nodes
+        finally:
+            nodes.shutdown()
+
+
+@pytest.fixture
+def second_node(cluster):
+    node = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    yield node
+    if node in cluster.list_all_nodes():
+        cluster.remove_node(node)

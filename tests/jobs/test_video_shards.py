@@ -7,10 +7,10 @@ from threading import Barrier
 
 import pytest
 
-from tests.jobs.test_video import LOSSLESS, Doubling, decoded, upscale
+from tests.jobs.test_video import LOSSLESS, Doubling, decoded, doubled, upscale
 from tests.video.clips import make_kind
 from upscale.errors import OutputError
-from upscale.jobs.video import VideoSettings
+from upscale.jobs.video import VideoSettings, plan_video, run_video
 from upscale.shards import Shard
 from upscale.video import segments
 from upscale.video.segments import InUseError, SegmentStore, folder_for
@@ -103,6 +103,22 @@ def test_the_last_shard_joins_and_reports_its_own_work(source, whole, tmp_path):
     report = upscale(source, output, settings=part(1, 2, join=True))
     assert (report.joined, report.frames, report.resumed) == (True, 30, 14)
     assert decoded(output) == decoded(whole)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_shard_that_comes_after_the_join_leaves_nothing(source, whole, tmp_path, overwrite):
+    """It was planned before, so that it does not know of the output."""
+    output = tmp_path / "out.mkv"
+    if overwrite:
+        output.write_bytes(b"older")
+    job = plan_video(source, output, doubled, part(2, 2, join=True, overwrite=overwrite))
+    upscale(source, output, settings=VideoSettings(LOSSLESS, overwrite=overwrite))
+    device = Doubling()
+    report = run_video(job, [device], {"model": "doubling"}, lambda *_: None, lambda _: None)
+    assert (report.joined, report.frames, device.runs) == (True, 30, 0)
+    assert "another run has joined the video meanwhile" in report.notes
+    assert decoded(output) == decoded(whole)
+    assert not folder_for(output).exists()
 
 
 def test_all_shards_use_the_options_that_the_first_one_chose(source, tmp_path):

@@ -156,6 +156,8 @@ def models(
     border: Border = 0,
     metric_files: MetricFiles = None,
     device: shared.Device = None,
+    cluster: shared.Cluster = None,
+    workers: shared.Workers = None,
     table: TableFile = None,
     html: Html = None,
     overwrite: shared.Overwrite = None,
@@ -173,14 +175,14 @@ def models(
         from upscale.cli.eval_report import Outputs
 
         options = resolve_options(context, session)
+        shared.check_cluster(options)
         title = f"{', '.join(networks)} and bicubic on {', '.join(map(str, on))}"
         outputs = Outputs(
             table, html, title, options.report.json, options.output.overwrite, kept=keep is not None
         )
         outputs.check([])
         loaded = _load_metrics(metrics, True, border, metric_files, options)
-        device = options.engine.devices[0]
-        comparison = plan_comparison(networks, on, degrade, scale=scale, seed=seed, device=device)
+        comparison = plan_comparison(networks, on, degrade, scale=scale, seed=seed, options=options)
         if gate:
             check_gate(comparison, loaded)
         return compare_networks(session, comparison, keep, loaded, outputs, gate=gate)

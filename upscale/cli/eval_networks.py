@@ -23,7 +23,6 @@ from upscale.jobs import (
     ModelInfo,
     find_model_info,
     make_plan,
-    run_batch,
 )
 from upscale.jobs.bicubic import upscale_bicubic
 from upscale.jobs.eval_items import EvalItem, Matches, find_eval_items
@@ -55,13 +54,13 @@ class Comparison:
         networks: Facts about each network, by the name that the user gave.
         images: Files and folders of ground-truth images.
         samplers: Degradations that make the low-resolution images, by the name of their chain.
-        device: Device of the networks.
+        options: Options of the command: the device, or the cluster.
     """
 
     networks: Mapping[str, ModelInfo]
     images: tuple[Path, ...]
     samplers: Mapping[str, DegradationSampler]
-    device: str
+    options: Options
 
 
 def plan_comparison(
@@ -71,7 +70,7 @@ def plan_comparison(
     *,
     scale: int | None,
     seed: int | None,
-    device: str,
+    options: Options,
 ) -> Comparison:
     """Look up networks and degradations.
 
@@ -81,7 +80,7 @@ def plan_comparison(
         chains: Names of degradation chains and recipe files, separated by commas.
         scale: Downscaling factor; None for the recipe's, or the largest of the networks.
         seed: Seed of the degradations; None for the recipe's, or 0.
-        device: Device of the networks.
+        options: Options of the command: the device, or the cluster.
 
     Raises:
         UsageError: Two networks or chains have the same name, or there is no such chain.
@@ -98,7 +97,7 @@ def plan_comparison(
         if label in samplers:
             raise UsageError(f"--degrade: {label} is given twice")
         samplers[label] = sampler
-    return Comparison(networks, tuple(images), samplers, device)
+    return Comparison(networks, tuple(images), samplers, options)
 
 
 def _chain_names(chains: str) -> list[str]:
@@ -297,12 +296,13 @@ def _run_network(
     session: Session, name: str, comparison: Comparison, test_set: _TestSet, target: Path
 ) -> list[JobResult]:
     """Upscale the low-resolution images with a network, except those that are done."""
-    engine = EngineOptions(model=name, device=comparison.device)
+    device = comparison.options.engine.devices[0]
+    engine, run = EngineOptions(model=name, device=device), comparison.options.run
     options = Options(
         size=SizeOptions(scale=test_set.scale),
         engine=engine,
         output=OutputOptions(output=f"{target}/", format="png", skip_existing=True),
-        run=RunOptions(recursive=True),
+        run=RunOptions(recursive=True, cluster=run.cluster, workers=run.workers),
     )
     facts = comparison.networks[name]
     plan = make_plan([str(test_set.low)], options, facts, bytes)
@@ -316,8 +316,7 @@ def _run_network(
                 done += 1
                 progress(done, len(plan.items))
 
-        devices = {comparison.device: make}
-        return run_batch(plan, options, devices, listen, session.stdout.buffer)
+        return image_batch.compute(plan, options, {device: make}, listen, session.stdout.buffer)
 
 
 def _print_time(

@@ -37,7 +37,6 @@ _EPILOG = (
 _COMPARISON = "Network comparison"
 _ZERO_SHOT = "A network for each image"
 _TEXTURES = "Textures and panoramas"
-_CLUSTER = "Cluster"
 
 app = typer.Typer(add_completion=True, rich_markup_mode="rich")
 
@@ -207,19 +206,8 @@ def image(
                f"Default: {RunOptions().jobs}."),
     ] = None,
     shard: shared.Shard = None,
-    cluster: Annotated[
-        str | None,
-        option("--cluster", metavar="auto|ADDRESS", panel=_CLUSTER,
-               autocompletion=one_of(lambda: ("auto",)),
-               help="Compute on a Ray cluster: auto for the one that RAY_ADDRESS names or this "
-               "machine belongs to, or an address such as 10.0.0.1:6379. Needs upscale[ray]."),
-    ] = None,
-    workers: Annotated[
-        str | None,
-        option("--workers", metavar="N", panel=_CLUSTER,
-               help="With --cluster: use at most N workers. Default: one for each GPU, and one for "
-               "each machine without GPUs."),
-    ] = None,
+    cluster: shared.Cluster = None,
+    workers: shared.Workers = None,
     json: shared.Json = None,
     quiet: shared.Quiet = None,
     verbose: shared.Verbose = None,

@@ -7,16 +7,18 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from upscale.cli.batch_view import BatchView
 from upscale.cli.session import Session
+from upscale.cli.shared_options import check_cluster
 from upscale.cli.zero_shot import check_zero_shot, make_zero_shot, zero_shot_info
 from upscale.errors import ExitCode, ImageError, OutputError, UsageError
 from upscale.images import is_lossy, label_of
 from upscale.jobs import (
     ImageJob,
     JobResult,
+    Listener,
     ModelInfo,
     Plan,
     Status,
@@ -31,7 +33,7 @@ from upscale.jobs.networks import make_networks, networks_of
 from upscale.jobs.plain_resize import NAME as PLAIN_RESIZE
 from upscale.jobs.plain_resize import PlainResize
 from upscale.jobs.shares import share_of
-from upscale.jobs.workers import AnyUpscaler
+from upscale.jobs.workers import AnyUpscaler, Devices
 from upscale.options import AUTO, EngineOptions, Options
 
 if TYPE_CHECKING:
@@ -69,28 +71,47 @@ def upscale_images(
 
 
 def _run(session: Session, plan: Plan, options: Options, view: BatchView) -> list[JobResult]:
-    """Compute a plan on a cluster, if the options name one and there is work, else here."""
-    stdout, run = session.stdout.buffer, options.run
-    if run.workers is not None and run.cluster is None:
-        raise UsageError("--workers needs --cluster")
-    if run.cluster is not None and len(options.engine.devices) > 1:
-        raise UsageError("--device lists several devices, but each worker of a cluster has one")
-    if run.cluster is not None and options.training.zero_shot:
-        raise UsageError("--zero-shot and --cluster exclude each other: choose one, or use --shard")
-    if run.cluster is not None and options.faces.is_on:
-        raise UsageError("--face and --cluster exclude each other: choose one, or use --shard")
+    """Compute a plan."""
+    stdout = session.stdout.buffer
+    check_cluster(options)
+    faces = face_factory(options, view)
+    devices = {
+        device: partial(_make_any, replace(options.engine, device=device), options, view)
+        for device in options.engine.devices
+    }
+    return compute(plan, options, devices, view.listen, stdout, faces=faces)
+
+
+def compute(
+    plan: Plan,
+    options: Options,
+    devices: Devices,
+    listener: Listener,
+    stdout: BinaryIO,
+    *,
+    faces: FaceFactory | None = None,
+) -> list[JobResult]:
+    """Compute a plan on the cluster that the options name, if there is work, else here.
+
+    Args:
+        plan: Jobs, and results of inputs that need no work.
+        options: Options of the command.
+        devices: Factories of the upscalers of this machine, by device.
+        listener: Function that is called with each event.
+        stdout: Stream for jobs without a target.
+        faces: Factory of what restores faces on this machine; None to restore none.
+
+    Raises:
+        UsageError: A factory finds that the request is impossible.
+        DeviceError: There is no such cluster.
+    """
+    run = options.run
     if run.cluster is None or not any(isinstance(item, ImageJob) for item in plan.items):
-        devices = {
-            device: partial(_make_any, replace(options.engine, device=device), options, view)
-            for device in options.engine.devices
-        }
-        faces = face_factory(options, view)
-        return run_batch(plan, options, devices, view.listen, stdout, faces=faces)
+        return run_batch(plan, options, devices, listener, stdout, faces=faces)
     from upscale.jobs.cluster import RayExecutor
 
     executor = RayExecutor(run.cluster, run.workers, options, stdout)
-    skips = options.output.skip_existing
-    return run_jobs(plan, executor, view.listen, skip_existing=skips)
+    return run_jobs(plan, executor, listener, skip_existing=options.output.skip_existing)
 
 
 def _model_info(options: Options) -> ModelInfo:

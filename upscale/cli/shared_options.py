@@ -21,7 +21,7 @@ from upscale.options import (
 )
 
 OUTPUT, SIZE, NETWORK, INPUT, GENERAL = "Output", "Size", "Network", "Input", "General"
-FACES = "Faces"
+FACES, CLUSTER = "Faces", "Cluster"
 """Titles of the panels of help pages."""
 
 CHAINS = "real-esrgan, classical (bicubic), generic, or the .yaml file of a recipe"
@@ -196,6 +196,19 @@ Shard = Annotated[
            help="Do only share I of N, counted from 1, so that N processes or machines do all of "
            "the work. auto takes I and N from a Slurm job array."),
 ]  # fmt: skip
+Cluster = Annotated[
+    str | None,
+    option("--cluster", metavar="auto|ADDRESS", panel=CLUSTER,
+           autocompletion=one_of(lambda: ("auto",)),
+           help="Compute on a Ray cluster: auto for the one that RAY_ADDRESS names or this "
+           "machine belongs to, or an address such as 10.0.0.1:6379. Needs upscale[ray]."),
+]  # fmt: skip
+Workers = Annotated[
+    str | None,
+    option("--workers", metavar="N", panel=CLUSTER,
+           help="With --cluster: use at most N workers. Default: one for each GPU, and one for "
+           "each machine without GPUs."),
+]  # fmt: skip
 MaxPixels = Annotated[
     str | None,
     option("--max-pixels", metavar="N", panel=INPUT,
@@ -253,3 +266,19 @@ def check_faces(context: typer.Context, options: Options) -> None:
     for name in ("face_model", "face_strength", "face_min_size"):
         if context.params.get(name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} needs --face")
+
+
+def check_cluster(options: Options) -> None:
+    """Check that options can be combined with a cluster.
+
+    Raises:
+        UsageError: `--workers` is given without a cluster, or an option needs this machine.
+    """
+    if options.run.cluster is None:
+        if options.run.workers is not None:
+            raise UsageError("--workers needs --cluster")
+        return
+    if len(options.engine.devices) > 1:
+        raise UsageError("--device lists several devices, but each worker of a cluster has one")
+    if options.training.zero_shot:
+        raise UsageError("--zero-shot and --cluster exclude each other: choose one, or use --shard")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from upscale.engine.upscaler import Upscaler
     from upscale.jobs.auto import AutoUpscaler
     from upscale.jobs.video import VideoJob, VideoRecord, VideoReport, VideoSettings
+    from upscale.jobs.video_devices import VideoDevices
     from upscale.jobs.video_preview import PreviewRecord
     from upscale.video.recode import AudioChoice
 
@@ -136,6 +137,8 @@ def video(
         switch("--restart", panel=shared.INPUT, help="Discard the work of an interrupted run."),
     ] = False,
     max_pixels: shared.MaxPixels = None,
+    cluster: shared.Cluster = None,
+    workers: shared.Workers = None,
     shard: shared.Shard = None,
     join: Annotated[
         bool,
@@ -193,9 +196,12 @@ def video(
             join=join,
         )
         _check_shard(settings)
-        if options.run.cluster is not None:
-            raise UsageError("--cluster is for images: use --shard for a video on several machines")
+        shared.check_cluster(options)
         times = tuple(_seconds("--at", time) for time in at.split(",")) if at else ()
+        if preview and cluster is not None:
+            raise UsageError(
+                "--preview and --cluster exclude each other: a preview is computed on this machine"
+            )
         if preview:
             return preview_video(session, source, target, settings, options, times=times)
         if times:
@@ -223,11 +229,9 @@ def upscale_video(
     session: Session, source: Path, output: Path, settings: VideoSettings, options: Options
 ) -> int:
     """Upscale one video and return the exit code."""
-    from upscale.cli.batch_view import BatchView
-    from upscale.cli.image_batch import face_factory
     from upscale.cli.progress_bars import step_progress
     from upscale.jobs import find_model_info
-    from upscale.jobs.video import plan_video, run_video, video_record
+    from upscale.jobs.video import plan_video, run_video_on, video_record
 
     facts = find_model_info(options.engine.model, options.size.needs_model_scale)
     job: VideoJob | None = None
@@ -243,11 +247,12 @@ def upscale_video(
         job = plan_video(source, output, size_of, settings)
         if not options.report.quiet:
             _print_plan(session, job)
-        upscalers, identity = _make_upscalers(session, options)
-        faces = face_factory(options, BatchView(session, options.report))
         try:
-            with step_progress(session, "frames", options.report) as progress:
-                report = run_video(job, upscalers, identity, progress, print_note, faces=faces)
+            with (
+                _video_devices(session, options, print_note) as (devices, identity, kernels),
+                step_progress(session, "frames", options.report) as progress,
+            ):
+                report = run_video_on(devices, job, identity, progress, print_note)
         except KeyboardInterrupt:
             session.say(f"{printable(output)}: run the same command again to resume")
             raise
@@ -255,7 +260,7 @@ def upscale_video(
     if not options.report.quiet:
         _print_summary(session, report)
         if options.report.verbose:
-            session.say(f"convolutions: {_joined(each.convolutions for each in upscalers)}")
+            session.say(f"convolutions: {kernels()}")
     return int(ExitCode.DONE)
 
 
@@ -359,34 +364,43 @@ def _seconds(label: str, value: str | None) -> Fraction | None:
     return sum((part * 60**power for power, part in enumerate(parts)), Fraction(0))
 
 
+@contextmanager
+def _video_devices(
+    session: Session, options: Options, note: Callable[[str], None]
+) -> Generator[tuple[VideoDevices, Mapping[str, str], Callable[[], str]]]:
+    """Yield the devices of a video, what a resumed run must share, and the names of kernels."""
+    from upscale.cli.batch_view import BatchView
+    from upscale.cli.image_batch import face_factory
+    from upscale.jobs.video_devices import LocalVideo, joined
+
+    faces = face_factory(options, BatchView(session, options.report))
+    if options.run.cluster is None:
+        upscalers, identity = _make_upscalers(session, options)
+        devices = LocalVideo(upscalers, faces)
+        yield devices, identity, lambda: joined(each.convolutions for each in upscalers)
+        return
+    from upscale.jobs.cluster_video import ClusterVideo
+
+    cluster = ClusterVideo(options.run.cluster, options.run.workers, options, note)
+    try:
+        note(f"computing on {_count(len(cluster.devices), 'worker')}: {', '.join(cluster.devices)}")
+        yield cluster, cluster.identity, lambda: cluster.convolutions
+    finally:
+        cluster.close()
+
+
 def _make_upscalers(
     session: Session, options: Options
 ) -> tuple[list[Upscaler | FusedUpscaler | AutoUpscaler], dict[str, str]]:
     """Load the network on each device, and list the settings that a resumed run must share."""
     from upscale.cli.batch_view import BatchView
     from upscale.cli.image_batch import make_upscaler
-    from upscale.jobs.faces import face_identity, find_face_model
-    from upscale.jobs.model_info import model_digest
+    from upscale.jobs.video_devices import network_identity
 
     engine = options.engine
     view = BatchView(session, options.report)
     upscalers = [make_upscaler(replace(engine, device=device), view) for device in engine.devices]
-    identity = {
-        "model": model_digest(engine.model, engine.denoise),
-        "precision": _joined(upscaler.precision_name for upscaler in upscalers),
-        "kind of device": _joined(upscaler.device_name.partition(":")[0] for upscaler in upscalers),
-        "kernels": _joined(upscaler.available_kernels for upscaler in upscalers),
-        "options of the network": f"tta {engine.tta}, denoise {engine.denoise}",
-    }
-    if engine.fidelity is not None:
-        identity["fidelity"] = str(engine.fidelity)
-    if options.faces.is_on:
-        identity["faces"] = face_identity(options.faces, find_face_model(options.faces.face_model))
-    return upscalers, identity
-
-
-def _joined(names: Iterable[str]) -> str:
-    return ", ".join(sorted(set(names)))
+    return upscalers, network_identity(upscalers, options)
 
 
 def _print_plan(session: Session, job: VideoJob) -> None:

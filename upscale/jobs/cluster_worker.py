@@ -8,18 +8,26 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from upscale.errors import DeviceError
 from upscale.jobs.batch import run_jobs
+from upscale.jobs.cluster_pool import versions
 from upscale.jobs.events import JobResult
+from upscale.jobs.faces import FaceFactory, find_face_model, make_enhancer
 from upscale.jobs.image import ImageJob
 from upscale.jobs.local import LocalExecutor
 from upscale.jobs.networks import make_networks
+from upscale.jobs.plain_resize import PlainResize
 from upscale.jobs.plan import Plan
 from upscale.jobs.workers import AnyUpscaler
 from upscale.options import EngineOptions, Options
+
+if TYPE_CHECKING:
+    from upscale.faces.enhancer import FaceEnhancer
 
 MakeUpscaler = Callable[[EngineOptions], AnyUpscaler]
 
@@ -45,46 +53,81 @@ class ImageWorker:
         self._options = replace(options, run=replace(options.run, jobs=1))
         self._make = make or make_networks
         self._upscaler: AnyUpscaler | None = None
+        self._faces: FaceFactory | None = None
+        self._turn = Lock()
 
-    def prepare(self) -> str:
-        """Load the network, and return the versions that all workers must share.
+    def prepare(self) -> dict[str, str]:
+        """Load the networks, and return the versions that all workers must share.
 
         Raises:
-            UpscaleError: The network cannot be loaded, or the device not used.
+            UpscaleError: A network cannot be loaded, or the device not used.
         """
-        self._upscaler = self._make(self._options.engine)
+        is_resize = self._options.faces.faces_only
+        self._upscaler = PlainResize() if is_resize else self._make(self._options.engine)
+        self._faces = worker_faces(self._options)
         return versions()
 
-    def run(self, job: ImageJob, size: int) -> Encoded:
+    def run(self, job: ImageJob, version: tuple[int, int] | None) -> Encoded:
         """Compute an image, after `prepare`.
+
+        Two threads may call it: while one of them reads or encodes, the other one computes.
 
         Args:
             job: The job; its target is ignored.
-            size: Size in bytes of the input, by which it is recognised on a shared drive.
+            version: Result of `version_of` where the input is, by which a shared drive is
+                recognised; None if the job contains its input.
 
         Raises:
             DeviceError: The device has stopped working.
         """
-        if isinstance(job.source, Path) and not _is_visible(job.source, size):
+        if isinstance(job.source, Path) and not _is_visible(job.source, version):
             return Encoded(None)
         assert self._upscaler is not None
         upscaler, stream = self._upscaler, io.BytesIO()
-        executor = LocalExecutor({"worker": lambda: upscaler}, self._options, stream, 1)
+        devices = {self._options.engine.device: lambda: upscaler}
+        executor = LocalExecutor(
+            devices, self._options, stream, 1, faces=self._faces, turn=self._turn
+        )
         plan = Plan((replace(job, target=None),))
         (result,) = run_jobs(plan, executor, lambda event: None)
         if not executor.is_usable:
             raise DeviceError(result.error or "the device has stopped working")
         return Encoded(result, stream.getvalue())
 
-
-def versions() -> str:
-    """Return the versions of the packages that determine an output."""
-    return ", ".join(f"{name} {version(name)}" for name in ("upscale", "torch"))
+    def end(self) -> None:
+        """Do nothing: there is nothing to clear away."""
 
 
-def _is_visible(path: Path, size: int) -> bool:
+def worker_faces(options: Options) -> FaceFactory | None:
+    """Return the factory of what restores faces in a worker, made once; None to restore none.
+
+    Raises:
+        CheckpointError: There is no such network for faces.
+    """
+    if not options.faces.is_on:
+        return None
+    model = find_face_model(options.faces.face_model)
+
+    @cache
+    def make(device: str) -> FaceEnhancer:
+        return make_enhancer(options.faces, replace(options.engine, device=device), model)
+
+    return make
+
+
+def version_of(path: Path) -> tuple[int, int]:
+    """Return the size of a file in bytes, and the time of its last change in nanoseconds.
+
+    Raises:
+        OSError: The file cannot be reached.
+    """
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _is_visible(path: Path, version: tuple[int, int] | None) -> bool:
     """Whether a file of the driver is on a drive that this machine shares."""
     try:
-        return path.stat().st_size == size
+        return version_of(path) == version
     except OSError:
         return False

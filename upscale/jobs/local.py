@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -129,6 +130,8 @@ class LocalExecutor:
         stdout: Stream for jobs without a target.
         jobs: Number of jobs that will be submitted; no more devices are used.
         faces: Factory of what restores faces, by device; None to restore none.
+        turn: Context of each computation, such as a lock that executors with the same upscalers
+            share.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class LocalExecutor:
         jobs: int,
         *,
         faces: FaceFactory | None = None,
+        turn: AbstractContextManager[object] | None = None,
     ) -> None:
         self.devices = tuple(devices)
         self.events: SimpleQueue[Event | None] = SimpleQueue()
@@ -152,6 +156,7 @@ class LocalExecutor:
         self._free_workers = self._workers
         self._tasks: list[_Task] = []
         self._make_enhancer = faces
+        self._turn = turn or nullcontext()
         self._enhancers: dict[str, FaceEnhancer] = {}
         self._unusable: UpscaleError | None = None
         self._stopping = threading.Event()
@@ -193,7 +198,7 @@ class LocalExecutor:
                 return
             if task.result() is not None or not self._prepare():
                 return
-            compute = partial(self._compute, task.job, task.reading.result(), worker.device)
+            compute = partial(self._take_turn, task.job, task.reading.result(), worker.device)
             self.events.put(Started(task.job.label, worker.device))
             with defer_interrupts():
                 task.reading = None  # releases the small image
@@ -235,6 +240,12 @@ class LocalExecutor:
         content = load(job, self._options.run)
         check(content, job, self._options.output, self._options.texture)
         return content
+
+    def _take_turn(
+        self, job: ImageJob, content: Content, device: str, upscaler: AnyUpscaler
+    ) -> _Computed:
+        with self._turn:
+            return self._compute(job, content, device, upscaler)
 
     def _compute(
         self,

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from upscale.jobs.auto import (
-    AutoUpscaler,
-    ChoiceRecord,
-    choice_record,
-    chosen_names,
-    recorded_choice,
-)
+from upscale.jobs.auto import ChoiceRecord, choice_record, chosen_names, recorded_choice
 from upscale.jobs.colour import keeps_colour
 from upscale.jobs.events import Status
 from upscale.jobs.faces import FaceFactory
-from upscale.jobs.video_faces import VideoFaces, find_tracked, recorded_faces
-from upscale.jobs.video_frames import FrameOptions, TensorUpscaler
-from upscale.jobs.video_plan import VideoJob, VideoSettings, plan_video
+from upscale.jobs.video_devices import AnyNetwork, LocalVideo, Tracked, VideoDevices
+from upscale.jobs.video_faces import recorded_faces
+from upscale.jobs.video_frames import FrameOptions
+from upscale.jobs.video_plan import VideoJob, VideoSettings, plan_video, state_of_output
 from upscale.jobs.video_samples import video_samples
-from upscale.jobs.video_segments import SegmentRunner
 from upscale.shards import Shard
-from upscale.video.info import VideoInfo
 from upscale.video.join import join
 from upscale.video.segments import InUseError, SegmentStore, identity_of_encoder
 from upscale.video.source_version import SourceVersion
 from upscale.video.streams import StreamPlan, plan_streams, rehearse_join
 
 if TYPE_CHECKING:
-    from upscale.faces.enhancer import FaceEnhancer
-    from upscale.faces.face import Face
     from upscale.selection import Choice
 
 __all__ = [
@@ -43,6 +34,7 @@ __all__ = [
     "VideoSettings",
     "plan_video",
     "run_video",
+    "run_video_on",
     "video_record",
 ]
 
@@ -177,36 +169,60 @@ def _status(report: VideoReport | None) -> Status:
 
 def run_video(
     job: VideoJob,
-    upscalers: Sequence[TensorUpscaler | AutoUpscaler],
+    upscalers: Sequence[AnyNetwork],
     identity: Mapping[str, str],
     progress: FrameProgress,
     warn: Callable[[str], None],
     *,
     faces: FaceFactory | None = None,
 ) -> VideoReport:
-    """Process a video, or the part that an interrupted run has not finished.
-
-    Each upscaler processes one segment at a time. Finished segments are kept if the run is
-    interrupted, and the same call resumes from them. With a shard, only its segments are computed,
-    and they are joined only on request, by the run that finishes last.
+    """Process a video on local devices; see `run_video_on`.
 
     Args:
         job: Planned video.
         upscalers: Upscalers, one for each device.
         identity: Everything beside source and encoder that determines the frames, by name.
         progress: Callback for every frame.
-        warn: Callback for the networks that are chosen, and for each stream or property that is
-            lost, with one line of text.
+        warn: Callback for notes, with one line of text.
         faces: Factory of what restores faces, by device; None to restore none.
 
     Raises:
         VideoError: The source cannot be read, or changes meanwhile.
         OutputError: The segments or the output cannot be written or verified.
     """
+    return run_video_on(LocalVideo(upscalers, faces), job, identity, progress, warn)
+
+
+def run_video_on(
+    devices: VideoDevices,
+    job: VideoJob,
+    identity: Mapping[str, str],
+    progress: FrameProgress,
+    warn: Callable[[str], None],
+) -> VideoReport:
+    """Process a video, or the part that an interrupted run has not finished.
+
+    Finished segments are kept if the run is interrupted, and the same call resumes from them, also
+    on other devices of the same kind. With a shard, only its segments are computed, and they are
+    joined only on request, by the run that finishes last.
+
+    Args:
+        devices: Devices that compute the frames.
+        job: Planned video.
+        identity: Everything beside source and encoder that determines the frames, by name.
+        progress: Callback for every frame.
+        warn: Callback for the networks that are chosen, and for each stream or property that is
+            lost, with one line of text.
+
+    Raises:
+        VideoError: The source cannot be read, or changes meanwhile.
+        OutputError: The segments or the output cannot be written or verified.
+        DeviceError: No device can be used.
+    """
     start = perf_counter()
     source = SourceVersion(job.video.path, job.state)
     full = _full_identity(job, source, identity)
-    run = _Run(job, upscalers, source, full, progress, warn, faces)
+    run = _Run(job, devices, source, full, progress, warn)
     shard = job.settings.shard
     report = _run_all(run) if shard is None else _run_share(run, shard)
     report.seconds = perf_counter() - start
@@ -215,15 +231,14 @@ def run_video(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The arguments of `run_video`, with the full identity."""
+    """The arguments of `run_video_on`, with the full identity."""
 
     job: VideoJob
-    upscalers: Sequence[TensorUpscaler | AutoUpscaler]
+    devices: VideoDevices
     source: SourceVersion
     identity: Mapping[str, str]
     progress: FrameProgress
     warn: Callable[[str], None]
-    faces: FaceFactory | None
 
 
 def _full_identity(
@@ -274,6 +289,12 @@ def _run_share(run: _Run, shard: Shard) -> VideoReport:
     """Compute the pending segments of a shard, while other runs compute theirs."""
     job, report = run.job, VideoReport(notes=run.job.notes, joined=False)
     with SegmentStore(job.output, job.times, run.identity, shard=shard) as store:
+        if _is_joined(job, store):
+            store.remove()
+            note = "another run has joined the video meanwhile"
+            run.warn(note)
+            count = len(job.times)
+            return VideoReport(count, resumed=count, notes=(*job.notes, note))
         new = sum(len(each.times) for each in store.pending)
         streams = _compute(run, store, report)
         report.frames = sum(len(each.times) for each in store.share) - len(store.lost)
@@ -295,19 +316,31 @@ def _run_share(run: _Run, shard: Shard) -> VideoReport:
     return joined
 
 
+def _is_joined(job: VideoJob, store: SegmentStore) -> bool:
+    """Whether another run has written the output since the plan, and removed all segments."""
+    now, before = state_of_output(job.output), job.replaced
+    if now is None or (before is not None and now.may_be_same(before)):
+        return False
+    return store.count_unfinished() == len(store.segments)
+
+
 def _compute(run: _Run, store: SegmentStore, report: VideoReport) -> StreamPlan:
     """Compute the pending segments of a store; return the streams of the output."""
-    job, upscalers, warn = run.job, run.upscalers, run.warn
+    job, devices, warn = run.job, run.devices, run.warn
     streams = _plan_streams(job, store, warn)
-    report.choice = _pin_choice(job, store, upscalers)
+    devices.open(job, run.source.digest)
+    report.choice = _pin_choice(store, devices)
     if report.choice is not None:
         warn(f"upscaling with {chosen_names(report.choice)}: {report.choice.reason}")
     report.colour_kept = _pin_colour(job, store, report.choice)
-    chosen = [_chosen(upscaler, report.choice) for upscaler in upscalers]
-    _pin_kernels(store, chosen)
-    _pin_tile(job.video, store, chosen)
-    options = _frame_options(run, store, report, chosen[0])
-    _process_segments(run, store, chosen, report, options)
+    devices.use(report.choice)
+    _pin_kernels(store, devices)
+    _pin_tile(store, devices)
+    tracked = _pin_faces(store, devices) if devices.restores_faces else None
+    if tracked is not None:
+        found = sum(map(bool, tracked.values()))
+        warn(f"faces found in {found} of {len(job.times)} frames")
+    _process_segments(run, store, report, tracked)
     return streams
 
 
@@ -338,44 +371,18 @@ def _plan_streams(job: VideoJob, store: SegmentStore, warn: Callable[[str], None
     return streams
 
 
-def _frame_options(
-    run: _Run, store: SegmentStore, report: VideoReport, upscaler: TensorUpscaler
-) -> FrameOptions:
-    """Return what is done to each frame, and find the faces if they are to be restored."""
-    job = run.job
-    options = FrameOptions(report.colour_kept, job.settings.steady)
-    if run.faces is None:
-        return options
-    tracked = _pin_faces(job, store, run.faces(str(upscaler.device)))
-    run.warn(f"faces found in {sum(map(bool, tracked.values()))} of {len(job.times)} frames")
-    return replace(options, faces=VideoFaces(run.faces, tracked))
-
-
-def _pin_choice(
-    job: VideoJob, store: SegmentStore, upscalers: Sequence[TensorUpscaler | AutoUpscaler]
-) -> Choice | None:
+def _pin_choice(store: SegmentStore, devices: VideoDevices) -> Choice | None:
     """Choose networks for all frames, also of resumed runs; None if the user named one."""
-    first = upscalers[0]
-    if not isinstance(first, AutoUpscaler):
+    if not devices.chooses:
         return None
 
     def choose(known: dict[str, object] | None) -> dict[str, object]:
-        if known is not None:
-            return known
-        samples = video_samples(job.video, deinterlace=job.settings.deinterlace)
-        return {**choice_record(first.choose(samples))}
+        return {**devices.choose()} if known is None else known
 
     choice = recorded_choice(store.pin("choice", dict[str, object], choose))
     if choice is None:
         raise store.damaged("choice")
     return choice
-
-
-def _chosen(upscaler: TensorUpscaler | AutoUpscaler, choice: Choice | None) -> TensorUpscaler:
-    if not isinstance(upscaler, AutoUpscaler):
-        return upscaler
-    assert choice is not None
-    return upscaler.upscaler_for(choice)
 
 
 def _pin_colour(job: VideoJob, store: SegmentStore, choice: Choice | None) -> bool:
@@ -394,37 +401,27 @@ def _pin_colour(job: VideoJob, store: SegmentStore, choice: Choice | None) -> bo
     return store.pin("colour kept", bool, choose)
 
 
-def _pin_kernels(store: SegmentStore, upscalers: Sequence[TensorUpscaler]) -> None:
+def _pin_kernels(store: SegmentStore, devices: VideoDevices) -> None:
     """Use the same kernels for all frames, also in resumed runs: others round differently."""
-
-    def choose(known: dict[str, Any] | None) -> dict[str, Any]:
-        record = known or {}
-        for upscaler in upscalers:
-            record = upscaler.resolve_kernels(record)
-        return record
-
-    store.pin("kernels", dict[str, Any], choose)
+    store.pin("kernels", dict[str, Any], lambda known: devices.resolve_kernels(known or {}))
 
 
-def _pin_tile(video: VideoInfo, store: SegmentStore, upscalers: Sequence[TensorUpscaler]) -> None:
+def _pin_tile(store: SegmentStore, devices: VideoDevices) -> None:
     """Use one tile size for all frames, also in resumed runs."""
-    first, *others = upscalers
 
     def choose(known: int | None) -> int:
         if known is not None and not 0 <= known <= _LARGEST_TILE:
             raise store.damaged("tile")
-        return first.resolve_tile(video.width, video.height, known)
+        return devices.resolve_tile(known)
 
-    tile = store.pin("tile", int, choose)
-    for other in others:
-        other.resolve_tile(video.width, video.height, tile)
+    store.pin("tile", int, choose)
 
 
-def _pin_faces(job: VideoJob, store: SegmentStore, enhancer: FaceEnhancer) -> dict[int, list[Face]]:
+def _pin_faces(store: SegmentStore, devices: VideoDevices) -> Tracked:
     """Return the faces of all frames, found by the first run."""
 
     def choose(known: dict[str, Any] | None) -> dict[str, Any]:
-        return find_tracked(job, enhancer) if known is None else known
+        return {**devices.find_faces()} if known is None else known
 
     faces = recorded_faces(store.pin("faces", dict[str, Any], choose))
     if faces is None:
@@ -433,11 +430,7 @@ def _pin_faces(job: VideoJob, store: SegmentStore, enhancer: FaceEnhancer) -> di
 
 
 def _process_segments(
-    run: _Run,
-    store: SegmentStore,
-    upscalers: Sequence[TensorUpscaler],
-    report: VideoReport,
-    options: FrameOptions,
+    run: _Run, store: SegmentStore, report: VideoReport, tracked: Tracked | None
 ) -> None:
     """Compute the pending segments."""
     progress = run.progress
@@ -445,13 +438,13 @@ def _process_segments(
     done = report.resumed = total - sum(len(each.times) for each in store.pending)
     progress(done, total)
 
-    def advance() -> None:
+    def advance(frames: int) -> None:
         nonlocal done
-        done += 1
+        done += frames
         progress(done, total)
 
-    runner = SegmentRunner(run.job, store, advance, options, check_source=run.source.check)
-    report.computed, waits = runner.run(upscalers)
+    options = FrameOptions(report.colour_kept, run.job.settings.steady)
+    report.computed, waits = run.devices.compute(store, options, tracked, advance, run.source.check)
     report.waited_for_reading = waits.for_input
     report.waited_for_writing = waits.for_output
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from upscale.engine.choices import KeepColour
 from upscale.errors import OutputError, VideoError
 from upscale.files.atomic import check_target_free
-from upscale.files.identity import FileState, is_same_file
+from upscale.files.identity import FileState, file_state, is_same_file
 from upscale.files.printable import printable
 from upscale.files.regular import special_kind
 from upscale.jobs.inputs import reject_image
@@ -80,6 +80,7 @@ class VideoJob:
         settings: Options of the user.
         notes: Warnings about the source and the encoding, one line each.
         state: State of the source before it was probed.
+        replaced: State of the output before the plan; None if there was none.
     """
 
     video: VideoInfo
@@ -90,6 +91,7 @@ class VideoJob:
     settings: VideoSettings
     notes: tuple[str, ...]
     state: FileState
+    replaced: FileState | None = None
 
 
 def plan_video(
@@ -108,6 +110,7 @@ def plan_video(
         OutputError: The output exists, or its container does not support the encoding.
         UsageError: An option of the encoder is invalid.
     """
+    replaced = state_of_output(output)
     check_target(source, output, overwrite=settings.overwrite)
     check_regular(source)
     state = state_of_source(source)
@@ -120,7 +123,15 @@ def plan_video(
     if video.timecode is not None and times[0] != video.frame_times[0]:
         video = replace(video, timecode=None)
         notes = (*notes, "the timecode is dropped, because it is that of the first frame")
-    return VideoJob(video, output, encoder, times, span, settings, notes, state)
+    return VideoJob(video, output, encoder, times, span, settings, notes, state, replaced)
+
+
+def state_of_output(output: Path) -> FileState | None:
+    """Return the state of an output; None if it does not exist."""
+    try:
+        return file_state(output)
+    except OSError:
+        return None
 
 
 def probe_with_limit(source: Path, settings: VideoSettings) -> VideoInfo:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from upscale.jobs.pipeline import WaitTimes, WriteBehind, read_ahead
 from upscale.jobs.video_frames import (
@@ -24,7 +25,7 @@ from upscale.jobs.video_plan import VideoJob
 from upscale.video.info import VideoFrame
 from upscale.video.reader import read_frames
 from upscale.video.segment_writer import SegmentWriter
-from upscale.video.segments import CorruptFrames, Segment, SegmentStore
+from upscale.video.segments import CorruptFrames, Segment
 
 FRAMES_AHEAD = FRAMES_BEHIND = 3
 """Frames that are read ahead of the network, and that wait for the encoder."""
@@ -40,6 +41,25 @@ class _Item:
     segment: Segment
     content: LoadedFrame | UpscaledFrame | CorruptFrames
     is_warm_up: bool = False
+
+
+class Segments(Protocol):
+    """Segments to compute, and where they go: the part of `SegmentStore` that is used here."""
+
+    @property
+    def pending(self) -> Sequence[Segment]:
+        """Segments to compute, in order."""
+        ...
+
+    def create(self, segment: Segment) -> Path:
+        """Create the empty file of a segment."""
+        ...
+
+    def finish(
+        self, segment: Segment, times: Sequence[int], corrupt_frames: CorruptFrames, /
+    ) -> None:
+        """Take a segment, whose file was written and closed; without times there is no file."""
+        ...
 
 
 class SegmentRunner:
@@ -60,7 +80,7 @@ class SegmentRunner:
     def __init__(
         self,
         job: VideoJob,
-        store: SegmentStore,
+        store: Segments,
         advance: Callable[[], None],
         options: FrameOptions = PLAIN,
         check_source: Callable[[], None] = lambda: None,
@@ -240,7 +260,7 @@ class _SegmentFiles:
     def __init__(
         self,
         job: VideoJob,
-        store: SegmentStore,
+        store: Segments,
         lock: threading.Lock,
         check_source: Callable[[], None],
     ) -> None:

@@ -396,6 +396,30 @@ class SegmentStore:
                 _append(self.folder / _JOURNAL, entry)
         self._entries[segment.number] = entry
 
+    def add(
+        self,
+        segment: Segment,
+        content: bytes,
+        times: Sequence[int],
+        corrupt_frames: CorruptFrames = _NO_CORRUPT_FRAMES,
+    ) -> None:
+        """Enter a segment into the journal that another process has computed; see `finish`.
+
+        Args:
+            segment: Pending segment.
+            content: Content of its file; empty if it has no frames.
+            times: Times of its frames.
+            corrupt_frames: Frames that were decoded with problems.
+
+        Raises:
+            OutputError: The file cannot be stored, or does not contain these frames.
+            ValueError: A time is not one of the segment's.
+        """
+        path = self.create(segment)
+        with self._map_errors():
+            path.write_bytes(content)
+        self.finish(segment, times, corrupt_frames)
+
     def encoded_segments(self) -> list[EncodedSegment]:
         """Return all segments for joining, once none is pending."""
         return [self._encoded(each, self._entries[each.number]) for each in self.segments]

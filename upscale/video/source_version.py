@@ -35,6 +35,7 @@ class SourceVersion:
         planned: State of the source before it was probed.
 
     Attributes:
+        digest: SHA-256 of the content in hexadecimal.
         identity: Properties that identify the version, by names that users understand.
 
     Raises:
@@ -43,10 +44,10 @@ class SourceVersion:
 
     def __init__(self, path: Path, planned: FileState) -> None:
         self._path, self._state = path, planned
-        self._digest = _digest(path)
+        self.digest = _digest(path)
         if state_of_source(path) != planned:
             raise self._changed("run the same command again")
-        self.identity = {"source size": str(planned.size), "source content": self._digest}
+        self.identity = {"source size": str(planned.size), "source content": self.digest}
 
     def check(self) -> None:
         """Check that the source is still the same; one that was moved away is not looked for.
@@ -62,7 +63,7 @@ class SourceVersion:
             raise _unreadable(self._path, error) from error
         if state == self._state:
             return
-        if state.size != self._state.size or _digest(self._path) != self._digest:
+        if state.size != self._state.size or _digest(self._path) != self.digest:
             raise self._changed("run the same command again with --restart")
         self._state = state
 
