@@ -127,6 +127,7 @@ def video_record(
     report: VideoReport | None = None,
     *,
     error: str | None = None,
+    status: Status | None = None,
 ) -> VideoRecord:
     """Return the JSON record of a video.
 
@@ -137,6 +138,7 @@ def video_record(
         job: The planned job; None if planning failed.
         report: Result; None if the job failed.
         error: Error message on one line, if it failed.
+        status: Status; None for that of the report, or of a failure without one.
     """
 
     def rounded(times: Sequence[float]) -> list[float]:
@@ -146,7 +148,7 @@ def video_record(
     return {
         "input": str(source),
         "output": str(output),
-        "status": str(_status(report)),
+        "status": str(status or _status(report)),
         "model": chosen_names(choice) if choice else model,
         "size_in": [job.video.width, job.video.height] if job else None,
         "size_out": [job.encoder.frame_format.width, job.encoder.frame_format.height]
@@ -240,6 +242,8 @@ def _full_identity(
     }
     if settings.stream is not None:
         full["video stream"] = str(settings.stream)
+    if settings.duplicates != "exact":
+        full["treatment of duplicates"] = settings.duplicates
     if settings.steady:
         full["steadiness"] = str(settings.steady)
     return full

@@ -16,6 +16,7 @@ from upscale.files.printable import printable
 from upscale.files.regular import special_kind
 from upscale.jobs.inputs import reject_image
 from upscale.shards import Shard
+from upscale.video.duplicates import Duplicates
 from upscale.video.encoders import Encoder, VideoEncoding, resolve_encoder
 from upscale.video.info import DEFAULT_MAX_PIXELS, PQ, VideoInfo
 from upscale.video.mux import full_span
@@ -23,6 +24,8 @@ from upscale.video.output_stream import Span
 from upscale.video.probe import probe
 from upscale.video.recode import AudioChoice
 from upscale.video.source_version import state_of_source
+
+_SPELLINGS = {"bt601": "BT.601", "bt709": "BT.709", "bt2020": "BT.2020"}
 
 SizeFunction = Callable[[tuple[int, int]], tuple[int, int]]
 """Maps the (width, height) of a source to that of the output."""
@@ -48,6 +51,8 @@ class VideoSettings:
         steady: Strength of the blend of each frame with the previous one, 0..1.
         shard: The share of the segments to compute; None for all of them.
         join: Whether a shard that finishes last joins all segments.
+        square_pixels: Make square pixels of oblong ones.
+        duplicates: Which frames are not computed again.
     """
 
     encoding: VideoEncoding = field(default_factory=VideoEncoding)
@@ -65,6 +70,8 @@ class VideoSettings:
     steady: float = 0.0
     shard: Shard | None = None
     join: bool = False
+    square_pixels: bool = False
+    duplicates: Duplicates = "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class VideoJob:
         settings: Options of the user.
         notes: Warnings about the source and the encoding, one line each.
         state: State of the source before it was probed.
+        details: Those of the notes that matter to few.
     """
 
     video: VideoInfo
@@ -90,6 +98,7 @@ class VideoJob:
     settings: VideoSettings
     notes: tuple[str, ...]
     state: FileState
+    details: tuple[str, ...] = ()
 
 
 def plan_video(
@@ -113,14 +122,19 @@ def plan_video(
     state = state_of_source(source)
     video = probe_with_limit(source, settings)
     times = select_times(video, settings)
-    size = output_size(video, size_of)
+    size = output_size(video, size_of, settings)
     encoder = resolve_encoder(video, settings.encoding, output, size)
     span = _span(video, times)
-    notes = (*source_notes(video, settings), *_size_notes(video, size_of, size), *encoder.notes)
+    details = tuple(source_details(video))
+    notes = (
+        *source_notes(video, settings),
+        *_size_notes(video, size_of, size, settings),
+        *encoder.notes,
+    )
     if video.timecode is not None and times[0] != video.frame_times[0]:
         video = replace(video, timecode=None)
         notes = (*notes, "the timecode is dropped, because it is that of the first frame")
-    return VideoJob(video, output, encoder, times, span, settings, notes, state)
+    return VideoJob(video, output, encoder, times, span, settings, notes, state, details)
 
 
 def probe_with_limit(source: Path, settings: VideoSettings) -> VideoInfo:
@@ -190,16 +204,29 @@ def _span(video: VideoInfo, times: tuple[int, ...]) -> Span | None:
     return Span(times[0] * video.time_base, end)
 
 
-def output_size(video: VideoInfo, size_of: SizeFunction) -> tuple[int, int]:
+def output_size(
+    video: VideoInfo, size_of: SizeFunction, settings: VideoSettings
+) -> tuple[int, int]:
     """Return the stored size of the output, of which the user means the displayed sides."""
-    return align_size(video, _stored_size(video, size_of))
+    return align_size(video, _stored_size(video, size_of, settings))
 
 
-def _stored_size(video: VideoInfo, size_of: SizeFunction) -> tuple[int, int]:
+def _stored_size(
+    video: VideoInfo, size_of: SizeFunction, settings: VideoSettings
+) -> tuple[int, int]:
+    size = video.width, video.height
+    if settings.square_pixels:
+        size = square_size(video)
     if not is_turned(video):
-        return size_of((video.width, video.height))
-    height, width = size_of((video.height, video.width))
+        return size_of(size)
+    height, width = size_of(size[::-1])
     return width, height
+
+
+def square_size(video: VideoInfo) -> tuple[int, int]:
+    """Return the size of a video with square pixels: one side is stretched, and none is shrunk."""
+    aspect = video.sample_aspect or Fraction(1)
+    return round(video.width * max(aspect, 1)), round(video.height / min(aspect, 1))
 
 
 def is_turned(video: VideoInfo) -> bool:
@@ -207,9 +234,11 @@ def is_turned(video: VideoInfo) -> bool:
     return abs(video.rotation) % 180 == 90
 
 
-def _size_notes(video: VideoInfo, size_of: SizeFunction, size: tuple[int, int]) -> Iterator[str]:
+def _size_notes(
+    video: VideoInfo, size_of: SizeFunction, size: tuple[int, int], settings: VideoSettings
+) -> Iterator[str]:
     """Yield a line if the size had to be rounded."""
-    width, height = _stored_size(video, size_of)
+    width, height = _stored_size(video, size_of, settings)
     if (width, height) != size:
         yield (
             f"{width}x{height} is rounded to {size[0]}x{size[1]}, because the chroma of"
@@ -226,13 +255,18 @@ def align_size(video: VideoInfo, size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
+def source_details(video: VideoInfo) -> Iterator[str]:
+    """Yield remarks about a source that matter to few, one line each."""
+    if video.end_unknown:
+        yield "the container does not record its length, so a truncated file cannot be detected"
+
+
 def source_notes(video: VideoInfo, settings: VideoSettings) -> Iterator[str]:
     """Yield warnings about a source, one line each."""
     yield from video.warnings
-    if video.end_unknown:
-        yield "the container does not record its length, so a truncated file cannot be detected"
+    yield from source_details(video)
     if video.colour.guessed and video.planes.kind == "yuv":
-        yield f"the colours are not tagged; assuming {video.colour.matrix}"
+        yield f"the colours are not tagged; {_SPELLINGS[video.colour.matrix]} is assumed"
     if video.colour.is_hdr:
         name = "PQ" if video.colour.transfer == PQ else "HLG"
         yield f"the video is HDR ({name}), which the network was not trained on"

@@ -118,7 +118,7 @@ def plan_preview(
     count = min(_DEFAULT_FRAMES, len(selected))
     spread = [selected[len(selected) * (2 * part + 1) // (2 * count)] for part in range(count)]
     times = tuple(dict.fromkeys(_frame_time(video, time) for time in at)) or tuple(spread)
-    target = rgb_format(video, output_size(video, size_of))
+    target = rgb_format(video, output_size(video, size_of, settings))
     return PreviewJob(video, output, target, times, settings, tuple(source_notes(video, settings)))
 
 
@@ -215,7 +215,9 @@ def run_preview(
     progress(0, len(job.times))
     for time in job.times:
         frame = _read_frame(job, time)
-        small, large = (_as_displayed(video, rgb_pixels(each, frame)) for each in (before, after))
+        small = _as_displayed(video, rgb_pixels(before, frame), video.sample_aspect)
+        aspect = None if job.settings.square_pixels else video.sample_aspect
+        large = _as_displayed(video, rgb_pixels(after, frame), aspect)
         rows.append(_Comparison(frame.pts * video.time_base, small, large))
         progress(len(rows), len(job.times))
     pixels = rows[0].after if len(rows) == 1 else _sheet(rows)
@@ -254,12 +256,12 @@ def _read_frame(job: PreviewJob, time: int) -> VideoFrame:
     return frame
 
 
-def _as_displayed(video: VideoInfo, pixels: Pixels) -> Pixels:
+def _as_displayed(video: VideoInfo, pixels: Pixels, aspect: Fraction | None) -> Pixels:
     """Return a frame as players show it: with square pixels, rotated and mirrored."""
     from upscale.engine.resize import resize
 
     height, width = pixels.shape[:2]
-    aspect = video.sample_aspect or Fraction(1)
+    aspect = aspect or Fraction(1)
     # One side is stretched, and none is shrunk.
     size = round(width * max(aspect, 1)), round(height / min(aspect, 1))
     pixels = pixels if size == (width, height) else resize(pixels, *size)

@@ -21,6 +21,7 @@ from upscale.jobs.video_frames import (
     UpscaledFrame,
 )
 from upscale.jobs.video_plan import VideoJob
+from upscale.video.duplicates import RepeatFinder
 from upscale.video.info import VideoFrame
 from upscale.video.reader import read_frames
 from upscale.video.segment_writer import SegmentWriter
@@ -70,6 +71,7 @@ class SegmentRunner:
         self._options = options
         # Times of the frames that frames are blended with.
         self._before = dict(pairwise(reversed(job.times))) if options.steady else {}
+        self._parts = tuple(segment.times[0] for segment in store.segments)
         self._advance = advance
         self._advance_lock, self._store_lock = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
@@ -139,7 +141,8 @@ class SegmentRunner:
         reader: _SegmentReader | None = None
         while (segment := queue.take(number)) is not None:
             if reader is None or reader.next_number != segment.number:
-                reader = _SegmentReader(self._job, segment, self._before.get(segment.times[0]))
+                before = self._before.get(segment.times[0])
+                reader = _SegmentReader(self._job, segment, before, self._parts)
                 if reader.frame_before is not None:
                     yield _Item(segment, upscaler.load(reader.frame_before), is_warm_up=True)
             for place, frame in enumerate(reader.frames(segment)):
@@ -187,16 +190,26 @@ class _SegmentReader:
         job: Planned video.
         first: First segment.
         before: Time of the frame before it that is read as well; None for none.
+        parts: Times of the first frames of all segments.
 
     Attributes:
         next_number: Number of the segment that can be read next.
         frame_before: The frame before the first segment; None if it was not wanted or is lost.
     """
 
-    def __init__(self, job: VideoJob, first: Segment, before: int | None = None) -> None:
+    def __init__(
+        self,
+        job: VideoJob,
+        first: Segment,
+        before: int | None = None,
+        parts: Sequence[int] = (),
+    ) -> None:
         self.next_number = first.number
         start = first.times[0] if before is None else before
-        self._reader = read_frames(job.video, start_pts=start, deinterlace=job.settings.deinterlace)
+        repeats = RepeatFinder(job.video.planes, job.settings.duplicates, parts)
+        self._reader = read_frames(
+            job.video, start_pts=start, deinterlace=job.settings.deinterlace, repeats=repeats
+        )
         self._frames = iter(self._reader)
         self._pending: VideoFrame | None = None
         self.frame_before: VideoFrame | None = None

@@ -213,7 +213,7 @@ class VideoFrame:
         pts: Presentation time in units of the video's time base.
         planes: Contiguous arrays of shape (height, width), uint8 or uint16, that own their memory:
             Y, U, V or R, G, B or Y, and alpha if the format has it.
-        repeats: True if all planes equal those of the previous frame.
+        repeats: True if the frame counts as equal to the previous one; see `duplicates`.
     """
 
     pts: int

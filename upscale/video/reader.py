@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from itertools import chain, dropwhile
 from typing import Any
 
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.filter import Graph
@@ -24,6 +23,7 @@ from upscale.video.container import (
     read_packets,
     select_video_stream,
 )
+from upscale.video.duplicates import RepeatFinder
 from upscale.video.info import VideoFrame, VideoInfo
 from upscale.video.planes import PlaneReader
 from upscale.video.timeline import timeline_for
@@ -53,6 +53,7 @@ def read_frames(
     start_pts: int | None = None,
     stop_pts: int | None = None,
     deinterlace: bool = False,
+    repeats: RepeatFinder | None = None,
 ) -> FrameReader:
     """Read the frames of a video, or of a part of it.
 
@@ -61,11 +62,12 @@ def read_frames(
         start_pts: Time of the first frame in units of the video's time base.
         stop_pts: Time at which to stop; a frame at that time is not included.
         deinterlace: Make a full frame from the two fields of each frame.
+        repeats: Finder of repeated frames; by default, those that are equal.
 
     Returns:
         Iterable over the frames, to be used once; its `report` lists problems.
     """
-    return FrameReader(video, start_pts, stop_pts, deinterlace)
+    return FrameReader(video, start_pts, stop_pts, deinterlace, repeats)
 
 
 class FrameReader:
@@ -76,6 +78,7 @@ class FrameReader:
         start_pts: Time of the first frame; None for the beginning.
         stop_pts: Time at which to stop; None for the end.
         deinterlace: Make a full frame from the two fields of each frame.
+        repeats: Finder of repeated frames; None for those that are equal.
 
     Attributes:
         report: Problems found so far.
@@ -85,23 +88,26 @@ class FrameReader:
     """
 
     def __init__(
-        self, video: VideoInfo, start_pts: int | None, stop_pts: int | None, deinterlace: bool
+        self,
+        video: VideoInfo,
+        start_pts: int | None,
+        stop_pts: int | None,
+        deinterlace: bool,
+        repeats: RepeatFinder | None = None,
     ) -> None:
         times = video.frame_times
         first = 0 if start_pts is None else bisect_left(times, start_pts)
         end = len(times) if stop_pts is None else bisect_left(times, stop_pts)
         self._video, self._deinterlace = video, deinterlace
+        self._repeats = repeats or RepeatFinder(video.planes)
         self._first, self._end = first, max(first, end)
         self.report = ReadReport()
 
     def __iter__(self) -> Iterator[VideoFrame]:
         planes = PlaneReader(self._video.planes, self._video.width, self._video.height)
-        before: VideoFrame | None = None
         for pts, frame in self._selected(planes):
             arrays = planes.arrays(frame)
-            repeats = before is not None and all(map(np.array_equal, arrays, before.planes))
-            before = VideoFrame(pts, arrays, repeats)
-            yield before
+            yield VideoFrame(pts, arrays, self._repeats.repeats(pts, arrays))
 
     def _selected(self, planes: PlaneReader) -> Iterator[tuple[int, AVFrame]]:
         """Yield the planar frames of the selected part; lost ones are reported."""

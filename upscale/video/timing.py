@@ -141,7 +141,8 @@ class _PacketTimes:
 
     def warnings(self) -> tuple[str, ...]:
         """Return a warning about incomplete packets, if there are any."""
-        return (f"{self.corrupt} packets are incomplete",) if self.corrupt else ()
+        are = "packet is" if self.corrupt == 1 else "packets are"
+        return (f"{self.corrupt} {are} incomplete",) if self.corrupt else ()
 
 
 class _Header:
@@ -177,7 +178,8 @@ class _Header:
         if short > self._tolerance:
             return (f"the file ends {float(short):.2f} s before the duration in its header",)
         missing = len(self._index) - packets
-        return (f"{missing} packets are missing",) if self._index and missing > 0 else ()
+        are = "packet is" if missing == 1 else "packets are"
+        return (f"{missing} {are} missing",) if self._index and missing > 0 else ()
 
     def missing(self, decoding_times: Container[int | None], first: int) -> tuple[int, ...]:
         """Return the approximate times of frames whose packets are missing.
@@ -269,6 +271,8 @@ def _find_gaps(
     if not missing:
         return ()
     first = float((times[gaps[0]] + usual) * (fraction(stream.time_base) or 0))
+    if missing == 1:
+        return (f"1 frame seems to be missing, at {first:.2f} s",)
     return (f"{missing} frames seem to be missing, the first at {first:.2f} s",)
 
 
