@@ -27,6 +27,7 @@ from upscale.cli.video_values import (
     container_suffix,
     duplicates_choice,
     find_purpose,
+    frame_rate,
     inputs_and_output,
     pairs,
     seconds,
@@ -266,6 +267,7 @@ def video(
             join=join,
             square_pixels=square_pixels,
             duplicates=duplicates_choice(duplicates),
+            fps=None if fps is None else frame_rate(fps),
         )
         _check_shard(settings)
         if options.run.cluster is not None:
@@ -316,7 +318,7 @@ class _Request:
         from upscale.cli.video_run import preview_video
 
         source, output = Path(self.inputs[0]), self.output
-        if len(self.inputs) > 1 or source.is_dir():
+        if len(self.inputs) > 1 or (source.is_dir() and self.settings.fps is None):
             raise UsageError("--preview takes one video")
         target = None if output is None else Path(output)
         return preview_video(session, source, target, self.settings, self.options, times=times)
@@ -330,7 +332,10 @@ class _Request:
         if self.output is None:
             raise _missing_output(self.inputs)
         settings, options, output = self.settings, self.options, Path(self.output)
-        if not is_batch(self.inputs, self.output):
+        is_sequence = settings.fps is not None
+        if is_sequence and len(self.inputs) > 1:
+            raise UsageError("--fps takes one folder or pattern of numbered images")
+        if is_sequence or not is_batch(self.inputs, self.output):
             source = Path(self.inputs[0])
             return upscale_video(session, source, output, settings, options, hint=self.hint)
         return upscale_batch(

@@ -29,7 +29,7 @@ def print_plan(session: Session, job: VideoJob, *, verbose: bool = False) -> Non
         f"{printable(video.path)}: {_count(len(job.times), 'frame')}, "
         f"{video.width}x{video.height} -> {frames.width}x{frames.height}, "
         f"{encoder.codec} {encoder.pixel_format}; "
-        f"unfinished work is kept in {printable(folder_for(job.output))}"
+        f"unfinished work is kept in {printable(folder_for(job.work_name))}"
     )
     print_notes(session, (note for note in job.notes if verbose or note not in job.details))
 

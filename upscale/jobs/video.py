@@ -20,12 +20,14 @@ from upscale.jobs.events import Status
 from upscale.jobs.faces import FaceFactory
 from upscale.jobs.video_faces import VideoFaces, find_tracked, recorded_faces
 from upscale.jobs.video_frames import FrameOptions, TensorUpscaler
+from upscale.jobs.video_images import image_numbers, write_images
 from upscale.jobs.video_plan import VideoJob, VideoSettings, plan_video
 from upscale.jobs.video_samples import video_samples
 from upscale.jobs.video_segments import SegmentRunner
 from upscale.shards import Shard
+from upscale.video.image_streams import plan_images
 from upscale.video.info import VideoInfo
-from upscale.video.join import join
+from upscale.video.join import JoinResult, join
 from upscale.video.segments import InUseError, SegmentStore, identity_of_encoder
 from upscale.video.source_version import SourceVersion
 from upscale.video.streams import StreamPlan, plan_streams, rehearse_join
@@ -117,6 +119,8 @@ class VideoRecord(TypedDict):
     error: str | None
     choice: ChoiceRecord | None
     colour_kept: bool | None
+    estimated_seconds: float | None
+    estimated_bytes: int | None
 
 
 def video_record(
@@ -168,6 +172,8 @@ def video_record(
         "error": error,
         "choice": choice_record(choice) if choice else None,
         "colour_kept": report.colour_kept if report else None,
+        "estimated_seconds": None,
+        "estimated_bytes": None,
     }
 
 
@@ -206,7 +212,7 @@ def run_video(
         OutputError: The segments or the output cannot be written or verified.
     """
     start = perf_counter()
-    source = SourceVersion(job.video.path, job.state)
+    source = SourceVersion(job.video.path, job.state, job.video.files)
     full = _full_identity(job, source, identity)
     run = _Run(job, upscalers, source, full, progress, warn, faces)
     shard = job.settings.shard
@@ -253,18 +259,9 @@ def _run_all(run: _Run) -> VideoReport:
     """Compute all pending segments and join them."""
     job, settings, warn = run.job, run.job.settings, run.warn
     report = VideoReport(notes=job.notes)
-    with SegmentStore(job.output, job.times, run.identity, restart=settings.restart) as store:
+    with SegmentStore(job.work_name, job.times, run.identity, restart=settings.restart) as store:
         streams = _compute(run, store, report)
-        result = join(
-            job.output,
-            job.video,
-            job.encoder,
-            streams,
-            store.encoded_segments(),
-            span=job.span,
-            overwrite=settings.overwrite,
-            check_source=run.source.check,
-        )
+        result = _join(run, store, streams)
         for line in result.warnings:
             warn(line)
         report.notes += (*streams.notes, *streams.losses, *result.warnings)
@@ -274,10 +271,36 @@ def _run_all(run: _Run) -> VideoReport:
     return report
 
 
+def _join(run: _Run, store: SegmentStore, streams: StreamPlan) -> JoinResult:
+    """Write the output from all segments."""
+    job, segments = run.job, store.encoded_segments()
+    if job.pattern is not None:
+        numbers = image_numbers(job.pattern, job.video, job.times)
+        count = write_images(
+            job.pattern,
+            job.video,
+            job.encoder,
+            numbers,
+            segments,
+            check_source=run.source.check,
+        )
+        return JoinResult(count)
+    return join(
+        job.output,
+        job.video,
+        job.encoder,
+        streams,
+        segments,
+        span=job.span,
+        overwrite=job.settings.overwrite,
+        check_source=run.source.check,
+    )
+
+
 def _run_share(run: _Run, shard: Shard) -> VideoReport:
     """Compute the pending segments of a shard, while other runs compute theirs."""
     job, report = run.job, VideoReport(notes=run.job.notes, joined=False)
-    with SegmentStore(job.output, job.times, run.identity, shard=shard) as store:
+    with SegmentStore(job.work_name, job.times, run.identity, shard=shard) as store:
         new = sum(len(each.times) for each in store.pending)
         streams = _compute(run, store, report)
         report.frames = sum(len(each.times) for each in store.share) - len(store.lost)
@@ -318,6 +341,11 @@ def _compute(run: _Run, store: SegmentStore, report: VideoReport) -> StreamPlan:
 def _plan_streams(job: VideoJob, store: SegmentStore, warn: Callable[[str], None]) -> StreamPlan:
     """Find what the container refuses before any frame is computed."""
     settings = job.settings
+    if job.pattern is not None:
+        streams = plan_images(job.video, job.output, strict=settings.strict)
+        for line in (*streams.notes, *streams.losses):
+            warn(line)
+        return streams
     with store.exclusive():
         streams = plan_streams(
             job.video,

@@ -9,17 +9,19 @@ from fractions import Fraction
 from pathlib import Path
 
 from upscale.engine.choices import KeepColour
-from upscale.errors import OutputError, VideoError
+from upscale.errors import OutputError, UsageError, VideoError
 from upscale.files.atomic import check_target_free
 from upscale.files.identity import FileState, is_same_file
 from upscale.files.printable import printable
 from upscale.files.regular import special_kind
 from upscale.jobs.inputs import reject_image
+from upscale.jobs.video_images import check_images_free, image_numbers, images_encoder
 from upscale.shards import Shard
 from upscale.video.duplicates import Duplicates
 from upscale.video.encoders import Encoder, VideoEncoding, resolve_encoder
 from upscale.video.info import DEFAULT_MAX_PIXELS, PQ, VideoInfo
 from upscale.video.mux import full_span
+from upscale.video.numbered_images import ImagePattern, find_images, image_pattern
 from upscale.video.output_stream import Span
 from upscale.video.probe import probe
 from upscale.video.recode import AudioChoice
@@ -53,6 +55,7 @@ class VideoSettings:
         join: Whether a shard that finishes last joins all segments.
         square_pixels: Make square pixels of oblong ones.
         duplicates: Which frames are not computed again.
+        fps: Frames per second of an input of numbered images; None for a video.
     """
 
     encoding: VideoEncoding = field(default_factory=VideoEncoding)
@@ -72,6 +75,7 @@ class VideoSettings:
     join: bool = False
     square_pixels: bool = False
     duplicates: Duplicates = "exact"
+    fps: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,17 @@ class VideoJob:
     state: FileState
     details: tuple[str, ...] = ()
 
+    @property
+    def pattern(self) -> ImagePattern | None:
+        """Names of the output's images; None if it is a video."""
+        return image_pattern(self.output)
+
+    @property
+    def work_name(self) -> Path:
+        """Path beside which unfinished work is kept: the output, or the folder of its images."""
+        is_folder = self.pattern is not None and bool(self.output.parent.name)
+        return self.output.parent if is_folder else self.output
+
 
 def plan_video(
     source: Path, output: Path, size_of: SizeFunction, settings: VideoSettings
@@ -118,12 +133,15 @@ def plan_video(
         UsageError: An option of the encoder is invalid.
     """
     check_target(source, output, overwrite=settings.overwrite)
-    check_regular(source)
-    state = state_of_source(source)
-    video = probe_with_limit(source, settings)
+    video, state = probe_source(source, settings)
     times = select_times(video, settings)
-    size = output_size(video, size_of, settings)
-    encoder = resolve_encoder(video, settings.encoding, output, size)
+    pattern = image_pattern(output)
+    size = output_size(video, size_of, settings, is_aligned=pattern is None)
+    if pattern is None:
+        encoder = resolve_encoder(video, settings.encoding, output, size)
+    else:
+        encoder = images_encoder(video, settings.encoding, pattern, size)
+        image_numbers(pattern, video, times)
     span = _span(video, times)
     details = tuple(source_details(video))
     notes = (
@@ -137,15 +155,26 @@ def plan_video(
     return VideoJob(video, output, encoder, times, span, settings, notes, state, details)
 
 
-def probe_with_limit(source: Path, settings: VideoSettings) -> VideoInfo:
-    """Probe a video with the frame size limit of the settings.
+def probe_source(source: Path, settings: VideoSettings) -> tuple[VideoInfo, FileState]:
+    """Probe a video with the settings of the user, or numbered images if these have a frame rate.
+
+    Returns:
+        The video, and its state before it was probed.
 
     Raises:
         VideoError: The source cannot be read, or is an image.
     """
-    reject_image(source)
     limit = settings.max_pixels or DEFAULT_MAX_PIXELS
-    return probe(source, max_pixels=limit, stream=settings.stream)
+    if settings.fps is not None:
+        images = find_images(source, settings.fps)
+        state = state_of_source(*images.paths())
+        return probe(Path(str(images.pattern)), max_pixels=limit, images=images), state
+    if image_pattern(source) is not None and not source.exists():
+        raise UsageError(f"{printable(source)}: numbered images need --fps, for example --fps 24")
+    check_regular(source)
+    state = state_of_source(source)
+    reject_image(source)
+    return probe(source, max_pixels=limit, stream=settings.stream), state
 
 
 def check_regular(source: Path) -> None:
@@ -169,6 +198,10 @@ def check_target(source: Path, output: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: The output is the source, or exists and may not be replaced.
     """
+    pattern = image_pattern(output)
+    if pattern is not None:
+        check_images_free(pattern, source, overwrite=overwrite)
+        return
     if is_same_file(output, source):
         raise OutputError(f"{printable(output)}: is the input itself; choose another output")
     check_target_free(output, overwrite=overwrite)
@@ -205,10 +238,22 @@ def _span(video: VideoInfo, times: tuple[int, ...]) -> Span | None:
 
 
 def output_size(
-    video: VideoInfo, size_of: SizeFunction, settings: VideoSettings
+    video: VideoInfo,
+    size_of: SizeFunction,
+    settings: VideoSettings,
+    *,
+    is_aligned: bool = True,
 ) -> tuple[int, int]:
-    """Return the stored size of the output, of which the user means the displayed sides."""
-    return align_size(video, _stored_size(video, size_of, settings))
+    """Return the stored size of the output, of which the user means the displayed sides.
+
+    Args:
+        video: Source video.
+        size_of: Function that maps the source size to the output size.
+        settings: Options of the user.
+        is_aligned: Whether chroma is subsampled as in the source.
+    """
+    size = _stored_size(video, size_of, settings)
+    return align_size(video, size) if is_aligned else size
 
 
 def _stored_size(

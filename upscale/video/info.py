@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from upscale.video.numbered_images import NumberedImages
+
 Matrix = Literal["bt601", "bt709", "bt2020", "rgb"]
 Plane = np.ndarray[tuple[int, int], np.dtype[np.uint8 | np.uint16]]
 
@@ -168,6 +170,7 @@ class VideoInfo:
         embedded: Names of data in the stream beside its frames, such as closed captions.
         progressive: Number of frames that are flagged as progressive although `interlaced` is
             true; None if the codec does not flag each one.
+        images: The images if the video consists of numbered ones; `path` is then their pattern.
     """
 
     path: Path
@@ -198,6 +201,17 @@ class VideoInfo:
     offsets: tuple[Fraction, ...] = ()
     embedded: tuple[str, ...] = ()
     progressive: int | None = None
+    images: NumberedImages | None = None
+
+    @property
+    def source(self) -> Path | NumberedImages:
+        """What is opened to read the video."""
+        return self.images or self.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the video."""
+        return (self.path,) if self.images is None else tuple(self.images.paths())
 
     @property
     def frame_format(self) -> FrameFormat:

@@ -40,6 +40,7 @@ from upscale.video.info import (
     PlaneFormat,
     VideoInfo,
 )
+from upscale.video.numbered_images import NumberedImages
 from upscale.video.planes import nearest_planar_format
 from upscale.video.pyav import clean_tags, fraction, side_data
 from upscale.video.timeline import first_offset, timeline_for
@@ -78,7 +79,11 @@ _RATE_TOLERANCE = Fraction(1, 50)
 
 
 def probe(
-    path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, stream: int | None = None
+    path: Path,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    stream: int | None = None,
+    images: NumberedImages | None = None,
 ) -> VideoInfo:
     """Return the properties of a video; frames are decoded only as far as needed.
 
@@ -86,12 +91,13 @@ def probe(
         path: The file.
         max_pixels: Largest accepted width * height of a frame, here and when the video is read.
         stream: Index of the video stream; by default, the default or first one.
+        images: Numbered images to read in place of a file; `path` is their pattern.
 
     Raises:
         VideoError: The file is not a video, its codec is unsupported, its frames are too large, or
             none of them can be decoded.
     """
-    with open_video(path, max_pixels) as container:
+    with open_video(images or path, max_pixels) as container:
         selected = select_video_stream(container, path, stream)
         size = selected.width, selected.height
         _check_size(path, f"{selected.width}x{selected.height}", max_pixels)
@@ -102,7 +108,7 @@ def probe(
             raise VideoError(
                 f"{printable(path)}: contains no frame that can be decoded; check the file"
             )
-        video = _describe(path, container, selected, frame)
+        video = replace(_describe(path, container, selected, frame), images=images)
     if video.codec in _GROWING_CODECS and math.prod(size) > video.width * video.height:
         video = replace(video, width=size[0], height=size[1])
     return _add_timing(replace(video, max_pixels=max_pixels), frame.pts)
@@ -137,8 +143,7 @@ def _add_timing(video: VideoInfo, first: int | None) -> VideoInfo:
     check_is_animated(video.path, video.container, len(times))
     rate = _resolve_rate(video.rate, times, video.time_base)
     last = Fraction(timing.last) or 1 / (rate * video.time_base)
-    with map_os_errors(video.path, VideoError, "a video"), video.path.open("rb") as file:
-        truncation = check_truncation(video.container, file)
+    truncation = _truncation(video)
     truncated = ("its end is missing",) if truncation is Truncation.TRUNCATED else ()
     jumps = f"{len(offsets) - 1} times" if len(offsets) > 2 else "once"
     jumped = (f"the clock jumps {jumps}; its parts follow each other",) * (len(offsets) > 1)
@@ -158,6 +163,13 @@ def _add_timing(video: VideoInfo, first: int | None) -> VideoInfo:
         end_unknown=truncation is Truncation.UNKNOWN,
         duration=(times[-1] - times[0] + last) * video.time_base,
     )
+
+
+def _truncation(video: VideoInfo) -> Truncation:
+    if video.images is not None:
+        return Truncation.COMPLETE
+    with map_os_errors(video.path, VideoError, "a video"), video.path.open("rb") as file:
+        return check_truncation(video.container, file)
 
 
 def _without_leading(timing: Timing, first: int | None, offset: int) -> Timing:
@@ -188,7 +200,7 @@ def _read_timing(video: VideoInfo) -> tuple[Timing, tuple[Fraction, ...]]:
 
 
 def _demux_or_decode(video: VideoInfo, log: ErrorLog) -> tuple[Timing, tuple[Fraction, ...]]:
-    with open_video(video.path, video.max_pixels, log) as container:
+    with open_video(video.source, video.max_pixels, log) as container:
         stream = select_video_stream(container, video.path, video.stream)
         split_fields = may_split_fields(container, stream, video.interlaced)
         offsets = first_offset(container, stream)
@@ -197,7 +209,7 @@ def _demux_or_decode(video: VideoInfo, log: ErrorLog) -> tuple[Timing, tuple[Fra
     offsets = tuple(timeline.offsets) if timeline else ()
     if is_reliable and not split_fields:
         return from_packets, offsets
-    with open_video(video.path, video.max_pixels, log) as container:
+    with open_video(video.source, video.max_pixels, log) as container:
         stream = select_video_stream(container, video.path, video.stream)
         timing = timing_from_decoding(
             container,

@@ -189,7 +189,7 @@ class FrameReader:
         """Decode from a keyframe or the beginning, and yield a range of frame numbers."""
         video = self._video
         low, high = video.frame_times[first], video.frame_times[end - 1]
-        with open_video(video.path, video.max_pixels) as container:
+        with open_video(video.source, video.max_pixels) as container:
             stream = select_video_stream(container, video.path, video.stream)
             discard_other_streams(container, stream)
             for pts, frame, is_intact in self._timed(
