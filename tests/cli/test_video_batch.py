@@ -83,7 +83,9 @@ def test_each_output_of_a_batch_equals_that_of_a_single_command(clips, real_call
         (("in", "-o", "out/", "-f", "avi"), 2, "choose one of mp4"),
         (("in", "-o", "out/", "--preview"), 2, "--preview takes one video"),
         (("in", "-o", "out/", "--overwrite", "--skip-existing"), 2, "exclude each other"),
-        (("in", "-", "-o", "out/"), 2, "needs an output file"),
+        (("in", "-", "-o", "out/"), 2, "a pipe takes one video"),
+        (("-", "-o", "out/"), 2, "needs an output file"),
+        (("in/a.mp4", "out.mp4", "--name", "x"), 2, "--name needs a folder"),
         ((), 2, "no input"),
     ],
 )  # fmt: skip

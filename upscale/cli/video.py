@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +32,7 @@ from upscale.cli.video_values import (
     pairs,
     seconds,
 )
-from upscale.errors import UsageError
+from upscale.errors import ExitCode, UsageError
 from upscale.files.printable import printable, shell_word
 from upscale.options import VIDEO_MODEL, Options
 
@@ -69,7 +69,7 @@ def video(
         option("-f", "--format", metavar="FORMAT", panel=shared.OUTPUT,
                autocompletion=one_of(containers),
                help="Container of videos in a folder: mp4, m4v, mov, mkv or webm. Default: that "
-               "of the input; mkv if it cannot be written."),
+               "of the input; mkv if it cannot be written. For standard output: y4m or raw."),
     ] = None,
     name: Annotated[
         str | None,
@@ -276,10 +276,10 @@ def video(
         if times and not preview:
             raise UsageError("--at needs --preview")
         inputs, target = inputs_and_output(names or [], output)
-        naming = _Naming(name, container_suffix(format) or (chosen.suffix if chosen else None))
+        naming = _Naming(name, format, chosen.suffix if chosen else None)
         is_default = model is None and options.engine.model == VIDEO_MODEL
         hint = _HINT if is_default else None
-        request = _Request(inputs, target, settings, options, naming, hint)
+        request = _Request(inputs, target, settings, options, naming, hint, estimate)
         return request.preview(session, times) if preview else request.upscale(session)
 
     return action
@@ -287,10 +287,28 @@ def video(
 
 @dataclass(frozen=True, slots=True)
 class _Naming:
-    """Template and suffix of outputs in a folder, if the user named them."""
+    """Names of outputs in a folder, as far as the user chose them.
+
+    Attributes:
+        template: Template of the names.
+        format: Container of the videos, or format of a pipe.
+        usual: Suffix for the purpose that the user named.
+    """
 
     template: str | None
-    suffix: str | None
+    format: str | None
+    usual: str | None
+
+    @property
+    def suffix(self) -> str | None:
+        """The suffix of videos, such as `.mp4`; None for that of the input."""
+        return container_suffix(self.format) or self.usual
+
+    def check_unused(self) -> None:
+        """Check that names are chosen only where they have an effect."""
+        for flag, value in (("--name", self.template), ("--format", self.format)):
+            if value is not None:
+                raise UsageError(f"{flag} needs a folder as output: the output is named here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +322,7 @@ class _Request:
         options: Options that are shared with other commands.
         naming: Names of outputs in a folder.
         hint: Remark on the choice of the network; None for none.
+        is_estimate: Whether to print what the work would take, in place of doing it.
     """
 
     inputs: Sequence[str]
@@ -312,6 +331,7 @@ class _Request:
     options: Options
     naming: _Naming
     hint: str | None
+    is_estimate: bool
 
     def preview(self, session: Session, times: tuple[Fraction, ...]) -> int:
         """Write a preview of the frames at some times, and return the exit code."""
@@ -326,17 +346,24 @@ class _Request:
     def upscale(self, session: Session) -> int:
         """Upscale the inputs, and return the exit code."""
         from upscale.cli.video_batch import upscale_batch
+        from upscale.cli.video_estimate import estimate_one
         from upscale.cli.video_run import upscale_video
         from upscale.jobs.video_batch import is_batch
 
         if self.output is None:
             raise _missing_output(self.inputs)
         settings, options, output = self.settings, self.options, Path(self.output)
+        if "-" in self.inputs or self.output == "-":
+            return self._through_pipes(session)
         is_sequence = settings.fps is not None
         if is_sequence and len(self.inputs) > 1:
             raise UsageError("--fps takes one folder or pattern of numbered images")
         if is_sequence or not is_batch(self.inputs, self.output):
+            self.naming.check_unused()
             source = Path(self.inputs[0])
+            if self.is_estimate:
+                estimate_one(session, source, output, settings, options, hint=self.hint)
+                return int(ExitCode.DONE)
             return upscale_video(session, source, output, settings, options, hint=self.hint)
         return upscale_batch(
             session,
@@ -347,7 +374,31 @@ class _Request:
             template=self.naming.template,
             suffix=self.naming.suffix,
             hint=self.hint,
+            estimate=self.is_estimate,
         )
+
+    def _through_pipes(self, session: Session) -> int:
+        """Upscale with `-` as the input or the output."""
+        from upscale.cli.video_pipe import pipe_video, stored_input
+        from upscale.jobs.video_batch import is_batch
+
+        if len(self.inputs) > 1:
+            raise UsageError("-: a pipe takes one video")
+        if self.is_estimate:
+            raise UsageError("--estimate needs files as input and output, not -")
+        if self.output == "-":
+            return pipe_video(
+                session,
+                self.inputs[0],
+                self.settings,
+                self.options,
+                format=self.naming.format,
+                hint=self.hint,
+            )
+        if self.settings.fps is not None or is_batch(self.inputs, self.output or ""):
+            raise UsageError("-: standard input needs an output file, not a folder, and no --fps")
+        with stored_input(session) as stored:
+            return replace(self, inputs=[str(stored)]).upscale(session)
 
 
 def _missing_output(inputs: Sequence[str]) -> UsageError:

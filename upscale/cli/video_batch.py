@@ -10,6 +10,7 @@ from traceback import format_exc
 from typing import TYPE_CHECKING
 
 from upscale.cli.session import Session
+from upscale.cli.video_estimate import estimate_one, estimate_text
 from upscale.cli.video_run import upscale_video
 from upscale.errors import ExitCode, OutputError, UsageError
 from upscale.files.claims import claim_output, empty_folders_removed
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from upscale.jobs.events import Status
     from upscale.jobs.video import VideoSettings
     from upscale.jobs.video_batch import VideoBatch, VideoTask
+    from upscale.jobs.video_estimate import VideoEstimate
 
 
 def upscale_batch(
@@ -32,6 +34,7 @@ def upscale_batch(
     template: str | None,
     suffix: str | None,
     hint: str | None = None,
+    estimate: bool = False,
 ) -> int:
     """Upscale several videos into a folder and return the exit code.
 
@@ -46,6 +49,7 @@ def upscale_batch(
         template: Template of the outputs' names; None for those of the inputs.
         suffix: Suffix of the outputs, such as `.mp4`; None for those of the inputs.
         hint: Remark on the choice of the network; None for none.
+        estimate: Print what each video would take, in place of the work.
     """
     from upscale.jobs import find_model_info
     from upscale.jobs.video_batch import BatchNaming, plan_batch
@@ -60,7 +64,7 @@ def upscale_batch(
             f"{printable(inputs[0])}: no videos found; use -r to include subfolders, or --fps if "
             "it holds numbered images"
         )
-    view = _BatchRun(session, settings, options, facts.name, hint)
+    view = _BatchRun(session, settings, options, facts.name, hint=hint, is_estimate=estimate)
     with empty_folders_removed({task.output.parent for task in batch.tasks}):
         try:
             for task in batch.tasks:
@@ -79,10 +83,14 @@ class _BatchRun:
         settings: VideoSettings,
         options: Options,
         model: str,
+        *,
         hint: str | None,
+        is_estimate: bool,
     ) -> None:
         self._session, self._settings, self._options = session, settings, options
         self._model, self._hint = model, hint
+        self._is_estimate = is_estimate
+        self._estimates: list[VideoEstimate] = []
         self._counts: Counter[Status] = Counter()
         self._errors: dict[str, str] = {}
         self._start = perf_counter()
@@ -106,6 +114,8 @@ class _BatchRun:
         if task.error is not None:
             self._record(task, Status.FAILED, str(task.error))
             raise task.error
+        if self._is_estimate and not (self._options.output.skip_existing and task.is_done):
+            return self._estimate(task)
         if not self._options.output.skip_existing:
             self._run_alone(task)
             return Status.DONE
@@ -131,6 +141,17 @@ class _BatchRun:
         upscale_video(
             self._session, task.source, task.output, self._settings, self._options, hint=hint
         )
+
+    def _estimate(self, task: VideoTask) -> Status:
+        from upscale.jobs.events import Status
+
+        hint, self._hint = self._hint, None
+        self._estimates.append(
+            estimate_one(
+                self._session, task.source, task.output, self._settings, self._options, hint=hint
+            )
+        )
+        return Status.PLANNED
 
     def _record(self, task: VideoTask, status: Status, error: str | None = None) -> None:
         from upscale.jobs.video import video_record
@@ -165,5 +186,9 @@ class _BatchRun:
                 parts.append(f"{unfinished} not finished")
             seconds = perf_counter() - self._start
             self._session.say(f"{', '.join(parts)} in {seconds:.1f} s")
+        if len(self._estimates) > 1 and not self._options.report.quiet:
+            total = sum(each.seconds for each in self._estimates)
+            size = sum(each.size for each in self._estimates)
+            self._session.say(f"all videos together: {estimate_text(total, size)}")
         for text, trace in self._errors.items():
             self._session.error(text, trace)

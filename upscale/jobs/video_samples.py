@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,16 +65,26 @@ def video_samples(video: VideoInfo, *, deinterlace: bool = False) -> list[Sample
     Raises:
         VideoError: The video cannot be read.
     """
+    frames = (frame_at(video, time, deinterlace=deinterlace) for time in spread(video.frame_times))
+    return samples_of_frames(video, (frame for frame in frames if frame is not None))
+
+
+def samples_of_frames(video: VideoInfo, frames: Iterable[VideoFrame]) -> list[Sample]:
+    """Return frames of a video as a network gets them.
+
+    Args:
+        video: Video with the format of the frames.
+        frames: Some of its frames.
+    """
     from upscale.selection import Sample
 
     size = video.width, video.height
     unchanged = FrameUpscaler(video.frame_format, rgb_format(video, size), Unchanged())
     samples: list[Sample] = []
-    for time in spread(video.frame_times):
-        frame = frame_at(video, time, deinterlace=deinterlace)
-        if frame is not None:
-            pixels = rgb_pixels(unchanged, frame)[middle(video.height), middle(video.width)]
-            samples.append(Sample(pixels[..., :1] if is_grey(pixels) else pixels))
+    for frame in frames:
+        new = replace(frame, repeats=False)
+        pixels = rgb_pixels(unchanged, new)[middle(video.height), middle(video.width)]
+        samples.append(Sample(pixels[..., :1] if is_grey(pixels) else pixels))
     return samples
 
 

@@ -459,14 +459,14 @@ def resolve_encoder(
             f" use {', '.join(suffixes)} or another --codec"
         )
     requested = encoding.pixel_format or _common_format(codec, video, size)
-    planes, pixel_format = _choose_planes(codec, video.planes, requested)
+    planes, pixel_format = choose_planes(codec, video.planes, requested)
     _check_size(codec, planes, size)
     options = _merge_options(codec, encoding, planes, video.hdr)
     encoder = Encoder(
         codec=name,
         ffmpeg_name=codec.encoder,
         container=container,
-        frame_format=FrameFormat(*size, planes, _choose_colour(video, planes, codec)),
+        frame_format=FrameFormat(*size, planes, choose_colour(video, planes, codec)),
         pixel_format=pixel_format,
         options=options,
         tag=_tag(codec, container, dict(options)),
@@ -558,10 +558,22 @@ def _capture_warnings() -> Generator[list[tuple[int, str, str]]]:
         av.logging.set_skip_repeated(skip)
 
 
-def _choose_planes(
+def choose_planes(
     codec: VideoCodec, source: PlaneFormat, requested: str | None
 ) -> tuple[PlaneFormat, str]:
-    """Return the planes of the output, and the pixel format in which the encoder takes them."""
+    """Choose the planes of an output.
+
+    Args:
+        codec: Codec with its pixel formats.
+        source: Planes of the source.
+        requested: Pixel format that the user named; None for that which loses least.
+
+    Returns:
+        The planes, and the pixel format in which the encoder takes them.
+
+    Raises:
+        UsageError: The codec does not support the pixel format.
+    """
     formats = codec.pixel_formats()
     if requested is not None:
         if requested not in formats:
@@ -637,8 +649,14 @@ def _check_size(codec: VideoCodec, planes: PlaneFormat, size: tuple[int, int]) -
         )
 
 
-def _choose_colour(video: VideoInfo, planes: PlaneFormat, codec: VideoCodec) -> Colour:
-    """Return the colours of the source, with everything tagged that the conversion fixes."""
+def choose_colour(video: VideoInfo, planes: PlaneFormat, codec: VideoCodec) -> Colour:
+    """Return the colours of the source, with everything tagged that the conversion fixes.
+
+    Args:
+        video: Source video.
+        planes: Planes of the output.
+        codec: Codec of the output.
+    """
     source = video.colour
     if planes.kind == "rgb":
         return replace(source, matrix="rgb", full_range=True, space=0, chroma_location=0)

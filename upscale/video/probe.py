@@ -108,7 +108,7 @@ def probe(
             raise VideoError(
                 f"{printable(path)}: contains no frame that can be decoded; check the file"
             )
-        video = replace(_describe(path, container, selected, frame), images=images)
+        video = replace(describe(path, container, selected, frame), images=images)
     if video.codec in _GROWING_CODECS and math.prod(size) > video.width * video.height:
         video = replace(video, width=size[0], height=size[1])
     return _add_timing(replace(video, max_pixels=max_pixels), frame.pts)
@@ -230,10 +230,17 @@ def _demux_or_decode(video: VideoInfo, log: ErrorLog) -> tuple[Timing, tuple[Fra
     return timing, offsets
 
 
-def _describe(
+def describe(
     path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame
 ) -> VideoInfo:
-    """Return all properties except the timing."""
+    """Return all properties of a video except the timing.
+
+    Args:
+        path: The file.
+        container: Open file.
+        stream: Its video stream.
+        frame: First frame of the stream.
+    """
     planes = nearest_planar_format(frame.format)
     header = _matroska_header(stream)
     return VideoInfo(
