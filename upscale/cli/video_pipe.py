@@ -82,59 +82,54 @@ def pipe_video(
         raise UsageError(f"--format {format}: standard output takes {Y4M} or {RAW}")
     if len(options.engine.devices) > 1:
         raise UsageError("--device lists several devices, but a pipe is computed on one")
-    with _planned(session, source, settings, options) as job:
+    job = _plan(session, source, settings, options)
+    if not options.report.quiet:
+        target = job.target
+        session.say(
+            f"{job.video.path}: {job.video.width}x{job.video.height} ->"
+            f" {target.width}x{target.height}, {format or Y4M} {target.planes.name}"
+        )
+        print_notes(session, (*job.notes, *([hint] if hint else [])))
+    upscalers, _ = make_upscalers(session, options)
+    faces = face_factory(options, BatchView(session, options.report))
+
+    def warn(line: str) -> None:
         if not options.report.quiet:
-            target = job.target
-            session.say(
-                f"{job.video.path}: {job.video.width}x{job.video.height} ->"
-                f" {target.width}x{target.height}, {format or Y4M} {target.planes.name}"
-            )
-            print_notes(session, (*job.notes, *([hint] if hint else [])))
-        upscalers, _ = make_upscalers(session, options)
-        faces = face_factory(options, BatchView(session, options.report))
+            print_notes(session, [line])
 
-        def warn(line: str) -> None:
-            if not options.report.quiet:
-                print_notes(session, [line])
-
-        # The number of frames in a pipe is unknown.
-        bars = step_progress(session, "frames", options.report) if job.count else nullcontext()
-        with bars as progress:
-            count = run_pipe(
-                job,
-                upscalers[0],
-                session.stdout.buffer,
-                progress or (lambda done, total: None),
-                warn,
-                faces=faces,
-                is_raw=format == RAW,
-            )
+    # The number of frames in a pipe is unknown.
+    bars = step_progress(session, "frames", options.report) if job.count else nullcontext()
+    with bars as progress:
+        count = run_pipe(
+            job,
+            upscalers[0],
+            session.stdout.buffer,
+            progress or (lambda done, total: None),
+            warn,
+            faces=faces,
+            is_raw=format == RAW,
+        )
     if not options.report.quiet:
         session.say(f"{count} frame{'s' * (count != 1)} written")
     return int(ExitCode.DONE)
 
 
-@contextmanager
-def _planned(
-    session: Session, source: str, settings: VideoSettings, options: Options
-) -> Generator[PipeJob]:
-    """Plan the source, and keep it open."""
+def _plan(session: Session, source: str, settings: VideoSettings, options: Options) -> PipeJob:
     from upscale.jobs import find_model_info
     from upscale.jobs.video_pipe import plan_file, plan_stream
     from upscale.video.duplicates import RepeatFinder
     from upscale.video.info import DEFAULT_MAX_PIXELS
-    from upscale.video.y4m import numbered, read_y4m
+    from upscale.video.y4m import mark_repeats, read_y4m
 
     facts = find_model_info(options.engine.model, options.size.needs_model_scale)
     size_of = partial(options.size.resolve, model_scale=facts.scale)
     if source != STANDARD_STREAM:
-        yield plan_file(Path(source), size_of, settings)
-        return
+        return plan_file(Path(source), size_of, settings)
     _check_stdin(session)
     limit = settings.max_pixels or DEFAULT_MAX_PIXELS
-    with read_y4m(session.stdin, limit) as (video, decoded):
-        frames = numbered(video, decoded, RepeatFinder(video.planes, settings.duplicates))
-        yield plan_stream(video, frames, size_of, settings)
+    video, frames = read_y4m(session.stdin, limit)
+    repeats = RepeatFinder(video.planes, settings.duplicates)
+    return plan_stream(video, mark_repeats(frames, repeats), size_of, settings)
 
 
 def _check_stdin(session: Session) -> None:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+import io
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 import av
+import numpy as np
 from av.error import FFmpegError
-from av.video.frame import VideoFrame as AVFrame
 
 from upscale.errors import VideoError
 from upscale.files.error_mapping import one_line
-from upscale.video.container import select_video_stream
+from upscale.files.printable import printable
 from upscale.video.duplicates import RepeatFinder
 from upscale.video.encoders import VideoCodec, choose_colour, choose_planes
-from upscale.video.info import DEFAULT_MAX_PIXELS, FrameFormat, VideoFrame, VideoInfo
-from upscale.video.planes import PlaneReader
+from upscale.video.info import DEFAULT_MAX_PIXELS, Colour, FrameFormat, VideoFrame, VideoInfo
+from upscale.video.planes import plane_format
 from upscale.video.probe import describe
 
 NAME = "standard input"
 
 _FORMAT = "yuv4mpegpipe"
-_MAX_PIXELS_OPTION = "max_pixels"
+_MAX_LINE = 1024
+_ANY_COLOUR = Colour("bt601", full_range=False)
 _CHROMA_SITES = {1: "420mpeg2", 2: "420jpeg", 3: "420paldv"}
 """Names of 4:2:0 in 8 bits by FFmpeg's chroma location."""
 
@@ -39,6 +39,15 @@ _DEEP = tuple(
     for name in ("yuv420p", "yuv422p", "yuv444p")
     for depth in (9, 10, 12, 14, 16)
 ) + tuple(f"gray{depth}le" for depth in (9, 10, 12, 16))
+
+_READABLE = {
+    "420": "yuv420p",
+    **dict.fromkeys(_CHROMA_SITES.values(), "yuv420p"),
+    **{name: f"yuv{name}p" for name in ("422", "444", "411")},
+    **{"mono": "gray", "444alpha": "yuva444p"},
+    **{each.removesuffix("le").removeprefix("yuv").replace("gray", "mono"): each for each in _DEEP},
+}
+"""Pixel formats by their names in Y4M."""
 
 Y4M = VideoCodec(
     "y4m",
@@ -67,69 +76,103 @@ def y4m_format(video: VideoInfo, pixel_format: str | None, size: tuple[int, int]
     return FrameFormat(*size, planes, choose_colour(video, planes, Y4M))
 
 
-@contextmanager
 def read_y4m(
     stream: BinaryIO, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> Generator[tuple[VideoInfo, Iterator[AVFrame]]]:
+) -> tuple[VideoInfo, Iterator[VideoFrame]]:
     """Read Y4M from a pipe, frame by frame.
 
     Args:
         stream: The pipe.
         max_pixels: Largest accepted width * height of a frame.
 
-    Yields:
-        The video without the times of its frames, and its frames.
+    Returns:
+        The video without the times of its frames, and its frames, with their numbers as times.
 
     Raises:
-        VideoError: The stream is not Y4M, or its frames are too large.
+        VideoError: The stream is not Y4M, its frames are too large, or there is none; while
+            iterating, it ends in the middle of a frame.
     """
+    header = stream.readline(_MAX_LINE)
+    size = _size_of_frame(header, max_pixels)
+    content = _frame(stream, size, 0)
+    if content is None:
+        raise VideoError(f"{NAME}: contains no frame; check the program that writes it")
+    video = replace(_described(header, content), max_pixels=max_pixels)
+    return video, _frames(stream, video, content, size)
+
+
+def _size_of_frame(line: bytes, max_pixels: int) -> int:
+    """Return the bytes of a frame by the line that begins a stream."""
+    words = {word[:1]: word[1:] for word in reversed(line.decode("latin-1").split())}
+    width, height = words.get("W", ""), words.get("H", "")
+    is_number = all(text.isascii() and text.isdigit() for text in (width, height))
+    if not line.startswith(b"YUV4MPEG2 ") or not line.endswith(b"\n") or not is_number:
+        raise VideoError(
+            f"{NAME}: is not Y4M; convert it with: ffmpeg -i IN -f yuv4mpegpipe -strict -1 -"
+        )
+    size = int(width), int(height)
+    if not size[0] * size[1]:
+        raise VideoError(f"{NAME}: has frames of no size; check the program that writes it")
+    if size[0] * size[1] > max_pixels:
+        raise VideoError(
+            f"{NAME}: {width}x{height} exceeds the limit of {max_pixels} pixels; pass a larger"
+            " --max-pixels if you trust it"
+        )
+    name = words.get("C", "420jpeg")
+    if name not in _READABLE:
+        raise VideoError(f"{NAME}: has frames of the unknown kind {printable(name)}; use yuv420p")
+    planes = plane_format(_READABLE[name])
+    shapes = FrameFormat(*size, planes, _ANY_COLOUR).plane_shapes()
+    return sum(high * wide for high, wide in shapes) * (2 if planes.depth > 8 else 1)
+
+
+def _frame(stream: BinaryIO, size: int, number: int) -> bytes | None:
+    """Read a frame; None at the end of the stream."""
+    line = stream.readline(_MAX_LINE)
+    if not line:
+        return None
+    content = stream.read(size) if line.startswith(b"FRAME") else b""
+    if len(content) < size:
+        raise VideoError(
+            f"{NAME}: ends in the middle of frame {number + 1}; check the program that writes it"
+        )
+    return content
+
+
+def _described(header: bytes, content: bytes) -> VideoInfo:
+    """Let FFmpeg describe a stream of one frame."""
     path = Path(NAME)
     try:
-        container = av.open(stream, format=_FORMAT, options={_MAX_PIXELS_OPTION: str(max_pixels)})
-    except (FFmpegError, OSError, ValueError) as error:
-        raise VideoError(
-            f"{NAME}: is not Y4M ({one_line(error)}); convert it with: ffmpeg -i IN -f"
-            " yuv4mpegpipe -"
-        ) from error
-    with container:
-        selected = select_video_stream(container, path)
-        if selected.width * selected.height > max_pixels:
-            raise VideoError(
-                f"{NAME}: {selected.width}x{selected.height} exceeds the limit of {max_pixels}"
-                " pixels; pass a larger --max-pixels if you trust it"
-            )
-        frames = container.decode(selected)
-        first = next(frames, None)
-        if first is None:
-            raise VideoError(f"{NAME}: contains no frame; check the program that writes it")
-        video = describe(path, container, selected, first)
-        yield replace(video, max_pixels=max_pixels), chain([first], frames)
+        with av.open(io.BytesIO(header + b"FRAME\n" + content), format=_FORMAT) as container:
+            selected = container.streams.video[0]
+            return describe(path, container, selected, next(container.decode(selected)))
+    except (FFmpegError, ValueError, StopIteration) as error:
+        raise VideoError(f"{NAME}: cannot be decoded ({one_line(error)})") from error
 
 
-def numbered(
-    video: VideoInfo, frames: Iterator[AVFrame], repeats: RepeatFinder
-) -> Iterator[VideoFrame]:
-    """Yield decoded frames as planes, with their numbers as times.
+def _frames(stream: BinaryIO, video: VideoInfo, first: bytes, size: int) -> Iterator[VideoFrame]:
+    shapes = video.frame_format.plane_shapes()
+    dtype = np.dtype(np.uint16 if video.planes.depth > 8 else np.uint8)
+    ends = np.cumsum([high * wide for high, wide in shapes])[:-1]
+    content: bytes | None = first
+    number = 0
+    while content is not None:
+        parts = np.split(np.frombuffer(content, dtype), ends)
+        planes = tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+        yield VideoFrame(number, planes)
+        number += 1
+        content = _frame(stream, size, number)
+
+
+def mark_repeats(frames: Iterable[VideoFrame], repeats: RepeatFinder) -> Iterator[VideoFrame]:
+    """Mark the frames that repeat an earlier one.
 
     Args:
-        video: Result of `read_y4m`.
-        frames: Its frames.
+        frames: Frames in order.
         repeats: Finder of repeated frames.
-
-    Raises:
-        VideoError: The stream ends in the middle of a frame.
     """
-    planes = PlaneReader(video.planes, video.width, video.height)
-    number = 0
-    try:
-        for number, frame in enumerate(frames):
-            arrays = planes.arrays(planes.planar(frame))
-            yield VideoFrame(number, arrays, repeats.repeats(number, arrays))
-    except FFmpegError as error:
-        raise VideoError(
-            f"{NAME}: frame {number + 1} cannot be read ({one_line(error)}); check the program that"
-            " writes it"
-        ) from error
+    for frame in frames:
+        yield replace(frame, repeats=repeats.repeats(frame.pts, frame.planes))
 
 
 def y4m_header(frames: FrameFormat, rate: Fraction, sample_aspect: Fraction | None) -> bytes:
