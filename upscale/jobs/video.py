@@ -484,6 +484,7 @@ def _process_segments(
 
     runner = SegmentRunner(run.job, store, advance, options, check_source=run.source.check)
     report.computed, waits = runner.run(upscalers)
+    report.resumed += runner.restored
     report.waited_for_reading = waits.for_input
     report.waited_for_writing = waits.for_output
 

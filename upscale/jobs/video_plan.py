@@ -56,6 +56,9 @@ class VideoSettings:
         square_pixels: Make square pixels of oblong ones.
         duplicates: Which frames are not computed again.
         fps: Frames per second of an input of numbered images; None for a video.
+
+    Raises:
+        UsageError: Options exclude each other.
     """
 
     encoding: VideoEncoding = field(default_factory=VideoEncoding)
@@ -76,6 +79,10 @@ class VideoSettings:
     square_pixels: bool = False
     duplicates: Duplicates = "exact"
     fps: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if self.duplicates == "near" and self.steady:
+            raise UsageError("--duplicates near and --steady exclude each other: choose one")
 
 
 @dataclass(frozen=True, slots=True)

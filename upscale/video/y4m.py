@@ -157,7 +157,7 @@ def _frames(stream: BinaryIO, video: VideoInfo, first: bytes, size: int) -> Iter
     content: bytes | None = first
     number = 0
     while content is not None:
-        parts = np.split(np.frombuffer(content, dtype), ends)
+        parts = np.split(np.frombuffer(bytearray(content), dtype), ends)
         planes = tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
         yield VideoFrame(number, planes)
         number += 1
