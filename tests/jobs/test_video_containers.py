@@ -230,6 +230,32 @@ def test_finished_segments_go_into_another_container_without_computing(tmp_path,
     assert not folder_for(tmp_path / "out.mov").exists()
 
 
+@pytest.mark.parametrize("names_work", [True, False])
+def test_finished_segments_are_joined_elsewhere_on_request(names_work, tmp_path, monkeypatch):
+    source, output = with_pcm(tmp_path / "in.mkv"), tmp_path / "out.mov"
+    with monkeypatch.context() as patch:
+        patch.setattr("upscale.jobs.video.join", lambda *_, **__: refuse("out.mov"))
+        with pytest.raises(OutputError):
+            upscale(source, output)
+    other = tmp_path / "elsewhere" / "out.mkv" if names_work else tmp_path / "out.mkv"
+    settings = {"only_join": True, "work": output if names_work else None}
+    with pytest.raises(OutputError, match=r"no finished work|another encoder options"):
+        upscale(source, other, encoding=VideoEncoding("x264", crf=30), **settings)
+    report = upscale(source, other, upscaler=Broken(), **settings)
+    assert (report.frames, report.computed, len(starts(other))) == (25, 0, 25)
+    assert not folder_for(output).exists()
+
+
+def test_unfinished_segments_are_not_joined(tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 10)
+    source = with_pcm(tmp_path / "in.mkv")
+    with pytest.raises(OSError):
+        upscale(source, tmp_path / "out.mkv", upscaler=Doubling(fail_at=20, error=OSError()))
+    with pytest.raises(OutputError, match=r"of 3 segments are not finished; leave out --join-into"):
+        upscale(source, tmp_path / "out.mov", upscaler=Broken(), only_join=True)
+    assert upscale(source, tmp_path / "out.mkv").resumed >= 10
+
+
 def test_work_with_other_settings_is_left_alone(tmp_path, monkeypatch):
     source = with_pcm(tmp_path / "in.mkv")
     with monkeypatch.context() as patch:

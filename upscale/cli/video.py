@@ -216,6 +216,12 @@ def video(
                help="With --shard: join the segments if this share is the last to finish. Without "
                "it, the same command without --shard joins them."),
     ] = False,
+    join_into: Annotated[
+        str | None,
+        option("--join-into", metavar="OUT", panel=shared.INPUT,
+               help="Join the finished segments of an earlier run into this file, for example with "
+               "another container, and compute nothing. Give the other options of that run."),
+    ] = None,
     preview: Annotated[
         bool,
         switch("--preview", panel=_PREVIEW,
@@ -276,6 +282,10 @@ def video(
         if times and not preview:
             raise UsageError("--at needs --preview")
         inputs, target = inputs_and_output(names or [], output)
+        if join_into is not None:
+            work = None if target is None else Path(target)
+            settings = replace(settings, only_join=True, work=work)
+            target = join_into
         naming = _Naming(name, format, chosen.suffix if chosen else None)
         is_default = model is None and options.engine.model == VIDEO_MODEL
         hint = _HINT if is_default else None
@@ -353,6 +363,8 @@ class _Request:
         if self.output is None:
             raise _missing_output(self.inputs)
         settings, options, output = self.settings, self.options, Path(self.output)
+        if settings.only_join:
+            self._check_join()
         if "-" in self.inputs or self.output == "-":
             return self._through_pipes(session)
         is_sequence = settings.fps is not None
@@ -376,6 +388,13 @@ class _Request:
             hint=self.hint,
             estimate=self.is_estimate,
         )
+
+    def _check_join(self) -> None:
+        """Check that `--join-into` names one file for one input."""
+        is_several = len(self.inputs) > 1 or Path(self.inputs[0]).is_dir()
+        has_pipe = "-" in (*self.inputs, self.output)
+        if has_pipe or self.is_estimate or (is_several and self.settings.fps is None):
+            raise UsageError("--join-into takes one input and one output file")
 
     def _through_pipes(self, session: Session) -> int:
         """Upscale with `-` as the input or the output."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from upscale.errors import OutputError
+from upscale.files.printable import printable
 from upscale.jobs.auto import (
     AutoUpscaler,
     ChoiceRecord,
@@ -260,6 +262,8 @@ def _run_all(run: _Run) -> VideoReport:
     job, settings, warn = run.job, run.job.settings, run.warn
     report = VideoReport(notes=job.notes)
     with SegmentStore(job.work_name, job.times, run.identity, restart=settings.restart) as store:
+        if settings.only_join:
+            _check_finished(job, store)
         streams = _compute(run, store, report)
         result = _join(run, store, streams)
         for line in result.warnings:
@@ -269,6 +273,23 @@ def _run_all(run: _Run) -> VideoReport:
         store.remove()
     report.frames = result.frames
     return report
+
+
+def _check_finished(job: VideoJob, store: SegmentStore) -> None:
+    """Check that all segments are finished, also those of a run with another output."""
+    pending, count = len(store.pending), len(store.segments)
+    if not pending:
+        return
+    if pending == count:
+        store.remove()
+        raise OutputError(
+            f"{printable(job.output)}: there is no finished work with these settings to join; give"
+            " the options of the run that computed it"
+        )
+    raise OutputError(
+        f"{printable(store.folder)}: {pending} of {count} segments are not finished; leave out"
+        " --join-into to compute them"
+    )
 
 
 def _join(run: _Run, store: SegmentStore, streams: StreamPlan) -> JoinResult:

@@ -56,6 +56,8 @@ class VideoSettings:
         square_pixels: Make square pixels of oblong ones.
         duplicates: Which frames are not computed again.
         fps: Frames per second of an input of numbered images; None for a video.
+        only_join: Join segments that are finished, and compute none.
+        work: Output beside which these segments are; None to look for them beside the new output.
 
     Raises:
         UsageError: Options exclude each other.
@@ -79,6 +81,8 @@ class VideoSettings:
     square_pixels: bool = False
     duplicates: Duplicates = "exact"
     fps: Fraction | None = None
+    only_join: bool = False
+    work: Path | None = None
 
     def __post_init__(self) -> None:
         if self.duplicates == "near" and self.steady:
@@ -119,6 +123,8 @@ class VideoJob:
     @property
     def work_name(self) -> Path:
         """Path beside which unfinished work is kept: the output, or the folder of its images."""
+        if self.settings.work is not None:
+            return self.settings.work
         is_folder = self.pattern is not None and bool(self.output.parent.name)
         return self.output.parent if is_folder else self.output
 
