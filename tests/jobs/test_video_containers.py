@@ -540,6 +540,33 @@ def test_a_call_that_grows_has_its_final_size(tmp_path):
     assert len(starts(tmp_path / "out.webm")) == 55
 
 
+def test_a_call_can_keep_the_size_of_its_first_frame(tmp_path):
+    upscale(
+        DATA / "webrtc-grows.webm", tmp_path / "out.webm", "vp9", Resizing(), on_change="first",
+        frames=2,
+    )  # fmt: skip
+    assert stream_of(tmp_path / "out.webm")["width"] == 128
+
+
+@pytest.mark.parametrize("on_change", ["scale", "pad"])
+def test_frames_of_another_shape_are_stretched_or_get_bars(on_change, tmp_path):
+    parts = []
+    for number, size in enumerate([(64, 48), (96, 48)]):
+        clip = Clip(even(6), container="mpegts", size=size)
+        parts.append(make(clip, tmp_path / f"{number}.ts").read_bytes())
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(parts))
+    report = upscale(source, tmp_path / "out.mkv", "ffv1", on_change=on_change)
+    assert len(report.resized) == 6
+    *_, last = read_frames(probe(tmp_path / "out.mkv"))
+    luma, blue, _ = last.planes
+    assert luma.shape == (96, 128)
+    bars = np.concatenate([luma[:15], luma[-15:]])
+    assert (bars == 16).all() == (on_change == "pad")
+    assert (blue[:7] == 128).all() == (on_change == "pad")
+    assert luma[20:-20].std() > 10
+
+
 def test_an_unflagged_cover_is_passed_by(tmp_path):
     source = DATA / "cover-unflagged-first.mkv"
     upscale(source, tmp_path / "out.mkv")

@@ -18,6 +18,7 @@ from upscale.cli.commands import all_commands, find_command
 
 if TYPE_CHECKING:
     from upscale.video.duplicates import Duplicates
+    from upscale.video.probe import SizeChange
     from upscale.video.recode import AudioChoice
 
 Completions = Callable[[str], list[str]]
@@ -103,6 +104,13 @@ def duplicate_choices() -> tuple[Duplicates, ...]:
     from upscale.video.duplicates import DUPLICATE_CHOICES
 
     return DUPLICATE_CHOICES
+
+
+def size_changes() -> tuple[SizeChange, ...]:
+    """Return what can happen to frames of another size."""
+    from upscale.video.probe import SIZE_CHANGES
+
+    return SIZE_CHANGES
 
 
 def purposes() -> Iterable[str]:

@@ -19,13 +19,13 @@ from upscale.cli.completion import (
     networks,
     one_of,
     purposes,
+    size_changes,
 )
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.cli.video_values import (
-    audio_choice,
+    choose,
     container_suffix,
-    duplicates_choice,
     find_purpose,
     frame_rate,
     inputs_and_output,
@@ -182,6 +182,14 @@ def video(
                "also those that differ from it by no more than the noise of a codec, as in anime. "
                "Default: exact."),
     ] = "exact",
+    on_change: Annotated[
+        str,
+        option("--on-change", metavar="scale|pad|first", panel=shared.INPUT,
+               autocompletion=one_of(size_changes),
+               help="What happens to frames whose size differs from the video's: scale stretches "
+               "them, pad adds black bars, first stretches them to the size of the first frame. "
+               "Default: scale."),
+    ] = "scale",
     recursive: shared.Recursive = None,
     deinterlace: Annotated[
         bool,
@@ -255,6 +263,7 @@ def video(
             raise UsageError("--faces-only is for images: leave it out, or use --face")
         chosen = find_purpose(purpose)
         encoding = VideoEncoding(codec, crf, preset, pixel_format, pairs(encoder_option or []))
+        sound = audio or (chosen.audio if chosen else "auto")
         settings = VideoSettings(
             encoding if chosen is None else encoding_for(chosen, encoding),
             start=seconds("--start", start),
@@ -262,7 +271,7 @@ def video(
             frames=frames,
             deinterlace=deinterlace,
             strict=strict,
-            audio=audio_choice(audio or (chosen.audio if chosen else "auto")),
+            audio=choose("--audio", sound, audio_choices()),
             stream=stream,
             restart=restart,
             overwrite=options.output.overwrite,
@@ -272,7 +281,8 @@ def video(
             shard=options.run.shard,
             join=join,
             square_pixels=square_pixels,
-            duplicates=duplicates_choice(duplicates),
+            duplicates=choose("--duplicates", duplicates, duplicate_choices()),
+            on_change=choose("--on-change", on_change, size_changes()),
             fps=None if fps is None else frame_rate(fps),
         )
         _check_shard(settings)

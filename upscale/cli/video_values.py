@@ -7,15 +7,15 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
-from upscale.cli.completion import audio_choices, containers, duplicate_choices
+from upscale.cli.completion import containers
 from upscale.errors import UsageError
 
 if TYPE_CHECKING:
-    from upscale.video.duplicates import Duplicates
     from upscale.video.purposes import Purpose
-    from upscale.video.recode import AudioChoice
+
+T = TypeVar("T", bound=str)
 
 _TIME = re.compile(r"(\d+:){0,2}\d+(\.\d*)?")
 _RATE = re.compile(r"\d{1,6}(\.\d{1,6}|/\d{1,6})?")
@@ -45,16 +45,25 @@ def pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple(result)
 
 
-def audio_choice(value: str) -> AudioChoice:
-    """Check the value of `--audio`.
+def choose(flag: str, value: str, choices: Sequence[T]) -> T:
+    """Check a value that is one of a few words.
+
+    Args:
+        flag: Name of the option.
+        value: Value that the user gave.
+        choices: All values.
 
     Raises:
-        UsageError: It is not one of the choices.
+        UsageError: It is none of them.
+
+    Example:
+        >>> choose("--audio", "aac", ("aac", "opus"))
+        'aac'
     """
-    for choice in audio_choices():
+    for choice in choices:
         if choice == value:
             return choice
-    raise UsageError(f"--audio {value}: choose one of {', '.join(audio_choices())}")
+    raise UsageError(f"{flag} {value}: choose one of {', '.join(choices)}")
 
 
 def frame_rate(value: str) -> Fraction:
@@ -108,18 +117,6 @@ def seconds(label: str, value: str | None) -> Fraction | None:
         raise UsageError(f"{label} {value}: is not a time; use seconds or [H:]MM:SS")
     parts = [Fraction(part) for part in reversed(value.split(":"))]
     return sum((part * 60**power for power, part in enumerate(parts)), Fraction(0))
-
-
-def duplicates_choice(value: str) -> Duplicates:
-    """Check the value of `--duplicates`.
-
-    Raises:
-        UsageError: It is not one of the choices.
-    """
-    for choice in duplicate_choices():
-        if choice == value:
-            return choice
-    raise UsageError(f"--duplicates {value}: choose one of {', '.join(duplicate_choices())}")
 
 
 def container_suffix(value: str | None) -> str | None:

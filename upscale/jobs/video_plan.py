@@ -23,7 +23,7 @@ from upscale.video.info import DEFAULT_MAX_PIXELS, PQ, VideoInfo
 from upscale.video.mux import full_span
 from upscale.video.numbered_images import ImagePattern, find_images, image_pattern
 from upscale.video.output_stream import Span
-from upscale.video.probe import probe
+from upscale.video.probe import SizeChange, probe
 from upscale.video.recode import AudioChoice
 from upscale.video.source_version import state_of_source
 
@@ -57,6 +57,7 @@ class VideoSettings:
         duplicates: Which frames are not computed again.
         fps: Frames per second of an input of numbered images; None for a video.
         only_join: Join segments that are finished, and compute none.
+        on_change: What happens to frames of another size.
         work: Output beside which these segments are; None to look for them beside the new output.
 
     Raises:
@@ -83,6 +84,7 @@ class VideoSettings:
     fps: Fraction | None = None
     only_join: bool = False
     work: Path | None = None
+    on_change: SizeChange = "scale"
 
     def __post_init__(self) -> None:
         if self.duplicates == "near" and self.steady:
@@ -181,13 +183,15 @@ def probe_source(source: Path, settings: VideoSettings) -> tuple[VideoInfo, File
     if settings.fps is not None:
         images = find_images(source, settings.fps)
         state = state_of_source(*images.paths())
-        return probe(Path(str(images.pattern)), max_pixels=limit, images=images), state
+        path, change = Path(str(images.pattern)), settings.on_change
+        return probe(path, max_pixels=limit, images=images, on_change=change), state
     if image_pattern(source) is not None and not source.exists():
         raise UsageError(f"{printable(source)}: numbered images need --fps, for example --fps 24")
     check_regular(source)
     state = state_of_source(source)
     reject_image(source)
-    return probe(source, max_pixels=limit, stream=settings.stream), state
+    video = probe(source, max_pixels=limit, stream=settings.stream, on_change=settings.on_change)
+    return video, state
 
 
 def check_regular(source: Path) -> None:

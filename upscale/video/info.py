@@ -171,6 +171,7 @@ class VideoInfo:
         progressive: Number of frames that are flagged as progressive although `interlaced` is
             true; None if the codec does not flag each one.
         images: The images if the video consists of numbered ones; `path` is then their pattern.
+        pads: Whether frames of another shape get black bars instead of being stretched.
     """
 
     path: Path
@@ -202,6 +203,7 @@ class VideoInfo:
     embedded: tuple[str, ...] = ()
     progressive: int | None = None
     images: NumberedImages | None = None
+    pads: bool = False
 
     @property
     def source(self) -> Path | NumberedImages:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal, get_args
 
 import av
 from av.container import InputContainer
@@ -74,6 +75,11 @@ _CHROMA_LOCATIONS = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4, (1, 3): 5, (2, 
 _GROWING_CODECS = ("vp8", "vp9")
 """Codecs of calls, which begin with small frames; the header has the size to come."""
 
+SizeChange = Literal["scale", "pad", "first"]
+"""What happens to frames of another size than the video's."""
+
+SIZE_CHANGES: tuple[SizeChange, ...] = get_args(SizeChange)
+
 _SLOWEST, _FASTEST = Fraction(1, 1001), Fraction(1000)
 _RATE_TOLERANCE = Fraction(1, 50)
 
@@ -84,6 +90,7 @@ def probe(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     stream: int | None = None,
     images: NumberedImages | None = None,
+    on_change: SizeChange = "scale",
 ) -> VideoInfo:
     """Return the properties of a video; frames are decoded only as far as needed.
 
@@ -92,6 +99,8 @@ def probe(
         max_pixels: Largest accepted width * height of a frame, here and when the video is read.
         stream: Index of the video stream; by default, the default or first one.
         images: Numbered images to read in place of a file; `path` is their pattern.
+        on_change: What happens to frames of another size: they are stretched or padded to the size
+            of the header or the first frame, or stretched to that of the first frame.
 
     Raises:
         VideoError: The file is not a video, its codec is unsupported, its frames are too large, or
@@ -109,7 +118,9 @@ def probe(
                 f"{printable(path)}: contains no frame that can be decoded; check the file"
             )
         video = replace(describe(path, container, selected, frame), images=images)
-    if video.codec in _GROWING_CODECS and math.prod(size) > video.width * video.height:
+    video = replace(video, pads=on_change == "pad")
+    is_larger = math.prod(size) > video.width * video.height
+    if video.codec in _GROWING_CODECS and is_larger and on_change != "first":
         video = replace(video, width=size[0], height=size[1])
     return _add_timing(replace(video, max_pixels=max_pixels), frame.pts)
 

@@ -104,7 +104,8 @@ class FrameReader:
         self.report = ReadReport()
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        planes = PlaneReader(self._video.planes, self._video.width, self._video.height)
+        video = self._video
+        planes = PlaneReader(video.planes, video.width, video.height, bars=_bars(video))
         for pts, frame in self._selected(planes):
             arrays = planes.arrays(frame)
             yield VideoFrame(pts, arrays, self._repeats.repeats(pts, arrays))
@@ -218,6 +219,17 @@ class FrameReader:
                 if pts in expected and (latest is None or pts > latest):
                     latest = pts
                     yield pts, frame, is_intact
+
+
+def _bars(video: VideoInfo) -> tuple[int, ...] | None:
+    """Return the samples of black bars around frames of another shape; None to stretch these."""
+    if not video.pads:
+        return None
+    planes = video.planes
+    opaque = (1 << planes.depth) - 1
+    black = 0 if planes.kind == "rgb" or video.colour.full_range else 16 << (planes.depth - 8)
+    chroma = 0 if planes.kind == "rgb" else 1 << (planes.depth - 1)
+    return (black, opaque) if planes.kind == "grey" else (black, chroma, chroma, opaque)
 
 
 def _packets(
