@@ -33,8 +33,8 @@ def pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:
         UsageError: A text has another form.
 
     Example:
-        >>> pairs(["tune=film"])
-        (('tune', 'film'),)
+        >>> pairs(["tune=grain"])
+        (('tune', 'grain'),)
     """
     result: list[tuple[str, str]] = []
     for text in texts:

@@ -54,10 +54,10 @@ class VideoSettings:
         shard: The share of the segments to compute; None for all of them.
         join: Whether a shard that finishes last joins all segments.
         square_pixels: Make square pixels of oblong ones.
-        duplicates: Which frames are not computed again.
+        duplicates: Kind of frames that are not computed again.
         fps: Frames per second of an input of numbered images; None for a video.
         only_join: Join segments that are finished, and compute none.
-        on_change: What happens to frames of another size.
+        on_change: Treatment of frames of another size.
         work: Output beside which these segments are; None to look for them beside the new output.
 
     Raises:
@@ -281,7 +281,7 @@ def _stored_size(
         size = square_size(video)
     if not is_turned(video):
         return size_of(size)
-    height, width = size_of(size[::-1])
+    height, width = size_of((size[1], size[0]))
     return width, height
 
 

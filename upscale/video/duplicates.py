@@ -31,7 +31,7 @@ class RepeatFinder:
 
     Args:
         planes: Format of the frames.
-        duplicates: Which frames count as repeated.
+        duplicates: Kind of frames that count as repeated.
         parts: Times at which parts of the video begin, sorted; with `near`, no frame repeats one of
             an earlier part.
     """

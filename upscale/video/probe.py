@@ -99,8 +99,8 @@ def probe(
         max_pixels: Largest accepted width * height of a frame, here and when the video is read.
         stream: Index of the video stream; by default, the default or first one.
         images: Numbered images to read in place of a file; `path` is their pattern.
-        on_change: What happens to frames of another size: they are stretched or padded to the size
-            of the header or the first frame, or stretched to that of the first frame.
+        on_change: Treatment of frames of another size: they are stretched or padded to the size of
+            the header or the first frame, or stretched to that of the first frame.
 
     Raises:
         VideoError: The file is not a video, its codec is unsupported, its frames are too large, or

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from time import monotonic
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from upscale.errors import OutputError
 from upscale.files.atomic import replace_file
@@ -133,10 +135,11 @@ class SavedFrames:
         frame = saved.frame
         header = np.array([frame.pts, frame.repeats, saved.damaged, saved.resized], np.int64)
         planes = () if frame.repeats else frame.planes
-        named = {f"plane{number}": plane for number, plane in enumerate(planes)}
+        named: dict[str, NDArray[Any]] = {_HEADER: header}
+        named |= {f"plane{number}": plane for number, plane in enumerate(planes)}
         replace_file(
             self._path(self._count),
-            lambda file: np.savez_compressed(file, **{_HEADER: header}, **named),
+            lambda file: np.savez_compressed(file, allow_pickle=False, **named),
         )
         self._count += 1
 

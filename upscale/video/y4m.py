@@ -143,7 +143,8 @@ def _described(header: bytes, content: bytes) -> VideoInfo:
     """Let FFmpeg describe a stream of one frame."""
     path = Path(NAME)
     try:
-        with av.open(io.BytesIO(header + b"FRAME\n" + content), format=_FORMAT) as container:
+        stream = io.BytesIO(header + b"FRAME\n" + content)
+        with av.open(stream, "r", format=_FORMAT) as container:
             selected = container.streams.video[0]
             return describe(path, container, selected, next(container.decode(selected)))
     except (FFmpegError, ValueError, StopIteration) as error:
