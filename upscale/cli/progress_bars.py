@@ -208,9 +208,11 @@ class ProgressLines:
             return
         self._printed = now
         start, before = self._first
-        rate = (done - before) / (now - start)
-        speed = f", {rate_text(rate, self._unit)}, {duration_text((total - done) / rate)} left"
-        self._say(f"{self._label}{done}/{total} {self._unit}{speed if rate else ''}")
+        line = f"{self._label}{done}/{total} {self._unit}"
+        if done > before and now > start:
+            rate = (done - before) / (now - start)
+            line += f", {rate_text(rate, self._unit)}, {duration_text((total - done) / rate)} left"
+        self._say(line)
 
 
 def rate_text(rate: float, unit: str) -> str:
