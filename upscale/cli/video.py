@@ -26,6 +26,7 @@ from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.cli.video_values import (
     choose,
     container_suffix,
+    conversion,
     find_purpose,
     frame_rate,
     inputs_and_output,
@@ -195,6 +196,18 @@ def video(
         bool,
         switch("--deinterlace", panel=shared.INPUT, help="Deinterlace the video before upscaling."),
     ] = False,
+    double_rate: Annotated[
+        bool,
+        switch("--double-rate", panel=shared.INPUT,
+               help="Deinterlace, and make a frame of each field: twice as many frames, and smooth "
+               "motion."),
+    ] = False,
+    ivtc: Annotated[
+        bool,
+        switch("--ivtc", panel=shared.INPUT,
+               help="Inverse telecine: restore the 24 frames a second of which an NTSC disc or "
+               "broadcast made 30 interlaced ones."),
+    ] = False,
     stream: Annotated[
         int | None,
         option("--stream", metavar="N", min=0, panel=shared.INPUT,
@@ -282,6 +295,7 @@ def video(
             join=join,
             square_pixels=square_pixels,
             duplicates=choose("--duplicates", duplicates, duplicate_choices()),
+            conversion=conversion(deinterlace=deinterlace, double_rate=double_rate, ivtc=ivtc),
             on_change=choose("--on-change", on_change, size_changes()),
             fps=None if fps is None else frame_rate(fps),
         )

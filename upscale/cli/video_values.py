@@ -13,6 +13,7 @@ from upscale.cli.completion import containers
 from upscale.errors import UsageError
 
 if TYPE_CHECKING:
+    from upscale.video.conversions import Conversion
     from upscale.video.purposes import Purpose
 
 T = TypeVar("T", bound=str)
@@ -131,6 +132,24 @@ def container_suffix(value: str | None) -> str | None:
     if suffix[1:] not in containers():
         raise UsageError(f"--format {value}: choose one of {', '.join(containers())}")
     return suffix
+
+
+def conversion(*, deinterlace: bool, double_rate: bool, ivtc: bool) -> Conversion | None:
+    """Return what is made of the fields of a video, apart from one frame of two of them.
+
+    Args:
+        deinterlace: Whether `--deinterlace` is given.
+        double_rate: Whether `--double-rate` is given.
+        ivtc: Whether `--ivtc` is given.
+
+    Raises:
+        UsageError: More than one of them is given.
+    """
+    given = {"--deinterlace": deinterlace, "--double-rate": double_rate, "--ivtc": ivtc}
+    flags = [flag for flag, is_given in given.items() if is_given]
+    if len(flags) > 1:
+        raise UsageError(f"{' and '.join(flags)} exclude each other: choose one")
+    return "field" if double_rate else "ivtc" if ivtc else None
 
 
 def find_purpose(value: str | None) -> Purpose | None:

@@ -252,6 +252,8 @@ def _full_identity(
         full["video stream"] = str(settings.stream)
     if settings.duplicates != "exact":
         full["treatment of duplicates"] = settings.duplicates
+    if settings.conversion is not None:
+        full["deinterlacing"] = settings.conversion
     if settings.on_change != "scale":
         full["treatment of other sizes"] = settings.on_change
     if settings.steady:

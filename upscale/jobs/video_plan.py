@@ -17,6 +17,7 @@ from upscale.files.regular import special_kind
 from upscale.jobs.inputs import reject_image
 from upscale.jobs.video_images import check_images_free, image_numbers, images_encoder
 from upscale.shards import Shard
+from upscale.video.conversions import Conversion, converted
 from upscale.video.duplicates import Duplicates
 from upscale.video.encoders import Encoder, VideoEncoding, resolve_encoder
 from upscale.video.info import DEFAULT_MAX_PIXELS, PQ, VideoInfo
@@ -58,6 +59,7 @@ class VideoSettings:
         fps: Frames per second of an input of numbered images; None for a video.
         only_join: Join segments that are finished, and compute none.
         on_change: Treatment of frames of another size.
+        conversion: Other frames that are made of the fields; None for none.
         work: Output beside which these segments are; None to look for them beside the new output.
 
     Raises:
@@ -85,6 +87,7 @@ class VideoSettings:
     only_join: bool = False
     work: Path | None = None
     on_change: SizeChange = "scale"
+    conversion: Conversion | None = None
 
     def __post_init__(self) -> None:
         if self.duplicates == "near" and self.steady:
@@ -179,6 +182,13 @@ def probe_source(source: Path, settings: VideoSettings) -> tuple[VideoInfo, File
     Raises:
         VideoError: The source cannot be read, or is an image.
     """
+    video, state = _probe_stored(source, settings)
+    if settings.conversion is not None:
+        video = converted(video, settings.conversion)
+    return video, state
+
+
+def _probe_stored(source: Path, settings: VideoSettings) -> tuple[VideoInfo, FileState]:
     limit = settings.max_pixels or DEFAULT_MAX_PIXELS
     if settings.fps is not None:
         images = find_images(source, settings.fps)
