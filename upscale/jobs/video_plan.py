@@ -336,6 +336,7 @@ def source_details(video: VideoInfo) -> Iterator[str]:
 def source_notes(video: VideoInfo, settings: VideoSettings) -> Iterator[str]:
     """Yield warnings about a source, one line each."""
     yield from video.warnings
+    yield from video.changes
     yield from source_details(video)
     if video.colour.guessed and video.planes.kind == "yuv":
         yield f"the colours are not tagged; {_SPELLINGS[video.colour.matrix]} is assumed"

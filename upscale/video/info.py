@@ -172,6 +172,8 @@ class VideoInfo:
             true; None if the codec does not flag each one.
         images: The images if the video consists of numbered ones; `path` is then their pattern.
         pads: Whether frames of another shape get black bars instead of being stretched.
+        changes: Changes of the frames' size and of the pixels' shape that the headers announce, one
+            line each.
         origin: The video as it is stored, if its fields become other frames; see `conversions`.
         conversion: Kind of filtering that makes these; empty for none.
     """
@@ -206,6 +208,7 @@ class VideoInfo:
     progressive: int | None = None
     images: NumberedImages | None = None
     pads: bool = False
+    changes: tuple[str, ...] = ()
     origin: VideoInfo | None = None
     conversion: Literal["", "field", "ivtc"] = ""
 

@@ -172,8 +172,31 @@ def _add_timing(video: VideoInfo, first: int | None) -> VideoInfo:
         interlaced=timing.progressive[1] > 0 if any(timing.progressive) else video.interlaced,
         progressive=timing.progressive[0] if any(timing.progressive) else None,
         end_unknown=truncation is Truncation.UNKNOWN,
+        changes=tuple(_changes(video, timing)),
         duration=(times[-1] - times[0] + last) * video.time_base,
     )
+
+
+def _changes(video: VideoInfo, timing: Timing) -> Iterator[str]:
+    """Yield a line for the first change of the size and of the shape of pixels."""
+    if not timing.shapes:
+        return
+    (_, first), *others = timing.shapes
+    for time, shape in others:
+        if (shape.width, shape.height) != (first.width, first.height):
+            moment = _moment(time, video)
+            yield f"the size of frames changes to {shape.width}x{shape.height}{moment}"
+            break
+    for time, shape in others:
+        if shape.aspect != first.aspect:
+            ratio = f"{shape.aspect.numerator}:{shape.aspect.denominator}"
+            moment = _moment(time, video)
+            yield f"the shape of pixels changes to {ratio}{moment}; the output keeps the first one"
+            break
+
+
+def _moment(time: int | None, video: VideoInfo) -> str:
+    return "" if time is None else f" at {float(time * video.time_base):.2f} s"
 
 
 def _truncation(video: VideoInfo) -> Truncation:
@@ -237,6 +260,7 @@ def _demux_or_decode(video: VideoInfo, log: ErrorLog) -> tuple[Timing, tuple[Fra
         warnings=warnings,
         embedded=from_packets.embedded,
         progressive=from_packets.progressive,
+        shapes=from_packets.shapes,
     )
     return timing, offsets
 

@@ -32,6 +32,7 @@ from upscale.video.container import (
 from upscale.video.embedded import EmbeddedSearch
 from upscale.video.pyav import fraction
 from upscale.video.scan_types import ScanTypes
+from upscale.video.sequence_headers import FrameShape, SequenceHeaders
 from upscale.video.timeline import Timeline
 
 _MAX_REORDERING = 32
@@ -60,6 +61,7 @@ class Timing:
         last: Duration of the last frame; 0 if unknown.
         embedded: Names of data in the packets beside the frames.
         progressive: Number of packets flagged as progressive, and of those flagged as interlaced.
+        shapes: Times and shapes of frames in the headers, each different from the one before.
     """
 
     times: tuple[int, ...]
@@ -70,6 +72,7 @@ class Timing:
     last: int = 0
     embedded: tuple[str, ...] = ()
     progressive: tuple[int, int] = (0, 0)
+    shapes: tuple[tuple[int | None, FrameShape], ...] = ()
 
 
 def timing_from_packets(
@@ -88,17 +91,23 @@ def timing_from_packets(
     packets = _PacketTimes()
     embedded = EmbeddedSearch(stream.codec_context.codec.canonical_name)
     scan = ScanTypes(stream.codec_context.codec.canonical_name)
+    headers = SequenceHeaders(stream)
     for packet in demux(container, *header.streams, timeline=timeline):
         header.add(packet)
         if packet.stream_index == stream.index and packet.size:
             packets.add(packet, stream)
             embedded.add(packet)
             scan.add(packet)
+            headers.add(packet)
     times = sorted(time for time in packets.times if time is not None)
     problems = header.problems(packets.count)
     lost = header.missing(packets.decoding_times, times[0] if times else 0)
     is_reliable = _is_reliable(packets.times, times)
-    inside: dict[str, Any] = {"embedded": tuple(embedded.found), "progressive": scan.counts}
+    inside: dict[str, Any] = {
+        "embedded": tuple(embedded.found),
+        "progressive": scan.counts,
+        "shapes": tuple(headers.shapes),
+    }
     if not is_reliable or _are_decoding_times(container, stream, packets.times):
         return Timing((), lost=lost, warnings=problems, **inside), False
     warnings = (*problems, *packets.warnings(), *_find_gaps(container, stream, times))
