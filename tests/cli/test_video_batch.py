@@ -114,3 +114,15 @@ def test_the_default_network_is_a_fast_one(real_call, tmp_path):
     assert "note: upscaling with upscale-x4-fast, which is fast; -n auto is sharper" in ended.err
     ended = real_call("video", "in.mp4", "again.mkv", "-n", "upscale-x4-fast")
     assert "which is fast" not in ended.err
+
+
+def test_a_single_output_that_exists_is_skipped_on_request(call, tmp_path):
+    make(Clip(even(1), size=(16, 16)), tmp_path / "in.mp4")
+    (tmp_path / "out.mkv").write_bytes(b"finished")
+    ended = call("video", "in.mp4", "out.mkv", "--skip-existing", "--json")
+    assert (ended.code, json.loads(ended.out)["status"]) == (0, "skipped"), ended.err
+    assert ended.err == "in.mp4: skipped, out.mkv exists\n"
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "1.png").touch()
+    ended = call("video", "in.mp4", "frames/%d.png", "--skip-existing", "--quiet")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")

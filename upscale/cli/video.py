@@ -379,7 +379,7 @@ class _Request:
 
     def upscale(self, session: Session) -> int:
         """Upscale the inputs, and return the exit code."""
-        from upscale.cli.video_batch import upscale_batch
+        from upscale.cli.video_batch import skip_if_done, upscale_batch
         from upscale.cli.video_estimate import estimate_one
         from upscale.cli.video_run import upscale_video
         from upscale.jobs.video_batch import is_batch
@@ -397,6 +397,8 @@ class _Request:
         if is_sequence or not is_batch(self.inputs, self.output):
             self.naming.check_unused()
             source = Path(self.inputs[0])
+            if skip_if_done(session, source, output, options):
+                return int(ExitCode.DONE)
             if self.is_estimate:
                 estimate_one(session, source, output, settings, options, hint=self.hint)
                 return int(ExitCode.DONE)

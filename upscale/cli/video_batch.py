@@ -74,6 +74,36 @@ def upscale_batch(
     return int(view.exit_code())
 
 
+def skip_if_done(session: Session, source: Path, output: Path, options: Options) -> bool:
+    """Return whether the output of one video exists and is to be skipped, after saying so.
+
+    Args:
+        session: Streams.
+        source: The video.
+        output: Its output, or a pattern of images, of which any counts.
+        options: Options of the command line.
+    """
+    from upscale.jobs.events import Status
+    from upscale.jobs.video import video_record
+    from upscale.jobs.video_batch import VideoTask
+    from upscale.video.numbered_images import image_pattern
+
+    if not options.output.skip_existing:
+        return False
+    pattern = image_pattern(output)
+    is_done = VideoTask(source, output).is_done
+    if pattern is not None and pattern.folder.is_dir():
+        is_done = bool(pattern.numbers())
+    if not is_done:
+        return False
+    if options.report.json:
+        name = options.engine.model
+        session.out_json(video_record(source, output, name, None, status=Status.SKIPPED))
+    if not options.report.quiet:
+        session.say(f"{printable(source)}: skipped, {printable(output)} exists")
+    return True
+
+
 class _BatchRun:
     """Upscales one video after another, and remembers what became of them."""
 

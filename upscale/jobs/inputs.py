@@ -219,7 +219,7 @@ def unreadable(source: Source, error: ImageError, output: str = "OUT.mp4") -> Im
     name = printable(source.label)
     if isinstance(source.data, bytes):
         if _is_video(source.data[:PROBE_BYTES], Path()):
-            return ImageError(f"{name}: is a video; upscale video reads files")
+            return ImageError(f"{name}: is a video; run: upscale video - {output}")
         return type(error)(named(source.label, str(error)))
     if not source.data.exists():
         is_pattern = any(char in source.label for char in "*?")
