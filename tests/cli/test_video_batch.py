@@ -73,7 +73,8 @@ def test_each_output_of_a_batch_equals_that_of_a_single_command(clips, real_call
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("in/a.mp4", "in/b.mp4", "in/a.mp4", "-o", "in"), 1, "would replace an input"),
+        (("in/a.mp4", "in/a.mp4", "-o", "in"), 1, "would replace an input"),
+        (("in/a.mp4", "-o", "in", "--skip-existing"), 1, "would replace an input"),
         (("in/a.mp4", "in/sub/b.avi", "new"), 2, "several videos need a folder"),
         (("in",), 2, "a folder as input needs -o FOLDER"),
         (("in", "-o", "in/readme.txt"), 2, "is a file"),
@@ -126,3 +127,13 @@ def test_a_single_output_that_exists_is_skipped_on_request(call, tmp_path):
     (tmp_path / "frames" / "1.png").touch()
     ended = call("video", "in.mp4", "frames/%d.png", "--skip-existing", "--quiet")
     assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_outputs_among_the_inputs_are_not_upscaled_again(clips, real_call):
+    (clips / "broken.mkv").unlink()
+    command = ("video", "in", "-o", "in", "--name", "{stem}_x2", "--skip-existing", "-v", *QUICK)
+    assert real_call(*command).code == 0
+    ended = real_call(*command)
+    assert (ended.code, ended.out) == (0, ""), ended.err
+    assert "in/a_x2.mp4: skipped, is the output of in/a.mp4" in ended.err
+    assert names(clips) == ["a.mp4", "a_x2.mp4", "readme.txt", "sub/b.avi"]

@@ -57,7 +57,8 @@ def upscale_batch(
     size = options.size
     facts = find_model_info(options.engine.model, size.needs_model_scale)
     scale = (size.scale or facts.scale) if size.is_ratio else None
-    naming = BatchNaming(folder, template, suffix, facts.name, scale)
+    skips = options.output.skip_existing
+    naming = BatchNaming(folder, template, suffix, facts.name, scale, skips)
     batch = plan_batch(inputs, naming, recursive=options.run.recursive)
     if not batch.tasks:
         raise OutputError(
@@ -144,6 +145,10 @@ class _BatchRun:
         if task.error is not None:
             self._record(task, Status.FAILED, str(task.error))
             raise task.error
+        if task.origin is not None and self._options.output.skip_existing:
+            self._record(task, Status.SKIPPED)
+            self._say(task, f"is the output of {printable(task.origin)}")
+            return Status.SKIPPED
         if self._is_estimate and not (self._options.output.skip_existing and task.is_done):
             return self._estimate(task)
         if not self._options.output.skip_existing:
@@ -153,7 +158,8 @@ class _BatchRun:
         if claim is None:
             is_other = not task.is_done
             self._record(task, Status.SKIPPED)
-            self._say(task, "another process is working on it" if is_other else "exists")
+            name = printable(task.output)
+            self._say(task, "another process is working on it" if is_other else f"{name} exists")
             return Status.SKIPPED
         try:
             if task.is_done:  # by another process, since it was looked for
@@ -194,8 +200,7 @@ class _BatchRun:
 
     def _say(self, task: VideoTask, reason: str) -> None:
         if self._options.report.verbose and not self._options.report.quiet:
-            name = printable(task.output)
-            self._session.say(f"{printable(task.source)}: skipped, {name}: {reason}")
+            self._session.say(f"{printable(task.source)}: skipped, {reason}")
 
     def exit_code(self) -> ExitCode:
         """Return the exit code of a batch, as for images."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upscale.errors import OutputError, UsageError, VideoError
-from upscale.files.identity import file_ids
+from upscale.files.identity import file_ids, file_key, is_same_file
 from upscale.files.printable import printable
 from upscale.files.regular import is_empty_file
 from upscale.files.video_files import is_video_name
@@ -40,6 +40,7 @@ class BatchNaming:
         suffix: Suffix of the container that the user chose, such as `.mp4`; None for the input's.
         model: Name of the network.
         scale: Output size divided by input size; None if it differs between videos.
+        skips_existing: Whether videos whose output exists are skipped.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class BatchNaming:
     suffix: str | None
     model: str
     scale: float | None
+    skips_existing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,13 @@ class VideoTask:
         source: The video.
         output: Its output.
         error: Why it cannot be upscaled; None if that is not known yet.
+        origin: Video of which this one is the output, by an earlier run; None if it is none.
     """
 
     source: Path
     output: Path
     error: VideoError | OutputError | None = None
+    origin: str | None = None
 
     @property
     def is_done(self) -> bool:
@@ -112,11 +116,19 @@ def plan_batch(inputs: Sequence[str], naming: BatchNaming, *, recursive: bool) -
     finder = Finder(recursive, naming.folder, accepts=is_video_name)
     sources = [source for name in inputs for source in finder.find(name, bytes)]
     tasks = [*_tasks(sources, naming)]
+    origins = {file_key(task.output): str(task.source) for task in tasks if task.error is None}
+    tasks = [_with_origin(task, origins) for task in tasks]
     tasks += [
         VideoTask(Path(str(each).partition(":")[0]), naming.folder, VideoError(str(each)))
         for each in finder.failures
     ]
     return VideoBatch(tuple(tasks), finder.ignored)
+
+
+def _with_origin(task: VideoTask, origins: Mapping[str, str]) -> VideoTask:
+    """Name the video of which a task's source is the output."""
+    origin = origins.get(file_key(task.source))
+    return task if origin in (None, str(task.source)) else replace(task, origin=origin)
 
 
 def _check_naming(naming: BatchNaming) -> None:
@@ -148,7 +160,9 @@ def _tasks(sources: Sequence[Source], naming: BatchNaming) -> Iterator[VideoTask
             advice = "pass --name '{stem}_{suffix}', or -o with another folder"
             error = OutputError(f"{printable(source.label)}: {reason}; {advice}")
             task = replace(task, error=error)
-        elif inputs & file_ids(task.output):
+        elif is_same_file(task.output, task.source) or (
+            not naming.skips_existing and inputs & file_ids(task.output)
+        ):
             name = printable(task.output)
             error = OutputError(f"{name}: would replace an input; choose another folder")
             task = replace(task, error=error)

@@ -34,8 +34,8 @@ _FORMATS = ("gbrp", "gbrap", "gbrp16le", "gbrap16le")
 """Pixel formats of frames that become images."""
 
 _SEGMENTS = Path("segments.mkv")
-_AT_ONCE = 8
-"""Images that are compressed at the same time."""
+_MOST_AT_ONCE, _BYTES_AT_ONCE = 8, 1 << 29
+"""Images, and their bytes, that are compressed at the same time."""
 
 
 def images_encoder(
@@ -160,9 +160,12 @@ def write_images(
     def write(item: tuple[int, Image]) -> None:
         write_file(item[1], folder / pattern.name(item[0]), format=format, overwrite=True)
 
-    with _temporary_folder(pattern.folder) as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
+    shapes = encoder.frame_format.plane_shapes()
+    size = sum(high * wide for high, wide in shapes) * (encoder.frame_format.planes.depth + 7) // 8
+    at_once = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // size))
+    with _temporary_folder(pattern.folder) as folder, ThreadPoolExecutor(at_once) as pool:
         items = _images(video, encoder, numbers, segments)
-        while some := list(islice(items, _AT_ONCE)):
+        while some := list(islice(items, at_once)):
             list(pool.map(write, some))
             count += len(some)
         if not count:
