@@ -65,16 +65,12 @@ CASES = [
 
 @pytest.mark.parametrize(("size", "format", "interlaced"), CASES)
 def test_sizes_of_h264_are_those_of_the_decoder(size, format, interlaced, tmp_path):
-    path = tmp_path / "in.ts"
-    with av.open(str(path), "w", format="mpegts") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = *size, format
-        stream.codec_context.sample_aspect_ratio = Fraction(7, 5)
-        if interlaced:
-            stream.codec_context.options = {"x264-params": "tff=1"}
-        frame = av.VideoFrame(*size, format)
-        frame.pts = 0
-        container.mux([*stream.encode(frame), *stream.encode(None)])
+    options = {"x264-params": "tff=1"} if interlaced else {}
+    clip = Clip(
+        even(1), container="mpegts", size=size, format=format, interlaced=interlaced,
+        sample_aspect=Fraction(7, 5), options=options,
+    )  # fmt: skip
+    path = make(clip, tmp_path / "in.ts")
     with av.open(str(path), format="mpegts") as container:
         stream = container.streams.video[0]
         headers = SequenceHeaders(stream)

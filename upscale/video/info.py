@@ -105,6 +105,21 @@ class FrameFormat:
 
 
 @dataclass(frozen=True)
+class FrameShape:
+    """Size of frames, and shape of their pixels.
+
+    Attributes:
+        width: Width in pixels.
+        height: Height in pixels.
+        aspect: Width of a pixel divided by its height; 1 if it is not tagged.
+    """
+
+    width: int
+    height: int
+    aspect: Fraction
+
+
+@dataclass(frozen=True)
 class MasteringDisplay:
     """The display on which a video was graded (SMPTE ST 2086).
 

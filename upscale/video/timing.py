@@ -30,9 +30,10 @@ from upscale.video.container import (
     read_packets,
 )
 from upscale.video.embedded import EmbeddedSearch
+from upscale.video.info import FrameShape
 from upscale.video.pyav import fraction
-from upscale.video.scan_types import ScanTypes
-from upscale.video.sequence_headers import FrameShape, SequenceHeaders
+from upscale.video.scan_types import scan_types
+from upscale.video.sequence_headers import SequenceHeaders
 from upscale.video.timeline import Timeline
 
 _MAX_REORDERING = 32
@@ -90,7 +91,7 @@ def timing_from_packets(
     header = _Header(container, stream)
     packets = _PacketTimes()
     embedded = EmbeddedSearch(stream.codec_context.codec.canonical_name)
-    scan = ScanTypes(stream.codec_context.codec.canonical_name)
+    scan = scan_types(stream)
     headers = SequenceHeaders(stream)
     for packet in demux(container, *header.streams, timeline=timeline):
         header.add(packet)
