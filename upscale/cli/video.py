@@ -40,7 +40,7 @@ from upscale.options import VIDEO_MODEL, Options
 if TYPE_CHECKING:
     from upscale.jobs.video import VideoSettings
 
-_ENCODING, _PREVIEW = "Encoding", "Preview"
+_ENCODING, _FRAMES, _PREVIEW = "Encoding", "Frames", "Preview"
 _HINT = (
     f"upscaling with {VIDEO_MODEL}, which is fast; -n auto is sharper and takes about 25 times as "
     "long; -n realesr-animevideov3 is for anime"
@@ -177,7 +177,7 @@ def video(
     ] = None,
     duplicates: Annotated[
         str,
-        option("--duplicates", metavar="exact|near", panel=shared.INPUT,
+        option("--duplicates", metavar="exact|near", panel=_FRAMES,
                autocompletion=one_of(duplicate_choices),
                help="Which frames are not computed again: those equal to the frame before, or "
                "also those that differ from it by no more than the noise of a codec, as in anime. "
@@ -185,7 +185,7 @@ def video(
     ] = "exact",
     on_change: Annotated[
         str,
-        option("--on-change", metavar="scale|pad|first", panel=shared.INPUT,
+        option("--on-change", metavar="scale|pad|first", panel=_FRAMES,
                autocompletion=one_of(size_changes),
                help="What happens to frames whose size differs from the video's: scale stretches "
                "them, pad adds black bars, first stretches them to the size of the first frame. "
@@ -194,17 +194,17 @@ def video(
     recursive: shared.Recursive = None,
     deinterlace: Annotated[
         bool,
-        switch("--deinterlace", panel=shared.INPUT, help="Deinterlace the video before upscaling."),
+        switch("--deinterlace", panel=_FRAMES, help="Deinterlace the video before upscaling."),
     ] = False,
     double_rate: Annotated[
         bool,
-        switch("--double-rate", panel=shared.INPUT,
+        switch("--double-rate", panel=_FRAMES,
                help="Deinterlace, and make a frame of each field: twice as many frames, and smooth "
                "motion."),
     ] = False,
     ivtc: Annotated[
         bool,
-        switch("--ivtc", panel=shared.INPUT,
+        switch("--ivtc", panel=_FRAMES,
                help="Inverse telecine: restore the 24 frames a second of which an NTSC disc or "
                "broadcast made 30 interlaced ones."),
     ] = False,
@@ -222,12 +222,12 @@ def video(
     ] = None,
     strict: Annotated[
         bool,
-        switch("--strict", panel=shared.INPUT,
+        switch("--strict", panel=shared.OUTPUT,
                help="Fail if the output cannot hold all of the input's streams and metadata."),
     ] = False,
     restart: Annotated[
         bool,
-        switch("--restart", panel=shared.INPUT, help="Discard the work of an interrupted run."),
+        switch("--restart", panel=shared.OUTPUT, help="Discard the work of an interrupted run."),
     ] = False,
     max_pixels: shared.MaxPixels = None,
     shard: shared.Shard = None,
@@ -239,7 +239,7 @@ def video(
     ] = False,
     join_into: Annotated[
         str | None,
-        option("--join-into", metavar="OUT", panel=shared.INPUT,
+        option("--join-into", metavar="OUT", panel=shared.OUTPUT,
                help="Join the finished segments of an earlier run into this file, for example with "
                "another container, and compute nothing. Give the other options of that run."),
     ] = None,
