@@ -79,7 +79,7 @@ def test_file_names_are_left_to_the_shell(complete, photo):
 @pytest.mark.parametrize(
     ("shell", "variables", "expected"),
     [
-        ("zsh", {"_TYPER_COMPLETE_ARGS": "upscale vi"}, 'video":"Upscale a video.'),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "upscale vi"}, 'video":"Upscale videos.'),
         (
             "fish",
             {"_TYPER_COMPLETE_ARGS": "upscale vi", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
