@@ -136,13 +136,13 @@ def test_auto_is_measured_as_its_networks():
 
 def test_a_video_says_what_was_chosen(call, chosen, tmp_path):
     make_kind("cfr", tmp_path).rename(tmp_path / "in.mp4")
-    ended = call("video", "in.mp4", "out.mkv", "--frames", "2", "--json")
+    ended = call("video", "in.mp4", "out.mkv", "-n", "auto", "--frames", "2", "--json")
     assert ended.code == 0, ended.err
     record = json.loads(ended.out)
     assert record["model"] == f"{CLEAN} + {DAMAGED}"
     assert record["choice"]["reason"] == "between the two"
     assert f"note: upscaling with {CLEAN} + {DAMAGED}: between the two" in ended.err
-    record = json.loads(call("video", "in.mp4", "--preview", "--json").out)
+    record = json.loads(call("video", "in.mp4", "--preview", "-n", "auto", "--json").out)
     assert record["choice"]["reason"] == "between the two"
     assert [len(samples) for samples in chosen] == [8, 8]
 

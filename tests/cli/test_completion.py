@@ -79,16 +79,16 @@ def test_file_names_are_left_to_the_shell(complete, photo):
 @pytest.mark.parametrize(
     ("shell", "variables", "expected"),
     [
-        ("zsh", {"_TYPER_COMPLETE_ARGS": "upscale vi"}, 'video":"Upscale a video.'),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "upscale vi"}, 'video":"Upscale videos.'),
         (
             "fish",
             {"_TYPER_COMPLETE_ARGS": "upscale vi", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
-            "video\tUpscale a video.",
+            "video\tUpscale videos.",
         ),
         (
             "powershell",
             {"_TYPER_COMPLETE_ARGS": "upscale vi", "_TYPER_COMPLETE_WORD_TO_COMPLETE": "vi"},
-            "video:::Upscale a video.",
+            "video:::Upscale videos.",
         ),
     ],
 )

@@ -15,8 +15,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "coming-from.md"
 SAME = [
     ("image", "-i a.jpg -o b.png", "a.jpg -o b.png"),
     ("image", "--input a.jpg", "a.jpg"),
-    ("video", "-i a.mp4 -o b.mp4", "a.mp4 b.mp4"),
-    ("video", "-o b.mp4 -i a.mp4 --scale 2", "a.mp4 --scale 2 b.mp4"),
+    ("video", "-i a.mp4 -o b.mp4", "a.mp4 -o b.mp4"),
+    ("video", "-o b.mp4 -i a.mp4 --scale 2", "-o b.mp4 a.mp4 --scale 2"),
     ("image", "a.jpg --outscale 3.5", "a.jpg --scale 3.5"),
     ("image", "a.jpg --outscale=3.5", "a.jpg --scale 3.5"),
     ("image", "a.jpg --scale_ratio 2", "a.jpg --scale 2"),
@@ -41,6 +41,7 @@ SAME = [
     ("video", "a.mp4 -ss 5", "a.mp4 --start 5"),
     ("video", "a.mp4 -to 10", "a.mp4 --end 10"),
     ("video", "a.mp4 -frames:v 3", "a.mp4 --frames 3"),
+    ("video", "a.mp4 -an", "a.mp4 --audio none"),
 ]
 """Command, its words, and the same words in this program."""
 
@@ -64,11 +65,9 @@ OTHER = [
     ("image", "--alpha_upsampler bicubic", "leave it out"),
     ("video", "-p realesrgan", "-n NAME"),
     ("video", "--num_process_per_gpu 2", "leave it out"),
-    ("video", "--fps 30", "leave it out"),
     ("video", "-r 30000/1001", "leave it out"),
     ("video", "-vf scale=1920:-1", "--scale"),
     ("video", "-b:v 5M", "--crf N"),
-    ("video", "-an", "leave it out"),
     ("image", "-y", "--overwrite"),
 ]
 """Command, a flag without an exact equivalent, and what the error names instead."""
@@ -81,6 +80,7 @@ OWN = [
     ("image", "-h"),
     ("video", "-h"),
     ("video", "a.mp4 b.mp4 --crf 18 --width 20"),
+    ("video", "-r clips -o out/ --fps 30"),
 ]
 """Words of this program, which must not change."""
 

@@ -186,6 +186,8 @@ WRITTEN = {
     "quick-video": ["examples/pan_preview.png", "pan_x2.mp4"],
     "try-networks": ["photo_models.html"],
     "video-shards": ["clip_x4.mkv"],
+    "video-folder": ["large_clips/one.mp4", "large_clips/two.mp4"],
+    "video-images": ["frames/00001.png", "frames/00004.png", "again.mkv"],
     "dds": ["bricks_hd.dds", "bricks_bc1.dds", "plain.dds", "bricks_hd.tga"],
     "compare": ["comparison.html"],
     "measuring": ["page.html", "table.csv"],

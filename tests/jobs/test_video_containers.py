@@ -230,6 +230,32 @@ def test_finished_segments_go_into_another_container_without_computing(tmp_path,
     assert not folder_for(tmp_path / "out.mov").exists()
 
 
+@pytest.mark.parametrize("names_work", [True, False])
+def test_finished_segments_are_joined_elsewhere_on_request(names_work, tmp_path, monkeypatch):
+    source, output = with_pcm(tmp_path / "in.mkv"), tmp_path / "out.mov"
+    with monkeypatch.context() as patch:
+        patch.setattr("upscale.jobs.video.join", lambda *_, **__: refuse("out.mov"))
+        with pytest.raises(OutputError):
+            upscale(source, output)
+    other = tmp_path / "elsewhere" / "out.mkv" if names_work else tmp_path / "out.mkv"
+    settings = {"only_join": True, "work": output if names_work else None}
+    with pytest.raises(OutputError, match=r"no finished work|another encoder options"):
+        upscale(source, other, encoding=VideoEncoding("x264", crf=30), **settings)
+    report = upscale(source, other, upscaler=Broken(), **settings)
+    assert (report.frames, report.computed, len(starts(other))) == (25, 0, 25)
+    assert not folder_for(output).exists()
+
+
+def test_unfinished_segments_are_not_joined(tmp_path, monkeypatch):
+    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 10)
+    source = with_pcm(tmp_path / "in.mkv")
+    with pytest.raises(OSError):
+        upscale(source, tmp_path / "out.mkv", upscaler=Doubling(fail_at=20, error=OSError()))
+    with pytest.raises(OutputError, match=r"of 3 segments are not finished; leave out --join-into"):
+        upscale(source, tmp_path / "out.mov", upscaler=Broken(), only_join=True)
+    assert upscale(source, tmp_path / "out.mkv").resumed >= 10
+
+
 def test_work_with_other_settings_is_left_alone(tmp_path, monkeypatch):
     source = with_pcm(tmp_path / "in.mkv")
     with monkeypatch.context() as patch:
@@ -512,6 +538,33 @@ def test_a_call_that_grows_has_its_final_size(tmp_path):
     stream = stream_of(tmp_path / "out.webm")
     assert (stream["width"], stream["height"]) == (352, 200)
     assert len(starts(tmp_path / "out.webm")) == 55
+
+
+def test_a_call_can_keep_the_size_of_its_first_frame(tmp_path):
+    upscale(
+        DATA / "webrtc-grows.webm", tmp_path / "out.webm", "vp9", Resizing(), on_change="first",
+        frames=2,
+    )  # fmt: skip
+    assert stream_of(tmp_path / "out.webm")["width"] == 128
+
+
+@pytest.mark.parametrize("on_change", ["scale", "pad"])
+def test_frames_of_another_shape_are_stretched_or_get_bars(on_change, tmp_path):
+    parts = []
+    for number, size in enumerate([(64, 48), (96, 48)]):
+        clip = Clip(even(6), container="mpegts", size=size)
+        parts.append(make(clip, tmp_path / f"{number}.ts").read_bytes())
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(parts))
+    report = upscale(source, tmp_path / "out.mkv", "ffv1", on_change=on_change)
+    assert len(report.resized) == 6
+    *_, last = read_frames(probe(tmp_path / "out.mkv"))
+    luma, blue, _ = last.planes
+    assert luma.shape == (96, 128)
+    bars = np.concatenate([luma[:15], luma[-15:]])
+    assert (bars == 16).all() == (on_change == "pad")
+    assert (blue[:7] == 128).all() == (on_change == "pad")
+    assert luma[20:-20].std() > 10
 
 
 def test_an_unflagged_cover_is_passed_by(tmp_path):

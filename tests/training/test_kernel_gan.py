@@ -68,7 +68,7 @@ def test_the_bicubic_kernel_is_the_plausible_one():
 
 
 def spectrum(kernel, frequency):
-    """Return the values at the frequencies (frequency, frequency / 3), around the centre of mass."""
+    """Return the value at (frequency, frequency / 3), around the centre of mass."""
     rows, columns = (np.arange(len(kernel)) - centre for centre in centre_of_mass(kernel))
     row, column = (
         np.exp(-2j * np.pi * part * places)

@@ -306,7 +306,7 @@ def test_packet_beyond_the_end_of_the_file_is_reported_lost(tmp_path):
     content[entry : entry + 4] = b"\x7f\xff\xff\xff"
     path.write_bytes(content)
     video = probe(path)
-    assert video.warnings == ("1 packets are missing",)
+    assert video.warnings == ("1 packet is missing",)
     (lost,) = video.lost
     assert abs(lost - 30 * 512) <= 2 * 512
     assert len(list(read_frames(video))) >= 37

@@ -17,6 +17,8 @@ from typer.core import TyperCommand
 from upscale.cli.commands import all_commands, find_command
 
 if TYPE_CHECKING:
+    from upscale.video.duplicates import Duplicates
+    from upscale.video.probe import SizeChange
     from upscale.video.recode import AudioChoice
 
 Completions = Callable[[str], list[str]]
@@ -95,6 +97,34 @@ def audio_choices() -> tuple[AudioChoice, ...]:
     from upscale.video.recode import AUDIO_CHOICES
 
     return AUDIO_CHOICES
+
+
+def duplicate_choices() -> tuple[Duplicates, ...]:
+    """Return which frames of a video can count as repeated."""
+    from upscale.video.duplicates import DUPLICATE_CHOICES
+
+    return DUPLICATE_CHOICES
+
+
+def size_changes() -> tuple[SizeChange, ...]:
+    """Return what can happen to frames of another size."""
+    from upscale.video.probe import SIZE_CHANGES
+
+    return SIZE_CHANGES
+
+
+def purposes() -> Iterable[str]:
+    """Return the names of the encoding presets by purpose."""
+    from upscale.video.purposes import PURPOSES
+
+    return PURPOSES
+
+
+def containers() -> list[str]:
+    """Return the suffixes of videos that can be written, without their dot."""
+    from upscale.video.encoders import CONTAINERS
+
+    return [suffix[1:] for suffix in CONTAINERS]
 
 
 def face_networks() -> Iterable[str]:

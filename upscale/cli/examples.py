@@ -20,6 +20,9 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("upscale video clip.mp4 large.mp4 --scale 2", "Upscale a video by a factor of 2."),
         ("upscale video clip.mp4 large.mkv --codec x265 --crf 18", "Choose codec and quality."),
         ("upscale video clip.mp4 part.mp4 --start 1:00 --end 1:30", "Upscale a part."),
+        ("upscale video clips/ -o large/ -r --skip-existing", "Upscale a folder of videos."),
+        ("upscale video clip.mp4 large.mp4 --estimate", "Estimate the time and the size."),
+        ("upscale video frames/ out.mp4 --fps 24 --for web", "Make a video of numbered images."),
     ),
     "upscale compare": (
         ("upscale compare photo.jpg photo_x4.jpg -o page.html", "Compare before and after."),

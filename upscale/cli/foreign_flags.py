@@ -33,7 +33,6 @@ class ForeignFlag:
         advice: Message of an error that names what to use instead.
         value: Regular expression that the value must match.
         command: Command that the row applies to, None for images and videos.
-        is_last: Whether the words go to the end of the command line.
     """
 
     flags: str
@@ -43,7 +42,6 @@ class ForeignFlag:
     advice: str | None = None
     value: str = _ANY
     command: Literal["image", "video"] | None = None
-    is_last: bool = False
 
     def applies(self, flag: str, value: str | None, command: str) -> bool:
         """Return whether this row is about a flag with the word after it."""
@@ -55,8 +53,6 @@ class ForeignFlag:
 FOREIGN_FLAGS = (
     # --- the same under another name
     ForeignFlag("-i --input", "FILE", (_NCNN, _OFFICIAL, _VIDEO2X, _FFMPEG), same="{0}"),
-    ForeignFlag("-o --output", "FILE", (_VIDEO2X, _OFFICIAL_VIDEO), same="{0}", command="video",
-                is_last=True),
     ForeignFlag("--outscale", "N", (_OFFICIAL,), same="--scale {0}"),
     ForeignFlag("--scale_ratio --scaling-factor", "N", (_WAIFU2X, _VIDEO2X), same="--scale {0}"),
     ForeignFlag("-dn --denoise_strength", "N", (_OFFICIAL,), same="--denoise {0}"),
@@ -81,6 +77,7 @@ FOREIGN_FLAGS = (
     ForeignFlag("-ss", "TIME", (_FFMPEG,), same="--start {0}", command="video"),
     ForeignFlag("-to", "TIME", (_FFMPEG,), same="--end {0}", command="video"),
     ForeignFlag("-frames:v -vframes", "N", (_FFMPEG,), same="--frames {0}", command="video"),
+    ForeignFlag("-an", "", (_FFMPEG,), same="--audio none", command="video"),
     # --- something else here
     ForeignFlag("-g --gpu-id", "ID", (_NCNN, _UPSCAYL, _OFFICIAL),
                 advice="use --device, for example --device cuda:0, cuda:0,cuda:1 or cpu"),
@@ -110,16 +107,12 @@ FOREIGN_FLAGS = (
                 advice="use -n NAME (--model) to choose the network"),
     ForeignFlag("--num_process_per_gpu", "N", (_OFFICIAL_VIDEO,),
                 advice=f"one process keeps a GPU busy; {_NOT_NEEDED}"),
-    ForeignFlag("--fps", "N", (_OFFICIAL_VIDEO,),
-                advice=f"the times of the frames are kept; {_NOT_NEEDED}"),
-    ForeignFlag("-r", "RATE", (_FFMPEG,), value=r"[\d./]+", command="video",
+    ForeignFlag("-r", "RATE", (_FFMPEG,), value=r"\d+([./]\d+)?", command="video",
                 advice=f"the times of the frames are kept; {_NOT_NEEDED}"),
     ForeignFlag("-vf", "FILTER", (_FFMPEG,), command="video",
                 advice="use --scale, --width and --height, or --deinterlace"),
     ForeignFlag("-b:v", "RATE", (_FFMPEG,), command="video",
                 advice="use --crf N, or --encoder-option b=RATE"),
-    ForeignFlag("-an", "", (_FFMPEG,), command="video",
-                advice=f"audio is always copied; {_NOT_NEEDED}"),
     ForeignFlag("-y", "", (_FFMPEG,),
                 advice="use --overwrite to replace outputs, --yes to upscale to very large sizes"),
 )  # fmt: skip
@@ -142,7 +135,6 @@ def own_flags(arguments: Sequence[str], command: Literal["image", "video"]) -> l
     """
     words = list(_split_values(arguments))
     replaced: list[str] = []
-    last: list[str] = []
     while words:
         if words[0] == "--":
             break
@@ -153,10 +145,8 @@ def own_flags(arguments: Sequence[str], command: Literal["image", "video"]) -> l
         taken = [words.pop(0) for _ in range(2 if row.metavar else 1)]
         if row.same is None:
             raise UsageError(f"{printable(' '.join(taken))}: {row.advice}")
-        (last if row.is_last else replaced).extend(
-            word.format(taken[-1]) for word in row.same.split()
-        )
-    return [*replaced, *last, *words]
+        replaced.extend(word.format(taken[-1]) for word in row.same.split())
+    return [*replaced, *words]
 
 
 def _split_values(arguments: Sequence[str]) -> Iterator[str]:

@@ -92,6 +92,12 @@ def _video_codecs() -> tuple[str, ...]:
     return codec_names()
 
 
+def _purposes() -> tuple[str, ...]:
+    from upscale.video.purposes import PURPOSES
+
+    return tuple(f"{name} ({each.summary})" for name, each in PURPOSES.items())
+
+
 def _metrics() -> tuple[str, ...]:
     from upscale.metrics.registry import metrics
 
@@ -109,4 +115,5 @@ CHOICES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "{codecs}": _video_codecs,
     "{denoise}": _denoise_networks,
     "{metrics}": _metrics,
+    "{purposes}": _purposes,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import TextIO
 
 from rich.progress import (
@@ -24,6 +25,8 @@ from upscale.files.printable import printable_text
 from upscale.options import ReportOptions
 
 _NAME_WIDTH = 28
+_LINE_SECONDS = 30
+"""Time between two lines of progress without a terminal."""
 
 ByteProgress = Callable[[int, int | None], None]
 """Called with the bytes received and the bytes in total, which may be unknown."""
@@ -48,8 +51,7 @@ class _RateColumn(ProgressColumn):
         speed = task.finished_speed or task.speed
         if not speed:
             return Text("")
-        unit = _unit(task)
-        return Text(f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit[:-1]}")
+        return Text(rate_text(speed, _unit(task)))
 
 
 class _BytesColumn(DownloadColumn):
@@ -139,9 +141,10 @@ class BatchBars:
 def step_progress(
     session: Session, unit: str, report: ReportOptions | None = None, *, label: str = ""
 ) -> Generator[StepProgress]:
-    """Show one bar for a number of steps while the block runs, if there is a terminal for it.
+    """Show one bar for a number of steps while the block runs; without a terminal, lines.
 
-    The bar appears with the first step, so that messages and downloads before it stay readable.
+    The bar appears with the first step, so that messages and downloads before it stay readable. A
+    line is printed every 30 seconds.
 
     Args:
         session: Streams.
@@ -149,8 +152,10 @@ def step_progress(
         report: Options that can hide the bar.
         label: Name of the bar.
     """
-    if not can_show_bars(session, report or ReportOptions()):
-        yield lambda done, total: None
+    report = report or ReportOptions()
+    if not can_show_bars(session, report):
+        is_silent = report.quiet or session.stderr.isatty()
+        yield (lambda done, total: None) if is_silent else ProgressLines(session.say, unit, label)
         return
     bars = _step_bars(session.stderr, has_label=bool(label))
     task = bars.add_task(label, total=None, unit=unit)
@@ -163,6 +168,80 @@ def step_progress(
         yield advance
     finally:
         bars.stop()
+
+
+class ProgressLines:
+    """Print how far a work is from time to time, for logs.
+
+    Args:
+        say: Function that prints a line.
+        unit: Name of the steps, in the plural.
+        label: Name of the work; empty for none.
+        clock: Function that returns a time in seconds.
+
+    Example:
+        >>> seconds = iter([0.0, 31.0])
+        >>> advance = ProgressLines(print, "frames", clock=lambda: next(seconds))
+        >>> advance(0, 200)
+        >>> advance(62, 200)
+        62/200 frames, 2.0 frames/s, 1 min left
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        unit: str,
+        label: str = "",
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._say, self._unit, self._clock = say, unit, clock
+        self._label = f"{label}: " if label else ""
+        self._first: tuple[float, int] | None = None
+        self._printed = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Print a line, unless the last one is recent or the work is finished."""
+        now = self._clock()
+        if self._first is None:
+            self._first, self._printed = (now, done), now
+        if now - self._printed < _LINE_SECONDS or done >= total:
+            return
+        self._printed = now
+        start, before = self._first
+        line = f"{self._label}{done}/{total} {self._unit}"
+        if done > before and now > start:
+            rate = (done - before) / (now - start)
+            line += f", {rate_text(rate, self._unit)}, {duration_text((total - done) / rate)} left"
+        self._say(line)
+
+
+def rate_text(rate: float, unit: str) -> str:
+    """Return steps per second, or seconds per step if a step takes longer than a second.
+
+    Args:
+        rate: Steps per second, above 0.
+        unit: Name of the steps, in the plural.
+
+    Example:
+        >>> rate_text(2.5, "frames"), rate_text(0.25, "frames")
+        ('2.5 frames/s', '4.0 s/frame')
+    """
+    return f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit[:-1]}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration with the precision that an estimate has.
+
+    Example:
+        >>> duration_text(50), duration_text(600), duration_text(9000)
+        ('50 s', '10 min', '2 h 30 min')
+    """
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def can_show_bars(session: Session, report: ReportOptions) -> bool:

@@ -45,7 +45,11 @@ def output(metavar: str, help: str) -> Any:  # noqa: ANN401
 
 
 def resolve_options(
-    context: typer.Context, session: Session, *, output: str | None = None
+    context: typer.Context,
+    session: Session,
+    *,
+    output: str | None = None,
+    model: str = DEFAULT_MODEL,
 ) -> Options:
     """Merge a command's options with the environment and the configuration file.
 
@@ -53,6 +57,7 @@ def resolve_options(
         context: Parsed command line.
         session: Environment.
         output: Output that the command line names without `-o`.
+        model: Network if none is named.
 
     Raises:
         UsageError: A value is invalid, or options cannot be combined.
@@ -62,7 +67,7 @@ def resolve_options(
     flags = {name: value for name, value in context.params.items() if name in names}
     if output is not None:
         flags["output"] = output
-    options = load_options(flags, session.environ)
+    options = load_options(flags, session.environ, model)
     session.verbose = options.report.verbose
     if options.report.json and not session.has_stdout:
         raise OutputError("--json: standard output is closed; redirect it to a file")

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, overload
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from upscale.cli import shared_options as shared
-from upscale.cli.completion import audio_choices, codecs, one_of
+from upscale.cli.completion import (
+    audio_choices,
+    codecs,
+    containers,
+    duplicate_choices,
+    networks,
+    one_of,
+    purposes,
+    size_changes,
+)
 from upscale.cli.session import Action, Session
-from upscale.cli.shared_options import option, resolve_options, switch
+from upscale.cli.shared_options import option, output, resolve_options, switch
+from upscale.cli.video_values import (
+    choose,
+    container_suffix,
+    conversion,
+    find_purpose,
+    frame_rate,
+    inputs_and_output,
+    pairs,
+    seconds,
+)
 from upscale.errors import ExitCode, UsageError
 from upscale.files.printable import printable, shell_word
-from upscale.options import Options
+from upscale.options import VIDEO_MODEL, Options
 
 if TYPE_CHECKING:
-    from upscale.engine.fusion import FusedUpscaler
-    from upscale.engine.upscaler import Upscaler
-    from upscale.jobs.auto import AutoUpscaler
-    from upscale.jobs.video import VideoJob, VideoRecord, VideoReport, VideoSettings
-    from upscale.jobs.video_devices import VideoDevices
-    from upscale.jobs.video_preview import PreviewRecord
-    from upscale.video.recode import AudioChoice
+    from upscale.jobs.video import VideoSettings
 
-_MAX_LISTED_TIMES = 5
-_TIME = re.compile(r"(\d+:){0,2}\d+(\.\d*)?")
-_ENCODING, _PREVIEW = "Encoding", "Preview"
+_ENCODING, _FRAMES, _PREVIEW = "Encoding", "Frames", "Preview"
+_HINT = (
+    f"upscaling with {VIDEO_MODEL}, which is fast; -n auto is sharper and takes about 25 times as "
+    "long; -n realesr-animevideov3 is for anime"
+)
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -41,18 +53,59 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def video(
     context: typer.Context,
     *,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Input video.")],
-    target: Annotated[
-        Path | None,
-        typer.Argument(metavar="OUT", show_default=False,
-                       help="Output video: .mp4, .m4v, .mov, .mkv or .webm. With --preview, an "
-                       "image file."),
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IN... [OUT]", show_default=False,
+                       help="Input: a video, several, folders, numbered images such as "
+                       "frames/%05d.png with --fps, or - for Y4M from standard input. Then the "
+                       "output: a video (.mp4, .m4v, .mov, .mkv or .webm), a folder, numbered "
+                       "images such as out/%05d.png, or - for Y4M to standard output. With "
+                       "--preview, an image file."),
     ] = None,
+    output: Annotated[
+        str | None, output("OUT", "The output, in place of the last word; a new folder ends in /.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        option("-f", "--format", metavar="FORMAT", panel=shared.OUTPUT,
+               autocompletion=one_of(containers),
+               help="Container of videos in a folder: mp4, m4v, mov, mkv or webm. Default: that "
+               "of the input; mkv if it cannot be written. For standard output: y4m or raw."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        option("--name", metavar="TEMPLATE", panel=shared.OUTPUT,
+               help="Name of videos in a folder, for example {stem}_x{scale}. Fields: {stem}, "
+               "{suffix} and {folder} of the input, {scale}, {model} and {ext}."),
+    ] = None,
+    overwrite: shared.Overwrite = None,
+    skip_existing: Annotated[
+        bool | None,
+        switch("--skip-existing", panel=shared.OUTPUT, help="Skip videos whose output exists."),
+    ] = None,
+    estimate: Annotated[
+        bool,
+        switch("--estimate", panel=shared.OUTPUT,
+               help="Compute a few frames, print how long all of them would take and how large "
+               "the output would be, and exit."),
+    ] = False,
     scale: shared.Scale = None,
     width: shared.Width = None,
     height: shared.Height = None,
     max_side: shared.MaxSide = None,
-    model: shared.Model = None,
+    square_pixels: Annotated[
+        bool,
+        switch("--square-pixels", panel=shared.SIZE,
+               help="Make square pixels of oblong ones, as editors and web pages want them."),
+    ] = False,
+    model: Annotated[
+        str | None,
+        option("-n", "--model", metavar="NAME|FILE", panel=shared.NETWORK,
+               autocompletion=one_of(networks),
+               help="Network to use: a name from `upscale models`, a checkpoint file, or auto, "
+               "which chooses the sharpest networks by the video and takes about 25 times as "
+               f"long. Default: {VIDEO_MODEL}, which is fast."),
+    ] = None,
     tile: shared.Tile = None,
     device: shared.Device = None,
     precision: shared.Precision = None,
@@ -71,6 +124,11 @@ def video(
         option("--steady", metavar="0..1", panel=shared.NETWORK,
                help="Reduce flicker: blend each frame with the one before, moved along with the "
                "picture. 0.5 removes up to 40 % of the flicker, and some detail. Default: 0, off."),
+    ] = None,
+    purpose: Annotated[
+        str | None,
+        option("--for", metavar="PURPOSE", panel=_ENCODING, autocompletion=one_of(purposes),
+               help="Encode for a purpose: {purposes}. Other options of this group go before it."),
     ] = None,
     codec: Annotated[
         str | None,
@@ -111,9 +169,44 @@ def video(
         option("--frames", metavar="N", min=1, panel=shared.INPUT,
                help="Process at most N frames."),
     ] = None,
+    fps: Annotated[
+        str | None,
+        option("--fps", metavar="N", panel=shared.INPUT,
+               help="The input is numbered images, which are shown at N frames per second, for "
+               "example 24 or 30000/1001."),
+    ] = None,
+    duplicates: Annotated[
+        str,
+        option("--duplicates", metavar="exact|near", panel=_FRAMES,
+               autocompletion=one_of(duplicate_choices),
+               help="Which frames are not computed again: those equal to the frame before, or "
+               "also those that differ from it by no more than the noise of a codec, as in anime. "
+               "Default: exact."),
+    ] = "exact",
+    on_change: Annotated[
+        str,
+        option("--on-change", metavar="scale|pad|first", panel=_FRAMES,
+               autocompletion=one_of(size_changes),
+               help="What happens to frames whose size differs from the video's: scale stretches "
+               "them, pad adds black bars, first stretches them to the size of the first frame. "
+               "Default: scale."),
+    ] = "scale",
+    recursive: shared.Recursive = None,
     deinterlace: Annotated[
         bool,
-        switch("--deinterlace", panel=shared.INPUT, help="Deinterlace the video before upscaling."),
+        switch("--deinterlace", panel=_FRAMES, help="Deinterlace the video before upscaling."),
+    ] = False,
+    double_rate: Annotated[
+        bool,
+        switch("--double-rate", panel=_FRAMES,
+               help="Deinterlace, and make a frame of each field: twice as many frames, and smooth "
+               "motion."),
+    ] = False,
+    ivtc: Annotated[
+        bool,
+        switch("--ivtc", panel=_FRAMES,
+               help="Inverse telecine: restore the 24 frames a second of which an NTSC disc or "
+               "broadcast made 30 interlaced ones."),
     ] = False,
     stream: Annotated[
         int | None,
@@ -122,19 +215,19 @@ def video(
                "flagged as default, or the first."),
     ] = None,
     audio: Annotated[
-        str,
+        str | None,
         option("--audio", metavar="CHOICE", panel=_ENCODING, autocompletion=one_of(audio_choices),
                help="What happens to sound: copy, aac, opus, flac, none, or auto, which copies it "
                "and converts only what the output cannot hold. Default: auto."),
-    ] = "auto",
+    ] = None,
     strict: Annotated[
         bool,
-        switch("--strict", panel=shared.INPUT,
+        switch("--strict", panel=shared.OUTPUT,
                help="Fail if the output cannot hold all of the input's streams and metadata."),
     ] = False,
     restart: Annotated[
         bool,
-        switch("--restart", panel=shared.INPUT, help="Discard the work of an interrupted run."),
+        switch("--restart", panel=shared.OUTPUT, help="Discard the work of an interrupted run."),
     ] = False,
     max_pixels: shared.MaxPixels = None,
     cluster: shared.Cluster = None,
@@ -146,6 +239,12 @@ def video(
                help="With --shard: join the segments if this share is the last to finish. Without "
                "it, the same command without --shard joins them."),
     ] = False,
+    join_into: Annotated[
+        str | None,
+        option("--join-into", metavar="OUT", panel=shared.OUTPUT,
+               help="Join the finished segments of an earlier run into this file, for example with "
+               "another container, and compute nothing. Give the other options of that run."),
+    ] = None,
     preview: Annotated[
         bool,
         switch("--preview", panel=_PREVIEW,
@@ -158,34 +257,36 @@ def video(
                help="Preview the frames at these times, for example 0:05,1:30. For a single time, "
                "the whole upscaled frame is written."),
     ] = None,
-    overwrite: shared.Overwrite = None,
     json: shared.Json = None,
     quiet: shared.Quiet = None,
     verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
-    """Upscale a video; audio, subtitles, timestamps and metadata are copied.
+    """Upscale videos; audio, subtitles, timestamps and metadata are copied.
 
     Interrupted? Run the same command again to resume. Until a video is finished, its work is kept
     in a hidden folder next to the output.
     """
 
     def action(session: Session) -> int:
-        from upscale.jobs.inputs import reject_image
         from upscale.jobs.video import VideoSettings
         from upscale.video.encoders import VideoEncoding
+        from upscale.video.purposes import encoding_for
 
-        options = resolve_options(context, session)
+        options = resolve_options(context, session, model=VIDEO_MODEL)
         shared.check_faces(context, options)
         if options.faces.faces_only:
             raise UsageError("--faces-only is for images: leave it out, or use --face")
+        chosen = find_purpose(purpose)
+        encoding = VideoEncoding(codec, crf, preset, pixel_format, pairs(encoder_option or []))
+        sound = audio or (chosen.audio if chosen else "auto")
         settings = VideoSettings(
-            VideoEncoding(codec, crf, preset, pixel_format, _pairs(encoder_option or [])),
-            start=_seconds("--start", start),
-            end=_seconds("--end", end),
+            encoding if chosen is None else encoding_for(chosen, encoding),
+            start=seconds("--start", start),
+            end=seconds("--end", end),
             frames=frames,
             deinterlace=deinterlace,
             strict=strict,
-            audio=_audio_choice(audio),
+            audio=choose("--audio", sound, audio_choices()),
             stream=stream,
             restart=restart,
             overwrite=options.output.overwrite,
@@ -194,25 +295,172 @@ def video(
             steady=options.video.steady,
             shard=options.run.shard,
             join=join,
+            square_pixels=square_pixels,
+            duplicates=choose("--duplicates", duplicates, duplicate_choices()),
+            conversion=conversion(deinterlace=deinterlace, double_rate=double_rate, ivtc=ivtc),
+            on_change=choose("--on-change", on_change, size_changes()),
+            fps=None if fps is None else frame_rate(fps),
         )
         _check_shard(settings)
         shared.check_cluster(options)
-        times = tuple(_seconds("--at", time) for time in at.split(",")) if at else ()
-        if preview and cluster is not None:
-            raise UsageError(
-                "--preview and --cluster exclude each other: a preview is computed on this machine"
-            )
-        if preview:
-            return preview_video(session, source, target, settings, options, times=times)
-        if times:
+        times = tuple(seconds("--at", time) for time in at.split(",")) if at else ()
+        if cluster is not None:
+            _check_cluster(preview=preview, estimate=estimate, fps=fps)
+        if times and not preview:
             raise UsageError("--at needs --preview")
-        if target is None:
-            reject_image(source)
-            example = f"{shell_word(source)} {shell_word(f'{source.stem}_x4.mp4')}"
-            raise UsageError(f"OUT is missing, as in: upscale video {example}; or use --preview")
-        return upscale_video(session, source, target, settings, options)
+        inputs, target = inputs_and_output(names or [], output)
+        if join_into is not None:
+            work = None if target is None else Path(target)
+            settings = replace(settings, only_join=True, work=work)
+            target = join_into
+        naming = _Naming(name, format, chosen.suffix if chosen else None)
+        is_default = model is None and options.engine.model == VIDEO_MODEL
+        hint = _HINT if is_default else None
+        request = _Request(inputs, target, settings, options, naming, hint, estimate)
+        return request.preview(session, times) if preview else request.upscale(session)
 
     return action
+
+
+@dataclass(frozen=True, slots=True)
+class _Naming:
+    """Names of outputs in a folder, as far as the user chose them.
+
+    Attributes:
+        template: Template of the names.
+        format: Container of the videos, or format of a pipe.
+        usual: Suffix for the purpose that the user named.
+    """
+
+    template: str | None
+    format: str | None
+    usual: str | None
+
+    @property
+    def suffix(self) -> str | None:
+        """The suffix of videos, such as `.mp4`; None for that of the input."""
+        return container_suffix(self.format) or self.usual
+
+    def check_unused(self) -> None:
+        """Check that names are chosen only where they have an effect."""
+        for flag, value in (("--name", self.template), ("--format", self.format)):
+            if value is not None:
+                raise UsageError(f"{flag} needs a folder as output: the output is named here")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A checked command line.
+
+    Attributes:
+        inputs: Videos and folders.
+        output: Output, or folder of outputs; None without one.
+        settings: Settings of each video.
+        options: Options that are shared with other commands.
+        naming: Names of outputs in a folder.
+        hint: Remark on the choice of the network; None for none.
+        is_estimate: Whether to print what the work would take, in place of doing it.
+    """
+
+    inputs: Sequence[str]
+    output: str | None
+    settings: VideoSettings
+    options: Options
+    naming: _Naming
+    hint: str | None
+    is_estimate: bool
+
+    def preview(self, session: Session, times: tuple[Fraction, ...]) -> int:
+        """Write a preview of the frames at some times, and return the exit code."""
+        from upscale.cli.video_run import preview_video
+
+        source, output = Path(self.inputs[0]), self.output
+        if len(self.inputs) > 1 or (source.is_dir() and self.settings.fps is None):
+            raise UsageError("--preview takes one video")
+        target = None if output is None else Path(output)
+        return preview_video(session, source, target, self.settings, self.options, times=times)
+
+    def upscale(self, session: Session) -> int:
+        """Upscale the inputs, and return the exit code."""
+        from upscale.cli.video_batch import skip_if_done, upscale_batch
+        from upscale.cli.video_estimate import estimate_one
+        from upscale.cli.video_run import upscale_video
+        from upscale.jobs.video_batch import is_batch
+
+        if self.output is None:
+            raise _missing_output(self.inputs)
+        settings, options, output = self.settings, self.options, Path(self.output)
+        if settings.only_join:
+            self._check_join()
+        if "-" in self.inputs or self.output == "-":
+            return self._through_pipes(session)
+        is_sequence = settings.fps is not None
+        if is_sequence and len(self.inputs) > 1:
+            raise UsageError("--fps takes one folder or pattern of numbered images")
+        if is_sequence or not is_batch(self.inputs, self.output):
+            self.naming.check_unused()
+            source = Path(self.inputs[0])
+            if skip_if_done(session, source, output, options):
+                return int(ExitCode.DONE)
+            if self.is_estimate:
+                estimate_one(session, source, output, settings, options, hint=self.hint)
+                return int(ExitCode.DONE)
+            return upscale_video(session, source, output, settings, options, hint=self.hint)
+        return upscale_batch(
+            session,
+            self.inputs,
+            output,
+            settings,
+            options,
+            template=self.naming.template,
+            suffix=self.naming.suffix,
+            hint=self.hint,
+            estimate=self.is_estimate,
+        )
+
+    def _check_join(self) -> None:
+        """Check that `--join-into` names one file for one input."""
+        is_several = len(self.inputs) > 1 or Path(self.inputs[0]).is_dir()
+        has_pipe = "-" in (*self.inputs, self.output)
+        if has_pipe or self.is_estimate or (is_several and self.settings.fps is None):
+            raise UsageError("--join-into takes one input and one output file")
+
+    def _through_pipes(self, session: Session) -> int:
+        """Upscale with `-` as the input or the output."""
+        from upscale.cli.video_pipe import pipe_video, stored_input
+        from upscale.jobs.video_batch import is_batch
+
+        if len(self.inputs) > 1:
+            raise UsageError("-: a pipe takes one video")
+        if self.is_estimate:
+            raise UsageError("--estimate needs files as input and output, not -")
+        if self.output == "-":
+            if self.options.run.cluster is not None:
+                raise UsageError("--cluster needs an output file, not -")
+            return pipe_video(
+                session,
+                self.inputs[0],
+                self.settings,
+                self.options,
+                format=self.naming.format,
+                hint=self.hint,
+            )
+        if self.settings.fps is not None or is_batch(self.inputs, self.output or ""):
+            raise UsageError("-: standard input needs an output file, not a folder, and no --fps")
+        with stored_input(session) as stored:
+            return replace(self, inputs=[str(stored)]).upscale(session)
+
+
+def _missing_output(inputs: Sequence[str]) -> UsageError:
+    """Return the error for a command without an output, after looking at the input."""
+    from upscale.jobs.inputs import reject_image
+
+    source = Path(inputs[0])
+    if source.is_dir():
+        return UsageError(f"{printable(source)}: a folder as input needs -o FOLDER for its results")
+    reject_image(source)
+    example = f"{shell_word(source)} {shell_word(f'{source.stem}_x4.mp4')}"
+    return UsageError(f"OUT is missing, as in: upscale video {example}; or use --preview")
 
 
 def _check_shard(settings: VideoSettings) -> None:
@@ -225,237 +473,15 @@ def _check_shard(settings: VideoSettings) -> None:
         )
 
 
-def upscale_video(
-    session: Session, source: Path, output: Path, settings: VideoSettings, options: Options
-) -> int:
-    """Upscale one video and return the exit code."""
-    from upscale.cli.progress_bars import step_progress
-    from upscale.jobs import find_model_info
-    from upscale.jobs.video import plan_video, run_video_on, video_record
-
-    facts = find_model_info(options.engine.model, options.size.needs_model_scale)
-    job: VideoJob | None = None
-
-    def print_note(line: str) -> None:
-        if not options.report.quiet:
-            session.say(f"note: {line}")
-
-    with _recorded_failures(
-        session, options, lambda error: video_record(source, output, facts.name, job, error=error)
-    ):
-        size_of = partial(options.size.resolve, model_scale=facts.scale)
-        job = plan_video(source, output, size_of, settings)
-        if not options.report.quiet:
-            _print_plan(session, job)
-        try:
-            with (
-                _video_devices(session, options, print_note) as (devices, identity, kernels),
-                step_progress(session, "frames", options.report) as progress,
-            ):
-                report = run_video_on(devices, job, identity, progress, print_note)
-        except KeyboardInterrupt:
-            session.say(f"{printable(output)}: run the same command again to resume")
-            raise
-    _print_record(session, options, video_record(source, output, facts.name, job, report))
-    if not options.report.quiet:
-        _print_summary(session, report)
-        if options.report.verbose:
-            session.say(f"convolutions: {kernels()}")
-    return int(ExitCode.DONE)
-
-
-def preview_video(
-    session: Session,
-    source: Path,
-    output: Path | None,
-    settings: VideoSettings,
-    options: Options,
-    *,
-    times: tuple[Fraction, ...],
-) -> int:
-    """Write a preview image of an upscaled video and return the exit code.
-
-    Args:
-        session: Streams.
-        source: Input video.
-        output: Preview image, or a video that it is named after; None for a name after `source`.
-        settings: Settings of the video.
-        options: Options of the command line.
-        times: Times of the frames in seconds; empty for three evenly spaced frames.
-    """
-    from upscale.cli.batch_view import BatchView
-    from upscale.cli.image_batch import face_factory
-    from upscale.cli.progress_bars import step_progress
-    from upscale.jobs import find_model_info
-    from upscale.jobs.video_preview import plan_preview, preview_name, preview_record, run_preview
-
-    facts = find_model_info(options.engine.model, options.size.needs_model_scale)
-    target, job = preview_name(source, output), None
-
-    with _recorded_failures(
-        session, options, lambda error: preview_record(source, target, facts.name, job, error=error)
-    ):
-        size_of = partial(options.size.resolve, model_scale=facts.scale)
-        job = plan_preview(source, target, size_of, settings, times)
-        if not options.report.quiet:
-            _print_notes(session, job.notes)
-        upscalers, _ = _make_upscalers(session, options)
-        faces = face_factory(options, BatchView(session, options.report))
-        with step_progress(session, "frames", options.report) as progress:
-            report = run_preview(job, upscalers[0], progress, faces)
-    _print_record(session, options, preview_record(source, target, facts.name, job, report))
-    return int(ExitCode.DONE)
-
-
-@contextmanager
-def _recorded_failures(
-    session: Session, options: Options, record: Callable[[str], VideoRecord | PreviewRecord]
-) -> Generator[None]:
-    """With `--json`, print a record of a failure before raising it."""
-    from upscale.jobs.events import error_text
-
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        if options.report.json:
-            session.out_json(record(error_text(error)))
-        raise
-
-
-def _print_record(session: Session, options: Options, record: VideoRecord | PreviewRecord) -> None:
-    from upscale.jobs import Status
-
-    if options.report.json:
-        session.out_json(record)
-    elif not options.report.quiet and record["status"] != Status.SHARE:
-        session.out(session.shown_name(record["output"]))
-
-
-def _pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:
-    pairs: list[tuple[str, str]] = []
-    for text in texts:
-        key, sign, value = text.partition("=")
-        if not key or not sign:
-            raise UsageError(f"--encoder-option {text}: is not of the form KEY=VALUE")
-        pairs.append((key, value))
-    return tuple(pairs)
-
-
-def _audio_choice(value: str) -> AudioChoice:
-    for choice in audio_choices():
-        if choice == value:
-            return choice
-    raise UsageError(f"--audio {value}: choose one of {', '.join(audio_choices())}")
-
-
-@overload
-def _seconds(label: str, value: str) -> Fraction: ...
-@overload
-def _seconds(label: str, value: None) -> None: ...
-def _seconds(label: str, value: str | None) -> Fraction | None:
-    """Convert a time such as 5, 0:05, 1:30.25 or 1:02:03 to seconds."""
-    if value is None:
-        return None
-    if not _TIME.fullmatch(value):
-        raise UsageError(f"{label} {value}: is not a time; use seconds or [H:]MM:SS")
-    parts = [Fraction(part) for part in reversed(value.split(":"))]
-    return sum((part * 60**power for power, part in enumerate(parts)), Fraction(0))
-
-
-@contextmanager
-def _video_devices(
-    session: Session, options: Options, note: Callable[[str], None]
-) -> Generator[tuple[VideoDevices, Mapping[str, str], Callable[[], str]]]:
-    """Yield the devices of a video, what a resumed run must share, and the names of kernels."""
-    from upscale.cli.batch_view import BatchView
-    from upscale.cli.image_batch import face_factory
-    from upscale.jobs.video_devices import LocalVideo, joined
-
-    faces = face_factory(options, BatchView(session, options.report))
-    if options.run.cluster is None:
-        upscalers, identity = _make_upscalers(session, options)
-        devices = LocalVideo(upscalers, faces)
-        yield devices, identity, lambda: joined(each.convolutions for each in upscalers)
-        return
-    from upscale.jobs.cluster_video import ClusterVideo
-
-    cluster = ClusterVideo(options.run.cluster, options.run.workers, options, note)
-    try:
-        note(f"computing on {_count(len(cluster.devices), 'worker')}: {', '.join(cluster.devices)}")
-        yield cluster, cluster.identity, lambda: cluster.convolutions
-    finally:
-        cluster.close()
-
-
-def _make_upscalers(
-    session: Session, options: Options
-) -> tuple[list[Upscaler | FusedUpscaler | AutoUpscaler], dict[str, str]]:
-    """Load the network on each device, and list the settings that a resumed run must share."""
-    from upscale.cli.batch_view import BatchView
-    from upscale.cli.image_batch import make_upscaler
-    from upscale.jobs.video_devices import network_identity
-
-    engine = options.engine
-    view = BatchView(session, options.report)
-    upscalers = [make_upscaler(replace(engine, device=device), view) for device in engine.devices]
-    return upscalers, network_identity(upscalers, options)
-
-
-def _print_plan(session: Session, job: VideoJob) -> None:
-    from upscale.video.segments import folder_for
-
-    video, encoder, frames = job.video, job.encoder, job.encoder.frame_format
-    session.say(
-        f"{printable(video.path)}: {_count(len(job.times), 'frame')}, "
-        f"{video.width}x{video.height} -> {frames.width}x{frames.height}, "
-        f"{encoder.codec} {encoder.pixel_format}; "
-        f"unfinished work is kept in {printable(folder_for(job.output))}"
-    )
-    _print_notes(session, job.notes)
-
-
-def _print_notes(session: Session, notes: Iterable[str]) -> None:
-    for note in notes:
-        session.say(f"note: {note}")
-
-
-def _state_of_segments(report: VideoReport) -> str:
-    if report.unfinished:
-        return f"the share is complete; {report.unfinished} of {report.segments} segments are not"
-    return (
-        f"all {report.segments} segments are complete: to join them, run the same command again "
-        "without --shard, or with --join"
-    )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _frames_at(times: tuple[float, ...]) -> str:
-    """Return the number of frames and the first of their times."""
-    listed = ", ".join(f"{time:.3f} s" for time in times[:_MAX_LISTED_TIMES])
-    more = " and more" if len(times) > _MAX_LISTED_TIMES else ""
-    return f"{_count(len(times), 'frame')} at {listed}{more}"
-
-
-def _print_summary(session: Session, report: VideoReport) -> None:
-    """Print the corrupt frames and the speed."""
-    for problem, times in (
-        ("could not be decoded", report.lost),
-        ("partly corrupt", report.damaged),
-        ("with a size or pixel format that differs from the video's", report.resized),
-    ):
-        if times:
-            session.say(f"note: {_frames_at(times)}: {problem}")
-    if not report.joined:
-        session.say(_state_of_segments(report))
-    rate = (report.frames - report.resumed) / max(report.seconds, 1e-9)
-    session.say(
-        f"{_count(report.frames, 'frame')} in {report.seconds:.1f} s ({rate:.2f} frames/s); "
-        f"{report.computed} computed, {report.resumed} resumed from an earlier run; "
-        f"the network waited {report.waited_for_reading:.1f} s for reading and "
-        f"{report.waited_for_writing:.1f} s for writing"
-    )
+def _check_cluster(*, preview: bool, estimate: bool, fps: str | None) -> None:
+    """Check that `--cluster` is given only where workers compute."""
+    if preview:
+        raise UsageError(
+            "--preview and --cluster exclude each other: a preview is computed on this machine"
+        )
+    if estimate:
+        raise UsageError(
+            "--estimate and --cluster exclude each other: an estimate is that of this machine"
+        )
+    if fps is not None:
+        raise UsageError("--fps and --cluster exclude each other: workers read videos only")

@@ -35,7 +35,7 @@ from upscale.jobs.cluster_video_worker import (
 )
 from upscale.jobs.events import Event
 from upscale.jobs.pipeline import WaitTimes
-from upscale.jobs.video_devices import Tracked, joined
+from upscale.jobs.video_devices import ComputedFrames, Tracked, joined
 from upscale.jobs.video_faces import FaceRecord
 from upscale.jobs.video_frames import FrameOptions
 from upscale.jobs.video_plan import VideoJob
@@ -161,10 +161,10 @@ class ClusterVideo:
         tracked: Tracked | None,
         advance: Callable[[int], None],
         check_source: Callable[[], None],
-    ) -> tuple[int, WaitTimes]:
+    ) -> ComputedFrames:
         """Compute all pending segments."""
         if not store.pending:
-            return 0, WaitTimes()
+            return ComputedFrames(0, 0, WaitTimes())
         first = [worker for worker in self._opened if self._has(worker)]
         self._setup = VideoSetup(self._choice, self._kernels, self._tile, options, tracked)
         for worker in first:
@@ -178,7 +178,7 @@ class ClusterVideo:
             if run.error is not None:
                 raise run.error
         self._convolutions |= run.convolutions
-        return run.computed, run.waits
+        return ComputedFrames(run.computed, 0, run.waits)
 
     def close(self) -> None:
         """End the workers."""

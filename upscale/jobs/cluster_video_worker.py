@@ -26,6 +26,8 @@ from upscale.jobs.video_faces import FaceRecord
 from upscale.jobs.video_frames import FrameOptions
 from upscale.jobs.video_plan import VideoJob
 from upscale.options import EngineOptions, Options
+from upscale.video.info import FrameFormat
+from upscale.video.saved_frames import SavedFrames
 from upscale.video.segments import CorruptFrames, Segment
 
 if TYPE_CHECKING:
@@ -93,8 +95,16 @@ class _OneSegment:
     corrupt_frames: CorruptFrames = field(default_factory=CorruptFrames)
 
     @property
+    def segments(self) -> Sequence[Segment]:
+        return (self.segment,)
+
+    @property
     def pending(self) -> Sequence[Segment]:
         return (self.segment,)
+
+    def saved_frames(self, segment: Segment, format: FrameFormat) -> SavedFrames:
+        """Keep none: another worker would not find them."""
+        return SavedFrames(None, segment.number, format, len(segment.times))
 
     def create(self, segment: Segment) -> Path:
         del segment
@@ -203,7 +213,7 @@ class VideoWorker:
         self._done = (segment.number, 0)
         setup = self._setup
         try:
-            computed, waits = self._local.compute(
+            computed = self._local.compute(
                 one, setup.options, setup.tracked, self._advance, lambda: None
             )
         except VideoError as error:
@@ -217,8 +227,8 @@ class VideoWorker:
             digest,
             one.times,
             one.corrupt_frames,
-            computed,
-            waits,
+            computed.frames,
+            computed.waits,
             self._upscaler.convolutions,
         )
 

@@ -44,7 +44,7 @@ _MOVING_FORMATS = ("gif", "png", "webp", "avif", "jxl")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input image.
+    """One input image or video.
 
     Attributes:
         label: Name as the user gave it, or path below a folder that the user gave.
@@ -87,16 +87,22 @@ class Finder:
         recursive: Also search subfolders.
         output: Folder that is not searched: that of the outputs, or of the references.
         max_input: Most bytes that are read from a pipe.
+        accepts: Function that says by its name whether a file in a folder is a source.
 
     Attributes:
-        ignored: Number of files in folders that are not images.
+        ignored: Number of files in folders that are not sources.
         failures: Errors of folders that cannot be read.
     """
 
     def __init__(
-        self, recursive: bool, output: Path | None, max_input: int = DEFAULT_MAX_INPUT
+        self,
+        recursive: bool,
+        output: Path | None,
+        max_input: int = DEFAULT_MAX_INPUT,
+        accepts: Callable[[Path], bool] = is_image_name,
     ) -> None:
         self._recursive = recursive
+        self._accepts = accepts
         self._max_input = max_input
         self._output = None if output is None else os.path.realpath(output)
         self.ignored = 0
@@ -128,7 +134,7 @@ class Finder:
             subfolders[:] = sorted(name for name in subfolders if self._is_searched(here / name))
             for name in sorted(files):
                 path = here / name
-                if name.startswith(".") or not is_image_name(path) or _is_special(path):
+                if name.startswith(".") or not self._accepts(path) or _is_special(path):
                     self.ignored += 1
                 else:
                     yield Source(str(path), path, here.relative_to(root))
@@ -213,7 +219,7 @@ def unreadable(source: Source, error: ImageError, output: str = "OUT.mp4") -> Im
     name = printable(source.label)
     if isinstance(source.data, bytes):
         if _is_video(source.data[:PROBE_BYTES], Path()):
-            return ImageError(f"{name}: is a video; upscale video reads files")
+            return ImageError(f"{name}: is a video; run: upscale video - {output}")
         return type(error)(named(source.label, str(error)))
     if not source.data.exists():
         is_pattern = any(char in source.label for char in "*?")

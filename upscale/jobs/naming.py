@@ -14,12 +14,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from string import Formatter
 
 from upscale.errors import UpscaleError, UsageError
-from upscale.images import format_of, suffix_of
+from upscale.images import format_of
 
 BESIDE_BY_SCALE = "{stem}_x{scale}.{ext}"
 BESIDE_BY_SIZE = "{stem}_{width}x{height}.{ext}"
@@ -79,12 +80,20 @@ def check_template(template: str) -> None:
         raise UsageError(f"--name: {template!r} must name a file inside the output folder")
 
 
-def render(template: str, fields: NameFields) -> str:
+def render(
+    template: str, fields: NameFields, format_of_suffix: Callable[[str], str] = format_of
+) -> str:
     """Return the output's path relative to the output folder, with its suffix.
 
+    Args:
+        template: Template of the user.
+        fields: Values of the fields.
+        format_of_suffix: Function that returns the format which a suffix names, or raises an
+            UpscaleError.
+
     Raises:
-        UsageError: The template is invalid, ends in the suffix of a different image format, or
-            would lead out of the output folder.
+        UsageError: The template is invalid, ends in the suffix of a different format, or would
+            lead out of the output folder.
     """
     check_template(template)
     name = template.format(**asdict(fields))
@@ -94,13 +103,15 @@ def render(template: str, fields: NameFields) -> str:
         raise UsageError(f"--name: {template!r} would write outside the output folder: {name!r}")
     if any(field == "ext" for field, _, _ in _parse(template)):
         return name
-    written = _format_or_none(PurePath(name).suffix)
-    if written is None:
+    suffix = PurePath(name).suffix
+    try:
+        written = format_of_suffix(suffix)
+    except UpscaleError:
         return f"{name}.{fields.ext}"
-    if written != format_of(fields.ext):
+    if written != format_of_suffix(f".{fields.ext}"):
         raise UsageError(
             f"--name: {template!r} names another format than {fields.ext}: "
-            f"pass -f {suffix_of(written)[1:]} or end the name in .{{ext}}"
+            f"pass -f {suffix[1:]} or end the name in .{{ext}}"
         )
     return name
 
@@ -112,10 +123,3 @@ def _parse(template: str) -> list[tuple[str, str, str]]:
     except ValueError as error:
         raise UsageError(f"--name: {template!r}: {error}") from error
     return [(name, spec or "", conv or "") for _, name, spec, conv in parts if name is not None]
-
-
-def _format_or_none(suffix: str) -> str | None:
-    try:
-        return format_of(suffix)
-    except UpscaleError:
-        return None

@@ -8,6 +8,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from upscale.errors import OutputError
+from upscale.files.printable import printable
 from upscale.jobs.auto import ChoiceRecord, choice_record, chosen_names, recorded_choice
 from upscale.jobs.colour import keeps_colour
 from upscale.jobs.events import Status
@@ -15,10 +17,12 @@ from upscale.jobs.faces import FaceFactory
 from upscale.jobs.video_devices import AnyNetwork, LocalVideo, Tracked, VideoDevices
 from upscale.jobs.video_faces import recorded_faces
 from upscale.jobs.video_frames import FrameOptions
+from upscale.jobs.video_images import image_numbers, write_images
 from upscale.jobs.video_plan import VideoJob, VideoSettings, plan_video, state_of_output
 from upscale.jobs.video_samples import video_samples
 from upscale.shards import Shard
-from upscale.video.join import join
+from upscale.video.image_streams import plan_images
+from upscale.video.join import JoinResult, join
 from upscale.video.segments import InUseError, SegmentStore, identity_of_encoder
 from upscale.video.source_version import SourceVersion
 from upscale.video.streams import StreamPlan, plan_streams, rehearse_join
@@ -109,6 +113,8 @@ class VideoRecord(TypedDict):
     error: str | None
     choice: ChoiceRecord | None
     colour_kept: bool | None
+    estimated_seconds: float | None
+    estimated_bytes: int | None
 
 
 def video_record(
@@ -119,6 +125,7 @@ def video_record(
     report: VideoReport | None = None,
     *,
     error: str | None = None,
+    status: Status | None = None,
 ) -> VideoRecord:
     """Return the JSON record of a video.
 
@@ -129,6 +136,7 @@ def video_record(
         job: The planned job; None if planning failed.
         report: Result; None if the job failed.
         error: Error message on one line, if it failed.
+        status: Status; None for that of the report, or of a failure without one.
     """
 
     def rounded(times: Sequence[float]) -> list[float]:
@@ -138,7 +146,7 @@ def video_record(
     return {
         "input": str(source),
         "output": str(output),
-        "status": str(_status(report)),
+        "status": str(status or _status(report)),
         "model": chosen_names(choice) if choice else model,
         "size_in": [job.video.width, job.video.height] if job else None,
         "size_out": [job.encoder.frame_format.width, job.encoder.frame_format.height]
@@ -158,6 +166,8 @@ def video_record(
         "error": error,
         "choice": choice_record(choice) if choice else None,
         "colour_kept": report.colour_kept if report else None,
+        "estimated_seconds": None,
+        "estimated_bytes": None,
     }
 
 
@@ -220,7 +230,7 @@ def run_video_on(
         DeviceError: No device can be used.
     """
     start = perf_counter()
-    source = SourceVersion(job.video.path, job.state)
+    source = SourceVersion(job.video.path, job.state, job.video.files)
     full = _full_identity(job, source, identity)
     run = _Run(job, devices, source, full, progress, warn)
     shard = job.settings.shard
@@ -255,6 +265,12 @@ def _full_identity(
     }
     if settings.stream is not None:
         full["video stream"] = str(settings.stream)
+    if settings.duplicates != "exact":
+        full["treatment of duplicates"] = settings.duplicates
+    if settings.conversion is not None:
+        full["deinterlacing"] = settings.conversion
+    if settings.on_change != "scale":
+        full["treatment of other sizes"] = settings.on_change
     if settings.steady:
         full["steadiness"] = str(settings.steady)
     return full
@@ -264,18 +280,11 @@ def _run_all(run: _Run) -> VideoReport:
     """Compute all pending segments and join them."""
     job, settings, warn = run.job, run.job.settings, run.warn
     report = VideoReport(notes=job.notes)
-    with SegmentStore(job.output, job.times, run.identity, restart=settings.restart) as store:
+    with SegmentStore(job.work_name, job.times, run.identity, restart=settings.restart) as store:
+        if settings.only_join:
+            _check_finished(job, store)
         streams = _compute(run, store, report)
-        result = join(
-            job.output,
-            job.video,
-            job.encoder,
-            streams,
-            store.encoded_segments(),
-            span=job.span,
-            overwrite=settings.overwrite,
-            check_source=run.source.check,
-        )
+        result = _join(run, store, streams)
         for line in result.warnings:
             warn(line)
         report.notes += (*streams.notes, *streams.losses, *result.warnings)
@@ -285,10 +294,53 @@ def _run_all(run: _Run) -> VideoReport:
     return report
 
 
+def _check_finished(job: VideoJob, store: SegmentStore) -> None:
+    """Check that all segments are finished, also those of a run with another output."""
+    pending, count = len(store.pending), len(store.segments)
+    if not pending:
+        return
+    if pending == count:
+        store.remove()
+        raise OutputError(
+            f"{printable(job.output)}: there is no finished work with these settings to join; give"
+            " the options of the run that computed it"
+        )
+    raise OutputError(
+        f"{printable(store.folder)}: {pending} of {count} segments are not finished; leave out"
+        " --join-into to compute them"
+    )
+
+
+def _join(run: _Run, store: SegmentStore, streams: StreamPlan) -> JoinResult:
+    """Write the output from all segments."""
+    job, segments = run.job, store.encoded_segments()
+    if job.pattern is not None:
+        numbers = image_numbers(job.pattern, job.video, job.times)
+        count = write_images(
+            job.pattern,
+            job.video,
+            job.encoder,
+            numbers,
+            segments,
+            check_source=run.source.check,
+        )
+        return JoinResult(count)
+    return join(
+        job.output,
+        job.video,
+        job.encoder,
+        streams,
+        segments,
+        span=job.span,
+        overwrite=job.settings.overwrite,
+        check_source=run.source.check,
+    )
+
+
 def _run_share(run: _Run, shard: Shard) -> VideoReport:
     """Compute the pending segments of a shard, while other runs compute theirs."""
     job, report = run.job, VideoReport(notes=run.job.notes, joined=False)
-    with SegmentStore(job.output, job.times, run.identity, shard=shard) as store:
+    with SegmentStore(job.work_name, job.times, run.identity, shard=shard) as store:
         if _is_joined(job, store):
             store.remove()
             note = "another run has joined the video meanwhile"
@@ -347,6 +399,11 @@ def _compute(run: _Run, store: SegmentStore, report: VideoReport) -> StreamPlan:
 def _plan_streams(job: VideoJob, store: SegmentStore, warn: Callable[[str], None]) -> StreamPlan:
     """Find what the container refuses before any frame is computed."""
     settings = job.settings
+    if job.pattern is not None:
+        streams = plan_images(job.video, job.output, strict=settings.strict)
+        for line in (*streams.notes, *streams.losses):
+            warn(line)
+        return streams
     with store.exclusive():
         streams = plan_streams(
             job.video,
@@ -444,7 +501,9 @@ def _process_segments(
         progress(done, total)
 
     options = FrameOptions(report.colour_kept, run.job.settings.steady)
-    report.computed, waits = run.devices.compute(store, options, tracked, advance, run.source.check)
+    computed = run.devices.compute(store, options, tracked, advance, run.source.check)
+    report.computed, waits = computed.frames, computed.waits
+    report.resumed += computed.restored
     report.waited_for_reading = waits.for_input
     report.waited_for_writing = waits.for_output
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from upscale.jobs.auto import AutoUpscaler, ChoiceRecord, choice_record
@@ -28,6 +28,21 @@ Tracked = dict[int, list["Face"]]
 """Faces by the time of their frame."""
 
 AnyNetwork = TensorUpscaler | AutoUpscaler
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedFrames:
+    """What was done for the pending segments of a video.
+
+    Attributes:
+        frames: Number of frames that the networks computed.
+        restored: Number of frames of unfinished segments that an earlier run had computed.
+        waits: How long the networks waited in total.
+    """
+
+    frames: int
+    restored: int
+    waits: WaitTimes
 
 
 class VideoDevices(Protocol):
@@ -78,7 +93,7 @@ class VideoDevices(Protocol):
         tracked: Tracked | None,
         advance: Callable[[int], None],
         check_source: Callable[[], None],
-    ) -> tuple[int, WaitTimes]:
+    ) -> ComputedFrames:
         """Compute all pending segments, and enter them into the journal of a store.
 
         Args:
@@ -88,9 +103,6 @@ class VideoDevices(Protocol):
             advance: Callback for the number of frames that are finished, from several threads, but
                 one at a time. It is negative for frames that were lost with a worker.
             check_source: Function that raises an error if the source has changed.
-
-        Returns:
-            The number of frames that the networks computed, and how long they waited in total.
 
         Raises:
             VideoError: The source cannot be read.
@@ -157,14 +169,15 @@ class LocalVideo:
         tracked: Tracked | None,
         advance: Callable[[int], None],
         check_source: Callable[[], None],
-    ) -> tuple[int, WaitTimes]:
+    ) -> ComputedFrames:
         """Compute all pending segments."""
         if self._faces is not None:
             options = replace(options, faces=VideoFaces(self._faces, tracked))
         runner = SegmentRunner(
             self._job, store, lambda: advance(1), options, check_source=check_source
         )
-        return runner.run(self._upscalers)
+        frames, waits = runner.run(self._upscalers)
+        return ComputedFrames(frames, runner.restored, waits)
 
 
 def _chosen(upscaler: AnyNetwork, choice: Choice | None) -> TensorUpscaler:

@@ -9,20 +9,26 @@ from fractions import Fraction
 from pathlib import Path
 
 from upscale.engine.choices import KeepColour
-from upscale.errors import OutputError, VideoError
+from upscale.errors import OutputError, UsageError, VideoError
 from upscale.files.atomic import check_target_free
 from upscale.files.identity import FileState, file_state, is_same_file
 from upscale.files.printable import printable
 from upscale.files.regular import special_kind
 from upscale.jobs.inputs import reject_image
+from upscale.jobs.video_images import check_images_free, image_numbers, images_encoder
 from upscale.shards import Shard
+from upscale.video.conversions import Conversion, converted
+from upscale.video.duplicates import Duplicates
 from upscale.video.encoders import Encoder, VideoEncoding, resolve_encoder
 from upscale.video.info import DEFAULT_MAX_PIXELS, PQ, VideoInfo
 from upscale.video.mux import full_span
+from upscale.video.numbered_images import ImagePattern, find_images, image_pattern
 from upscale.video.output_stream import Span
-from upscale.video.probe import probe
+from upscale.video.probe import SizeChange, probe
 from upscale.video.recode import AudioChoice
 from upscale.video.source_version import state_of_source
+
+_SPELLINGS = {"bt601": "BT.601", "bt709": "BT.709", "bt2020": "BT.2020"}
 
 SizeFunction = Callable[[tuple[int, int]], tuple[int, int]]
 """Maps the (width, height) of a source to that of the output."""
@@ -48,6 +54,16 @@ class VideoSettings:
         steady: Strength of the blend of each frame with the previous one, 0..1.
         shard: The share of the segments to compute; None for all of them.
         join: Whether a shard that finishes last joins all segments.
+        square_pixels: Make square pixels of oblong ones.
+        duplicates: Kind of frames that are not computed again.
+        fps: Frames per second of an input of numbered images; None for a video.
+        only_join: Join segments that are finished, and compute none.
+        on_change: Treatment of frames of another size.
+        conversion: Other frames that are made of the fields; None for none.
+        work: Output beside which these segments are; None to look for them beside the new output.
+
+    Raises:
+        UsageError: Options exclude each other.
     """
 
     encoding: VideoEncoding = field(default_factory=VideoEncoding)
@@ -65,6 +81,17 @@ class VideoSettings:
     steady: float = 0.0
     shard: Shard | None = None
     join: bool = False
+    square_pixels: bool = False
+    duplicates: Duplicates = "exact"
+    fps: Fraction | None = None
+    only_join: bool = False
+    work: Path | None = None
+    on_change: SizeChange = "scale"
+    conversion: Conversion | None = None
+
+    def __post_init__(self) -> None:
+        if self.duplicates == "near" and self.steady:
+            raise UsageError("--duplicates near and --steady exclude each other: choose one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +108,7 @@ class VideoJob:
         notes: Warnings about the source and the encoding, one line each.
         state: State of the source before it was probed.
         replaced: State of the output before the plan; None if there was none.
+        details: Those of the notes that matter to few.
     """
 
     video: VideoInfo
@@ -92,6 +120,20 @@ class VideoJob:
     notes: tuple[str, ...]
     state: FileState
     replaced: FileState | None = None
+    details: tuple[str, ...] = ()
+
+    @property
+    def pattern(self) -> ImagePattern | None:
+        """Names of the output's images; None if it is a video."""
+        return image_pattern(self.output)
+
+    @property
+    def work_name(self) -> Path:
+        """Path beside which unfinished work is kept: the output, or the folder of its images."""
+        if self.settings.work is not None:
+            return self.settings.work
+        is_folder = self.pattern is not None and bool(self.output.parent.name)
+        return self.output.parent if is_folder else self.output
 
 
 def plan_video(
@@ -112,18 +154,26 @@ def plan_video(
     """
     replaced = state_of_output(output)
     check_target(source, output, overwrite=settings.overwrite)
-    check_regular(source)
-    state = state_of_source(source)
-    video = probe_with_limit(source, settings)
+    video, state = probe_source(source, settings)
     times = select_times(video, settings)
-    size = output_size(video, size_of)
-    encoder = resolve_encoder(video, settings.encoding, output, size)
+    pattern = image_pattern(output)
+    size = output_size(video, size_of, settings, is_aligned=pattern is None)
+    if pattern is None:
+        encoder = resolve_encoder(video, settings.encoding, output, size)
+    else:
+        encoder = images_encoder(video, settings.encoding, pattern, size)
+        image_numbers(pattern, video, times)
     span = _span(video, times)
-    notes = (*source_notes(video, settings), *_size_notes(video, size_of, size), *encoder.notes)
+    details = tuple(source_details(video))
+    notes = (
+        *source_notes(video, settings),
+        *_size_notes(video, size_of, size, settings),
+        *encoder.notes,
+    )
     if video.timecode is not None and times[0] != video.frame_times[0]:
         video = replace(video, timecode=None)
         notes = (*notes, "the timecode is dropped, because it is that of the first frame")
-    return VideoJob(video, output, encoder, times, span, settings, notes, state, replaced)
+    return VideoJob(video, output, encoder, times, span, settings, notes, state, replaced, details)
 
 
 def state_of_output(output: Path) -> FileState | None:
@@ -134,15 +184,35 @@ def state_of_output(output: Path) -> FileState | None:
         return None
 
 
-def probe_with_limit(source: Path, settings: VideoSettings) -> VideoInfo:
-    """Probe a video with the frame size limit of the settings.
+def probe_source(source: Path, settings: VideoSettings) -> tuple[VideoInfo, FileState]:
+    """Probe a video with the settings of the user, or numbered images if these have a frame rate.
+
+    Returns:
+        The video, and its state before it was probed.
 
     Raises:
         VideoError: The source cannot be read, or is an image.
     """
-    reject_image(source)
+    video, state = _probe_stored(source, settings)
+    if settings.conversion is not None:
+        video = converted(video, settings.conversion)
+    return video, state
+
+
+def _probe_stored(source: Path, settings: VideoSettings) -> tuple[VideoInfo, FileState]:
     limit = settings.max_pixels or DEFAULT_MAX_PIXELS
-    return probe(source, max_pixels=limit, stream=settings.stream)
+    if settings.fps is not None:
+        images = find_images(source, settings.fps)
+        state = state_of_source(*images.paths())
+        path, change = Path(str(images.pattern)), settings.on_change
+        return probe(path, max_pixels=limit, images=images, on_change=change), state
+    if image_pattern(source) is not None and not source.exists():
+        raise UsageError(f"{printable(source)}: numbered images need --fps, for example --fps 24")
+    check_regular(source)
+    state = state_of_source(source)
+    reject_image(source)
+    video = probe(source, max_pixels=limit, stream=settings.stream, on_change=settings.on_change)
+    return video, state
 
 
 def check_regular(source: Path) -> None:
@@ -166,6 +236,10 @@ def check_target(source: Path, output: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: The output is the source, or exists and may not be replaced.
     """
+    pattern = image_pattern(output)
+    if pattern is not None:
+        check_images_free(pattern, source, overwrite=overwrite)
+        return
     if is_same_file(output, source):
         raise OutputError(f"{printable(output)}: is the input itself; choose another output")
     check_target_free(output, overwrite=overwrite)
@@ -201,16 +275,41 @@ def _span(video: VideoInfo, times: tuple[int, ...]) -> Span | None:
     return Span(times[0] * video.time_base, end)
 
 
-def output_size(video: VideoInfo, size_of: SizeFunction) -> tuple[int, int]:
-    """Return the stored size of the output, of which the user means the displayed sides."""
-    return align_size(video, _stored_size(video, size_of))
+def output_size(
+    video: VideoInfo,
+    size_of: SizeFunction,
+    settings: VideoSettings,
+    *,
+    is_aligned: bool = True,
+) -> tuple[int, int]:
+    """Return the stored size of the output, of which the user means the displayed sides.
+
+    Args:
+        video: Source video.
+        size_of: Function that maps the source size to the output size.
+        settings: Options of the user.
+        is_aligned: Whether chroma is subsampled as in the source.
+    """
+    size = _stored_size(video, size_of, settings)
+    return align_size(video, size) if is_aligned else size
 
 
-def _stored_size(video: VideoInfo, size_of: SizeFunction) -> tuple[int, int]:
+def _stored_size(
+    video: VideoInfo, size_of: SizeFunction, settings: VideoSettings
+) -> tuple[int, int]:
+    size = video.width, video.height
+    if settings.square_pixels:
+        size = square_size(video)
     if not is_turned(video):
-        return size_of((video.width, video.height))
-    height, width = size_of((video.height, video.width))
+        return size_of(size)
+    height, width = size_of((size[1], size[0]))
     return width, height
+
+
+def square_size(video: VideoInfo) -> tuple[int, int]:
+    """Return the size of a video with square pixels: one side is stretched, and none is shrunk."""
+    aspect = video.sample_aspect or Fraction(1)
+    return round(video.width * max(aspect, 1)), round(video.height / min(aspect, 1))
 
 
 def is_turned(video: VideoInfo) -> bool:
@@ -218,9 +317,11 @@ def is_turned(video: VideoInfo) -> bool:
     return abs(video.rotation) % 180 == 90
 
 
-def _size_notes(video: VideoInfo, size_of: SizeFunction, size: tuple[int, int]) -> Iterator[str]:
+def _size_notes(
+    video: VideoInfo, size_of: SizeFunction, size: tuple[int, int], settings: VideoSettings
+) -> Iterator[str]:
     """Yield a line if the size had to be rounded."""
-    width, height = _stored_size(video, size_of)
+    width, height = _stored_size(video, size_of, settings)
     if (width, height) != size:
         yield (
             f"{width}x{height} is rounded to {size[0]}x{size[1]}, because the chroma of"
@@ -237,13 +338,19 @@ def align_size(video: VideoInfo, size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
+def source_details(video: VideoInfo) -> Iterator[str]:
+    """Yield remarks about a source that matter to few, one line each."""
+    if video.end_unknown:
+        yield "the container does not record its length, so a truncated file cannot be detected"
+
+
 def source_notes(video: VideoInfo, settings: VideoSettings) -> Iterator[str]:
     """Yield warnings about a source, one line each."""
     yield from video.warnings
-    if video.end_unknown:
-        yield "the container does not record its length, so a truncated file cannot be detected"
+    yield from video.changes
+    yield from source_details(video)
     if video.colour.guessed and video.planes.kind == "yuv":
-        yield f"the colours are not tagged; assuming {video.colour.matrix}"
+        yield f"the colours are not tagged; {_SPELLINGS[video.colour.matrix]} is assumed"
     if video.colour.is_hdr:
         name = "PQ" if video.colour.transfer == PQ else "HLG"
         yield f"the video is HDR ({name}), which the network was not trained on"

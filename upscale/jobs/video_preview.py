@@ -19,7 +19,6 @@ from upscale.files.atomic import remove_stale_temporaries
 from upscale.files.printable import printable
 from upscale.images import Image, Metadata, format_of, write_file
 from upscale.images.image import Pixels
-from upscale.images.metadata.cicp import named
 from upscale.jobs.auto import AutoUpscaler, ChoiceRecord, choice_record, chosen_names
 from upscale.jobs.colour import keeps_colour
 from upscale.jobs.events import Status
@@ -32,19 +31,21 @@ from upscale.jobs.video_plan import (
     VideoSettings,
     check_target,
     output_size,
-    probe_with_limit,
+    probe_source,
     select_times,
     source_notes,
 )
 from upscale.jobs.video_samples import (
     Unchanged,
+    colour_tags,
     frame_at,
+    oriented,
     rgb_format,
     rgb_pixels,
     video_samples,
 )
 from upscale.video.encoders import CONTAINERS
-from upscale.video.info import UNSPECIFIED, Colour, FrameFormat, VideoFrame, VideoInfo
+from upscale.video.info import FrameFormat, VideoFrame, VideoInfo
 
 if TYPE_CHECKING:
     from upscale.selection import Choice
@@ -53,12 +54,6 @@ _DEFAULT_FRAMES = 3
 _GAP, _LABEL_HEIGHT, _FONT_SIZE = 8, 28, 18
 _LABEL_LEVEL = 0.6
 """Brightness of labels relative to the maximum, which is up to 10,000 cd/m² in HDR."""
-
-_SRGB = 13
-_SDR_TRANSFERS = (1, 2, 6, 7, 11, 12, 13, 14, 15)
-"""Transfer functions (H.273) of videos that displays show like sRGB."""
-
-_BT2020 = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +108,12 @@ def plan_preview(
     """
     format_of(output.name)
     check_target(source, output, overwrite=settings.overwrite)
-    video = probe_with_limit(source, settings)
+    video, _ = probe_source(source, settings)
     selected = select_times(video, settings)
     count = min(_DEFAULT_FRAMES, len(selected))
     spread = [selected[len(selected) * (2 * part + 1) // (2 * count)] for part in range(count)]
     times = tuple(dict.fromkeys(_frame_time(video, time) for time in at)) or tuple(spread)
-    target = rgb_format(video, output_size(video, size_of))
+    target = rgb_format(video, output_size(video, size_of, settings))
     return PreviewJob(video, output, target, times, settings, tuple(source_notes(video, settings)))
 
 
@@ -215,11 +210,13 @@ def run_preview(
     progress(0, len(job.times))
     for time in job.times:
         frame = _read_frame(job, time)
-        small, large = (_as_displayed(video, rgb_pixels(each, frame)) for each in (before, after))
+        small = _as_displayed(video, rgb_pixels(before, frame), video.sample_aspect)
+        aspect = None if job.settings.square_pixels else video.sample_aspect
+        large = _as_displayed(video, rgb_pixels(after, frame), aspect)
         rows.append(_Comparison(frame.pts * video.time_base, small, large))
         progress(len(rows), len(job.times))
     pixels = rows[0].after if len(rows) == 1 else _sheet(rows)
-    image = Image(pixels, None, Metadata(cicp=_cicp(video.colour)))
+    image = Image(pixels, None, Metadata(cicp=colour_tags(video.colour)))
     remove_stale_temporaries(job.output.parent)
     write_file(image, job.output, format=job.output.suffix, overwrite=job.settings.overwrite)
     times = tuple(float(row.time) for row in rows)
@@ -254,35 +251,16 @@ def _read_frame(job: PreviewJob, time: int) -> VideoFrame:
     return frame
 
 
-def _as_displayed(video: VideoInfo, pixels: Pixels) -> Pixels:
+def _as_displayed(video: VideoInfo, pixels: Pixels, aspect: Fraction | None) -> Pixels:
     """Return a frame as players show it: with square pixels, rotated and mirrored."""
     from upscale.engine.resize import resize
 
     height, width = pixels.shape[:2]
-    aspect = video.sample_aspect or Fraction(1)
+    aspect = aspect or Fraction(1)
     # One side is stretched, and none is shrunk.
     size = round(width * max(aspect, 1)), round(height / min(aspect, 1))
     pixels = pixels if size == (width, height) else resize(pixels, *size)
-    return np.ascontiguousarray(_orient(pixels, video.display_matrix))
-
-
-def _orient(pixels: Pixels, matrix: Sequence[int] | None) -> Pixels:
-    """Apply a display matrix: rotation by multiples of 90 degrees, and mirroring."""
-    if matrix is None:
-        return pixels
-    across, down = matrix[0], matrix[4]
-    if abs(matrix[1]) > abs(matrix[0]):
-        pixels = pixels.swapaxes(0, 1)
-        across, down = matrix[3], matrix[1]
-    return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
-
-
-def _cicp(colour: Colour) -> tuple[int, int] | None:
-    """Return the primaries and transfer function of the image; None for sRGB."""
-    primaries = colour.primaries
-    if primaries == UNSPECIFIED and colour.matrix == "bt2020":
-        primaries = _BT2020
-    return named(primaries, _SRGB if colour.transfer in _SDR_TRANSFERS else colour.transfer)
+    return np.ascontiguousarray(oriented(pixels, video.display_matrix))
 
 
 def _sheet(rows: Sequence[_Comparison]) -> Pixels:

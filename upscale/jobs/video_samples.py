@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from upscale.images.image import Pixels
+from upscale.images.metadata.cicp import named
 from upscale.images.pixels.colour import is_grey
 from upscale.jobs.auto import middle, spread
 from upscale.jobs.video_frames import FrameUpscaler
-from upscale.video.info import FrameFormat, VideoFrame, VideoInfo
+from upscale.video.info import UNSPECIFIED, Colour, FrameFormat, VideoFrame, VideoInfo
 from upscale.video.planes import plane_format
 from upscale.video.reader import read_frames
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from upscale.selection import Sample
+
+_SRGB = 13
+_SDR_TRANSFERS = (1, 2, 6, 7, 11, 12, 13, 14, 15)
+"""Transfer functions (H.273) of videos that displays show like sRGB."""
+
+_BT2020 = 9
 
 
 class Unchanged:
@@ -58,16 +65,26 @@ def video_samples(video: VideoInfo, *, deinterlace: bool = False) -> list[Sample
     Raises:
         VideoError: The video cannot be read.
     """
+    frames = (frame_at(video, time, deinterlace=deinterlace) for time in spread(video.frame_times))
+    return samples_of_frames(video, (frame for frame in frames if frame is not None))
+
+
+def samples_of_frames(video: VideoInfo, frames: Iterable[VideoFrame]) -> list[Sample]:
+    """Return frames of a video as a network gets them.
+
+    Args:
+        video: Video with the format of the frames.
+        frames: Some of its frames.
+    """
     from upscale.selection import Sample
 
     size = video.width, video.height
     unchanged = FrameUpscaler(video.frame_format, rgb_format(video, size), Unchanged())
     samples: list[Sample] = []
-    for time in spread(video.frame_times):
-        frame = frame_at(video, time, deinterlace=deinterlace)
-        if frame is not None:
-            pixels = rgb_pixels(unchanged, frame)[middle(video.height), middle(video.width)]
-            samples.append(Sample(pixels[..., :1] if is_grey(pixels) else pixels))
+    for frame in frames:
+        new = replace(frame, repeats=False)
+        pixels = rgb_pixels(unchanged, new)[middle(video.height), middle(video.width)]
+        samples.append(Sample(pixels[..., :1] if is_grey(pixels) else pixels))
     return samples
 
 
@@ -88,3 +105,27 @@ def rgb_format(video: VideoInfo, size: tuple[int, int]) -> FrameFormat:
 def rgb_pixels(upscaler: FrameUpscaler, frame: VideoFrame) -> Pixels:
     """Upscale a frame to an RGB array of shape (H, W, 3), uint8 or uint16, as stored."""
     return np.dstack(upscaler.upscale(upscaler.load(frame)).frame().planes)
+
+
+def oriented(pixels: Pixels, matrix: Sequence[int] | None) -> Pixels:
+    """Apply a display matrix: rotation by multiples of 90 degrees, and mirroring.
+
+    Args:
+        pixels: Array of shape (H, W, C).
+        matrix: Display matrix of a video; None for none.
+    """
+    if matrix is None:
+        return pixels
+    across, down = matrix[0], matrix[4]
+    if abs(matrix[1]) > abs(matrix[0]):
+        pixels = pixels.swapaxes(0, 1)
+        across, down = matrix[3], matrix[1]
+    return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+
+
+def colour_tags(colour: Colour) -> tuple[int, int] | None:
+    """Return the primaries and transfer function of frames as images; None for sRGB."""
+    primaries = colour.primaries
+    if primaries == UNSPECIFIED and colour.matrix == "bt2020":
+        primaries = _BT2020
+    return named(primaries, _SRGB if colour.transfer in _SDR_TRANSFERS else colour.transfer)

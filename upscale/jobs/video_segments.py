@@ -22,8 +22,10 @@ from upscale.jobs.video_frames import (
     UpscaledFrame,
 )
 from upscale.jobs.video_plan import VideoJob
-from upscale.video.info import VideoFrame
+from upscale.video.duplicates import RepeatFinder
+from upscale.video.info import FrameFormat, VideoFrame
 from upscale.video.reader import read_frames
+from upscale.video.saved_frames import SavedFrame, SavedFrames
 from upscale.video.segment_writer import SegmentWriter
 from upscale.video.segments import CorruptFrames, Segment
 
@@ -36,19 +38,39 @@ class _Item:
     """A frame in the pipeline, or the end of a segment with its corrupt frames.
 
     A warm-up frame is computed for the next frame, and not written.
+
+    Attributes:
+        segment: Segment of the frame.
+        content: The frame, or the problems of the segment at its end.
+        saved: Stored frames of the segment.
+        is_warm_up: Whether the frame is not written.
+        is_damaged: Whether the decoder flagged the source frame as corrupt.
+        is_resized: Whether the source frame had another size or pixel format.
     """
 
     segment: Segment
-    content: LoadedFrame | UpscaledFrame | CorruptFrames
+    content: LoadedFrame | UpscaledFrame | SavedFrame | CorruptFrames
+    saved: SavedFrames
     is_warm_up: bool = False
+    is_damaged: bool = False
+    is_resized: bool = False
 
 
 class Segments(Protocol):
     """Segments to compute, and where they go: the part of `SegmentStore` that is used here."""
 
     @property
+    def segments(self) -> Sequence[Segment]:
+        """All segments, in order."""
+        ...
+
+    @property
     def pending(self) -> Sequence[Segment]:
         """Segments to compute, in order."""
+        ...
+
+    def saved_frames(self, segment: Segment, format: FrameFormat) -> SavedFrames:
+        """Return the frames of a pending segment that an interrupted run has stored."""
         ...
 
     def create(self, segment: Segment) -> Path:
@@ -75,6 +97,9 @@ class SegmentRunner:
         options: Options for the frames.
         check_source: Function that raises an error if the source has changed; called before a
             segment is entered into the journal.
+
+    Attributes:
+        restored: Number of frames of unfinished segments that an earlier run had computed.
     """
 
     def __init__(
@@ -90,6 +115,8 @@ class SegmentRunner:
         self._options = options
         # Times of the frames that frames are blended with.
         self._before = dict(pairwise(reversed(job.times))) if options.steady else {}
+        self._parts = tuple(segment.times[0] for segment in store.segments)
+        self.restored = 0
         self._advance = advance
         self._advance_lock, self._store_lock = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
@@ -140,36 +167,56 @@ class SegmentRunner:
                 WriteBehind(files.process, FRAMES_BEHIND, waits) as writer,
             ):
                 for item in loaded:
-                    if not isinstance(item.content, LoadedFrame):
+                    if isinstance(item.content, LoadedFrame):
+                        if self._stop.is_set():
+                            break
+                        upscaled = frames.upscale(item.content)
+                        if not item.is_warm_up:
+                            writer.put(replace(item, content=upscaled))
+                    else:
                         writer.put(item)
-                        continue
-                    upscaled = frames.upscale(item.content)
-                    if item.is_warm_up:
-                        continue
-                    writer.put(_Item(item.segment, upscaled))
-                    with self._advance_lock:
-                        self._advance()
+                    self._count(item)
         except BaseException:
             self._stop.set()
             raise
         return frames.computed, waits
 
+    def _count(self, item: _Item) -> None:
+        """Report a frame as done, and count it if an earlier run has computed it."""
+        if isinstance(item.content, CorruptFrames) or item.is_warm_up:
+            return
+        with self._advance_lock:
+            self.restored += isinstance(item.content, SavedFrame)
+            self._advance()
+
     def _items(self, queue: SegmentQueue, number: int, upscaler: FrameUpscaler) -> Iterator[_Item]:
         """Yield the frames of a device's segments, and an end after each segment."""
         reader: _SegmentReader | None = None
         while (segment := queue.take(number)) is not None:
+            saved = self._store.saved_frames(segment, self._job.encoder.frame_format)
+            restored = saved.load(segment.times)
+            yield from (_Item(segment, each, saved) for each in restored)
+            rest = segment
+            if restored:
+                times = segment.times[segment.times.index(restored[-1].frame.pts) + 1 :]
+                rest, reader = Segment(segment.number, times), None
             if reader is None or reader.next_number != segment.number:
-                reader = _SegmentReader(self._job, segment, self._before.get(segment.times[0]))
+                before = self._before.get(rest.times[0])
+                reader = _SegmentReader(self._job, rest, before, self._parts)
                 if reader.frame_before is not None:
-                    yield _Item(segment, upscaler.load(reader.frame_before), is_warm_up=True)
-            for place, frame in enumerate(reader.frames(segment)):
+                    warm_up = upscaler.load(reader.frame_before)
+                    yield _Item(segment, warm_up, saved, is_warm_up=True)
+            for place, frame in enumerate(reader.frames(rest)):
                 if self._stop.is_set():
                     return
                 # A run that is resumed here cannot repeat a frame that it has not written.
                 is_new = bool(self._options.steady) and place == 0
-                loaded = replace(frame, repeats=False) if is_new else frame
-                yield _Item(segment, upscaler.load(loaded, self._before.get(frame.pts)))
-            yield _Item(segment, reader.corrupt_frames(segment))
+                loaded = upscaler.load(
+                    replace(frame, repeats=False) if is_new else frame, self._before.get(frame.pts)
+                )
+                damaged, resized = reader.problems_at(frame.pts)
+                yield _Item(segment, loaded, saved, is_damaged=damaged, is_resized=resized)
+            yield _Item(segment, _with_restored(reader.corrupt_frames(segment), restored), saved)
 
 
 class SegmentQueue:
@@ -207,16 +254,26 @@ class _SegmentReader:
         job: Planned video.
         first: First segment.
         before: Time of the frame before it that is read as well; None for none.
+        parts: Times of the first frames of all segments.
 
     Attributes:
         next_number: Number of the segment that can be read next.
         frame_before: The frame before the first segment; None if it was not wanted or is lost.
     """
 
-    def __init__(self, job: VideoJob, first: Segment, before: int | None = None) -> None:
+    def __init__(
+        self,
+        job: VideoJob,
+        first: Segment,
+        before: int | None = None,
+        parts: Sequence[int] = (),
+    ) -> None:
         self.next_number = first.number
         start = first.times[0] if before is None else before
-        self._reader = read_frames(job.video, start_pts=start, deinterlace=job.settings.deinterlace)
+        repeats = RepeatFinder(job.video.planes, job.settings.duplicates, parts)
+        self._reader = read_frames(
+            job.video, start_pts=start, deinterlace=job.settings.deinterlace, repeats=repeats
+        )
         self._frames = iter(self._reader)
         self._pending: VideoFrame | None = None
         self.frame_before: VideoFrame | None = None
@@ -239,6 +296,11 @@ class _SegmentReader:
             if frame.pts >= last:
                 return
 
+    def problems_at(self, time: int) -> tuple[bool, bool]:
+        """Return whether the frame that was read last is damaged, and whether it was resized."""
+        report = self._reader.report
+        return time in report.damaged[-1:], time in report.resized[-1:]
+
     def corrupt_frames(self, segment: Segment) -> CorruptFrames:
         """Return the corrupt frames of a segment that has been read."""
         report = self._reader.report
@@ -247,6 +309,13 @@ class _SegmentReader:
 
 def _within(times: Sequence[int], segment: Segment) -> tuple[int, ...]:
     return tuple(sorted({time for time in times if segment.times[0] <= time <= segment.times[-1]}))
+
+
+def _with_restored(found: CorruptFrames, restored: Sequence[SavedFrame]) -> CorruptFrames:
+    """Add the problems of frames that were not read again."""
+    damaged = (each.frame.pts for each in restored if each.damaged)
+    resized = (each.frame.pts for each in restored if each.resized)
+    return CorruptFrames((*damaged, *found.damaged), (*resized, *found.resized))
 
 
 class _SegmentFiles:
@@ -272,19 +341,25 @@ class _SegmentFiles:
 
     def process(self, item: _Item) -> None:
         """Write a frame, or start to finish a segment."""
-        if isinstance(item.content, UpscaledFrame):
-            if self._writer is None:
-                self._writer = SegmentWriter(self._store.create(item.segment), self._encoder)
-            self._writer.write(item.content.frame())
-        elif isinstance(item.content, CorruptFrames):
+        content = item.content
+        if isinstance(content, CorruptFrames):
             self._wait()
             writer, self._writer = self._writer, None
-            self._finishing = self._finisher.submit(
-                self._finish, item.segment, writer, item.content
-            )
+            self._finishing = self._finisher.submit(self._finish, item, writer, content)
+        elif isinstance(content, SavedFrame):
+            self._write(item.segment, content.frame)
+        elif isinstance(content, UpscaledFrame):
+            frame = content.frame()
+            self._write(item.segment, frame)
+            item.saved.add(SavedFrame(frame, item.is_damaged, item.is_resized))
+
+    def _write(self, segment: Segment, frame: VideoFrame) -> None:
+        if self._writer is None:
+            self._writer = SegmentWriter(self._store.create(segment), self._encoder)
+        self._writer.write(frame)
 
     def _finish(
-        self, segment: Segment, writer: SegmentWriter | None, corrupt_frames: CorruptFrames
+        self, item: _Item, writer: SegmentWriter | None, corrupt_frames: CorruptFrames
     ) -> None:
         times: tuple[int, ...] = ()
         if writer is not None:
@@ -292,7 +367,8 @@ class _SegmentFiles:
             times = writer.times
         with self._lock:
             self._check_source()
-            self._store.finish(segment, times, corrupt_frames)
+            self._store.finish(item.segment, times, corrupt_frames)
+        item.saved.discard()
 
     def _wait(self) -> None:
         """Wait for the segment that is being finished, and raise its error."""

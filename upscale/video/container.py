@@ -30,6 +30,7 @@ from upscale.files.system_errors import raise_system_error
 from upscale.out_of_memory import is_out_of_memory
 from upscale.video.info import ANIMATION_FORMATS, DEFAULT_MAX_PIXELS
 from upscale.video.mp4_index import too_many_samples
+from upscale.video.numbered_images import NumberedImages
 from upscale.video.pyav import open_input
 from upscale.video.timeline import Timeline
 
@@ -42,6 +43,7 @@ _REFUSED_FORMATS = frozenset(
     }
 )
 MAX_STREAMS = 100
+_IMAGE_SEQUENCE = "image2"
 _IMAGE_FORMATS = {"image2", "image2pipe", "ico", "webp"}
 _IMAGE_CODECS = {"mjpeg", "png", "bmp", "gif", "webp"}
 _IMAGE_BRANDS = {"avif", "heic", "heix", "mif1"}
@@ -59,12 +61,14 @@ _NOT_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Dispositi
 
 @contextmanager
 def open_video(
-    path: Path, max_pixels: int = DEFAULT_MAX_PIXELS, log: ErrorLog | None = None
+    source: Path | NumberedImages,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    log: ErrorLog | None = None,
 ) -> Generator[InputContainer]:
-    """Open a video file for reading.
+    """Open a video file, or numbered images, for reading.
 
     Args:
-        path: The file.
+        source: The file or the images.
         max_pixels: Largest accepted width * height of a frame, for all decoders.
         log: Log in use, which then also receives what FFmpeg reports while it opens the file.
 
@@ -72,6 +76,11 @@ def open_video(
         VideoError: The file does not exist, cannot be opened, has an unknown format, refers to
             other files, or has more streams or samples than FFmpeg should make room for.
     """
+    if isinstance(source, NumberedImages):
+        with _open_images(source, max_pixels) as container:
+            yield container
+        return
+    path = source
     if path.is_dir():
         raise VideoError(f"{printable(path)}: is a folder; give a video")
     _check_index(path)
@@ -94,6 +103,29 @@ def open_video(
             container = open_input(f"file:{path}", options)
         except FFmpegError as error:
             raise _refusal(path, messages) or error from None
+    with container:
+        yield container
+
+
+@contextmanager
+def _open_images(images: NumberedImages, max_pixels: int) -> Generator[InputContainer]:
+    """Open numbered images, of which `find_images` has found all."""
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": _IMAGE_SEQUENCE,
+        "framerate": str(images.rate),
+        "start_number": str(images.first),
+        _MAX_PIXELS_OPTION: str(max_pixels),
+    }
+    path = images.pattern.path(images.first)
+    problem = "cannot be decoded"
+    errors = (FFmpegError, OSError)
+    with (
+        map_os_errors(path, VideoError, "an image", errors=errors, problem=problem),
+        ErrorLog(),
+    ):
+        url = f"file:{images.pattern.ffmpeg_name()}"
+        container = open_input(url, options, format=_IMAGE_SEQUENCE)
     with container:
         yield container
 
@@ -331,6 +363,8 @@ def _decoder_options(decoder: str) -> dict[str, str]:
 
 def _check_is_video(container: InputContainer, path: Path) -> None:
     name = container.format.name
+    if name == _IMAGE_SEQUENCE:  # on request only; see `open_video`
+        return
     if name.endswith("_demuxer"):
         raise _is_other(path, container.format.long_name)
     brand = container.metadata.get("major_brand", "").strip()

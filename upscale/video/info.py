@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from upscale.video.numbered_images import NumberedImages
+
 Matrix = Literal["bt601", "bt709", "bt2020", "rgb"]
 Plane = np.ndarray[tuple[int, int], np.dtype[np.uint8 | np.uint16]]
 
@@ -103,6 +105,21 @@ class FrameFormat:
 
 
 @dataclass(frozen=True)
+class FrameShape:
+    """Size of frames, and shape of their pixels.
+
+    Attributes:
+        width: Width in pixels.
+        height: Height in pixels.
+        aspect: Width of a pixel divided by its height; 1 if it is not tagged.
+    """
+
+    width: int
+    height: int
+    aspect: Fraction
+
+
+@dataclass(frozen=True)
 class MasteringDisplay:
     """The display on which a video was graded (SMPTE ST 2086).
 
@@ -168,6 +185,12 @@ class VideoInfo:
         embedded: Names of data in the stream beside its frames, such as closed captions.
         progressive: Number of frames that are flagged as progressive although `interlaced` is
             true; None if the codec does not flag each one.
+        images: The images if the video consists of numbered ones; `path` is then their pattern.
+        pads: Whether frames of another shape get black bars instead of being stretched.
+        changes: Changes of the frames' size and of the pixels' shape that the headers announce, one
+            line each.
+        origin: The video as it is stored, if its fields become other frames; see `conversions`.
+        conversion: Kind of filtering that makes these; empty for none.
     """
 
     path: Path
@@ -198,6 +221,21 @@ class VideoInfo:
     offsets: tuple[Fraction, ...] = ()
     embedded: tuple[str, ...] = ()
     progressive: int | None = None
+    images: NumberedImages | None = None
+    pads: bool = False
+    changes: tuple[str, ...] = ()
+    origin: VideoInfo | None = None
+    conversion: Literal["", "field", "ivtc"] = ""
+
+    @property
+    def source(self) -> Path | NumberedImages:
+        """What is opened to read the video."""
+        return self.images or self.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the video."""
+        return (self.path,) if self.images is None else tuple(self.images.paths())
 
     @property
     def frame_format(self) -> FrameFormat:
@@ -213,7 +251,7 @@ class VideoFrame:
         pts: Presentation time in units of the video's time base.
         planes: Contiguous arrays of shape (height, width), uint8 or uint16, that own their memory:
             Y, U, V or R, G, B or Y, and alpha if the format has it.
-        repeats: True if all planes equal those of the previous frame.
+        repeats: True if the frame counts as equal to the previous one; see `duplicates`.
     """
 
     pts: int

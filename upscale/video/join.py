@@ -207,7 +207,8 @@ def _outlier_warnings(outliers: Outliers) -> Iterator[str]:
     """Yield a line for each stream with packets that are left out."""
     for index, numbers in outliers.items():
         if numbers:
-            yield f"{len(numbers)} packets of stream {index} have outlying timestamps; dropped"
+            are = "packets of stream {} have" if len(numbers) > 1 else "packet of stream {} has"
+            yield f"{len(numbers)} {are.format(index)} outlying timestamps; dropped"
 
 
 def verify(

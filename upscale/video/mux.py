@@ -148,7 +148,7 @@ class Muxer:
         self._span = span or full_span(video)
         self._encoder = encoder
         with ExitStack() as stack:
-            self._source = stack.enter_context(open_video(video.path, video.max_pixels))
+            self._source = stack.enter_context(open_video(video.source, video.max_pixels))
             self._pixel_aspect = _missing_pixel_aspect(video, encoder, self._source)
             template = stack.enter_context(av.open(f"file:{segment}")).streams.video[0]
             options = _container_options(video, encoder, plan, self._source)
@@ -293,7 +293,7 @@ def find_outliers(video: VideoInfo, plan: StreamPlan) -> Outliers:
         VideoError: The source cannot be read.
     """
     times: dict[int, list[int | None]] = {each.index: [] for each in plan.mappings}
-    with open_video(video.path, video.max_pixels) as source:
+    with open_video(video.source, video.max_pixels) as source:
         for _, packet in _numbered(source, video, Counter()):
             index = packet.stream.index
             if index in times:
@@ -414,7 +414,7 @@ def _scale_matrix(matrix: Sequence[int], scale: float) -> list[int]:
 
 def _read_attachment(video: VideoInfo, index: int) -> tuple[str, str, bytes]:
     """Return the name, MIME type and content of a cover image, a stream with one packet."""
-    with open_video(video.path, video.max_pixels) as source:
+    with open_video(video.source, video.max_pixels) as source:
         stream = source.streams[index]
         data = next(bytes(packet) for packet in source.demux(stream) if packet.size)
         kind = _IMAGE_TYPES.get(stream.codec_context.name, "jpeg")

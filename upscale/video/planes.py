@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import re
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
 from upscale.video.info import Plane, PlaneFormat
 
@@ -100,10 +102,14 @@ class PlaneReader:
         planes: Format to which all frames are converted.
         width: Width in pixels to which other frames are resized.
         height: Height in pixels to which other frames are resized.
+        bars: Sample of each plane in bars around frames of another shape; None to stretch these.
     """
 
-    def __init__(self, planes: PlaneFormat, width: int, height: int) -> None:
+    def __init__(
+        self, planes: PlaneFormat, width: int, height: int, bars: Sequence[int] | None = None
+    ) -> None:
         self._planes, self._size = planes, (width, height)
+        self._bars = bars
         self._reformatter = VideoReformatter()
 
     def planar(self, frame: VideoFrame) -> VideoFrame:
@@ -112,11 +118,40 @@ class PlaneReader:
         # "yuvj" is FFmpeg's old name for full range; the planes are the same.
         if size == self._size and frame.format.name.replace("yuvj", "yuv") == self._planes.name:
             return frame
+        if self._bars is None or size == self._size:
+            return self._resized(frame, self._size)
+        return self._padded(frame, self._bars)
+
+    def _padded(self, frame: VideoFrame, bars: Sequence[int]) -> VideoFrame:
+        """Return a frame in the middle of black bars."""
+        steps = 1 << self._planes.chroma_across, 1 << self._planes.chroma_down
+        ratio = min(own / other for own, other in zip(self._size, frame_size(frame), strict=True))
+        inner = tuple(
+            min(whole, max(1, round(side * ratio / step)) * step)
+            for side, whole, step in zip(frame_size(frame), self._size, steps, strict=True)
+        )
+        left, top = (
+            (whole - side) // 2 // step * step
+            for whole, side, step in zip(self._size, inner, steps, strict=True)
+        )
+        small = self._resized(frame, (inner[0], inner[1]))
+        large = VideoFrame(*self._size, self._planes.name)
+        large.pts = frame.pts
+        for plane, part, sample in zip(large.planes, small.planes, bars, strict=False):
+            scale = round(self._size[0] / plane.width), round(self._size[1] / plane.height)
+            rows = _rows(plane, self._planes.depth)
+            rows[:] = sample
+            x, y = left // scale[0], top // scale[1]
+            content = _rows(part, self._planes.depth)[:, : part.width]
+            rows[y : y + part.height, x : x + part.width] = content
+        return large
+
+    def _resized(self, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
         return self._reformatter.reformat(
             frame,
-            *self._size,
+            *size,
             format=self._planes.name,
-            interpolation=_LOSSLESS if size == self._size else Interpolation.BICUBIC,
+            interpolation=_LOSSLESS if size == frame_size(frame) else Interpolation.BICUBIC,
             # With equal ranges on both sides, FFmpeg keeps the sample values.
             src_color_range=_FULL_RANGE,
             dst_color_range=_FULL_RANGE,
@@ -131,6 +166,17 @@ class PlaneReader:
         return tuple(planes[index] for index in RGB_ORDER[: len(planes)])
 
 
+def frame_size(frame: VideoFrame) -> tuple[int, int]:
+    """Return the width and height of a frame in pixels."""
+    return frame.width, frame.height
+
+
+def _rows(plane: VideoPlane, depth: int) -> NDArray[Any]:
+    """Return the samples of a plane that FFmpeg allocated, with the padding of its rows."""
+    dtype = np.dtype(np.uint8 if depth <= 8 else np.uint16)
+    return np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
+
+
 def _array(plane: VideoPlane, depth: int) -> Plane:
     """Copy a plane without the padding of its rows."""
     dtype = np.dtype(np.uint8 if depth <= 8 else np.uint16)
@@ -141,5 +187,5 @@ def _array(plane: VideoPlane, depth: int) -> Plane:
         data = ctypes.string_at(start, stride * plane.height)
         rows = np.frombuffer(data, dtype).reshape(plane.height, -1)[::-1]
     else:
-        rows = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
+        rows = _rows(plane, depth)
     return rows[:, : plane.width].copy()

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal, get_args
 
 import av
 from av.container import InputContainer
@@ -40,6 +41,7 @@ from upscale.video.info import (
     PlaneFormat,
     VideoInfo,
 )
+from upscale.video.numbered_images import NumberedImages
 from upscale.video.planes import nearest_planar_format
 from upscale.video.pyav import clean_tags, fraction, side_data
 from upscale.video.timeline import first_offset, timeline_for
@@ -73,12 +75,22 @@ _CHROMA_LOCATIONS = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4, (1, 3): 5, (2, 
 _GROWING_CODECS = ("vp8", "vp9")
 """Codecs of calls, which begin with small frames; the header has the size to come."""
 
+SizeChange = Literal["scale", "pad", "first"]
+"""What happens to frames of another size than the video's."""
+
+SIZE_CHANGES: tuple[SizeChange, ...] = get_args(SizeChange)
+
 _SLOWEST, _FASTEST = Fraction(1, 1001), Fraction(1000)
 _RATE_TOLERANCE = Fraction(1, 50)
 
 
 def probe(
-    path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, stream: int | None = None
+    path: Path,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    stream: int | None = None,
+    images: NumberedImages | None = None,
+    on_change: SizeChange = "scale",
 ) -> VideoInfo:
     """Return the properties of a video; frames are decoded only as far as needed.
 
@@ -86,12 +98,15 @@ def probe(
         path: The file.
         max_pixels: Largest accepted width * height of a frame, here and when the video is read.
         stream: Index of the video stream; by default, the default or first one.
+        images: Numbered images to read in place of a file; `path` is their pattern.
+        on_change: Treatment of frames of another size: they are stretched or padded to the size of
+            the header or the first frame, or stretched to that of the first frame.
 
     Raises:
         VideoError: The file is not a video, its codec is unsupported, its frames are too large, or
             none of them can be decoded.
     """
-    with open_video(path, max_pixels) as container:
+    with open_video(images or path, max_pixels) as container:
         selected = select_video_stream(container, path, stream)
         size = selected.width, selected.height
         _check_size(path, f"{selected.width}x{selected.height}", max_pixels)
@@ -102,8 +117,10 @@ def probe(
             raise VideoError(
                 f"{printable(path)}: contains no frame that can be decoded; check the file"
             )
-        video = _describe(path, container, selected, frame)
-    if video.codec in _GROWING_CODECS and math.prod(size) > video.width * video.height:
+        video = replace(describe(path, container, selected, frame), images=images)
+    video = replace(video, pads=on_change == "pad")
+    is_larger = math.prod(size) > video.width * video.height
+    if video.codec in _GROWING_CODECS and is_larger and on_change != "first":
         video = replace(video, width=size[0], height=size[1])
     return _add_timing(replace(video, max_pixels=max_pixels), frame.pts)
 
@@ -137,8 +154,7 @@ def _add_timing(video: VideoInfo, first: int | None) -> VideoInfo:
     check_is_animated(video.path, video.container, len(times))
     rate = _resolve_rate(video.rate, times, video.time_base)
     last = Fraction(timing.last) or 1 / (rate * video.time_base)
-    with map_os_errors(video.path, VideoError, "a video"), video.path.open("rb") as file:
-        truncation = check_truncation(video.container, file)
+    truncation = _truncation(video)
     truncated = ("its end is missing",) if truncation is Truncation.TRUNCATED else ()
     jumps = f"{len(offsets) - 1} times" if len(offsets) > 2 else "once"
     jumped = (f"the clock jumps {jumps}; its parts follow each other",) * (len(offsets) > 1)
@@ -156,8 +172,38 @@ def _add_timing(video: VideoInfo, first: int | None) -> VideoInfo:
         interlaced=timing.progressive[1] > 0 if any(timing.progressive) else video.interlaced,
         progressive=timing.progressive[0] if any(timing.progressive) else None,
         end_unknown=truncation is Truncation.UNKNOWN,
+        changes=tuple(_changes(video, timing)),
         duration=(times[-1] - times[0] + last) * video.time_base,
     )
+
+
+def _changes(video: VideoInfo, timing: Timing) -> Iterator[str]:
+    """Yield a line for the first change of the size and of the shape of pixels."""
+    if not timing.shapes:
+        return
+    (_, first), *others = timing.shapes
+    for time, shape in others:
+        if (shape.width, shape.height) != (first.width, first.height):
+            moment = _moment(time, video)
+            yield f"the size of frames changes to {shape.width}x{shape.height}{moment}"
+            break
+    for time, shape in others:
+        if shape.aspect != first.aspect:
+            ratio = f"{shape.aspect.numerator}:{shape.aspect.denominator}"
+            moment = _moment(time, video)
+            yield f"the shape of pixels changes to {ratio}{moment}; the output keeps the first one"
+            break
+
+
+def _moment(time: int | None, video: VideoInfo) -> str:
+    return "" if time is None else f" at {float(time * video.time_base):.2f} s"
+
+
+def _truncation(video: VideoInfo) -> Truncation:
+    if video.images is not None:
+        return Truncation.COMPLETE
+    with map_os_errors(video.path, VideoError, "a video"), video.path.open("rb") as file:
+        return check_truncation(video.container, file)
 
 
 def _without_leading(timing: Timing, first: int | None, offset: int) -> Timing:
@@ -188,7 +234,7 @@ def _read_timing(video: VideoInfo) -> tuple[Timing, tuple[Fraction, ...]]:
 
 
 def _demux_or_decode(video: VideoInfo, log: ErrorLog) -> tuple[Timing, tuple[Fraction, ...]]:
-    with open_video(video.path, video.max_pixels, log) as container:
+    with open_video(video.source, video.max_pixels, log) as container:
         stream = select_video_stream(container, video.path, video.stream)
         split_fields = may_split_fields(container, stream, video.interlaced)
         offsets = first_offset(container, stream)
@@ -197,7 +243,7 @@ def _demux_or_decode(video: VideoInfo, log: ErrorLog) -> tuple[Timing, tuple[Fra
     offsets = tuple(timeline.offsets) if timeline else ()
     if is_reliable and not split_fields:
         return from_packets, offsets
-    with open_video(video.path, video.max_pixels, log) as container:
+    with open_video(video.source, video.max_pixels, log) as container:
         stream = select_video_stream(container, video.path, video.stream)
         timing = timing_from_decoding(
             container,
@@ -214,14 +260,22 @@ def _demux_or_decode(video: VideoInfo, log: ErrorLog) -> tuple[Timing, tuple[Fra
         warnings=warnings,
         embedded=from_packets.embedded,
         progressive=from_packets.progressive,
+        shapes=from_packets.shapes,
     )
     return timing, offsets
 
 
-def _describe(
+def describe(
     path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame
 ) -> VideoInfo:
-    """Return all properties except the timing."""
+    """Return all properties of a video except the timing.
+
+    Args:
+        path: The file.
+        container: Open file.
+        stream: Its video stream.
+        frame: First frame of the stream.
+    """
     planes = nearest_planar_format(frame.format)
     header = _matroska_header(stream)
     return VideoInfo(

@@ -16,17 +16,18 @@ _TAG_OPTIONS: dict[str, Any] = (
 )
 
 
-def open_input(url: str, options: Mapping[str, str]) -> InputContainer:
+def open_input(url: str, options: Mapping[str, str], format: str | None = None) -> InputContainer:
     """Open a file for reading; read its tags with `clean_tags`.
 
     Args:
         url: Name of the file after a protocol, such as "file:clip.mp4".
         options: Options of FFmpeg's demuxer.
+        format: FFmpeg's name of the format; None to find it out.
 
     Raises:
         FFmpegError, OSError: The file cannot be opened.
     """
-    return av.open(url, options=dict(options), **_TAG_OPTIONS)
+    return av.open(url, format=format, options=dict(options), **_TAG_OPTIONS)
 
 
 def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, dropwhile
 from typing import Any
 
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.filter import Graph
 from av.packet import Packet
 from av.video.frame import VideoFrame as AVFrame
 from av.video.stream import VideoStream
@@ -24,6 +21,8 @@ from upscale.video.container import (
     read_packets,
     select_video_stream,
 )
+from upscale.video.deinterlace import deinterlaced
+from upscale.video.duplicates import RepeatFinder
 from upscale.video.info import VideoFrame, VideoInfo
 from upscale.video.planes import PlaneReader
 from upscale.video.timeline import timeline_for
@@ -53,6 +52,7 @@ def read_frames(
     start_pts: int | None = None,
     stop_pts: int | None = None,
     deinterlace: bool = False,
+    repeats: RepeatFinder | None = None,
 ) -> FrameReader:
     """Read the frames of a video, or of a part of it.
 
@@ -61,11 +61,12 @@ def read_frames(
         start_pts: Time of the first frame in units of the video's time base.
         stop_pts: Time at which to stop; a frame at that time is not included.
         deinterlace: Make a full frame from the two fields of each frame.
+        repeats: Finder of repeated frames; by default, those that are equal.
 
     Returns:
         Iterable over the frames, to be used once; its `report` lists problems.
     """
-    return FrameReader(video, start_pts, stop_pts, deinterlace)
+    return FrameReader(video, start_pts, stop_pts, deinterlace, repeats)
 
 
 class FrameReader:
@@ -76,6 +77,7 @@ class FrameReader:
         start_pts: Time of the first frame; None for the beginning.
         stop_pts: Time at which to stop; None for the end.
         deinterlace: Make a full frame from the two fields of each frame.
+        repeats: Finder of repeated frames; None for those that are equal.
 
     Attributes:
         report: Problems found so far.
@@ -85,23 +87,29 @@ class FrameReader:
     """
 
     def __init__(
-        self, video: VideoInfo, start_pts: int | None, stop_pts: int | None, deinterlace: bool
+        self,
+        video: VideoInfo,
+        start_pts: int | None,
+        stop_pts: int | None,
+        deinterlace: bool,
+        repeats: RepeatFinder | None = None,
     ) -> None:
         times = video.frame_times
         first = 0 if start_pts is None else bisect_left(times, start_pts)
         end = len(times) if stop_pts is None else bisect_left(times, stop_pts)
         self._video, self._deinterlace = video, deinterlace
+        self._stored = video.origin or video
+        self._scale = round(self._stored.time_base / video.time_base)
+        self._repeats = repeats or RepeatFinder(video.planes)
         self._first, self._end = first, max(first, end)
         self.report = ReadReport()
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        planes = PlaneReader(self._video.planes, self._video.width, self._video.height)
-        before: VideoFrame | None = None
+        video = self._video
+        planes = PlaneReader(video.planes, video.width, video.height, bars=_bars(video))
         for pts, frame in self._selected(planes):
             arrays = planes.arrays(frame)
-            repeats = before is not None and all(map(np.array_equal, arrays, before.planes))
-            before = VideoFrame(pts, arrays, repeats)
-            yield before
+            yield VideoFrame(pts, arrays, self._repeats.repeats(pts, arrays))
 
     def _selected(self, planes: PlaneReader) -> Iterator[tuple[int, AVFrame]]:
         """Yield the planar frames of the selected part; lost ones are reported."""
@@ -129,26 +137,61 @@ class FrameReader:
         """Yield planar frames, deinterlaced if requested.
 
         The filter depends on the previous and the next frame. These are read as well, so that a
-        frame is the same wherever reading starts.
+        frame is the same wherever reading starts. A telecine is removed from the beginning on,
+        because the place of each frame in its cycle counts.
         """
-        if not self._deinterlace:
+        kind = self._video.conversion
+        if not self._deinterlace and not kind:
             yield from self._planar(planes, self._first, self._end)
             return
-        first = max(0, self._first - 1)
-        end = min(self._end + 1, len(self._video.frame_times))
-        yield from _deinterlace(self._video, self._planar(planes, first, end))
+        all_frames = len(self._stored.frame_times)
+        first, end = max(0, self._first - 1), min(self._end + 1, all_frames)
+        if kind:
+            first, end = self._stored_range()
+        expected, unit = frozenset(self._video.frame_times), self._video.time_base
+        frames = self._planar(planes, first, end)
+        for time, frame in deinterlaced(self._stored, frames, kind or "frame"):
+            pts = round(time / unit)
+            # Around a lost frame, other times come out.
+            if not kind or pts in expected:
+                yield pts, frame
+
+    def planar(self, planes: PlaneReader) -> Iterator[tuple[int, AVFrame]]:
+        """Yield the times and planar frames of the selected part, as they are stored.
+
+        Args:
+            planes: Converter of the frames.
+        """
+        return self._planar(planes, self._first, self._end)
+
+    def _stored_range(self) -> tuple[int, int]:
+        """Return the numbers of the stored frames from which the selected ones are made."""
+        times, stored = self._video.frame_times, self._stored.frame_times
+        if self._video.conversion == "ivtc" or self._first >= self._end:
+            return 0, len(stored) if self._first < self._end else 0
+        first = bisect_right(stored, times[self._first] / self._scale) - 2
+        end = bisect_right(stored, times[self._end - 1] / self._scale) + 2
+        return max(0, first), min(end, len(stored))
 
     def _planar(self, planes: PlaneReader, first: int, end: int) -> Iterator[tuple[int, AVFrame]]:
-        """Yield the planar frames of a range of frame numbers, with their times."""
-        video = self._video
+        """Yield the planar frames of a range of stored frames, with their times."""
+        video = self._stored
         for pts, frame in self._decoded(first, end):
+            shown = self._shown(pts)
             shape = (frame.width, frame.height, frame.format.name)
             is_other = shape != (video.width, video.height, video.source_format)
-            if is_other and self._is_inside(pts):
-                self.report.resized.append(pts)
-            if frame.is_corrupt and self._is_inside(pts):
-                self.report.damaged.append(pts)
+            if is_other and self._is_inside(shown):
+                self.report.resized.append(shown)
+            if frame.is_corrupt and self._is_inside(shown):
+                self.report.damaged.append(shown)
             yield pts, planes.planar(frame)
+
+    def _shown(self, pts: int) -> int:
+        """Return the time of the frame that is made of a stored one."""
+        if not self._video.conversion:
+            return pts
+        times = self._video.frame_times
+        return times[max(bisect_right(times, pts * self._scale) - 1, 0)]
 
     def _decoded(self, first: int, end: int) -> Iterator[tuple[int, AVFrame]]:
         """Yield the decoded frames of a range of frame numbers.
@@ -162,7 +205,7 @@ class FrameReader:
         anchor = self._seek_time(first)
         if anchor is not None:
             for pts, frame, is_intact in self._decode_range(anchor, first, end):
-                if not is_intact or pts != self._video.frame_times[expected]:
+                if not is_intact or pts != self._stored.frame_times[expected]:
                     break
                 yield pts, frame
                 expected += 1
@@ -173,17 +216,17 @@ class FrameReader:
     def _seek_time(self, first: int) -> int | None:
         """Return the time of the keyframe to seek to; None to start at the beginning."""
         # In a damaged container, seeking may lead to another part than reading through would.
-        keyframes = () if self._video.warnings else self._video.keyframe_times
-        place = bisect_left(keyframes, self._video.frame_times[first] + 1) - _KEYFRAMES_BACK
+        keyframes = () if self._stored.warnings else self._stored.keyframe_times
+        place = bisect_left(keyframes, self._stored.frame_times[first] + 1) - _KEYFRAMES_BACK
         return keyframes[place] if place > 0 else None
 
     def _decode_range(
         self, anchor: int | None, first: int, end: int
     ) -> Iterator[tuple[int, AVFrame, bool]]:
         """Decode from a keyframe or the beginning, and yield a range of frame numbers."""
-        video = self._video
+        video = self._stored
         low, high = video.frame_times[first], video.frame_times[end - 1]
-        with open_video(video.path, video.max_pixels) as container:
+        with open_video(video.source, video.max_pixels) as container:
             stream = select_video_stream(container, video.path, video.stream)
             discard_other_streams(container, stream)
             for pts, frame, is_intact in self._timed(
@@ -198,7 +241,7 @@ class FrameReader:
         self, stream: VideoStream, packets: Iterable[Packet[Any]]
     ) -> Iterator[tuple[int, AVFrame, bool]]:
         """Yield expected frames in increasing order, and whether all so far were intact."""
-        video, number, latest, is_intact = self._video, 0, None, True
+        video, number, latest, is_intact = self._stored, 0, None, True
         expected = frozenset(video.frame_times)
         for result in decode(stream, packets):
             is_intact = is_intact and not result.error
@@ -212,6 +255,17 @@ class FrameReader:
                 if pts in expected and (latest is None or pts > latest):
                     latest = pts
                     yield pts, frame, is_intact
+
+
+def _bars(video: VideoInfo) -> tuple[int, ...] | None:
+    """Return the samples of black bars around frames of another shape; None to stretch these."""
+    if not video.pads:
+        return None
+    planes = video.planes
+    opaque = (1 << planes.depth) - 1
+    black = 0 if planes.kind == "rgb" or video.colour.full_range else 16 << (planes.depth - 8)
+    chroma = 0 if planes.kind == "rgb" else 1 << (planes.depth - 1)
+    return (black, opaque) if planes.kind == "grey" else (black, chroma, chroma, opaque)
 
 
 def _packets(
@@ -233,40 +287,3 @@ def _packets(
     if head is None or head.pts is None or head.pts > anchor:
         return iter(())
     return chain([head], packets)
-
-
-def _deinterlace(
-    video: VideoInfo, frames: Iterable[tuple[int, AVFrame]]
-) -> Iterator[tuple[int, AVFrame]]:
-    """Deinterlace with FFmpeg's bwdif, one full frame for each pair of fields."""
-    graph: Graph | None = None
-    for pts, frame in frames:
-        frame.pts, frame.time_base = pts, video.time_base
-        if graph is None:
-            graph = _bwdif(video, frame)
-        graph.vpush(frame)
-        yield from _filtered(video, graph)
-    if graph is not None:
-        graph.vpush(None)
-        yield from _filtered(video, graph)
-
-
-def _bwdif(video: VideoInfo, frame: AVFrame) -> Graph:
-    graph = Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=video.time_base
-    )
-    # Interlaced videos often do not flag each frame, unless they flag some as progressive.
-    deint = "interlaced" if video.progressive else "all"
-    bwdif = graph.add("bwdif", mode="send_frame", parity="auto", deint=deint)
-    graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
-    return graph
-
-
-def _filtered(video: VideoInfo, graph: Graph) -> Iterator[tuple[int, AVFrame]]:
-    # Nothing else means that the graph needs another frame, or has ended.
-    with suppress(BlockingIOError, EOFError):
-        while True:
-            frame = graph.vpull()
-            time = (frame.pts or 0) * (frame.time_base or video.time_base)
-            yield round(time / video.time_base), frame

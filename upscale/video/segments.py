@@ -41,7 +41,9 @@ from upscale.files.regular import create_anew, open_regular
 from upscale.files.system_errors import raise_system_error
 from upscale.shards import Shard
 from upscale.video.encoders import Encoder
+from upscale.video.info import FrameFormat
 from upscale.video.join import EncodedSegment
+from upscale.video.saved_frames import FILE_NAME, SavedFrames
 
 T = TypeVar("T")
 
@@ -351,6 +353,15 @@ class SegmentStore:
             create_anew(path)
         return path
 
+    def saved_frames(self, segment: Segment, format: FrameFormat) -> SavedFrames:
+        """Return the frames of a pending segment that an interrupted run has stored.
+
+        Args:
+            segment: Pending segment.
+            format: Format of the upscaled frames.
+        """
+        return SavedFrames(self.folder, segment.number, format, SEGMENT_FRAMES)
+
     def finish(
         self,
         segment: Segment,
@@ -570,7 +581,7 @@ class SegmentStore:
 def _is_own(name: str) -> bool:
     """Return whether a file has a name that upscale gives to files of the folder."""
     is_known = name in (_MANIFEST, _JOURNAL, *MUX_TEST_NAMES) or _is_lock(name)
-    return is_known or _SEGMENT_NAME.fullmatch(name) is not None
+    return is_known or any(each.fullmatch(name) for each in (_SEGMENT_NAME, FILE_NAME))
 
 
 def _is_lock(name: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from upscale.errors import VideoError
@@ -11,16 +13,35 @@ from upscale.files.identity import FileState, file_state
 from upscale.files.printable import printable
 
 
-def state_of_source(path: Path) -> FileState:
-    """Return what the file system says about a source.
+def state_of_source(*files: Path) -> FileState:
+    """Return what the file system says about a source; that of several files is combined.
+
+    Args:
+        files: The file of a video, or numbered images.
 
     Raises:
-        VideoError: The file cannot be reached.
+        VideoError: A file cannot be reached.
     """
-    try:
-        return file_state(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    states: list[FileState] = []
+    for path in files:
+        try:
+            states.append(file_state(path))
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    return _combined(states)
+
+
+def _combined(states: Sequence[FileState]) -> FileState:
+    """Return one state, which differs if a file was replaced: that changes its second time."""
+    if len(states) == 1:
+        return states[0]
+    return FileState(
+        device=states[0].device,
+        number=len(states),
+        size=sum(each.size for each in states),
+        modified=sum(each.modified for each in states),
+        changed=sum(each.changed for each in states),
+    )
 
 
 class SourceVersion:
@@ -31,8 +52,9 @@ class SourceVersion:
     which takes a small part of the time that its upscaling takes.
 
     Args:
-        path: Source video.
+        path: Source video, for messages.
         planned: State of the source before it was probed.
+        files: Its files; by default, the video itself.
 
     Attributes:
         digest: SHA-256 of the content in hexadecimal.
@@ -42,10 +64,11 @@ class SourceVersion:
         VideoError: The file cannot be read, or has changed since then.
     """
 
-    def __init__(self, path: Path, planned: FileState) -> None:
+    def __init__(self, path: Path, planned: FileState, files: Sequence[Path] = ()) -> None:
         self._path, self._state = path, planned
-        self.digest = _digest(path)
-        if state_of_source(path) != planned:
+        self._files = files or (path,)
+        self.digest = self._digest_of_all()
+        if state_of_source(*self._files) != planned:
             raise self._changed("run the same command again")
         self.identity = {"source size": str(planned.size), "source content": self.digest}
 
@@ -56,16 +79,20 @@ class SourceVersion:
             VideoError: The source has another content, or cannot be read.
         """
         try:
-            state = file_state(self._path)
+            state = _combined([file_state(path) for path in self._files])
         except FileNotFoundError:
             return
         except OSError as error:
             raise _unreadable(self._path, error) from error
         if state == self._state:
             return
-        if state.size != self._state.size or _digest(self._path) != self.digest:
+        if state.size != self._state.size or self._digest_of_all() != self.digest:
             raise self._changed("run the same command again with --restart")
         self._state = state
+
+    def _digest_of_all(self) -> str:
+        digests = [_digest(path) for path in self._files]
+        return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
 
     def _changed(self, advice: str) -> VideoError:
         return VideoError(f"{printable(self._path)}: has changed since the run began; {advice}")

@@ -82,7 +82,7 @@ def plan_streams(
     mappings: list[StreamMapping] = []
     losses: list[str] = []
     notes: list[str] = []
-    with open_video(video.path, video.max_pixels) as source, test:
+    with open_video(video.source, video.max_pixels) as source, test:
         for stream in source.streams:
             if stream.index == video.stream or _is_generated(stream, source):
                 continue
@@ -91,7 +91,7 @@ def plan_streams(
             candidates = _mappings(stream, encoder, audio)
             mapping = next((each for each in candidates if test.keeps(each, _type(stream))), None)
             if mapping is None:
-                losses.append(_explain_loss(stream, output))
+                losses.append(explain_loss(stream, output))
                 continue
             mappings.append(mapping)
             if mapping.mode == "recode":
@@ -262,7 +262,7 @@ class _MuxTest:
     def lost_properties(self, plan: StreamPlan) -> list[str]:
         """Return a line for each property that the last test file lacks."""
         with (
-            open_video(self._video.path, self._video.max_pixels) as source,
+            open_video(self._video.source, self._video.max_pixels) as source,
             av.open(f"file:{self._result}") as result,
         ):
             return list(_lost_properties(source, result, self._video, self._encoder, plan))
@@ -324,8 +324,13 @@ def _name(stream: Stream) -> str:
     return f"stream {stream.index} ({' '.join(filter(None, details))})"
 
 
-def _explain_loss(stream: Stream, output: Path) -> str:
-    """Return a line that says why a stream is dropped."""
+def explain_loss(stream: Stream, output: Path) -> str:
+    """Return a line that says why a stream is dropped.
+
+    Args:
+        stream: Stream of the source.
+        output: Output, whose suffix is named.
+    """
     if isinstance(stream, VideoStream) and not _is_in_header(stream):
         return f"{_name(stream)} is dropped; only the default or first video stream is upscaled"
     return f"{_name(stream)} is dropped; {output.suffix} does not support it"

@@ -30,8 +30,10 @@ from upscale.video.container import (
     read_packets,
 )
 from upscale.video.embedded import EmbeddedSearch
+from upscale.video.info import FrameShape
 from upscale.video.pyav import fraction
-from upscale.video.scan_types import ScanTypes
+from upscale.video.scan_types import scan_types
+from upscale.video.sequence_headers import SequenceHeaders
 from upscale.video.timeline import Timeline
 
 _MAX_REORDERING = 32
@@ -60,6 +62,7 @@ class Timing:
         last: Duration of the last frame; 0 if unknown.
         embedded: Names of data in the packets beside the frames.
         progressive: Number of packets flagged as progressive, and of those flagged as interlaced.
+        shapes: Times and shapes of frames in the headers, each different from the one before.
     """
 
     times: tuple[int, ...]
@@ -70,6 +73,7 @@ class Timing:
     last: int = 0
     embedded: tuple[str, ...] = ()
     progressive: tuple[int, int] = (0, 0)
+    shapes: tuple[tuple[int | None, FrameShape], ...] = ()
 
 
 def timing_from_packets(
@@ -87,18 +91,24 @@ def timing_from_packets(
     header = _Header(container, stream)
     packets = _PacketTimes()
     embedded = EmbeddedSearch(stream.codec_context.codec.canonical_name)
-    scan = ScanTypes(stream.codec_context.codec.canonical_name)
+    scan = scan_types(stream)
+    headers = SequenceHeaders(stream)
     for packet in demux(container, *header.streams, timeline=timeline):
         header.add(packet)
         if packet.stream_index == stream.index and packet.size:
             packets.add(packet, stream)
             embedded.add(packet)
             scan.add(packet)
+            headers.add(packet)
     times = sorted(time for time in packets.times if time is not None)
     problems = header.problems(packets.count)
     lost = header.missing(packets.decoding_times, times[0] if times else 0)
     is_reliable = _is_reliable(packets.times, times)
-    inside: dict[str, Any] = {"embedded": tuple(embedded.found), "progressive": scan.counts}
+    inside: dict[str, Any] = {
+        "embedded": tuple(embedded.found),
+        "progressive": scan.counts,
+        "shapes": tuple(headers.shapes),
+    }
     if not is_reliable or _are_decoding_times(container, stream, packets.times):
         return Timing((), lost=lost, warnings=problems, **inside), False
     warnings = (*problems, *packets.warnings(), *_find_gaps(container, stream, times))
@@ -141,7 +151,8 @@ class _PacketTimes:
 
     def warnings(self) -> tuple[str, ...]:
         """Return a warning about incomplete packets, if there are any."""
-        return (f"{self.corrupt} packets are incomplete",) if self.corrupt else ()
+        are = "packet is" if self.corrupt == 1 else "packets are"
+        return (f"{self.corrupt} {are} incomplete",) if self.corrupt else ()
 
 
 class _Header:
@@ -177,7 +188,8 @@ class _Header:
         if short > self._tolerance:
             return (f"the file ends {float(short):.2f} s before the duration in its header",)
         missing = len(self._index) - packets
-        return (f"{missing} packets are missing",) if self._index and missing > 0 else ()
+        are = "packet is" if missing == 1 else "packets are"
+        return (f"{missing} {are} missing",) if self._index and missing > 0 else ()
 
     def missing(self, decoding_times: Container[int | None], first: int) -> tuple[int, ...]:
         """Return the approximate times of frames whose packets are missing.
@@ -269,6 +281,8 @@ def _find_gaps(
     if not missing:
         return ()
     first = float((times[gaps[0]] + usual) * (fraction(stream.time_base) or 0))
+    if missing == 1:
+        return (f"1 frame seems to be missing, at {first:.2f} s",)
     return (f"{missing} frames seem to be missing, the first at {first:.2f} s",)
 
 
