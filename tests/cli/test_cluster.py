@@ -108,6 +108,9 @@ def test_a_comparison_of_networks(call, faces):
     [
         (("video", "in.mp4", "out.mp4", "--workers", "2"), "--workers needs --cluster"),
         (("video", "in.mp4", "--preview", "--cluster", "auto"), "computed on this machine"),
+        (("video", "in.mp4", "o.mp4", "--estimate", "--cluster", "auto"), "of this machine"),
+        (("video", "in", "o.mp4", "--fps", "24", "--cluster", "auto"), "workers read videos only"),
+        (("video", "in.mp4", "-", "--cluster", "auto"), "--cluster needs an output file, not -"),
         (("video", "in.mp4", "o.mp4", "--cluster", "auto", "--device", "cuda:0,cuda:1"),
          "each worker of a cluster has one"),
         (("eval", "models", "net.safetensors", "--on", "in", "--workers", "2"),
