@@ -14,7 +14,16 @@ from upscale.export.card import model_card, read_evaluation
 from upscale.export.formats import FORMATS
 from upscale.export.source import Source, load_source
 from upscale.export.writing import format_of, write_network
-from upscale.models import RCANSpec, RRDBSpec, SPANSpec, SRVGGSpec, architecture_of, build, detect
+from upscale.models import (
+    RCANSpec,
+    RealPLKSRSpec,
+    RRDBSpec,
+    SPANSpec,
+    SRVGGSpec,
+    architecture_of,
+    build,
+    detect,
+)
 
 RRDB = {"features": 8, "blocks": 1}
 PUBLISHED = [
@@ -25,6 +34,8 @@ PUBLISHED = [
     RRDBSpec(growth=4, unshuffle=4, **RRDB),
     SPANSpec(features=8),
     SPANSpec(scale=2, features=8, normalised=False),
+    RealPLKSRSpec(features=8, blocks=2, kernel=7, partial=2),
+    RealPLKSRSpec(scale=2, features=8, blocks=1, kernel=5, partial=4, attention=False),
     RCANSpec(features=8, groups=1, blocks=1, reduction=4),
     RCANSpec(scale=3, features=8, groups=1, blocks=1, reduction=4, value_range=1),
 ]

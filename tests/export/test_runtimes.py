@@ -16,7 +16,7 @@ from upscale.export.graph import trace
 from upscale.export.ncnn_model import ncnn_model
 from upscale.export.onnx_check import largest_difference
 from upscale.export.onnx_model import onnx_model
-from upscale.models import RCANSpec, RRDBSpec, SPANSpec, SRVGGSpec, detect
+from upscale.models import RCANSpec, RealPLKSRSpec, RRDBSpec, SPANSpec, SRVGGSpec, detect
 
 SMALL = {"features": 8}
 RRDB = {"features": 8, "blocks": 1, "growth": 4}
@@ -27,6 +27,7 @@ SPECS = {
     "rrdbnet-x1": RRDBSpec(unshuffle=4, **RRDB),
     "span": SPANSpec(scale=2, **SMALL),
     "span-plain": SPANSpec(scale=2, normalised=False, **SMALL),
+    "realplksr": RealPLKSRSpec(blocks=1, kernel=7, partial=2, **SMALL),
     "rcan": RCANSpec(groups=1, blocks=2, reduction=4, **SMALL),
     "rcan-grey": RCANSpec(
         3, 1, 1, groups=1, blocks=1, reduction=4, normalised=False, value_range=1, **SMALL

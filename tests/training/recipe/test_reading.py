@@ -199,7 +199,7 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
     ("a missing key", {22: None}, "small.yaml:21: stages.0: lacks iterations"),
     ("a missing section", {6: None, 7: None, 8: None, 9: None}, "small.yaml:1: lacks data"),
     ("no architecture", {3: None},
-     "small.yaml:2: network: lacks architecture: rrdbnet or srvgg or span or rcan"),
+     "small.yaml:2: network: lacks architecture: rrdbnet or srvgg or span or rcan or realplksr"),
     ("an unknown architecture", {3: "  architecture: rrdb"},
      "small.yaml:3: network.architecture: must be 'rrdbnet', 'srvgg', 'span' or 'rcan', "
      "not \"rrdb\"; did you mean rrdbnet?"),

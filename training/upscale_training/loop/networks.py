@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from upscale.models import RCAN, SPAN, Network, RRDBNet
+from upscale.models import RCAN, SPAN, Network, RealPLKSR, RRDBNet
 from upscale_training.backbone_files import load_backbone
 from upscale_training.key_errors import named
 from upscale_training.loop.distributed import Processes
@@ -202,11 +202,9 @@ def _checkpoint_activations(network: Generator) -> None:
 
     The modules are not wrapped, so the weights keep their names.
     """
-    if isinstance(network, SPAN):
-        for name, block in network.named_children():
-            if name.startswith("block_"):
-                run = partial(checkpoint, block.forward, use_reentrant=False)
-                block.forward = cast(Any, run)
+    if isinstance(network, SPAN | RealPLKSR):
+        for block in network.blocks:
+            block.forward = cast(Any, partial(checkpoint, block.forward, use_reentrant=False))
         return
     body = cast(nn.Sequential, network.get_submodule("body"))
     layers = list(body)

@@ -32,7 +32,7 @@ from pydantic import (
 # Registers the steps that read files.
 import upscale_training.pools  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upscale.errors import UsageError
-from upscale.models import RCANSpec, RRDBSpec, SPANSpec, SRVGGSpec
+from upscale.models import RCANSpec, RealPLKSRSpec, RRDBSpec, SPANSpec, SRVGGSpec
 from upscale_training.degradation import DegradationSettings, classical, generic, real_esrgan
 from upscale_training.degradation.operations import Mode
 from upscale_training.degradation.steps import Step
@@ -83,6 +83,7 @@ def _check_distinct(names: Sequence[str], key: str = "") -> None:
 MAX_LAYERS = 1000
 MAX_CHANNELS = 2048
 MAX_COUNT = 16_384
+MAX_KERNEL = 63
 MAX_WORKERS = 1024
 
 Layers = Annotated[int, Field(gt=0, le=MAX_LAYERS)]
@@ -249,13 +250,66 @@ class RCANSettings:
         return self.scale
 
 
-NetworkSettings = RRDBNetSettings | SRVGGSettings | SPANSettings | RCANSettings
+@settings
+class RealPLKSRSettings:
+    """RealPLKSR with layer normalisation (arXiv 2404.11848, and neosr's hyper-parameters).
+
+    Attributes:
+        architecture: Selects this architecture.
+        scale: Output pixels per input pixel and axis.
+        features: Channels between the blocks.
+        blocks: Number of blocks.
+        kernel: Side of the large kernels, an odd number.
+        partial: Channels that the large kernels read, at most `features`.
+        attention: Whether a block multiplies its channels by a gate.
+
+    Example:
+        >>> RealPLKSRSettings(scale=2, blocks=12).spec.blocks
+        12
+    """
+
+    architecture: Literal["realplksr"] = "realplksr"
+    scale: AnyScale = 4
+    features: Channels = 64
+    blocks: Layers = 28
+    kernel: Annotated[int, Field(gt=0, le=MAX_KERNEL)] = 17
+    partial: Channels = 16
+    attention: bool = True
+
+    @model_validator(mode="after")
+    def _check_kernel(self) -> RealPLKSRSettings:
+        if not self.kernel % 2:
+            raise rule_error("must be odd", "kernel")
+        if self.partial > self.features:
+            raise rule_error(f"must be at most {self.features}, the features", "partial")
+        return self
+
+    @property
+    def spec(self) -> RealPLKSRSpec:
+        """Specification for `upscale.models.build`."""
+        return RealPLKSRSpec(
+            self.scale,
+            features=self.features,
+            blocks=self.blocks,
+            kernel=self.kernel,
+            partial=self.partial,
+            attention=self.attention,
+        )
+
+    @property
+    def patch_multiple(self) -> int:
+        """Number that must divide the side of a training patch."""
+        return self.scale
+
+
+NetworkSettings = RRDBNetSettings | SRVGGSettings | SPANSettings | RCANSettings | RealPLKSRSettings
 
 NETWORKS: dict[str, type[NetworkSettings]] = {
     "rrdbnet": RRDBNetSettings,
     "srvgg": SRVGGSettings,
     "span": SPANSettings,
     "rcan": RCANSettings,
+    "realplksr": RealPLKSRSettings,
 }
 """Networks by `architecture`."""
 

@@ -29,6 +29,7 @@ from upscale.models.registry import (
     convolution_weight,
     register,
 )
+from upscale.models.sub_pixels import resample_sub_pixels
 from upscale.tiling.group import IMAGE, GroupRun, LayerGroup
 
 BLOCKS = 6
@@ -157,6 +158,11 @@ class SPAN(Network[SPANSpec]):
         )
         return tuple(groups)
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The six blocks."""
+        return [self._block(number) for number in range(1, BLOCKS + 1)]
+
     def _block(self, number: int) -> _Block:
         return cast(_Block, self.get_submodule(f"block_{number}"))
 
@@ -278,6 +284,16 @@ def _fold(state: State, name: str) -> tuple[Tensor, Tensor]:
     return weight.float(), bias.float()
 
 
+def _rescale(state: State, old: SPANSpec, new: SPANSpec) -> State:
+    """Move weights to another scale: only the last convolution depends on it."""
+    return {
+        key: resample_sub_pixels(tensor, old.out_channels, old.scale, new.scale)
+        if key.startswith("upsampler.0.")
+        else tensor
+        for key, tensor in state.items()
+    }
+
+
 def _publish(state: State, _: SPANSpec) -> State:
     """Return each 3x3 convolution as the sum of convolutions that other programs expect.
 
@@ -321,6 +337,7 @@ register(
         spec_type=SPANSpec,
         build=SPAN,
         recognise=_recognise,
+        rescale=_rescale,
         publish=_publish,
     )
 )
