@@ -201,8 +201,8 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
     ("no architecture", {3: None},
      "small.yaml:2: network: lacks architecture: rrdbnet or srvgg or span or rcan or realplksr"),
     ("an unknown architecture", {3: "  architecture: rrdb"},
-     "small.yaml:3: network.architecture: must be 'rrdbnet', 'srvgg', 'span' or 'rcan', "
-     "not \"rrdb\"; did you mean rrdbnet?"),
+     "small.yaml:3: network.architecture: must be 'rrdbnet', 'srvgg', 'span', 'rcan' "
+     "or 'realplksr', not \"rrdb\"; did you mean rrdbnet?"),
     ("a step without a name", {12: "    - probability: 1"},
      "small.yaml:12: degradation.chain.0: lacks do: blur or resize or noise or jpeg or "
      "either_order or kernel or injected_noise"),
