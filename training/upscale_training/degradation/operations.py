@@ -37,6 +37,7 @@ Kind = Literal["nearest", "area", "bilinear", "bicubic", "lanczos"]
 
 MAX_KERNEL = 255
 MAX_FACTOR = 16
+MAX_GRAIN = 8
 
 Seed = Annotated[int, Field(ge=0, le=1 << 63)]
 
@@ -169,6 +170,27 @@ class PoissonNoise(Operation):
     def __str__(self) -> str:
         peak = "" if self.peak is None else f" peak {self.peak:.0f}"
         return f"{'grey ' if self.grey else ''}poisson {self.scale:.2f}{peak}"
+
+
+@settings
+class FilmGrain(Operation):
+    """Grain of a film: noise of a certain size that is strongest in midtones.
+
+    Attributes:
+        strength: Standard deviation in midtones, in levels of 255.
+        size: Standard deviation of the Gaussian that the noise is blurred with, in pixels.
+        grey: Whether all channels get the same grain.
+        seed: Seed of the noise.
+    """
+
+    do: ClassVar[str] = "grain"
+    strength: NonNegativeFloat
+    size: Annotated[float, Field(ge=0, le=MAX_GRAIN)]
+    grey: bool
+    seed: Seed
+
+    def __str__(self) -> str:
+        return f"{'grey ' if self.grey else ''}grain {self.strength:.1f} of {self.size:.1f}"
 
 
 @settings

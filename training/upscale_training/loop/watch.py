@@ -11,10 +11,14 @@ SHIFT, CONTRAST = "shift", "contrast"
 """Names of the statistics in the log."""
 
 MAX_SHIFT = 0.03
-"""Difference of mean colours, in 0..1, below which nothing is reported: about 8 of 255 levels."""
+"""Difference of mean colours, in 0..1, below which nothing is reported: about 8 of 255 levels. A
+drift is reported only if the difference was below it before."""
 
 SHIFT_FACTOR = 3.0
 """Factor of the smallest difference so far, above which a drift is reported."""
+
+HEALTHY_CONTRAST = 0.7
+"""Contrast that outputs must have had before a collapse is reported; new networks are flat."""
 
 LOST_CONTRAST = 0.5
 """Share of the largest contrast so far, below which a collapse is reported."""
@@ -73,14 +77,16 @@ class CollapseWatch:
         notes: list[str] = []
         shift, contrast = means.get(SHIFT), means.get(CONTRAST)
         if shift is not None:
-            if shift > max(MAX_SHIFT, SHIFT_FACTOR * self.smallest_shift):
+            smallest = self.smallest_shift
+            if smallest <= MAX_SHIFT and shift > max(MAX_SHIFT, SHIFT_FACTOR * smallest):
                 notes.append(
                     f"colours drift: means differ by {shift:.3f} from the ground truth, and "
                     f"differed by {self.smallest_shift:.3f} before"
                 )
             self.smallest_shift = min(self.smallest_shift, shift)
         if contrast is not None:
-            if contrast < LOST_CONTRAST * self.largest_contrast:
+            largest = self.largest_contrast
+            if largest >= HEALTHY_CONTRAST and contrast < LOST_CONTRAST * largest:
                 notes.append(
                     f"outputs turn flat: contrast is {contrast:.2f} of the ground truth's, "
                     f"and was {self.largest_contrast:.2f} before"
