@@ -208,7 +208,8 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
      "jpeg or either_order or webp or video or kernel or injected_noise"),
     ("an unknown step", {14: "    - do: rezise"},
      "small.yaml:14: degradation.chain.1.do: must be 'blur', 'resize', 'noise', 'grain', "
-     "'jpeg', 'either_order', 'webp', 'video', 'kernel' or 'injected_noise', not \"rezise\"; did you mean resize?"),
+     "'jpeg', 'either_order', 'webp', 'video', 'kernel' or 'injected_noise', "
+     "not \"rezise\"; did you mean resize?"),
     ("text for a whole number", {9: "  patch: large"},
      'small.yaml:9: data.patch: must be a whole number, not "large"'),
     ("a fraction for a whole number", {9: "  patch: 64.5"},
