@@ -30,7 +30,6 @@ from pydantic import (
 )
 
 # Registers the steps that read files, and those of codecs.
-import upscale_training.codecs
 import upscale_training.pools  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upscale.errors import UsageError
 from upscale.models import RCANSpec, RealPLKSRSpec, RRDBSpec, SPANSpec, SRVGGSpec
