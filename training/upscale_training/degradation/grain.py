@@ -1,4 +1,4 @@
-"""Grain of films: blurred noise that is strongest in midtones."""
+"""Film grain: blurred noise that is strongest in midtones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_grain(images: Tensor, operations: Sequence[FilmGrain]) -> Tensor:
     """Add grain to each image of (N, 3, H, W); the result is clipped to [0, 1].
 
     The standard deviation is `strength` where the luminance is 1/2, and falls to 0 in black and in
-    white, where a film has no grain or is full of it.
+    white.
     """
     result = torch.empty_like(images)
     for image, operation, target in zip(images.split(1), operations, result, strict=True):

@@ -301,13 +301,13 @@ class JpegStep(Step):
 
 @settings
 class GrainStep(Step):
-    """Grain of a film.
+    """Film grain.
 
     Attributes:
         do: Selects this step.
         strength: Standard deviation in midtones, in levels of 255.
         size: Standard deviation of the Gaussian that the noise is blurred with, in pixels.
-        grey: Probability that all channels get the same grain, as in black-and-white films.
+        grey: Probability that all channels get the same grain, as in black-and-white photos.
         probability: Probability of any grain.
     """
 
