@@ -1,4 +1,4 @@
-"""Film grain: blurred noise that is strongest in midtones."""
+"""Grain: blurred noise that is strongest in midtones."""
 
 from __future__ import annotations
 

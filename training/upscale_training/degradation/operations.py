@@ -174,7 +174,7 @@ class PoissonNoise(Operation):
 
 @settings
 class FilmGrain(Operation):
-    """Film grain: noise of a certain size that is strongest in midtones.
+    """Grain: noise of a certain size that is strongest in midtones.
 
     Attributes:
         strength: Standard deviation in midtones, in levels of 255.

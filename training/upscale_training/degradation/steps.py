@@ -301,7 +301,7 @@ class JpegStep(Step):
 
 @settings
 class GrainStep(Step):
-    """Film grain.
+    """Grain that is strongest in midtones.
 
     Attributes:
         do: Selects this step.
