@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -44,6 +44,10 @@ class VideoCompression(Operation):
     crf: Annotated[float, Field(ge=0, le=51)]
     rows: Shift = 0
     columns: Shift = 0
+
+    def stronger(self, factor: float) -> VideoCompression:
+        """Return a compression with `crf` multiplied by a factor."""
+        return replace(self, crf=min(self.crf * factor, 51))
 
     def __str__(self) -> str:
         return f"h264 crf {self.crf:.0f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, ClassVar, Literal
 
 import imagecodecs
@@ -28,6 +28,10 @@ class WebP(Operation):
 
     do: ClassVar[str] = "webp"
     quality: Annotated[float, Field(ge=0, le=100)]
+
+    def stronger(self, factor: float) -> WebP:
+        """Return a compression whose distance from quality 100 is multiplied by a factor."""
+        return replace(self, quality=max(100 - (100 - self.quality) * factor, 0))
 
     def __str__(self) -> str:
         return f"webp {self.quality:.0f}"

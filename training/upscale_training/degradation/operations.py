@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -57,6 +57,14 @@ class Operation:
 
     __slots__ = ()
     do: ClassVar[str]
+
+    def stronger(self, factor: float) -> Operation:
+        """Return the operation with its noise or its loss multiplied by a factor.
+
+        Args:
+            factor: Factor above 0. Operations without noise or loss stay as they are.
+        """
+        return self
 
 
 OPERATIONS: dict[str, type[Operation]] = {}
@@ -145,6 +153,10 @@ class GaussianNoise(Operation):
     grey: bool
     seed: Seed
 
+    def stronger(self, factor: float) -> GaussianNoise:
+        """Return noise with `sigma` multiplied by a factor."""
+        return replace(self, sigma=self.sigma * factor)
+
     def __str__(self) -> str:
         return f"{'grey ' if self.grey else ''}gauss {self.sigma:.1f}"
 
@@ -166,6 +178,10 @@ class PoissonNoise(Operation):
     grey: bool
     seed: Seed
     peak: PositiveFloat | None = None
+
+    def stronger(self, factor: float) -> PoissonNoise:
+        """Return noise with `scale` multiplied by a factor."""
+        return replace(self, scale=self.scale * factor)
 
     def __str__(self) -> str:
         peak = "" if self.peak is None else f" peak {self.peak:.0f}"
@@ -189,6 +205,10 @@ class FilmGrain(Operation):
     grey: bool
     seed: Seed
 
+    def stronger(self, factor: float) -> FilmGrain:
+        """Return grain with `strength` multiplied by a factor."""
+        return replace(self, strength=self.strength * factor)
+
     def __str__(self) -> str:
         return f"{'grey ' if self.grey else ''}grain {self.strength:.1f} of {self.size:.1f}"
 
@@ -203,6 +223,10 @@ class Jpeg(Operation):
 
     do: ClassVar[str] = "jpeg"
     quality: Annotated[float, Field(ge=1, le=100)]
+
+    def stronger(self, factor: float) -> Jpeg:
+        """Return a compression whose distance from quality 100 is multiplied by a factor."""
+        return replace(self, quality=max(100 - (100 - self.quality) * factor, 1))
 
     def __str__(self) -> str:
         return f"jpeg {self.quality:.0f}"

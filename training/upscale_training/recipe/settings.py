@@ -84,6 +84,7 @@ MAX_LAYERS = 1000
 MAX_CHANNELS = 2048
 MAX_COUNT = 16_384
 MAX_KERNEL = 63
+MAX_STRENGTH = 4
 Probability = Annotated[float, Field(ge=0, le=1)]
 MAX_WORKERS = 1024
 
@@ -419,6 +420,7 @@ class DegradationRecipe:
         sharpen: Whether to sharpen HR images before they are degraded (the official code does).
         pool: Number of pairs kept back to mix degradations in a batch (section 4.1); 0 for none.
             Pairs that were not degraded here are not pooled.
+        strength: Factor of noise and of the losses of compression in `corrected`, above 0.
 
     Example:
         >>> DegradationRecipe("classical", sharpen=False).settings(scale=4).scale
@@ -429,6 +431,13 @@ class DegradationRecipe:
     mode: Mode = "corrected"
     sharpen: bool = True
     pool: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 180
+    strength: Annotated[float, Field(gt=0, le=MAX_STRENGTH)] = 1.0
+
+    @model_validator(mode="after")
+    def _check_strength(self) -> DegradationRecipe:
+        if self.mode == "official" and self.strength != 1:
+            raise rule_error("must be 1 in the mode official; use corrected", "strength")
+        return self
 
     def settings(self, scale: int) -> DegradationSettings | None:
         """Return the settings to sample degradations from; None for the chain `none`.
@@ -439,9 +448,9 @@ class DegradationRecipe:
         if self.chain == "none":
             return None
         if not isinstance(self.chain, str):
-            return DegradationSettings(self.chain, scale, self.mode)
+            return DegradationSettings(self.chain, scale, self.mode, self.strength)
         make = {"real-esrgan": real_esrgan, "classical": classical, "generic": generic}[self.chain]
-        return DegradationSettings(make(scale).steps, scale, self.mode)
+        return DegradationSettings(make(scale).steps, scale, self.mode, self.strength)
 
 
 @settings
