@@ -92,6 +92,7 @@ def rooms() -> str:
             ("upscale.engine", ["arrays in and out; memory"], "core", 1.0),
             ("upscale.images", ["codecs, metadata, pixels"], "work", 1.0),
             ("upscale.metrics", ["PSNR, SSIM, LPIPS, NIQE"], "core", 1.0),
+            ("upscale.export", ["ONNX, ncnn, cards"], "core", 0.8),
         ],
         [
             ("upscale.checkpoints", ["files, catalogue, download"], "core", 1.0),

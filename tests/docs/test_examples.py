@@ -190,6 +190,7 @@ WRITTEN = {
     "video-images": ["frames/00001.png", "frames/00004.png", "again.mkv"],
     "dds": ["bricks_hd.dds", "bricks_bc1.dds", "plain.dds", "bricks_hd.tga"],
     "compare": ["comparison.html"],
+    "export": ["exported.param", "exported.bin", "exported.pth", "exported.md"],
     "measuring": ["page.html", "table.csv"],
     "training": ["usable.txt", "grid.png"],
     "real-photos": ["samples.png"],

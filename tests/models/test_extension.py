@@ -105,7 +105,14 @@ def test_a_checkpoint_of_an_external_architecture_is_upscaled_in_tiles(toy, chec
 
 
 def test_the_registry_lists_it_until_it_is_unregistered(toy):
-    assert [each.name for each in architectures()] == ["rcan", "rrdbnet", "span", "srvgg", "toy"]
+    assert [each.name for each in architectures()] == [
+        "rcan",
+        "realplksr",
+        "rrdbnet",
+        "span",
+        "srvgg",
+        "toy",
+    ]
     assert architecture_of(ToySpec()).title == "ToyNet"
     with pytest.raises(ValueError, match="already registered"):
         register(architecture_of(ToySpec()))

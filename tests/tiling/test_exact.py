@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.budget import cases
 from upscale.errors import MemoryExhaustedError
-from upscale.models import RCANSpec, RRDBSpec, SPANSpec, SRVGGSpec
+from upscale.models import RCANSpec, RealPLKSRSpec, RRDBSpec, SPANSpec, SRVGGSpec
 from upscale.tiling import exact
 from upscale.tiling.exact import ExactRun
 from upscale.tiling.group import IMAGE, LayerGroup
@@ -105,6 +105,15 @@ local_specs = st.one_of(
         scale=st.integers(1, 4),
         features=st.sampled_from([4, 16]),
         normalised=st.booleans(),
+    ),
+    st.builds(
+        RealPLKSRSpec,
+        scale=st.integers(1, 4),
+        features=st.sampled_from([4, 16]),
+        blocks=st.integers(1, 2),
+        kernel=st.sampled_from([1, 7, 17]),
+        partial=st.integers(1, 4),
+        attention=st.booleans(),
     ),
 )
 """Networks whose pixels depend on their surroundings alone."""

@@ -42,8 +42,9 @@ DENSE = 5
 """Number of convolutions in a dense block; an RRDB has three dense blocks."""
 
 _WEIGHTLESS = frozenset(
-    {"Input", "Split", "Concat", "Eltwise", "BinaryOp", "Interp", "PixelShuffle", "ReLU"}
+    {"Input", "Split", "Concat", "Eltwise", "BinaryOp", "Interp", "PixelShuffle", "ReLU", "Reorg"}
 )
+"""Layers without weights; `Reorg` is the pixel-unshuffle of networks for x2 and x1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +196,18 @@ def _weighted_layers(layers: Sequence[_Layer]) -> list[_Weighted]:
         elif layer.kind == "PReLU":
             weighted.append(_Slopes(layer.name, _count(layer.values.get(0, ""))))
         elif layer.kind not in _WEIGHTLESS:
-            raise _FormatError(
-                f"layer {layer.name} is a {layer.kind}: neither an RRDBNet nor an SRVGGNetCompact"
-            )
+            raise _wrong_layer(layer)
         elif layer.kind == "ReLU" and not _is_slope(layer.values.get(0, "0")):
             raise _FormatError(f"layer {layer.name} is not a leaky ReLU of slope {SLOPE}")
         elif layer.kind == "Eltwise":
             _check_residual(layer)
     return weighted
+
+
+def _wrong_layer(layer: _Layer) -> _FormatError:
+    return _FormatError(
+        f"layer {layer.name} is a {layer.kind}: neither an RRDBNet nor an SRVGGNetCompact"
+    )
 
 
 def _convolution(layer: _Layer) -> _Convolution:
@@ -261,6 +266,9 @@ def _is_srvgg(weighted: Sequence[_Weighted]) -> bool:
 
 def _srvgg_names(layers: Sequence[_Layer], weighted: Sequence[_Weighted]) -> list[str]:
     """Return keys from `body.0` on for convolutions that alternate with PReLUs."""
+    for layer in layers:
+        if layer.kind == "Reorg":
+            raise _wrong_layer(layer)
     convolutions = weighted[0::2]
     slopes = weighted[1::2]
     is_alternating = all(isinstance(layer, _Convolution) for layer in convolutions) and all(
@@ -298,6 +306,7 @@ def _rrdb_names(layers: Sequence[_Layer], weighted: Sequence[_Weighted]) -> list
     if dense % 3 or tail != [square] * (upsamplings + 2) + [(features, tail[-1][1] if tail else 0)]:
         raise _FormatError("its convolutions are not those of an RRDBNet")
     _check_upsampling(layers)
+    _check_unshuffle(layers, inputs=shapes[0][0], outputs=tail[-1][1])
     block_keys = [
         f"body.{index // 3}.rdb{index % 3 + 1}.conv{step + 1}"
         for index in range(dense)
@@ -317,6 +326,13 @@ def _check_upsampling(layers: Sequence[_Layer]) -> None:
             factors = (0.0, 0.0)
         if layer.values.get(0) != "1" or factors != (2.0, 2.0):
             raise _FormatError(f"layer {layer.name} is not nearest-neighbour upsampling by 2")
+
+
+def _check_unshuffle(layers: Sequence[_Layer], *, inputs: int, outputs: int) -> None:
+    """Check that a pixel-unshuffle turns the channels of the image into those that are read."""
+    factors = [_count(layer.values.get(0, "1")) for layer in layers if layer.kind == "Reorg"]
+    if factors and (len(factors) > 1 or inputs != outputs * factors[0] ** 2):
+        raise _FormatError("its pixel-unshuffle does not match the channels of its convolutions")
 
 
 # --- .bin ------------------------------------------------------------------------------------

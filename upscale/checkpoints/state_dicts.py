@@ -109,15 +109,25 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping
     Raises:
         CheckpointError: The file cannot be written.
     """
+    try:
+        content = safetensors_content(state, metadata)
+        replace_file(path, lambda file: file.write(content))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written ({one_line(error)})") from error
+
+
+def safetensors_content(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return the content of a safetensors file; equal tensors and texts give equal bytes.
+
+    Args:
+        state: Tensors of any type, on any device.
+        metadata: Short texts for the header of the file.
+    """
     # Copies, because safetensors does not accept tensors that share memory.
     tensors = {
         key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.items()
     }
-    try:
-        content = _sorted_metadata(safetensors.torch.save(tensors, dict(metadata)))
-        replace_file(path, lambda file: file.write(content))
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written ({one_line(error)})") from error
+    return _sorted_metadata(safetensors.torch.save(tensors, dict(metadata)))
 
 
 def _sorted_metadata(content: bytes) -> bytes:

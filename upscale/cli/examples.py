@@ -32,6 +32,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("upscale models info realesrgan-x4plus", "Show scale, source and licence."),
         ("upscale models pull realesrgan-x2plus", "Download a network now."),
         ("upscale models import mine.pth", "Use a network of your own by name."),
+        ("upscale models export mine.pth -o mine.onnx", "Write it for another program."),
     ),
     "upscale eval": (
         ("upscale eval big/ --reference originals/", "Measure images against their originals."),

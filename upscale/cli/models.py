@@ -1,4 +1,4 @@
-"""The command `upscale models`: list, download, import, inspect, blend and fuse networks."""
+"""The command `upscale models`: list, download, import, inspect, combine and export networks."""
 
 from __future__ import annotations
 
@@ -51,6 +51,19 @@ PRESENCE_TEXT = {
     "absent": "not downloaded",
 }
 _NO_COMMERCIAL_USE = "not allowed by the licence"
+_Network = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE",
+        autocompletion=one_of(networks),
+        help="Network name or checkpoint file.",
+    ),
+]
+_Half = Annotated[
+    bool,
+    typer.Option("--half", metavar="", rich_help_panel=shared.OUTPUT,
+                 help="Store fp16 weights: half the size of fp32."),
+]  # fmt: skip
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
@@ -73,14 +86,7 @@ def list_(
 @app.command()
 def info(
     context: typer.Context,
-    network: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|FILE",
-            autocompletion=one_of(networks),
-            help="Network name or checkpoint file.",
-        ),
-    ],
+    network: _Network,
     json: shared.Json = None,
     verbose: shared.Verbose = None,
 ) -> Action:
@@ -153,11 +159,7 @@ def blend(
         option("--alpha", min=0, max=1, metavar="0..1", panel=shared.OUTPUT, show_default=True,
                help="Weight of A; B has the weight 1 - alpha."),
     ] = 0.5,
-    half: Annotated[
-        bool,
-        typer.Option("--half", metavar="", rich_help_panel=shared.OUTPUT,
-                     help="Store fp16 weights: half the size of fp32."),
-    ] = False,
+    half: _Half = False,
     overwrite: shared.Overwrite = None,
     verbose: shared.Verbose = None,
 ) -> Action:  # fmt: skip
@@ -212,6 +214,45 @@ def fuse(
         overwrite = resolve_options(context, session).output.overwrite
         fusion = Fusion(relativistic, standard, alpha_of(alpha, beta), gamma)
         return _fuse(session, fusion, target, overwrite=overwrite)
+
+    return action
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    network: _Network,
+    *,
+    target: Annotated[
+        Path, output("FILE", "File to write (.onnx, .pth, .safetensors, or .param for ncnn).")
+    ],
+    format_name: Annotated[
+        str | None,
+        option("--to", metavar="FORMAT", panel=shared.OUTPUT,
+               help="onnx, ncnn, pth or safetensors. Default: the format of the suffix."),
+    ] = None,
+    half: _Half = False,
+    card: Annotated[
+        Path | None,
+        option("--card", metavar="FILE", panel=shared.OUTPUT,
+               help="Also write a model card in Markdown, from the recipe and the scores in the "
+                    "checkpoint."),
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        option("--scores", metavar="TABLE", panel=shared.OUTPUT,
+               help="Add the mean scores of this .csv file of upscale eval to the model card."),
+    ] = None,
+    overwrite: shared.Overwrite = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Write a network for other programs: ONNX, ncnn, or PyTorch with the keys of BasicSR."""
+    from upscale.cli.models_export import Request, run_export
+
+    def action(session: Session) -> int:
+        overwritten = resolve_options(context, session).output.overwrite
+        request = Request(network, target, format_name, half, card, scores, overwritten)
+        return run_export(session, request)
 
     return action
 

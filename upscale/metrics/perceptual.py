@@ -65,34 +65,51 @@ class Lpips:
         return float(total)
 
 
-class Dists:
-    """Distance in structure and texture; lower is better, equal images give 0.
+class DistsNetwork(nn.Module):
+    """Distance in structure and texture, with gradients.
 
     Source: Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity"
     (2020), equations 6 to 8.
+
+    Args:
+        slices: Backbone, whose weights stay as they are.
+        textures: Weights of the similarities of textures.
+        structures: Weights of the similarities of structures.
     """
 
-    def __init__(
-        self, slices: nn.ModuleList, textures: Tensor, structures: Tensor, device: str
-    ) -> None:
-        self._slices = slices.eval().requires_grad_(False).to(device)
+    textures: Tensor
+    structures: Tensor
+
+    def __init__(self, slices: nn.ModuleList, textures: Tensor, structures: Tensor) -> None:
+        super().__init__()
+        self.slices = slices.eval().requires_grad_(False)
         total = textures.sum() + structures.sum()
-        self._textures = (textures / total).flatten().float().to(device)
-        self._structures = (structures / total).flatten().float().to(device)
+        self.register_buffer("textures", (textures / total).flatten().float())
+        self.register_buffer("structures", (structures / total).flatten().float())
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the distances (N,) of images (N, 3, H, W) in 0..1, RGB."""
+        pairs = [_similarities(x, y)]
+        x, y = (_normalise(each, _DISTS_MEAN, _DISTS_DEVIATION) for each in (x, y))
+        for part in self.slices:
+            x, y = part(x), part(y)
+            pairs.append(_similarities(x, y))
+        textures, structures = (torch.cat(part, 1) for part in zip(*pairs, strict=True))
+        return 1 - (textures @ self.textures + structures @ self.structures)
+
+
+class Dists:
+    """DISTS as a metric; lower is better, equal images give 0."""
+
+    def __init__(self, network: DistsNetwork, device: str) -> None:
+        self.network = network.to(device)
         self._device = device
 
     def __call__(self, a: Pixels, b: Pixels, *, border: int = 0) -> float:
         """Return the distance between two images; see `Lpips`."""
         with torch.inference_mode():
-            features = _batch(a, b, border, self._device)
-            similarities = [_similarities(features)]
-            features = _normalise(features, _DISTS_MEAN, _DISTS_DEVIATION)
-            for part in self._slices:
-                features = part(features)
-                similarities.append(_similarities(features))
-            textures, structures = (torch.cat(part) for part in zip(*similarities, strict=True))
-            similarity = self._textures @ textures + self._structures @ structures
-        return float(1 - similarity)
+            pair = _batch(a, b, border, self._device)
+            return float(self.network(pair[:1], pair[1:]))
 
 
 def load_lpips(
@@ -147,7 +164,7 @@ def load_dists(backbone: Path, weights: Path, device: str) -> Dists:
     state = read_state_dict(weights)
     if any(key not in state or state[key].numel() != _DISTS_FEATURES for key in ("alpha", "beta")):
         raise CheckpointError(f"{weights}: is not the weights.pt of DISTS; download it again")
-    return Dists(slices, state["alpha"], state["beta"], device)
+    return Dists(DistsNetwork(slices, state["alpha"], state["beta"]), device)
 
 
 def _linear_weights(state: Mapping[str, Tensor], slices: nn.ModuleList, path: Path) -> list[Tensor]:
@@ -194,14 +211,13 @@ def _normalise(samples: Tensor, mean: tuple[float, ...], deviation: tuple[float,
     return centred / samples.new_tensor(deviation).view(3, 1, 1)
 
 
-def _similarities(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the texture and the structure similarities of (2, C, H, W), each (C,)."""
-    x, y = features
-    mean_x, mean_y = x.mean((1, 2)), y.mean((1, 2))
+def _similarities(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the texture and the structure similarities of (N, C, H, W), each (N, C)."""
+    mean_x, mean_y = x.mean((2, 3)), y.mean((2, 3))
     textures = (2 * mean_x * mean_y + _DISTS_CONSTANT) / (
         mean_x.square() + mean_y.square() + _DISTS_CONSTANT
     )
-    variances = x.var((1, 2), correction=0) + y.var((1, 2), correction=0)
-    covariance = (x * y).mean((1, 2)) - mean_x * mean_y
+    variances = x.var((2, 3), correction=0) + y.var((2, 3), correction=0)
+    covariance = (x * y).mean((2, 3)) - mean_x * mean_y
     structures = (2 * covariance + _DISTS_CONSTANT) / (variances + _DISTS_CONSTANT)
     return textures, structures

@@ -30,7 +30,7 @@ class UnknownArchitectureError(CheckpointError):
         ...     detect({})
         ... except UnknownArchitectureError as error:
         ...     print(error)
-        its tensors are not those of RCAN, RRDBNet, SPAN or SRVGGNetCompact
+        its tensors are not those of RCAN, RealPLKSR, RRDBNet, SPAN or SRVGGNetCompact
     """
 
 
@@ -72,6 +72,11 @@ def _keep(network: nn.Module) -> None:
     """Keep the default initialisation of torch."""
 
 
+def _unchanged(state: State, _: Spec) -> State:
+    """Return the canonical state dict, which other programs read."""
+    return state
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Architecture(Generic[S]):
     """Everything that this package knows about one kind of network.
@@ -88,6 +93,8 @@ class Architecture(Generic[S]):
         initialise: Function that sets the weights of a new network before training.
         rescale: Function from a canonical state dict, its hyper-parameters and those of another
             scale to a state dict for that scale, or None if weights cannot be moved.
+        publish: Function from a canonical state dict and its hyper-parameters to tensors under the
+            keys and with the shapes that other programs, such as spandrel, take for granted.
 
     Example:
         >>> from upscale.models import SRVGGSpec, architecture_of
@@ -103,6 +110,7 @@ class Architecture(Generic[S]):
     recognise: Callable[[State], Detected[S] | None]
     initialise: Callable[[nn.Module], None] = _keep
     rescale: Callable[[State, S, S], State] | None = None
+    publish: Callable[[State, S], State] = _unchanged
 
 
 _REGISTERED: dict[str, Architecture[Any]] = {}
@@ -147,7 +155,7 @@ def architectures() -> tuple[Architecture[Any], ...]:
     Example:
         >>> from upscale.models import architectures
         >>> [architecture.name for architecture in architectures()]
-        ['rcan', 'rrdbnet', 'span', 'srvgg']
+        ['rcan', 'realplksr', 'rrdbnet', 'span', 'srvgg']
     """
     return tuple(_REGISTERED.values())
 

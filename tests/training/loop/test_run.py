@@ -34,6 +34,7 @@ from upscale_training.recipe import (
     PerceptualSettings,
     PixelSettings,
     RCANSettings,
+    RealPLKSRSettings,
     RRDBNetSettings,
     SavingSettings,
     Source,
@@ -83,6 +84,7 @@ def test_half_precision_gives_nearly_the_weights_of_full(images, tmp_path, preci
         SRVGGSettings(features=4, convolutions=5),
         SPANSettings(features=4),
         RCANSettings(features=4, groups=2, blocks=1, reduction=2),
+        RealPLKSRSettings(features=4, blocks=2, kernel=3, partial=2),
     ],
 )
 def test_activation_checkpointing_changes_no_weight(images, tmp_path, network):
@@ -198,7 +200,7 @@ def test_perceptual_and_style_terms_are_those_of_the_backbone_that_the_recipe_na
     recipe = one_stage(images, stage)
     events = collected(recipe, tmp_path / "run")
     losses = next(event.losses for event in events if isinstance(event, Logged))
-    assert losses.keys() == {"perceptual", "style"}
+    assert losses.keys() == {"perceptual", "style", "shift", "contrast"}
     processes = Processes("cpu", "fp32")
     networks, _ = make_networks(recipe, 0, processes, None)
     dataset = PatchDataset(recipe.data, 0, 4)
@@ -240,7 +242,7 @@ def test_the_log_has_a_line_per_interval_with_shares_of_time(images, tmp_path):
     ]
     last = lines[-2]
     assert set(last["losses"]) == {
-        *("pixel", "gan", "real", "fake", "mean_real", "mean_fake"),
+        *("pixel", "gan", "real", "fake", "mean_real", "mean_fake", "shift", "contrast"),
     }
     assert set(last["shares"]) >= {"data", "degradation", "generator", "discriminator"}
     assert 0 < sum(last["shares"].values()) <= 1

@@ -32,6 +32,18 @@ def test_cosine_is_that_of_torch_and_ends_at_the_minimum():
         scheduler.step()
 
 
+def test_a_knee_is_flat_and_then_linear_to_the_minimum():
+    settings = ScheduleSettings(kind="knee", hold=0.5, minimum=0.2)
+    factors = [rate_factor(settings, done, 8) for done in range(9)]
+    assert factors == pytest.approx([1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("key", ["milestones", "periods"])
+def test_keys_of_other_kinds_are_refused_for_a_knee(key):
+    with pytest.raises(ValueError, match="not to knee"):
+        ScheduleSettings(kind="knee", **{key: (5,)})
+
+
 def test_cosine_starts_again_after_each_period():
     settings = ScheduleSettings(kind="cosine", periods=(4, 6))
     factors = [rate_factor(settings, done, 10) for done in (0, 2, 4, 7, 10, 99)]

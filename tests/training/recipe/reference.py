@@ -14,6 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from upscale_training.codecs import video, webp
 from upscale_training.degradation import steps
 from upscale_training.degradation.operations import Operation
 from upscale_training.pools import kernels, noise
@@ -24,7 +25,7 @@ PAGE = Path(__file__).parents[3] / "docs/reference/recipes.md"
 
 KINDS = {
     kind.__name__: kind
-    for room in (settings, steps, kernels, noise)
+    for room in (settings, steps, kernels, noise, video, webp)
     for kind in vars(room).values()
     if isinstance(kind, type)
     and is_dataclass(kind)

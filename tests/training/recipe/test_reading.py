@@ -199,16 +199,17 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
     ("a missing key", {22: None}, "small.yaml:21: stages.0: lacks iterations"),
     ("a missing section", {6: None, 7: None, 8: None, 9: None}, "small.yaml:1: lacks data"),
     ("no architecture", {3: None},
-     "small.yaml:2: network: lacks architecture: rrdbnet or srvgg or span or rcan"),
+     "small.yaml:2: network: lacks architecture: rrdbnet or srvgg or span or rcan or realplksr"),
     ("an unknown architecture", {3: "  architecture: rrdb"},
-     "small.yaml:3: network.architecture: must be 'rrdbnet', 'srvgg', 'span' or 'rcan', "
-     "not \"rrdb\"; did you mean rrdbnet?"),
+     "small.yaml:3: network.architecture: must be 'rrdbnet', 'srvgg', 'span', 'rcan' "
+     "or 'realplksr', not \"rrdb\"; did you mean rrdbnet?"),
     ("a step without a name", {12: "    - probability: 1"},
-     "small.yaml:12: degradation.chain.0: lacks do: blur or resize or noise or jpeg or "
-     "either_order or kernel or injected_noise"),
+     "small.yaml:12: degradation.chain.0: lacks do: blur or resize or noise or grain or "
+     "jpeg or either_order or webp or video or kernel or injected_noise"),
     ("an unknown step", {14: "    - do: rezise"},
-     "small.yaml:14: degradation.chain.1.do: must be 'blur', 'resize', 'noise', 'jpeg', "
-     "'either_order', 'kernel' or 'injected_noise', not \"rezise\"; did you mean resize?"),
+     "small.yaml:14: degradation.chain.1.do: must be 'blur', 'resize', 'noise', 'grain', "
+     "'jpeg', 'either_order', 'webp', 'video', 'kernel' or 'injected_noise', "
+     "not \"rezise\"; did you mean resize?"),
     ("text for a whole number", {9: "  patch: large"},
      'small.yaml:9: data.patch: must be a whole number, not "large"'),
     ("a fraction for a whole number", {9: "  patch: 64.5"},

@@ -20,10 +20,13 @@ from upscale_training.recipe.settings import (
     DegradationRecipe,
     DiscriminatorSettings,
     GanSettings,
+    MixSettings,
     OptimiserSettings,
     PixelSettings,
+    RealPLKSRSettings,
     RRDBNetSettings,
     Source,
+    SPANSettings,
     SRVGGSettings,
     ValidationSet,
 )
@@ -556,21 +559,98 @@ def test_a_cosine_is_that_of_the_official_file(tmp_path):
     assert not [note for note in notes if "scheduler" in note]
 
 
+def test_an_option_file_of_neosr_is_translated_and_its_other_keys_are_named(data):
+    recipe, notes = translate(data / "recipes/neosr.toml")
+    (stage,) = recipe.stages
+    assert recipe.network == SPANSettings(scale=4)
+    assert (recipe.name, recipe.seed) == ("small_span_otf", 1024)
+    assert recipe.data.patch == 256  # 64 pixels of an LR image
+    assert recipe.data.mix == MixSettings(mixup=0.1, cutmix=0.1, cutblur=0.2)
+    assert (stage.batch, stage.accumulate, stage.iterations) == (8, 2, 1_000_000)
+    adan = OptimiserSettings(1e-3, "adan", (0.98, 0.92, 0.99), weight_decay=0.01)
+    assert stage.optimiser == adan and stage.schedule.warmup == 1600
+    assert stage.gan.optimiser == OptimiserSettings(1e-4, "adamw", (0.9, 0.999), weight_decay=0.01)
+    assert (stage.gan.kind, stage.gan.weight, stage.pixel) == ("vanilla", 0.3, None)
+    assert [(loss.kind, loss.weight) for loss in stage.more] == [("ms-ssim", 1), ("ldl", 0.5)]
+    blur, resize, noise, jpeg, second, *_ = recipe.degradation.chain
+    assert (blur.families.iso, second.probability, jpeg.quality) == (0.6, 0.4, (40, 95))
+    assert (resize.up, resize.factors, noise.sigma) == (0.3, (0.5, 1.5), (0, 2))
+    (validation,) = recipe.validation.sets
+    assert (validation.high, validation.low) == (Path("val/gt"), Path("val/lq"))
+    named = {note.partition(":")[0] for note in notes}
+    assert named == {
+        "datasets.train.augmentation",  # resizemix
+        "datasets.train.patch_size",
+        "train.optim_g.type",
+        "train.consistency_opt",
+        "network_d.type",
+        "train.wavelet_guided",
+        "val.metrics.topiq",
+        "degradation.mode",
+        "degradation.sharpen",
+        "degradations.blur_kernel_size",
+    }
+
+
+def test_an_option_file_of_trainner_redux_is_translated_and_its_other_keys_are_named(data):
+    recipe, notes = translate(data / "recipes/trainner-redux.yml")
+    (stage,) = recipe.stages
+    assert recipe.network == SRVGGSettings(scale=4, features=64, convolutions=8)
+    assert [source.path for source in recipe.data.sources] == [Path("a/hr"), Path("b/hr")]
+    assert (recipe.data.patch, recipe.data.mix) == (192, MixSettings(mixup=0.3))
+    assert recipe.computing.precision == "fp16"
+    assert stage.optimiser == OptimiserSettings(1e-4, "adamw")
+    assert stage.schedule.milestones == (100, 200)
+    assert (stage.pixel.kind, stage.pixel.sharpen) == ("charbonnier", False)
+    assert [(loss.kind, loss.weight) for loss in stage.more] == [("ms-ssim", 0.5)]
+    assert (stage.perceptual.weight, stage.gan.weight, stage.dists) == (0.01, 0.1, None)
+    blur, resize, _, jpeg, second, *_, last = recipe.degradation.chain
+    assert (blur.probability, blur.sizes, second.probability) == (0.3, (5, 17), 0.1)
+    assert resize.kinds == ("bilinear", "bicubic", "nearest", "lanczos")
+    assert jpeg.probability == 0.9
+    assert last.one[0].kinds == ("bilinear", "bicubic")
+    assert [each.low for each in recipe.validation.sets] == [Path("v/lr"), Path("w/lr")]
+    named = {note.partition(":")[0] for note in notes}
+    assert named == {
+        "train.moa_augs",
+        "train.losses.2",
+        "train.losses.3",
+        "lq_usm",
+        "thicklines_prob",
+        "resize_mode_prob",
+        "train.ema_power",
+        "degradation.mode",
+        "degradation.sharpen",
+    }
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "expected"),
+    ("name", "old", "new", "expected"),
     [
-        ("compact.toml", 'name = "x"\nmodel_type = "otf"\n[network_g]\ntype = "compact"\n',
-         "is an option file of neosr (network compact), which is not translated"),
-        ("damaged.toml", "name = [", "is an option file of neosr, which"),
-        ("redux.yml", "name: x\nscale: 4\nuse_amp: true\nnetwork_g: {type: compact}\n",
-         "is an option file of traiNNer-redux (network compact), which"),
-        ("losses.yml", "name: x\nnetwork_g: {type: span}\ntrain: {losses: [{type: l1loss}]}\n",
-         "is an option file of traiNNer-redux (network span), which"),
+        ("neosr.toml", 'type = "span"', 'type = "dat"', "network_g.type: is dat; only compact"),
+        ("neosr.toml", "adan_sf", "soap_sf", "train.optim_g.type: is soap_sf; only"),
+        ("neosr.toml", 'type = "otf"\nd', 'type = "odd"\nd', "datasets.train.type: is odd; only"),
+        ("neosr.toml", "scale = 4", "scale = 4 4", "is not TOML"),
+        ("neosr.toml", '"bce"', '"odd"', "train.gan_opt.gan_type: is odd; only"),
+        ("trainner-redux.yml", "type: ultracompact", "type: dat", "network_g.type: is dat; only"),
     ],
 )  # fmt: skip
-def test_files_of_other_trainers_are_named(tmp_path, name, content, expected):
-    (tmp_path / name).write_text(content)
+def test_what_other_trainers_have_alone_is_refused_in_one_line(
+    data, tmp_path, name, old, new, expected
+):
+    text = (data / "recipes" / name).read_text()
+    assert old in text
+    (tmp_path / name).write_text(text.replace(old, new, 1))
     with pytest.raises(TrainingError) as raised:
         translate(tmp_path / name)
-    assert expected in str(raised.value)
-    assert name in str(raised.value) and "\n" not in str(raised.value)
+    message = str(raised.value)
+    assert f"{name}: " in message and expected in message and "\n" not in message
+
+
+@pytest.mark.parametrize("kind", ["realplksr", "esrgan"])
+def test_other_networks_of_other_trainers_are_translated(data, tmp_path, kind):
+    text = (data / "recipes/trainner-redux.yml").read_text()
+    (tmp_path / "a.yml").write_text(text.replace("type: ultracompact", f"type: {kind}"))
+    recipe, notes = translate(tmp_path / "a.yml")
+    assert recipe.network == (RealPLKSRSettings() if kind == "realplksr" else RRDBNetSettings())
+    assert any(note.startswith("network_g: normalises") for note in notes) == (kind == "realplksr")

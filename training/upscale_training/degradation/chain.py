@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from upscale.errors import UsageError
-from upscale_training.degradation import filters, jpeg, noise, official, resizing
+from upscale_training.degradation import filters, grain, jpeg, noise, official, resizing
 from upscale_training.degradation.operations import (
     OFFICIAL,
     OPERATIONS,
     Blur,
     Degradation,
+    FilmGrain,
     GaussianNoise,
     Jpeg,
     Mode,
@@ -30,6 +31,7 @@ from upscale_training.degradation.steps import (
     STEPS,
     BlurStep,
     EitherOrder,
+    GrainStep,
     JpegStep,
     NoiseStep,
     ResizeStep,
@@ -210,5 +212,6 @@ register_degradation(
     {GaussianNoise: noise.add_gaussian, PoissonNoise: noise.add_poisson},
     {GaussianNoise: official.add_gaussian, PoissonNoise: official.add_poisson},
 )
+register_degradation("grain", GrainStep, {FilmGrain: grain.add_grain})
 register_degradation("jpeg", JpegStep, {Jpeg: jpeg.jpeg}, {Jpeg: official.jpeg})
 register_degradation("either_order", EitherOrder, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -37,6 +37,7 @@ Kind = Literal["nearest", "area", "bilinear", "bicubic", "lanczos"]
 
 MAX_KERNEL = 255
 MAX_FACTOR = 16
+MAX_GRAIN = 8
 
 Seed = Annotated[int, Field(ge=0, le=1 << 63)]
 
@@ -56,6 +57,14 @@ class Operation:
 
     __slots__ = ()
     do: ClassVar[str]
+
+    def stronger(self, factor: float) -> Operation:
+        """Return the operation with its noise or its loss multiplied by a factor.
+
+        Args:
+            factor: Factor above 0. Operations without noise or loss stay as they are.
+        """
+        return self
 
 
 OPERATIONS: dict[str, type[Operation]] = {}
@@ -144,6 +153,10 @@ class GaussianNoise(Operation):
     grey: bool
     seed: Seed
 
+    def stronger(self, factor: float) -> GaussianNoise:
+        """Return noise with `sigma` multiplied by a factor."""
+        return replace(self, sigma=self.sigma * factor)
+
     def __str__(self) -> str:
         return f"{'grey ' if self.grey else ''}gauss {self.sigma:.1f}"
 
@@ -166,9 +179,38 @@ class PoissonNoise(Operation):
     seed: Seed
     peak: PositiveFloat | None = None
 
+    def stronger(self, factor: float) -> PoissonNoise:
+        """Return noise with `scale` multiplied by a factor."""
+        return replace(self, scale=self.scale * factor)
+
     def __str__(self) -> str:
         peak = "" if self.peak is None else f" peak {self.peak:.0f}"
         return f"{'grey ' if self.grey else ''}poisson {self.scale:.2f}{peak}"
+
+
+@settings
+class FilmGrain(Operation):
+    """Grain: noise of a certain size that is strongest in midtones.
+
+    Attributes:
+        strength: Standard deviation in midtones, in levels of 255.
+        size: Standard deviation of the Gaussian that the noise is blurred with, in pixels.
+        grey: Whether all channels get the same grain.
+        seed: Seed of the noise.
+    """
+
+    do: ClassVar[str] = "grain"
+    strength: NonNegativeFloat
+    size: Annotated[float, Field(ge=0, le=MAX_GRAIN)]
+    grey: bool
+    seed: Seed
+
+    def stronger(self, factor: float) -> FilmGrain:
+        """Return grain with `strength` multiplied by a factor."""
+        return replace(self, strength=self.strength * factor)
+
+    def __str__(self) -> str:
+        return f"{'grey ' if self.grey else ''}grain {self.strength:.1f} of {self.size:.1f}"
 
 
 @settings
@@ -181,6 +223,10 @@ class Jpeg(Operation):
 
     do: ClassVar[str] = "jpeg"
     quality: Annotated[float, Field(ge=1, le=100)]
+
+    def stronger(self, factor: float) -> Jpeg:
+        """Return a compression whose distance from quality 100 is multiplied by a factor."""
+        return replace(self, quality=max(100 - (100 - self.quality) * factor, 1))
 
     def __str__(self) -> str:
         return f"jpeg {self.quality:.0f}"

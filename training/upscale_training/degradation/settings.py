@@ -42,10 +42,11 @@ class DegradationSettings:
         mode: `corrected` samples everything for each image. `official` samples once per batch what
             basicsr samples once per batch (sizes, filters, kinds of noise, skipped steps, orders),
             and applies operations with basicsr's faults.
+        strength: Factor of noise and of the losses of compression, above 0; 1 in the official mode.
 
     Raises:
-        UsageError: The chain does not give the size of the result, or needs an operation that the
-            mode lacks.
+        UsageError: The chain does not give the size of the result, or needs an operation or a
+            strength that the mode lacks.
 
     Example:
         >>> from upscale_training.degradation.steps import JpegStep, ResizeStep
@@ -57,6 +58,7 @@ class DegradationSettings:
     steps: tuple[Step, ...]
     scale: int = 4
     mode: Mode = "corrected"
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         if self.scale < 1:
@@ -67,6 +69,8 @@ class DegradationSettings:
             raise UsageError("the last resize of a degradation must keep the size of the result")
         check_order(self.steps)
         if self.mode == "official":
+            if self.strength != 1:
+                raise UsageError("basicsr cannot change the strength: use mode corrected")
             for operation in _critical_operations(self.steps):
                 check_official(operation)
 
@@ -115,6 +119,8 @@ def sample(
         operations = (
             each for step in settings.steps for each in step.sample(own, shared, settings.scale)
         )
+        if settings.strength != 1:
+            operations = (each.stronger(settings.strength) for each in operations)
         degradations.append(Degradation(tuple(operations), settings.mode))
     return tuple(degradations)
 

@@ -24,9 +24,11 @@ from pydantic_core import CoreSchema
 
 from upscale_training.degradation.operations import (
     MAX_FACTOR,
+    MAX_GRAIN,
     MAX_KERNEL,
     Blur,
     Family,
+    FilmGrain,
     GaussianNoise,
     Jpeg,
     Kind,
@@ -295,6 +297,32 @@ class JpegStep(Step):
         if not shared.chance(self.probability):
             return ()
         return (Jpeg(own.uniform(*self.quality)),)
+
+
+@settings
+class GrainStep(Step):
+    """Grain that is strongest in midtones.
+
+    Attributes:
+        do: Selects this step.
+        strength: Standard deviation in midtones, in levels of 255.
+        size: Standard deviation of the Gaussian that the noise is blurred with, in pixels.
+        grey: Probability that all channels get the same grain, as in black-and-white photos.
+        probability: Probability of any grain.
+    """
+
+    do: Literal["grain"] = field(default="grain", kw_only=True, repr=False)
+    strength: Annotated[Range, rising(0)] = (2.0, 12.0)
+    size: Annotated[Range, rising(0, MAX_GRAIN)] = (0.3, 1.2)
+    grey: Probability = 0.5
+    probability: Probability = 1.0
+
+    def sample(self, own: Randomness, shared: Randomness, scale: int) -> tuple[Operation, ...]:
+        """Sample one grain, or none."""
+        if not shared.chance(self.probability):
+            return ()
+        strength, size = own.uniform(*self.strength), own.uniform(*self.size)
+        return (FilmGrain(strength, size, own.chance(self.grey), shared.seed()),)
 
 
 @settings

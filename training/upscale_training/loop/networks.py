@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from upscale.models import RCAN, SPAN, Network, RRDBNet
+from upscale.metrics.perceptual import load_dists
+from upscale.models import RCAN, SPAN, Network, RealPLKSR, RRDBNet
 from upscale_training.backbone_files import load_backbone
 from upscale_training.key_errors import named
 from upscale_training.loop.distributed import Processes
@@ -24,9 +25,10 @@ from upscale_training.loop.initialisation import (
     start_discriminator,
     start_generator,
 )
+from upscale_training.loop.optimisers import check_optimiser
 from upscale_training.loop.randomness import seed_all
 from upscale_training.loop.trained_network import TrainedNetwork
-from upscale_training.losses import FeatureLoss
+from upscale_training.losses import DistsLoss, FeatureLoss
 from upscale_training.recipe import PerceptualSettings, Recipe
 
 Generator = Network[Any]
@@ -45,12 +47,14 @@ class Networks:
         average: Moving average of its weights.
         discriminator: The discriminator, or None.
         features: The perceptual and style loss, or None.
+        dists: DISTS as a loss, or None.
     """
 
     generator: TrainedNetwork
     average: MovingAverage[Generator]
     discriminator: TrainedNetwork | None
     features: FeatureLoss | None
+    dists: DistsLoss | None = None
 
     def scale_learning_rates(self, factor: float) -> None:
         """Set all learning rates to those of the recipe times a factor."""
@@ -122,7 +126,10 @@ def make_networks(
     features = _features(recipe, stage_index)
     if features is not None:
         features = _on_device(features, recipe, processes)
-    return Networks(generator, average, discriminator, features), notes
+    dists = _dists(recipe, stage_index)
+    if dists is not None:
+        dists = _on_device(dists, recipe, processes)
+    return Networks(generator, average, discriminator, features, dists), notes
 
 
 def check_stage(recipe: Recipe, stage_index: int, *, fresh: bool) -> None:
@@ -136,7 +143,14 @@ def check_stage(recipe: Recipe, stage_index: int, *, fresh: bool) -> None:
     Raises:
         UpscaleError: A file cannot be used; the message names the key.
     """
+    stage = recipe.stages[stage_index]
+    with named({f"stages.{stage_index}.optimiser.kind": stage.optimiser.kind}):
+        check_optimiser(stage.optimiser)
+    if stage.gan is not None and stage.gan.optimiser is not None:
+        with named({f"stages.{stage_index}.gan.optimiser.kind": stage.gan.optimiser.kind}):
+            check_optimiser(stage.gan.optimiser)
     _features(recipe, stage_index)
+    _dists(recipe, stage_index)
     if fresh and stage_index == 0:
         _generator(recipe, recipe.start, [])
     if fresh and recipe.stages[stage_index].gan is not None:
@@ -175,6 +189,19 @@ def _features(recipe: Recipe, stage_index: int) -> FeatureLoss | None:
         return feature_loss(settings)
 
 
+def _dists(recipe: Recipe, stage_index: int) -> DistsLoss | None:
+    settings = recipe.stages[stage_index].dists
+    if settings is None:
+        return None
+    keys = {
+        f"stages.{stage_index}.dists.{key}": getattr(settings, key)
+        for key in ("backbone", "weights")
+    }
+    with named(keys):
+        metric = load_dists(settings.backbone, settings.weights, "cpu")
+    return DistsLoss(metric.network, settings.weight)
+
+
 def feature_loss(settings: PerceptualSettings) -> FeatureLoss:
     """Build the perceptual and style loss; errors are those of `load_backbone`."""
     return FeatureLoss(
@@ -202,11 +229,9 @@ def _checkpoint_activations(network: Generator) -> None:
 
     The modules are not wrapped, so the weights keep their names.
     """
-    if isinstance(network, SPAN):
-        for name, block in network.named_children():
-            if name.startswith("block_"):
-                run = partial(checkpoint, block.forward, use_reentrant=False)
-                block.forward = cast(Any, run)
+    if isinstance(network, SPAN | RealPLKSR):
+        for block in network.blocks:
+            block.forward = cast(Any, partial(checkpoint, block.forward, use_reentrant=False))
         return
     body = cast(nn.Sequential, network.get_submodule("body"))
     layers = list(body)

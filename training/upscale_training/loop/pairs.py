@@ -23,11 +23,12 @@ from upscale_training.degradation import (
 )
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.interrupts import ignore_worker_exits
+from upscale_training.loop.mixes import mixed
 from upscale_training.loop.networks import layout
 from upscale_training.loop.timing import Stopwatch
-from upscale_training.recipe import Recipe, Stage
+from upscale_training.recipe import MixSettings, Recipe, Stage
 
-_DEGRADATIONS, _POOL, _CROPS = 1, 4, 6
+_DEGRADATIONS, _POOL, _CROPS, _MIXES = 1, 4, 6, 8
 """Streams of random numbers besides those of `upscale_training.data.sampler`."""
 
 _WORKER_ERRORS = (RuntimeError, OSError, EOFError)
@@ -84,10 +85,11 @@ class PairLoader:
         if self._settings is not None:
             self._settings.prepare()
         self._scale, self._patch = recipe.network.scale, recipe.data.patch
+        self._mix = recipe.data.mix
         self._sharpen_first = recipe.degradation.sharpen
         self._sharpen = any(
             loss is not None and loss.sharpen
-            for loss in (stage.pixel, *stage.more, stage.perceptual, stage.gan)
+            for loss in (stage.pixel, *stage.more, stage.perceptual, stage.dists, stage.gan)
         )
         self._layout = layout(recipe)
         size = 0 if recipe.data.paired else recipe.degradation.pool
@@ -223,6 +225,9 @@ class PairLoader:
         lr, hr = (
             levels.float().div_(255).contiguous(memory_format=self._layout) for levels in (lr, hr)
         )
+        if self._mix != MixSettings():
+            key = (self._seed, _MIXES, self._taken, self._processes.rank)
+            lr, hr = mixed(lr, hr, self._mix, np.random.default_rng(key))
         return PairBatch(lr, hr, sharpen(hr) if self._sharpen else None)
 
 

@@ -27,7 +27,9 @@ FIXED = (
 """Keys that decide which tensors a state has, so that no run can resume with others."""
 
 _SOURCES = r"data\.sources\.(\d+)\.(path|low|index)"
-_FILES = r"start|stages\.\d+\.(perceptual\.backbone|gan\.discriminator\.start)"
+_FILES = (
+    r"start|stages\.\d+\.(perceptual\.backbone|dists\.(backbone|weights)|gan\.discriminator\.start)"
+)
 """Keys of files, which are the same file if their names are equal."""
 
 _ABSENT = "not there"

@@ -23,9 +23,18 @@ def rate_factor(settings: ScheduleSettings, done: int, iterations: int) -> float
     """
     if settings.kind == "cosine":
         factor = _cosine(settings, done, iterations)
+    elif settings.kind == "knee":
+        factor = _knee(settings, done, iterations)
     else:
         factor = settings.gamma ** bisect_right(settings.milestones, done)
     return factor * min(1.0, (done + 1) / settings.warmup) if settings.warmup else factor
+
+
+def _knee(settings: ScheduleSettings, done: int, iterations: int) -> float:
+    """Explore, then exploit (arXiv 2003.03977): flat, then linear to the minimum."""
+    flat = settings.hold * iterations
+    share = min(1.0, max(0.0, (done - flat) / (iterations - flat)))
+    return 1 - (1 - settings.minimum) * share
 
 
 def _cosine(settings: ScheduleSettings, done: int, iterations: int) -> float:

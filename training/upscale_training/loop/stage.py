@@ -47,6 +47,7 @@ from upscale_training.loop.step import TrainingStep
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.loop.validation import Validation, ValidationResult
 from upscale_training.loop.validation_images import write_image
+from upscale_training.loop.watch import CollapseWatch
 from upscale_training.recipe import Recipe
 from upscale_training.recipe.writing import to_yaml
 
@@ -112,6 +113,7 @@ class StageRun:
         self._validated: int | None = None
         self._changes: tuple[str, ...] = ()
         self._noted = set[str]()
+        self._collapse = CollapseWatch()
         self._done = self._first = self._logged = 0
         self._started = time.perf_counter()
 
@@ -178,6 +180,8 @@ class StageRun:
         """Emit the losses and the speed since the last log."""
         losses = self._checked_losses()
         self._meter.clear()
+        for line in self._collapse.check(losses):
+            self._run.emit(Note(f"{self._stage.name}, iteration {self._done}: {line}"))
         damaged = self._run.processes.gather(list(self._pairs.damaged))
         for line in dict.fromkeys(line for part in damaged for line in part):
             if line not in self._noted:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.meter import LossMeter
@@ -16,8 +16,15 @@ from upscale_training.loop.networks import Networks
 from upscale_training.loop.pairs import PairBatch
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.loop.trained_network import TrainedNetwork
-from upscale_training.losses import AdversarialLoss, FeatureLoss, PixelLoss
-from upscale_training.recipe import GanSettings, PerceptualSettings, PixelSettings, Stage
+from upscale_training.loop.watch import colour_statistics
+from upscale_training.losses import AdversarialLoss, DistsLoss, FeatureLoss, PixelLoss
+from upscale_training.recipe import (
+    DistsSettings,
+    GanSettings,
+    PerceptualSettings,
+    PixelSettings,
+    Stage,
+)
 
 Losses = dict[str, Tensor]
 Terms = Callable[[Tensor, PairBatch], Losses]
@@ -49,11 +56,16 @@ class TrainingStep:
         self._meter, self._watch = meter, watch
         autocast: Autocast = processes.fabric.autocast
         self._terms: list[Terms] = []
+        average = networks.average.network
         if stage.pixel is not None:
-            self._terms.append(_pixel_terms(stage.pixel, "pixel"))
-        self._terms += [_pixel_terms(settings, settings.kind) for settings in stage.more]
+            self._terms.append(_pixel_terms(stage.pixel, "pixel", average, autocast))
+        self._terms += [
+            _pixel_terms(settings, settings.kind, average, autocast) for settings in stage.more
+        ]
         if stage.perceptual is not None and networks.features is not None:
             self._terms.append(_feature_terms(stage.perceptual, networks.features, autocast))
+        if stage.dists is not None and networks.dists is not None:
+            self._terms.append(_dists_terms(stage.dists, networks.dists))
         self._gan: _GanStep | None = None
         if stage.gan is not None and networks.discriminator is not None:
             gan = stage.gan
@@ -69,7 +81,8 @@ class TrainingStep:
         if self._gan is not None:
             with self._watch.phase("discriminator"):
                 self._gan.step_discriminator(batches, outputs, self._meter)
-        self._average.update(self._generator.network)
+        with self._generator.evaluated():
+            self._average.update(self._generator.network)
 
     def _step_generator(self, batches: Sequence[PairBatch]) -> list[Tensor]:
         """Take a step of the generator and return its outputs before the step."""
@@ -87,7 +100,7 @@ class TrainingStep:
             losses: Losses = {}
             for each in terms:
                 losses |= each(output, batch)
-            self._meter.add(losses)
+            self._meter.add(losses | colour_statistics(output.detach(), batch.hr))
             return torch.stack(list(losses.values())).sum()
 
         self._generator.step(batches, loss)
@@ -143,9 +156,24 @@ class _GanStep:
         self.discriminator.step(list(zip(batches, outputs, strict=True)), loss)
 
 
-def _pixel_terms(settings: PixelSettings, name: str) -> Terms:
+def _pixel_terms(
+    settings: PixelSettings, name: str, average: nn.Module, autocast: Autocast
+) -> Terms:
     loss = PixelLoss(settings.kind, settings.weight, settings.epsilon)
-    return lambda output, batch: {name: loss(output, batch.target(settings.sharpen))}
+
+    def averaged(batch: PairBatch) -> Tensor | None:
+        if not loss.needs_average:
+            return None
+        with torch.no_grad(), autocast():
+            return average(batch.lr)
+
+    return lambda output, batch: {
+        name: loss(output, batch.target(settings.sharpen), averaged(batch))
+    }
+
+
+def _dists_terms(settings: DistsSettings, dists: DistsLoss) -> Terms:
+    return lambda output, batch: {"dists": dists(output, batch.target(settings.sharpen))}
 
 
 def _feature_terms(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from upscale_training.loop.distributed import Processes
+from upscale_training.loop.optimisers import make_optimiser
 from upscale_training.recipe import OptimiserSettings
 
 T = TypeVar("T")
 
-_KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+_SETTINGS = ("lr", "betas", "weight_decay")
+"""Keys of an optimiser's groups that come from the recipe and not from a saved state."""
 
 
 class TrainedNetwork:
@@ -48,12 +51,7 @@ class TrainedNetwork:
         self.run: Callable[[Tensor], Tensor] = self._fabric.setup_module(
             cast(nn.Module, torch.compile(network)) if compiled else network
         )
-        self._optimiser = _KINDS[settings.kind](
-            network.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-        )
+        self._optimiser = make_optimiser(network.parameters(), settings)
         self._learning_rate, self._clip = settings.learning_rate, settings.clip
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=scaled)
         # Spectral norms change these vectors in each forward pass.
@@ -85,6 +83,27 @@ class TrainedNetwork:
         self._scaler.step(self._optimiser)
         self._scaler.update()
 
+    @contextmanager
+    def evaluated(self) -> Generator[None]:
+        """Give the network the weights that it is to be used with.
+
+        They are those of training, except with the schedule-free optimiser, which trains on a
+        mixture of its last and its averaged weights. Those of training come back exactly.
+        """
+        optimiser = cast(Any, self._optimiser)
+        if not hasattr(optimiser, "eval"):
+            yield
+            return
+        kept = [parameter.detach().clone() for parameter in self.network.parameters()]
+        optimiser.eval()
+        try:
+            yield
+        finally:
+            optimiser.train()
+            with torch.no_grad():
+                for parameter, value in zip(self.network.parameters(), kept, strict=True):
+                    parameter.copy_(value)
+
     def vectors(self) -> list[Tensor]:
         """Return copies of the vectors of spectral norms."""
         return [vector.clone() for vector in self._vectors]
@@ -112,7 +131,7 @@ class TrainedNetwork:
     def load_optimiser(self, state: Mapping[str, Any]) -> None:
         """Restore the running means of an optimiser; learning rate and decays stay as they are."""
         own = [
-            {key: value for key, value in group.items() if key != "params"}
+            {key: value for key, value in group.items() if key in _SETTINGS}
             for group in self._optimiser.param_groups
         ]
         self._optimiser.load_state_dict(dict(state))

@@ -15,6 +15,7 @@ from upscale_training.losses.adversarial import (
     relativistic_discriminator_terms,
     relativistic_generator_term,
 )
+from upscale_training.losses.dists import DistsLoss
 from upscale_training.losses.features import (
     ESRGAN_LAYERS,
     REAL_ESRGAN_LAYERS,
@@ -25,6 +26,7 @@ from upscale_training.losses.features import (
     perceptual,
     style,
 )
+from upscale_training.losses.gradients import gradient_weighted, ldl
 from upscale_training.losses.pixels import (
     PixelLoss,
     charbonnier,
@@ -40,6 +42,7 @@ __all__ = [
     "AdversarialLoss",
     "DiscriminatorTerms",
     "Distance",
+    "DistsLoss",
     "FeatureLoss",
     "FeatureTerms",
     "GanKind",
@@ -49,8 +52,10 @@ __all__ = [
     "focal_frequency",
     "generator_term",
     "gradient_penalty",
+    "gradient_weighted",
     "gram",
     "l1",
+    "ldl",
     "ms_ssim",
     "perceptual",
     "register_loss",

@@ -25,7 +25,8 @@ def register_loss(name: str, function: Callable[..., Tensor]) -> None:
     Args:
         name: Name in recipes.
         function: Takes the output and the target, (N, C, H, W) each, and returns a scalar. If it
-            has a parameter `epsilon`, it gets `pixel.epsilon` of the recipe.
+            has a parameter `epsilon`, it gets `pixel.epsilon` of the recipe; if it has a parameter
+            `average`, the output of the averaged weights.
 
     Raises:
         UsageError: The name is taken.
@@ -114,9 +115,21 @@ class PixelLoss:
     weight: float = 1.0
     epsilon: float = CHARBONNIER_EPSILON
 
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """Compare two tensors of shape (N, C, H, W); return a scalar."""
+    @property
+    def needs_average(self) -> bool:
+        """Whether the loss also reads the output of the averaged weights."""
+        return "average" in inspect.signature(PIXEL_LOSSES[self.kind]).parameters
+
+    def __call__(self, output: Tensor, target: Tensor, average: Tensor | None = None) -> Tensor:
+        """Compare two tensors of shape (N, C, H, W); return a scalar.
+
+        Args:
+            output: Output of the network.
+            target: Ground truth.
+            average: Output of the averaged weights, for losses that need it.
+        """
         function = PIXEL_LOSSES[self.kind]
-        if "epsilon" in inspect.signature(function).parameters:
-            return self.weight * function(output, target, epsilon=self.epsilon)
-        return self.weight * function(output, target)
+        more = {"epsilon": self.epsilon, "average": average}
+        known = inspect.signature(function).parameters
+        chosen = {name: value for name, value in more.items() if name in known}
+        return self.weight * function(output, target, **chosen)

@@ -10,6 +10,8 @@ Importing this package makes the steps `kernel` and `injected_noise` available.
 
 from __future__ import annotations
 
+# The steps of codecs come first, so that messages list all in one order.
+import upscale_training.codecs  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upscale_training.degradation import register_degradation
 from upscale_training.pools.kernels import KernelStep, PoolKernel, filter_images
 from upscale_training.pools.noise import InjectedNoise, InjectedNoiseStep, inject

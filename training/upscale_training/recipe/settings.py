@@ -29,10 +29,10 @@ from pydantic import (
     model_validator,
 )
 
-# Registers the steps that read files.
+# Registers the steps that read files, and those of codecs.
 import upscale_training.pools  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upscale.errors import UsageError
-from upscale.models import RCANSpec, RRDBSpec, SPANSpec, SRVGGSpec
+from upscale.models import RCANSpec, RealPLKSRSpec, RRDBSpec, SPANSpec, SRVGGSpec
 from upscale_training.degradation import DegradationSettings, classical, generic, real_esrgan
 from upscale_training.degradation.operations import Mode
 from upscale_training.degradation.steps import Step
@@ -83,6 +83,9 @@ def _check_distinct(names: Sequence[str], key: str = "") -> None:
 MAX_LAYERS = 1000
 MAX_CHANNELS = 2048
 MAX_COUNT = 16_384
+MAX_KERNEL = 63
+MAX_STRENGTH = 4
+Probability = Annotated[float, Field(ge=0, le=1)]
 MAX_WORKERS = 1024
 
 Layers = Annotated[int, Field(gt=0, le=MAX_LAYERS)]
@@ -249,13 +252,66 @@ class RCANSettings:
         return self.scale
 
 
-NetworkSettings = RRDBNetSettings | SRVGGSettings | SPANSettings | RCANSettings
+@settings
+class RealPLKSRSettings:
+    """RealPLKSR with layer normalisation (arXiv 2404.11848, and neosr's hyper-parameters).
+
+    Attributes:
+        architecture: Selects this architecture.
+        scale: Output pixels per input pixel and axis.
+        features: Channels between the blocks.
+        blocks: Number of blocks.
+        kernel: Side of the large kernels, an odd number.
+        partial: Channels that the large kernels read, at most `features`.
+        attention: Whether a block multiplies its channels by a gate.
+
+    Example:
+        >>> RealPLKSRSettings(scale=2, blocks=12).spec.blocks
+        12
+    """
+
+    architecture: Literal["realplksr"] = "realplksr"
+    scale: AnyScale = 4
+    features: Channels = 64
+    blocks: Layers = 28
+    kernel: Annotated[int, Field(gt=0, le=MAX_KERNEL)] = 17
+    partial: Channels = 16
+    attention: bool = True
+
+    @model_validator(mode="after")
+    def _check_kernel(self) -> RealPLKSRSettings:
+        if not self.kernel % 2:
+            raise rule_error("must be odd", "kernel")
+        if self.partial > self.features:
+            raise rule_error(f"must be at most {self.features}, the features", "partial")
+        return self
+
+    @property
+    def spec(self) -> RealPLKSRSpec:
+        """Specification for `upscale.models.build`."""
+        return RealPLKSRSpec(
+            self.scale,
+            features=self.features,
+            blocks=self.blocks,
+            kernel=self.kernel,
+            partial=self.partial,
+            attention=self.attention,
+        )
+
+    @property
+    def patch_multiple(self) -> int:
+        """Number that must divide the side of a training patch."""
+        return self.scale
+
+
+NetworkSettings = RRDBNetSettings | SRVGGSettings | SPANSettings | RCANSettings | RealPLKSRSettings
 
 NETWORKS: dict[str, type[NetworkSettings]] = {
     "rrdbnet": RRDBNetSettings,
     "srvgg": SRVGGSettings,
     "span": SPANSettings,
     "rcan": RCANSettings,
+    "realplksr": RealPLKSRSettings,
 }
 """Networks by `architecture`."""
 
@@ -285,6 +341,33 @@ class Source:
 
 
 @settings
+class MixSettings:
+    """Mixtures of the pairs of a batch, at most one for each batch (arXiv 2004.00448).
+
+    Attributes:
+        mixup: Probability that each pair is averaged with another one (arXiv 1710.09412).
+        cutmix: Probability that a rectangle of each pair comes from another one (arXiv
+            1905.04899).
+        cutblur: Probability that a rectangle of each LR image is a reduced HR image, so that a
+            network learns where to change nothing (arXiv 2004.00448).
+
+    Example:
+        >>> MixSettings(cutblur=0.2).mixup
+        0.0
+    """
+
+    mixup: Probability = 0.0
+    cutmix: Probability = 0.0
+    cutblur: Probability = 0.0
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> MixSettings:
+        if self.mixup + self.cutmix + self.cutblur > 1:
+            raise rule_error("the probabilities must not add up to more than 1", "mixup")
+        return self
+
+
+@settings
 class DataSettings:
     """The training data, and how patches are cut from it.
 
@@ -300,6 +383,7 @@ class DataSettings:
             files: no; ESRGAN: yes).
         workers: Number of processes that read images for each training process; with 0, the
             training process reads them itself.
+        mix: Mixtures of the pairs of a batch.
 
     Example:
         >>> DataSettings((Source(Path("photos")),), patch=256, margin=72).side
@@ -312,6 +396,7 @@ class DataSettings:
     flips: bool = True
     rotations: bool = False
     workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] = 5
+    mix: MixSettings = field(default_factory=MixSettings)
 
     @property
     def paired(self) -> bool:
@@ -335,6 +420,7 @@ class DegradationRecipe:
         sharpen: Whether to sharpen HR images before they are degraded (the official code does).
         pool: Number of pairs kept back to mix degradations in a batch (section 4.1); 0 for none.
             Pairs that were not degraded here are not pooled.
+        strength: Factor of noise and of the losses of compression in `corrected`, above 0.
 
     Example:
         >>> DegradationRecipe("classical", sharpen=False).settings(scale=4).scale
@@ -345,6 +431,13 @@ class DegradationRecipe:
     mode: Mode = "corrected"
     sharpen: bool = True
     pool: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 180
+    strength: Annotated[float, Field(gt=0, le=MAX_STRENGTH)] = 1.0
+
+    @model_validator(mode="after")
+    def _check_strength(self) -> DegradationRecipe:
+        if self.mode == "official" and self.strength != 1:
+            raise rule_error("must be 1 in the mode official; use corrected", "strength")
+        return self
 
     def settings(self, scale: int) -> DegradationSettings | None:
         """Return the settings to sample degradations from; None for the chain `none`.
@@ -355,9 +448,9 @@ class DegradationRecipe:
         if self.chain == "none":
             return None
         if not isinstance(self.chain, str):
-            return DegradationSettings(self.chain, scale, self.mode)
+            return DegradationSettings(self.chain, scale, self.mode, self.strength)
         make = {"real-esrgan": real_esrgan, "classical": classical, "generic": generic}[self.chain]
-        return DegradationSettings(make(scale).steps, scale, self.mode)
+        return DegradationSettings(make(scale).steps, scale, self.mode, self.strength)
 
 
 @settings
@@ -366,8 +459,11 @@ class OptimiserSettings:
 
     Attributes:
         learning_rate: Learning rate; 2e-4 for Real-ESRNet, 1e-4 for Real-ESRGAN.
-        kind: `adam` or `adamw`.
-        betas: Decay of the running means of gradients and of their squares, in [0, 1).
+        kind: `adam`, `adamw`, `schedule-free` (AdamW without a schedule, arXiv 2405.15682) or
+            `adan` (arXiv 2208.06677); the last two need the package pytorch-optimizer.
+        betas: Decay of the running means of gradients and of their squares, in [0, 1). `adan` has
+            three: of gradients, of their differences, and of squares; 0.98, 0.92 and 0.99 in its
+            paper.
         weight_decay: Weight decay, at least 0.
         clip: Largest norm of all gradients together, to which larger ones are scaled down; 0 for no
             limit.
@@ -378,10 +474,19 @@ class OptimiserSettings:
     """
 
     learning_rate: PositiveFloat
-    kind: Literal["adam", "adamw"] = "adam"
-    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    kind: Literal["adam", "adamw", "schedule-free", "adan"] = "adam"
+    betas: tuple[Decay, ...] = (0.9, 0.99)
     weight_decay: NonNegativeFloat = 0.0
     clip: NonNegativeFloat = 0.0
+
+    @model_validator(mode="after")
+    def _check_betas(self) -> OptimiserSettings:
+        needed, example = (3, "[0.98, 0.92, 0.99]") if self.kind == "adan" else (2, "[0.9, 0.99]")
+        if len(self.betas) != needed:
+            raise rule_error(f"must be {needed} numbers for {self.kind}, as {example}", "betas")
+        if self.kind == "schedule-free" and self.betas[0] == 0:
+            raise rule_error("must begin with a number above 0 for schedule-free", "betas")
+        return self
 
 
 @settings
@@ -390,14 +495,15 @@ class ScheduleSettings:
 
     Attributes:
         warmup: Number of iterations of linear warm-up from 0.
-        kind: `steps`, which multiplies at milestones, or `cosine`, which falls along half a cosine
-            (arXiv 1608.03983).
+        kind: `steps`, which multiplies at milestones; `cosine`, which falls along half a cosine
+            (arXiv 1608.03983); or `knee`, which stays and then falls linearly (arXiv 2003.03977).
         milestones: Iterations of the stage at which learning rates are multiplied by `gamma`, in
             rising order.
         gamma: Factor in (0, 1].
         periods: Iterations of each fall of `cosine`, after which learning rates start again; empty
             for one fall over the whole stage.
-        minimum: Share of the learning rate at the end of a fall of `cosine`.
+        minimum: Share of the learning rate at the end of a fall of `cosine` or `knee`.
+        hold: Share of the iterations of a stage before the fall of `knee`.
 
     Example:
         >>> ScheduleSettings(milestones=(100, 200)).gamma
@@ -405,11 +511,12 @@ class ScheduleSettings:
     """
 
     warmup: NonNegativeInt = 0
-    kind: Literal["steps", "cosine"] = "steps"
+    kind: Literal["steps", "cosine", "knee"] = "steps"
     milestones: tuple[PositiveInt, ...] = ()
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
     periods: tuple[PositiveInt, ...] = ()
     minimum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    hold: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
     @field_validator("milestones")
     @classmethod
@@ -420,10 +527,14 @@ class ScheduleSettings:
 
     @model_validator(mode="after")
     def _check_kind(self) -> ScheduleSettings:
-        if self.kind == "cosine" and self.milestones:
-            raise rule_error("belong to the kind steps, not to cosine; remove them", "milestones")
+        if self.kind != "steps" and self.milestones:
+            raise rule_error(
+                f"belong to the kind steps, not to {self.kind}; remove them", "milestones"
+            )
         if self.kind == "steps" and (self.periods or self.minimum):
             raise rule_error("periods and minimum belong to the kind cosine", "kind")
+        if self.kind == "knee" and self.periods:
+            raise rule_error("belong to the kind cosine, not to knee; remove them", "periods")
         return self
 
 
@@ -482,6 +593,28 @@ class PerceptualSettings:
     relative: bool = False
     shift: NonNegativeInt = 0
     normalise: bool = True
+    sharpen: bool = True
+
+
+@settings
+class DistsSettings:
+    """DISTS as a loss: similarity of structure and texture (arXiv 2004.07728).
+
+    Attributes:
+        backbone: File of VGG16 as torchvision stores it (vgg16-397923af.pth); nothing is
+            downloaded.
+        weights: File weights.pt of DISTS.
+        weight: Factor of the loss; 0 switches it off.
+        sharpen: Whether to compare with the sharpened ground truth (section 4.1).
+
+    Example:
+        >>> DistsSettings(Path("vgg16-397923af.pth"), Path("weights.pt")).weight
+        1.0
+    """
+
+    backbone: FilePath
+    weights: FilePath
+    weight: NonNegativeFloat = 1.0
     sharpen: bool = True
 
 
@@ -562,6 +695,7 @@ class Stage:
         pixel: Pixel loss, or null.
         more: Further pixel losses.
         perceptual: Perceptual loss, or null.
+        dists: DISTS as a loss, or null.
         gan: Adversarial loss, or null.
         best_metric: Metric that decides which state is best; null for `saving.best_metric`.
 
@@ -580,14 +714,15 @@ class Stage:
     pixel: PixelSettings | None = field(default_factory=PixelSettings)
     more: tuple[PixelSettings, ...] = ()
     perceptual: PerceptualSettings | None = None
+    dists: DistsSettings | None = None
     gan: GanSettings | None = None
     best_metric: Metric | None = None
 
-    @field_validator("pixel", "gan")
+    @field_validator("pixel", "dists", "gan")
     @classmethod
     def _without_weight(
-        cls, loss: PixelSettings | GanSettings | None
-    ) -> PixelSettings | GanSettings | None:
+        cls, loss: PixelSettings | DistsSettings | GanSettings | None
+    ) -> PixelSettings | DistsSettings | GanSettings | None:
         return loss if loss is not None and loss.weight > 0 else None
 
     @field_validator("more")
@@ -603,7 +738,7 @@ class Stage:
 
     @model_validator(mode="after")
     def _check_losses(self) -> Stage:
-        if not (self.pixel or self.more or self.perceptual or self.gan):
+        if not (self.pixel or self.more or self.perceptual or self.dists or self.gan):
             raise rule_error("a stage needs a loss: pixel, perceptual or gan", "pixel")
         return self
 

@@ -1,4 +1,4 @@
-"""Translate option files of Real-ESRGAN and BasicSR into recipes.
+"""Translate option files of Real-ESRGAN, BasicSR, neosr and traiNNer-redux into recipes.
 
 A recipe is assembled from the values of an option file, which keep their lines, and validated like
 any other. Values that the option file lacks are basicsr's defaults.
@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from upscale.errors import TrainingError
+from upscale.files.printable import printable
 from upscale_training.degradation import real_esrgan
 from upscale_training.degradation.steps import Families
 from upscale_training.losses import GanKind
 from upscale_training.recipe.nodes import as_node, compose_file
 from upscale_training.recipe.official import Options
-from upscale_training.recipe.other_trainers import check_trainer
+from upscale_training.recipe.other_trainers import read_foreign
 from upscale_training.recipe.reading import build_recipe
 from upscale_training.recipe.settings import Recipe
 
@@ -57,7 +59,8 @@ def translate(path: Path) -> tuple[Recipe, tuple[str, ...]]:
     """Translate an official option file into a recipe.
 
     Args:
-        path: Option file of Real-ESRGAN, or of BasicSR for the same networks.
+        path: Option file of Real-ESRGAN; or of BasicSR, neosr or traiNNer-redux for the same
+            networks.
 
     Returns:
         The recipe, with paths as in the option file, and notes about values that are ignored or
@@ -66,8 +69,20 @@ def translate(path: Path) -> tuple[Recipe, tuple[str, ...]]:
     Raises:
         TrainingError: The file is no such file, or needs something that `upscale` lacks.
     """
-    check_trainer(path)
-    options = Options(compose_file(path), _IGNORED)
+    foreign = read_foreign(path)
+    if foreign is None:
+        return _translate(Options(compose_file(path), _IGNORED), {})
+    try:
+        recipe, notes = _translate(Options(foreign.root, _IGNORED), foreign.extra)
+    except TrainingError as error:
+        name = printable(path)
+        text = str(error).replace(f"{name}:1:", f"{name}:")  # the lines of the file are lost
+        raise TrainingError(foreign.renamed(text)) from error
+    return recipe, (*foreign.notes, *map(foreign.renamed, notes))
+
+
+def _translate(options: Options, extra: Section) -> tuple[Recipe, tuple[str, ...]]:
+    """Translate options; `extra` are parts of a recipe that replace those of BasicSR."""
     model = options.one_of("model_type", _MODELS)
     validation = _validation(options)
     metrics = validation["metrics"] if validation else None
@@ -89,11 +104,24 @@ def translate(path: Path) -> tuple[Recipe, tuple[str, ...]]:
             "best_metric": metrics[0] if metrics else None,
         },
     }
+    _merge(section, extra)
     recipe = build_recipe(as_node(section, options.root.mark))
     degradation, scale = recipe.degradation, recipe.network.scale
     if degradation.settings(scale) == real_esrgan(scale, degradation.mode):
         recipe = replace(recipe, degradation=replace(degradation, chain="real-esrgan"))
     return recipe, (*options.notes, *options.unused())
+
+
+def _merge(section: Section, extra: Section) -> None:
+    """Put the parts of a recipe into a section; those of `stages` belong to its only stage."""
+    for key, value in extra.items():
+        present = section.get(key)
+        if key == "stages" and isinstance(present, list):
+            present = present[0]
+        if key == "network" or not isinstance(present, dict) or not isinstance(value, dict):
+            section[key] = value
+        else:
+            _merge(present, value)
 
 
 def _network(options: Options) -> Section:
@@ -162,21 +190,39 @@ def _degradation(options: Options, model: str) -> Section:
             f"{_TRAIN}.{key}", 21, "kernels have sides of 7 to 21 pixels, as in the official code"
         )
     usm = options.get("gt_usm")
-    last = {"do": "blur", "probability": options.get(f"{_TRAIN}.final_sinc_prob"), "sinc": 1,
-            "large_cutoff": [math.pi / 3, math.pi], "skip_together": False}  # fmt: skip
+    final = {
+        "do": "resize", "up": 0, "down": 0, "keep": 1, "of": "result",
+        "kinds": options.get("resize_mode_list3"),
+    }  # fmt: skip
+    last = {
+        "do": "blur",
+        "sizes": options.get(f"{_TRAIN}.final_kernel_range"),
+        "probability": options.get(f"{_TRAIN}.final_sinc_prob"),
+        "sinc": 1,
+        "large_cutoff": [math.pi / 3, math.pi],
+        "skip_together": False,
+    }
     return {
         "chain": [
             *_order(options, "", "present"),
-            {"do": "jpeg", "quality": options.get("jpeg_range")},
+            _jpeg(options, ""),
             *_order(options, "2", "result"),
             {
                 "do": "either_order",
-                "one": [{"do": "resize", "up": 0, "down": 0, "keep": 1, "of": "result"}, last],
-                "other": [{"do": "jpeg", "quality": options.get("jpeg_range2")}],
+                "one": [final, last],
+                "other": [_jpeg(options, "2")],
             },
         ],
         "sharpen": usm if model == "RealESRNetModel" else True,
         "pool": options.get("queue_size"),
+    }
+
+
+def _jpeg(options: Options, order: str) -> Section:
+    return {
+        "do": "jpeg",
+        "quality": options.get(f"jpeg_range{order}"),
+        "probability": options.get(f"jpeg_prob{order}"),
     }
 
 
@@ -185,7 +231,8 @@ def _order(options: Options, order: str, of: str) -> list[Section]:
     gaussian = options.number(f"gaussian_noise_prob{order}", 0.5)
     blur = {
         "do": "blur",
-        "probability": options.get("second_blur_prob") if order else None,
+        "probability": options.get("second_blur_prob" if order else "blur_prob"),
+        "sizes": options.get(f"{_TRAIN}.kernel_range{order}"),
         "sinc": options.get(f"{_TRAIN}.sinc_prob{order}"),
         "families": _families(options, order),
         "sigma": options.get(f"{_TRAIN}.blur_sigma{order}"),
@@ -194,6 +241,7 @@ def _order(options: Options, order: str, of: str) -> list[Section]:
     }
     ways = dict(zip(("up", "down", "keep"), options.items(f"resize_prob{order}"), strict=False))
     resize = {"do": "resize", **ways, "factors": options.get(f"resize_range{order}"), "of": of}
+    resize["kinds"] = options.get(f"resize_mode_list{order}")
     noise = {
         "do": "noise",
         "gaussian": gaussian,
@@ -252,6 +300,8 @@ def _schedule(options: Options) -> Section:
     warmup = options.whole("train.warmup_iter")
     if options.number("train.warmup_iter", -1) < 0:
         warmup = None
+    if not options.names("train.scheduler"):
+        return {"warmup": warmup}
     kind = str(options.plain("train.scheduler.type"))
     if kind in _COSINES:
         return _cosine(options, warmup, kind)

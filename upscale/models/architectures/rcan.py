@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -489,6 +489,12 @@ def _rescale(state: State, old: RCANSpec, new: RCANSpec) -> State:
     return {**{key: each for key, each in state.items() if not key.startswith("tail.")}, **fresh}
 
 
+def _publish(state: State, spec: RCANSpec) -> State:
+    """Return weights for a white of 255, which other programs take for granted."""
+    usual = 255 if spec.normalised else 1
+    return _rescale(state, spec, replace(spec, value_range=usual))
+
+
 register(
     Architecture(
         name="rcan",
@@ -497,5 +503,6 @@ register(
         build=RCAN,
         recognise=_recognise,
         rescale=_rescale,
+        publish=_publish,
     )
 )

@@ -37,13 +37,19 @@ from upscale.tiling.group import IMAGE, LayerGroup
 
 RESIDUAL_SCALE = 0.2
 NEGATIVE_SLOPE = 0.2
-BLOCK_HALO = 5
+DENSE_CONVOLUTIONS = 5
+"""Number of 3x3 convolutions of a dense block."""
+
+BLOCK_HALO = DENSE_CONVOLUTIONS
 """Halo of a dense block: five 3x3 convolutions in a row."""
 
 TENSORS_PER_BLOCK = 30
 """Weights and biases of the fifteen convolutions of an RRDB."""
 
 MAX_UPSAMPLES = 4
+
+USUAL_GROWTH = 32
+"""Growth that other programs take for granted."""
 
 INITIAL_SCALE = 0.1
 """Factor of He's initialisation in dense blocks, as in BasicSR."""
@@ -446,6 +452,33 @@ def _resample_kernels(kernels: Tensor, side: int) -> Tensor:
     return kernels.reshape(outputs, inputs, side, coarser, side, coarser, *size).sum((3, 5))
 
 
+def _publish(state: State, spec: RRDBSpec) -> State:
+    """Return weights of the usual growth: the channels that a smaller network lacks are zero.
+
+    The result is the same, because a leaky ReLU keeps zeros.
+    """
+    if spec.growth >= USUAL_GROWTH:
+        return state
+    return {key: _widened(key, tensor, spec) for key, tensor in state.items()}
+
+
+def _widened(key: str, tensor: Tensor, spec: RRDBSpec) -> Tensor:
+    """Return a weight or a bias of a dense block for the usual growth."""
+    match = re.match(r"body\.\d+\.rdb\d\.conv(\d)\.(weight|bias)$", key)
+    if match is None:
+        return tensor
+    number, width, growth = int(match[1]), spec.features, spec.growth
+    outputs = width if number == DENSE_CONVOLUTIONS else USUAL_GROWTH
+    if match[2] == "bias":
+        return F.pad(tensor, (0, outputs - len(tensor)))
+    wide = tensor.new_zeros(outputs, width + (number - 1) * USUAL_GROWTH, *tensor.shape[2:])
+    wide[: len(tensor), :width] = tensor[:, :width]
+    for earlier in range(number - 1):
+        start, old = width + earlier * USUAL_GROWTH, width + earlier * growth
+        wide[: len(tensor), start : start + growth] = tensor[:, old : old + growth]
+    return wide
+
+
 register(
     Architecture(
         name="rrdbnet",
@@ -455,5 +488,6 @@ register(
         recognise=_recognise,
         initialise=_initialise,
         rescale=_rescale,
+        publish=_publish,
     )
 )

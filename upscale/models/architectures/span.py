@@ -29,6 +29,7 @@ from upscale.models.registry import (
     convolution_weight,
     register,
 )
+from upscale.models.sub_pixels import resample_sub_pixels
 from upscale.tiling.group import IMAGE, GroupRun, LayerGroup
 
 BLOCKS = 6
@@ -37,6 +38,9 @@ MEAN = (0.4488, 0.4371, 0.4040)
 
 RANGE = 255.0
 """Factor of a normalised image."""
+
+CHAIN_WIDTH = 2
+"""Channels inside a stored chain of convolutions, divided by those outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,11 @@ class SPAN(Network[SPANSpec]):
             )
         )
         return tuple(groups)
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The six blocks."""
+        return [self._block(number) for number in range(1, BLOCKS + 1)]
 
     def _block(self, number: int) -> _Block:
         return cast(_Block, self.get_submodule(f"block_{number}"))
@@ -275,6 +284,60 @@ def _fold(state: State, name: str) -> tuple[Tensor, Tensor]:
     return weight.float(), bias.float()
 
 
+def _rescale(state: State, old: SPANSpec, new: SPANSpec) -> State:
+    """Move weights to another scale: only the last convolution depends on it."""
+    return {
+        key: resample_sub_pixels(tensor, old.out_channels, old.scale, new.scale)
+        if key.startswith("upsampler.0.")
+        else tensor
+        for key, tensor in state.items()
+    }
+
+
+def _publish(state: State, _: SPANSpec) -> State:
+    """Return each 3x3 convolution as the sum of convolutions that other programs expect.
+
+    The first and the last of the chain copy channels, so that the sum is the same convolution.
+    """
+    published: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        layer = key.removesuffix(".weight")
+        if key.endswith(".weight") and layer.startswith(("conv_1", "conv_2", "block_")):
+            published |= _unfolded(layer, tensor, state[f"{layer}.bias"])
+        elif f"{key.removesuffix('.bias')}.sk.weight" not in published:
+            published[key] = tensor
+    return published
+
+
+def _unfolded(layer: str, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """Return the tensors of the sum that equals a 3x3 convolution."""
+    outputs, inputs = weight.shape[:2]
+    inner, outer = CHAIN_WIDTH * inputs, CHAIN_WIDTH * outputs
+    middle = weight.new_zeros(outer, inner, 3, 3)
+    middle[:outputs, :inputs] = weight
+    weights = {
+        "sk": weight.new_zeros(outputs, inputs, 1, 1),
+        "conv.0": torch.eye(inner, inputs, dtype=weight.dtype)[:, :, None, None],
+        "conv.1": middle,
+        "conv.2": torch.eye(outputs, outer, dtype=weight.dtype)[:, :, None, None],
+        "eval_conv": weight,
+    }
+    tensors: dict[str, Tensor] = {}
+    for part, each in weights.items():
+        is_last = part in ("conv.2", "eval_conv")
+        tensors[f"{layer}.{part}.weight"] = each
+        tensors[f"{layer}.{part}.bias"] = bias if is_last else weight.new_zeros(len(each))
+    return tensors
+
+
 register(
-    Architecture(name="span", title="SPAN", spec_type=SPANSpec, build=SPAN, recognise=_recognise)
+    Architecture(
+        name="span",
+        title="SPAN",
+        spec_type=SPANSpec,
+        build=SPAN,
+        recognise=_recognise,
+        rescale=_rescale,
+        publish=_publish,
+    )
 )

@@ -25,6 +25,7 @@ from upscale.models.registry import (
     layer_numbers,
     register,
 )
+from upscale.models.sub_pixels import resample_sub_pixels
 from upscale.tiling.group import IMAGE, GroupRun, LayerGroup
 
 LAYERS_PER_GROUP = 4
@@ -172,30 +173,14 @@ def _recognise(state: State) -> Detected[SRVGGSpec] | None:
 
 
 def _rescale(state: State, old: SRVGGSpec, new: SRVGGSpec) -> State:
-    """Move weights to another scale: only the last convolution depends on it.
-
-    From x4 to x2 or x1, the new network initially gives the x4 result reduced with a box filter,
-    because the last convolution averages the sub-pixels behind a pixel.
-    """
+    """Move weights to another scale: only the last convolution depends on it."""
     last = f"body.{2 * old.convolutions + 2}."
     return {
-        key: _resample_outputs(tensor, old, new) if key.startswith(last) else tensor
+        key: resample_sub_pixels(tensor, old.out_channels, old.scale, new.scale)
+        if key.startswith(last)
+        else tensor
         for key, tensor in state.items()
     }
-
-
-def _resample_outputs(tensor: Tensor, old: SRVGGSpec, new: SRVGGSpec) -> Tensor:
-    """Return weights (C * s * s, ...) of the last convolution for the new number of sub-pixels."""
-    rest = tensor.shape[1:]
-    parts = tensor.reshape(old.out_channels, old.scale, old.scale, *rest)
-    if new.scale >= old.scale:
-        finer = new.scale // old.scale
-        parts = parts.repeat_interleave(finer, 1).repeat_interleave(finer, 2)
-    else:
-        coarser = old.scale // new.scale
-        blocks = (new.scale, coarser, new.scale, coarser)
-        parts = parts.reshape(old.out_channels, *blocks, *rest).mean((2, 4))
-    return parts.reshape(-1, *rest)
 
 
 register(
