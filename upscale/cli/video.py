@@ -365,24 +365,14 @@ def _make_upscalers(
     """Load the network on each device, and list the settings that a resumed run must share."""
     from upscale.cli.batch_view import BatchView
     from upscale.cli.image_batch import make_upscaler
-    from upscale.jobs.faces import face_identity, find_face_model
-    from upscale.jobs.model_info import model_digest
+    from upscale.jobs.video_identity import video_identity
 
-    engine = options.engine
     view = BatchView(session, options.report)
-    upscalers = [make_upscaler(replace(engine, device=device), view) for device in engine.devices]
-    identity = {
-        "model": model_digest(engine.model, engine.denoise),
-        "precision": _joined(upscaler.precision_name for upscaler in upscalers),
-        "kind of device": _joined(upscaler.device_name.partition(":")[0] for upscaler in upscalers),
-        "kernels": _joined(upscaler.available_kernels for upscaler in upscalers),
-        "options of the network": f"tta {engine.tta}, denoise {engine.denoise}",
-    }
-    if engine.fidelity is not None:
-        identity["fidelity"] = str(engine.fidelity)
-    if options.faces.is_on:
-        identity["faces"] = face_identity(options.faces, find_face_model(options.faces.face_model))
-    return upscalers, identity
+    upscalers = [
+        make_upscaler(replace(options.engine, device=device), view)
+        for device in options.engine.devices
+    ]
+    return upscalers, video_identity(options, upscalers)
 
 
 def _joined(names: Iterable[str]) -> str:
