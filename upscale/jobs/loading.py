@@ -26,9 +26,7 @@ class LoadingView(Protocol):
         """Show remarks, for example on the choice of the device."""
         ...
 
-    def download(
-        self, name: str, /
-    ) -> AbstractContextManager[Callable[[int, int | None], None]]:
+    def download(self, name: str, /) -> AbstractContextManager[Callable[[int, int | None], None]]:
         """Show a download; its progress is called with the bytes done and their total."""
         ...
 
