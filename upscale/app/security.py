@@ -16,7 +16,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from upscale.errors import UsageError
@@ -130,35 +130,39 @@ class Guard:
         """Answer a request, or pass it on."""
         if scope["type"] != "http":
             return
-        refusal = self._refusal(scope)
-        app = self._app if refusal is None else refusal
-        await app(scope, receive, _protected(send))
+        headers = Headers(scope=scope)
+        if not self._access.is_own_name(headers.get("host", "")):
+            answer: ASGIApp = PlainTextResponse("This server has another name.", 421)
+            await answer(scope, receive, _protected(send))
+        elif self._is_entry(scope):
+            await self._app(scope, receive, _protected(send, self._new_cookie()))
+        else:
+            answer = self._refusal(scope, headers) or self._app
+            await answer(scope, receive, _protected(send))
 
-    def _refusal(self, scope: Scope) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Return the answer to a request that is not passed on, None if it is."""
-        headers, access = Headers(scope=scope), self._access
-        if not access.is_own_name(headers.get("host", "")):
-            return PlainTextResponse("This server has another name.", 421)
-        if (entry := self._entry(scope)) is not None:
-            return entry
-        has_header = self._has_header(headers)
-        if not has_header and not self._has_cookie(headers):
+        if self._has_header(headers):  # pages of other sites cannot add it
+            return None
+        if not self._has_cookie(headers):
             text = "Open the address that `upscale app` has printed: it contains the token.\n"
             return PlainTextResponse(text, 403)
-        if not has_header and not _is_own_request(scope, headers):
+        if not _is_own_request(scope, headers):
             return PlainTextResponse("The request comes from another page.", 403)
         return None
 
-    def _entry(self, scope: Scope) -> Response | None:
-        """Return the answer to the address with the token, which becomes a cookie."""
-        if scope["path"] != "/" or scope["method"] != "GET" or not scope["query_string"]:
-            return None
-        (token,) = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[:1]
-        if not self._access.is_token(token):
-            return None
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(self._access.cookie, token, httponly=True, samesite="strict", path="/")
-        return answer
+    def _is_entry(self, scope: Scope) -> bool:
+        """Return whether this is the address with the token, which then becomes a cookie."""
+        if scope["path"] != "/" or scope["method"] != "GET":
+            return False
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        return self._access.is_token(query.get("token", [""])[0])
+
+    def _new_cookie(self) -> str:
+        """Return the header that sets the cookie; scripts cannot read it."""
+        cookie = SimpleCookie({self._access.cookie: self._access.token})
+        cookie[self._access.cookie].update({"httponly": True, "samesite": "Strict", "path": "/"})
+        return cookie.output(header="").strip()
 
     def _has_header(self, headers: Headers) -> bool:
         kind, _, token = headers.get("authorization", "").partition(" ")
@@ -184,13 +188,17 @@ def _is_own_request(scope: Scope, headers: Headers) -> bool:
     return origin == f"{scope['scheme']}://{headers.get('host', '')}"
 
 
-def _protected(send: Send) -> Send:
+def _protected(send: Send, cookie: str | None = None) -> Send:
+    """Return a function that adds headers to responses, and a cookie to one."""
+
     async def send_protected(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("Content-Security-Policy", _STRICTEST_POLICY)
+            if cookie is not None:
+                headers["Set-Cookie"] = cookie
         await send(message)
 
     return send_protected

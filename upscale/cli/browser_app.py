@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,8 +128,10 @@ def _serve(
             workspace, session.environ, limits, save_folder=folder, any_folder=is_loopback(host)
         )
         try:
-            serve(application, access, listener, lambda: _open(session, access.url, opens_browser))
-        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):
+                serve(
+                    application, access, listener, lambda: _open(session, access.url, opens_browser)
+                )
             session.say("stopped: uploads and results that were not saved are deleted")
         finally:
             application.close()
