@@ -23,7 +23,7 @@ from upscale.app.tasks import Task, TaskFile, TaskKind, random_id
 from upscale.app.uploads import Upload, UploadLimits, UploadStore
 from upscale.app.video_run import result_name, run_video_task
 from upscale.app.workspace import Workspace
-from upscale.checkpoints import catalog, face_catalog
+from upscale.checkpoints import availability, catalog, face_catalog
 from upscale.errors import UsageError
 from upscale.images.formats import is_lossy, label_of, writable_traits
 from upscale.options import AUTO, Options
@@ -61,14 +61,19 @@ class Application:
 
     def config(self) -> dict[str, object]:
         """Return what the page offers."""
-        purposes = {name: entry.purpose for name, entry in catalog().items()}
+        entries = catalog()
+        purposes = {name: entry.purpose for name, entry in entries.items()}
         purposes[AUTO] = "chooses networks by the image"
         folder = self.reader.save_folder
         return {
             "version": __version__,
             "default_model": self.reader.default_model(),
             "models": [
-                {"name": name, "purpose": purposes.get(name, "")}
+                {
+                    "name": name,
+                    "purpose": purposes.get(name, ""),
+                    "is_absent": name in entries and availability(entries[name]) == "absent",
+                }
                 for name in self.reader.model_names()
             ],
             "face_models": list(face_catalog()) if find_spec("spandrel") else [],

@@ -30,7 +30,7 @@ def media_type(path: Path) -> str:
 
 def archive(task: Task) -> Iterator[bytes]:
     """Yield a ZIP archive of the results of a task; images are not compressed again."""
-    with tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=task.folder) as buffer:
+    with tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=str(task.folder)) as buffer:
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as target:
             for path, name in zip(_outputs(task), _names(task), strict=True):
                 target.write(path, name)

@@ -10,10 +10,11 @@
   const ACTIVE = ["queued", "running"];
   const SHOWN_BY_BROWSERS = /^image\/(png|jpeg|webp|gif|avif|bmp)$/;
 
-  const staged = new Map(); // uploads by id: { id, name, size, is_video, file }
+  const staged = new Map(); // uploads by id: { id, name, size, is_video, file, place }
   const views = new Map(); // elements of the tasks by id
   let config = null;
   let uploading = 0;
+  let places = 0; // files stay in the order in which they were dropped, not in that of arrival
   let lastStates = new Map();
 
   /* --- server ---------------------------------------------------------------------------- */
@@ -113,16 +114,17 @@
 
   function offer() {
     setText(get("version"), config.version);
-    fill(get("model"), config.models.map(({ name }) => [name, name]));
+    fill(get("model"), config.models.map(({ name, is_absent }) => [name, name + (is_absent ? " (download)" : "")]));
     get("model").value = config.default_model;
     fill(get("format"), config.formats.map(({ name, label }) => [name, label]));
     fill(get("container"), config.containers.map((name) => [name, name]));
     fill(get("face_model"), config.face_models.map((name) => [name, name]));
     get("face").disabled = !config.face_models.length;
     get("no-faces").hidden = Boolean(config.face_models.length);
-    for (const { name } of config.models) {
+    for (const { name, is_absent } of config.models) {
       const box = element("input", { type: "checkbox", value: name });
-      get("compared").append(element("label", { className: "check" }, box, element("span", { textContent: name })));
+      const label = element("span", { textContent: name + (is_absent ? " (download)" : "") });
+      get("compared").append(element("label", { className: "check" }, box, label));
     }
     get("folder").value = config.save_folder;
     if (!config.any_folder) {
@@ -149,7 +151,7 @@
 
   async function showCommand() {
     const number = (commandNumber += 1);
-    const uploads = [...staged.keys()];
+    const uploads = ids();
     get("command-field").hidden = !uploads.length;
     if (!uploads.length) return;
     try {
@@ -202,15 +204,15 @@
 
   async function upload(files) {
     get("form-error").textContent = "";
-    const waiting = [...files];
+    const waiting = files.map((file) => [...file, (places += 1)]);
     uploading += waiting.length;
     changed();
     const errors = [];
     const work = async () => {
       while (waiting.length) {
-        const [file, name] = waiting.shift();
+        const [file, name, place] = waiting.shift();
         try {
-          await uploadOne(file, name);
+          await uploadOne(file, name, place);
         } catch (error) {
           errors.push(`${name}: ${error.message}`);
         }
@@ -223,7 +225,7 @@
     say(`${count(staged.size, "file")} ready.`);
   }
 
-  async function uploadOne(file, name) {
+  async function uploadOne(file, name, place) {
     if (file.size > config.max_file_bytes) throw new Error("is larger than the server accepts");
     const safe = name.toWellFormed ? name.toWellFormed() : name;
     let answer;
@@ -234,8 +236,11 @@
     }
     const record = await answer.json().catch(() => ({ error: answer.statusText }));
     if (!answer.ok) throw new Error(record.error);
-    staged.set(record.id, { ...record, file });
+    staged.set(record.id, { ...record, file, place });
   }
+
+  const inOrder = () => [...staged.values()].sort((a, b) => a.place - b.place);
+  const ids = () => inOrder().map((each) => each.id);
 
   const rows = new Map();
 
@@ -246,12 +251,12 @@
       row.item.remove();
       rows.delete(id);
     }
-    for (const [id, each] of staged) {
-      if (rows.has(id)) continue;
-      const row = stagedRow(each);
-      rows.set(id, row);
-      get("staged").append(row.item);
-    }
+    inOrder().forEach((each, place) => {
+      if (!rows.has(each.id)) rows.set(each.id, stagedRow(each));
+      const { item } = rows.get(each.id);
+      const list = get("staged");
+      if (list.children[place] !== item) list.insertBefore(item, list.children[place] ?? null);
+    });
     const left = uploading ? `, ${uploading} uploading…` : "";
     setText(get("staged-count"), `${count(staged.size, "file")}${left}`);
     get("staged-bar").hidden = !staged.size && !uploading;
@@ -266,7 +271,9 @@
     let address = null;
     if (each.file && SHOWN_BY_BROWSERS.test(each.file.type) && rows.size < MOST_THUMBS) {
       address = URL.createObjectURL(each.file);
-      thumb.append(element("img", { src: address, alt: "", decoding: "async", loading: "lazy" }));
+      const image = element("img", { src: address, alt: "", decoding: "async", loading: "lazy" });
+      image.addEventListener("error", () => { thumb.textContent = "image"; });
+      thumb.append(image);
     } else {
       thumb.textContent = each.is_video ? "video" : "image";
     }
@@ -278,8 +285,8 @@
     return { item: element("li", {}, thumb, name, size, remove), address };
   }
 
-  async function removeStaged(ids) {
-    for (const id of ids) {
+  async function removeStaged(removed) {
+    for (const id of removed) {
       staged.delete(id);
       await call("DELETE", `/api/uploads/${id}`).catch(fail);
     }
@@ -293,10 +300,11 @@
     event.preventDefault();
     get("start").disabled = true;
     try {
-      await call("POST", "/api/tasks", { settings: settings(), uploads: [...staged.keys()] });
+      await call("POST", "/api/tasks", { settings: settings(), uploads: ids() });
       staged.clear();
       get("form-error").textContent = "";
       say("The task is queued.");
+      get("queue").focus();
     } catch (error) {
       fail(error);
     }
@@ -307,7 +315,7 @@
   async function preview() {
     const models = [...get("compared").querySelectorAll("input:checked")].map((box) => box.value);
     try {
-      const body = { settings: { ...settings(), models }, uploads: [...staged.keys()] };
+      const body = { settings: { ...settings(), models }, uploads: ids() };
       await call("POST", "/api/previews", body);
       get("form-error").textContent = "";
       say("The comparison is queued.");
@@ -349,10 +357,13 @@
       remove: button("Remove", () => removeTask(task)),
       archive: element("a", { className: "button quiet", textContent: "Download all", href: `/tasks/${task.id}/archive.zip` }),
       compare: button("Compare networks", () => show(title(task), `/tasks/${task.id}/comparison.html`)),
-      copy: button("Copy command", () => navigator.clipboard.writeText(task.command)),
+      copy: button("Copy command", async () => {
+        await navigator.clipboard.writeText(task.command);
+        say("The command is copied.");
+      }),
     };
     view.progress.setAttribute("aria-label", `Progress of ${title(task)}`);
-    for (const name of ["cancel", "resume", "remove"]) {
+    for (const name of ["cancel", "resume", "remove", "copy", "compare"]) {
       view[name].setAttribute("aria-label", `${view[name].textContent}: ${title(task)}`);
     }
     view.item.append(
@@ -534,7 +545,7 @@
     get("form").addEventListener("input", changed);
     get("form").addEventListener("submit", start);
     get("preview").addEventListener("click", preview);
-    get("remove-all").addEventListener("click", () => removeStaged([...staged.keys()]));
+    get("remove-all").addEventListener("click", () => removeStaged(ids()));
     get("copy").addEventListener("click", copy);
   }
 
@@ -542,7 +553,7 @@
     if (location.search) history.replaceState(null, "", "/"); // the token, which is a cookie by now
     try {
       config = await call("GET", "/api/config");
-      for (const each of await call("GET", "/api/uploads")) staged.set(each.id, each);
+      for (const each of await call("GET", "/api/uploads")) staged.set(each.id, { ...each, place: (places += 1) });
     } catch (error) {
       fail(error);
       return;

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from upscale.errors import UsageError
 
 SHORTEST_TOKEN = 16
+_TOKEN = re.compile(rf"[\w.~-]{{{SHORTEST_TOKEN},200}}", re.ASCII)
 _SAFE_METHODS = ("GET", "HEAD")
 _ALLOWED_SITES = ("same-origin", "none")
 _STRICTEST_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
@@ -51,9 +53,9 @@ class Access:
     port: int
 
     def __post_init__(self) -> None:
-        if len(self.token) < SHORTEST_TOKEN or not self.token.isascii():
+        if not _TOKEN.fullmatch(self.token):
             raise UsageError(
-                f"the token is too short or has unusual characters: use at least {SHORTEST_TOKEN} "
+                f"the token is too short or has unusual characters: use {SHORTEST_TOKEN} to 200 "
                 "letters and digits"
             )
 
@@ -160,9 +162,8 @@ class Guard:
 
     def _new_cookie(self) -> str:
         """Return the header that sets the cookie; scripts cannot read it."""
-        cookie = SimpleCookie({self._access.cookie: self._access.token})
-        cookie[self._access.cookie].update({"httponly": True, "samesite": "Strict", "path": "/"})
-        return cookie.output(header="").strip()
+        name, token = self._access.cookie, self._access.token
+        return f"{name}={token}; HttpOnly; Path=/; SameSite=Strict"
 
     def _has_header(self, headers: Headers) -> bool:
         kind, _, token = headers.get("authorization", "").partition(" ")

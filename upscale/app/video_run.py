@@ -52,7 +52,7 @@ def run_video_task(task: Task) -> None:
         file.state = FileState.RUNNING
         report = _upscale(file.upload.path, output, options, watch)
         file.state, file.output = FileState.DONE, output
-        file.notes = tuple(task.readable(note) for note in report.notes)
+        watch.notes(report.notes)
         file.message = _description(report)
 
 
