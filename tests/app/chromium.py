@@ -129,12 +129,56 @@ class Page:
 
     def names(self) -> list[tuple[str, str]]:
         """Return role and name of everything that a screen reader meets."""
-        nodes = self.send("Accessibility.getFullAXTree")["nodes"]
+        return self._named(self.send("Accessibility.getFullAXTree"))
+
+    def _named(self, tree: dict) -> list[tuple[str, str]]:
         return [
             (node["role"]["value"], node.get("name", {}).get("value", ""))
-            for node in nodes
+            for node in tree["nodes"]
             if not node.get("ignored") and "role" in node
         ]
+
+    def wait_for_frame(self, address: str) -> list[tuple[str, str]]:
+        """Wait until a frame is loaded and return role and name of what is in it."""
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            targets = self._browser("Target.getTargets")["targetInfos"]
+            for each in targets:
+                if each["type"] == "iframe" and each["url"].endswith(address):
+                    answer = self._browser(
+                        "Target.attachToTarget", targetId=each["targetId"], flatten=True
+                    )
+                    return self._names_in(answer["sessionId"])
+            for frame in self.send("Page.getFrameTree")["frameTree"].get("childFrames", []):
+                if frame["frame"]["url"].endswith(address):
+                    names = self._named(
+                        self.send("Accessibility.getFullAXTree", frameId=frame["frame"]["id"])
+                    )
+                    if ("slider", "Dividing line") in names:
+                        return names
+            time.sleep(0.1)
+        raise AssertionError(f"no frame {address}")
+
+    def _browser(self, method: str, **parameters):
+        session, self._session = self._session, None
+        try:
+            return self.send(method, **parameters)
+        finally:
+            self._session = session
+
+    def _names_in(self, other: str) -> list[tuple[str, str]]:
+        session, self._session = self._session, other
+        try:
+            self.send("Accessibility.enable")
+            end = time.monotonic() + TIMEOUT
+            while time.monotonic() < end:
+                names = self.names()
+                if ("slider", "Dividing line") in names:
+                    return names
+                time.sleep(0.1)
+        finally:
+            self._session = session
+        raise AssertionError("the frame stays empty")
 
     def _receive(self) -> dict:
         content = bytearray()
