@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 
 import numpy as np
@@ -22,6 +23,23 @@ ALL_ENDED = """
   [...document.querySelectorAll('.task')].length > 0
   && !document.querySelector('.task progress:not([hidden])')
 """
+COMPARE = """
+  [...document.querySelectorAll('#tasks li button')]
+    .find(each => !each.hidden && each.textContent === 'Compare').click()
+"""
+LUMINANCE = """
+  (name) => {
+    const probe = document.createElement('i');
+    probe.style.color = `var(${name})`;
+    document.body.append(probe);
+    const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+    probe.remove();
+    const [r, g, b] = parts.map(part => part / 255)
+      .map(part => part <= .04045 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  }
+"""
+COLOURS = ("--text", "--faint", "--accent", "--error", "--good")
 BROKEN = b"\x89PNG\r\n\x1a\nbroken"
 
 
@@ -57,7 +75,8 @@ def page(opened, application):
 
 
 def is_ready(number: int) -> str:
-    return f"document.querySelector('#start').textContent === 'Upscale {number} file' + ({number} > 1 ? 's' : '')"
+    text = f"Upscale {number} file{'s' * (number != 1)}"
+    return f"document.querySelector('#start').textContent === '{text}'"
 
 
 def pixels(shot: bytes) -> np.ndarray:
@@ -79,9 +98,7 @@ def test_a_dropped_folder_with_a_broken_image_is_upscaled_and_compared(page, pho
     assert "some failed" in text
     assert "4 of 5 files" in text
     assert "holiday/broken.png: " in text
-    page.run(
-        "[...document.querySelectorAll('#tasks li button')].find(b => !b.hidden && b.textContent === 'Compare').click()"
-    )
+    page.run(COMPARE)
     page.wait("document.querySelector('#viewer iframe') && document.querySelector('#viewer').open")
     tree = page.wait_for_frame("comparison.html")
     assert ("slider", "Dividing line") in tree
@@ -149,7 +166,8 @@ def test_on_a_phone_nothing_is_cut_off_and_buttons_can_be_hit(page, photo, tmp_p
       [...document.querySelectorAll('button, select, input, a.button')]
         .filter(e => e.offsetParent && !e.closest('dialog'))
         .map(e => [e.id || e.textContent, e.getBoundingClientRect()])
-        .filter(([, b]) => b.right > innerWidth + 0.5 || b.left < 0 || (b.height < 24 && b.width > 20))
+        .filter(([, box]) => box.right > innerWidth + 0.5 || box.left < 0
+          || (box.height < 24 && box.width > 20))
         .map(([name]) => name)
     """)
     assert set(cut) <= {""}, "check boxes are in labels that can be hit"
@@ -160,31 +178,18 @@ def test_light_and_dark_follow_the_system_and_can_be_read(page):
     for is_dark in (False, True):
         page.screen(900, 700, dark=is_dark)
         shots[is_dark] = pixels(page.shot())
-        contrast = page.run("""
-          (() => {
-            const value = (name) => {
-              const probe = document.createElement('i');
-              probe.style.color = `var(${name})`;
-              document.body.append(probe);
-              const rgb = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(Number);
-              probe.remove();
-              const [r, g, b] = rgb.map(c => c / 255).map(c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
-              return .2126 * r + .7152 * g + .0722 * b;
-            };
-            const ratio = (a, b) => (Math.max(value(a), value(b)) + .05) / (Math.min(value(a), value(b)) + .05);
-            return ['--text', '--faint', '--accent', '--error', '--good'].map(n => ratio(n, '--card'));
-          })()
-        """)
+        card, *others = (page.run(f"({LUMINANCE})('{name}')") for name in ("--card", *COLOURS))
+        contrast = [(max(card, each) + 0.05) / (min(card, each) + 0.05) for each in others]
         assert min(contrast) >= 4.5, "as WCAG asks for"
     assert np.median(shots[False]) > 200
     assert np.median(shots[True]) < 60
 
 
 def test_hostile_names_are_shown_as_text(page, application, photo, tmp_path):
-    content = photo(tmp_path / "a.png").read_bytes()
+    content = base64.b64encode(photo(tmp_path / "a.png").read_bytes()).decode()
     page.run(f"""
       (async () => {{
-        const bytes = Uint8Array.from(atob({to_base64(content)!r}), c => c.charCodeAt(0));
+        const bytes = Uint8Array.from(atob({content!r}), char => char.charCodeAt(0));
         const transfer = new DataTransfer();
         for (const name of [{HOSTILE!r} + '.png', {HOSTILE!r} + '\\u202egnp.exe'])
           transfer.items.add(new File([bytes], name, {{ type: 'image/png' }}));
@@ -199,18 +204,10 @@ def test_hostile_names_are_shown_as_text(page, application, photo, tmp_path):
     assert "<img src=x onerror=" in page.text()
     assert page.run("document.title") == "upscale"
     assert page.run("document.querySelectorAll('img[src=x], main script').length") == 0
-    page.run(
-        "[...document.querySelectorAll('#tasks li button')].find(b => !b.hidden && b.textContent === 'Compare').click()"
-    )
+    page.run(COMPARE)
     tree = page.wait_for_frame("comparison.html")
     assert ("slider", "Dividing line") in tree
     assert page.run("document.title") == "upscale"
-
-
-def to_base64(content: bytes) -> str:
-    import base64
-
-    return base64.b64encode(content).decode()
 
 
 def test_a_comparison_cannot_use_the_server(page, application, photo, tmp_path):
@@ -219,10 +216,7 @@ def test_a_comparison_cannot_use_the_server(page, application, photo, tmp_path):
     page.wait(is_ready(1))
     page.run("document.querySelector('#start').click()")
     page.wait(ALL_ENDED)
-    page.run("document.querySelector('#tasks li button:not([hidden])')")
-    page.run(
-        "[...document.querySelectorAll('#tasks li button')].find(b => !b.hidden && b.textContent === 'Compare').click()"
-    )
+    page.run(COMPARE)
     page.wait_for_frame("comparison.html")
     assert page.run("document.querySelector('#viewer iframe').contentDocument") is None
 

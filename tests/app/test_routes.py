@@ -211,6 +211,8 @@ def test_a_video_is_cancelled_and_resumed(client, tmp_path, gate):
     with av.open(str(tmp_path / "result.mkv")) as video:
         frames = list(video.decode(video=0))
     assert (len(frames), frames[0].width) == (40, 64)
+    page = client.http.get(f"/files/{done['files'][0]['id']}/comparison.html").text
+    assert page.count("<section data-name=") == 3, "three frames before and after"
 
 
 def test_networks_are_compared_on_a_part_of_an_image(client, png, tiny):
@@ -226,6 +228,16 @@ def test_networks_are_compared_on_a_part_of_an_image(client, png, tiny):
     assert client.http.get("/api/uploads").json()[0]["id"] == id, "the image is still waiting"
     answer = client.post("/api/previews", settings={"models": ["auto"]}, uploads=[id])
     assert answer.json() == {"error": "choose two or more networks to compare"}
+
+
+def test_networks_are_compared_on_a_frame_of_a_video(client, tmp_path, tiny):
+    make(Clip(even(3), size=(32, 24)), tmp_path / "clip.mp4")
+    id = client.upload("clip.mp4", tmp_path / "clip.mp4").json()["id"]
+    models = [str(tiny), "realesr-animevideov3"]
+    (task,) = client.start([id], "/api/previews", models=models, scale="2")
+    assert client.ended(task["id"])["state"] == "done"
+    page = client.http.get(f"/tasks/{task['id']}/comparison.html").text
+    assert page.count("<img alt=") == 3
 
 
 def test_a_comparison_that_cannot_be_made_says_why(client, png, tiny):

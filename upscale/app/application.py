@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ from upscale.app.settings import (
     SettingsReader,
     command_lines,
     name_template,
+    preview_command,
 )
 from upscale.app.task_queue import TaskQueue
 from upscale.app.tasks import Task, TaskFile, TaskKind, random_id
@@ -98,8 +98,7 @@ class Application:
         Raises:
             UsageError: A setting is invalid.
         """
-        settings = replace(self.reader.read(form), models=())
-        return self._commands(settings, self._uploads(ids))
+        return self._commands(self.reader.read(form), self._uploads(ids))
 
     def start(self, form: object, ids: object, *, is_preview: bool = False) -> list[Task]:
         """Queue what the page asks for: one task for all images, and one for each video.
@@ -111,7 +110,7 @@ class Application:
         images = [upload for upload in uploads if not upload.is_video]
         videos = [upload for upload in uploads if upload.is_video]
         if is_preview:
-            tasks = [self._preview(settings, images)]
+            tasks = [self._preview(settings, uploads)]
         else:
             options = self._image_options(settings)
             tasks = [self._task("images", settings, images, options)] if images else []
@@ -161,22 +160,24 @@ class Application:
     def _video_options(self, settings: Settings) -> Options:
         return self.reader.options(settings.of_videos())
 
-    def _preview(self, settings: Settings, images: Sequence[Upload]) -> Task:
+    def _preview(self, settings: Settings, uploads: Sequence[Upload]) -> Task:
         if len(settings.models) < 2:
             raise UsageError("choose two or more networks to compare")
-        if not images:
-            raise UsageError("there is no image to compare networks on: drop one on the page first")
+        if not uploads:
+            raise UsageError("there is no file to compare networks on: drop one on the page first")
         options = self._image_options(settings)
-        return self._task("preview", settings, images[:_MOST_PREVIEWED], options)
+        return self._task("preview", settings, uploads[:_MOST_PREVIEWED], options)
 
     def _task(
         self, kind: TaskKind, settings: Settings, uploads: Sequence[Upload], options: Options
     ) -> Task:
-        if kind != "preview":
-            settings = replace(settings, models=())
         folder = self._results / random_id()
         files = [TaskFile(upload) for upload in uploads]
-        command = "\n".join(self._commands(settings, uploads))
+        if kind == "preview":
+            images = [upload for upload in uploads if not upload.is_video]
+            command = preview_command(settings, images)
+        else:
+            command = "\n".join(self._commands(settings, uploads))
         if kind == "images":
             template = name_template(options, uploads)
             options = output_options(options, str(settings.folder or folder), template)

@@ -414,7 +414,7 @@
     view.resume.setAttribute("aria-label", `${view.resume.textContent}: ${title(task)}`);
     view.remove.hidden = task.state === "running";
     view.compare.hidden = !task.has_page;
-    view.copy.hidden = !navigator.clipboard;
+    view.copy.hidden = !navigator.clipboard || !task.command;
     view.archive.hidden = isActive || task.files.filter((file) => file.output).length < 2;
     if (hadFocus && hadFocus.offsetParent === null) {
       [view.resume, view.compare, view.remove, view.cancel].find((each) => !each.hidden && !each.disabled)?.focus();
@@ -455,7 +455,7 @@
     setText(view.notes, file.notes.join("\n"));
     view.download.hidden = !file.output;
     if (file.output) view.download.download = file.output;
-    view.compare.hidden = !file.output || !file.can_compare;
+    view.compare.hidden = !file.output;
   }
 
   function announce(tasks) {

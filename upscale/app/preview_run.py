@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from upscale.app.tasks import FileState, Task
+from upscale.app.tasks import FileState, Task, TaskFile
 from upscale.app.watch import Watch
-from upscale.errors import ImageError
+from upscale.errors import ImageError, VideoError
 from upscale.files.printable import printable
+from upscale.images import encode_file
 from upscale.jobs import Status, find_model_info
 from upscale.jobs.comparison import ComparedModel, compare_models, write_page
 from upscale.jobs.inputs import Finder, Source
 from upscale.jobs.loading import face_factory, make_upscaler
+from upscale.jobs.video_stills import video_stills
 from upscale.options import AUTO, CompareOptions, EngineOptions
 
 _PAGE = "comparison.html"
@@ -29,7 +31,7 @@ def run_preview(task: Task) -> None:
     """
     models = task.settings.models
     options = replace(task.options, compare=CompareOptions(models, "auto"))
-    sources = [Source(printable(file.upload.name), file.upload.path) for file in task.files]
+    sources = [_source(file) for file in task.files]
     device = options.engine.devices[0]
     files = dict(zip((source.label for source in sources), task.files, strict=True))
     names = [ComparedModel(name, find_model_info(name, True)) for name in models]
@@ -57,6 +59,17 @@ def run_preview(task: Task) -> None:
     if not write_page(page, title, sets, overwrite=True):
         raise ImageError(task.notes.pop() if task.notes else "no network has upscaled an image")
     task.page = page
+
+
+def _source(file: TaskFile) -> Source:
+    """Return what networks are compared on: the image, or the middle frame of a video."""
+    label, path = printable(file.upload.name), file.upload.path
+    if not file.upload.is_video:
+        return Source(label, path)
+    ((_, frame),) = video_stills(path, 1) or [(0.0, None)]
+    if frame is None:
+        raise VideoError(f"{label}: its middle frame cannot be decoded")
+    return Source(label, encode_file(frame, "png"))
 
 
 def _engine(engine: EngineOptions, model: str, device: str) -> EngineOptions:

@@ -15,12 +15,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from upscale.app.application import Application
+from upscale.app.before_after import before_after
 from upscale.app.downloads import archive, media_type
 from upscale.app.page import app_page
 from upscale.app.security import Access, Guard
 from upscale.app.tasks import Task, TaskFile
 from upscale.app.uploads import Upload, UploadError
-from upscale.compare import ImageSet, page_parts, version_of_file
 from upscale.errors import UpscaleError, UsageError
 from upscale.files.printable import printable
 
@@ -183,7 +183,7 @@ class _Handlers:
     @_answers
     async def comparison(self, request: Request) -> Response:
         file = self._file(request)
-        parts = await to_thread.run_sync(_compared, file)
+        parts = await to_thread.run_sync(before_after, file)
         headers = {"Content-Security-Policy": _FRAME_POLICY}
         return Response(parts, media_type="text/html; charset=utf-8", headers=headers)
 
@@ -208,15 +208,6 @@ class _Handlers:
         if file is None or file.output is None or not file.output.is_file():
             raise _MissingError("there is no such file any more")
         return file
-
-
-def _compared(file: TaskFile) -> bytes:
-    """Return the page that compares a result with its input."""
-    assert file.output is not None
-    before = version_of_file(file.upload.path, "before")
-    after = version_of_file(file.output, "after")
-    image_set = ImageSet(file.upload.name, (before, after))
-    return b"".join(page_parts(file.upload.name, [image_set]))
 
 
 def _upload_record(upload: Upload) -> dict[str, object]:

@@ -36,6 +36,7 @@ _SHARED_FLAGS = (
 )
 _IMAGE_FLAGS = ("format", "quality", "lossless", "seamless", "normal_map", "strip_metadata")
 _VIDEO_FLAGS = ("steady",)
+_NOT_COMPARED = ("model", "format", "quality", "lossless", "overwrite", "skip_existing")
 _EXISTING = {"": {}, "overwrite": {"overwrite": True}, "skip": {"skip_existing": True}}
 _OTHERS = ("existing", "folder", "container", "models")
 
@@ -240,14 +241,25 @@ def command_lines(
     return lines
 
 
+def preview_command(settings: Settings, images: Sequence[Upload]) -> str:
+    """Return the command line that compares networks; empty without images.
+
+    Args:
+        settings: Settings of the page.
+        images: Images to compare on.
+    """
+    if not images:
+        return ""
+    words = [_word(image.name, is_first=not place) for place, image in enumerate(images)]
+    flags = {k: v for k, v in settings.of_images().items() if k not in _NOT_COMPARED}
+    models = ["--models", ",".join(settings.models), "--crop", "auto"]
+    return " ".join(["upscale", *words, *models, *_flags(flags)])
+
+
 def _image_command(settings: Settings, images: Sequence[Upload], template: str | None) -> str:
     names = list(dict.fromkeys(upload.folder or upload.name for upload in images))
     has_folder = any(upload.folder for upload in images)
     words = ["upscale", *(_word(name, is_first=not place) for place, name in enumerate(names))]
-    if settings.models:
-        words += ["--models", ",".join(settings.models), "--crop", "auto"]
-        flags = {k: v for k, v in settings.of_images().items() if k not in ("model", "format")}
-        return " ".join([*words, *_flags(flags)])
     if settings.folder is not None:
         words += ["-o", shell_word(f"{settings.folder}{os.sep}")]
         words += ["--name", shell_word(template)] if template is not None else []

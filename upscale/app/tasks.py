@@ -81,7 +81,6 @@ class TaskFile:
             "message": self.message,
             "notes": list(self.notes),
             "output": None if output is None else printable(output.name),
-            "can_compare": not self.upload.is_video,
         }
 
 
