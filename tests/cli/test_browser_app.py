@@ -23,7 +23,7 @@ pytest.importorskip("uvicorn")
         (["--host", "192.168.1.5"], "set UPSCALE_APP_TOKEN"),
         (["--token", "short"], "the token is too short"),
         (["--max-upload", "many"], "--max-upload: 'many' is not a size in bytes"),
-        (["--port", "99999"], "is not in the range 0<=x<=65535"),
+        (["--port", "99999"], "Invalid value for '--port'"),
         (["-o", "taken.txt"], "-o taken.txt: is not a folder"),
     ],
 )

@@ -87,6 +87,7 @@
       values.face_model = get("face_model").value;
       values.face_strength = get("face_strength").value;
     }
+    for (const box of get("more").querySelectorAll("input:checked")) values[box.name] = true;
     values.folder = get("folder").value.trim();
     if (values.model === config.default_model) delete values.model;
     return values;
@@ -204,7 +205,8 @@
 
   async function upload(files) {
     get("form-error").textContent = "";
-    const waiting = files.map((file) => [...file, (places += 1)]);
+    const sorted = [...files].sort(([, a], [, b]) => a.localeCompare(b, undefined, { numeric: true }));
+    const waiting = sorted.map((file) => [...file, (places += 1)]);
     uploading += waiting.length;
     changed();
     const errors = [];

@@ -34,7 +34,10 @@ _SHARED_FLAGS = (
     *("model", "scale", "width", "height", "max_side", "denoise", "fidelity", "keep_colour"),
     *("tta", "face", "face_model", "face_strength"),
 )
-_IMAGE_FLAGS = ("format", "quality", "lossless", "seamless", "normal_map", "strip_metadata")
+_IMAGE_FLAGS = (
+    *("format", "quality", "lossless", "seamless", "normal_map", "strip_metadata"),
+    *("keep_damaged", "yes"),
+)
 _VIDEO_FLAGS = ("steady",)
 _NOT_COMPARED = ("model", "format", "quality", "lossless", "overwrite", "skip_existing")
 _EXISTING = {"": {}, "overwrite": {"overwrite": True}, "skip": {"skip_existing": True}}

@@ -21,6 +21,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("upscale video clip.mp4 large.mkv --codec x265 --crf 18", "Choose codec and quality."),
         ("upscale video clip.mp4 part.mp4 --start 1:00 --end 1:30", "Upscale a part."),
     ),
+    "upscale app": (
+        ("upscale app", "Open the page in a browser."),
+        ("upscale app -o results/ --port 8000", "Save results to a folder, on a fixed port."),
+    ),
     "upscale compare": (
         ("upscale compare photo.jpg photo_x4.jpg -o page.html", "Compare before and after."),
     ),
