@@ -90,6 +90,8 @@ def test_a_photo_is_upscaled_downloaded_compared_and_deleted(client, png, tmp_pa
     assert client.http.delete(f"/api/uploads/{id}").status_code == 400, "its task needs it"
     assert client.http.delete(f"/api/tasks/{task['id']}").status_code == 204
     assert client.http.get(f"/files/{file['id']}").status_code == 404
+    gone = client.http.get(f"/files/{file['id']}/comparison.html")
+    assert (gone.status_code, gone.text) == (404, "there is no such file any more")
     assert not [p for p in (tmp_path / "private").rglob("*.*") if p.suffix in (".png", ".jpg")]
 
 
@@ -134,6 +136,24 @@ def test_results_are_saved_to_a_folder_and_never_over_a_file(client, png, tmp_pa
         [client.upload("a.png", png).json()["id"]], folder=str(folder), existing="skip"
     )
     assert client.ended(task["id"])["files"][0]["state"] == "skipped"
+
+
+def test_faces_are_looked_for(client, data, tmp_path):
+    pixels = cv2.resize(cv2.imread(str(data / "photos/faces/girl.webp")), (64, 64))
+    assert cv2.imwrite(str(tmp_path / "girl.png"), pixels)
+    id = client.upload("girl.png", tmp_path / "girl.png").json()["id"]
+    (task,) = client.start([id], scale="1", face=True, face_model="none")
+    assert task["command"].endswith("--face --face-model none")
+    (file,) = client.ended(task["id"])["files"]
+    assert file["message"].endswith(", 1 face")
+
+
+def test_a_texture_stays_seamless(client, png, tmp_path):
+    ids = [client.upload(f"{name}.png", png).json()["id"] for name in ("plain", "tiles")]
+    (plain,) = client.start(ids[:1], scale="2")
+    (tiles,) = client.start(ids[1:], scale="2", seamless="xy")
+    results = [client.result(client.ended(task["id"])["files"][0]) for task in (plain, tiles)]
+    assert results[0] != results[1]
 
 
 @pytest.fixture
@@ -215,6 +235,29 @@ def test_a_video_is_cancelled_and_resumed(client, tmp_path, gate):
     assert page.count("<section data-name=") == 3, "three frames before and after"
 
 
+def test_a_video_in_a_folder_is_resumed_by_a_later_server(make_application, tmp_path, gate):
+    make(Clip(even(130), size=(16, 16)), tmp_path / "clip.mp4")
+    gate("frames", lambda done, total: done == 128)
+    folder = tmp_path / "results"
+
+    def start(client: Client) -> str:
+        id = client.upload("clip.mp4", tmp_path / "clip.mp4").json()["id"]
+        return client.start([id], scale="1", folder=str(folder))[0]["id"]
+
+    first = Client(make_application())
+    task = start(first)
+    assert gate.reached.wait(60)
+    first.post(f"/api/tasks/{task}/cancel")
+    gate.released.set()
+    assert first.ended(task)["state"] == "cancelled"
+    assert not list(folder.glob("clip*"))
+    second = Client(make_application())
+    (file,) = second.ended(start(second))["files"]
+    assert "130 frames in" in file["message"]
+    assert "120 of them by an earlier run" in file["message"]
+    assert (folder / "clip_x1.mp4").is_file()
+
+
 def test_networks_are_compared_on_a_part_of_an_image(client, png, tiny):
     id = client.upload("photo.png", png).json()["id"]
     models = [str(tiny), "realesr-animevideov3"]
@@ -226,6 +269,13 @@ def test_networks_are_compared_on_a_part_of_an_image(client, png, tiny):
     assert page.text.count("<img alt=") == 3
     assert "/private/" not in page.text, "no path of this machine"
     assert client.http.get("/api/uploads").json()[0]["id"] == id, "the image is still waiting"
+    (upscaled,) = client.start([id])
+    client.ended(upscaled["id"])
+    client.http.delete(f"/api/tasks/{upscaled['id']}")
+    assert client.application.store.all() == [], "a finished comparison does not keep it"
+    assert client.http.get(f"/tasks/{task['id']}/comparison.html").status_code == 200
+    client.http.delete(f"/api/tasks/{task['id']}")
+    id = client.upload("photo.png", png).json()["id"]
     answer = client.post("/api/previews", settings={"models": ["auto"]}, uploads=[id])
     assert answer.json() == {"error": "choose two or more networks to compare"}
 

@@ -156,6 +156,18 @@ def test_the_address_names_this_machine_where_the_server_listens_everywhere():
     assert Access(TOKEN, "::1", 80).url == f"http://[::1]:80/?token={TOKEN}"
 
 
+def test_the_address_for_the_command_line_of_a_browser_opens_the_page_once(make_application):
+    access = Access(TOKEN, "127.0.0.1", 8000)
+    client = TestClient(make_server(make_application(), access), ORIGIN)
+    assert TOKEN not in access.url_for_once
+    path = access.url_for_once.removeprefix(ORIGIN)
+    assert client.get("/?code=").status_code == 403
+    assert client.get(path).status_code == 200
+    client.cookies.clear()
+    assert client.get(path).status_code == 403
+    assert client.get("/?code=").status_code == 403
+
+
 @pytest.mark.parametrize("token", ["", "short", "0123456789abcde;", "0123456789abcdef\n", "ä" * 20])
 def test_a_weak_token_is_refused(token):
     with pytest.raises(UsageError, match="token"):

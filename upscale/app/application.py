@@ -57,7 +57,6 @@ class Application:
         self.store = UploadStore(workspace.subfolder("uploads"), limits)
         self.queue = TaskQueue(_run, self.store)
         self._results = workspace.subfolder("results")
-        self._started: set[str] = set()
 
     def config(self) -> dict[str, object]:
         """Return what the page offers."""
@@ -88,10 +87,6 @@ class Application:
             "max_file_bytes": self.store.limits.file_bytes,
         }
 
-    def staged(self) -> list[Upload]:
-        """Return the uploads for which no task was started yet."""
-        return [upload for upload in self.store.all() if upload.id not in self._started]
-
     def commands(self, form: object, ids: object) -> list[str]:
         """Return the command lines that do what the page asks for.
 
@@ -121,7 +116,7 @@ class Application:
         for task in tasks:
             self.queue.add(task)
         if not is_preview:
-            self._started.update(upload.id for upload in uploads)
+            self.store.start(upload.id for upload in uploads)
         return tasks
 
     def discard(self, upload: Upload) -> None:

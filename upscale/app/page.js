@@ -288,9 +288,15 @@
   }
 
   async function removeStaged(removed) {
+    get("form-error").textContent = "";
     for (const id of removed) {
-      staged.delete(id);
-      await call("DELETE", `/api/uploads/${id}`).catch(fail);
+      try {
+        await call("DELETE", `/api/uploads/${id}`);
+        staged.delete(id);
+      } catch (error) {
+        fail(error);
+        break;
+      }
     }
     changed();
     get("choose-files").focus();

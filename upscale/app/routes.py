@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import Any, cast
 
 from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -35,11 +41,14 @@ class _MissingError(UpscaleError):
     """There is nothing under this name."""
 
 
+_STATUSES: Mapping[type[UpscaleError], int] = {_MissingError: 404, UploadError: 413}
+
+
 def make_server(application: Application, access: Access) -> ASGIApp:
     """Return the ASGI application.
 
     Args:
-        application: What it serves.
+        application: Uploads, queue and settings.
         access: Who may use it.
     """
     handlers = _Handlers(application)
@@ -71,20 +80,20 @@ def _answers(endpoint: _Endpoint) -> _Endpoint:
     async def answer(self: _Handlers, request: Request) -> Response:
         try:
             return await endpoint(self, request)
-        except _MissingError as error:
-            return _error(error, 404)
-        except UploadError as error:
-            return _error(error, 413)
         except UpscaleError as error:
-            return _error(error, 400)
+            return _error(request, error)
         except ClientDisconnect:
             return Response(status_code=400)
 
     return answer
 
 
-def _error(error: Exception, status: int) -> JSONResponse:
-    return JSONResponse({"error": printable(str(error))}, status)
+def _error(request: Request, error: UpscaleError) -> Response:
+    text = printable(str(error))
+    status = _STATUSES.get(type(error), 400)
+    if request.url.path.endswith(".html"):  # shown in a frame of the page
+        return PlainTextResponse(text, status, {"Content-Security-Policy": _FRAME_POLICY})
+    return JSONResponse({"error": text}, status)
 
 
 class _Handlers:
@@ -105,7 +114,7 @@ class _Handlers:
 
     @_answers
     async def uploads(self, request: Request) -> Response:
-        return JSONResponse([_upload_record(each) for each in self._application.staged()])
+        return JSONResponse([_upload_record(each) for each in self._application.store.staged()])
 
     @_answers
     async def upload(self, request: Request) -> Response:

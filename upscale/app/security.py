@@ -10,9 +10,10 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlencode
 
@@ -46,11 +47,14 @@ class Access:
         token: Secret that every request must have.
         host: Address that the server listens on.
         port: Port that it listens on.
+        code: Code that opens the page once, for the command line of a browser, which other users
+            of this machine can see.
     """
 
     token: str
     host: str
     port: int
+    code: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
     def __post_init__(self) -> None:
         if not _TOKEN.fullmatch(self.token):
@@ -67,9 +71,17 @@ class Access:
     @property
     def url(self) -> str:
         """Address that opens the page for the holder of the token."""
+        return self._url({"token": self.token})
+
+    @property
+    def url_for_once(self) -> str:
+        """Address that opens the page once."""
+        return self._url({"code": self.code})
+
+    def _url(self, query: Mapping[str, str]) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         name = f"[{host}]" if ":" in host else host
-        return f"http://{name}:{self.port}/?{urlencode({'token': self.token})}"
+        return f"http://{name}:{self.port}/?{urlencode(query)}"
 
     def is_token(self, text: str) -> bool:
         """Return whether a text is the token, in a time that does not tell where it differs."""
@@ -127,6 +139,7 @@ class Guard:
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
+        self._code = access.code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -154,11 +167,17 @@ class Guard:
         return None
 
     def _is_entry(self, scope: Scope) -> bool:
-        """Return whether this is the address with the token, which then becomes a cookie."""
+        """Return whether this is the address with the token or the code; it sets the cookie."""
         if scope["path"] != "/" or scope["method"] != "GET":
             return False
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        return self._access.is_token(query.get("token", [""])[0])
+        if self._access.is_token(query.get("token", [""])[0]):
+            return True
+        is_code = hmac.compare_digest(query.get("code", [""])[0].encode(), self._code.encode())
+        if not self._code or not is_code:
+            return False
+        self._code = ""
+        return True
 
     def _new_cookie(self) -> str:
         """Return the header that sets the cookie; scripts cannot read it."""

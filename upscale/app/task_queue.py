@@ -81,21 +81,15 @@ class TaskQueue:
             if task.state is TaskState.RUNNING:
                 raise UsageError("the task is running: cancel it first")
             self._tasks.pop(task.id, None)
-            used = {file.upload.id for each in self._tasks.values() for file in each.files}
         shutil.rmtree(task.folder, ignore_errors=True)
-        if task.kind != "preview":
-            for file in task.files:
-                if file.upload.id not in used:
-                    self._store.remove(file.upload.id)
+        for file in task.files:
+            if not self._store.is_staged(file.upload.id) and not self.uses(file.upload.id):
+                self._store.remove(file.upload.id)
 
     def uses(self, upload_id: str) -> bool:
-        """Return whether a task needs an upload, comparisons that have ended aside."""
-        return any(
-            file.upload.id == upload_id
-            for task in self.all()
-            if task.kind != "preview" or task.state in (TaskState.QUEUED, TaskState.RUNNING)
-            for file in task.files
-        )
+        """Return whether a task needs an upload; a comparison whose page is written does not."""
+        tasks = [task for task in self.all() if task.page is None]
+        return any(file.upload.id == upload_id for task in tasks for file in task.files)
 
     def close(self) -> None:
         """Cancel all tasks, and wait until the outputs that are being written are complete."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Sequence
@@ -141,7 +142,7 @@ class Task:
             for path in (str(file.upload.path), printable(file.upload.path)):
                 text = text.replace(path, file.upload.name)
         if self.settings.folder is None:
-            text = text.replace(f"{self.folder}/", "")
+            text = text.replace(f"{self.folder}{os.sep}", "")
         return text
 
     def record(self) -> dict[str, object]:

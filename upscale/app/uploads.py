@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,7 @@ class UploadStore:
         self.limits = limits
         self._folder = folder
         self._uploads: dict[str, Upload] = {}
+        self._started: set[str] = set()
         self._bytes = 0
         self._receiving = 0
         self._lock = threading.Lock()
@@ -88,6 +89,18 @@ class UploadStore:
         with self._lock:
             return self._uploads.get(id)
 
+    def staged(self) -> list[Upload]:
+        """Return the uploads that wait for a start, in the order of their arrival."""
+        return [upload for upload in self.all() if self.is_staged(upload.id)]
+
+    def is_staged(self, id: str) -> bool:
+        """Return whether an upload waits for a start."""
+        return id not in self._started
+
+    def start(self, ids: Iterable[str]) -> None:
+        """Note that tasks were started for uploads; they are removed with these tasks."""
+        self._started.update(ids)
+
     def remove(self, id: str) -> None:
         """Delete an upload; one that does not exist is ignored."""
         with self._lock:
@@ -95,6 +108,7 @@ class UploadStore:
             if upload is None:
                 return
             self._bytes -= upload.size
+            self._started.discard(id)
         shutil.rmtree(upload.root, ignore_errors=True)
 
     async def receive(self, name: str, length: int | None, chunks: AsyncIterator[bytes]) -> Upload:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +18,7 @@ from upscale.errors import DependencyError, ExitCode, UsageError
 from upscale.files.printable import printable
 
 if TYPE_CHECKING:
+    from upscale.app.security import Access
     from upscale.app.uploads import UploadLimits
 
 TOKEN_VARIABLE = "UPSCALE_APP_TOKEN"
@@ -129,9 +133,7 @@ def _serve(
         )
         try:
             with suppress(KeyboardInterrupt):
-                serve(
-                    application, access, listener, lambda: _open(session, access.url, opens_browser)
-                )
+                serve(application, access, listener, lambda: _open(session, access, opens_browser))
             session.say("stopped: uploads and results that were not saved are deleted")
         finally:
             application.close()
@@ -158,10 +160,19 @@ def _checked_folder(folder: Path) -> Path:
     return folder.absolute()
 
 
-def _open(session: Session, url: str, opens_browser: bool) -> None:
-    session.out(url)
+def _open(session: Session, access: Access, opens_browser: bool) -> None:
+    """Print the address, and open it in a browser if there is a screen."""
+    session.out(access.url)
     session.say("press Ctrl+C to stop")
-    if opens_browser:
+    if opens_browser and _has_screen(session.environ):
         import webbrowser
 
-        webbrowser.open(url)
+        # Some browsers do not return, and the server must answer them.
+        Thread(target=webbrowser.open, args=(access.url_for_once,), daemon=True).start()
+
+
+def _has_screen(environ: Mapping[str, str]) -> bool:
+    """Return whether a browser with a window can start; others would take over the terminal."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
