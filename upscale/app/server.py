@@ -47,7 +47,7 @@ def serve(
     """Serve until the process is interrupted.
 
     Args:
-        application: What is served.
+        application: Uploads, queue and settings.
         access: Who may use it.
         listener: Socket of the server.
         ready: Function that is called once the server answers.

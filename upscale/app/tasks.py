@@ -59,7 +59,7 @@ class TaskFile:
     Attributes:
         upload: The input.
         id: Random name of the result.
-        state: What became of it.
+        state: State of the file.
         output: The result; None until there is one.
         message: Error, or how it was computed.
         notes: Remarks, one line each.
@@ -97,9 +97,9 @@ class Task:
         folder: Folder of the results.
         command: Command line that does the same.
         id: Random name.
-        state: What became of it.
-        progress: How far it is.
-        detail: What it does at the moment.
+        state: State of the task.
+        progress: Work that is done.
+        detail: Step of the running task, for example a tile; empty for none.
         error: Error that ended it.
         notes: Remarks, one line each.
         page: Page that compares networks; None until there is one.
