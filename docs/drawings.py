@@ -82,6 +82,7 @@ def rooms() -> str:
             ("upscale.cli", ["commands, options, output"], "user", 1.0),
             ("upscale_training", ["data, degradation, losses,", "loop, recipes"], "training", 0.9),
         ],
+        [("upscale.app", ["a page in a browser: uploads, queue"], "user", 1.0)],
         [("upscale.jobs", ["one image, a batch, a video, an evaluation"], "work", 1.0)],
         [
             ("upscale.video", ["frames, streams, segments"], "work", 1.0),

@@ -554,7 +554,20 @@ def _between(low: int, high: int | None = None) -> Callable[[str, Value], int]:
     return parse
 
 
-def _bytes(label: str, value: Value) -> int:
+def parse_bytes(label: str, value: Value) -> int:
+    """Return a size in bytes.
+
+    Args:
+        label: Name of the option for messages.
+        value: The size, for example `500M`.
+
+    Raises:
+        UsageError: It is not a size.
+
+    Example:
+        >>> parse_bytes("--max-input", "2K")
+        2048
+    """
     parts = _BYTES.fullmatch(str(value))
     if parts is None or int(parts[1]) == 0:
         raise UsageError(f"{label}: {value!r} is not a size in bytes: use a number such as 500M")
@@ -681,7 +694,7 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "face_min_size": _between(12),
     "face_debug": _switch,
     "max_pixels": _between(1),
-    "max_input": _bytes,
+    "max_input": parse_bytes,
     "keep_damaged": _switch,
     "seamless": _seamless,
     "normal_map": _switch,

@@ -8,7 +8,17 @@ import pytest
 from upscale import __version__
 from upscale.options import option_names
 
-HEAVY = ("torch", "numpy", "cv2", "PIL", "tifffile", "safetensors", "requests")
+HEAVY = (
+    "torch",
+    "numpy",
+    "cv2",
+    "PIL",
+    "tifffile",
+    "safetensors",
+    "requests",
+    "starlette",
+    "uvicorn",
+)
 
 
 def test_the_help_imports_nothing_heavy(program):

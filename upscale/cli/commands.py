@@ -57,6 +57,7 @@ def _built_in(module: str, summary: str) -> Command:
 
 COMMANDS: Mapping[str, Command] = {
     "video": _built_in("video", "Upscale videos."),
+    "app": _built_in("browser_app", "Upscale in a browser window on this machine."),
     "compare": _built_in("compare", "Write an HTML page that compares images."),
     "models": _built_in("models", "List, download, import and blend networks."),
     "eval": _built_in("eval", "Measure image quality, and compare networks."),

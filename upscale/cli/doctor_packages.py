@@ -202,6 +202,8 @@ EXTRAS = {
     "OpenEXR": ("OpenEXR", "hdr", "EXR"),
     "etcpak": ("etcpak", "textures", "compressed DDS textures"),
     "ray": ("ray", "ray", "--cluster"),
+    "starlette": ("starlette", "app", "upscale app"),
+    "uvicorn": ("uvicorn", "app", "upscale app"),
     "pillow-jxl-plugin": ("pillow_jxl", "jxl", "JPEG XL with an ICC profile"),
     "spandrel": ("spandrel", "community", "other architectures"),
     "spandrel-extra-arches": ("spandrel_extra_arches", "face", "CodeFormer"),

@@ -24,6 +24,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("upscale video clip.mp4 large.mp4 --estimate", "Estimate the time and the size."),
         ("upscale video frames/ out.mp4 --fps 24 --for web", "Make a video of numbered images."),
     ),
+    "upscale app": (
+        ("upscale app", "Open the page in a browser."),
+        ("upscale app -o results/ --port 8000", "Save results to a folder, on a fixed port."),
+    ),
     "upscale compare": (
         ("upscale compare photo.jpg photo_x4.jpg -o page.html", "Compare before and after."),
     ),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from upscale.cli.batch_view import BatchView
 from upscale.cli.session import Session
@@ -28,20 +27,14 @@ from upscale.jobs import (
     run_batch,
     run_jobs,
 )
+from upscale.jobs.faces import FaceFactory
 from upscale.jobs.inputs import DEFAULT_MAX_INPUT, read_stream
-from upscale.jobs.networks import make_networks, networks_of
+from upscale.jobs.loading import face_factory, make_upscaler
 from upscale.jobs.plain_resize import NAME as PLAIN_RESIZE
 from upscale.jobs.plain_resize import PlainResize
 from upscale.jobs.shares import share_of
 from upscale.jobs.workers import AnyUpscaler, Devices
-from upscale.options import AUTO, EngineOptions, Options
-
-if TYPE_CHECKING:
-    from upscale.engine.fusion import FusedUpscaler
-    from upscale.engine.upscaler import Upscaler
-    from upscale.faces.enhancer import FaceEnhancer
-    from upscale.jobs.auto import AutoUpscaler
-    from upscale.jobs.faces import FaceFactory
+from upscale.options import EngineOptions, Options
 
 
 def upscale_images(
@@ -190,34 +183,6 @@ def _check_stdout(session: Session, plan: Plan, options: Options) -> None:
         raise UsageError("standard output is a terminal: redirect it, or use -o FILE")
 
 
-def face_factory(options: Options, view: BatchView) -> FaceFactory | None:
-    """Return the factory of what restores faces; None if no faces are looked for.
-
-    Raises:
-        CheckpointError: There is no such network for faces.
-    """
-    if not options.faces.is_on:
-        return None
-    from upscale.checkpoints import availability
-    from upscale.checkpoints.face_networks import check_packages
-    from upscale.jobs.faces import find_face_model, make_enhancer
-
-    model = find_face_model(options.faces.face_model)
-    if model is not None:
-        view.notes(model.notes)
-
-    @cache
-    def make(device: str) -> FaceEnhancer:
-        engine = replace(options.engine, device=device)
-        if model is not None:
-            check_packages(model.name)  # before a download is announced
-        is_absent = model and model.entry and availability(model.entry) == "absent"
-        with view.download(model.name) if model and is_absent else nullcontext() as progress:
-            return make_enhancer(options.faces, engine, model, progress)
-
-    return make
-
-
 def _make_any(engine: EngineOptions, options: Options, view: BatchView) -> AnyUpscaler:
     """Return the upscaler of one device."""
     if options.faces.faces_only:
@@ -228,19 +193,3 @@ def _make_any(engine: EngineOptions, options: Options, view: BatchView) -> AnyUp
 
     view.notes(device_notes(engine.device, engine.precision))
     return make_zero_shot(engine, options.training)
-
-
-def make_upscaler(
-    engine: EngineOptions, view: BatchView
-) -> Upscaler | FusedUpscaler | AutoUpscaler:
-    """Load the networks, after a download with a progress bar if they are not in the cache."""
-    from upscale.checkpoints import availability, catalog, known_name, locate
-    from upscale.engine.device import device_notes
-
-    view.notes(device_notes(engine.device, engine.precision))
-    for model in () if engine.model == AUTO else networks_of(engine.model):
-        name = known_name(model)
-        if name is not None and availability(catalog()[name]) == "absent":
-            with view.download(name) as progress:
-                locate(catalog()[name], progress)
-    return make_networks(engine)

@@ -38,9 +38,9 @@ def estimate_one(
         hint: Remark on the choice of the network; None for none.
     """
     from upscale.cli.batch_view import BatchView
-    from upscale.cli.image_batch import face_factory
     from upscale.cli.progress_bars import step_progress
     from upscale.jobs import find_model_info
+    from upscale.jobs.loading import face_factory
     from upscale.jobs.video import plan_video, video_record
     from upscale.jobs.video_estimate import estimate_record, estimate_video
 

@@ -73,8 +73,8 @@ def pipe_video(
         hint: Remark on the choice of the network; None for none.
     """
     from upscale.cli.batch_view import BatchView
-    from upscale.cli.image_batch import face_factory
     from upscale.cli.progress_bars import step_progress
+    from upscale.jobs.loading import face_factory
     from upscale.jobs.video_pipe import run_pipe
 
     _check_stdout(session, options)

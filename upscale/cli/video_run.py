@@ -100,9 +100,9 @@ def preview_video(
         times: Times of the frames in seconds; empty for three evenly spaced frames.
     """
     from upscale.cli.batch_view import BatchView
-    from upscale.cli.image_batch import face_factory
     from upscale.cli.progress_bars import step_progress
     from upscale.jobs import find_model_info
+    from upscale.jobs.loading import face_factory
     from upscale.jobs.video_preview import plan_preview, preview_name, preview_record, run_preview
 
     facts = find_model_info(options.engine.model, options.size.needs_model_scale)
@@ -156,7 +156,7 @@ def _video_devices(
 ) -> Generator[tuple[VideoDevices, Mapping[str, str], Callable[[], str]]]:
     """Yield the devices of a video, what a resumed run must share, and the names of kernels."""
     from upscale.cli.batch_view import BatchView
-    from upscale.cli.image_batch import face_factory
+    from upscale.jobs.loading import face_factory
     from upscale.jobs.video_devices import LocalVideo, joined
 
     faces = face_factory(options, BatchView(session, options.report))
@@ -180,7 +180,7 @@ def make_upscalers(
 ) -> tuple[list[Upscaler | FusedUpscaler | AutoUpscaler], dict[str, str]]:
     """Load the network on each device, and list the settings that a resumed run must share."""
     from upscale.cli.batch_view import BatchView
-    from upscale.cli.image_batch import make_upscaler
+    from upscale.jobs.loading import make_upscaler
     from upscale.jobs.video_devices import network_identity
 
     engine = options.engine

@@ -71,9 +71,9 @@ def render(name: str, *, script: str | None = None, **values: object) -> Iterato
         values: Variables of the template.
     """
     style = read_resource(f"{name}.css")
-    policy = ["default-src 'none'", "img-src data:", f"style-src {_source_hash(style)}"]
+    policy = ["default-src 'none'", "img-src data:", f"style-src {source_hash(style)}"]
     if script is not None:
-        policy.append(f"script-src {_source_hash(script)}")
+        policy.append(f"script-src {source_hash(script)}")
     pieces = _ENVIRONMENT.get_template(f"{name}.html").generate(
         policy="; ".join([*policy, "base-uri 'none'", "form-action 'none'"]),
         style=Markup(style),
@@ -83,7 +83,15 @@ def render(name: str, *, script: str | None = None, **values: object) -> Iterato
     return (piece.encode("utf-8", "replace") for piece in pieces)
 
 
-def _source_hash(text: str) -> str:
-    """Return the source expression of an inline style or script."""
+def source_hash(text: str) -> str:
+    """Return the source expression that allows an inline style or script in a policy.
+
+    Args:
+        text: The style or script, exactly as the page has it.
+
+    Example:
+        >>> source_hash("")
+        "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    """
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -1,0 +1,89 @@
+"""Load the networks of a command, and show what that needs: downloads and remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+from upscale.jobs.networks import make_networks, networks_of
+from upscale.options import AUTO, EngineOptions, Options
+
+if TYPE_CHECKING:
+    from upscale.engine.fusion import FusedUpscaler
+    from upscale.engine.upscaler import Upscaler
+    from upscale.faces.enhancer import FaceEnhancer
+    from upscale.jobs.auto import AutoUpscaler
+    from upscale.jobs.faces import FaceFactory
+
+
+class LoadingView(Protocol):
+    """What shows the loading of networks, such as a terminal or a web page."""
+
+    def notes(self, notes: Sequence[str], /) -> None:
+        """Show remarks, for example on the choice of the device."""
+        ...
+
+    def download(self, name: str, /) -> AbstractContextManager[Callable[[int, int | None], None]]:
+        """Show a download; its progress is called with the bytes done and their total."""
+        ...
+
+
+def face_factory(options: Options, view: LoadingView) -> FaceFactory | None:
+    """Return the factory of what restores faces; None if no faces are looked for.
+
+    Args:
+        options: Options of the command.
+        view: View of downloads and remarks.
+
+    Raises:
+        CheckpointError: There is no such network for faces.
+    """
+    if not options.faces.is_on:
+        return None
+    from upscale.checkpoints import availability
+    from upscale.checkpoints.face_networks import check_packages
+    from upscale.jobs.faces import find_face_model, make_enhancer
+
+    model = find_face_model(options.faces.face_model)
+    if model is not None:
+        view.notes(model.notes)
+
+    @cache
+    def make(device: str) -> FaceEnhancer:
+        engine = replace(options.engine, device=device)
+        if model is not None:
+            check_packages(model.name)  # before a download is announced
+        is_absent = model and model.entry and availability(model.entry) == "absent"
+        with view.download(model.name) if model and is_absent else nullcontext() as progress:
+            return make_enhancer(options.faces, engine, model, progress)
+
+    return make
+
+
+def make_upscaler(
+    engine: EngineOptions, view: LoadingView
+) -> Upscaler | FusedUpscaler | AutoUpscaler:
+    """Load the networks, after a visible download if they are not in the cache.
+
+    Args:
+        engine: Network, device, and how the network is computed.
+        view: View of downloads and remarks.
+
+    Raises:
+        DeviceError: The device or precision is not available.
+        CheckpointError: There is no such model, or its file cannot be used.
+        DownloadError: The weights could not be downloaded.
+    """
+    from upscale.checkpoints import availability, catalog, known_name, locate
+    from upscale.engine.device import device_notes
+
+    view.notes(device_notes(engine.device, engine.precision))
+    for model in () if engine.model == AUTO else networks_of(engine.model):
+        name = known_name(model)
+        if name is not None and availability(catalog()[name]) == "absent":
+            with view.download(name) as progress:
+                locate(catalog()[name], progress)
+    return make_networks(engine)
