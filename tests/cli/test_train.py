@@ -95,7 +95,7 @@ def test_events_are_json_objects_on_standard_output(recipe, call):
         "baseline", "stage", "step", "validation", "saved", "step", "validation", "saved",
         "exported",
     ]  # fmt: skip
-    assert records[2]["losses"].keys() == {"pixel"}
+    assert records[2]["losses"].keys() == {"pixel", "shift", "contrast"}
     assert records[-1]["path"] == str(Path("mine") / "mine-psnr.safetensors")
     assert ended.err == ""
 
