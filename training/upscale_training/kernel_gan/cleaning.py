@@ -38,7 +38,8 @@ def degradation_kernel(kernel: Kernel) -> Kernel:
         4.0
     """
     kernel = _positive(kernel)
-    rows, columns = (np.arange(len(kernel)) - centre for centre in centre_of_mass(kernel))
+    places = np.arange(len(kernel), dtype=np.float64)
+    rows, columns = (np.subtract(places, centre) for centre in centre_of_mass(kernel))
     blur = np.ones((_SIDE, _SIDE), np.complex128)
     for frequencies in (np.fft.fftfreq(_SIDE) / 2**halving for halving in range(_HALVINGS)):
         blur *= _waves(frequencies, rows) @ kernel @ _waves(frequencies, columns).T
