@@ -16,6 +16,7 @@ from PIL import Image
 from tests import browser
 from tests.app.chromium import chromium
 from tests.app.live import serving
+from tests.video.clips import Clip, even, make
 from upscale.app.application import Application
 from upscale.app.uploads import UploadLimits
 from upscale.app.workspace import Workspace
@@ -227,6 +228,39 @@ def test_a_comparison_cannot_use_the_server(page, application, photo, tmp_path):
     page.run(COMPARE)
     page.wait_for_frame("comparison.html")
     assert page.run("document.querySelector('#viewer iframe').contentDocument") is None
+
+
+def test_a_video_is_cancelled_and_resumed(page, gate, tmp_path):
+    make(Clip(even(40), size=(32, 24)), tmp_path / "clip.mp4")
+    gate("frames", lambda done, total: done == 20)
+    page.drop("#drop", [tmp_path / "clip.mp4"])
+    page.wait(is_ready(1))
+    page.run("document.querySelector('#start').click()")
+    page.wait("document.querySelector('.task .facts')?.textContent.includes('frame 19 of 40')")
+    page.run("document.querySelector('button[aria-label=\"Cancel: clip.mp4\"]').click()")
+    page.wait("document.querySelector('.task .state').textContent === 'cancelling…'")
+    gate.released.set()
+    page.wait("document.querySelector('.task .state').textContent === 'cancelled'")
+    page.run("document.querySelector('button[aria-label=\"Resume: clip.mp4\"]').click()")
+    page.wait("document.querySelector('.task .state').textContent === 'done'")
+    assert "40 frames in" in page.text()
+    page.run(COMPARE)
+    assert ("button", "Next image") in page.wait_for_frame("comparison.html")
+
+
+def test_a_comparison_of_networks_opens_when_it_is_ready(page, photo, tmp_path, tiny):
+    page.choose("#file-input", [photo(tmp_path / "a.png")])
+    page.wait(is_ready(1))
+    page.run("document.querySelector('#compare summary').click()")
+    for name in (tiny, "realesr-animevideov3"):
+        page.run(f"document.querySelector('#compared input[value=\"{name}\"]').click()")
+    page.run("document.querySelector('#preview').click()")
+    page.wait("document.querySelector('#viewer').open")
+    tree = page.wait_for_frame("comparison.html")
+    assert {"input", "realesr-animevideov3"} <= {name for _, name in tree}
+    page.key("Escape")
+    page.wait("!document.querySelector('#viewer').open")
+    assert page.run("document.querySelector('#start').disabled") is False, "the file still waits"
 
 
 EVIL = """<!doctype html><script>
