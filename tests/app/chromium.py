@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import itertools
 import json
 import os
@@ -202,6 +201,8 @@ def chromium(profile: Path) -> Iterator[Page]:
     our_read, their_write = os.pipe()
 
     def place() -> None:  # in the new process: the protocol uses descriptors 3 and 4
+        import fcntl
+
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (their_read, their_write)]
         os.dup2(high[0], 3)
         os.dup2(high[1], 4)

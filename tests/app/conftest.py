@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
+from upscale.app import watch
 from upscale.app.application import Application
 from upscale.app.uploads import UploadLimits
 from upscale.app.workspace import Workspace
@@ -64,6 +66,29 @@ def photo(data):
         return path
 
     return photo
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Holds tasks at an event until the test lets them continue."""
+    reached, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        assert released.wait(60)
+
+    def install(name: str, is_reached) -> None:
+        original = getattr(watch.Watch, name)
+
+        def wrapped(self, *arguments):
+            if is_reached(*arguments) and not released.is_set():
+                hold()
+            return original(self, *arguments)
+
+        monkeypatch.setattr(watch.Watch, name, wrapped)
+
+    install.reached, install.released = reached, released
+    return install
 
 
 def wait_for(condition, seconds: float = 120):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from PIL import Image
 from tests import browser
 from tests.app.chromium import chromium
 from tests.app.live import serving
+from tests.video.clips import Clip, even, make
 from upscale.app.application import Application
 from upscale.app.uploads import UploadLimits
 from upscale.app.workspace import Workspace
@@ -64,14 +69,18 @@ def opened(application, tmp_path_factory):
 def page(opened, application):
     """The page without files or tasks, on a large screen."""
     page, url = opened
-    for task in application.queue.all():
-        application.queue.remove(task)
-    for upload in application.store.all():
-        application.store.remove(upload.id)
+    empty(application)
     page.screen(1240, 900)
     page.open(url)
     yield page
     assert page.problems == [], "neither errors nor violations of the policy"
+
+
+def empty(application: Application) -> None:
+    for task in application.queue.all():
+        application.queue.remove(task)
+    for upload in application.store.all():
+        application.store.remove(upload.id)
 
 
 def is_ready(number: int) -> str:
@@ -219,6 +228,92 @@ def test_a_comparison_cannot_use_the_server(page, application, photo, tmp_path):
     page.run(COMPARE)
     page.wait_for_frame("comparison.html")
     assert page.run("document.querySelector('#viewer iframe').contentDocument") is None
+
+
+def test_a_video_is_cancelled_and_resumed(page, gate, tmp_path):
+    make(Clip(even(40), size=(32, 24)), tmp_path / "clip.mp4")
+    gate("frames", lambda done, total: done == 20)
+    page.drop("#drop", [tmp_path / "clip.mp4"])
+    page.wait(is_ready(1))
+    page.run("document.querySelector('#start').click()")
+    page.wait("document.querySelector('.task .facts')?.textContent.includes('frame 19 of 40')")
+    page.run("document.querySelector('button[aria-label=\"Cancel: clip.mp4\"]').click()")
+    page.wait("document.querySelector('.task .state').textContent === 'cancelling…'")
+    gate.released.set()
+    page.wait("document.querySelector('.task .state').textContent === 'cancelled'")
+    page.run("document.querySelector('button[aria-label=\"Resume: clip.mp4\"]').click()")
+    page.wait("document.querySelector('.task .state').textContent === 'done'")
+    assert "40 frames in" in page.text()
+    page.run(COMPARE)
+    assert ("button", "Next image") in page.wait_for_frame("comparison.html")
+
+
+def test_a_comparison_of_networks_opens_when_it_is_ready(page, photo, tmp_path, tiny):
+    page.choose("#file-input", [photo(tmp_path / "a.png")])
+    page.wait(is_ready(1))
+    page.run("document.querySelector('#compare summary').click()")
+    for name in (tiny, "realesr-animevideov3"):
+        page.run(f"document.querySelector('#compared input[value=\"{name}\"]').click()")
+    page.run("document.querySelector('#preview').click()")
+    page.wait("document.querySelector('#viewer').open")
+    tree = page.wait_for_frame("comparison.html")
+    assert {"input", "realesr-animevideov3"} <= {name for _, name in tree}
+    page.key("Escape")
+    page.wait("!document.querySelector('#viewer').open")
+    assert page.run("document.querySelector('#start').disabled") is False, "the file still waits"
+
+
+EVIL = """<!doctype html><script>
+  const tries = async () => {
+    const target = 'TARGET', options = { method: 'POST', credentials: 'include' };
+    const results = [];
+    for (const mode of ['no-cors', 'cors']) {
+      await fetch(`${target}/api/uploads?name=evil.png`, { ...options, mode, body: 'evil' })
+        .then((answer) => results.push(answer.type), () => results.push('refused'));
+    }
+    await fetch(`${target}/api/tasks`, { credentials: 'include' })
+      .then(() => results.push('read'), () => results.push('refused'));
+    const form = document.createElement('form');
+    Object.assign(form, { action: `${target}/api/previews`, method: 'post', target: 'frame' });
+    document.body.append(form);
+    form.submit();
+    await new Promise((done) => setTimeout(done, 300));
+    window.results = results;
+  };
+</script><body><iframe name="frame"></iframe><iframe id="app" src="TARGET/"></iframe>
+<script>tries()</script>"""
+
+
+def test_a_page_on_another_port_can_do_nothing(opened, application, tmp_path):
+    """It is of the same site, so that the browser sends it the cookie, too."""
+    page, url = opened
+    empty(application)
+    page.open(url)
+    target = url.partition("/?")[0]
+    (tmp_path / "evil.html").write_text(EVIL.replace("TARGET", target))
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/evil.html"
+        page.send("Page.navigate", url=address)
+        assert page.wait("window.results") == ["refused", "refused", "refused"]
+        assert QuietHandler.cookies, "the browser did send the cookie"
+        page.send("Page.navigate", url="about:blank")
+        server.shutdown()
+    assert application.store.all() == []
+    assert application.queue.all() == []
+    page.problems.clear()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    cookies: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.cookies.extend(self.headers.get_all("Cookie", []))
+        super().do_GET()
+
+    def log_message(self, *_) -> None:
+        pass
 
 
 def test_files_that_wait_and_tasks_survive_a_reload(page, opened, photo, tmp_path):

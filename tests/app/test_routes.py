@@ -156,29 +156,6 @@ def test_a_texture_stays_seamless(client, png, tmp_path):
     assert results[0] != results[1]
 
 
-@pytest.fixture
-def gate(monkeypatch):
-    """Holds tasks at an event until the test lets them continue."""
-    reached, released = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        reached.set()
-        assert released.wait(60)
-
-    def install(name: str, is_reached) -> None:
-        original = getattr(watch.Watch, name)
-
-        def wrapped(self, *arguments):
-            if is_reached(*arguments) and not released.is_set():
-                hold()
-            return original(self, *arguments)
-
-        monkeypatch.setattr(watch.Watch, name, wrapped)
-
-    install.reached, install.released = reached, released
-    return install
-
-
 def test_a_cancelled_task_keeps_what_is_done_and_resumes_with_the_rest(client, png, gate):
     started = []
 

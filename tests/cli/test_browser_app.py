@@ -75,6 +75,6 @@ def test_it_serves_until_it_is_interrupted_and_leaves_nothing(program_environmen
         server.send_signal(signal.SIGINT)
         out, errors = server.communicate(timeout=120)
     assert (server.returncode, out) == (0, "")
-    assert errors.splitlines()[-1].startswith("stopped: ")
+    assert errors.splitlines()[-1].startswith("stopping: ")
     left = [path for folder in Path(tmp_path).glob("upscale-app-*") for path in folder.iterdir()]
     assert left == []

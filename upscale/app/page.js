@@ -308,7 +308,7 @@
     event.preventDefault();
     get("start").disabled = true;
     try {
-      await call("POST", "/api/tasks", { settings: settings(), uploads: ids() });
+      expect(await call("POST", "/api/tasks", { settings: settings(), uploads: ids() }));
       staged.clear();
       get("form-error").textContent = "";
       say("The task is queued.");
@@ -324,7 +324,7 @@
     const models = [...get("compared").querySelectorAll("input:checked")].map((box) => box.value);
     try {
       const body = { settings: { ...settings(), models }, uploads: ids() };
-      await call("POST", "/api/previews", body);
+      expect(await call("POST", "/api/previews", body));
       get("form-error").textContent = "";
       say("The comparison is queued.");
     } catch (error) {
@@ -477,13 +477,21 @@
     lastStates = new Map(tasks.map((task) => [task.id, task.state]));
   }
 
+  /** Remember new tasks, whose end is announced even if it comes before the next poll. */
+  function expect(tasks) {
+    for (const task of tasks) lastStates.set(task.id, "queued");
+  }
+
   let pollTimer = 0;
+  let pollNumber = 0;
 
   async function poll() {
     clearTimeout(pollTimer);
+    const number = (pollNumber += 1);
     let isBusy = false;
     try {
       const tasks = (await call("GET", "/api/tasks")).reverse();
+      if (number !== pollNumber) return; // a later poll is on its way
       isBusy = tasks.some((task) => ACTIVE.includes(task.state));
       showTasks(tasks);
       announce(tasks);

@@ -134,7 +134,7 @@ def _serve(
         try:
             with suppress(KeyboardInterrupt):
                 serve(application, access, listener, lambda: _open(session, access, opens_browser))
-            session.say("stopped: uploads and results that were not saved are deleted")
+            session.say("stopping: uploads and results that were not saved are deleted")
         finally:
             application.close()
             workspace.close()
