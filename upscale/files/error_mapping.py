@@ -24,7 +24,8 @@ def one_line(error: BaseException) -> str:
         >>> one_line(ValueError("bad header:\n  magic number\n"))
         'bad header: magic number'
     """
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reason = getattr(error, "strerror", None)  # of OSError and FFmpeg, without number and path
+    text = reason if isinstance(reason, str) and reason else str(error)
     line = textwrap.shorten(text, _MAX_CHARACTERS, placeholder="…").rstrip(" .:")
     return line or type(error).__name__
 
