@@ -137,13 +137,17 @@ static struct window find_window(const struct job *job, const struct map *map, i
     return window;
 }
 
-/* Transform LANES channels of a tile to 64 rows that are PIECE floats apart. */
+/* Transform LANES channels of a tile to 64 rows that are PIECE floats apart. Meanwhile, the pixels
+   that are `ahead` values after them, which are those of the next tile, are fetched into the cache. */
 INLINE void transform_tile(const float *from, const int64_t rows[IN], const int64_t columns[IN],
-                           float *to) {
+                           int64_t ahead, float *to) {
     vector half[POINTS], in[IN], out[IN];
     for (int j = 0; j < IN; j++) {
         const float *column = from + columns[j];
-        UNROLL for (int i = 0; i < IN; i++) in[i] = load(column + rows[i]);
+        UNROLL for (int i = 0; i < IN; i++) {
+            in[i] = load(column + rows[i]);
+            __builtin_prefetch(column + rows[i] + ahead, 0, SECOND_LEVEL);
+        }
         input_points(in, out);
         UNROLL for (int i = 0; i < IN; i++) half[i * IN + j] = out[i];
     }
@@ -171,21 +175,12 @@ static void transform_map(const struct map *map, const struct window *window, fl
     for (int64_t c = 0; c < map->channels; c += LANES, to += GROUP) {
         float copy[POINTS * LANES];
         if (window->inside)
-            transform_tile(from + c, window->rows, window->columns, to);
+            transform_tile(from + c, window->rows, window->columns, OUT * map->pixel, to);
         else {
             copy_tile(from + c, window, copy);
-            transform_tile(copy, rows, columns, to);
+            transform_tile(copy, rows, columns, 0, to);
         }
     }
-}
-
-/* Fetch the pixels that the next tile in a row does not share with this one. */
-INLINE void prefetch_inputs(const struct map *map, const struct window *window) {
-    const float *next = (const float *)map->data + OUT * map->pixel;
-    for (int i = 0; i < IN; i++)
-        for (int j = IN - OUT; j < IN; j++)
-            for (int64_t c = 0; c < map->channels; c += LINE)
-                __builtin_prefetch(next + window->rows[i] + window->columns[j] + c, 0, SECOND_LEVEL);
 }
 
 /* Transform tiles to [block][group of channels][point][tile][channel].
@@ -200,7 +195,6 @@ static void transform_inputs(const struct job *job, int64_t tile, int64_t count,
         for (int64_t i = 0; i < job->input_count; i++) {
             const struct map *map = &job->inputs[i];
             struct window window = find_window(job, map, top, left);
-            if (window.inside && t + 1 < count) prefetch_inputs(map, &window);
             transform_map(map, &window, place);
             place += map->channels / LANES * GROUP;
         }
