@@ -28,9 +28,9 @@ int64_t ready(void) { return 1; }
 
 INLINE int64_t width_of(int64_t panels) { return panels * LANES; }
 
-/* Distance between the weights of two points, and between the products of two points. */
+/* Distance between the weights of two points, and between the products of two tiles. */
 INLINE int64_t weights_step(int64_t channels, int64_t width) { return channels * width + PADDING; }
-INLINE int64_t products_step(int64_t width) { return MOST_TILES * width + PADDING; }
+INLINE int64_t products_step(int64_t width) { return POINTS * width + PADDING; }
 
 /* Number of blocks of tiles that are transformed together. */
 INLINE int64_t blocks_of(int64_t channels) {
@@ -45,7 +45,8 @@ INLINE int64_t inputs_size(int64_t channels) {
 /* Size in floats: transformed weights, transformed inputs, and products. */
 int64_t workspace_size(int64_t channels, int64_t panels) {
     int64_t width = width_of(panels);
-    return POINTS * (weights_step(channels, width) + products_step(width)) + inputs_size(channels);
+    return POINTS * weights_step(channels, width) + MOST_TILES * products_step(width) +
+           inputs_size(channels);
 }
 
 /* --- weights ---------------------------------------------------------------------------------- */
@@ -204,9 +205,9 @@ static void transform_inputs(const struct job *job, int64_t tile, int64_t count,
 /* --- products --------------------------------------------------------------------------------- */
 
 /* Multiply tiles (groups x BLOCK x LANES) at one point by weights (channels x vectors x LANES), and
-   store the products (BLOCK x vectors x LANES, with rows `width` floats apart). */
+   store the products (BLOCK x vectors x LANES, with rows `step` floats apart). */
 INLINE void multiply(const float *tiles, const float *weights, int64_t groups, float *products,
-                     int64_t width, const int vectors) {
+                     int64_t step, const int vectors) {
     vector sums[BLOCK][2];
     UNROLL for (int t = 0; t < BLOCK; t++) sums[t][0] = sums[t][1] = (vector){0};
     for (int64_t g = 0; g < groups; g++, tiles += GROUP - LANES)
@@ -219,8 +220,8 @@ INLINE void multiply(const float *tiles, const float *weights, int64_t groups, f
             }
         }
     UNROLL for (int t = 0; t < BLOCK; t++) {
-        store(products + t * width, sums[t][0]);
-        if (vectors == 2) store(products + t * width + LANES, sums[t][1]);
+        store(products + t * step, sums[t][0]);
+        if (vectors == 2) store(products + t * step + LANES, sums[t][1]);
     }
 }
 
@@ -228,14 +229,15 @@ INLINE void multiply(const float *tiles, const float *weights, int64_t groups, f
 static void multiply_points(const struct job *job, const float *tiles, int64_t count,
                             const float *weights, float *products) {
     int64_t width = width_of(job->panels), groups = job->channels / LANES;
+    int64_t step = products_step(width);
     for (int point = 0; point < POINTS; point++) {
         const float *panel = weights + point * weights_step(job->channels, width);
         for (int64_t n = 0; n < width; n += PANEL, panel += job->channels * PANEL)
             for (int64_t t = 0; t < count; t += BLOCK) {
                 const float *from = tiles + t / BLOCK * groups * GROUP + point * PIECE;
-                float *to = products + point * products_step(width) + t * width + n;
-                if (n + PANEL <= width) multiply(from, panel, groups, to, width, 2);
-                else multiply(from, panel, groups, to, width, 1);
+                float *to = products + t * step + point * width + n;
+                if (n + PANEL <= width) multiply(from, panel, groups, to, step, 2);
+                else multiply(from, panel, groups, to, step, 1);
             }
     }
 }
@@ -287,17 +289,27 @@ INLINE void finish(const struct job *job, const vector half[OUT * IN], int64_t t
     }
 }
 
-/* Fetch the memory of a tile's outputs. */
+/* Fetch `channels` channels of rows x columns pixels into the cache. */
+INLINE void prefetch_pixels(const float *from, int64_t row, int64_t pixel, int64_t rows,
+                            int64_t columns, int64_t channels) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t n = 0; n < channels; n += LINE)
+                __builtin_prefetch(from + i * row + j * pixel + n, 0, SECOND_LEVEL);
+}
+
+/* Fetch the outputs and residuals of a tile into the cache. */
 INLINE void prefetch_outputs(const struct job *job, int64_t tile) {
     int64_t across = (job->columns + OUT - 1) / OUT;
     int64_t top = tile / across * OUT, left = tile % across * OUT;
     int64_t rows = smaller(job->rows - top, OUT), columns = smaller(job->columns - left, OUT);
-    const float *to = (float *)job->output + top * job->output_row + left * job->output_pixel;
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++)
-            for (int64_t n = 0; n < job->outputs; n += LINE)
-                __builtin_prefetch(to + i * job->output_row + j * job->output_pixel + n, 1,
-                                   SECOND_LEVEL);
+    prefetch_pixels((float *)job->output + top * job->output_row + left * job->output_pixel,
+                    job->output_row, job->output_pixel, rows, columns, job->outputs);
+    for (int64_t r = 0; r < job->residual_count; r++) {
+        const struct map *map = &job->residuals[r];
+        prefetch_pixels((const float *)map->data + top * map->row + left * map->pixel, map->row,
+                        map->pixel, rows, columns, job->outputs);
+    }
 }
 
 static void transform_outputs(const struct job *job, int64_t tile, int64_t count,
@@ -308,12 +320,12 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
         int64_t rows = smaller(job->rows - top, OUT), columns = smaller(job->columns - left, OUT);
         if (t + 1 < count) prefetch_outputs(job, tile + t + 1);
         for (int64_t n = 0; n < job->outputs; n += LANES) {
-            const float *from = products + t * width + n;
+            const float *from = products + t * products_step(width) + n;
             int64_t outputs = job->outputs - n;
             vector half[OUT * IN], in[IN], out[OUT];
             for (int j = 0; j < IN; j++) {
                 UNROLL for (int i = 0; i < IN; i++)
-                    in[i] = load(from + (i * IN + j) * products_step(width));
+                    in[i] = load(from + (i * IN + j) * width);
                 output_values(in, out);
                 UNROLL for (int i = 0; i < OUT; i++) half[i * IN + j] = out[i];
             }
@@ -355,7 +367,7 @@ static void work(struct job *job) {
     int64_t width = width_of(job->panels);
     float *weights = own_workspace(job);
     float *products = weights + POINTS * weights_step(job->channels, width);
-    float *inputs = products + POINTS * products_step(width);
+    float *inputs = products + MOST_TILES * products_step(width);
     TIME(0, for (int64_t channel = 0; channel < job->channels; channel++)
         transform_kernels(job, channel, weights));
     while ((count = take_tiles(job, tiles, &tile)) > 0) {
