@@ -6,6 +6,7 @@
    take strips of tiles whose transforms fit into the second-level cache until none are left. */
 
 #include "layer.h"
+#include "values.h"
 
 enum {
     OUT = 6, IN = 8,         /* sides of a tile of outputs, and of the inputs it depends on */
@@ -15,7 +16,7 @@ enum {
     PADDING = 16,            /* keeps the points of a tile in different cache sets */
     PIECE = BLOCK * LANES,   /* LANES channels of a block of tiles at one point */
     GROUP = (POINTS + 1) * PIECE, /* at all points; one more keeps groups in different cache sets */
-    LINE = 16,               /* values of a line of the caches */
+    LINE = 64 / sizeof(value), /* values of a line of the caches */
     SECOND_LEVEL = 2,        /* of the caches, for prefetches; the first level is too small */
     MOST_TILES = 24,         /* tiles that are transformed together, at most */
     CACHED = 160 * 1024,     /* values of transformed inputs that stay in the cache */
@@ -77,7 +78,7 @@ static void transform_kernels(const struct job *job, int64_t channel, float *wei
         for (int column = 0; column < 3; column++) {
             UNROLL for (int row = 0; row < 3; row++) {
                 int64_t tap = (row * 3 + column) * job->channels;
-                in[row] = load((const float *)job->weights + (tap + channel) * width + n);
+                in[row] = load_values((const value *)job->weights + (tap + channel) * width + n);
             }
             kernel_points(in, out);
             UNROLL for (int row = 0; row < IN; row++) half[row * 3 + column] = out[row];
@@ -140,13 +141,13 @@ static struct window find_window(const struct job *job, const struct map *map, i
 
 /* Transform LANES channels of a tile to 64 rows that are PIECE floats apart. Meanwhile, the pixels
    that are `ahead` values after them, which are those of the next tile, are fetched into the cache. */
-INLINE void transform_tile(const float *from, const int64_t rows[IN], const int64_t columns[IN],
+INLINE void transform_tile(const value *from, const int64_t rows[IN], const int64_t columns[IN],
                            int64_t ahead, float *to) {
     vector half[POINTS], in[IN], out[IN];
     for (int j = 0; j < IN; j++) {
-        const float *column = from + columns[j];
+        const value *column = from + columns[j];
         UNROLL for (int i = 0; i < IN; i++) {
-            in[i] = load(column + rows[i]);
+            in[i] = load_values(column + rows[i]);
             __builtin_prefetch(column + rows[i] + ahead, 0, SECOND_LEVEL);
         }
         input_points(in, out);
@@ -159,26 +160,26 @@ INLINE void transform_tile(const float *from, const int64_t rows[IN], const int6
 }
 
 /* Copy LANES channels of a tile at a border to `to`, with zeros outside the map. */
-static void copy_tile(const float *from, const struct window *window, float *to) {
+static void copy_tile(const value *from, const struct window *window, value *to) {
+    memset(to, 0, POINTS * LANES * sizeof(value));
     for (int i = 0; i < IN; i++)
-        for (int j = 0; j < IN; j++, to += LANES) {
-            vector value = {0};
+        for (int j = 0; j < IN; j++)
             if (window->row_inside[i] && window->column_inside[j])
-                value = load(from + window->rows[i] + window->columns[j]);
-            store(to, value);
-        }
+                memcpy(to + (i * IN + j) * LANES, from + window->rows[i] + window->columns[j],
+                       LANES * sizeof(value));
 }
 
+/* Transform all channels of a map for one tile. */
 static void transform_map(const struct map *map, const struct window *window, float *to) {
-    static const int64_t rows[IN] = {0, 8 * LANES, 16 * LANES, 24 * LANES, 32 * LANES, 40 * LANES, 48 * LANES, 56 * LANES};
-    static const int64_t columns[IN] = {0, LANES, 2 * LANES, 3 * LANES, 4 * LANES, 5 * LANES, 6 * LANES, 7 * LANES};
-    const float *from = map->data;
+    int64_t rows[IN], columns[IN]; /* of a copy */
+    for (int i = 0; i < IN; i++) rows[i] = i * IN * LANES, columns[i] = i * LANES;
     for (int64_t c = 0; c < map->channels; c += LANES, to += GROUP) {
-        float copy[POINTS * LANES];
-        if (window->inside)
-            transform_tile(from + c, window->rows, window->columns, OUT * map->pixel, to);
-        else {
-            copy_tile(from + c, window, copy);
+        const value *from = (const value *)map->data + c;
+        value copy[POINTS * LANES];
+        if (window->inside) {
+            transform_tile(from, window->rows, window->columns, OUT * map->pixel, to);
+        } else {
+            copy_tile(from, window, copy);
             transform_tile(copy, rows, columns, 0, to);
         }
     }
@@ -256,19 +257,6 @@ INLINE void output_values(const vector in[IN], vector out[OUT]) {
     out[5] = in[7] + odd + 32.f * far_odd + 0.03125f * near_odd;
 }
 
-INLINE vector load_some(const float *from, int64_t count) {
-    if (count >= LANES) return load(from);
-    vector value = {0};
-    for (int i = 0; i < count; i++) value[i] = from[i];
-    return value;
-}
-
-INLINE void store_some(float *to, vector value, int64_t count) {
-    if (count >= LANES) store(to, value);
-    else
-        for (int i = 0; i < count; i++) to[i] = value[i];
-}
-
 /* Apply bias, activation and residuals to one vector of channels from `n` on of a tile. */
 INLINE void finish(const struct job *job, const vector half[OUT * IN], int64_t top, int64_t left,
                    int64_t rows, int64_t columns, int64_t n, int64_t count) {
@@ -277,20 +265,20 @@ INLINE void finish(const struct job *job, const vector half[OUT * IN], int64_t t
         vector out[OUT];
         output_values(half + i * IN, out);
         UNROLL for (int j = 0; j < columns; j++) {
-            vector value = activate(out[j] + bias, slope);
+            vector sum = activate(out[j] + bias, slope);
             for (int64_t r = 0; r < job->residual_count; r++) {
                 const struct map *map = &job->residuals[r];
                 int64_t place = (top + i) * map->row + (left + j) * map->pixel + n;
-                value = job->scale * value + load_some((const float *)map->data + place, count);
+                sum = job->scale * sum + load_some((const value *)map->data + place, count);
             }
             int64_t place = (top + i) * job->output_row + (left + j) * job->output_pixel + n;
-            store_some((float *)job->output + place, value, count);
+            store_some((value *)job->output + place, sum, count);
         }
     }
 }
 
 /* Fetch `channels` channels of rows x columns pixels into the cache. */
-INLINE void prefetch_pixels(const float *from, int64_t row, int64_t pixel, int64_t rows,
+INLINE void prefetch_pixels(const value *from, int64_t row, int64_t pixel, int64_t rows,
                             int64_t columns, int64_t channels) {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++)
@@ -303,11 +291,11 @@ INLINE void prefetch_outputs(const struct job *job, int64_t tile) {
     int64_t across = (job->columns + OUT - 1) / OUT;
     int64_t top = tile / across * OUT, left = tile % across * OUT;
     int64_t rows = smaller(job->rows - top, OUT), columns = smaller(job->columns - left, OUT);
-    prefetch_pixels((float *)job->output + top * job->output_row + left * job->output_pixel,
+    prefetch_pixels((const value *)job->output + top * job->output_row + left * job->output_pixel,
                     job->output_row, job->output_pixel, rows, columns, job->outputs);
     for (int64_t r = 0; r < job->residual_count; r++) {
         const struct map *map = &job->residuals[r];
-        prefetch_pixels((const float *)map->data + top * map->row + left * map->pixel, map->row,
+        prefetch_pixels((const value *)map->data + top * map->row + left * map->pixel, map->row,
                         map->pixel, rows, columns, job->outputs);
     }
 }
