@@ -3,7 +3,10 @@
    Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), with the points
    0, 1, -1, 2, -2, 1/2, -1/2 and infinity. A tile of 6x6 outputs depends on 8x8 inputs. The
    transformed convolution is 64 small matrix products, with a fifth of the multiplications. Threads
-   take strips of tiles whose transforms fit into the second-level cache until none are left. */
+   take strips of tiles whose transforms fit into the second-level cache until none are left.
+
+   With `BFLOAT`, maps and weights are bfloat16 and all sums are float: products of bfloat16 would be
+   twice as fast, but the transforms enlarge their rounding errors. */
 
 #include "layer.h"
 #include "values.h"
@@ -132,7 +135,8 @@ INLINE int find_side(int64_t start, int64_t size, int64_t doublings, int64_t dis
 static struct window find_window(const struct job *job, const struct map *map, int64_t top,
                                  int64_t left) {
     struct window window;
-    int rows = find_side(top, job->height, job->doublings, map->row, window.rows, window.row_inside);
+    int rows = find_side(top, job->height, job->doublings, map->row, window.rows,
+                         window.row_inside);
     int columns = find_side(left, job->width, job->doublings, map->pixel, window.columns,
                             window.column_inside);
     window.inside = rows && columns;
@@ -140,7 +144,7 @@ static struct window find_window(const struct job *job, const struct map *map, i
 }
 
 /* Transform LANES channels of a tile to 64 rows that are PIECE floats apart. Meanwhile, the pixels
-   that are `ahead` values after them, which are those of the next tile, are fetched into the cache. */
+   `ahead` values after them, which are those of the next tile, are fetched into the cache. */
 INLINE void transform_tile(const value *from, const int64_t rows[IN], const int64_t columns[IN],
                            int64_t ahead, float *to) {
     vector half[POINTS], in[IN], out[IN];
@@ -317,7 +321,8 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
                 output_values(in, out);
                 UNROLL for (int i = 0; i < OUT; i++) half[i * IN + j] = out[i];
             }
-            if (rows == OUT && columns == OUT && outputs >= LANES) /* constant bounds let the compiler unroll */
+            /* constant bounds let the compiler unroll */
+            if (rows == OUT && columns == OUT && outputs >= LANES)
                 finish(job, half, top, left, OUT, OUT, n, LANES);
             else
                 finish(job, half, top, left, rows, columns, n, outputs);
@@ -338,16 +343,6 @@ static int64_t take_tiles(struct job *job, int64_t tiles, int64_t *first) {
     return count;
 }
 
-#ifdef TIMES
-#include <time.h>
-static double spent[4];
-static double now(void) { struct timespec t; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); return t.tv_sec + t.tv_nsec * 1e-9; }
-double take_time(int64_t i) { double t = spent[i]; spent[i] = 0; return t; }
-#define TIME(i, work) { double t_ = now(); work; spent[i] += now() - t_; }
-#else
-#define TIME(i, work) work
-#endif
-
 /* Each thread transforms all weights itself: fetching them from another core took longer (measured
    with two threads). */
 static void work(struct job *job) {
@@ -356,11 +351,11 @@ static void work(struct job *job) {
     float *weights = own_workspace(job);
     float *products = weights + POINTS * weights_step(job->channels, width);
     float *inputs = products + MOST_TILES * products_step(width);
-    TIME(0, for (int64_t channel = 0; channel < job->channels; channel++)
-        transform_kernels(job, channel, weights));
+    for (int64_t channel = 0; channel < job->channels; channel++)
+        transform_kernels(job, channel, weights);
     while ((count = take_tiles(job, tiles, &tile)) > 0) {
-        TIME(1, transform_inputs(job, tile, count, inputs));
-        TIME(2, multiply_points(job, inputs, count, weights, products));
-        TIME(3, transform_outputs(job, tile, count, products));
+        transform_inputs(job, tile, count, inputs);
+        multiply_points(job, inputs, count, weights, products);
+        transform_outputs(job, tile, count, products);
     }
 }
