@@ -44,3 +44,23 @@ INLINE void store_some(value *to, vector numbers, int64_t count) {
     store_values(all, numbers);
     for (int i = 0; i < count; i++) to[i] = all[i];
 }
+
+/* Whole lines are stored past the caches where a vector is one: the next layer reads them after the
+   caches have seen much else, and a store to a cache would first read the line. */
+#if !defined(BFLOAT) && defined(__AVX512F__)
+
+#include <immintrin.h>
+
+enum { STREAMS = 1 };
+
+INLINE void stream_values(value *to, vector numbers) { _mm512_stream_ps(to, (__m512)numbers); }
+INLINE void finish_streams(void) { _mm_sfence(); }
+
+#else
+
+enum { STREAMS = 0 };
+
+INLINE void stream_values(value *to, vector numbers) { store_values(to, numbers); }
+INLINE void finish_streams(void) {}
+
+#endif

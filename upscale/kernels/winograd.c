@@ -263,7 +263,7 @@ INLINE void output_values(const vector in[IN], vector out[OUT]) {
 
 /* Apply bias, activation and residuals to one vector of channels from `n` on of a tile. */
 INLINE void finish(const struct job *job, const vector half[OUT * IN], int64_t top, int64_t left,
-                   int64_t rows, int64_t columns, int64_t n, int64_t count) {
+                   int64_t rows, int64_t columns, int64_t n, int64_t count, const int stream) {
     vector bias = load(job->bias + n), slope = load(job->slope + n);
     for (int i = 0; i < rows; i++) {
         vector out[OUT];
@@ -276,7 +276,8 @@ INLINE void finish(const struct job *job, const vector half[OUT * IN], int64_t t
                 sum = job->scale * sum + load_some((const value *)map->data + place, count);
             }
             int64_t place = (top + i) * job->output_row + (left + j) * job->output_pixel + n;
-            store_some((value *)job->output + place, sum, count);
+            if (stream) stream_values((value *)job->output + place, sum);
+            else store_some((value *)job->output + place, sum, count);
         }
     }
 }
@@ -290,13 +291,14 @@ INLINE void prefetch_pixels(const value *from, int64_t row, int64_t pixel, int64
                 __builtin_prefetch(from + i * row + j * pixel + n, 0, SECOND_LEVEL);
 }
 
-/* Fetch the outputs and residuals of a tile into the cache. */
-INLINE void prefetch_outputs(const struct job *job, int64_t tile) {
+/* Fetch the residuals of a tile into the cache, and its outputs if they are stored there. */
+INLINE void prefetch_outputs(const struct job *job, int64_t tile, int outputs) {
     int64_t across = (job->columns + OUT - 1) / OUT;
     int64_t top = tile / across * OUT, left = tile % across * OUT;
     int64_t rows = smaller(job->rows - top, OUT), columns = smaller(job->columns - left, OUT);
-    prefetch_pixels((const value *)job->output + top * job->output_row + left * job->output_pixel,
-                    job->output_row, job->output_pixel, rows, columns, job->outputs);
+    const value *to = (const value *)job->output + top * job->output_row + left * job->output_pixel;
+    if (outputs)
+        prefetch_pixels(to, job->output_row, job->output_pixel, rows, columns, job->outputs);
     for (int64_t r = 0; r < job->residual_count; r++) {
         const struct map *map = &job->residuals[r];
         prefetch_pixels((const value *)map->data + top * map->row + left * map->pixel, map->row,
@@ -304,13 +306,20 @@ INLINE void prefetch_outputs(const struct job *job, int64_t tile) {
     }
 }
 
+/* Whether each vector of outputs is a line of the cache. */
+INLINE int fills_lines(const struct job *job) {
+    uintptr_t places = (uintptr_t)job->output / sizeof(value) | job->output_row | job->output_pixel;
+    return STREAMS && (uintptr_t)job->output % sizeof(value) == 0 && places % LINE == 0;
+}
+
 static void transform_outputs(const struct job *job, int64_t tile, int64_t count,
                               const float *products) {
     int64_t across = (job->columns + OUT - 1) / OUT, width = width_of(job->panels);
+    int stream = fills_lines(job);
     for (int64_t t = 0; t < count; t++) {
         int64_t top = (tile + t) / across * OUT, left = (tile + t) % across * OUT;
         int64_t rows = smaller(job->rows - top, OUT), columns = smaller(job->columns - left, OUT);
-        if (t + 1 < count) prefetch_outputs(job, tile + t + 1);
+        if (t + 1 < count) prefetch_outputs(job, tile + t + 1, !stream);
         for (int64_t n = 0; n < job->outputs; n += LANES) {
             const float *from = products + t * products_step(width) + n;
             int64_t outputs = job->outputs - n;
@@ -321,11 +330,11 @@ static void transform_outputs(const struct job *job, int64_t tile, int64_t count
                 output_values(in, out);
                 UNROLL for (int i = 0; i < OUT; i++) half[i * IN + j] = out[i];
             }
-            /* constant bounds let the compiler unroll */
-            if (rows == OUT && columns == OUT && outputs >= LANES)
-                finish(job, half, top, left, OUT, OUT, n, LANES);
-            else
-                finish(job, half, top, left, rows, columns, n, outputs);
+            int whole = rows == OUT && columns == OUT && outputs >= LANES;
+            /* constant arguments let the compiler unroll */
+            if (whole && stream) finish(job, half, top, left, OUT, OUT, n, LANES, 1);
+            else if (whole) finish(job, half, top, left, OUT, OUT, n, LANES, 0);
+            else finish(job, half, top, left, rows, columns, n, outputs, 0);
         }
     }
 }
@@ -358,4 +367,5 @@ static void work(struct job *job) {
         multiply_points(job, inputs, count, weights, products);
         transform_outputs(job, tile, count, products);
     }
+    finish_streams();
 }
