@@ -24,9 +24,12 @@ AVX512 = (
     *("-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
     "-mprefer-vector-width=512",
 )
+AVX2 = ("-mavx2", "-mfma")
 TARGETS = {
-    "winograd-avx2.so": ("winograd.c", "-DLANES=8", "-mavx2", "-mfma"),
+    "winograd-avx2.so": ("winograd.c", "-DLANES=8", *AVX2),
     "winograd-avx512.so": ("winograd.c", "-DLANES=16", *AVX512),
+    "winograd-avx2-bf16.so": ("winograd.c", "-DLANES=8", "-DBFLOAT", *AVX2),
+    "winograd-avx512-bf16.so": ("winograd.c", "-DLANES=16", "-DBFLOAT", *AVX512),
 }
 """Each library's source and flags."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from upscale.kernels.compiled import KernelMissingError, Library
+from upscale.kernels.compiled import BF16, KernelMissingError, Library
 
-ABILITIES = {"AVX512": ["AVX2", "AVX512", "AMX"], "AVX2": ["AVX2"]}
+AVX2, AVX512 = (("AVX2", f"AVX2 {BF16}"), ("AVX512", f"AVX512 {BF16}"))
+ABILITIES = {"AVX512": [*AVX2, *AVX512, "AMX"], "AVX2": [*AVX2]}
 
 
 def libraries():
@@ -23,3 +24,5 @@ def libraries():
 
 
 LIBRARIES = libraries()
+SHORTER = [each for each in LIBRARIES if each.id != f"AVX2 {BF16}" or len(LIBRARIES) == 2]
+"""Without the slower of two libraries that are compiled from the same source for the same type."""

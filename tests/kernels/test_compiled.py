@@ -180,6 +180,32 @@ def test_packing_keeps_the_values_of_the_networks_weights(library):
     assert torch.equal(layer.convolution.weight, before)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_values_that_are_not_finite_stay_so(library, value):
+    layer = random_layer(torch.Generator().manual_seed(0), 16, 16, padding=1)
+    layer.convolution.to(library.dtype)
+    image = torch.ones(1, 16, 9, 9, dtype=library.dtype)
+    image[0, 3, 4, 4] = value
+    assert not torch.isfinite(compiled_layer(library, layer)([image])[:, :, 3:6, 3:6]).any()
+
+
+def test_bf16_needs_no_matrix_registers(monkeypatch):
+    names = {key: file for key, file in compiled.LIBRARIES.items() if key != compiled.AMX}
+    monkeypatch.setattr(compiled, "LIBRARIES", names)
+    if all(each.values[0] is None for each in LIBRARIES):
+        pytest.skip("the kernels cannot be compiled here")
+    library = compiled.library_for(torch.bfloat16)
+    generator = torch.Generator().manual_seed(0)
+    layer = random_layer(generator, 32, 16, "one", padding=1)
+    layer.convolution.to(torch.bfloat16)
+    x = torch.randn(1, 32, 20, 20, generator=generator).to(torch.bfloat16)
+    result, exact = compiled_layer(library, layer)([x]), in_double(layer)([x.double()])
+    rounding = (exact.to(torch.bfloat16) - exact).abs().mean()
+    assert result.dtype == torch.bfloat16
+    assert (result - exact).abs().mean() < 1.01 * rounding  # the sums themselves are exact
+
+
 def test_a_library_built_from_other_sources_is_rejected(monkeypatch):
     if all(each.values[0] is None for each in LIBRARIES):
         pytest.skip("the kernels cannot be compiled here")

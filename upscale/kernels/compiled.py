@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from ctypes import c_float, c_int64, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,16 @@ from upscale.models.layers import Layer, LayerRun, torch_layer
 AMX = "AMX"
 """Matrix registers for bfloat16, which Linux has to enable for a process."""
 
-LIBRARIES = {AMX: "amx.so", "AVX512": "winograd-avx512.so", "AVX2": "winograd-avx2.so"}
+BF16 = "with bf16 maps"
+"""Suffix of the libraries that compute in fp32 and keep feature maps and weights in bfloat16."""
+
+LIBRARIES = {
+    AMX: "amx.so",
+    "AVX512": "winograd-avx512.so",
+    "AVX2": "winograd-avx2.so",
+    f"AVX512 {BF16}": "winograd-avx512-bf16.so",
+    f"AVX2 {BF16}": "winograd-avx2-bf16.so",
+}
 """Library file for each CPU capability; names are torch's, except for AMX."""
 
 MULTIPLE = 16
@@ -119,7 +129,8 @@ class Library:
     @property
     def dtype(self) -> torch.dtype:
         """Type of the maps that it supports."""
-        return torch.bfloat16 if self.ability == AMX else torch.float32
+        is_bf16 = self.ability == AMX or self.ability.endswith(BF16)
+        return torch.bfloat16 if is_bf16 else torch.float32
 
     def workspace_size(self, channels: int, panels: int) -> int:
         """Return the workspace of each thread in floats."""
@@ -146,10 +157,13 @@ def library_for(dtype: torch.dtype) -> Library:
     Raises:
         KernelMissingError: There is none.
     """
+    capability = torch.backends.cpu.get_cpu_capability()
     if dtype == torch.float32:
-        return Library.load(torch.backends.cpu.get_cpu_capability())
+        return Library.load(capability)
     if dtype == torch.bfloat16:
-        return Library.load(AMX)
+        with suppress(KernelMissingError):
+            return Library.load(AMX)
+        return Library.load(f"{capability} {BF16}")
     raise KernelMissingError(f"only for fp32 and bf16, not for {dtype}")
 
 

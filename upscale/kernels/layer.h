@@ -6,6 +6,7 @@
 #include "threads.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #ifndef LANES
 #error "LANES is the number of floats in a vector register"
