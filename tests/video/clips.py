@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from upscale.video import ReadReport
+from upscale.video.scheduling import ordinary_priority
 
 WIDTH, HEIGHT = 64, 48
 BITS = 8
@@ -114,7 +115,8 @@ def make_kind(kind: str, folder: Path) -> Path:
 
 def make(clip: Clip, path: Path) -> Path:
     """Write a video; frame n shows n modulo 256."""
-    with av.open(str(path), "w", container_options=clip.container_options) as container:
+    options = clip.container_options
+    with ordinary_priority(), av.open(str(path), "w", container_options=options) as container:
         stream = _stream(container, clip)
         sound = _sound(container) if clip.sound else None
         for number, time in enumerate(clip.times):

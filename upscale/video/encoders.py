@@ -44,6 +44,7 @@ from upscale.video.info import (
     VideoInfo,
 )
 from upscale.video.planes import plane_format
+from upscale.video.scheduling import ordinary_priority
 
 __all__ = [
     "CONTAINERS",
@@ -248,7 +249,8 @@ def _check_opens(encoder: Encoder) -> None:
     configure(context, encoder)
     with _capture_warnings() as logs:
         try:
-            context.open()
+            with ordinary_priority():
+                context.open()
         except (FFmpegError, ValueError) as error:
             raise _map_error(encoder, [text.strip() for _, _, text in logs], error) from error
         matches = [_UNKNOWN_OPTION.search(text.strip()) for _, _, text in logs]

@@ -28,6 +28,7 @@ from upscale.files.printable import printable
 from upscale.video.encoders import SEGMENT_CONTAINER, Encoder, configure
 from upscale.video.info import Plane, VideoFrame
 from upscale.video.planes import RGB_ORDER
+from upscale.video.scheduling import ordinary_priority
 
 _TICK = Fraction(1, 1000)
 _AHEAD = 1 << 16
@@ -64,7 +65,8 @@ class SegmentWriter:
             self._stream = cast("VideoStream", stream)
             configure(self._stream.codec_context, encoder)
             self._stream.time_base = _TICK
-            self._container.start_encoding()
+            with ordinary_priority():
+                self._container.start_encoding()
         except (FFmpegError, OSError, ValueError) as error:
             raise self._map_error(error) from error
 
