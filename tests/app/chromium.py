@@ -137,8 +137,10 @@ class Page:
             if not node.get("ignored") and "role" in node
         ]
 
-    def wait_for_frame(self, address: str) -> list[tuple[str, str]]:
-        """Wait until a frame is loaded and return role and name of what is in it."""
+    def wait_for_frame(
+        self, address: str, expected: frozenset[str] = frozenset()
+    ) -> list[tuple[str, str]]:
+        """Wait until a frame has the expected names, and return role and name of all in it."""
         end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             targets = self._browser("Target.getTargets")["targetInfos"]
@@ -147,13 +149,13 @@ class Page:
                     answer = self._browser(
                         "Target.attachToTarget", targetId=each["targetId"], flatten=True
                     )
-                    return self._names_in(answer["sessionId"])
+                    return self._names_in(answer["sessionId"], expected)
             for frame in self.send("Page.getFrameTree")["frameTree"].get("childFrames", []):
                 if frame["frame"]["url"].endswith(address):
                     names = self._named(
                         self.send("Accessibility.getFullAXTree", frameId=frame["frame"]["id"])
                     )
-                    if ("slider", "Dividing line") in names:
+                    if _has_all(names, expected):
                         return names
             time.sleep(0.1)
         raise AssertionError(f"no frame {address}")
@@ -165,14 +167,14 @@ class Page:
         finally:
             self._session = session
 
-    def _names_in(self, other: str) -> list[tuple[str, str]]:
+    def _names_in(self, other: str, expected: frozenset[str]) -> list[tuple[str, str]]:
         session, self._session = self._session, other
         try:
             self.send("Accessibility.enable")
             end = time.monotonic() + TIMEOUT
             while time.monotonic() < end:
                 names = self.names()
-                if ("slider", "Dividing line") in names:
+                if _has_all(names, expected):
                     return names
                 time.sleep(0.1)
         finally:
@@ -228,3 +230,7 @@ def chromium(profile: Path) -> Iterator[Page]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _has_all(names: list[tuple[str, str]], expected: frozenset[str]) -> bool:
+    return ("slider", "Dividing line") in names and expected <= {name for _, name in names}

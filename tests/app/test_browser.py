@@ -256,8 +256,7 @@ def test_a_comparison_of_networks_opens_when_it_is_ready(page, photo, tmp_path, 
         page.run(f"document.querySelector('#compared input[value=\"{name}\"]').click()")
     page.run("document.querySelector('#preview').click()")
     page.wait("document.querySelector('#viewer').open")
-    tree = page.wait_for_frame("comparison.html")
-    assert {"input", "realesr-animevideov3"} <= {name for _, name in tree}
+    page.wait_for_frame("comparison.html", frozenset({"input", "realesr-animevideov3"}))
     page.key("Escape")
     page.wait("!document.querySelector('#viewer').open")
     assert page.run("document.querySelector('#start').disabled") is False, "the file still waits"

@@ -33,7 +33,8 @@ def colour_statistics(output: Tensor, target: Tensor) -> dict[str, Tensor]:
 
     Returns:
         `shift`, the mean difference of the mean colours of images and channels, and `contrast`, the
-        standard deviation of the output inside its channels, divided by that of the ground truth.
+        standard deviation of an output inside its channels, divided by that of its ground truth.
+        Both are means of the images, so that those of several processes can be averaged.
 
     Example:
         >>> import torch
@@ -44,9 +45,8 @@ def colour_statistics(output: Tensor, target: Tensor) -> dict[str, Tensor]:
     """
     output, target = output.float(), target.float()
     shift = (output.mean((2, 3)) - target.mean((2, 3))).abs().mean()
-    deviations = (each.std((2, 3)).mean() for each in (output, target))
-    ours, theirs = deviations
-    return {SHIFT: shift, CONTRAST: ours / theirs.clamp_min(1e-3)}
+    ours, theirs = (each.std((2, 3)).mean(1) for each in (output, target))
+    return {SHIFT: shift, CONTRAST: (ours / theirs.clamp_min(1e-3)).mean()}
 
 
 @dataclass(slots=True)
