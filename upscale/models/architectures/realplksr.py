@@ -32,7 +32,7 @@ from upscale.models.registry import (
     layer_numbers,
     register,
 )
-from upscale.models.sub_pixels import resample_sub_pixels
+from upscale.models.sub_pixels import rescale_last
 from upscale.tiling.group import IMAGE, GroupRun, LayerGroup
 
 EPSILON = 1e-6
@@ -332,12 +332,7 @@ def _initialise(network: nn.Module) -> None:
 def _rescale(state: State, old: RealPLKSRSpec, new: RealPLKSRSpec) -> State:
     """Move weights to another scale: only the last convolution depends on it."""
     last = f"feats.{old.blocks + _UNUSED}."
-    return {
-        key: resample_sub_pixels(tensor, old.out_channels, old.scale, new.scale)
-        if key.startswith(last)
-        else tensor
-        for key, tensor in state.items()
-    }
+    return rescale_last(state, last, old.out_channels, old.scale, new.scale)
 
 
 register(

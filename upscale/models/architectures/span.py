@@ -29,7 +29,7 @@ from upscale.models.registry import (
     convolution_weight,
     register,
 )
-from upscale.models.sub_pixels import resample_sub_pixels
+from upscale.models.sub_pixels import rescale_last
 from upscale.tiling.group import IMAGE, GroupRun, LayerGroup
 
 BLOCKS = 6
@@ -286,12 +286,7 @@ def _fold(state: State, name: str) -> tuple[Tensor, Tensor]:
 
 def _rescale(state: State, old: SPANSpec, new: SPANSpec) -> State:
     """Move weights to another scale: only the last convolution depends on it."""
-    return {
-        key: resample_sub_pixels(tensor, old.out_channels, old.scale, new.scale)
-        if key.startswith("upsampler.0.")
-        else tensor
-        for key, tensor in state.items()
-    }
+    return rescale_last(state, "upsampler.0.", old.out_channels, old.scale, new.scale)
 
 
 def _publish(state: State, _: SPANSpec) -> State:

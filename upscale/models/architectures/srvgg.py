@@ -25,7 +25,7 @@ from upscale.models.registry import (
     layer_numbers,
     register,
 )
-from upscale.models.sub_pixels import resample_sub_pixels
+from upscale.models.sub_pixels import rescale_last
 from upscale.tiling.group import IMAGE, GroupRun, LayerGroup
 
 LAYERS_PER_GROUP = 4
@@ -175,12 +175,7 @@ def _recognise(state: State) -> Detected[SRVGGSpec] | None:
 def _rescale(state: State, old: SRVGGSpec, new: SRVGGSpec) -> State:
     """Move weights to another scale: only the last convolution depends on it."""
     last = f"body.{2 * old.convolutions + 2}."
-    return {
-        key: resample_sub_pixels(tensor, old.out_channels, old.scale, new.scale)
-        if key.startswith(last)
-        else tensor
-        for key, tensor in state.items()
-    }
+    return rescale_last(state, last, old.out_channels, old.scale, new.scale)
 
 
 register(
