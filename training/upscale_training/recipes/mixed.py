@@ -1,17 +1,20 @@
-"""Write pairs for `upscale-x4-fast`: `python -m upscale_training.recipes.mixed OUT FOLDERS...`.
+"""Write pairs for a fast network.
+
+    python -m upscale_training.recipes.mixed SCALE OUT FOLDERS...
 
 Photographs and illustrations are scaled down by several filters. Half of these LR images stay
 clean, the others get a little noise or compression; the target is the ground truth for all of
 them. Text and shapes are drawn. OUT gets the folders `clean`, `light` and `text` with `gt` and
-`lq` in each. Fonts (.ttf) among FOLDERS are used beside the one of Pillow.
+`lq` in each. Fonts (.ttf) among FOLDERS are used beside the one of Pillow. `--texts COUNT` sets the
+number of drawings.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import random
 import string
-import sys
 from pathlib import Path
 
 import cv2
@@ -19,11 +22,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.Image import Resampling
 
-SCALE = 4
 SIDE = 384
 """HR side of drawn images in pixels."""
 
-TEXTS = 300
 FILTERS = (
     Resampling.BICUBIC, Resampling.BICUBIC, Resampling.BICUBIC, Resampling.LANCZOS, Resampling.BOX,
 )  # fmt: skip
@@ -34,12 +35,12 @@ WORDS = (
 )  # fmt: skip
 
 
-def reduced(hr: Image.Image, rnd: random.Random) -> Image.Image:
+def reduced(hr: Image.Image, scale: int, rnd: random.Random) -> Image.Image:
     """Return the LR image of an HR image, by one of several filters, at times a bit soft."""
     if rnd.random() < 0.15:
-        values = cv2.GaussianBlur(np.asarray(hr), (0, 0), rnd.uniform(0.2, 0.7) * SCALE)
+        values = cv2.GaussianBlur(np.asarray(hr), (0, 0), rnd.uniform(0.2, 0.7) * scale)
         hr = Image.fromarray(values)
-    return hr.resize((hr.width // SCALE, hr.height // SCALE), rnd.choice(FILTERS))
+    return hr.resize((hr.width // scale, hr.height // scale), rnd.choice(FILTERS))
 
 
 def lightly_damaged(lr: Image.Image, rnd: random.Random) -> Image.Image:
@@ -120,36 +121,43 @@ def _save(folder: Path, name: str, hr: Image.Image, lr: Image.Image) -> None:
         image.save(folder / kind / f"{name}.png", compress_level=1)
 
 
-def photographs(out: Path, files: list[Path]) -> None:
+def photographs(out: Path, files: list[Path], scale: int) -> None:
     """Write a clean and a lightly damaged pair for each image, scaled down at random."""
     for number, path in enumerate(files):
         rnd = random.Random(number)
         image = Image.open(path).convert("RGB")
         for kind in ("clean", "light"):
             factor = rnd.choice((1, 1, 0.75, 0.5))
-            width, height = (int(side * factor) // SCALE * SCALE for side in image.size)
+            width, height = (int(side * factor) // scale * scale for side in image.size)
             hr = image.resize((width, height), Resampling.LANCZOS)
-            lr = reduced(hr, rnd)
+            lr = reduced(hr, scale, rnd)
             _save(
                 out / kind, f"{number:04}", hr, lr if kind == "clean" else lightly_damaged(lr, rnd)
             )
 
 
-def texts(out: Path, fonts: list[Path]) -> None:
+def texts(out: Path, fonts: list[Path], scale: int, count: int) -> None:
     """Write pairs of drawn images; two of five are lightly damaged."""
-    for number in range(TEXTS):
+    for number in range(count):
         rnd = random.Random(number)
         hr = drawn(rnd, fonts)
-        lr = reduced(hr, rnd)
+        lr = reduced(hr, scale, rnd)
         _save(out / "text", f"{number:04}", hr, lightly_damaged(lr, rnd) if number % 5 < 2 else lr)
 
 
-def main(out: Path, folders: list[Path]) -> None:
-    """Write all pairs, the same ones in each call."""
+def main(scale: int, out: Path, folders: list[Path], count: int = 300) -> None:
+    """Write all pairs for a scale, `count` of them drawn; the same ones in each call."""
     files = [path for folder in folders for path in sorted(folder.iterdir())]
-    photographs(out, [path for path in files if path.suffix in (".jpg", ".png", ".webp")])
-    texts(out, [path for path in files if path.suffix == ".ttf"])
+    images = [path for path in files if path.suffix in (".jpg", ".png", ".webp")]
+    photographs(out, images, scale)
+    texts(out, [path for path in files if path.suffix == ".ttf"], scale, count)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(folder) for folder in sys.argv[2:]])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scale", type=int)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--texts", type=int, default=300, metavar="COUNT")
+    given = parser.parse_args()
+    main(given.scale, given.out, given.folders, given.texts)
