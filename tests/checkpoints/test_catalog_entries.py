@@ -48,6 +48,7 @@ def test_catalogue_contains_the_documented_names() -> None:
         "realesr-animevideov3",
         "upscale-x1",
         "upscale-x4-fast",
+        "upscale-x2-fast",
         "realesrgan-x2plus",
         "realesrnet-x4plus",
         "realesr-general-x4v3",

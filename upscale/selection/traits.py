@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscale.selection.compression import compression_of
-from upscale.selection.drawing import is_drawing
+from upscale.selection.drawing import is_drawing, is_untouched
 from upscale.selection.noise import colour_noise_of, luma_noise_of
 from upscale.selection.patches import Patch, patches_of
 from upscale.selection.spectrum import sharpness_of
@@ -42,6 +42,7 @@ class Traits:
         sharpness: Power of the finest detail over that of middle detail, in decades.
         palette: 1 if the image has few colours and is dithered, else 0.
         drawing: 1 if it is a drawing, else 0.
+        untouched: 1 if flat colours are exact, without noise or compression, else 0.
     """
 
     quality: float
@@ -52,6 +53,7 @@ class Traits:
     sharpness: float
     palette: float
     drawing: float
+    untouched: float
 
 
 def traits_of(pixels: NDArray[Any], quality: int | None) -> Traits:
@@ -75,6 +77,7 @@ def traits_of(pixels: NDArray[Any], quality: int | None) -> Traits:
         sharpness_of(patches),
         float(_is_dithered(patches)),
         float(is_drawing(patches)),
+        float(is_untouched(patches)),
     )
 
 

@@ -16,7 +16,7 @@ from upscale import Upscaler
 SCRIPT = next(iter(bundled().values())).with_name("upscale-own.sh")
 WEIGHTS = {
     "upscale-x4-fast.safetensors": 4,
-    "fast2/upscale-x2-fast-smooth.safetensors": 2,
+    "upscale-x2-fast.safetensors": 2,
     "grain/upscale-x1-grain.safetensors": 1,
 }
 OPTIONS = (
