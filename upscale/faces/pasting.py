@@ -86,8 +86,22 @@ def paste(
     placed = window.moved(back)
     mask = _square_mask(placed, window.size, scale)
     mask = (mask * np.float32(strength))[..., None]
-    restored = sample(face, placed, window.size, sharp=True)
-    _blend(image[window.rows, window.columns], restored, mask)
+    _blend(image[window.rows, window.columns], _placed_face(face, placed, window.size), mask)
+
+
+def _placed_face(
+    face: NDArray[np.float32], placed: Transform, size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return an aligned face in its place in the image.
+
+    Where it shrinks, what its enlarged result lacks is added once (iterative back-projection): the
+    filter alone would take a part of the finest detail that the image can hold.
+    """
+    result = sample(face, placed, size, None, sharp=True)
+    if np.hypot(*placed[:, 0]) < 1:
+        enlarged = sample(result, inverse(placed), (SIDE, SIDE), None, sharp=True)
+        result += sample(face - enlarged, placed, size, None, sharp=True)
+    return result
 
 
 def _blend(part: Pixels, face: NDArray[np.float32], mask: NDArray[np.float32]) -> None:
