@@ -66,6 +66,7 @@ def paste(
     face: NDArray[np.float32],
     matrix: Transform,
     *,
+    mask: NDArray[np.float32] | None = None,
     scale: float = 1.0,
     strength: float = 1.0,
 ) -> None:
@@ -76,7 +77,8 @@ def paste(
             the luminance of the face.
         face: RGB in 0..1, shape (512, 512, 3).
         matrix: Map from the image to the aligned face.
-        scale: Upscaling factor of the image, which the width of the mask's border depends on.
+        mask: Mask of the aligned face, (512, 512) in 0..1; None for a soft square.
+        scale: Upscaling factor of the image, which the border of the soft square depends on.
         strength: Weight of the face in the middle of the mask, 0..1.
     """
     back = inverse(matrix)
@@ -84,9 +86,13 @@ def paste(
     if window is None:
         return
     placed = window.moved(back)
-    mask = _square_mask(placed, window.size, scale)
-    mask = (mask * np.float32(strength))[..., None]
-    _blend(image[window.rows, window.columns], _placed_face(face, placed, window.size), mask)
+    weights = (
+        _square_mask(placed, window.size, scale)
+        if mask is None
+        else sample(mask[..., None], placed, window.size)[..., 0]
+    )
+    weights = (weights * np.float32(strength))[..., None]
+    _blend(image[window.rows, window.columns], _placed_face(face, placed, window.size), weights)
 
 
 def _placed_face(
