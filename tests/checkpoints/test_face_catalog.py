@@ -43,7 +43,8 @@ def test_they_are_files_of_releases():
 @pytest.mark.parametrize(
     ("name", "known"),
     [("GFPGANv1.4.pth", "gfpgan"), ("GFPGANv1.3", "gfpgan-1.3"), ("CodeFormer", "codeformer"),
-     ("RestoreFormer.pth", "restoreformer"), ("detection_Resnet50_Final.pth", "retinaface"), ("parsing_parsenet", "parsenet"),
+     ("RestoreFormer.pth", "restoreformer"), ("parsing_parsenet", "parsenet"),
+     ("detection_Resnet50_Final.pth", "retinaface"),
      ("realesrgan-x4plus", None)],
 )  # fmt: skip
 def test_names_of_releases_are_known(name, known):

@@ -12,6 +12,7 @@ from upscale.errors import CheckpointError, UsageError
 from upscale.faces.enhancer import FaceEnhancer
 from upscale.faces.face import Face
 from upscale.images import Frame, Image, ImageSequence, read_image
+from upscale.jobs import face_models
 from upscale.jobs.face_models import (
     FaceModels,
     find_face_model,
@@ -19,7 +20,6 @@ from upscale.jobs.face_models import (
     with_absolute_paths,
 )
 from upscale.jobs.faces import FaceStep
-from upscale.jobs import face_models
 from upscale.jobs.image import upscale_image
 from upscale.jobs.image_steps import upscale
 from upscale.jobs.plain_resize import PlainResize

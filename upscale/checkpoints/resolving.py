@@ -30,8 +30,8 @@ from upscale.checkpoints.cache import (
     unwritable,
 )
 from upscale.checkpoints.catalog_entries import (
-    FACE_OPTIONS,
     CHOICE,
+    FACE_OPTIONS,
     CatalogEntry,
     bundled_source,
     catalog,

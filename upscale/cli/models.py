@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscale.checkpoints import (
+    FACE_OPTIONS,
     CatalogEntry,
     attribution,
     availability,
     catalog,
-    FACE_OPTIONS,
     face_entries,
     forbids_commercial_use,
     imported_names,

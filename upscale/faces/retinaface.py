@@ -77,10 +77,11 @@ class RetinaFaceDetector:
         """
         found = [self._found(pixels, scale) for scale in _scales(pixels.shape, self._minimum)]
         boxes, scores, landmarks = (np.concatenate(each) for each in zip(*found, strict=True))
-        faces = [
-            Face((boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]), landmarks[n], scores[n])
-            for n in best_boxes(boxes, scores, _OVERLAP)
-        ]
+        faces: list[Face] = []
+        for number in best_boxes(boxes, scores, _OVERLAP):
+            left, top, right, bottom = boxes[number].tolist()
+            score = float(scores[number])
+            faces.append(Face((left, top, right, bottom), landmarks[number], score))
         return [face for face in faces if face.side >= self._minimum]
 
     def _found(self, pixels: NDArray[np.uint8], scale: float) -> _Found:

@@ -22,9 +22,7 @@ FaceFactory = Callable[[str], "FaceEnhancer"]
 """Creates what restores faces, by the user's name of the device."""
 
 
-def make_enhancer(
-    options: FaceOptions, engine: EngineOptions, models: FaceModels
-) -> FaceEnhancer:
+def make_enhancer(options: FaceOptions, engine: EngineOptions, models: FaceModels) -> FaceEnhancer:
     """Load the networks for faces on a device.
 
     Args:

@@ -7,6 +7,7 @@ Face Restoration", 2021. The names of the layers are those of the checkpoint tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,9 +28,9 @@ class ParseNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        pairs = list(zip(_WIDTHS, _WIDTHS[1:], strict=False))
-        down = [_Block(wide, narrow, "down") for wide, narrow in pairs]
-        up = [_Block(narrow, wide, "up") for wide, narrow in reversed(pairs)]
+        pairs = list(pairwise(_WIDTHS))
+        down = [_Block(outer, inner, "down") for outer, inner in pairs]
+        up = [_Block(inner, outer, "up") for outer, inner in reversed(pairs)]
         self.encoder = nn.Sequential(_Layer(3, _WIDTHS[0]), *down)
         self.body = nn.Sequential(*(_Block(_WIDTHS[-1], _WIDTHS[-1]) for _ in range(_BLOCKS)))
         self.decoder = nn.Sequential(*up)
@@ -60,7 +61,13 @@ class _Layer(nn.Module):
     """Convolve 3x3 with reflected borders, at the same, the double or half the size."""
 
     def __init__(
-        self, inputs: int, outputs: int, change: str = "", *, norm: bool = False, active: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        change: str = "",
+        *,
+        norm: bool = False,
+        active: bool = False,
     ) -> None:
         super().__init__()
         self._is_up, self._is_active = change == "up", active

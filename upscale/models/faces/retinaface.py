@@ -238,7 +238,8 @@ def _outputs(features: Tensor, parts: Sequence[nn.Module]) -> list[Tensor]:
 
 def _bottlenecks(inputs: int, width: int, count: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        _Bottleneck(inputs, width, stride), *(_Bottleneck(4 * width, width) for _ in range(count - 1))
+        _Bottleneck(inputs, width, stride),
+        *(_Bottleneck(4 * width, width) for _ in range(count - 1)),
     )
 
 
