@@ -22,7 +22,8 @@ from upscale.video.reader import read_frames
 from upscale.video.segments import folder_for
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDE, COUNT, COVERED = 48, 14, (4, 5)
+SIDE, FACE, COUNT, COVERED = 40, 24, 9, (2, 3)
+SEGMENT = 3
 SHAPE = np.array([(0.3, 0.35), (0.7, 0.35), (0.5, 0.55), (0.35, 0.75), (0.65, 0.75)])
 
 
@@ -54,7 +55,7 @@ class Bright:
         if not len(rows):
             return []
         corner = np.array([columns.min(), rows.min()]) + (self.calls % 3 - 1)
-        return [Face((*corner.tolist(), *(corner + 16).tolist()), corner + SHAPE * 16, 0.99)]
+        return [Face((*corner.tolist(), *(corner + FACE).tolist()), corner + SHAPE * FACE, 0.99)]
 
 
 class Blue:
@@ -71,7 +72,7 @@ def make_video(path):
         for number in range(COUNT):
             frame = np.full((SIDE, SIDE, 3), 60, np.uint8)
             if number not in COVERED:
-                frame[16:32, 8 + number : 24 + number] = 200
+                frame[8 : 8 + FACE, 4 + number : 4 + number + FACE] = 200
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return path
@@ -92,18 +93,31 @@ def decoded(path):
     return [(f.pts, *(plane.tobytes() for plane in f.planes)) for f in read_frames(video)]
 
 
-@pytest.fixture
-def source(tmp_path, monkeypatch):
-    monkeypatch.setattr("upscale.video.segments.SEGMENT_FRAMES", 5)
-    return make_video(tmp_path / "in.mkv")
+@pytest.fixture(scope="module", autouse=True)
+def short_segments():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upscale.video.segments.SEGMENT_FRAMES", SEGMENT)
+        yield
 
 
-def test_the_record_of_a_video_counts_its_faces(source, tmp_path):
-    report, record = run(source, tmp_path / "out.mkv", Bright())
-    assert report.faces == record["faces"] == COUNT  # the hidden ones are tracked
-    with av.open(str(tmp_path / "out.mkv")) as container:
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return make_video(tmp_path_factory.mktemp("faces") / "in.mkv")
+
+
+@pytest.fixture(scope="module")
+def whole(source):
+    """The video after a run that was not interrupted, and its record."""
+    output = source.with_name("whole.mkv")
+    return output, run(source, output, Bright())[1]
+
+
+def test_the_record_of_a_video_counts_its_faces(whole):
+    output, record = whole
+    assert record["faces"] == COUNT  # the hidden ones are tracked
+    with av.open(str(output)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    hidden = frames[COVERED[1]][24, 8 + COVERED[1] + 8].astype(int)
+    hidden = frames[COVERED[1]][20, 4 + COVERED[1] + FACE // 2].astype(int)
     assert hidden[2] > 200 > 60 > hidden[0]
 
 
@@ -123,12 +137,12 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import upscale.video.segments
-from tests.jobs.test_video_faces import Bright, run
+from tests.jobs.test_video_faces import SEGMENT, Bright, run
 
-upscale.video.segments.SEGMENT_FRAMES = 5
+upscale.video.segments.SEGMENT_FRAMES = SEGMENT
 
 def kill(done, total):
-    if done >= 8:
+    if next(Path(sys.argv[2]).parent.rglob("journal.jsonl"), None) or done == total:
         os.kill(os.getpid(), signal.SIGKILL)
 
 run(Path(sys.argv[1]), Path(sys.argv[2]), Bright(), kill)
@@ -136,10 +150,9 @@ run(Path(sys.argv[1]), Path(sys.argv[2]), Bright(), kill)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills with a signal")
-def test_a_killed_video_gets_the_same_faces_when_it_is_resumed(source, tmp_path):
+def test_a_killed_video_gets_the_same_faces_when_it_is_resumed(source, whole, tmp_path):
     """Neither the search nor the tracking begins anew: positions are averaged over segments."""
-    whole, output = tmp_path / "whole.mkv", tmp_path / "out.mkv"
-    run(source, whole, Bright())
+    output = tmp_path / "out.mkv"
     command = [sys.executable, "-c", KILLED, str(source), str(output)]
     killed = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -149,4 +162,4 @@ def test_a_killed_video_gets_the_same_faces_when_it_is_resumed(source, tmp_path)
     assert 0 < report.resumed < COUNT
     assert record["faces"] == COUNT
     assert detector.calls == 0
-    assert decoded(output) == decoded(whole)
+    assert decoded(output) == decoded(whole[0])
