@@ -60,14 +60,14 @@ def test_a_parser_of_facexlib_is_read(tmp_path):
 )
 def test_other_networks_are_refused_with_their_file(load, name, tmp_path):
     path = saved(tmp_path / "other.pth", {"a.weight": torch.zeros(2)})
-    with pytest.raises(CheckpointError, match=rf"other.pth: is no network of {name}"):
+    with pytest.raises(CheckpointError, match=rf"other.pth: is not a checkpoint of {name}"):
         load(path)
 
 
 def test_a_file_without_some_tensors_is_refused_on_one_line(mobilenet, tmp_path):
     state = {key: value for key, value in mobilenet.items() if not key.startswith("fpn.")}
     with pytest.raises(
-        CheckpointError, match=r"short.pth: is no network of RetinaFace \("
+        CheckpointError, match=r"short.pth: is not a checkpoint of RetinaFace \("
     ) as error:
         load_face_detector(saved(tmp_path / "short.pth", state))
     assert "\n" not in str(error.value)

@@ -40,9 +40,9 @@ def _loaded(path: Path, build: Callable[[Mapping[str, Tensor]], N | None], name:
     state = read_state_dict(path)
     network = build(state)
     if network is None:
-        raise CheckpointError(f"{path}: is no network of {name}; pass a file as facexlib uses it")
+        raise CheckpointError(f"{path}: is not a checkpoint of {name} as facexlib uses it")
     try:
         network.load_state_dict(state)
     except RuntimeError as error:  # keys or shapes that differ
-        raise CheckpointError(f"{path}: is no network of {name} ({one_line(error)})") from error
+        raise CheckpointError(f"{path}: is not a checkpoint of {name} ({one_line(error)})") from error
     return network.eval().requires_grad_(False)
