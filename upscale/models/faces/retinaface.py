@@ -223,7 +223,7 @@ class _ResNet50(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the feature maps at an eighth, a 16th and a 32nd of the size."""
-        first = F.max_pool2d(self.bn1(self.conv1(images)).relu(), 3, 2, padding=1)
+        first = F.max_pool2d(self.bn1(self.conv1(images)).relu_(), 3, 2, padding=1)
         return _outputs(self.layer1(first), (self.layer2, self.layer3, self.layer4))
 
 
@@ -257,8 +257,8 @@ class _Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return a feature map with four times `width` channels."""
-        inner = self.bn1(self.conv1(features)).relu()
-        inner = self.bn2(self.conv2(inner)).relu()
+        inner = self.bn1(self.conv1(features)).relu_()
+        inner = self.bn2(self.conv2(inner)).relu_()
         inner = self.bn3(self.conv3(inner))
         shortcut = features if self.downsample is None else self.downsample(features)
-        return (inner + shortcut).relu()
+        return inner.add_(shortcut).relu_()
