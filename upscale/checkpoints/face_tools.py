@@ -44,5 +44,7 @@ def _loaded(path: Path, build: Callable[[Mapping[str, Tensor]], N | None], name:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:  # keys or shapes that differ
-        raise CheckpointError(f"{path}: is not a checkpoint of {name} ({one_line(error)})") from error
+        raise CheckpointError(
+            f"{path}: is not a checkpoint of {name} ({one_line(error)})"
+        ) from error
     return network.eval().requires_grad_(False)
