@@ -31,6 +31,8 @@ ESTIMATE = "estimate"
 """Kernel that is estimated from the image itself."""
 NO_FACE_MODEL = "none"
 """Network for faces that stands for none: faces are found and shown, and not restored."""
+FACE_DETECTOR = "mtcnn"
+"""Detector of faces that is always installed."""
 MOST_JOBS = 64
 DDS_FORMATS = ("auto", "bc1", "bc3", "bc4", "bc5", "bc7", "rgba8")
 ENVIRONMENT_PREFIX = "UPSCALE_"
@@ -177,6 +179,9 @@ class FaceOptions:
     Attributes:
         face: Whether faces are restored.
         face_model: Name of a network for faces, path of a checkpoint, or `NO_FACE_MODEL`.
+        face_detector: `FACE_DETECTOR`, name of another detector, or path of its checkpoint.
+        face_parser: Name of a network that finds the outline of a face, path of a checkpoint,
+            `NO_FACE_MODEL` for a soft square, or `AUTO` for the network if it is in the cache.
         face_strength: Weight of restored faces against the plain result, 0..1; None for 1, and
             for the default fidelity of networks that have one.
         faces_only: Whether everything else stays as it is.
@@ -186,6 +191,8 @@ class FaceOptions:
 
     face: bool = False
     face_model: str = "gfpgan"
+    face_detector: str = FACE_DETECTOR
+    face_parser: str = AUTO
     face_strength: float | None = None
     faces_only: bool = False
     face_min_size: int = 20
@@ -689,6 +696,8 @@ _PARSERS: Mapping[str, Callable[[str, Value], Any]] = {
     "steady": _fraction,
     "face": _switch,
     "face_model": _text,
+    "face_detector": _text,
+    "face_parser": _text,
     "face_strength": _fraction,
     "faces_only": _switch,
     "face_min_size": _between(12),

@@ -124,18 +124,20 @@ def test_missing_packages_are_named_with_their_extra(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["GFPGAN", "RestoreFormer"])
+@pytest.mark.parametrize("name", ["GFPGAN", "RestoreFormer", "CodeFormer"])
 def test_a_network_of_spandrel_with_random_weights_restores(name, tmp_path):
     """The same input gives the same face."""
     try:
-        architectures = pytest.importorskip(f"spandrel.architectures.{name}")
+        package = "spandrel_extra_arches" if name == "CodeFormer" else "spandrel"
+        architectures = pytest.importorskip(f"{package}.architectures.{name}")
     except Exception as error:  # torchvision raises RuntimeError if it does not match torch
         pytest.skip(f"spandrel does not work here: {error}")
     torch.manual_seed(0)
     own = {"GFPGAN": {"different_w": True, "sft_half": True, "input_is_latent": True,
                       "fix_decoder": False},
            "RestoreFormer": {"ch_mult": (1, 2, 2, 4, 4, 8), "attn_resolutions": (16,),
-                             "enable_mid": True}}  # fmt: skip
+                             "enable_mid": True},
+           "CodeFormer": {}}  # fmt: skip
     network = getattr(architectures, name)(**own[name])
     path = tmp_path / "random.pth"
     torch.save({"params_ema": network.state_dict()}, path)

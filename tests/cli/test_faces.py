@@ -128,14 +128,14 @@ def test_flags_that_do_not_fit_are_usage_errors(flags, text, call, faces):
 def test_an_unknown_network_for_faces_names_the_known_ones(call, faces):
     ended = call("in/girl.webp", "-o", "x.png", "--face", "--face-model", "gfpgun")
     assert ended.code == 1
-    assert "--face-model gfpgun: no network for faces or file has this name" in ended.err
+    assert "--face-model gfpgun: no such network for faces or file" in ended.err
     assert "gfpgan, gfpgan-1.3, restoreformer, codeformer, none" in ended.err
 
 
 def test_a_network_for_faces_is_not_one_for_upscaling(call, faces):
     ended = call("in/girl.webp", "-o", "x.png", "-n", "gfpgan")
     assert ended.code == 1
-    assert "gfpgan: restores faces; pass --face --face-model gfpgan" in ended.err
+    assert "gfpgan: is for faces; pass --face --face-model gfpgan" in ended.err
 
 
 def test_models_lists_and_describes_networks_for_faces(call):

@@ -53,6 +53,8 @@ VALUES = {
     "dds_format": ("BC7", ("output", "dds_format"), "bc7"),
     "face": ("1", ("faces", "face"), True),
     "face_model": ("codeformer", ("faces", "face_model"), "codeformer"),
+    "face_detector": ("retinaface", ("faces", "face_detector"), "retinaface"),
+    "face_parser": ("parsenet", ("faces", "face_parser"), "parsenet"),
     "face_strength": ("0.8", ("faces", "face_strength"), 0.8),
     "faces_only": ("1", ("faces", "faces_only"), True),
     "face_min_size": ("40", ("faces", "face_min_size"), 40),

@@ -12,7 +12,14 @@ from upscale.errors import CheckpointError, UsageError
 from upscale.faces.enhancer import FaceEnhancer
 from upscale.faces.face import Face
 from upscale.images import Frame, Image, ImageSequence, read_image
-from upscale.jobs.faces import FaceStep, face_identity, find_face_model
+from upscale.jobs import face_models
+from upscale.jobs.face_models import (
+    FaceModels,
+    find_face_model,
+    find_face_models,
+    with_absolute_paths,
+)
+from upscale.jobs.faces import FaceStep
 from upscale.jobs.image import upscale_image
 from upscale.jobs.image_steps import upscale
 from upscale.jobs.plain_resize import PlainResize
@@ -132,10 +139,34 @@ def test_networks_for_faces_are_found_by_name_and_file(tmp_path):
     assert find_face_model(str(own)).path() == own
     with pytest.raises(CheckpointError, match=r"choose from gfpgan, .*, none, or name"):
         find_face_model("gfpgun")
+    with pytest.raises(CheckpointError, match=r"--face-detector gfpgan: .* retinaface, mtcnn, or"):
+        find_face_model("gfpgan", "face-detector")
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_the_outline_is_used_if_its_network_is_in_the_cache(is_cached, monkeypatch):
+    presence = "cached" if is_cached else "absent"
+    monkeypatch.setattr(face_models, "availability", lambda entry: presence)
+    models = find_face_models(FaceOptions())
+    assert (models.parser is not None) == is_cached
+    assert models.detector is None
+    assert find_face_models(FaceOptions(face_parser="none")).parser is None
+    assert find_face_models(FaceOptions(face_parser="parsenet")).parser.name == "parsenet"
+    assert find_face_models(FaceOptions(face_model="none")).parser is None
+
+
+def test_other_machines_get_full_paths_and_one_choice_of_the_outline(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.pth").write_bytes(b"x")
+    monkeypatch.setattr(face_models, "availability", lambda entry: "cached")
+    named = with_absolute_paths(FaceOptions(face_detector="own.pth"))
+    assert (named.face_model, named.face_parser) == ("gfpgan", "parsenet")
+    assert named.face_detector == str(tmp_path / "own.pth")
 
 
 def test_a_non_commercial_licence_is_named():
     assert "commercial use is not allowed" in find_face_model("codeformer").notes[0]
+    assert "commercial use is not allowed" in find_face_model("parsenet", "face-parser").notes[0]
     assert find_face_model("gfpgan").notes == ()
 
 
@@ -145,14 +176,16 @@ def test_the_identity_of_a_video_covers_the_network_and_the_options(tmp_path):
     second.write_bytes(b"2")
     options = FaceOptions(face=True)
     seen = {
-        face_identity(options, None),
-        face_identity(options, find_face_model("gfpgan")),
-        face_identity(options, find_face_model(str(first))),
-        face_identity(options, find_face_model(str(second))),
-        face_identity(replace(options, face_strength=0.5), None),
-        face_identity(replace(options, face_min_size=99), None),
+        FaceModels().identity(options),
+        FaceModels(find_face_model("gfpgan")).identity(options),
+        FaceModels(find_face_model(str(first))).identity(options),
+        FaceModels(find_face_model(str(second))).identity(options),
+        FaceModels(detector=find_face_model(str(first))).identity(options),
+        FaceModels(parser=find_face_model(str(first))).identity(options),
+        FaceModels().identity(replace(options, face_strength=0.5)),
+        FaceModels().identity(replace(options, face_min_size=99)),
     }
-    assert len(seen) == 6
+    assert len(seen) == 8
 
 
 def test_options_that_exclude_each_other_are_refused():

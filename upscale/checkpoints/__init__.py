@@ -21,10 +21,13 @@ from upscale.checkpoints.cache import (
     imported_names,
 )
 from upscale.checkpoints.catalog_entries import (
+    FACE_OPTIONS,
     CatalogEntry,
+    Kind,
     catalog,
     face_catalog,
-    known_face_name,
+    face_entries,
+    known_face_entry,
     known_name,
     named_scale,
     withdrawal,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from upscale.checkpoints.community import CommunityModel, load_community
     from upscale.checkpoints.download import OFFLINE_VARIABLE, ByteProgress
     from upscale.checkpoints.face_networks import FaceNetwork, load_face_network
+    from upscale.checkpoints.face_tools import load_face_detector, load_face_parser
     from upscale.checkpoints.resolving import (
         ImportedModel,
         ResolvedModel,
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CACHE_VARIABLE",
+    "FACE_OPTIONS",
     "OFFLINE_VARIABLE",
     "Availability",
     "ByteProgress",
@@ -57,6 +62,7 @@ __all__ = [
     "CommunityModel",
     "FaceNetwork",
     "ImportedModel",
+    "Kind",
     "ResolvedModel",
     "attribution",
     "availability",
@@ -64,15 +70,18 @@ __all__ = [
     "cache_root",
     "catalog",
     "face_catalog",
+    "face_entries",
     "forbids_commercial_use",
     "import_checkpoint",
     "imported_models",
     "imported_names",
     "joint_attribution",
-    "known_face_name",
+    "known_face_entry",
     "known_name",
     "load_community",
+    "load_face_detector",
     "load_face_network",
+    "load_face_parser",
     "locate",
     "named_scale",
     "read_metadata",
@@ -90,6 +99,8 @@ _LAZY = {
     "load_community": "community",
     "FaceNetwork": "face_networks",
     "load_face_network": "face_networks",
+    "load_face_detector": "face_tools",
+    "load_face_parser": "face_tools",
     "OFFLINE_VARIABLE": "download",
     "ByteProgress": "download",
     "read_state_dict": "state_dicts",

@@ -23,8 +23,15 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCALES = (1, 2, 4, 8)
 
 
-Kind = Literal["model", "face"]
+Kind = Literal["model", "face", "face-detector", "face-parser"]
 """Tables of networks in the catalogue."""
+
+FACE_OPTIONS: Mapping[Kind, str] = {
+    "face": "--face-model",
+    "face-detector": "--face-detector",
+    "face-parser": "--face-parser",
+}
+"""Options that take the networks of each table for faces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class CatalogEntry:
     Attributes:
         name: Name for the command line.
         kind: Table of the catalogue: `model` for networks that upscale, `face` for networks that
-            restore faces.
+            restore faces, `face-detector` and `face-parser` for those that find and parse them.
         scale: The network's own scale.
         architecture: Architecture, for people.
         purpose: Recommended use, for people.
@@ -127,13 +134,21 @@ def catalog() -> dict[str, CatalogEntry]:
 
 
 @cache
-def face_catalog() -> dict[str, CatalogEntry]:
-    """Return the networks that restore faces, by name; do not modify the result.
+def face_catalog(kind: Kind = "face") -> dict[str, CatalogEntry]:
+    """Return the networks for faces of one table, by name; do not modify the result.
+
+    Args:
+        kind: Table: by default, that of the networks that restore faces.
 
     Raises:
         CheckpointError: The catalogue is missing or invalid (a broken installation).
     """
-    return read_catalog(catalog_path(), "face")
+    return read_catalog(catalog_path(), kind)
+
+
+def face_entries() -> list[CatalogEntry]:
+    """Return all networks for faces: those that restore, find and parse them."""
+    return [entry for kind in FACE_OPTIONS for entry in face_catalog(kind).values()]
 
 
 def catalog_path() -> Path:
@@ -224,17 +239,19 @@ def known_name(name: str) -> str | None:
     return _names().get(key) or _names().get(_SCALE_SUFFIX.sub("", key))
 
 
-def known_face_name(name: str) -> str | None:
-    """Return the catalogue name of a network that restores faces; None if there is none.
+def known_face_entry(name: str) -> CatalogEntry | None:
+    """Return the network for faces with a name; None if there is none.
 
     Args:
         name: Name or alias, spelled as for `known_name`.
 
     Example:
-        >>> known_face_name("GFPGANv1.4.pth"), known_face_name("realesrgan-x4plus")
+        >>> known_face_entry("GFPGANv1.4.pth").name, known_face_entry("realesrgan-x4plus")
         ('gfpgan', None)
     """
-    return _spellings(face_catalog()).get(_key(name))
+    entries = {entry.name: entry for entry in face_entries()}
+    known = _spellings(entries).get(_key(name))
+    return None if known is None else entries[known]
 
 
 def named_scale(name: str) -> int | None:

@@ -31,11 +31,12 @@ from upscale.checkpoints.cache import (
 )
 from upscale.checkpoints.catalog_entries import (
     CHOICE,
+    FACE_OPTIONS,
     CatalogEntry,
     bundled_source,
     catalog,
-    face_catalog,
-    known_face_name,
+    face_entries,
+    known_face_entry,
     known_name,
     withdrawal,
 )
@@ -208,7 +209,7 @@ def import_checkpoint(
     with _private_copy(file) as copy:
         # The weights and the checksum are those of one copy: the file may change in between.
         checksum = _checksum(copy)
-        entries = (*catalog().values(), *face_catalog().values())
+        entries = (*catalog().values(), *face_entries())
         entry = next((each for each in entries if is_official(each, copy, checksum)), None)
         known = entry.attribution if entry else attribution(_own_metadata(copy))
         credits = _completed(file, known, {"licence": licence, "author": author})
@@ -216,7 +217,7 @@ def import_checkpoint(
             _check_network(copy, entry)
             return bundled_source(entry) or _keep(entry, copy)
         name = name or _name_after(file)
-        if known_name(name) or known_face_name(name) or name == CHOICE:
+        if known_name(name) or known_face_entry(name) or name == CHOICE:
             raise UsageError(f"{name} is a name of the catalogue: pass another name for the import")
         return _store(copy, imported_model(name), checksum, credits)
 
@@ -302,9 +303,10 @@ def _unknown(text: str) -> CheckpointError:
     withdrawn = withdrawal(text)
     if withdrawn is not None:
         return CheckpointError(withdrawn)
-    face = known_face_name(text)
+    face = known_face_entry(text)
     if face is not None:
-        return CheckpointError(f"{text}: restores faces; pass --face --face-model {face}")
+        option = FACE_OPTIONS[face.kind]
+        return CheckpointError(f"{text}: is for faces; pass --face {option} {face.name}")
     similar = similar_names(Path(text).name)
     hint = f"did you mean {', '.join(similar)}? " if similar else ""
     looks_like_path = os.sep in text or "/" in text or Path(text).suffix in CHECKPOINT_SUFFIXES
@@ -358,8 +360,8 @@ def _check_network(file: Path, entry: CatalogEntry) -> None:
     """Check that a file contains the network that the catalogue describes."""
     from upscale.checkpoints.state_dicts import read_state_dict
 
-    if entry.kind == "face":
-        return  # its architecture is known to spandrel only, and its checksum was verified
+    if entry.kind != "model":
+        return  # it does not upscale, and its checksum was verified
     _, scale, _ = _describe(file, read_state_dict(file))
     if scale != entry.scale:
         raise CheckpointError(

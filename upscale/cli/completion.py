@@ -135,6 +135,22 @@ def face_networks() -> Iterable[str]:
     return [*face_catalog(), NO_FACE_MODEL]
 
 
+def face_detectors() -> Iterable[str]:
+    """Return the names of the detectors of faces."""
+    from upscale.checkpoints import face_catalog
+    from upscale.options import FACE_DETECTOR
+
+    return [FACE_DETECTOR, *face_catalog("face-detector")]
+
+
+def face_parsers() -> Iterable[str]:
+    """Return the names of the networks that find the outline of a face, and `none`."""
+    from upscale.checkpoints import face_catalog
+    from upscale.options import NO_FACE_MODEL
+
+    return [*face_catalog("face-parser"), NO_FACE_MODEL]
+
+
 def codecs() -> Iterable[str]:
     """Return the names of the video codecs."""
     from upscale.video.encoders import codec_names

@@ -117,6 +117,8 @@ def image(
     keep_colour: shared.KeepColour = None,
     face: shared.Face = None,
     face_model: shared.FaceModel = None,
+    face_detector: shared.FaceDetector = None,
+    face_parser: shared.FaceParser = None,
     face_strength: shared.FaceStrength = None,
     faces_only: Annotated[
         bool | None,

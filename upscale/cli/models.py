@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscale.checkpoints import (
+    FACE_OPTIONS,
     CatalogEntry,
     attribution,
     availability,
     catalog,
-    face_catalog,
+    face_entries,
     forbids_commercial_use,
     imported_names,
-    known_face_name,
+    known_face_entry,
     known_name,
 )
 from upscale.checkpoints.fusion import (
@@ -49,6 +50,12 @@ PRESENCE_TEXT = {
     "cached": "ready",
     "bundled": "included",
     "absent": "not downloaded",
+}
+_KINDS = {
+    "model": "upscaling",
+    "face": "faces",
+    "face-detector": "detection of faces",
+    "face-parser": "outline of faces",
 }
 _NO_COMMERCIAL_USE = "not allowed by the licence"
 _Network = Annotated[
@@ -263,7 +270,7 @@ def _list(context: typer.Context) -> Action:
 
 def _print_list(session: Session, as_json: bool) -> int:
     if as_json:
-        for entry in (*catalog().values(), *face_catalog().values()):
+        for entry in (*catalog().values(), *face_entries()):
             session.out_json(_catalog_facts(entry))
         for name in imported_names():
             session.out_json(_imported_facts(name))
@@ -282,7 +289,7 @@ def _print_list(session: Session, as_json: bool) -> int:
         facts = _imported_facts(name)
         table.add_row(name, f"x{facts.get('scale', '?')}", "imported", facts["architecture"])
     faces = Table("for faces", "status", "purpose", box=None, pad_edge=False)
-    for entry in face_catalog().values():
+    for entry in face_entries():
         faces.add_row(entry.name, PRESENCE_TEXT[availability(entry)], entry.purpose)
     console = results_console(session.stdout)
     console.print(table)
@@ -294,13 +301,13 @@ def _print_list(session: Session, as_json: bool) -> int:
 
 
 def _print_info(session: Session, model: str, as_json: bool) -> int:
-    name, face = known_name(model), known_face_name(model)
+    name, face = known_name(model), known_face_entry(model)
     if model == AUTO:
         facts = _auto_facts()
     elif name is not None:
         facts = _catalog_facts(catalog()[name])
     elif face is not None:
-        facts = _catalog_facts(face_catalog()[face])
+        facts = _catalog_facts(face)
     elif model in imported_names():
         facts = _imported_facts(model)
     elif (fusion := fusion_file(model)) is not None:
@@ -345,7 +352,7 @@ def _auto_facts() -> dict[str, str]:
 def _catalog_facts(entry: CatalogEntry) -> dict[str, str]:
     facts = {
         "name": entry.name,
-        "kind": "upscaling" if entry.kind == "model" else "faces",
+        "kind": _KINDS[entry.kind],
         "scale": str(entry.scale),
         "present": availability(entry),
         "architecture": entry.architecture,
@@ -451,9 +458,9 @@ def _entries(name: str) -> list[CatalogEntry]:
 def _entry(name: str) -> CatalogEntry:
     from upscale.checkpoints import similar_names, withdrawal
 
-    known, face = known_name(name), known_face_name(name)
+    known, face = known_name(name), known_face_entry(name)
     if face is not None:
-        return face_catalog()[face]
+        return face
     if known is None:
         withdrawn = withdrawal(name)
         if withdrawn is not None:
@@ -471,10 +478,10 @@ def _import(
 
     path = import_checkpoint(file, name, licence=licence, author=author)
     session.out(path.stem)
-    face = known_face_name(path.stem)
-    option = "-n" if face is None else "--face-model"
+    face = known_face_entry(path.stem)
+    option = "-n" if face is None else FACE_OPTIONS[face.kind]
     session.say(f"copied to {path}; use it with {option} {path.stem}")
-    found = face_catalog()[face].licence if face else read_metadata(path)["licence"]
+    found = face.licence if face else read_metadata(path)["licence"]
     if forbids_commercial_use(found):
         session.say(f"note: commercial use is {_NO_COMMERCIAL_USE}, {printable_text(found)}")
     return ExitCode.DONE

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from upscale.cli.completion import face_networks, networks, one_of
+from upscale.cli.completion import face_detectors, face_networks, face_parsers, networks, one_of
 from upscale.cli.session import Session
 from upscale.errors import OutputError, UsageError
 from upscale.options import (
@@ -120,6 +120,20 @@ FaceModel = Annotated[
     option("--face-model", metavar="NAME|FILE", panel=FACES, autocompletion=one_of(face_networks),
            help="Network for faces: a name from `upscale models`, a checkpoint file, or none to "
            f"only show which faces are found. Default: {FaceOptions().face_model}."),
+]  # fmt: skip
+FaceDetector = Annotated[
+    str | None,
+    option("--face-detector", metavar="NAME|FILE", panel=FACES,
+           autocompletion=one_of(face_detectors),
+           help=f"Detector of faces: {FaceOptions().face_detector}, which is installed; "
+           "retinaface, which is downloaded; or a checkpoint file of RetinaFace. "
+           f"Default: {FaceOptions().face_detector}."),
+]  # fmt: skip
+FaceParser = Annotated[
+    str | None,
+    option("--face-parser", metavar="NAME|FILE", panel=FACES, autocompletion=one_of(face_parsers),
+           help="Paste faces along their outline, which this network finds: parsenet, a checkpoint "
+           "file of it, or none for a soft square. Default: parsenet if it is in the cache."),
 ]  # fmt: skip
 FaceStrength = Annotated[
     str | None,
@@ -268,7 +282,7 @@ def check_faces(context: typer.Context, options: Options) -> None:
         )
     if options.faces.is_on:
         return
-    for name in ("face_model", "face_strength", "face_min_size"):
+    for name in ("face_model", "face_detector", "face_parser", "face_strength", "face_min_size"):
         if context.params.get(name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} needs --face")
 

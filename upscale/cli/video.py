@@ -116,6 +116,8 @@ def video(
     keep_colour: shared.KeepColour = None,
     face: shared.Face = None,
     face_model: shared.FaceModel = None,
+    face_detector: shared.FaceDetector = None,
+    face_parser: shared.FaceParser = None,
     face_strength: shared.FaceStrength = None,
     face_min_size: shared.FaceMinSize = None,
     face_debug: shared.FaceDebug = None,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscale.faces.face import Pixels, Points
-from upscale.faces.sampling import Transform, fitted, sample
+from upscale.faces.sampling import REACH, Transform, fitted, sample
 from upscale.images.pixels.depth import full_scale
 
 SIDE = 512
@@ -29,8 +29,8 @@ TEMPLATE: Points = np.array(
 )
 """Landmarks of an aligned face."""
 
-_RIM = 4
-"""Least width of the continued border in pixels of the aligned face."""
+_RIM = 2 * REACH
+"""Least width of the continued border in pixels of the aligned face, and of the image."""
 
 _OUTSIDE = 132 / 255, 133 / 255, 135 / 255
 """Colour outside the image, RGB in 0..1."""
@@ -65,6 +65,7 @@ def aligned_face(pixels: Pixels, matrix: Transform) -> NDArray[np.float32]:
     full = full_scale(pixels.dtype)
     outside = (_OUTSIDE[0] * full, _OUTSIDE[1] * full, _OUTSIDE[2] * full)
     # The border is continued a little: pasting interpolates across it, and would show a grey line.
-    rim = 1 + math.ceil(_RIM / float(np.hypot(*matrix[:, 0])))
-    face = sample(pixels, matrix, (SIDE, SIDE), outside, rim=rim) / np.float32(full)
+    rim = _RIM + math.ceil(_RIM / float(np.hypot(*matrix[:, 0])))
+    face = sample(pixels, matrix, (SIDE, SIDE), outside, sharp=True, rim=rim) / np.float32(full)
+    face = face.clip(0, 1)
     return face if face.shape[2] == 3 else face.repeat(3, axis=2)

@@ -16,6 +16,7 @@ from upscale.images.pixels.depth import full_scale
 from upscale.images.pixels.row_chunks import row_chunks
 
 if TYPE_CHECKING:
+    from upscale.faces.parsing import Parser
     from upscale.faces.restorer import Restorer
 
 
@@ -25,6 +26,7 @@ class FaceEnhancer:
     Args:
         detector: Detector of faces.
         restorer: Network that restores them; None to leave them as they are.
+        parser: Network that finds the outline of a face; None for a soft square.
         strength: Weight of restored faces against the plain result, 0..1.
         draws: Whether boxes and landmarks are drawn into the result.
     """
@@ -34,10 +36,11 @@ class FaceEnhancer:
         detector: FaceDetector,
         restorer: Restorer | None,
         *,
+        parser: Parser | None = None,
         strength: float = 1.0,
         draws: bool = False,
     ) -> None:
-        self._detector, self._restorer = detector, restorer
+        self._detector, self._restorer, self._parser = detector, restorer, parser
         self._strength, self._draws = strength, draws
 
     def find(self, pixels: Pixels) -> list[Face]:
@@ -76,6 +79,7 @@ class FaceEnhancer:
             large,
             restored,
             upscaled_alignment(matrix, size, size_out),
+            mask=None if self._parser is None else self._parser.mask(restored),
             scale=size_out[0] / size[0],
             strength=self._strength,
         )

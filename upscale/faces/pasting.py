@@ -66,6 +66,7 @@ def paste(
     face: NDArray[np.float32],
     matrix: Transform,
     *,
+    mask: NDArray[np.float32] | None = None,
     scale: float = 1.0,
     strength: float = 1.0,
 ) -> None:
@@ -76,7 +77,8 @@ def paste(
             the luminance of the face.
         face: RGB in 0..1, shape (512, 512, 3).
         matrix: Map from the image to the aligned face.
-        scale: Upscaling factor of the image, which the width of the mask's border depends on.
+        mask: Mask of the aligned face, (512, 512) in 0..1; None for a soft square.
+        scale: Upscaling factor of the image, which the border of the soft square depends on.
         strength: Weight of the face in the middle of the mask, 0..1.
     """
     back = inverse(matrix)
@@ -84,10 +86,28 @@ def paste(
     if window is None:
         return
     placed = window.moved(back)
-    mask = _square_mask(placed, window.size, scale)
-    mask = (mask * np.float32(strength))[..., None]
-    restored = sample(face, placed, window.size, sharp=True)
-    _blend(image[window.rows, window.columns], restored, mask)
+    weights = (
+        _square_mask(placed, window.size, scale)
+        if mask is None
+        else sample(mask[..., None], placed, window.size)[..., 0]
+    )
+    weights = (weights * np.float32(strength))[..., None]
+    _blend(image[window.rows, window.columns], _placed_face(face, placed, window.size), weights)
+
+
+def _placed_face(
+    face: NDArray[np.float32], placed: Transform, size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return an aligned face in its place in the image.
+
+    Where it shrinks, what its enlarged result lacks is added once (iterative back-projection): the
+    filter alone would take a part of the finest detail that the image can hold.
+    """
+    result = sample(face, placed, size, None, sharp=True)
+    if np.hypot(*placed[:, 0]) < 1:
+        enlarged = sample(result, inverse(placed), (SIDE, SIDE), None, sharp=True)
+        result += sample(face - enlarged, placed, size, None, sharp=True)
+    return result
 
 
 def _blend(part: Pixels, face: NDArray[np.float32], mask: NDArray[np.float32]) -> None:

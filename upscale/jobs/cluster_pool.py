@@ -23,8 +23,9 @@ from upscale.errors import DeviceError, UpscaleError
 from upscale.files.error_mapping import one_line
 from upscale.images.codecs.base import optional_package
 from upscale.jobs.events import Event
+from upscale.jobs.face_models import with_absolute_paths
 from upscale.jobs.networks import fusion_path
-from upscale.options import NO_FACE_MODEL, Options
+from upscale.options import Options
 
 ATTEMPTS = 3
 """How often a task is computed before it counts as the reason that workers die."""
@@ -353,13 +354,11 @@ def versions() -> dict[str, str]:
 
 def from_anywhere(options: Options) -> Options:
     """Return options whose checkpoints are found from every folder."""
-    model, face = options.engine.model, options.faces.face_model
+    model = options.engine.model
     if Path(model).is_file() or fusion_path(model) is not None:
         model = str(Path(model).absolute())
-    if face != NO_FACE_MODEL and Path(face).expanduser().is_file():
-        face = str(Path(face).expanduser().absolute())
     return replace(
         options,
         engine=replace(options.engine, model=model),
-        faces=replace(options.faces, face_model=face),
+        faces=with_absolute_paths(options.faces),
     )

@@ -17,7 +17,8 @@ from upscale.errors import DeviceError
 from upscale.jobs.batch import run_jobs
 from upscale.jobs.cluster_pool import versions
 from upscale.jobs.events import JobResult
-from upscale.jobs.faces import FaceFactory, find_face_model, make_enhancer
+from upscale.jobs.face_models import find_face_models
+from upscale.jobs.faces import FaceFactory, make_enhancer
 from upscale.jobs.image import ImageJob
 from upscale.jobs.local import LocalExecutor
 from upscale.jobs.networks import make_networks
@@ -106,11 +107,11 @@ def worker_faces(options: Options) -> FaceFactory | None:
     """
     if not options.faces.is_on:
         return None
-    model = find_face_model(options.faces.face_model)
+    models = find_face_models(options.faces)
 
     @cache
     def make(device: str) -> FaceEnhancer:
-        return make_enhancer(options.faces, replace(options.engine, device=device), model)
+        return make_enhancer(options.faces, replace(options.engine, device=device), models)
 
     return make
 

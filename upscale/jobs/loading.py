@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
@@ -43,22 +43,23 @@ def face_factory(options: Options, view: LoadingView) -> FaceFactory | None:
     """
     if not options.faces.is_on:
         return None
-    from upscale.checkpoints import availability
     from upscale.checkpoints.face_networks import check_packages
-    from upscale.jobs.faces import find_face_model, make_enhancer
+    from upscale.jobs.face_models import find_face_models
+    from upscale.jobs.faces import make_enhancer
 
-    model = find_face_model(options.faces.face_model)
-    if model is not None:
-        view.notes(model.notes)
+    models = find_face_models(options.faces)
+    view.notes([note for model in models.chosen for note in model.notes])
 
     @cache
     def make(device: str) -> FaceEnhancer:
         engine = replace(options.engine, device=device)
-        if model is not None:
-            check_packages(model.name)  # before a download is announced
-        is_absent = model and model.entry and availability(model.entry) == "absent"
-        with view.download(model.name) if model and is_absent else nullcontext() as progress:
-            return make_enhancer(options.faces, engine, model, progress)
+        if models.restorer is not None:
+            check_packages(models.restorer.name)  # before a download is announced
+        for model in models.chosen:
+            if model.is_absent:
+                with view.download(model.name) as progress:
+                    model.path(progress)
+        return make_enhancer(options.faces, engine, models)
 
     return make
 

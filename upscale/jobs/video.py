@@ -68,6 +68,7 @@ class VideoReport:
         seconds: Elapsed time in seconds.
         choice: Why the network was chosen; None if the user named it.
         colour_kept: Whether frames got the colours of their sources.
+        faces: Number of faces, over all frames; None if none were looked for.
         joined: Whether the output is complete; otherwise, the figures are those of a shard.
         segments: Number of all segments, for a shard.
         unfinished: Number of these that no run has finished yet, for a shard.
@@ -85,6 +86,7 @@ class VideoReport:
     seconds: float = 0.0
     choice: Choice | None = None
     colour_kept: bool = False
+    faces: int | None = None
     joined: bool = True
     segments: int = 0
     unfinished: int = 0
@@ -113,6 +115,7 @@ class VideoRecord(TypedDict):
     error: str | None
     choice: ChoiceRecord | None
     colour_kept: bool | None
+    faces: int | None
     estimated_seconds: float | None
     estimated_bytes: int | None
 
@@ -166,6 +169,7 @@ def video_record(
         "error": error,
         "choice": choice_record(choice) if choice else None,
         "colour_kept": report.colour_kept if report else None,
+        "faces": report.faces if report else None,
         "estimated_seconds": None,
         "estimated_bytes": None,
     }
@@ -392,6 +396,8 @@ def _compute(run: _Run, store: SegmentStore, report: VideoReport) -> StreamPlan:
     if tracked is not None:
         found = sum(map(bool, tracked.values()))
         warn(f"faces found in {found} of {len(job.times)} frames")
+        share = [time for segment in store.share for time in segment.times]
+        report.faces = sum(len(tracked.get(time, ())) for time in share)
     _process_segments(run, store, report, tracked)
     return streams
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from upscale.jobs.auto import AutoUpscaler, ChoiceRecord, choice_record
-from upscale.jobs.faces import FaceFactory, face_identity, find_face_model
+from upscale.jobs.face_models import find_face_models
+from upscale.jobs.faces import FaceFactory
 from upscale.jobs.model_info import model_digest
 from upscale.jobs.pipeline import WaitTimes
 from upscale.jobs.video_faces import FaceRecord, VideoFaces, find_tracked
@@ -210,7 +211,7 @@ def network_identity(
     if engine.fidelity is not None:
         identity["fidelity"] = str(engine.fidelity)
     if options.faces.is_on:
-        identity["faces"] = face_identity(options.faces, find_face_model(options.faces.face_model))
+        identity["faces"] = find_face_models(options.faces).identity(options.faces)
     return identity
 
 

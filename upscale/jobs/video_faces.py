@@ -41,6 +41,9 @@ class VideoFaces:
 def find_tracked(job: VideoJob, enhancer: FaceEnhancer) -> FaceRecord:
     """Find and track the faces in the selected frames of a video.
 
+    Equal frames in a row share the faces of the first one: they are upscaled only once, unless a
+    run is resumed between them.
+
     Args:
         job: Planned video.
         enhancer: Detector and network for faces; only the detector is used.
@@ -52,20 +55,22 @@ def find_tracked(job: VideoJob, enhancer: FaceEnhancer) -> FaceRecord:
     size = video.width, video.height
     unchanged = FrameUpscaler(video.frame_format, rgb_format(video, size), Unchanged())
     found: dict[int, list[Face]] = {}
-    last: list[Face] = []
+    groups: list[int] = []
+    group, last = 0, list[Face]()
     reader = read_frames(video, start_pts=job.times[0], deinterlace=job.settings.deinterlace)
     for frame in reader:
         if frame.pts > job.times[-1]:
             break
         if not frame.repeats or not found:
+            group += 1
             last = enhancer.find(rgb_pixels(unchanged, frame))
         if frame.pts in times:
             found[frame.pts] = last
-    tracked = track(list(found.values()))
-    return {
-        str(time): [_row(face) for face in faces]
-        for time, faces in zip(found, tracked, strict=True)
-    }
+            groups.append(group)
+    shared: dict[int, list[list[float]]] = {}
+    for group, faces in zip(groups, track(list(found.values())), strict=True):
+        shared.setdefault(group, [_row(face) for face in faces])
+    return {str(time): shared[group] for time, group in zip(found, groups, strict=True)}
 
 
 def recorded_faces(record: object) -> dict[int, list[Face]] | None:
