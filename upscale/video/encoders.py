@@ -140,6 +140,11 @@ class Encoder:
     sample_aspect: Fraction | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def standard(self) -> str:
+        """FFmpeg's name of the codec itself, such as "h264"."""
+        return av.Codec(self.ffmpeg_name, "w").canonical_name
+
 
 def container_of(output: Path) -> str:
     """Return FFmpeg's name of the container that an output's suffix selects.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from heapq import merge
 from itertools import chain, islice
@@ -21,6 +21,8 @@ from upscale.errors import OutputError
 from upscale.files.atomic import remove_stale_temporaries, write_atomically
 from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
+from upscale.video import t35
+from upscale.video.carried_data import carried_data
 from upscale.video.encoders import MP4_CONTAINERS, Encoder
 from upscale.video.frame_grid import on_grid
 from upscale.video.info import VideoInfo
@@ -94,7 +96,12 @@ def join(
         OutputError: The file exists, cannot be written, or does not contain what was written.
         VideoError: The source cannot be read.
     """
-    joining = _Joining(output, video, encoder, plan, tuple(segments), span or full_span(video))
+    times = [time for segment in segments for time in segment.times]
+    is_cut = span is not None and span.start is not None
+    data = carried_data(video, encoder.standard, times, is_cut=is_cut)
+    joining = _Joining(
+        output, video, encoder, plan, tuple(segments), span or full_span(video), data
+    )
     warnings: list[str] = []
 
     def write(file: BinaryIO) -> None:
@@ -159,6 +166,7 @@ class _Joining:
     plan: StreamPlan
     segments: tuple[EncodedSegment, ...]
     span: Span
+    data: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict[int, tuple[bytes, ...]])
 
     def write(self, path: Path) -> list[str]:
         """Write and verify a file, and return warnings about other streams."""
@@ -197,7 +205,7 @@ class _Joining:
             steady=_is_steady(times, self.video),
             outliers=outliers,
         ) as muxer:
-            frames = _video_packets(self.segments, times, self.video, muxer)
+            frames = _video_packets(self.segments, times, self.video, muxer, self.data)
             for packet in merge(frames, muxer.packets(), key=_decoding_time):
                 muxer.mux(packet)
         return muxer
@@ -321,9 +329,13 @@ class _Clock:
 
 
 def _video_packets(
-    segments: Sequence[EncodedSegment], times: Sequence[int], video: VideoInfo, muxer: Muxer
+    segments: Sequence[EncodedSegment],
+    times: Sequence[int],
+    video: VideoInfo,
+    muxer: Muxer,
+    data: Mapping[int, tuple[bytes, ...]],
 ) -> Iterator[Packet[Any]]:
-    """Yield the packets of all segments, with their final timestamps."""
+    """Yield the packets of all segments, with their final timestamps and metadata."""
     delay = max(segment.delay for segment in segments)
     step = max(1, round(1 / (video.rate * video.time_base)))
     early = _times_before(segments, times, delay, step)
@@ -343,6 +355,8 @@ def _video_packets(
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
                     frame = first + packet.pts
+                    if frame in data:
+                        packet = _with_data(packet, data[frame])
                     packet.time_base, packet.stream = video.time_base, muxer.video_stream
                     packet.pts = times[frame]
                     packet.dts = early[number] if number < delay else times[number - delay]
@@ -350,6 +364,16 @@ def _video_packets(
                     number += 1
                     yield packet
         first += len(segment.times)
+
+
+def _with_data(packet: Packet[Any], payloads: tuple[bytes, ...]) -> Packet[Any]:
+    """Return a packet with user data, and without times."""
+    context = packet.stream.codec_context
+    codec = context.codec.canonical_name
+    lengths = t35.length_bytes(codec, context.extradata or b"")
+    result: Packet[Any] = Packet(t35.with_payloads(codec, bytes(packet), lengths, payloads))
+    result.is_keyframe = packet.is_keyframe
+    return result
 
 
 def _time_of(number: int, times: Sequence[int], step: int) -> int:

@@ -346,7 +346,9 @@ def _lost_properties(
     """Yield a line for each property that was written into a file and is missing from it."""
     container = encoder.container
     kept = {embedded.STEREO} if _has_stereo_tag(result) and _has_stereo_tag(source) else set[str]()
-    yield from embedded.losses(each for each in video.embedded if each not in kept)
+    kept |= embedded.kept_in(encoder.standard)
+    names = (*video.embedded, *video.registered)
+    yield from embedded.losses(each for each in names if each not in kept)
     if source.format.name.startswith("matroska"):
         languages = list(dict.fromkeys(embedded.long_languages(video.path)))
         if languages:
