@@ -30,9 +30,7 @@ def joined(payloads: Iterable[bytes]) -> Iterator[bytes]:
     Args:
         payloads: Payloads that begin with `t35.CAPTIONS`, in the order of their times.
     """
-    units = [
-        unit for each in payloads for unit in _units(each) if unit[0] & _IS_VALID
-    ]
+    units = [unit for each in payloads for unit in _units(each) if unit[0] & _IS_VALID]
     for start in range(0, len(units), _MOST_UNITS):
         yield _payload(units[start : start + _MOST_UNITS])
 

@@ -352,11 +352,10 @@ def _video_packets(
                     f"{printable(segment.path)}: was encoded by another version of the encoder;"
                     " pass --restart to start again"
                 )
-            for packet in container.demux(stream):
-                if packet.size and packet.pts is not None:
-                    frame = first + packet.pts
-                    if frame in data:
-                        packet = _with_data(packet, data[frame])
+            for encoded in container.demux(stream):
+                if encoded.size and encoded.pts is not None:
+                    frame = first + encoded.pts
+                    packet = _with_data(encoded, data[frame]) if frame in data else encoded
                     packet.time_base, packet.stream = video.time_base, muxer.video_stream
                     packet.pts = times[frame]
                     packet.dts = early[number] if number < delay else times[number - delay]
