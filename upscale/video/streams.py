@@ -30,9 +30,10 @@ from upscale.files.regular import create_anew
 from upscale.files.system_errors import is_system_error
 from upscale.video import embedded
 from upscale.video.container import open_video
-from upscale.video.encoders import SEGMENT_CONTAINER, Encoder
+from upscale.video.encoders import MP4_CONTAINERS, SEGMENT_CONTAINER, Encoder
 from upscale.video.info import VideoFrame, VideoInfo
 from upscale.video.join import EncodedSegment, rehearse
+from upscale.video.mp4_tracks import metadata_tracks
 from upscale.video.mux import GENERATED_TAGS, Muxer, StreamMapping, StreamPlan
 from upscale.video.output_stream import Span
 from upscale.video.probe import timecode_of
@@ -79,16 +80,20 @@ def plan_streams(
         VideoError: The source cannot be read.
     """
     test = _MuxTest(video, encoder, folder)
+    tracks = metadata_tracks(video.path) if video.container.startswith("mov,") else {}
     mappings: list[StreamMapping] = []
     losses: list[str] = []
     notes: list[str] = []
     with open_video(video.source, video.max_pixels) as source, test:
         for stream in source.streams:
-            if stream.index == video.stream or _is_generated(stream, source):
+            is_described = stream.type == "data" and stream.id in tracks
+            if stream.index == video.stream:
+                continue
+            if _is_generated(stream, source) and not is_described:
                 continue
             if stream.type == "audio" and audio == "none":
                 continue
-            candidates = _mappings(stream, encoder, audio)
+            candidates = _mappings(stream, encoder, audio, is_described=is_described)
             mapping = next((each for each in candidates if test.keeps(each, _type(stream))), None)
             if mapping is None:
                 losses.append(explain_loss(stream, output))
@@ -285,8 +290,12 @@ def _is_generated(stream: Stream, source: InputContainer) -> bool:
     return "timecode" in stream.metadata or (stream.name == "bin_data" and bool(source.chapters()))
 
 
-def _mappings(stream: Stream, encoder: Encoder, audio: AudioChoice) -> Iterable[StreamMapping]:
+def _mappings(
+    stream: Stream, encoder: Encoder, audio: AudioChoice, *, is_described: bool
+) -> Iterable[StreamMapping]:
     """Yield possible mappings of a stream, the best one first."""
+    if is_described and encoder.container in MP4_CONTAINERS:
+        yield StreamMapping(stream.index, "describe")
     if stream.type == "data" and stream.name is None:
         return  # a muxer would write its packets without the header that describes them
     if isinstance(stream, VideoStream):
