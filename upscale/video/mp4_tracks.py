@@ -8,7 +8,7 @@ the description of the source's track in place of that name, and nothing else mo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,8 @@ _LARGEST = 1 << 16
 """Bytes of a description; true ones have hundreds."""
 
 _HEAD = 8
+_HANDLER_NAME = 24
+_MOV_HANDLER = b"mhlr"
 _SPARE = 64
 
 
@@ -35,9 +37,7 @@ class MetadataTrack:
     """
 
     boxes: Mapping[bytes, bytes]
-    references: Mapping[bytes, tuple[int, ...]] = field(
-        default_factory=dict[bytes, tuple[int, ...]]
-    )
+    references: Mapping[bytes, tuple[int, ...]]
 
     @property
     def placeholder(self) -> str:
@@ -127,17 +127,35 @@ def _described(content: bytes, track: MetadataTrack, numbers: Mapping[int, int])
 
 
 def _replaced(content: bytes, track: MetadataTrack, parent: bytes = b"trak") -> bytes:
-    parts: list[bytes] = []
+    # FFmpeg writes no header for some tracks.
+    headers = [track.boxes[each] for each in _HEADERS if each in track.boxes]
+    parts = headers if parent == b"minf" else []
     for kind, part in _parts(content):
         if kind in _CONTAINERS:
             parts.append(_box(kind, _replaced(part, track, kind)))
         elif kind in _HEADERS:
-            parts += [track.boxes[each] for each in _HEADERS if each in track.boxes]
-        elif kind == b"stsd" or (kind == b"hdlr" and parent == b"mdia"):
+            continue
+        elif kind == b"stsd":
             parts.append(track.boxes[kind])
+        elif kind == b"hdlr" and parent == b"mdia":
+            parts.append(_handler(track.boxes[kind][_HEAD:], is_mov=_is_mov(part)))
         else:
             parts.append(_box(kind, part))
     return b"".join(parts)
+
+
+def _is_mov(handler: bytes) -> bool:
+    return handler[4:8] == _MOV_HANDLER
+
+
+def _handler(content: bytes, *, is_mov: bool) -> bytes:
+    """Return a handler whose name is stored as in MOV, after its length, or as in MP4."""
+    subtype, name = content[8:12], content[_HANDLER_NAME:]
+    name = name[1 : 1 + name[0]] if _is_mov(content) and name else name.rstrip(b"\0")
+    if is_mov:
+        stored = bytes([min(len(name), 255)]) + name[:255]
+        return _box(b"hdlr", bytes(4) + _MOV_HANDLER + subtype + bytes(12) + stored)
+    return _box(b"hdlr", bytes(8) + subtype + bytes(12) + name + b"\0")
 
 
 def _references(

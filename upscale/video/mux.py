@@ -265,10 +265,9 @@ class Muxer:
         elif mapping.mode == "recode":
             added = add_encoder(self._container, mapping.codec, cast("AudioStream", stream))
             recoder = Recoder(cast("AudioStream", stream), added)
-        elif mapping.mode == "describe":
-            # FFmpeg's MP4 muxer takes no data of unknown kind, and that of MOV no other.
-            kind = "bin_data" if container == "mp4" else None
-            added = self._container.add_data_stream(kind)
+        elif mapping.mode == "describe" and container == "mp4":
+            # Of all data, FFmpeg's muxer takes that of GoPro alone.
+            added = self._container.add_data_stream("bin_data")
             added.time_base = stream.time_base
         else:
             added = self._container.add_stream_from_template(stream, opaque=True)
