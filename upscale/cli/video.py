@@ -32,6 +32,7 @@ from upscale.cli.video_values import (
     inputs_and_output,
     pairs,
     seconds,
+    tracks,
 )
 from upscale.errors import ExitCode, UsageError
 from upscale.files.printable import printable, shell_word
@@ -220,6 +221,17 @@ def video(
                help="What happens to sound: copy, aac, opus, flac, none, or auto, which copies it "
                "and converts only what the output cannot hold. Default: auto."),
     ] = None,
+    audio_tracks: Annotated[
+        str | None,
+        option("--audio-tracks", metavar="LIST", panel=_ENCODING,
+               help="Keep only these tracks of sound: languages such as eng,ja, or numbers of "
+               "streams in the input, such as 1,2. Default: all."),
+    ] = None,
+    subtitle_tracks: Annotated[
+        str | None,
+        option("--subtitle-tracks", metavar="LIST", panel=_ENCODING,
+               help="Keep only these tracks of subtitles, in the same way, or none. Default: all."),
+    ] = None,
     strict: Annotated[
         bool,
         switch("--strict", panel=shared.OUTPUT,
@@ -287,6 +299,8 @@ def video(
             deinterlace=deinterlace,
             strict=strict,
             audio=choose("--audio", sound, audio_choices()),
+            audio_tracks=tracks("--audio-tracks", audio_tracks),
+            subtitle_tracks=tracks("--subtitle-tracks", subtitle_tracks),
             stream=stream,
             restart=restart,
             overwrite=options.output.overwrite,

@@ -15,6 +15,7 @@ from upscale.errors import UsageError
 if TYPE_CHECKING:
     from upscale.video.conversions import Conversion
     from upscale.video.purposes import Purpose
+    from upscale.video.track_choice import TrackChoice
 
 T = TypeVar("T", bound=str)
 
@@ -118,6 +119,17 @@ def seconds(label: str, value: str | None) -> Fraction | None:
         raise UsageError(f"{label} {value}: is not a time; use seconds or [H:]MM:SS")
     parts = [Fraction(part) for part in reversed(value.split(":"))]
     return sum((part * 60**power for power, part in enumerate(parts)), Fraction(0))
+
+
+def tracks(flag: str, value: str | None) -> TrackChoice | None:
+    """Return the tracks that an option names; None if it is not given.
+
+    Raises:
+        UsageError: The value is not a list of tracks.
+    """
+    from upscale.video.track_choice import parse_tracks
+
+    return None if value is None else parse_tracks(flag, value)
 
 
 def container_suffix(value: str | None) -> str | None:

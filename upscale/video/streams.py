@@ -41,6 +41,7 @@ from upscale.video.pyav import clean_tags, fraction, side_data
 from upscale.video.recode import AudioChoice, encoders_for, is_lossless
 from upscale.video.segment_writer import SegmentWriter
 from upscale.video.segments import MUX_TEST_NAMES
+from upscale.video.track_choice import TrackChoice, check_tracks
 
 _MUX_ERRORS = (FFmpegError, OSError, ValueError, RuntimeError)
 _TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
@@ -64,6 +65,8 @@ def plan_streams(
     *,
     strict: bool = False,
     audio: AudioChoice = "auto",
+    audio_tracks: TrackChoice | None = None,
+    subtitle_tracks: TrackChoice | None = None,
 ) -> StreamPlan:
     """Choose the streams that the output can contain, by writing test files.
 
@@ -74,17 +77,22 @@ def plan_streams(
         folder: Folder for temporary files.
         strict: Raise an error if anything is lost.
         audio: Treatment of sound.
+        audio_tracks: Tracks of sound to write; None for all.
+        subtitle_tracks: Tracks of subtitles to write; None for all.
 
     Raises:
         OutputError: The output's header cannot be written; or, if strict, something is lost.
-        VideoError: The source cannot be read.
+        VideoError: The source cannot be read, or lacks a chosen track.
     """
     test = _MuxTest(video, encoder, folder)
     tracks = metadata_tracks(video.path) if video.container.startswith("mov,") else {}
     mappings: list[StreamMapping] = []
     losses: list[str] = []
     notes: list[str] = []
+    chosen = {"audio": audio_tracks, "subtitle": subtitle_tracks}
     with open_video(video.source, video.max_pixels) as source, test:
+        for kind, choice in chosen.items():
+            check_tracks(video.path, source.streams, kind, choice)
         for stream in source.streams:
             is_described = stream.type == "data" and stream.id in tracks
             if stream.index == video.stream:
@@ -92,6 +100,9 @@ def plan_streams(
             if _is_generated(stream, source) and not is_described:
                 continue
             if stream.type == "audio" and audio == "none":
+                continue
+            choice = chosen.get(stream.type)
+            if choice is not None and not choice.includes(stream):
                 continue
             candidates = _mappings(stream, encoder, audio, is_described=is_described)
             mapping = next((each for each in candidates if test.keeps(each, _type(stream))), None)
