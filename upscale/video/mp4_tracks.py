@@ -103,7 +103,7 @@ def describe_tracks(
         ValueError: There is no room for a description.
     """
     with path.open("r+b") as file:
-        number = start = 0
+        number = start = last = 0
         for kind, first, end in list(boxes(file)):
             if kind == b"trak":
                 start, last = first, end

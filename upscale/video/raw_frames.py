@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 import av
 import numpy as np
@@ -80,7 +80,7 @@ class RawFormat:
         """Open a video file for frames, which has one stream."""
         container = av.open(file, "w", format=_CONTAINER)
         stream = container.add_stream(_CODEC, rate=self.rate)
-        context = cast("VideoCodecContext", stream.codec_context)
+        context = stream.codec_context
         context.width, context.height = self.width, self.height
         context.pix_fmt, context.time_base = self.pixel_format, 1 / self.rate
         container.start_encoding()
@@ -94,7 +94,7 @@ class RawFormat:
         return packet
 
     def _context(self, mode: Literal["r", "w"]) -> VideoCodecContext:
-        context = cast("VideoCodecContext", av.CodecContext.create(_CODEC, mode))
+        context = av.CodecContext.create(_CODEC, mode)
         context.width, context.height = self.width, self.height
         context.pix_fmt = self.pixel_format
         if mode == "w":
