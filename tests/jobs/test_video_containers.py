@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -378,6 +379,54 @@ def test_an_alpha_tag_does_not_outlive_the_alpha(tmp_path):
     assert "alpha_mode" not in {
         key.lower() for key in stream_of(tmp_path / "out.webm").get("tags", {})
     }
+
+
+def with_alpha(path, codec):
+    """Write a video whose opacity grows from left to right."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+        stream.options = {"auto-alt-ref": "0", "crf": "5", "b": "1M"}
+        stream.metadata["alpha_mode"] = "1"
+        for number in range(5):
+            frame = image(number, (64, 48), "yuva420p")
+            opacity = np.frombuffer(memoryview(frame.planes[3]), np.uint8).reshape(48, -1)
+            opacity[:, :64] = np.arange(64) * 4
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("source", ["libvpx", "libvpx-vp9"])
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("vp9", ".webm"), ("vp9", ".mkv"), ("ffv1", ".mkv"), ("prores", ".mov")],
+)
+def test_the_transparency_of_vp8_and_vp9_is_kept(source, codec, suffix, tmp_path):
+    output = tmp_path / f"out{suffix}"
+    upscale(with_alpha(tmp_path / "in.webm", source), output, codec, strict=codec == "vp9")
+    decoder = ["-c:v", "libvpx-vp9"] if codec == "vp9" else []
+    command = ["ffmpeg", "-v", "error", *decoder, "-i", str(output), "-vf", "alphaextract"]
+    raw = subprocess.run(
+        [*command, "-pix_fmt", "gray", "-f", "rawvideo", "-"], capture_output=True, check=True
+    ).stdout
+    opacity = np.frombuffer(raw, np.uint8).reshape(5, 96, 128).astype(int)
+    expected = np.repeat(np.arange(64) * 4, 2)
+    assert np.abs(opacity - expected).max() <= 8
+    tags = {key.lower(): value for key, value in stream_of(output).get("tags", {}).items()}
+    assert tags.get("alpha_mode") == ("1" if codec == "vp9" else None)
+
+
+def test_containers_that_hold_no_transparency_are_named(tmp_path):
+    source = with_alpha(tmp_path / "in.webm", "libvpx-vp9")
+    job = plan_video(source, tmp_path / "out.mp4", doubled, VideoSettings(VideoEncoding("vp9")))
+    assert "vp9 does not preserve transparency" in job.notes
+
+
+def test_deep_videos_with_transparency_keep_it_in_webm(tmp_path):
+    upscale(DATA / "prores4444-alpha.mov", tmp_path / "out.webm", None, frames=1)
+    assert probe(tmp_path / "out.webm").planes.name == "yuva420p"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])

@@ -244,6 +244,9 @@ class Muxer:
         stream.metadata.update(_copied_tags(source))
         if video.timecode is not None:
             stream.metadata["timecode"] = video.timecode
+        if encoder.frame_format.planes.alpha and encoder.standard == "vp9":
+            # Its transparency lies beside the packets, where readers look for it if told to.
+            stream.metadata["alpha_mode"] = "1"
         if self._pixel_aspect is not None:
             stream.metadata.update(PLACEHOLDER)
         stream.disposition = source.disposition
