@@ -46,12 +46,10 @@ def of_dvd(content: bytes) -> Iterator[tuple[Fraction, bytes]]:
             continue
         count = (part[5] >> 1 & 31) * 2 + (part[5] & 1) if len(part) > 5 else 0
         blocks = [part[6 + _UNIT * number :][:_UNIT] for number in range(count)]
-        units = [bytes([_FIELDS[each[0]]]) + each[1:] for each in blocks if each[:1] in _STARTS]
+        whole = (each for each in blocks if len(each) == _UNIT and each[0] in _FIELDS)
+        units = [bytes([_FIELDS[each[0]]]) + each[1:] for each in whole]
         for number in range(0, len(units), 2):
             yield number // 2 * _FRAME, _payload(units[number : number + 2])
-
-
-_STARTS = tuple(bytes([each]) for each in _FIELDS)
 
 
 def _units(payload: bytes) -> list[bytes]:

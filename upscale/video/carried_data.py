@@ -24,6 +24,9 @@ from upscale.video.timeline import timeline_for
 
 _Payloads = tuple[bytes, ...]
 
+_MOST_WAITING = 100
+"""Payloads that wait for a frame; damaged videos may have any number."""
+
 
 def carried_data(
     video: VideoInfo, codec: str, times: Sequence[int], *, is_cut: bool
@@ -78,7 +81,7 @@ def _captions(
             rest.append(texts[place][1])
             place += 1
         if len(rest) > 1:
-            rest = list(captions.joined(rest))
+            rest = list(captions.joined(rest))[:_MOST_WAITING]
         if rest:
             yield number, (rest.pop(0),)
 

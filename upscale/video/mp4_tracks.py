@@ -82,7 +82,7 @@ def _tracks(file: BinaryIO) -> Iterator[tuple[int, MetadataTrack]]:
                 each: tuple(int.from_bytes(part[at : at + 4]) for at in range(0, len(part), 4))
                 for each, part in _parts(_read(file, start, end))
             }
-        elif kind in _DESCRIBED and kind not in found:
+        elif kind in _DESCRIBED and kind not in found and end - start <= _LARGEST:
             found[kind] = _box(kind, _read(file, start, end))
     if number:
         yield number, MetadataTrack(found, references)

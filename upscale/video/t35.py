@@ -111,25 +111,34 @@ def _messages(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _first_picture(codec: str, content: bytes, lengths: int) -> tuple[int | None, bytes]:
     """Return where the first slice of a packet begins, and the header of an SEI unit for it."""
-    if not lengths:
-        raise ValueError("a packet has start codes in place of lengths")
-    place = 0
-    while place + lengths < len(content):
-        unit = place + lengths
+    for place, unit in _places(content, lengths):
         if codec == "h264" and content[unit] & 31 in _H264_SLICES:
             return place, bytes([h264.SUPPLEMENT])
         if codec == "hevc" and content[unit] >> 1 & 63 in _HEVC_PICTURES:
             return place, bytes([_HEVC_SUPPLEMENT << 1, content[unit + 1]])
-        place = unit + int.from_bytes(content[place:unit])
     return None, b""
 
 
+def _places(content: bytes, lengths: int) -> Iterator[tuple[int, int]]:
+    """Yield where the length or start code of each unit begins, and the unit itself."""
+    place, gap = 0, lengths or len(h264.START_CODE)
+    while place + gap + 1 < len(content):
+        if not lengths:
+            place = content.find(h264.START_CODE, place)
+            if place < 0:
+                return
+        unit = place + gap
+        if unit + 1 < len(content):
+            yield place, unit
+        place = unit + int.from_bytes(content[place:unit]) if lengths else unit
+
+
 def _unit(header: bytes, payload: bytes, lengths: int) -> bytes:
-    """Return an SEI unit with one message, after its length."""
+    """Return an SEI unit with one message, after its length or start code."""
     size = b"\xff" * (len(payload) // 255) + bytes([len(payload) % 255])
     message = bytes([_REGISTERED]) + size + payload + _REST_OF_SEI
     unit = header + _escaped(message)
-    return len(unit).to_bytes(lengths) + unit
+    return (len(unit).to_bytes(lengths) if lengths else h264.START_CODE) + unit
 
 
 def _escaped(content: bytes) -> bytes:
