@@ -42,6 +42,7 @@ SAME = [
     ("video", "a.mp4 -to 10", "a.mp4 --end 10"),
     ("video", "a.mp4 -frames:v 3", "a.mp4 --frames 3"),
     ("video", "a.mp4 -an", "a.mp4 --audio none"),
+    ("video", "a.mp4 -sn", "a.mp4 --subtitle-tracks none"),
 ]
 """Command, its words, and the same words in this program."""
 

@@ -100,6 +100,22 @@ def test_what_matters_to_few_is_said_only_on_request(real_call, tmp_path):
     assert "a truncated file cannot be detected" in ended.err
 
 
+def test_a_pause_does_not_count_as_work():
+    """A stopped program continues later; what it does in a second has not changed."""
+    moments = [float(second) for second in range(40)]
+    moments += [3640.0 + second for second in range(40)]
+    times = iter(moments)
+    lines = []
+    advance = ProgressLines(lines.append, "frames", clock=lambda: next(times))
+    for number in range(80):
+        advance(number, 200)
+    assert lines[0] == "30/200 frames, 1.0 frames/s, 3 min left"
+    assert [line.partition(", ")[2] for line in lines[1:]] == [
+        "1.0 frames/s, 3 min left",
+        "1.0 frames/s, 2 min left",
+    ]
+
+
 def test_logs_get_a_line_every_thirty_seconds():
     times, lines = iter([0, 10, 31, 40, 62, 100]), []
     advance = ProgressLines(lines.append, "frames", clock=lambda: next(times))

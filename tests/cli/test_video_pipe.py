@@ -9,12 +9,14 @@ import av
 import numpy as np
 import pytest
 
-from tests.video.clips import Clip, even, make
+from tests.video.clips import Clip, even, image, make
 from tests.video.videos import ffprobe
 from upscale.video.probe import probe
 from upscale.video.reader import read_frames
 
 QUICK = ("-n", "realesr-animevideov3", "-s", "2", "--keep-colour", "off")
+
+RAW = ("--raw-size", "4x4", "--raw-format", "rgb24", "--fps", "25")
 
 
 @pytest.fixture
@@ -64,9 +66,64 @@ def test_any_video_of_a_pipe_becomes_a_file(clip, real_call, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mkv"]
 
 
+RAW_FORMATS = ["rgb24", "bgr24", "rgb48le", "rgba", "gbrp", "yuv420p", "yuv422p10le", "gray"]
+
+
+@pytest.mark.parametrize("name", RAW_FORMATS)
+def test_frames_without_headers_come_back_without_headers(name, real_call):
+    frames = [image(number, (16, 16), "yuv420p").reformat(format=name) for number in range(2)]
+    content = b"".join(each.to_ndarray().tobytes() for each in frames)
+    if name == "gbrp":  # PyAV's arrays have the order of RGB
+        content = b"".join(
+            each.to_ndarray()[:, :, plane].tobytes() for each in frames for plane in (1, 2, 0)
+        )
+    raw = ("--raw-size", "16x16", "--raw-format", name, "--fps", "25")
+    ended = real_call(
+        "video", "-", "-", *raw, "-f", "raw", "--quiet", *QUICK, "-s", "1", stdin=content
+    )
+    assert ended.code == 0, ended.err
+    assert len(ended.out_bytes) == len(content)
+    dtype = np.uint16 if name.endswith("le") else np.uint8
+    old, new = (np.frombuffer(each, dtype).astype(int) for each in (content, ended.out_bytes))
+    assert np.corrcoef(old, new)[0, 1] > 0.9
+
+
+def test_frames_without_headers_become_a_file(real_call, tmp_path):
+    frames = [image(number, (16, 16), "yuv420p").reformat(format="rgb24") for number in range(3)]
+    content = b"".join(each.to_ndarray().tobytes() for each in frames)
+    raw = ("--raw-size", "16x16", "--raw-format", "rgb24", "--fps", "30000/1001")
+    ended = real_call("video", "-", "out.mp4", *raw, "--json", *QUICK, stdin=content)
+    assert ended.code == 0, ended.err
+    stream = ffprobe(tmp_path / "out.mp4", "-show_streams")["streams"][0]
+    found = stream["width"], stream["height"], stream["nb_frames"], stream["avg_frame_rate"]
+    assert found == (32, 32, "3", "30000/1001")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        ((*RAW[:2], *RAW[4:]), 2, "need --raw-size, --raw-format and --fps"),
+        (("--raw-size", "4", *RAW[2:]), 2, "--raw-size 4: is not of the form"),
+        (("--raw-size", "0x4", *RAW[2:]), 2, "is not of the form"),
+        ((*RAW[:2], "--raw-format", "rgb25", *RAW[4:]), 2, "is no pixel format of frames"),
+        ((*RAW, "--max-pixels", "9"), 1, "exceeds the limit of 9 pixels"),
+        (RAW, 1, "ends after 5 of 48 bytes of frame 1"),
+    ],
+)
+@pytest.mark.parametrize("output", ["-", "out.mkv"])
+def test_frames_that_are_not_as_named_are_refused(
+    arguments, code, message, output, real_call, tmp_path
+):
+    ended = real_call("video", "-", output, *arguments, *QUICK, stdin=b"12345")
+    assert (ended.code, message in ended.err) == (code, True), ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("in.mp4", "-", *RAW), 2, "are for standard input"),
         (("in.mp4", "-", "--json"), 2, "--json cannot be combined"),
         (("in.mp4", "-", "--codec", "x264"), 2, "Y4M has no codec"),
         (("in.mp4", "-", "-f", "mkv"), 2, "takes y4m or raw"),

@@ -10,11 +10,14 @@ import av
 import numpy as np
 import pytest
 
-from tests.jobs.test_video_containers import Resizing, upscale
+from tests.jobs.test_video_captions import frames_with
+from tests.jobs.test_video_containers import DATA, Resizing, upscale
+from tests.jobs.test_video_metadata_tracks import camera
 from tests.video.clips import Clip, even, make, uneven
 from tests.video.videos import HERE, ffprobe, packets, rich
 from upscale.errors import OutputError
 from upscale.video.encoders import CONTAINERS
+from upscale.video.probe import probe
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "video-formats.md"
 SUFFIXES = {"MP4": ".mp4", "MOV": ".mov", "Matroska": ".mkv", "WebM": ".webm"}
@@ -34,9 +37,9 @@ SPOKEN = {
 }
 
 
-def table() -> dict[str, dict[str, str]]:
-    """Read the table of the page: for each row, the cell of each container."""
-    block = re.search(r"<!-- table: video formats -->\n(.*?)<!-- end -->", PAGE.read_text(), re.S)
+def table(name: str = "video formats") -> dict[str, dict[str, str]]:
+    """Read a table of the page: for each row, the cell of each column."""
+    block = re.search(rf"<!-- table: {name} -->\n(.*?)<!-- end -->", PAGE.read_text(), re.S)
     assert block is not None
     head, _, *rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in block[1].splitlines()
@@ -158,6 +161,37 @@ def test_geometry_colour_and_time(container, tmp_path):
     is_kept = all(abs(own - old) <= Fraction(1, 2000) for own, old in
                   zip(times, expected, strict=True))  # fmt: skip
     assert rows["variable frame rate"][container] == ("yes" if is_kept else "")
+
+
+@pytest.mark.parametrize("container", SUFFIXES)
+def test_timed_metadata(container, tmp_path):
+    report = written(camera(tmp_path / "in.mp4"), SUFFIXES[container], tmp_path)
+    found = [each["codec_tag_string"] for each in streams(report, "data")]
+    expected = {"yes": ["gpmd"], "": []}
+    assert found == expected[table()["timed metadata"][container]]
+
+
+@pytest.mark.parametrize("codec", HERE)
+def test_what_lies_inside_the_stream(codec, tmp_path):
+    row, output = table("video codecs").get(codec), tmp_path / "out.mkv"
+    if row is None:
+        pytest.skip("the table has no hardware encoders")
+
+    def found(source, *kinds):
+        """Return which side data the first frame has, and the pixel format."""
+        written(DATA / source, ".mkv", tmp_path, codec, frames=2)
+        planes = probe(output).planes
+        return [bool(frames_with(output, kind)[0]) for kind in kinds], planes
+
+    def is_yes(*columns):
+        return [row[each] == "yes" for each in columns]
+
+    kept, planes = found("hdr10plus.mp4", "MASTERING_DISPLAY_METADATA", "DYNAMIC_HDR_PLUS")
+    assert (is_yes("HDR10", "HDR10+"), is_yes("10 bits")) == (kept, [planes.depth >= 10])
+    kept, _ = found("cea608-in-sei.mp4", "A53_CC")
+    assert is_yes("closed captions") == kept
+    _, planes = found("prores4444-alpha.mov")
+    assert is_yes("transparency") == [planes.alpha]
 
 
 def test_the_table_has_all_containers():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,20 +50,20 @@ def starts(path, kind="v"):
     return [time for time, _, _ in packets(path, kind)]
 
 
-def with_pcm(path, seconds=1):
+def with_pcm(path, seconds=1, rate=48000, samples=1024, start=0.0):
     """Write a Matroska file with FFV1 and PCM, in packets of 21.333 ms at rounded times."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("ffv1", rate=25)
         video.width, video.height, video.pix_fmt = 32, 24, "yuv420p"
-        sound = container.add_stream("pcm_s16le", rate=48000, layout="mono")
+        sound = container.add_stream("pcm_s16le", rate=rate, layout="mono")
         for number in range(25 * seconds):
             frame = av.VideoFrame.from_ndarray(np.full((36, 32), number, np.uint8), "yuv420p")
             frame.pts = number
             container.mux(video.encode(frame))
-        noise = np.random.default_rng(1).integers(-9000, 9000, (1, 48000 * seconds), np.int16)
-        for start in range(0, 48000 * seconds, 1024):
-            frame = av.AudioFrame.from_ndarray(noise[:, start : start + 1024], "s16", "mono")
-            frame.sample_rate, frame.pts = 48000, start
+        noise = np.random.default_rng(1).integers(-9000, 9000, (1, rate * seconds), np.int16)
+        for first in range(0, rate * seconds, samples):
+            frame = av.AudioFrame.from_ndarray(noise[:, first : first + samples], "s16", "mono")
+            frame.sample_rate, frame.pts = rate, round(start * rate) + first
             container.mux(sound.encode(frame))
     return path
 
@@ -128,6 +129,15 @@ def test_pcm_of_matroska_is_the_same_in_mov(codec, tmp_path):
     upscale(source, output, codec)
     stream = ffprobe(output, "-show_streams", "-select_streams", "a")["streams"][0]
     assert (stream["codec_name"], stream["nb_frames"]) == ("pcm_s16le", "48000")
+    np.testing.assert_array_equal(samples(output), samples(source))
+
+
+def test_pcm_in_short_packets_keeps_its_start_in_mov(tmp_path):
+    """FFmpeg's reader gives the last packet of MOV a duration that lacks the start."""
+    source, output = tmp_path / "in.mkv", tmp_path / "out.mov"
+    with_pcm(source, rate=44100, samples=441, start=0.0137)
+    upscale(source, output)
+    assert starts(output, "a")[0] == pytest.approx(starts(source, "a")[0], abs=1e-4)
     np.testing.assert_array_equal(samples(output), samples(source))
 
 
@@ -369,6 +379,54 @@ def test_an_alpha_tag_does_not_outlive_the_alpha(tmp_path):
     assert "alpha_mode" not in {
         key.lower() for key in stream_of(tmp_path / "out.webm").get("tags", {})
     }
+
+
+def with_alpha(path, codec):
+    """Write a video whose opacity grows from left to right."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+        stream.options = {"auto-alt-ref": "0", "crf": "5", "b": "1M"}
+        stream.metadata["alpha_mode"] = "1"
+        for number in range(5):
+            frame = image(number, (64, 48), "yuva420p")
+            opacity = np.frombuffer(memoryview(frame.planes[3]), np.uint8).reshape(48, -1)
+            opacity[:, :64] = np.arange(64) * 4
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("source", ["libvpx", "libvpx-vp9"])
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("vp9", ".webm"), ("vp9", ".mkv"), ("ffv1", ".mkv"), ("prores", ".mov")],
+)
+def test_the_transparency_of_vp8_and_vp9_is_kept(source, codec, suffix, tmp_path):
+    output = tmp_path / f"out{suffix}"
+    upscale(with_alpha(tmp_path / "in.webm", source), output, codec, strict=codec == "vp9")
+    decoder = ["-c:v", "libvpx-vp9"] if codec == "vp9" else []
+    command = ["ffmpeg", "-v", "error", *decoder, "-i", str(output), "-vf", "alphaextract"]
+    raw = subprocess.run(
+        [*command, "-pix_fmt", "gray", "-f", "rawvideo", "-"], capture_output=True, check=True
+    ).stdout
+    opacity = np.frombuffer(raw, np.uint8).reshape(5, 96, 128).astype(int)
+    expected = np.repeat(np.arange(64) * 4, 2)
+    assert np.abs(opacity - expected).max() <= 8
+    tags = {key.lower(): value for key, value in stream_of(output).get("tags", {}).items()}
+    assert tags.get("alpha_mode") == ("1" if codec == "vp9" else None)
+
+
+def test_containers_that_hold_no_transparency_are_named(tmp_path):
+    source = with_alpha(tmp_path / "in.webm", "libvpx-vp9")
+    job = plan_video(source, tmp_path / "out.mp4", doubled, VideoSettings(VideoEncoding("vp9")))
+    assert "vp9 does not preserve transparency" in job.notes
+
+
+def test_deep_videos_with_transparency_keep_it_in_webm(tmp_path):
+    upscale(DATA / "prores4444-alpha.mov", tmp_path / "out.webm", None, frames=1)
+    assert probe(tmp_path / "out.webm").planes.name == "yuva420p"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])

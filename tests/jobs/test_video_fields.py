@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -17,7 +18,7 @@ from upscale.errors import UsageError, VideoError
 from upscale.jobs.video import VideoSettings, plan_video, run_video
 from upscale.video.encoders import VideoEncoding
 from upscale.video.probe import probe
-from upscale.video.reader import read_frames
+from upscale.video.reader import FrameReader, read_frames
 
 FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
 
@@ -38,8 +39,11 @@ def pulled(graph):
 
 @pytest.fixture(scope="module")
 def telecined(tmp_path_factory):
-    """A video of 24 frames, of which a telecine made 30 interlaced ones of MPEG-2."""
-    path = tmp_path_factory.mktemp("telecine") / "in.mkv"
+    return with_telecine(tmp_path_factory.mktemp("telecine") / "in.mkv", 24)
+
+
+def with_telecine(path, count):
+    """Write frames, of which a telecine makes 5 interlaced ones of 4."""
     graph = Graph()
     source = graph.add_buffer(
         width=64, height=48, format=av.VideoFormat("yuv420p"), time_base=1 / FILM
@@ -52,7 +56,7 @@ def telecined(tmp_path_factory):
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"qscale": "1", "flags": "+ilme+ildct"}
         frames = []
-        for number in range(24):
+        for number in range(count):
             frame = image(number, (64, 48), "yuv420p")
             frame.pts, frame.time_base = number, 1 / FILM
             graph.vpush(frame)
@@ -78,6 +82,39 @@ def test_a_telecine_is_removed(telecined, tmp_path):
     assert np.allclose(steps, 1001 / 24000, atol=0.0011)
     (stream,) = ffprobe(tmp_path / "out.mkv", "-show_streams")["streams"]
     assert stream["r_frame_rate"] == "24000/1001"
+
+
+def test_an_inverse_telecine_gives_the_same_frames_wherever_it_starts(tmp_path, monkeypatch):
+    from upscale.video.conversions import converted
+
+    video = converted(probe(with_telecine(tmp_path / "in.mkv", 60)), "ivtc")
+    whole = list(read_frames(video))
+    assert [frame.pts for frame in whole] == list(video.frame_times)
+    starts = []
+    decoded = FrameReader._decoded
+    monkeypatch.setattr(
+        FrameReader, "_decoded", lambda *args: starts.append(args[1]) or decoded(*args)
+    )
+    for start in (1, 13, 22, 35, 47):
+        part = list(read_frames(video, start_pts=video.frame_times[start]))
+        assert [frame.pts for frame in part] == list(video.frame_times[start:])
+        assert all(
+            np.array_equal(one, other)
+            for new, old in zip(part, whole[start:], strict=True)
+            for one, other in zip(new.planes, old.planes, strict=True)
+        )
+    assert starts == [0, 5, 15, 30, 45]
+
+
+def test_uneven_frames_of_a_telecine_are_read_from_the_beginning(telecined):
+    from upscale.video.conversions import converted
+
+    video = converted(probe(telecined), "ivtc")
+    assert video.origin is not None
+    times = video.origin.frame_times
+    late = replace(video.origin, frame_times=(*times[:9], times[9] + 20, *times[10:]))
+    assert FrameReader(video, None, None, deinterlace=False)._is_even()
+    assert not FrameReader(replace(video, origin=late), None, None, deinterlace=False)._is_even()
 
 
 def test_an_interrupted_inverse_telecine_resumes_with_the_same_frames(

@@ -157,7 +157,7 @@ def test_invalid_option_value_is_a_usage_error():
         ({"codec": "x264", "preset": "hasty"}, "--preset hasty: x264 accepts ultrafast"),
         ({"codec": "ffv1", "preset": "slow"}, "--preset: not supported by ffv1"),
         ({"codec": "x264", "pixel_format": "nv12"}, "--pix-fmt nv12: not supported by x264"),
-        ({"codec": "vp9", "pixel_format": "yuva420p"}, "--pix-fmt yuva420p: not supported by vp9"),
+        ({"codec": "vp9", "pixel_format": "yuva444p"}, "--pix-fmt yuva444p: not supported by vp9"),
     ],
 )
 def test_invalid_encoding_options_are_one_line_errors(options, message):

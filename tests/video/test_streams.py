@@ -284,7 +284,8 @@ REAL = {
     ("androidx_sample_h262_mpeg_audio.ts", "out.mp4"): [],
     ("androidx_vp9_odd_vorbis.webm", "out.webm"): [],
     ("androidx_vp9_odd_vorbis.webm", "out.mov"): [],
-    ("androidx_dolbyVision-hdr.MOV", "out.mov"): [
+    ("androidx_dolbyVision-hdr.MOV", "out.mov"): ["Dolby Vision metadata"],
+    ("androidx_dolbyVision-hdr.MOV", "out.mkv"): [
         "stream 2 (data",
         "stream 3 (data",
         "stream 4 (data",

@@ -13,7 +13,7 @@ from tests.video.clips import image
 from upscale.errors import UsageError, VideoError
 from upscale.video.info import FrameFormat
 from upscale.video.planes import plane_format
-from upscale.video.y4m import Y4M, RawWriter, read_y4m, y4m_format, y4m_header
+from upscale.video.y4m import Y4M, read_y4m, write_y4m_frame, y4m_format, y4m_header
 
 FILM = Fraction(24000, 1001)
 
@@ -29,9 +29,8 @@ def written(format, size=(20, 14), count=3, full_range=False, aspect=None):
     frames = FrameFormat(*size, planes, Colour("bt709", full_range, chroma_location=1))
     stream = io.BytesIO()
     stream.write(y4m_header(frames, FILM, aspect))
-    writer = RawWriter(stream)
     for number, each in enumerate(arrays):
-        writer.write(VideoFrame(number, each))
+        write_y4m_frame(stream, VideoFrame(number, each))
     return stream.getvalue(), arrays
 
 

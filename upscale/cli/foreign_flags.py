@@ -78,6 +78,7 @@ FOREIGN_FLAGS = (
     ForeignFlag("-to", "TIME", (_FFMPEG,), same="--end {0}", command="video"),
     ForeignFlag("-frames:v -vframes", "N", (_FFMPEG,), same="--frames {0}", command="video"),
     ForeignFlag("-an", "", (_FFMPEG,), same="--audio none", command="video"),
+    ForeignFlag("-sn", "", (_FFMPEG,), same="--subtitle-tracks none", command="video"),
     # --- something else here
     ForeignFlag("-g --gpu-id", "ID", (_NCNN, _UPSCAYL, _OFFICIAL),
                 advice="use --device, for example --device cuda:0, cuda:0,cuda:1 or cpu"),

@@ -28,6 +28,9 @@ _NAME_WIDTH = 28
 _LINE_SECONDS = 30
 """Time between two lines of progress without a terminal."""
 
+_PAUSE_STEPS = 10
+"""Steps of the longest duration so far, above which the program must have been stopped."""
+
 ByteProgress = Callable[[int, int | None], None]
 """Called with the bytes received and the bytes in total, which may be unknown."""
 
@@ -197,13 +200,14 @@ class ProgressLines:
         self._say, self._unit, self._clock = say, unit, clock
         self._label = f"{label}: " if label else ""
         self._first: tuple[float, int] | None = None
-        self._printed = 0.0
+        self._printed = self._last = self._longest = 0.0
 
     def __call__(self, done: int, total: int) -> None:
         """Print a line, unless the last one is recent or the work is finished."""
         now = self._clock()
         if self._first is None:
-            self._first, self._printed = (now, done), now
+            self._first, self._printed, self._last = (now, done), now, now
+        self._first = self._without_pause(self._first, now)
         if now - self._printed < _LINE_SECONDS or done >= total:
             return
         self._printed = now
@@ -213,6 +217,14 @@ class ProgressLines:
             rate = (done - before) / (now - start)
             line += f", {rate_text(rate, self._unit)}, {duration_text((total - done) / rate)} left"
         self._say(line)
+
+    def _without_pause(self, first: tuple[float, int], now: float) -> tuple[float, int]:
+        """Return the start, later by a pause: a step that took far longer than all before it."""
+        step, self._last = now - self._last, now
+        if self._longest and step > max(_LINE_SECONDS, self._longest * _PAUSE_STEPS):
+            return first[0] + step, first[1]
+        self._longest = max(self._longest, step)
+        return first
 
 
 def rate_text(rate: float, unit: str) -> str:

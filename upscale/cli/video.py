@@ -31,7 +31,9 @@ from upscale.cli.video_values import (
     frame_rate,
     inputs_and_output,
     pairs,
+    raw_input,
     seconds,
+    tracks,
 )
 from upscale.errors import ExitCode, UsageError
 from upscale.files.printable import printable, shell_word
@@ -39,6 +41,7 @@ from upscale.options import VIDEO_MODEL, Options
 
 if TYPE_CHECKING:
     from upscale.jobs.video import VideoSettings
+    from upscale.video.raw_frames import RawFormat
 
 _ENCODING, _FRAMES, _PREVIEW = "Encoding", "Frames", "Preview"
 _HINT = (
@@ -174,8 +177,19 @@ def video(
     fps: Annotated[
         str | None,
         option("--fps", metavar="N", panel=shared.INPUT,
-               help="The input is numbered images, which are shown at N frames per second, for "
-               "example 24 or 30000/1001."),
+               help="The input is numbered images, or has frames without headers, which are shown "
+               "at N frames per second, for example 24 or 30000/1001."),
+    ] = None,
+    raw_size: Annotated[
+        str | None,
+        option("--raw-size", metavar="WxH", panel=shared.INPUT,
+               help="Standard input has frames without headers of this size; with --raw-format "
+               "and --fps."),
+    ] = None,
+    raw_format: Annotated[
+        str | None,
+        option("--raw-format", metavar="FORMAT", panel=shared.INPUT,
+               help="Pixel format of such frames, for example rgb24, rgb48le or yuv420p."),
     ] = None,
     duplicates: Annotated[
         str,
@@ -221,6 +235,17 @@ def video(
         option("--audio", metavar="CHOICE", panel=_ENCODING, autocompletion=one_of(audio_choices),
                help="What happens to sound: copy, aac, opus, flac, none, or auto, which copies it "
                "and converts only what the output cannot hold. Default: auto."),
+    ] = None,
+    audio_tracks: Annotated[
+        str | None,
+        option("--audio-tracks", metavar="LIST", panel=_ENCODING,
+               help="Keep only these tracks of sound: languages such as eng,ja, or numbers of "
+               "streams in the input, such as 1,2. Default: all."),
+    ] = None,
+    subtitle_tracks: Annotated[
+        str | None,
+        option("--subtitle-tracks", metavar="LIST", panel=_ENCODING,
+               help="Keep only these tracks of subtitles, in the same way, or none. Default: all."),
     ] = None,
     strict: Annotated[
         bool,
@@ -280,6 +305,7 @@ def video(
             raise UsageError("--faces-only is for images: leave it out, or use --face")
         chosen = find_purpose(purpose)
         encoding = VideoEncoding(codec, crf, preset, pixel_format, pairs(encoder_option or []))
+        raw = raw_input(raw_size, raw_format, fps)
         sound = audio or (chosen.audio if chosen else "auto")
         settings = VideoSettings(
             encoding if chosen is None else encoding_for(chosen, encoding),
@@ -289,6 +315,8 @@ def video(
             deinterlace=deinterlace,
             strict=strict,
             audio=choose("--audio", sound, audio_choices()),
+            audio_tracks=tracks("--audio-tracks", audio_tracks),
+            subtitle_tracks=tracks("--subtitle-tracks", subtitle_tracks),
             stream=stream,
             restart=restart,
             overwrite=options.output.overwrite,
@@ -301,7 +329,7 @@ def video(
             duplicates=choose("--duplicates", duplicates, duplicate_choices()),
             conversion=conversion(deinterlace=deinterlace, double_rate=double_rate, ivtc=ivtc),
             on_change=choose("--on-change", on_change, size_changes()),
-            fps=None if fps is None else frame_rate(fps),
+            fps=None if fps is None or raw is not None else frame_rate(fps),
         )
         _check_shard(settings)
         shared.check_cluster(options)
@@ -318,7 +346,9 @@ def video(
         naming = _Naming(name, format, chosen.suffix if chosen else None)
         is_default = model is None and options.engine.model == VIDEO_MODEL
         hint = _HINT if is_default else None
-        request = _Request(inputs, target, settings, options, naming, hint, estimate)
+        if raw is not None and list(inputs) != ["-"]:
+            raise UsageError("--raw-size and --raw-format are for standard input: give - as IN")
+        request = _Request(inputs, target, settings, options, naming, hint, estimate, raw)
         return request.preview(session, times) if preview else request.upscale(session)
 
     return action
@@ -362,6 +392,7 @@ class _Request:
         naming: Names of outputs in a folder.
         hint: Remark on the choice of the network; None for none.
         is_estimate: Whether to print what the work would take, in place of doing it.
+        raw: Format of frames without headers from standard input; None for other inputs.
     """
 
     inputs: Sequence[str]
@@ -371,6 +402,7 @@ class _Request:
     naming: _Naming
     hint: str | None
     is_estimate: bool
+    raw: RawFormat | None = None
 
     def preview(self, session: Session, times: tuple[Fraction, ...]) -> int:
         """Write a preview of the frames at some times, and return the exit code."""
@@ -446,11 +478,12 @@ class _Request:
                 self.options,
                 format=self.naming.format,
                 hint=self.hint,
+                raw=self.raw,
             )
         if self.settings.fps is not None or is_batch(self.inputs, self.output or ""):
             raise UsageError("-: standard input needs an output file, not a folder, and no --fps")
-        with stored_input(session) as stored:
-            return replace(self, inputs=[str(stored)]).upscale(session)
+        with stored_input(session, self.raw, self.settings.max_pixels) as stored:
+            return replace(self, inputs=[str(stored)], raw=None).upscale(session)
 
 
 def _missing_output(inputs: Sequence[str]) -> UsageError:

@@ -15,11 +15,14 @@ from upscale.errors import UsageError
 if TYPE_CHECKING:
     from upscale.video.conversions import Conversion
     from upscale.video.purposes import Purpose
+    from upscale.video.raw_frames import RawFormat
+    from upscale.video.track_choice import TrackChoice
 
 T = TypeVar("T", bound=str)
 
 _TIME = re.compile(r"(\d+:){0,2}\d+(\.\d*)?")
 _RATE = re.compile(r"\d{1,6}(\.\d{1,6}|/\d{1,6})?")
+_SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 _NTSC = Fraction(1000, 1001)
 _MAX_RATE = 1000
 
@@ -118,6 +121,47 @@ def seconds(label: str, value: str | None) -> Fraction | None:
         raise UsageError(f"{label} {value}: is not a time; use seconds or [H:]MM:SS")
     parts = [Fraction(part) for part in reversed(value.split(":"))]
     return sum((part * 60**power for power, part in enumerate(parts)), Fraction(0))
+
+
+def tracks(flag: str, value: str | None) -> TrackChoice | None:
+    """Return the tracks that an option names; None if it is not given.
+
+    Raises:
+        UsageError: The value is not a list of tracks.
+    """
+    from upscale.video.track_choice import parse_tracks
+
+    return None if value is None else parse_tracks(flag, value)
+
+
+def raw_input(size: str | None, pixel_format: str | None, fps: str | None) -> RawFormat | None:
+    """Return the format of frames without headers; None if the options do not name it.
+
+    Args:
+        size: Value of `--raw-size`.
+        pixel_format: Value of `--raw-format`.
+        fps: Value of `--fps`.
+
+    Raises:
+        UsageError: An option is missing or wrong.
+
+    Example:
+        >>> raw_input("64x48", "rgb24", "25")
+        RawFormat(width=64, height=48, pixel_format='rgb24', rate=Fraction(25, 1))
+    """
+    from upscale.video.raw_frames import RawFormat
+
+    if size is None and pixel_format is None:
+        return None
+    if size is None or pixel_format is None or fps is None:
+        raise UsageError(
+            "frames without headers need --raw-size, --raw-format and --fps, for example --raw-size"
+            " 640x480 --raw-format rgb24 --fps 25"
+        )
+    match = _SIZE.fullmatch(size)
+    if match is None or not int(match[1]) * int(match[2]):
+        raise UsageError(f"--raw-size {size}: is not of the form WIDTHxHEIGHT")
+    return RawFormat(int(match[1]), int(match[2]), pixel_format, frame_rate(fps))
 
 
 def container_suffix(value: str | None) -> str | None:

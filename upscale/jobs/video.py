@@ -418,6 +418,8 @@ def _plan_streams(job: VideoJob, store: SegmentStore, warn: Callable[[str], None
             store.folder,
             strict=settings.strict,
             audio=settings.audio,
+            audio_tracks=settings.audio_tracks,
+            subtitle_tracks=settings.subtitle_tracks,
         )
         for line in (*streams.notes, *streams.losses):
             warn(line)

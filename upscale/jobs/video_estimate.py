@@ -217,10 +217,13 @@ def _other_bytes(job: VideoJob) -> int:
         return 0
     steps = [after - before for before, after in pairwise(job.times)]
     seconds = float((sum(steps) + (max(steps) if steps else 1)) * job.video.time_base)
+    tracks = job.settings.audio_tracks
     with open_video(job.video.source, job.video.max_pixels) as source:
         rates = [
             (stream.codec_context.bit_rate or 0) if stream.codec_context else 0
             for stream in source.streams
-            if stream.type == "audio" and job.settings.audio != "none"
+            if stream.type == "audio"
+            and job.settings.audio != "none"
+            and (tracks is None or tracks.includes(stream))
         ]
     return round(sum(rates) / 8 * seconds)

@@ -34,8 +34,9 @@ from upscale.jobs.video_segments import FRAMES_AHEAD, FRAMES_BEHIND
 from upscale.video.duplicates import RepeatFinder
 from upscale.video.encoders import VideoEncoding
 from upscale.video.info import FrameFormat, VideoFrame, VideoInfo
+from upscale.video.raw_frames import raw_format, write_raw_frame
 from upscale.video.reader import read_frames
-from upscale.video.y4m import RawWriter, y4m_format, y4m_header
+from upscale.video.y4m import write_y4m_frame, y4m_format, y4m_header
 
 if TYPE_CHECKING:
     from upscale.selection import Sample
@@ -52,6 +53,7 @@ class PipeJob:
         frames: Selected frames of the source.
         count: Number of these; 0 if it is not known.
         notes: Warnings about the source, one line each.
+        is_raw: Whether the headers of Y4M are left out.
     """
 
     video: VideoInfo
@@ -60,15 +62,19 @@ class PipeJob:
     frames: Iterator[VideoFrame]
     count: int
     notes: tuple[str, ...]
+    is_raw: bool = False
 
 
-def plan_file(source: Path, size_of: SizeFunction, settings: VideoSettings) -> PipeJob:
+def plan_file(
+    source: Path, size_of: SizeFunction, settings: VideoSettings, *, is_raw: bool = False
+) -> PipeJob:
     """Plan a file, or numbered images, as the source.
 
     Args:
         source: Source video.
         size_of: Function that maps the source size to the output size.
         settings: Options of the user.
+        is_raw: Whether to leave out the headers of Y4M.
 
     Raises:
         VideoError: The source cannot be read, or no frame is selected.
@@ -85,7 +91,8 @@ def plan_file(source: Path, size_of: SizeFunction, settings: VideoSettings) -> P
     steps = {after - before for before, after in pairwise(times)}
     uneven = max(steps, default=0) - min(steps, default=0) > max(1, 0.001 / video.time_base)
     notes = (f"the times of frames are uneven; Y4M shows {video.rate} a second",) * uneven
-    job = _plan(video, islice(reader, len(times)), size_of, settings, notes)
+    frames = islice(reader, len(times))
+    job = _plan(video, frames, size_of, settings, is_raw=is_raw, notes=notes)
     return replace(job, count=len(times))
 
 
@@ -94,6 +101,8 @@ def plan_stream(
     frames: Iterator[VideoFrame],
     size_of: SizeFunction,
     settings: VideoSettings,
+    *,
+    is_raw: bool = False,
 ) -> PipeJob:
     """Plan a pipe as the source.
 
@@ -102,13 +111,14 @@ def plan_stream(
         frames: Its frames.
         size_of: Function that maps the source size to the output size.
         settings: Options of the user.
+        is_raw: Whether to leave out the headers of Y4M.
 
     Raises:
         UsageError: An option is not supported.
     """
     if settings.start is not None or settings.end is not None or settings.deinterlace:
         raise UsageError("--start, --end and --deinterlace need a file as input, not -")
-    return _plan(video, islice(frames, settings.frames), size_of, settings)
+    return _plan(video, islice(frames, settings.frames), size_of, settings, is_raw=is_raw)
 
 
 def _plan(
@@ -116,6 +126,8 @@ def _plan(
     frames: Iterator[VideoFrame],
     size_of: SizeFunction,
     settings: VideoSettings,
+    *,
+    is_raw: bool,
     notes: tuple[str, ...] = (),
 ) -> PipeJob:
     encoding = settings.encoding
@@ -123,8 +135,10 @@ def _plan(
         raise UsageError("Y4M has no codec: leave out --for, --codec, --crf and --preset")
     if settings.shard is not None:
         raise UsageError("--shard needs a file as output, not -")
-    target = y4m_format(video, encoding.pixel_format, output_size(video, size_of, settings))
-    return PipeJob(video, target, settings, frames, 0, (*source_notes(video, settings), *notes))
+    choose = raw_format if is_raw else y4m_format
+    target = choose(video, encoding.pixel_format, output_size(video, size_of, settings))
+    notes = (*source_notes(video, settings), *notes)
+    return PipeJob(video, target, settings, frames, 0, notes, is_raw)
 
 
 def run_pipe(
@@ -135,7 +149,6 @@ def run_pipe(
     warn: Callable[[str], None],
     *,
     faces: FaceFactory | None = None,
-    is_raw: bool = False,
 ) -> int:
     """Upscale frames as they come, and write each when it is computed.
 
@@ -146,7 +159,6 @@ def run_pipe(
         advance: Callback for every frame, with the number of frames so far and of all, if known.
         warn: Callback for the networks that are chosen.
         faces: Factory of what restores faces, which are not tracked here; None to restore none.
-        is_raw: Whether to leave out the headers of Y4M.
 
     Returns:
         The number of frames.
@@ -162,12 +174,14 @@ def run_pipe(
     chosen.resolve_tile(video.width, video.height)
     options = FrameOptions(keeps, settings.steady, None if faces is None else VideoFaces(faces))
     frames = FrameUpscaler(video.frame_format, job.target, chosen, options)
-    writer = RawWriter(output, has_markers=not is_raw)
 
     def write(frame: UpscaledFrame) -> None:
-        writer.write(frame.frame())
+        if job.is_raw:
+            write_raw_frame(output, frame.frame(), settings.encoding.pixel_format)
+        else:
+            write_y4m_frame(output, frame.frame())
 
-    if not is_raw:
+    if not job.is_raw:
         aspect = None if settings.square_pixels else video.sample_aspect
         output.write(y4m_header(job.target, video.rate, aspect))
     count = 0

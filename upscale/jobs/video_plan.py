@@ -27,6 +27,7 @@ from upscale.video.output_stream import Span
 from upscale.video.probe import SizeChange, probe
 from upscale.video.recode import AudioChoice
 from upscale.video.source_version import state_of_source
+from upscale.video.track_choice import TrackChoice
 
 _SPELLINGS = {"bt601": "BT.601", "bt709": "BT.709", "bt2020": "BT.2020"}
 
@@ -47,6 +48,8 @@ class VideoSettings:
         strict: Raise an error if a stream or property of the source is lost.
         stream: Index of the video stream; None for the default or first one.
         audio: Whether sound is copied, converted or left out.
+        audio_tracks: Tracks of sound to keep; None for all.
+        subtitle_tracks: Tracks of subtitles to keep; None for all.
         restart: Discard the segments of an interrupted run.
         overwrite: Replace an existing output.
         max_pixels: Largest accepted width * height of a source frame; None for the default.
@@ -73,6 +76,8 @@ class VideoSettings:
     deinterlace: bool = False
     strict: bool = False
     audio: AudioChoice = "auto"
+    audio_tracks: TrackChoice | None = None
+    subtitle_tracks: TrackChoice | None = None
     stream: int | None = None
     restart: bool = False
     overwrite: bool = False

@@ -98,6 +98,8 @@ class VideoCodec:
         packings_only: True if other formats that FFmpeg lists are not used.
         rgb_and_grey: True if RGB and grey videos are kept as they are.
         alpha: True if transparency is preserved.
+        alpha_formats: Pixel formats with transparency that are used; None for all.
+        alpha_containers: FFmpeg's names of the containers that hold it; None for all.
         full_range: True if full range can be tagged.
         least_side: Smallest width and height that the encoder takes.
         needs_even_size: True if the size must be divisible by the chroma subsampling.
@@ -127,6 +129,8 @@ class VideoCodec:
     packings_only: bool = False
     rgb_and_grey: bool = False
     alpha: bool = False
+    alpha_formats: tuple[str, ...] | None = None
+    alpha_containers: tuple[str, ...] | None = None
     full_range: bool = True
     least_side: int = 1
     needs_even_size: bool = False
@@ -147,8 +151,11 @@ class VideoCodec:
         return {
             name: packed
             for name, packed in formats.items()
-            if self.alpha or not plane_format(name).alpha
+            if not plane_format(name).alpha or self._has_alpha(name)
         }
+
+    def _has_alpha(self, name: str) -> bool:
+        return self.alpha and (self.alpha_formats is None or name in self.alpha_formats)
 
 
 _codecs: dict[str, VideoCodec] = {}
@@ -292,6 +299,9 @@ _codecs.update(
             QualityOption("crf", 20, 63),
             PresetOption("cpu-used", "4", tuple(map(str, range(6)))),
             (("deadline", "good"), ("row-mt", "1"), ("threads", _THREADS)),
+            alpha=True,
+            alpha_formats=("yuva420p",),
+            alpha_containers=("matroska", "webm"),
         ),
         VideoCodec(
             "prores",

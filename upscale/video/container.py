@@ -11,7 +11,7 @@ from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import av
 import av.logging
@@ -20,6 +20,7 @@ from av.error import FFmpegError
 from av.format import ContainerFormat
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -56,6 +57,7 @@ _MAX_PIXELS_OPTION = "max_pixels"
 _REFUSED = "Format not on whitelist"
 _MANY_STREAMS = "Number of streams exceeds"
 _TOO_LARGE = re.compile(r"size (\d+x\d+) exceeds specified max pixel count")
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _NOT_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -275,14 +277,28 @@ def decode(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> Itera
     Raises:
         MemoryError: There is no memory for the frames of this stream.
     """
+    decoder = _alpha_decoder(stream) or stream
     for packet in chain(packets, (None,)):
         try:
-            yield DecodeResult(packet, stream.decode(packet))
+            yield DecodeResult(packet, decoder.decode(packet))
         except (FFmpegError, MemoryError, ValueError) as error:
             # PyAV 19 has a ValueError for every packet after a decoder that does not open.
             if is_out_of_memory(error):
                 _check_memory(stream)
             yield DecodeResult(packet, [], str(error))
+
+
+def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """Return the decoder of a stream with transparency that FFmpeg's usual one leaves out."""
+    context = stream.codec_context
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    name = _ALPHA_DECODERS.get(context.codec.canonical_name)
+    if name is None or tags.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return None
+    decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
+    decoder.options = dict(context.options)
+    decoder.thread_type = "SLICE"
+    return decoder
 
 
 def _check_memory(stream: VideoStream) -> None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from itertools import pairwise
 from typing import Literal
 
 from upscale.errors import VideoError
 from upscale.files.printable import printable
-from upscale.video.deinterlace import deinterlaced
+from upscale.video.deinterlace import TELECINE_CYCLE, deinterlaced
 from upscale.video.info import VideoInfo
 from upscale.video.planes import PlaneReader
 from upscale.video.reader import FrameReader
 
 Conversion = Literal["field", "ivtc"]
 """A frame for each field (double rate), or inverse telecine."""
-
-_TELECINE_CYCLE = Fraction(4, 5)
 
 
 def converted(video: VideoInfo, conversion: Conversion) -> VideoInfo:
@@ -72,7 +69,7 @@ def _without_telecine(video: VideoInfo) -> VideoInfo:
     return replace(
         video,
         frame_times=tuple(times),
-        rate=video.rate * _TELECINE_CYCLE,
+        rate=video.rate * TELECINE_CYCLE,
         interlaced=False,
         progressive=None,
         origin=video,

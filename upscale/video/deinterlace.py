@@ -17,6 +17,9 @@ from upscale.video.pyav import fraction
 Deinterlacing = Literal["frame", "field", "ivtc"]
 """One frame for each pair of fields, one for each field, or the frames before a telecine."""
 
+TELECINE_CYCLE = Fraction(4, 5)
+"""Frames of a film, and those that a telecine makes of them."""
+
 _Filter = tuple[str, dict[str, str]]
 
 

@@ -14,24 +14,43 @@ from typing import Any
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
+from upscale.video import captions, t35
 from upscale.video.pyav import side_data
 
 STEREO = "stereo 3D metadata"
-_CAPTIONS = "closed captions (CEA-608/708)"
-_HDR10_PLUS = "HDR10+ metadata"
+CAPTIONS = "closed captions (CEA-608/708)"
+HDR10_PLUS = "HDR10+ metadata"
+REGISTERED = (CAPTIONS, HDR10_PLUS)
+"""Names of data in packets that some codecs keep."""
+
+_SEVERAL_WINDOWS = "HDR10+ metadata of parts of the frame"
 _DOLBY_VISION = "Dolby Vision metadata"
 
-_CODED: dict[str, tuple[tuple[bytes, str], ...]] = {
-    "mpeg2video": ((b"GA94\x03", _CAPTIONS), (b"\0\0\1\xb2CC\1\xf8", _CAPTIONS)),
-    "h264": ((b"\xb5\0\x31GA94\x03", _CAPTIONS),),
-    "hevc": ((b"\xb5\0\x31GA94\x03", _CAPTIONS), (b"\xb5\0\x3c\0\1\4", _HDR10_PLUS)),
-    "av1": ((b"\xb5\0\x31GA94\x03", _CAPTIONS), (b"\xb5\0\x3c\0\1\4", _HDR10_PLUS)),
+_CAPTION_BYTES = re.escape(t35.CAPTIONS)
+_HDR10_PLUS_BYTES = re.escape(t35.HDR10_PLUS)
+_PATTERNS = (
+    (_CAPTION_BYTES, CAPTIONS),
+    # After the version come two bits for the number of windows.
+    (_HDR10_PLUS_BYTES + rb".[\x40-\x7f]", HDR10_PLUS),
+    (_HDR10_PLUS_BYTES + rb".[^\x40-\x7f]", _SEVERAL_WINDOWS),
+)
+_CODED = {
+    "mpeg2video": (
+        (re.escape(t35.CAPTIONS[3:]), CAPTIONS),
+        (rb"\x00\x00\x01\xb2" + re.escape(captions.DVD), CAPTIONS),
+    ),
+    "h264": _PATTERNS[:1],
+    "hevc": _PATTERNS,
+    "av1": _PATTERNS,
 }
 """Bytes by which packets of each codec show what they carry (ATSC A/53, SMPTE ST 2094-40)."""
 
+_KEPT = {"h264": REGISTERED[:1], "hevc": REGISTERED, "av1": REGISTERED}
+"""What is written into packets of each codec."""
+
 _FRAME_DATA = (
-    ("A53_CC", _CAPTIONS),
-    ("DYNAMIC_HDR_PLUS", _HDR10_PLUS),
+    ("A53_CC", CAPTIONS),
+    ("DYNAMIC_HDR_PLUS", HDR10_PLUS),
     ("DOVI_METADATA", _DOLBY_VISION),
     ("DOVI_RPU_BUFFER", _DOLBY_VISION),
     ("SPHERICAL", "360-degree metadata"),
@@ -56,7 +75,9 @@ class EmbeddedSearch:
     """
 
     def __init__(self, codec: str) -> None:
-        self._patterns = dict(_CODED.get(codec, ()))
+        self._patterns = [
+            (re.compile(pattern, re.DOTALL), name) for pattern, name in _CODED.get(codec, ())
+        ]
         self.found: list[str] = []
 
     def add(self, packet: Packet[Any]) -> None:
@@ -64,10 +85,9 @@ class EmbeddedSearch:
         if not self._patterns:
             return
         data = memoryview(packet).tobytes()
-        for pattern in [each for each in self._patterns if each in data]:
-            name = self._patterns[pattern]
+        for name in [name for pattern, name in self._patterns if pattern.search(data)]:
             self.found.append(name)
-            self._patterns = {key: each for key, each in self._patterns.items() if each != name}
+            self._patterns = [each for each in self._patterns if each[1] != name]
 
 
 def in_frame(frame: VideoFrame) -> Iterator[str]:
@@ -93,7 +113,16 @@ def long_languages(path: Path) -> Iterator[str]:
             yield text.decode("ascii")
 
 
-def losses(embedded: Iterable[str]) -> Iterator[str]:
+def kept_in(codec: str) -> frozenset[str]:
+    """Return the names of what is written into packets of an output.
+
+    Args:
+        codec: FFmpeg's name of the codec.
+    """
+    return frozenset(_KEPT.get(codec, ()))
+
+
+def losses(names: Iterable[str]) -> Iterator[str]:
     """Yield a line for everything that an output lacks."""
-    for name in embedded:
+    for name in names:
         yield f"{name} inside the video cannot be kept"

@@ -96,7 +96,7 @@ class VideoEncoding:
 
     Attributes:
         codec: Name or alias of a registered codec; by default x264, in WebM vp9, and in WebM with
-            more than 8 bits svt-av1.
+            more than 8 bits and without transparency svt-av1.
         crf: Quality on the scale of the codec; lower is better.
         preset: Speed preset of the codec (ProRes: the profile).
         pixel_format: FFmpeg's name of the pixel format, such as "yuv420p10le".
@@ -139,6 +139,11 @@ class Encoder:
     rate: Fraction
     sample_aspect: Fraction | None
     notes: tuple[str, ...] = ()
+
+    @property
+    def standard(self) -> str:
+        """FFmpeg's name of the codec itself, such as "h264"."""
+        return av.Codec(self.ffmpeg_name, "w").canonical_name
 
 
 def container_of(output: Path) -> str:
@@ -186,6 +191,8 @@ def resolve_encoder(
             f"{printable(output)}: {output.suffix} does not support {name};"
             f" use {', '.join(suffixes)} or another --codec"
         )
+    if codec.alpha_containers is not None and container not in codec.alpha_containers:
+        codec = replace(codec, alpha=False)
     requested = encoding.pixel_format or _common_format(codec, video, size)
     planes, pixel_format = choose_planes(codec, video.planes, requested)
     _check_size(codec, planes, size)
@@ -210,8 +217,8 @@ def resolve_encoder(
 def _default_codec(container: str, video: VideoInfo) -> str:
     if container != "webm":
         return "x264"
-    # FFmpeg's VP9 encoder takes 8 bits only.
-    return "svt-av1" if video.planes.depth > 8 else "vp9"
+    # FFmpeg's VP9 encoder takes 8 bits only, and its AV1 encoder no transparency.
+    return "svt-av1" if video.planes.depth > 8 and not video.planes.alpha else "vp9"
 
 
 def configure(context: VideoCodecContext, encoder: Encoder) -> None:

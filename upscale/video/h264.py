@@ -146,7 +146,7 @@ def picture_structure(content: bytes, sequence: Sequence) -> int | None:
     """
     if not sequence.has_structure:
         return None
-    for kind, payload in _payloads(content.replace(b"\0\0\3", b"\0\0")):
+    for kind, payload in supplement_messages(content.replace(b"\0\0\3", b"\0\0")):
         if kind == _PICTURE_TIMING:
             bits = Bits(payload)
             bits.read(sequence.delay_bits)
@@ -154,7 +154,15 @@ def picture_structure(content: bytes, sequence: Sequence) -> int | None:
     return None
 
 
-def _payloads(content: bytes) -> Iterator[tuple[int, bytes]]:
+def supplement_messages(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and the payload of each message of a supplement; HEVC has the same ones.
+
+    Args:
+        content: Supplement without its header and its escaping bytes.
+
+    Raises:
+        IndexError: It is cut.
+    """
     place = 0
     while place + 2 < len(content):
         numbers: list[int] = []

@@ -43,7 +43,7 @@ def _losses(video: VideoInfo, output: Path) -> Iterator[str]:
                 yield explain_loss(stream, output)
         if source.chapters():
             yield "images do not hold chapters"
-    yield from embedded.losses(video.embedded)
+    yield from embedded.losses((*video.embedded, *video.registered))
     steps = [after - before for before, after in pairwise(video.frame_times)]
     if steps and max(steps) - min(steps) > max(1, round(0.001 / float(video.time_base))):
         yield "images do not hold the times of frames, which are uneven"

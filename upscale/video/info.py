@@ -182,7 +182,8 @@ class VideoInfo:
         max_pixels: Largest accepted width * height of a frame.
         offsets: Seconds that were added to the file's own times, in each part between two jumps
             of its clock; empty if nothing was added. See `upscale.video.timeline`.
-        embedded: Names of data in the stream beside its frames, such as closed captions.
+        embedded: Names of data in the stream beside its frames that no output keeps.
+        registered: Names of data in its packets that some codecs keep, such as closed captions.
         progressive: Number of frames that are flagged as progressive although `interlaced` is
             true; None if the codec does not flag each one.
         images: The images if the video consists of numbered ones; `path` is then their pattern.
@@ -220,6 +221,7 @@ class VideoInfo:
     max_pixels: int = DEFAULT_MAX_PIXELS
     offsets: tuple[Fraction, ...] = ()
     embedded: tuple[str, ...] = ()
+    registered: tuple[str, ...] = ()
     progressive: int | None = None
     images: NumberedImages | None = None
     pads: bool = False

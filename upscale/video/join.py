@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from heapq import merge
 from itertools import chain, islice
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
+from av.audio.stream import AudioStream
 from av.error import FFmpegError
 from av.packet import Packet
 
@@ -21,6 +23,8 @@ from upscale.errors import OutputError
 from upscale.files.atomic import remove_stale_temporaries, write_atomically
 from upscale.files.error_mapping import one_line
 from upscale.files.printable import printable
+from upscale.video import t35
+from upscale.video.carried_data import carried_data
 from upscale.video.encoders import MP4_CONTAINERS, Encoder
 from upscale.video.frame_grid import on_grid
 from upscale.video.info import VideoInfo
@@ -32,8 +36,11 @@ _RATE_TOLERANCE = Fraction(1, 1000)
 """Deviation in seconds that a constant frame rate may have, as Matroska rounds to milliseconds."""
 
 
+_START_TOLERANCE = Fraction(1, 1000)
 _SAMPLE_TOLERANCE = Fraction(1, 100)
-"""Inaudible deviation in seconds of samples whose packets MOV stores without their own times."""
+"""Inaudible deviation in seconds of the end of samples, which MOV stores without times."""
+
+_SAMPLE_BITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,12 @@ def join(
         OutputError: The file exists, cannot be written, or does not contain what was written.
         VideoError: The source cannot be read.
     """
-    joining = _Joining(output, video, encoder, plan, tuple(segments), span or full_span(video))
+    times = [time for segment in segments for time in segment.times]
+    is_cut = span is not None and span.start is not None
+    data = carried_data(video, encoder.standard, times, is_cut=is_cut)
+    joining = _Joining(
+        output, video, encoder, plan, tuple(segments), span or full_span(video), data
+    )
     warnings: list[str] = []
 
     def write(file: BinaryIO) -> None:
@@ -159,6 +171,7 @@ class _Joining:
     plan: StreamPlan
     segments: tuple[EncodedSegment, ...]
     span: Span
+    data: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict[int, tuple[bytes, ...]])
 
     def write(self, path: Path) -> list[str]:
         """Write and verify a file, and return warnings about other streams."""
@@ -197,7 +210,7 @@ class _Joining:
             steady=_is_steady(times, self.video),
             outliers=outliers,
         ) as muxer:
-            frames = _video_packets(self.segments, times, self.video, muxer)
+            frames = _video_packets(self.segments, times, self.video, muxer, self.data)
             for packet in merge(frames, muxer.packets(), key=_decoding_time):
                 muxer.mux(packet)
         return muxer
@@ -232,13 +245,15 @@ def verify(
         units = [fraction(stream.time_base) or unit for stream in container.streams]
         untimed = [0 for _ in container.streams]
         sizes = [0 for _ in container.streams]
-        ends = [0 for _ in container.streams]
+        ends = [Fraction(0) for _ in container.streams]
         for packet in container.demux():
             index = packet.stream.index
             sizes[index] += packet.size
             if packet.size and packet.pts is not None:
                 written[index].append(packet.pts)
-                ends[index] = max(ends[index], packet.pts + (packet.duration or 0))
+                length = _seconds_of_samples(packet)
+                if length is not None:
+                    ends[index] = max(ends[index], packet.pts * units[index] + length)
             elif packet.size:
                 untimed[index] += 1
     clocks = [_Clock(sorted(each), own) for each, own in zip(written, units, strict=True)]
@@ -262,7 +277,7 @@ def verify(
 
 
 def _compare_samples(
-    output: Path, stream: OutputStream, clock: _Clock, size: int, end: int
+    output: Path, stream: OutputStream, clock: _Clock, size: int, end: Fraction
 ) -> None:
     """Raise an error if samples are missing, or do not start and end at the expected times."""
     if size != stream.size:
@@ -270,11 +285,24 @@ def _compare_samples(
             f"{printable(output)}: the container holds only {size} of {stream.size} bytes of"
             f" stream {stream.index}; use another container"
         )
-    ends = _Clock([clock.times[0], end], clock.unit)
-    expected = [min(stream.times), stream.end]
-    ends.compare(
-        output, f"samples of stream {stream.index}", expected, stream.unit, _SAMPLE_TOLERANCE
-    )
+    name, unit = f"samples of stream {stream.index}", stream.unit
+    first = _Clock(clock.times[:1], clock.unit)
+    first.compare(output, name, [min(stream.times)], unit, _START_TOLERANCE)
+    last = _Clock([round(end / clock.unit)], clock.unit)
+    last.compare(output, name, [stream.end], unit, _SAMPLE_TOLERANCE)
+
+
+def _seconds_of_samples(packet: Packet[Any]) -> Fraction | None:
+    """Return the duration of PCM by its bytes; None for other codecs.
+
+    FFmpeg's reader of MOV forgets the start of a track in the duration of its last packet.
+    """
+    stream = packet.stream
+    if not isinstance(stream, AudioStream) or not stream.codec_context.name.startswith("pcm_"):
+        return None
+    bits = _SAMPLE_BITS.search(stream.codec_context.name)
+    size = (int(bits[0]) if bits else 8) * stream.codec_context.channels
+    return Fraction(packet.size * 8, size * stream.codec_context.sample_rate)
 
 
 def _places(streams: Sequence[OutputStream], count: int) -> dict[int, int]:
@@ -321,9 +349,13 @@ class _Clock:
 
 
 def _video_packets(
-    segments: Sequence[EncodedSegment], times: Sequence[int], video: VideoInfo, muxer: Muxer
+    segments: Sequence[EncodedSegment],
+    times: Sequence[int],
+    video: VideoInfo,
+    muxer: Muxer,
+    data: Mapping[int, tuple[bytes, ...]],
 ) -> Iterator[Packet[Any]]:
-    """Yield the packets of all segments, with their final timestamps."""
+    """Yield the packets of all segments, with their final timestamps and metadata."""
     delay = max(segment.delay for segment in segments)
     step = max(1, round(1 / (video.rate * video.time_base)))
     early = _times_before(segments, times, delay, step)
@@ -340,9 +372,10 @@ def _video_packets(
                     f"{printable(segment.path)}: was encoded by another version of the encoder;"
                     " pass --restart to start again"
                 )
-            for packet in container.demux(stream):
-                if packet.size and packet.pts is not None:
-                    frame = first + packet.pts
+            for encoded in container.demux(stream):
+                if encoded.size and encoded.pts is not None:
+                    frame = first + encoded.pts
+                    packet = _with_data(encoded, data[frame]) if frame in data else encoded
                     packet.time_base, packet.stream = video.time_base, muxer.video_stream
                     packet.pts = times[frame]
                     packet.dts = early[number] if number < delay else times[number - delay]
@@ -350,6 +383,16 @@ def _video_packets(
                     number += 1
                     yield packet
         first += len(segment.times)
+
+
+def _with_data(packet: Packet[Any], payloads: tuple[bytes, ...]) -> Packet[Any]:
+    """Return a packet with user data, and without times."""
+    context = packet.stream.codec_context
+    codec = context.codec.canonical_name
+    lengths = t35.length_bytes(codec, context.extradata or b"")
+    result: Packet[Any] = Packet(t35.with_payloads(codec, bytes(packet), lengths, payloads))
+    result.is_keyframe = packet.is_keyframe
+    return result
 
 
 def _time_of(number: int, times: Sequence[int], step: int) -> int:

@@ -43,7 +43,7 @@ def too_many_samples(file: BinaryIO) -> int | None:
     """
     size = file.seek(0, os.SEEK_END)
     limit, fragments, is_sound, is_plain = min(size, MAX_SAMPLES), 0, False, False
-    for kind, start, end in _boxes(file, 0, size, _MAX_DEPTH):
+    for kind, start, end in boxes(file):
         if kind == b"trak":
             is_sound = is_plain = False
         elif kind == b"hdlr":
@@ -61,6 +61,15 @@ def too_many_samples(file: BinaryIO) -> int | None:
             if fragments > limit:
                 return fragments
     return None
+
+
+def boxes(file: BinaryIO) -> Iterator[Box]:
+    """Yield all boxes of a file, and those in containers after each container.
+
+    Args:
+        file: An MP4 or MOV file, open for reading.
+    """
+    yield from _boxes(file, 0, file.seek(0, os.SEEK_END), _MAX_DEPTH)
 
 
 def _boxes(file: BinaryIO, start: int, end: int, depth: int) -> Iterator[Box]:

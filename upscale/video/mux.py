@@ -28,6 +28,7 @@ from upscale.video.encoders import MP4_CONTAINERS, Encoder, tag_stream
 from upscale.video.info import VideoInfo
 from upscale.video.matroska import CONTAINERS as MATROSKA_CONTAINERS
 from upscale.video.matroska import NO_CHECKSUMS, PLACEHOLDER, set_pixel_aspect
+from upscale.video.mp4_tracks import MetadataTrack, describe_tracks, metadata_tracks
 from upscale.video.output_stream import OutputStream, Span
 from upscale.video.pyav import clean_tags, fraction
 from upscale.video.recode import Recoder, add_encoder, set_missing_layout
@@ -76,13 +77,13 @@ class StreamMapping:
 
     Attributes:
         index: Index of the stream in the source.
-        mode: Copy the packets, convert subtitles to another text format, recode sound, or attach
-            one packet as a file.
+        mode: Copy the packets, convert subtitles to another text format, recode sound, attach one
+            packet as a file, or copy packets of metadata with the description of their track.
         codec: FFmpeg's name of the encoder of recoded sound.
     """
 
     index: int
-    mode: Literal["copy", "convert", "recode", "attach"] = "copy"
+    mode: Literal["copy", "convert", "recode", "attach", "describe"] = "copy"
     codec: str = ""
 
 
@@ -147,6 +148,10 @@ class Muxer:
         self._video = video
         self._span = span or full_span(video)
         self._encoder = encoder
+        self._described: dict[int, MetadataTrack] = {}
+        self._numbers: dict[int, int] = {}
+        is_described = any(each.mode == "describe" for each in plan.mappings)
+        self._tracks = metadata_tracks(video.path) if is_described else {}
         with ExitStack() as stack:
             self._source = stack.enter_context(open_video(video.source, video.max_pixels))
             self._pixel_aspect = _missing_pixel_aspect(video, encoder, self._source)
@@ -174,6 +179,8 @@ class Muxer:
         if kind is None and self._pixel_aspect is not None:
             frames = self._encoder.frame_format
             set_pixel_aspect(self._path, (frames.width, frames.height), self._pixel_aspect)
+        if kind is None and self._described:
+            describe_tracks(self._path, self._described, self._numbers)
 
     @property
     def written_streams(self) -> list[OutputStream]:
@@ -237,9 +244,13 @@ class Muxer:
         stream.metadata.update(_copied_tags(source))
         if video.timecode is not None:
             stream.metadata["timecode"] = video.timecode
+        if encoder.frame_format.planes.alpha and encoder.standard == "vp9":
+            # Its transparency lies beside the packets, where readers look for it if told to.
+            stream.metadata["alpha_mode"] = "1"
         if self._pixel_aspect is not None:
             stream.metadata.update(PLACEHOLDER)
         stream.disposition = source.disposition
+        self._numbers[source.id] = stream.index + 1
         return stream
 
     def _add_stream(self, mapping: StreamMapping) -> OutputStream | None:
@@ -257,6 +268,10 @@ class Muxer:
         elif mapping.mode == "recode":
             added = add_encoder(self._container, mapping.codec, cast("AudioStream", stream))
             recoder = Recoder(cast("AudioStream", stream), added)
+        elif mapping.mode == "describe" and container == "mp4":
+            # Of all data, FFmpeg's muxer takes that of GoPro alone.
+            added = self._container.add_data_stream("bin_data")
+            added.time_base = stream.time_base
         else:
             added = self._container.add_stream_from_template(stream, opaque=True)
             if isinstance(added, AudioStream) and isinstance(stream, AudioStream):
@@ -269,6 +284,10 @@ class Muxer:
             # Players read the name of a track from this tag.
             added.metadata["handler_name"] = added.metadata["title"]
         added.disposition = stream.disposition
+        self._numbers[stream.id] = added.index + 1
+        if mapping.mode == "describe":
+            track = self._described[added.index + 1] = self._tracks[stream.id]
+            added.metadata["handler_name"] = track.placeholder
         if isinstance(stream, AttachmentStream):
             return None
         converts = mapping.mode == "convert"

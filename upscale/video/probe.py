@@ -31,7 +31,7 @@ from upscale.video.container import (
     read_packets,
     select_video_stream,
 )
-from upscale.video.embedded import in_frame, in_header
+from upscale.video.embedded import REGISTERED, in_frame, in_header
 from upscale.video.info import (
     DEFAULT_MAX_PIXELS,
     Colour,
@@ -158,6 +158,8 @@ def _add_timing(video: VideoInfo, first: int | None) -> VideoInfo:
     truncated = ("its end is missing",) if truncation is Truncation.TRUNCATED else ()
     jumps = f"{len(offsets) - 1} times" if len(offsets) > 2 else "once"
     jumped = (f"the clock jumps {jumps}; its parts follow each other",) * (len(offsets) > 1)
+    names = dict.fromkeys((*video.embedded, *timing.embedded))
+    registered = tuple(each for each in timing.embedded if each in REGISTERED)
     return replace(
         video,
         frame_times=times,
@@ -168,7 +170,8 @@ def _add_timing(video: VideoInfo, first: int | None) -> VideoInfo:
         lost=timing.lost,
         warnings=(*truncated, *jumped, *timing.warnings),
         offsets=offsets,
-        embedded=tuple(dict.fromkeys((*video.embedded, *timing.embedded))),
+        embedded=tuple(each for each in names if each not in registered),
+        registered=registered,
         interlaced=timing.progressive[1] > 0 if any(timing.progressive) else video.interlaced,
         progressive=timing.progressive[0] if any(timing.progressive) else None,
         end_unknown=truncation is Truncation.UNKNOWN,

@@ -21,11 +21,17 @@ from upscale.video.container import (
     read_packets,
     select_video_stream,
 )
-from upscale.video.deinterlace import deinterlaced
+from upscale.video.deinterlace import TELECINE_CYCLE, deinterlaced
 from upscale.video.duplicates import RepeatFinder
 from upscale.video.info import VideoFrame, VideoInfo
 from upscale.video.planes import PlaneReader
 from upscale.video.timeline import timeline_for
+
+_CYCLES_BACK = 2
+"""Cycles of a telecine before those that are read; its filters look back for less than one."""
+
+_EVENNESS = 4
+"""Part of a frame's duration by which its time may differ from the grid."""
 
 _KEYFRAMES_BACK = 2
 """Decoding starts this many keyframes early, because frames may refer across a keyframe."""
@@ -137,10 +143,12 @@ class FrameReader:
         """Yield planar frames, deinterlaced if requested.
 
         The filter depends on the previous and the next frame. These are read as well, so that a
-        frame is the same wherever reading starts. A telecine is removed from the beginning on,
-        because the place of each frame in its cycle counts.
+        frame is the same wherever reading starts.
         """
         kind = self._video.conversion
+        if kind == "ivtc":
+            yield from self._without_telecine(planes)
+            return
         if not self._deinterlace and not kind:
             yield from self._planar(planes, self._first, self._end)
             return
@@ -156,6 +164,32 @@ class FrameReader:
             if not kind or pts in expected:
                 yield pts, frame
 
+    def _without_telecine(self, planes: PlaneReader) -> Iterator[tuple[int, AVFrame]]:
+        """Yield the frames before a telecine, from whole cycles on.
+
+        Filters need the neighbours of a frame and its place in its cycle. So they begin some cycles
+        early, unless the frames are not evenly spaced, or the first of a cycle is lost.
+        """
+        times, cycle = self._stored.frame_times, TELECINE_CYCLE.denominator
+        first = max(0, self._first // TELECINE_CYCLE.numerator - _CYCLES_BACK) * cycle
+        first = first if first and self._is_even() else 0
+        frames = self._planar(planes, first, len(times))
+        head = next(frames, None)
+        if first and (head is None or head[0] != times[first]):
+            first, frames = 0, self._planar(planes, 0, len(times))
+            head = next(frames, None)
+        if head is not None:
+            results = deinterlaced(self._stored, chain([head], frames), "ivtc")
+            own = self._video.frame_times[int(first * TELECINE_CYCLE) :]
+            yield from zip(own, (frame for _, frame in results), strict=False)
+
+    def _is_even(self) -> bool:
+        """Return whether each stored frame has its own place on the grid of the frame rate."""
+        start, *_ = times = self._stored.frame_times
+        step = 1 / (self._stored.rate * self._stored.time_base)
+        limit = step / _EVENNESS
+        return all(abs(time - start - number * step) <= limit for number, time in enumerate(times))
+
     def planar(self, planes: PlaneReader) -> Iterator[tuple[int, AVFrame]]:
         """Yield the times and planar frames of the selected part, as they are stored.
 
@@ -167,8 +201,8 @@ class FrameReader:
     def _stored_range(self) -> tuple[int, int]:
         """Return the numbers of the stored frames from which the selected ones are made."""
         times, stored = self._video.frame_times, self._stored.frame_times
-        if self._video.conversion == "ivtc" or self._first >= self._end:
-            return 0, len(stored) if self._first < self._end else 0
+        if self._first >= self._end:
+            return 0, 0
         first = bisect_right(stored, times[self._first] / self._scale) - 2
         end = bisect_right(stored, times[self._end - 1] / self._scale) + 2
         return max(0, first), min(end, len(stored))

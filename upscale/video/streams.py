@@ -30,9 +30,10 @@ from upscale.files.regular import create_anew
 from upscale.files.system_errors import is_system_error
 from upscale.video import embedded
 from upscale.video.container import open_video
-from upscale.video.encoders import SEGMENT_CONTAINER, Encoder
+from upscale.video.encoders import MP4_CONTAINERS, SEGMENT_CONTAINER, Encoder
 from upscale.video.info import VideoFrame, VideoInfo
 from upscale.video.join import EncodedSegment, rehearse
+from upscale.video.mp4_tracks import metadata_tracks
 from upscale.video.mux import GENERATED_TAGS, Muxer, StreamMapping, StreamPlan
 from upscale.video.output_stream import Span
 from upscale.video.probe import timecode_of
@@ -40,6 +41,7 @@ from upscale.video.pyav import clean_tags, fraction, side_data
 from upscale.video.recode import AudioChoice, encoders_for, is_lossless
 from upscale.video.segment_writer import SegmentWriter
 from upscale.video.segments import MUX_TEST_NAMES
+from upscale.video.track_choice import TrackChoice, check_tracks
 
 _MUX_ERRORS = (FFmpegError, OSError, ValueError, RuntimeError)
 _TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
@@ -63,6 +65,8 @@ def plan_streams(
     *,
     strict: bool = False,
     audio: AudioChoice = "auto",
+    audio_tracks: TrackChoice | None = None,
+    subtitle_tracks: TrackChoice | None = None,
 ) -> StreamPlan:
     """Choose the streams that the output can contain, by writing test files.
 
@@ -73,22 +77,34 @@ def plan_streams(
         folder: Folder for temporary files.
         strict: Raise an error if anything is lost.
         audio: Treatment of sound.
+        audio_tracks: Tracks of sound to write; None for all.
+        subtitle_tracks: Tracks of subtitles to write; None for all.
 
     Raises:
         OutputError: The output's header cannot be written; or, if strict, something is lost.
-        VideoError: The source cannot be read.
+        VideoError: The source cannot be read, or lacks a chosen track.
     """
     test = _MuxTest(video, encoder, folder)
+    tracks = metadata_tracks(video.path) if video.container.startswith("mov,") else {}
     mappings: list[StreamMapping] = []
     losses: list[str] = []
     notes: list[str] = []
+    chosen = {"audio": audio_tracks, "subtitle": subtitle_tracks}
     with open_video(video.source, video.max_pixels) as source, test:
+        for kind, choice in chosen.items():
+            check_tracks(video.path, source.streams, kind, choice)
         for stream in source.streams:
-            if stream.index == video.stream or _is_generated(stream, source):
+            is_described = stream.type == "data" and stream.id in tracks
+            if stream.index == video.stream:
+                continue
+            if _is_generated(stream, source) and not is_described:
                 continue
             if stream.type == "audio" and audio == "none":
                 continue
-            candidates = _mappings(stream, encoder, audio)
+            choice = chosen.get(stream.type)
+            if choice is not None and not choice.includes(stream):
+                continue
+            candidates = _mappings(stream, encoder, audio, is_described=is_described)
             mapping = next((each for each in candidates if test.keeps(each, _type(stream))), None)
             if mapping is None:
                 losses.append(explain_loss(stream, output))
@@ -285,8 +301,12 @@ def _is_generated(stream: Stream, source: InputContainer) -> bool:
     return "timecode" in stream.metadata or (stream.name == "bin_data" and bool(source.chapters()))
 
 
-def _mappings(stream: Stream, encoder: Encoder, audio: AudioChoice) -> Iterable[StreamMapping]:
+def _mappings(
+    stream: Stream, encoder: Encoder, audio: AudioChoice, *, is_described: bool
+) -> Iterable[StreamMapping]:
     """Yield possible mappings of a stream, the best one first."""
+    if is_described and encoder.container in MP4_CONTAINERS:
+        yield StreamMapping(stream.index, "describe")
     if stream.type == "data" and stream.name is None:
         return  # a muxer would write its packets without the header that describes them
     if isinstance(stream, VideoStream):
@@ -346,7 +366,9 @@ def _lost_properties(
     """Yield a line for each property that was written into a file and is missing from it."""
     container = encoder.container
     kept = {embedded.STEREO} if _has_stereo_tag(result) and _has_stereo_tag(source) else set[str]()
-    yield from embedded.losses(each for each in video.embedded if each not in kept)
+    kept |= embedded.kept_in(encoder.standard)
+    names = (*video.embedded, *video.registered)
+    yield from embedded.losses(each for each in names if each not in kept)
     if source.format.name.startswith("matroska"):
         languages = list(dict.fromkeys(embedded.long_languages(video.path)))
         if languages:

@@ -217,25 +217,17 @@ def _chroma_name(frames: FrameFormat) -> str:
     return name
 
 
-class RawWriter:
-    """Write the planes of frames to a pipe.
+def write_y4m_frame(stream: BinaryIO, frame: VideoFrame) -> None:
+    """Write a frame after its line.
 
     Args:
         stream: The pipe.
-        has_markers: Whether each frame begins with the line of Y4M.
+        frame: The frame.
+
+    Raises:
+        OSError: The pipe is closed, or the disk behind it is full.
     """
-
-    def __init__(self, stream: BinaryIO, *, has_markers: bool = True) -> None:
-        self._stream, self._has_markers = stream, has_markers
-
-    def write(self, frame: VideoFrame) -> None:
-        """Write a frame.
-
-        Raises:
-            OSError: The pipe is closed, or the disk behind it is full.
-        """
-        if self._has_markers:
-            self._stream.write(b"FRAME\n")
-        for plane in frame.planes:
-            self._stream.write(plane.data)
-        self._stream.flush()
+    stream.write(b"FRAME\n")
+    for plane in frame.planes:
+        stream.write(plane.data)
+    stream.flush()
