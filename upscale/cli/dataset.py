@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -33,6 +34,8 @@ ToRecord = Callable[[T], Mapping[str, object]]
 """Converts a result to the values that `--json` prints."""
 
 _CROP, _CHECKS, _COPIES, _PATCHES, _KERNELS = "Crops", "Checks", "Copies", "Patches", "Kernels"
+_SHARDS = "Shards"
+_PREFIXES = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _CORES = os.cpu_count() or 1
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -331,6 +334,47 @@ def lmdb(
     return action
 
 
+def _bytes(text: str) -> int:
+    """Return the number of bytes that a text such as 500MB or 1GB names."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(k|M|G|T)?i?B?", text.strip(), re.IGNORECASE)
+    size = (
+        0 if match is None else int(float(match[1]) * 1000 ** _PREFIXES[(match[2] or "").upper()])
+    )
+    if size < 1:
+        raise typer.BadParameter(f"{text!r}: write a number of bytes, for example 500MB or 1GB")
+    return size
+
+
+@app.command()
+def shards(
+    context: typer.Context,
+    folder: Folder,
+    *,
+    target: NewFolder,
+    size: Annotated[
+        int,
+        option("--size", metavar="BYTES", parser=_bytes, panel=_SHARDS, show_default=True,
+               help="Start a new shard when one has this size, for example 500MB or 1GB."),
+    ] = "1GB",  # pyright: ignore[reportArgumentType] -- Typer parses it
+    index_file: Index = None,
+    processes: Processes = _CORES,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Pack images into shards, tar archives in WebDataset's layout.
+
+    Each image becomes KEY.png and KEY.json. Next to each shard, an index in the format of NVIDIA
+    DALI lists the positions of its files.
+    """
+
+    def action(session: Session) -> int:
+        report = resolve_options(context, session).report
+        return _shards(_Run(session, folder, report, index_file), target, size, processes)
+
+    return action
+
+
 @app.command()
 def register(
     context: typer.Context,
@@ -577,6 +621,14 @@ def _lmdb(run: _Run, target: Path, processes: int) -> int:
     from upscale_training.data.lmdb import build_lmdb
 
     steps = build_lmdb(run.folder, run.names, target, processes)
+    is_added = list(run.collect(steps, lambda written: {"status": _status(written)}))
+    return run.finish(target, _summary(sum(is_added), len(is_added) - sum(is_added)))
+
+
+def _shards(run: _Run, target: Path, size: int, processes: int) -> int:
+    from upscale_training.data.shard_writer import build_shards
+
+    steps = build_shards(run.folder, run.names, target, processes, size=size)
     is_added = list(run.collect(steps, lambda written: {"status": _status(written)}))
     return run.finish(target, _summary(sum(is_added), len(is_added) - sum(is_added)))
 
