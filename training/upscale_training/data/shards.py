@@ -234,9 +234,10 @@ def _file_system(location: str) -> tuple[Any, str]:
     try:
         return importlib.import_module("fsspec.core").url_to_fs(location)
     except ImportError as error:
+        missing = (error.name or "").startswith("fsspec")
+        advice = 'run: pip install "upscale[shards]"' if missing else one_line(error)
         raise DependencyError(
-            f"{printable(location)}: needs another package ({one_line(error)}); run: "
-            'pip install "upscale[shards]"'
+            f"{printable(location)}: needs a package that is not installed; {advice}"
         ) from error
     except Exception as error:
         _fail(location, error)
