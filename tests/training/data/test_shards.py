@@ -218,7 +218,7 @@ def test_a_missing_package_is_named_in_one_line(monkeypatch):
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr("fsspec.core.get_filesystem_class", missing)
-    with pytest.raises(DependencyError, match="train: needs a package .*; Install s3fs to access"):
+    with pytest.raises(DependencyError, match=r"train: needs a package .*; Install s3fs to access"):
         list_entries(Source(shards="s3://bucket/train"), 4)
 
 
