@@ -138,7 +138,7 @@ def test_commands_use_only_the_images_of_an_index(call, folder):
 
 
 def test_shards_have_the_size_that_is_given_and_are_written_once(call, folder):
-    arguments = ("dataset", "shards", folder, "-o", "out", "--size", "0.005 MB", "-j", "1")
+    arguments = ("dataset", "shards", folder, "-o", "out", "--size", "5KB", "-j", "1")
     ended = call(*arguments)
     assert (ended.code, ended.out) == (3, "out\n")
     assert "4 images, 3 written, 1 failed" in ended.err and "bad.png" in ended.err
@@ -148,7 +148,7 @@ def test_shards_have_the_size_that_is_given_and_are_written_once(call, folder):
     assert [results[f"{number}.png"]["status"] for number in range(3)] == ["skipped"] * 3
     assert "has other inputs or settings" in call(*arguments, "--size", "1MB").err
     wrong = call(*arguments[:-4], "--size", "1 parsec")
-    assert wrong.code == 2 and "'1 parsec': write a number of bytes, for example" in wrong.err
+    assert wrong.code == 2 and "--size: '1 PARSEC' is not a size in bytes" in wrong.err
 
 
 def test_index_lists_sizes(call, folder):

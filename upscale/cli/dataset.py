@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -18,7 +17,7 @@ from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, ImageError, TrainingError, UsageError
-from upscale.options import ReportOptions
+from upscale.options import ReportOptions, parse_bytes
 
 if TYPE_CHECKING:
     from upscale_training.data.derive import DeriveResult, ImageTransform
@@ -35,7 +34,6 @@ ToRecord = Callable[[T], Mapping[str, object]]
 
 _CROP, _CHECKS, _COPIES, _PATCHES, _KERNELS = "Crops", "Checks", "Copies", "Patches", "Kernels"
 _SHARDS = "Shards"
-_PREFIXES = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _CORES = os.cpu_count() or 1
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -334,17 +332,6 @@ def lmdb(
     return action
 
 
-def _bytes(text: str) -> int:
-    """Return the number of bytes that a text such as 500MB or 1GB names."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(k|M|G|T)?i?B?", text.strip(), re.IGNORECASE)
-    size = (
-        0 if match is None else int(float(match[1]) * 1000 ** _PREFIXES[(match[2] or "").upper()])
-    )
-    if size < 1:
-        raise typer.BadParameter(f"{text!r}: write a number of bytes, for example 500MB or 1GB")
-    return size
-
-
 @app.command()
 def shards(
     context: typer.Context,
@@ -352,10 +339,10 @@ def shards(
     *,
     target: NewFolder,
     size: Annotated[
-        int,
-        option("--size", metavar="BYTES", parser=_bytes, panel=_SHARDS, show_default=True,
+        str,
+        option("--size", metavar="BYTES", panel=_SHARDS, show_default=True,
                help="Start a new shard when one has this size, for example 500MB or 1GB."),
-    ] = "1GB",  # pyright: ignore[reportArgumentType] -- Typer parses it
+    ] = "1GB",
     index_file: Index = None,
     processes: Processes = _CORES,
     json: shared.Json = None,
@@ -370,7 +357,8 @@ def shards(
 
     def action(session: Session) -> int:
         report = resolve_options(context, session).report
-        return _shards(_Run(session, folder, report, index_file), target, size, processes)
+        most = parse_bytes("--size", size.upper().removesuffix("B"))
+        return _shards(_Run(session, folder, report, index_file), target, most, processes)
 
     return action
 
