@@ -2,6 +2,7 @@
 
     python -m benchmarks.degradation                          # 8 images of 256x256 on the CPU
     python -m benchmarks.degradation --device cuda --batch 12 --side 400
+    python -m benchmarks.degradation --calls --batch 12 --side 400    # operators, on any device
 
 The batch consists of smooth random colours. "whole" is the work of a training step: sampling,
 sharpening and the second-order chain; for basicsr, the kernels of its data set and
@@ -19,12 +20,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from upscale_training.degradation import DegradationSettings, apply, real_esrgan, sample, sharpen
+from torch.utils._python_dispatch import TorchDispatchMode
+from upscale_training.degradation import (
+    DegradationSettings,
+    apply,
+    chain,
+    real_esrgan,
+    sample,
+    sharpen,
+)
 from upscale_training.degradation.filters import blur, stack_kernels
 from upscale_training.degradation.jpeg import jpeg
 from upscale_training.degradation.noise import add_gaussian, add_poisson
@@ -194,6 +204,42 @@ def rows(images: Tensor, basicsr: Official) -> dict[str, tuple[Work, Work]]:
     }
 
 
+class CallCounter(TorchDispatchMode):
+    """Counts the calls of torch's operators.
+
+    Attributes:
+        calls: Number of calls since the start.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):  # noqa: ANN001, ANN204
+        """Count a call, and pass it on."""
+        self.calls += 1
+        return function(*arguments, **(options or {}))
+
+
+def print_calls(images: Tensor) -> None:
+    """Print the numbers of calls of both modes for a batch, without sampling and sharpening."""
+    print("| mode | sizes | calls |\n|---|---|---|")
+    cases = (("official", False), ("corrected", False), ("corrected", True))
+    for mode, together in cases:
+        rng = np.random.default_rng(0)
+        counts: list[int] = []
+        for _ in range(5):
+            degradations = sample(real_esrgan(4, mode), len(images), rng)
+            with (
+                patch.object(chain, "counts_calls", lambda _, value=together: value),
+                CallCounter() as counter,
+            ):
+                apply(images, degradations)
+            counts.append(counter.calls)
+        sizes = "together, as on a GPU" if together else "one by one, as on a CPU"
+        print(f"| {mode} | {sizes} | {statistics.median(counts)} |", flush=True)
+
+
 def seconds(work: Work, images: Tensor) -> float:
     """Return the seconds of one call, including the work on the device."""
     start = time.perf_counter()
@@ -210,6 +256,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--calls", action="store_true", help="count calls, measure nothing")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -219,6 +266,9 @@ def main() -> None:
     coarse = torch.rand(arguments.batch, 3, 33, 33)
     images = F.interpolate(coarse, size=(arguments.side, arguments.side), mode="bilinear")
     images = images.to(arguments.device)
+    if arguments.calls:
+        print_calls(images)
+        return
     print(f"{arguments.device}, {tuple(images.shape)}, {arguments.threads} threads\n")
     print("| | upscale ms | basicsr ms | basicsr / upscale |\n|---|---|---|---|")
     with torch.no_grad():

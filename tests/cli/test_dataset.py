@@ -137,6 +137,20 @@ def test_commands_use_only_the_images_of_an_index(call, folder):
     assert read_keys(Path("set.lmdb")) == ["0", "1", "2"]
 
 
+def test_shards_have_the_size_that_is_given_and_are_written_once(call, folder):
+    arguments = ("dataset", "shards", folder, "-o", "out", "--size", "5KB", "-j", "1")
+    ended = call(*arguments)
+    assert (ended.code, ended.out) == (3, "out\n")
+    assert "4 images, 3 written, 1 failed" in ended.err and "bad.png" in ended.err
+    names = ["shard-000000.idx", "shard-000000.tar", "shard-000001.idx", "shard-000001.tar"]
+    assert sorted(path.name for path in Path("out").glob("shard*")) == names
+    results = records(call(*arguments, "--json").out)
+    assert [results[f"{number}.png"]["status"] for number in range(3)] == ["skipped"] * 3
+    assert "has other inputs or settings" in call(*arguments, "--size", "1MB").err
+    wrong = call(*arguments[:-4], "--size", "1 parsec")
+    assert wrong.code == 2 and "--size: '1 PARSEC' is not a size in bytes" in wrong.err
+
+
 def test_index_lists_sizes(call, folder):
     ended = call("dataset", "index", folder, "-o", "index.txt", "-j", "1")
     assert ended.code == 3

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from upscale_training.schema import rule_error
 
@@ -18,14 +18,30 @@ def check_not_empty(value: object) -> object:
     return value
 
 
+def is_address(value: object) -> bool:
+    """Return whether a value is an address, such as s3://bucket/folder."""
+    return isinstance(value, str) and bool(re.match(r"[A-Za-z][A-Za-z0-9+.:-]+://", value))
+
+
 def check_local(value: object) -> object:
     """Refuse addresses, such as s3://bucket/folder."""
-    if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+    if is_address(value):
         raise rule_error(
-            f"{value} is an address; only local files, folders and LMDBs can be read: download it"
+            f"{value} is an address; only local files, folders and LMDBs can be read here: "
+            "download it, or use shards in data.sources"
         )
     return value
 
 
 FilePath = Annotated[Path, BeforeValidator(check_not_empty), BeforeValidator(check_local)]
 """A file or a folder."""
+
+
+def _check_address(value: str) -> str:
+    if not is_address(value):
+        raise rule_error("is empty" if value == "" else "is no address, as s3://bucket/x is one")
+    return value
+
+
+Location = Annotated[str, AfterValidator(_check_address)] | FilePath
+"""An address as a text, or a path."""

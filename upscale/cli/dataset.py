@@ -17,7 +17,7 @@ from upscale.cli import shared_options as shared
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options
 from upscale.errors import ExitCode, ImageError, TrainingError, UsageError
-from upscale.options import ReportOptions
+from upscale.options import ReportOptions, parse_bytes
 
 if TYPE_CHECKING:
     from upscale_training.data.derive import DeriveResult, ImageTransform
@@ -33,6 +33,7 @@ ToRecord = Callable[[T], Mapping[str, object]]
 """Converts a result to the values that `--json` prints."""
 
 _CROP, _CHECKS, _COPIES, _PATCHES, _KERNELS = "Crops", "Checks", "Copies", "Patches", "Kernels"
+_SHARDS = "Shards"
 _CORES = os.cpu_count() or 1
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -332,6 +333,37 @@ def lmdb(
 
 
 @app.command()
+def shards(
+    context: typer.Context,
+    folder: Folder,
+    *,
+    target: NewFolder,
+    size: Annotated[
+        str,
+        option("--size", metavar="BYTES", panel=_SHARDS, show_default=True,
+               help="Start a new shard when one has this size, for example 500MB or 1GB."),
+    ] = "1GB",
+    index_file: Index = None,
+    processes: Processes = _CORES,
+    json: shared.Json = None,
+    quiet: shared.Quiet = None,
+    verbose: shared.Verbose = None,
+) -> Action:  # fmt: skip
+    """Pack images into shards, tar archives in WebDataset's layout.
+
+    Each image becomes KEY.png and KEY.json. Next to each shard, an index in the format of NVIDIA
+    DALI lists the positions of its files.
+    """
+
+    def action(session: Session) -> int:
+        report = resolve_options(context, session).report
+        most = parse_bytes("--size", size.upper().removesuffix("B"))
+        return _shards(_Run(session, folder, report, index_file), target, most, processes)
+
+    return action
+
+
+@app.command()
 def register(
     context: typer.Context,
     phone: Annotated[
@@ -577,6 +609,14 @@ def _lmdb(run: _Run, target: Path, processes: int) -> int:
     from upscale_training.data.lmdb import build_lmdb
 
     steps = build_lmdb(run.folder, run.names, target, processes)
+    is_added = list(run.collect(steps, lambda written: {"status": _status(written)}))
+    return run.finish(target, _summary(sum(is_added), len(is_added) - sum(is_added)))
+
+
+def _shards(run: _Run, target: Path, size: int, processes: int) -> int:
+    from upscale_training.data.shard_writer import build_shards
+
+    steps = build_shards(run.folder, run.names, target, processes, size=size)
     is_added = list(run.collect(steps, lambda written: {"status": _status(written)}))
     return run.finish(target, _summary(sum(is_added), len(is_added) - sum(is_added)))
 

@@ -409,7 +409,8 @@ def test_a_network_can_be_replaced_as_a_whole(write):
         (
             "data.sources.0.path=s3://bucket/x",
             "data.sources.0.path: s3://bucket/x is an address; "
-            "only local files, folders and LMDBs can be read: download it",
+            "only local files, folders and LMDBs can be read here: download it, or use shards in "
+            "data.sources",
         ),
         ("data.patch=66", "data.patch: must be a multiple of 4, not 66"),
         ("stages.7.batch=1", "stages: has no item 7; it has 2, counted from 0"),

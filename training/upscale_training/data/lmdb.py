@@ -29,7 +29,7 @@ _INDEX = "meta_info.txt"
 _SUFFIX = ".png"
 """Suffix of every name in the index; keys have none."""
 
-_PNG_SIZE = slice(16, 24)
+PNG_SIZE = slice(16, 24)
 """Position of width and height in a PNG file."""
 
 _LEVEL = 4
@@ -218,7 +218,7 @@ class _Writer:
         """Return the content of `meta_info.txt`."""
         with self._environment.begin(buffers=True) as transaction:
             entries = [
-                IndexEntry(bytes(key).decode() + _SUFFIX, struct.unpack(">II", value[_PNG_SIZE]))
+                IndexEntry(bytes(key).decode() + _SUFFIX, struct.unpack(">II", value[PNG_SIZE]))
                 for key, value in transaction.cursor()
             ]
         return "".join(f"{entry} {_LEVEL}\n" for entry in entries)

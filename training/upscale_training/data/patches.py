@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ from upscale.errors import TrainingError, UpscaleError
 from upscale.files.system_errors import is_system_error
 from upscale_training.data.pixels import Pixels
 from upscale_training.data.sampler import DistributedBatchSampler, EpochOrder, crop_generator
-from upscale_training.data.sources import Listing, SourceEntry, list_entries
+from upscale_training.data.sources import Listing, SourceEntries, SourceEntry, list_entries
 from upscale_training.key_errors import named
 
 if TYPE_CHECKING:
@@ -102,14 +104,14 @@ class PatchDataset(Dataset[Sample]):
     """
 
     def __init__(self, settings: DataSettings, seed: int, scale: int) -> None:
-        sources = [
+        self._sources = [
             _entries(f"data.sources.{index}", source, scale)
             for index, source in enumerate(settings.sources)
         ]
-        self._entries = [entry for source in sources for entry in source]
-        self.listings = tuple(map(Listing.of, settings.sources, sources))
-        weights = [source.weight for source in settings.sources]
-        self._order = EpochOrder([len(source) for source in sources], weights, seed)
+        self.listings = tuple(map(Listing.of, settings.sources, self._sources))
+        counts = [len(source) for source in self._sources]
+        self._ends = list(accumulate(counts))
+        self._order = EpochOrder(counts, [source.weight for source in settings.sources], seed)
         self._settings, self._seed, self._scale = settings, seed, scale
 
     def __len__(self) -> int:
@@ -121,13 +123,15 @@ class PatchDataset(Dataset[Sample]):
 
         Raises:
             TrainingError: No image of the epoch can be read, or the system fails to read one, for
-                example because too many files are open.
+                example because too many files are open or an object store cannot be reached.
         """
         damaged: list[str] = []
         for offset in range(len(self)):
-            entry = self._entries[self._order.image(number, offset)]
+            entry = self._entry(self._order.image(number, offset))
             try:
                 hr, lr = entry.read(self._scale)
+            except TrainingError:
+                raise
             except UpscaleError as error:
                 if is_system_error(error):
                     raise TrainingError(str(error)) from error
@@ -135,6 +139,16 @@ class PatchDataset(Dataset[Sample]):
                 continue
             return Sample(number, *self._crop(number, hr, lr), tuple(damaged))
         raise TrainingError(f"none of {len(damaged)} images can be read; first: {damaged[0]}")
+
+    def share_memory(self) -> None:
+        """Move the names of the images to memory that worker processes share."""
+        self._sources = [source.moved(_shared) for source in self._sources]
+
+    def _entry(self, index: int) -> SourceEntry:
+        """Return an image of all sources together."""
+        source = bisect_right(self._ends, index)
+        start = self._ends[source - 1] if source else 0
+        return self._sources[source][index - start]
 
     def _crop(self, number: int, hr: Pixels, lr: Pixels | None) -> tuple[Tensor, Tensor | None]:
         """Crop the same area of both images, rotated alike."""
@@ -180,6 +194,8 @@ def batches(
     Raises:
         TrainingError: No image can be read; raised during iteration.
     """
+    if workers:
+        dataset.share_memory()
     loader = DataLoader(
         _Batches(dataset),
         sampler=DistributedBatchSampler(batch, first, rank, world, accumulate),
@@ -210,10 +226,15 @@ class _Batches(Dataset[Batch | TrainingError]):
             return error
 
 
-def _entries(key: str, source: Source, scale: int) -> tuple[SourceEntry, ...]:
-    keys = {"path": source.path, "low": source.low, "index": source.index}
+def _entries(key: str, source: Source, scale: int) -> SourceEntries:
+    main = "shards" if source.path is None else "path"
+    keys = {main: getattr(source, main), "low": source.low, "index": source.index}
     with named({f"{key}.{name}": path for name, path in keys.items()}):
         return list_entries(source, scale)
+
+
+def _shared(array: Any) -> Tensor:  # noqa: ANN401 -- an array, or a tensor that is shared already
+    return torch.as_tensor(array).share_memory_()
 
 
 def _or_raise(loaded: Batch | TrainingError) -> Batch:

@@ -1,10 +1,10 @@
-"""Sources of training images: folders, indices, LMDBs, and pairs of each."""
+"""Sources of training images: folders, indices, LMDBs, shards, and pairs of each."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,44 +13,15 @@ import numpy as np
 
 from upscale.errors import ImageError, TrainingError
 from upscale.files.printable import printable
-from upscale_training.data.index import IndexEntry, images_below, read_index, stem_of
-from upscale_training.data.lmdb import is_lmdb, read_keys, read_value
-from upscale_training.data.pixels import Pixels, read_rgb
+from upscale_training.data.images import FileImages, ImageRef, Images, LmdbImages, ShardImages
+from upscale_training.data.index import images_below, read_index, stem_of
+from upscale_training.data.lmdb import is_lmdb, read_keys
+from upscale_training.data.names import Move, PackedNames
+from upscale_training.data.pixels import Pixels
+from upscale_training.data.shards import find_shards, index_shards
 
 if TYPE_CHECKING:
     from upscale_training.recipe.settings import Source
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRef:
-    """A reference to an image in a file, or in an LMDB.
-
-    Attributes:
-        path: Path of the file or of the LMDB.
-        key: Key in the LMDB; None for a file.
-    """
-
-    path: str
-    key: str | None = None
-
-    def __str__(self) -> str:
-        return printable(Path(self.path if self.key is None else f"{self.path}/{self.key}"))
-
-    def read(self) -> Pixels:
-        """Read the image as (H, W, 3), 8-bit sRGB.
-
-        Raises:
-            ImageError: The file is missing, damaged or no image.
-            DependencyError: The format needs a package that is not installed.
-        """
-        if self.key is None:
-            return read_rgb(Path(self.path))
-        content = read_value(Path(self.path), self.key)
-        try:
-            return read_rgb(content)
-        except ImageError as error:
-            reason = str(error).removeprefix("the image: ")
-            raise ImageError(f"{self}: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +70,37 @@ class SourceEntry:
         return hr, lr
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceEntries:
+    """The images of a source as a compact sequence, which creates entries on demand.
+
+    Attributes:
+        hr: The HR images.
+        lr: Their LR images in the same order, or None.
+    """
+
+    hr: Images
+    lr: Images | None = None
+
+    def __len__(self) -> int:
+        """Return the number of HR images."""
+        return len(self.hr)
+
+    def __getitem__(self, index: int) -> SourceEntry:
+        """Return an entry; the index must not be negative."""
+        if index >= len(self):
+            raise IndexError(index)
+        return SourceEntry(self.hr[index], None if self.lr is None else self.lr[index])
+
+    def __iter__(self) -> Iterator[SourceEntry]:
+        """Yield all entries."""
+        return (self[index] for index in range(len(self)))
+
+    def moved(self, move: Move) -> SourceEntries:
+        """Return the sequence with its arrays in other memory."""
+        return SourceEntries(self.hr.moved(move), None if self.lr is None else self.lr.moved(move))
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What identifies the images of a source, wherever its folder is.
@@ -112,7 +114,7 @@ class Listing:
     digest: str
 
     @classmethod
-    def of(cls, source: Source, entries: Sequence[SourceEntry]) -> Listing:
+    def of(cls, source: Source, entries: SourceEntries) -> Listing:
         """Return the listing of the images of a source."""
         digest = hashlib.sha256()
         for entry in entries:
@@ -121,7 +123,7 @@ class Listing:
         return cls(len(entries), digest.hexdigest())
 
 
-def _name_in(folder: Path | None, image: ImageRef | None) -> str | None:
+def _name_in(folder: Path | str | None, image: ImageRef | None) -> str | None:
     if image is None or image.key is not None:
         return None if image is None else image.key
     return image.path.removeprefix(str(folder))
@@ -140,58 +142,83 @@ def check_pair_sizes(label: str, hr: tuple[int, ...], lr: tuple[int, ...], scale
         )
 
 
-def list_entries(source: Source, scale: int) -> tuple[SourceEntry, ...]:
+def list_entries(source: Source, scale: int) -> SourceEntries:
     """List the images of a source without opening them.
 
     Raises:
         TrainingError: There are no images, or an image of a source of pairs has no LR image.
+        DependencyError: A package that the source needs is not installed.
     """
-    found = _from_lmdb(source) if is_lmdb(source.path) else _from_folder(source, scale)
+    if source.path is None:
+        found = _from_shards(source)
+    elif is_lmdb(source.path):
+        found = _from_lmdb(source.path, source)
+    else:
+        found = _from_folder(source.path, source, scale)
     if not found:
-        path = printable(source.path)
-        raise TrainingError(f"{path}: contains no images; name a folder or an LMDB")
+        place = printable(source.path or source.shards or "")
+        raise TrainingError(f"{place}: contains no images; name a folder, an LMDB or shards")
     return found
 
 
-def _from_lmdb(source: Source) -> tuple[SourceEntry, ...]:
-    hr, keys = str(source.path), read_keys(source.path, source.index)
+def _from_shards(source: Source) -> SourceEntries:
+    assert source.shards is not None, "a source without path has shards"
+    hr = _shard_images(source.shards)
     if source.low is None:
-        return tuple(SourceEntry(ImageRef(hr, key)) for key in keys)
-    if not is_lmdb(source.low):
-        low, path = printable(source.low), printable(source.path)
-        raise TrainingError(f"{low}: must be an LMDB, because {path} is one")
-    lr, lr_keys = str(source.low), set(read_keys(source.low))
-    _check_complete(source.low, [key for key in keys if key not in lr_keys])
-    return tuple(SourceEntry(ImageRef(hr, key), ImageRef(lr, key)) for key in keys)
+        return SourceEntries(hr)
+    lr = _shard_images(source.low)
+    places = {stem_of(name): index for index, name in enumerate(lr.names)}
+    _check_complete(source.low, [name for name in hr.names if stem_of(name) not in places])
+    order = [places[stem_of(name)] for name in hr.names]
+    names = PackedNames.of(lr.names[index] for index in order)
+    return SourceEntries(hr, ShardImages(lr.shards, names, lr.parts[order]))
 
 
-def _from_folder(source: Source, scale: int) -> tuple[SourceEntry, ...]:
-    if source.path.is_file():
+def _shard_images(location: Path | str) -> ShardImages:
+    shards = find_shards(location)
+    return ShardImages(shards, *index_shards(shards))
+
+
+def _from_lmdb(path: Path, source: Source) -> SourceEntries:
+    keys = read_keys(path, source.index)
+    packed = PackedNames.of(keys)
+    hr = LmdbImages(str(path), packed)
+    if source.low is None:
+        return SourceEntries(hr)
+    low = Path(source.low)
+    if not is_lmdb(low):
+        raise TrainingError(f"{printable(low)}: must be an LMDB, because {printable(path)} is one")
+    lr_keys = set(read_keys(low))
+    _check_complete(low, [key for key in keys if key not in lr_keys])
+    return SourceEntries(hr, LmdbImages(str(low), packed))
+
+
+def _from_folder(path: Path, source: Source, scale: int) -> SourceEntries:
+    if path.is_file():
         raise TrainingError(
-            f"{printable(source.path)}: is a file, and only folders of images and LMDBs can be "
-            "read; unpack it"
+            f"{printable(path)}: is a file, and only folders of images and LMDBs can be "
+            "read as path; unpack it, or name a tar file as shards"
         )
-    if not source.path.is_dir():
+    if not path.is_dir():
         raise TrainingError(
-            f"{printable(source.path)}: is no folder; name a folder, and a list of its images as "
-            "index"
+            f"{printable(path)}: is no folder; name a folder, and a list of its images as index"
         )
+    lr_names: dict[int, str] = {}
     if source.index is None:
-        lines = [IndexEntry(name) for name in images_below(source.path)]
+        names = images_below(path)
     else:
-        lines = list(read_index(source.index))
+        lines = read_index(source.index)
+        names = [line.name for line in lines]
+        lr_names = {place: line.lr for place, line in enumerate(lines) if line.lr is not None}
+    hr = FileImages(str(path), PackedNames.of(names))
     if source.low is None:
-        return tuple(SourceEntry(ImageRef(str(source.path / line.name))) for line in lines)
-    unmatched = [line.name for line in lines if line.lr is None]
-    lr_files = find_lr_files(source.low, unmatched, scale) if unmatched else {}
-    _check_complete(source.low, [name for name in unmatched if name not in lr_files])
-    return tuple(
-        SourceEntry(
-            ImageRef(str(source.path / line.name)),
-            ImageRef(str(source.low / (line.lr or lr_files[line.name]))),
-        )
-        for line in lines
-    )
+        return SourceEntries(hr)
+    low = Path(source.low)
+    unmatched = [name for place, name in enumerate(names) if place not in lr_names]
+    lr_files = find_lr_files(low, unmatched, scale) if unmatched else {}
+    _check_complete(low, [name for name in unmatched if name not in lr_files])
+    lr = (lr_names.get(place) or lr_files[name] for place, name in enumerate(names))
+    return SourceEntries(hr, FileImages(str(low), PackedNames.of(lr)))
 
 
 def find_lr_files(folder: Path, names: Sequence[str], scale: int) -> dict[str, str]:
@@ -216,7 +243,7 @@ def find_lr_files(folder: Path, names: Sequence[str], scale: int) -> dict[str, s
     return {name: files[stem_of(name)] for name in names if stem_of(name) in files}
 
 
-def _check_complete(folder: Path, names: Sequence[str]) -> None:
+def _check_complete(folder: Path | str, names: Sequence[str]) -> None:
     if names:
         have = f"and {len(names) - 1} more have" if len(names) > 1 else "has"
         raise TrainingError(

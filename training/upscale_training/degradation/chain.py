@@ -41,6 +41,15 @@ from upscale_training.degradation.steps import (
 Run = Callable[[Tensor, Sequence[Any]], Tensor]
 """Applies N operations of one class to images (N, 3, H, W) in [0, 1], float32."""
 
+RunTogether = Callable[[Sequence[Tensor], Sequence[Any]], list[Tensor]]
+"""Applies N operations of one class to N images (1, 3, H, W), whose sizes may differ."""
+
+_TOGETHER: dict[type[Operation], RunTogether] = {
+    Jpeg: jpeg.jpeg_together,
+    PoissonNoise: noise.add_poisson_together,
+}
+"""Operations that consist of many small calls, which a GPU waits for."""
+
 _RUNS: dict[Mode, dict[type[Operation], Run]] = {"corrected": {}, "official": {}}
 
 
@@ -165,7 +174,17 @@ class _Task:
         if isinstance(self.operation, Resize):
             size = self.operation.size(_size(sample), self.image_size)
             detail = (size, self.operation.kind, self.mode == "official" and self.operation)
-        return type(self.operation), self.mode, sample.shape, detail
+        shape = None if self.joins(sample) else sample.shape
+        return type(self.operation), self.mode, shape, detail
+
+    def joins(self, sample: Tensor) -> bool:
+        """Return whether the task can run with others on images of other sizes."""
+        return (
+            self.mode == "corrected"
+            and type(self.operation) in _TOGETHER
+            and counts_calls(sample.device)
+            and sample.shape[-1] > jpeg.NARROW
+        )
 
     def run(self, batch: Tensor, operations: Sequence[Operation | None]) -> Tensor:
         """Apply the operations of all tasks of one group."""
@@ -185,10 +204,20 @@ def _advance(samples: list[Tensor], tasks: list[_Task]) -> None:
     for index, task in enumerate(tasks):
         groups[task.group(samples[index])].append(index)
     for members in groups.values():
-        batch = torch.cat([samples[index] for index in members])
-        result = tasks[members[0]].run(batch, [tasks[index].operation for index in members])
-        for index, sample in zip(members, result.split(1), strict=True):
+        images = [samples[index] for index in members]
+        operations = [tasks[index].operation for index in members]
+        first = tasks[members[0]]
+        if len({image.shape for image in images}) > 1:
+            results = _TOGETHER[type(operations[0])](images, operations)  # pyright: ignore[reportArgumentType]
+        else:
+            results = first.run(torch.cat(images), operations).split(1)
+        for index, sample in zip(members, results, strict=True):
             samples[index] = sample
+
+
+def counts_calls(device: torch.device) -> bool:
+    """Return whether the number of calls costs more than a larger common size does."""
+    return device.type != "cpu"
 
 
 def _size(sample: Tensor) -> tuple[int, int]:

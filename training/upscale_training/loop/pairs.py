@@ -25,6 +25,7 @@ from upscale_training.loop.distributed import Processes
 from upscale_training.loop.interrupts import ignore_worker_exits
 from upscale_training.loop.mixes import mixed
 from upscale_training.loop.networks import layout
+from upscale_training.loop.side_stream import SideStream
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.recipe import MixSettings, Recipe, Stage
 
@@ -95,6 +96,7 @@ class PairLoader:
         size = 0 if recipe.data.paired else recipe.degradation.pool
         seed = np.random.default_rng((recipe.seed, _POOL, processes.rank)).integers(1 << 62)
         self._pool = PairPool(size, int(seed), recipe.degradation.mode)
+        self._side = SideStream(processes.device)
         self._iterator: Iterator[Batch] | None = None
         self._taken = 0
         self.damaged: list[str] = []
@@ -183,7 +185,8 @@ class PairLoader:
         device = self._processes.device
         parts: list[tuple[Tensor, Tensor]] = []
         if batch.hr is not None:
-            parts.append(self._degrade(batch, batch.hr.to(device, non_blocking=True)))
+            lr, hr = self._side.run(lambda: self._degrade(batch))
+            parts.append((lr, hr))
         if batch.pairs is not None:
             hr, lr = (each.to(device, non_blocking=True) for each in batch.pairs)
             parts.append((lr, hr))
@@ -194,9 +197,11 @@ class PairLoader:
         exchanged = self._pool.exchange(lr, hr)
         return None if exchanged is None else self._pairs(*exchanged)
 
-    def _degrade(self, batch: Batch, hr: Tensor) -> tuple[Tensor, Tensor]:
+    def _degrade(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the LR and HR patches of the samples that are not pairs."""
         assert self._settings is not None, "a recipe without pairs has degradations"
+        assert batch.hr is not None, "it has such samples"
+        hr = batch.hr.to(self._processes.device, non_blocking=True)
         numbers = [
             number for number, is_pair in zip(batch.numbers, batch.is_pair, strict=True)
             if not is_pair

@@ -26,7 +26,7 @@ FIXED = (
 )
 """Keys that decide which tensors a state has, so that no run can resume with others."""
 
-_SOURCES = r"data\.sources\.(\d+)\.(path|low|index)"
+_SOURCES = r"data\.sources\.(\d+)\.(path|low|index|shards)"
 _FILES = (
     r"start|stages\.\d+\.(perceptual\.backbone|dists\.(backbone|weights)|gan\.discriminator\.start)"
 )

@@ -18,7 +18,7 @@ from upscale.metrics import MetricError
 from upscale.models import Network
 from upscale_training.data.index import stem_of
 from upscale_training.data.pixels import Pixels
-from upscale_training.data.sources import SourceEntry, list_entries
+from upscale_training.data.sources import SourceEntries, SourceEntry, list_entries
 from upscale_training.degradation.resizing import resize
 from upscale_training.degraded_sample import DegradationSampler, divisible
 from upscale_training.key_errors import named
@@ -119,7 +119,7 @@ class Validation:
         upscaler = Upscaler(model, device=str(self._processes.device), precision="fp32")
         return self._evaluate(upscaler.upscale, stop)
 
-    def _entries(self, key: str, one: ValidationSet) -> tuple[SourceEntry, ...]:
+    def _entries(self, key: str, one: ValidationSet) -> SourceEntries:
         with named({f"{key}.high": one.high, f"{key}.low": one.low}):
             return list_entries(Source(one.high, one.low), self._scale)
 

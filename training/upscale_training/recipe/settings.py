@@ -38,7 +38,7 @@ from upscale_training.degradation.operations import Mode
 from upscale_training.degradation.steps import Step
 from upscale_training.losses import REAL_ESRGAN_LAYERS, Distance, GanKind
 from upscale_training.losses.pixels import CHARBONNIER_EPSILON, PIXEL_LOSSES
-from upscale_training.path_settings import FilePath, check_not_empty
+from upscale_training.path_settings import FilePath, Location, check_local, check_not_empty
 from upscale_training.schema import ClassBy, Decay, OneOf, rule_error, settings
 
 ChainName = Literal["real-esrgan", "classical", "generic", "none"]
@@ -321,23 +321,38 @@ class Source:
     """A source of training images.
 
     Attributes:
-        path: Folder of the HR images, or an LMDB as written by BasicSR.
-        low: Folder or LMDB of the LR images with the same names, smaller by the network's scale;
-            null: the degradation creates them.
+        path: Folder of the HR images, or an LMDB as written by BasicSR; null: shards contain them.
+        low: Folder, LMDB or shards of the LR images with the same names, smaller by the network's
+            scale; null: the degradation creates them.
         index: File that lists the images to use: an index of `upscale dataset`, or a `meta_info`
             file of BasicSR.
         weight: Number of times that each image occurs in an epoch, above 0; with 0.5, every other
             image occurs.
+        shards: Instead of a path: tar files in WebDataset's layout, or a folder of them; a path, or
+            an address of an object store such as `s3://bucket/train-{000..099}.tar`.
 
     Example:
         >>> Source(Path("photos")).weight
         1.0
     """
 
-    path: FilePath
-    low: FilePath | None = None
+    path: FilePath | None = None
+    low: Location | None = None
     index: FilePath | None = None
     weight: PositiveFloat = 1.0
+    shards: Location | None = None
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Source:
+        if self.path is None and self.shards is None:
+            raise rule_error("lacks path: a folder or an LMDB; or shards")
+        if self.path is not None and self.shards is not None:
+            raise rule_error("write either path or shards, not both", "shards")
+        if self.shards is not None and self.index is not None:
+            raise rule_error("shards have no index; remove it", "index")
+        if self.shards is None and isinstance(self.low, str):
+            check_local(self.low)
+        return self
 
 
 @settings
