@@ -159,15 +159,15 @@ def test_an_interrupt_waits_until_its_state_is_complete(images, tmp_path, disk):
 
 
 def test_a_state_that_is_being_written_survives_an_error_of_training(images, tmp_path, disk):
-    class Crash(Exception):
+    class CrashError(Exception):
         pass
 
     def listen(event) -> None:
         if isinstance(event, Stepped) and event.step == 4:
             disk.free.set()
-            raise Crash
+            raise CrashError
 
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         train(recipe(images), tmp_path / "run", device="cpu", events=listen)
     assert [each.info.step for each in states(tmp_path / "run")] == [3]
     assert StageStarted("psnr", 3, 7) in collected(longer(recipe(images), 0, 7), tmp_path / "run")

@@ -289,7 +289,9 @@ class StageRun:
             },
         )
         self._writer.start(
-            info, content, lambda path, weights: export(average, path, self._run.recipe, info, weights)
+            info,
+            content,
+            lambda path, weights: export(average, path, self._run.recipe, info, weights),
         )
 
     def _finish_save(self, *, wait: bool = True) -> None:

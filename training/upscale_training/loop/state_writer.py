@@ -1,8 +1,8 @@
 """Write saved states while training continues.
 
-`StateWriter.start` copies a state to CPU memory, and a thread of each process writes its part under
-a name that starts with a dot. `StateWriter.finish` renames the folder when all parts are on disk. It
-is called by the training loop of all processes, so that threads exchange nothing.
+`StateWriter.start` copies a state to CPU memory, and a thread of each process writes its part into
+a folder whose name starts with a dot. `StateWriter.finish` renames the folder when all parts are on
+disk. The training loops of all processes call it, so that threads exchange nothing.
 """
 
 from __future__ import annotations
