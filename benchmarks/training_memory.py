@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch import Tensor, nn
 from upscale_training.data.patches import PatchDataset, batches
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.export import export
@@ -66,9 +67,12 @@ def step_of_zeros(networks: Networks) -> None:
     """Let all optimisers allocate their running means."""
     for trained in (networks.generator, networks.discriminator):
         if trained is not None:
-            for parameter in trained.network.parameters():
-                parameter.grad = torch.zeros_like(parameter)
-            trained._optimiser.step()
+            trained.step([trained.network], _zero)
+
+
+def _zero(network: nn.Module) -> Tensor:
+    """Return 0, with gradients of 0."""
+    return torch.stack([each.sum() for each in network.parameters()]).sum() * 0
 
 
 def write(recipe: Recipe, networks: Networks, processes: Processes, folder: Path) -> dict[str, int]:
