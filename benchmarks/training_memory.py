@@ -20,7 +20,6 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
 from upscale_training.data.patches import PatchDataset, batches
 from upscale_training.loop.distributed import Processes
 from upscale_training.loop.export import export
@@ -67,12 +66,9 @@ def step_of_zeros(networks: Networks) -> None:
     """Let all optimisers allocate their running means."""
     for trained in (networks.generator, networks.discriminator):
         if trained is not None:
-            trained.step([trained.network], _zero)
-
-
-def _zero(network: nn.Module) -> Tensor:
-    """Return 0, with gradients of 0."""
-    return torch.stack([each.sum() for each in network.parameters()]).sum() * 0
+            for parameter in trained.network.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+            trained._optimiser.step()  # pyright: ignore[reportPrivateUsage]
 
 
 def write(recipe: Recipe, networks: Networks, processes: Processes, folder: Path) -> dict[str, int]:
