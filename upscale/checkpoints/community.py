@@ -63,7 +63,7 @@ def load_community(path: Path) -> CommunityModel:
         ) from error
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise CheckpointError(f"{path}: not a network that maps one image to one image")
-    return _describe(descriptor)
+    return describe(descriptor)
 
 
 def import_spandrel(extra: str = "community") -> Any:  # noqa: ANN401  # it need not be installed
@@ -91,7 +91,12 @@ def import_spandrel(extra: str = "community") -> Any:  # noqa: ANN401  # it need
         ) from error
 
 
-def _describe(descriptor: Any) -> CommunityModel:  # noqa: ANN401
+def describe(descriptor: Any) -> CommunityModel:  # noqa: ANN401
+    """Describe a network that spandrel has loaded.
+
+    Args:
+        descriptor: An `ImageModelDescriptor` of spandrel.
+    """
     needs = descriptor.size_requirements
     return CommunityModel(
         module=descriptor.model.eval(),

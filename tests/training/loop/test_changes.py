@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from upscale_training.recipe import (
     OptimiserSettings,
     PerceptualSettings,
     PixelSettings,
+    RRDBNetSettings,
     SavingSettings,
     Source,
     SPANSettings,
@@ -319,7 +321,13 @@ def test_equal_runs_export_equal_bytes(images, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "scale"), [(SRVGGSettings, 3), (SRVGGSettings, 8), (SPANSettings, 3)]
+    ("kind", "scale"),
+    [
+        (SRVGGSettings, 3),
+        (SRVGGSettings, 8),
+        (SPANSettings, 3),
+        (partial(RRDBNetSettings, blocks=1, growth=2), 8),
+    ],
 )
 def test_other_scales_are_trained_and_used(images, tmp_path, kind, scale):
     recipe = one_stage(

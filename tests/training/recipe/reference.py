@@ -14,6 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from pydantic import JsonValue
 from upscale_training.codecs import video, webp
 from upscale_training.degradation import steps
 from upscale_training.degradation.operations import Operation
@@ -83,7 +84,8 @@ def _values(hint: Any) -> str:
         first, second = get_args(hint)
         return f"list of {_values(first)}" if second is ... else f"pair of {_values(first)}s"
     if get_origin(hint) is not None:
-        return "mapping of names to numbers"
+        plain = get_args(hint)[1] is JsonValue
+        return f"mapping of names to {'values' if plain else 'numbers'}"
     title = re.sub(r"(?<=\w)(Settings|Recipe|Step)$", "", hint.__name__)
     return _SIMPLE.get(hint) or f"[{title}](#{title.lower()})"
 
@@ -97,7 +99,11 @@ def _default(field: Field[Any]) -> str:
     if is_dataclass(value):
         return "all defaults"
     if isinstance(value, dict):
-        return "`" + ", ".join(f"{key}: {each:g}" for key, each in value.items()) + "`"
+        return (
+            "empty"
+            if not value
+            else "`" + ", ".join(f"{key}: {each:g}" for key, each in value.items()) + "`"
+        )
     if isinstance(value, tuple):
         return f"`[{', '.join(_number(each) for each in value)}]`"
     return f"`{_number(value)}`" if value != "" else "empty"

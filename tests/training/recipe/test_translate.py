@@ -567,9 +567,11 @@ def test_an_option_file_of_neosr_is_translated_and_its_other_keys_are_named(data
     assert recipe.data.patch == 256  # 64 pixels of an LR image
     assert recipe.data.mix == MixSettings(mixup=0.1, cutmix=0.1, cutblur=0.2)
     assert (stage.batch, stage.accumulate, stage.iterations) == (8, 2, 1_000_000)
-    adan = OptimiserSettings(1e-3, "adan", (0.98, 0.92, 0.99), weight_decay=0.01)
+    adan = OptimiserSettings(1e-3, "adan", (0.98, 0.92, 0.99), weight_decay=0.01, clip=1)
     assert stage.optimiser == adan and stage.schedule.warmup == 1600
-    assert stage.gan.optimiser == OptimiserSettings(1e-4, "adamw", (0.9, 0.999), weight_decay=0.01)
+    assert stage.gan.optimiser == OptimiserSettings(
+        1e-4, "adamw", (0.9, 0.999), weight_decay=0.01, clip=1
+    )
     assert (stage.gan.kind, stage.gan.weight, stage.pixel) == ("vanilla", 0.3, None)
     assert [(loss.kind, loss.weight) for loss in stage.more] == [("ms-ssim", 1), ("ldl", 0.5)]
     blur, resize, noise, jpeg, second, *_ = recipe.degradation.chain
@@ -647,10 +649,63 @@ def test_what_other_trainers_have_alone_is_refused_in_one_line(
     assert f"{name}: " in message and expected in message and "\n" not in message
 
 
-@pytest.mark.parametrize("kind", ["realplksr", "esrgan"])
-def test_other_networks_of_other_trainers_are_translated(data, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("lines", "network"),
+    [
+        ("type: realplksr", RealPLKSRSettings()),
+        (
+            "type: realplksr_tiny\n  dim: 48\n  upsampler: pixelshuffle",
+            RealPLKSRSettings(features=48, blocks=12, kernel=13, attention=False),
+        ),
+        ("type: esrgan\n  use_pixel_unshuffle: true", RRDBNetSettings()),
+        ("type: esrgan_lite", RRDBNetSettings(features=32, blocks=12)),
+        ("type: span", SPANSettings(features=52)),
+        ("type: span_s\n  norm: true", SPANSettings(features=48, normalised=True)),
+        ("type: span\n  feature_channels: 16\n  norm: false", SPANSettings(features=16)),
+    ],
+)  # fmt: skip
+def test_other_networks_of_other_trainers_are_translated(data, tmp_path, lines, network):
     text = (data / "recipes/trainner-redux.yml").read_text()
-    (tmp_path / "a.yml").write_text(text.replace("type: ultracompact", f"type: {kind}"))
+    (tmp_path / "a.yml").write_text(text.replace("type: ultracompact", lines))
     recipe, notes = translate(tmp_path / "a.yml")
-    assert recipe.network == (RealPLKSRSettings() if kind == "realplksr" else RRDBNetSettings())
-    assert any(note.startswith("network_g: normalises") for note in notes) == (kind == "realplksr")
+    assert recipe.network == network
+    assert not [note for note in notes if note.startswith("network_g")]
+
+
+def test_a_realplksr_that_normalises_groups_is_noted(data, tmp_path):
+    text = (data / "recipes/neosr.toml").read_text()
+    (tmp_path / "a.toml").write_text(text.replace('type = "span"', 'type = "realplksr"'))
+    recipe, notes = translate(tmp_path / "a.toml")
+    assert recipe.network == RealPLKSRSettings()
+    assert any(note.startswith("network_g: normalises groups") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "clip", "note"),
+    [
+        ("trainner-redux.yml", "grad_clip: false", "grad_clip: true", 100, ""),
+        ("trainner-redux.yml", "grad_clip: false",
+         "grad_clip: true\n  grad_clip_max_norm: 2", 2, ""),
+        ("trainner-redux.yml", "val_enabled: true", "val_enabled: false", 0,
+         "datasets.val: is left out, because val.val_enabled is false"),
+        ("neosr.toml", "[train]\n", "[train]\ngrad_clip = false\n", 0, ""),
+        ("neosr.toml", "[train.optim_d]\n", "[train.optim_d]\nwarmup_steps = 7\n", 1,
+         "train.optim_d.warmup_steps: is 7; that of the generator is used"),
+        ("neosr.toml", "[train]\n", "[path]\n[train]\n", 1, ""),
+    ],
+)  # fmt: skip
+def test_clipping_warm_up_and_validation_of_other_trainers_are_translated_or_named(
+    data, tmp_path, name, old, new, clip, note
+):
+    text = (data / "recipes" / name).read_text()
+    assert old in text
+    (tmp_path / name).write_text(text.replace(old, new, 1))
+    recipe, notes = translate(tmp_path / name)
+    (stage,) = recipe.stages
+    assert stage.optimiser.clip == clip
+    assert stage.gan is None or stage.gan.optimiser.clip == clip
+    known = set(translate(data / "recipes" / name)[1])
+    new_notes = [each for each in notes if each not in known]
+    assert new_notes == ([note] if note else [])
+    if "left out" in note:
+        assert recipe.validation is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast
 
@@ -189,6 +190,19 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
 
 
+def _gradient_options(device: torch.device) -> dict[str, Any]:
+    """Return options for gradients that are summed in the same order in every iteration.
+
+    DDP otherwise sorts parameters into other buckets after its first iteration. A run that resumes
+    would then sum in another order than one that was not interrupted. On a GPU, where kernels add
+    in a varying order anyway, speed counts more.
+    """
+    if device.type != "cpu":
+        return {}
+    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+    return {"find_unused_parameters": True}
+
+
 def _fabric(device: torch.device, name: str, dtype: torch.dtype) -> Fabric:
     precision = Autocast(device.type, dtype)
     if device.type == "xpu":
@@ -212,6 +226,6 @@ def _fabric(device: torch.device, name: str, dtype: torch.dtype) -> Fabric:
         num_nodes=world // local,
         # Spectral norms take the same steps in all processes; a broadcast between two forward
         # passes would change tensors that the backward pass needs.
-        strategy=DDPStrategy(**_NO_BROADCAST),
+        strategy=DDPStrategy(**_NO_BROADCAST, **_gradient_options(device)),
         plugins=[TorchElasticEnvironment(), precision],
     )

@@ -30,9 +30,11 @@ class MovingAverage(Generic[N]):
         self._blend = get_ema_multi_avg_fn(decay)
 
     def update(self, network: nn.Module) -> None:
-        """Add the weights after a step to the average."""
+        """Add the weights after a step to the average, and copy what is no weight."""
         averages = tuple(self.network.parameters())
         self._blend(averages, tuple(parameter.detach() for parameter in network.parameters()), 0)
+        for own, other in zip(self.network.buffers(), network.buffers(), strict=True):
+            own.copy_(other)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averaged weights."""

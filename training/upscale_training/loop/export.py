@@ -17,14 +17,21 @@ from upscale_training.recipe import Recipe
 from upscale_training.recipe.writing import to_yaml
 
 
-def export(network: Network[Any], path: Path, recipe: Recipe, info: StateInfo) -> None:
+def export(
+    network: Network[Any],
+    path: Path,
+    recipe: Recipe,
+    info: StateInfo,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write averaged weights with their metadata.
 
     Args:
-        network: Network with the weights.
+        network: Network of the weights.
         path: Path of the .safetensors file, which is replaced.
         recipe: Recipe of the run; its paths are written without folders.
         info: Progress and validation scores.
+        weights: A copy of the weights; None for those that the network has now.
 
     Raises:
         CheckpointError: The file cannot be written.
@@ -45,7 +52,7 @@ def export(network: Network[Any], path: Path, recipe: Recipe, info: StateInfo) -
         "figures of bicubic": json.dumps(info.baseline),
     }
     known = {key: value for key, value in metadata.items() if value not in ("", "null")}
-    write_safetensors(network.state_dict(), path, known)
+    write_safetensors(network.state_dict() if weights is None else weights, path, known)
 
 
 def export_discriminator(

@@ -22,6 +22,7 @@ from upscale.models import (
 )
 from upscale_training.loop.state import COMMON, read_part
 from upscale_training.networks import PatchDiscriminator, UNetDiscriminator, VGGStyleDiscriminator
+from upscale_training.networks.spandrel_network import SpandrelNetwork, SpandrelSpec
 from upscale_training.recipe import DiscriminatorSettings
 
 MAX_PARAMETERS = 500_000_000
@@ -38,10 +39,21 @@ def fresh_generator(spec: Spec) -> Network[Any]:
     Raises:
         TrainingError: The network is too large.
     """
+    if isinstance(spec, SpandrelSpec):  # its class initialises its weights
+        return SpandrelNetwork(spec)
     _check_size(lambda: build(spec), spec.describe())
     network = build(spec)
     architecture_of(spec).initialise(network)
     return network
+
+
+def trained_generator(spec: Spec, state: State) -> Network[Any]:
+    """Build a generator with the weights of a saved state, in evaluation mode."""
+    if not isinstance(spec, SpandrelSpec):
+        return build(spec, state)
+    network = SpandrelNetwork(spec)
+    network.load_state_dict(dict(state))
+    return network.eval()
 
 
 def fresh_discriminator(settings: DiscriminatorSettings, patch: int) -> nn.Module:
@@ -90,6 +102,10 @@ def start_generator(network: Network[Any], path: str | Path) -> str:
         CheckpointError, DownloadError: The checkpoint cannot be read.
     """
     state = resolve(path).state()
+    if isinstance(network, SpandrelNetwork):
+        _check_fit(path, network, state, f"another network than {network.spec.describe()}")
+        network.load_state_dict({key: value.float() for key, value in state.items()})
+        return f"starts from {path}"
     try:
         found = detect(state)
     except UnknownArchitectureError as error:

@@ -29,6 +29,7 @@ from upscale_training.loop.optimisers import check_optimiser
 from upscale_training.loop.randomness import seed_all
 from upscale_training.loop.trained_network import TrainedNetwork
 from upscale_training.losses import DistsLoss, FeatureLoss
+from upscale_training.networks.spandrel_network import SpandrelNetwork
 from upscale_training.recipe import PerceptualSettings, Recipe
 
 Generator = Network[Any]
@@ -229,7 +230,7 @@ def _checkpoint_activations(network: Generator) -> None:
 
     The modules are not wrapped, so the weights keep their names.
     """
-    if isinstance(network, SPAN | RealPLKSR):
+    if isinstance(network, SPAN | RealPLKSR | SpandrelNetwork):
         for block in network.blocks:
             block.forward = cast(Any, partial(checkpoint, block.forward, use_reentrant=False))
         return

@@ -41,8 +41,8 @@ from upscale_training.loop.state import (
     remove_states,
     saved_states,
     superfluous,
-    write_state,
 )
+from upscale_training.loop.state_writer import StateContent, StateWriter
 from upscale_training.loop.step import TrainingStep
 from upscale_training.loop.timing import Stopwatch
 from upscale_training.loop.validation import Validation, ValidationResult
@@ -109,6 +109,7 @@ class StageRun:
         self._pairs = PairLoader(recipe, stage, run.dataset, run.processes, self._watch)
         self._step = TrainingStep(stage, networks, run.processes, self._meter, self._watch)
         self._saving = recipe.saving_of(stage)
+        self._writer = StateWriter(self._states, run.processes)
         self._scores: Scores | None = None
         self._validated: int | None = None
         self._changes: tuple[str, ...] = ()
@@ -153,21 +154,24 @@ class StageRun:
         Raises:
             KeyboardInterrupt: An interrupt of any process was requested; a state is saved.
             TrainingError: Losses are not finite, or have diverged; the last state is kept.
-            OutputError: A state cannot be saved.
+            OutputError: A state cannot be saved; raised at the next save, or at the end.
         """
-        if self._validate_if_due() or self._validated == self._stage.iterations:
-            self._save()
-        self._stop_if_interrupted()
-        while self._done < self._stage.iterations:
-            self._iterate()
-            ended = self._done == self._stage.iterations
-            if self._done % self._run.recipe.logging.every == 0 or ended:
-                self._log()
-            better = self._validate_if_due()
-            if self._done % self._run.recipe.saving.every == 0 or better or ended:
-                with self._watch.phase("saving", waiting=True):
-                    self._save()
+        with self._writer:
+            if self._validate_if_due() or self._validated == self._stage.iterations:
+                self._save()
             self._stop_if_interrupted()
+            while self._done < self._stage.iterations:
+                self._iterate()
+                self._finish_save(wait=False)
+                ended = self._done == self._stage.iterations
+                if self._done % self._run.recipe.logging.every == 0 or ended:
+                    self._log()
+                better = self._validate_if_due()
+                if self._done % self._run.recipe.saving.every == 0 or better or ended:
+                    with self._watch.phase("saving", waiting=True):
+                        self._save()
+                self._stop_if_interrupted()
+            self._finish_save()
 
     def _iterate(self) -> None:
         factor = rate_factor(self._stage.schedule, self._done, self._stage.iterations)
@@ -226,6 +230,7 @@ class StageRun:
             self._write_previews(result)
         self._scores, self._validated = result.scores, self._done
         self._run.emit(Validated(self._stage.name, self._done, result.scores))
+        self._finish_save()  # the next line must not depend on how fast a disk is
         return is_among_best(self._info(0), saved_states(self._states), self._saving)
 
     def _write_previews(self, result: ValidationResult) -> None:
@@ -264,31 +269,43 @@ class StageRun:
     def _stop_if_interrupted(self) -> None:
         if self._run.processes.any(self._run.interrupts.requested):
             self._save()
+            self._finish_save()
             raise KeyboardInterrupt
 
     def _save(self) -> None:
-        """Save a state, then remove those that are superfluous now."""
+        """Start to save a state."""
         self._checked_losses()
+        self._finish_save()
         size = 0 if self._run.log is None else self._run.log.flush()
         info = self._info(size)
         average = self._networks.average.network
-        own = {
-            "pairs": self._pairs.state_dict(),
-            "meter": self._meter.state_dict(),
-            "random": random_state(),
-        }
-        saved = write_state(
-            self._states,
-            info,
-            self._run.processes,
-            write_weights=lambda path: export(average, path, self._run.recipe, info),
-            common=self._networks.state_dict,
-            own=own,
+        content = StateContent(
+            average.state_dict(),
+            self._networks.state_dict(),
+            {
+                "pairs": self._pairs.state_dict(),
+                "meter": self._meter.state_dict(),
+                "random": random_state(),
+            },
         )
+        self._writer.start(
+            info,
+            content,
+            lambda path, weights: export(average, path, self._run.recipe, info, weights),
+        )
+
+    def _finish_save(self, *, wait: bool = True) -> None:
+        """End a save, if all processes have written their parts or must be waited for.
+
+        States that have become superfluous are then removed.
+        """
+        saved = self._writer.finish(wait=wait)
+        if saved is None:
+            return
         if self._run.processes.first:
             remove_states(superfluous(saved_states(self._states), self._saving))
         self._run.processes.wait()
-        self._run.emit(Saved(self._stage.name, self._done, saved.path))
+        self._run.emit(Saved(self._stage.name, saved.info.step, saved.path))
 
     def _info(self, log_bytes: int) -> StateInfo:
         return StateInfo(

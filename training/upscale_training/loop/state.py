@@ -6,8 +6,9 @@
         common.pt             networks, optimisers, scalers
         process-0.pt ...      per process: random states, pool, position in the data
 
-A state is written under a name that starts with a dot, flushed to disk, and renamed. An old state
-is renamed to such a name before it is removed. So every folder with a plain name is complete.
+A state is written under a name that starts with a dot, flushed to disk, and renamed (see
+`upscale_training.loop.state_writer`). An old state is renamed to such a name before it is removed.
+So every folder with a plain name is complete.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,14 +26,13 @@ import torch
 from pydantic import TypeAdapter
 
 from upscale.checkpoints.pickles import check_archive
-from upscale.errors import CheckpointError, OutputError, TrainingError
-from upscale.files.atomic import flush_to_disk, replace_text, sync_folder
+from upscale.errors import TrainingError
+from upscale.files.atomic import replace_text
 from upscale.files.error_mapping import one_line
 from upscale.files.parse import parse_json
 from upscale.files.printable import printable
 from upscale.out_of_memory import is_out_of_memory
 from upscale_training.data.sources import Listing
-from upscale_training.loop.distributed import Processes
 from upscale_training.loop.events import Scores
 from upscale_training.loop.metrics import lower_is_better
 from upscale_training.recipe import SavingSettings
@@ -125,63 +125,6 @@ def saved_states(folder: Path) -> list[SavedState]:
     return [SavedState(path, _read_info(path)) for path in paths]
 
 
-def write_state(
-    folder: Path,
-    info: StateInfo,
-    processes: Processes,
-    *,
-    write_weights: Callable[[Path], None],
-    common: Callable[[], Mapping[str, Any]],
-    own: Mapping[str, Any],
-) -> SavedState:
-    """Save a state; all processes must call this together.
-
-    If a state of this step exists (after an interrupt, or after resuming), only its information is
-    updated.
-
-    Args:
-        folder: Folder of the stage's states.
-        info: Information about the state.
-        processes: Processes of the run.
-        write_weights: Function that writes the averaged weights to a path, in the first process.
-        common: Function that returns the part that all processes share, in the first process.
-        own: Part of this process.
-
-    Raises:
-        OutputError: The state cannot be written; older states are unchanged.
-    """
-    target, draft = folder / f"{info.step:08d}", folder / f".{info.step:08d}.part"
-    saved = SavedState(target, info)
-    exists = processes.any(target.exists())
-    try:
-        if exists:
-            if processes.first:
-                _write_info(target / _INFO, info)
-            processes.wait()
-            return saved
-        if processes.first:
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-        processes.wait()
-        _write(draft / f"process-{processes.rank}.pt", own)
-        if processes.first:
-            write_weights(draft / WEIGHTS)
-            _write(draft / COMMON, common())
-            _write_info(draft / _INFO, info)
-        processes.wait()
-        if processes.first:
-            _commit(draft, target)
-        processes.wait()
-    except (OSError, CheckpointError) as error:
-        if processes.first:
-            shutil.rmtree(draft, ignore_errors=True)
-        raise OutputError(
-            f"{target}: cannot be saved ({one_line(error)}); free disk space and start again to "
-            "resume from the previous state"
-        ) from error
-    return saved
-
-
 def remove_states(states: list[SavedState]) -> None:
     """Remove states; each disappears at once for other programs."""
     for state in states:
@@ -230,18 +173,6 @@ def _cost(info: StateInfo, settings: SavingSettings) -> float:
     return score if lower_is_better(settings.best_metric) else -score
 
 
-def _commit(draft: Path, target: Path) -> None:
-    sync_folder(draft)
-    draft.rename(target)
-    sync_folder(target.parent)
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    with path.open("wb") as stream:
-        torch.save(content, stream)
-        flush_to_disk(stream)
-
-
 def read_part(path: Path) -> dict[str, Any]:
     """Read a `.pt` file of a state.
 
@@ -276,9 +207,10 @@ def damage_named(state: SavedState) -> Generator[None]:
         ) from error
 
 
-def _write_info(path: Path, info: StateInfo) -> None:
+def write_info(folder: Path, info: StateInfo) -> None:
+    """Write the information about a state into its folder; an existing file is replaced."""
     values = {_JSON_KEYS.get(key, key): value for key, value in asdict(info).items()}
-    replace_text(path, json.dumps(values, indent=1))
+    replace_text(folder / _INFO, json.dumps(values, indent=1))
 
 
 def _read_info(folder: Path) -> StateInfo:

@@ -66,6 +66,8 @@ class TrainingStep:
             self._terms.append(_feature_terms(stage.perceptual, networks.features, autocast))
         if stage.dists is not None and networks.dists is not None:
             self._terms.append(_dists_terms(stage.dists, networks.dists))
+        # Features of images that are cut at random have another shape each time.
+        self._shapes_are_fixed = stage.perceptual is None or stage.perceptual.shift == 0
         self._gan: _GanStep | None = None
         if stage.gan is not None and networks.discriminator is not None:
             gan = stage.gan
@@ -76,11 +78,12 @@ class TrainingStep:
 
     def __call__(self, batches: Sequence[PairBatch]) -> None:
         """Train on the batches of one iteration."""
-        with self._watch.phase("generator"):
-            outputs = self._step_generator(batches)
-        if self._gan is not None:
-            with self._watch.phase("discriminator"):
-                self._gan.step_discriminator(batches, outputs, self._meter)
+        with measured_convolutions(self._shapes_are_fixed):
+            with self._watch.phase("generator"):
+                outputs = self._step_generator(batches)
+            if self._gan is not None:
+                with self._watch.phase("discriminator"):
+                    self._gan.step_discriminator(batches, outputs, self._meter)
         with self._generator.evaluated():
             self._average.update(self._generator.network)
 
@@ -105,6 +108,31 @@ class TrainingStep:
 
         self._generator.step(batches, loss)
         return outputs
+
+
+@contextmanager
+def measured_convolutions(enabled: bool) -> Generator[None]:
+    """Let cuDNN measure which of its algorithms is fastest, once for each shape.
+
+    This is worth it for the patches of training, whose shapes are fixed, and not for the images of
+    validation or for degradations.
+
+    Args:
+        enabled: Whether to do so; otherwise the setting stays as it is.
+
+    Example:
+        >>> with measured_convolutions(True):
+        ...     torch.backends.cudnn.benchmark
+        True
+        >>> torch.backends.cudnn.benchmark
+        False
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or enabled
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @dataclass(frozen=True, slots=True, eq=False)

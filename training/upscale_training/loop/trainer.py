@@ -15,7 +15,6 @@ from upscale.engine.device import PRECISIONS
 from upscale.errors import TrainingError, UsageError
 from upscale.files.atomic import remove_stale_temporaries, replace_text
 from upscale.files.printable import printable
-from upscale.models import build
 from upscale.out_of_memory import is_out_of_memory
 from upscale_training.data.patches import PatchDataset
 from upscale_training.loop.distributed import Processes
@@ -29,6 +28,7 @@ from upscale_training.loop.events import (
     StageStarted,
 )
 from upscale_training.loop.export import export, export_discriminator
+from upscale_training.loop.initialisation import trained_generator
 from upscale_training.loop.interrupts import Interrupts
 from upscale_training.loop.networks import check_stage, make_networks
 from upscale_training.loop.resume_check import Change, find_changes, image_notes
@@ -195,7 +195,8 @@ class _Trainer:
         assert saved is not None, "a stage ends with a state"
         path = self._folder / f"{self._recipe.name}-{stage.name}.safetensors"
         if self._processes.first:
-            network = build(self._recipe.network.spec, read_state_dict(saved.weights))
+            weights = read_state_dict(saved.weights)
+            network = trained_generator(self._recipe.network.spec, weights)
             dtype = PRECISIONS[self._recipe.saving.export]
             export(network.to(dtype), path, self._recipe, saved.info)
             if self._recipe.stages[index].gan is not None:

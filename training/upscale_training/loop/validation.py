@@ -114,9 +114,9 @@ class Validation:
         Returns:
             The result, or None if any process was stopped.
         """
-        spec = network.spec
-        model = Model("ema", network, network.scale, spec.in_channels, True, spec.describe())
-        upscaler = Upscaler(model, device=str(self._processes.device), precision="fp32")
+        upscaler = Upscaler(
+            Model.from_network("ema", network), device=str(self._processes.device), precision="fp32"
+        )
         return self._evaluate(upscaler.upscale, stop)
 
     def _entries(self, key: str, one: ValidationSet) -> SourceEntries:

@@ -29,6 +29,36 @@ NETWORKS: Mapping[str, tuple[str, dict[str, int]]] = {
 }
 """Networks by their names there: those of BasicSR with its keys, others with keys of recipes."""
 
+REDUX_NETWORKS: Mapping[str, tuple[str, dict[str, int]]] = NETWORKS | {
+    "span": ("span", {"features": 52}),
+    "span_s": ("span", {"features": 48}),
+    "esrgan_lite": (_RRDB, {"num_feat": 32, "num_block": 12, "num_grow_ch": 32}),
+    "realplksr_tiny": ("realplksr", {"blocks": 12, "kernel": 13, "attention": False}),
+}
+"""The same in traiNNer-redux."""
+
+_NETWORK_KEYS = {
+    "span": {"feature_channels": "features"},
+    "realplksr": {
+        "dim": "features", "n_blocks": "blocks", "kernel_size": "kernel", "use_ea": "attention",
+    },
+}  # fmt: skip
+"""Keys of recipes by those of networks that BasicSR lacks."""
+
+_USUAL = {
+    "upsampler": "pixelshuffle",
+    "dysample": False,
+    "norm": False,
+    "use_pixel_unshuffle": True,
+}
+"""Parameters of networks with the only value that recipes have."""
+
+_CLIP = 1.0
+"""Largest norm of gradients in neosr, unless it is told not to clip."""
+
+_REDUX_CLIP = 100.0
+"""Largest norm of gradients in traiNNer-redux, if it is told to clip."""
+
 _PIXELS = {"l1": "L1Loss", "charbonnier": "CharbonnierLoss"}
 _MORE = {"mssim": "ms-ssim", "msssim": "ms-ssim", "ldl": "ldl", "ff": "focal-frequency"}
 _OPTIMISERS = {
@@ -48,7 +78,7 @@ _SHARED = (
     "model_type", "use_amp", "bfloat16", "amp_bf16", "use_channels_last", "fast_matmul", "num_gpu",
     "use_compile", "compile", "compile_mode", "deterministic", "high_order_degradation",
     "high_order_degradations_debug", "high_order_degradations_debug_limit", "datasets.train.name",
-    "path.resume_state", "path.param_key_g", "path.strict_load_g", "train.grad_clip",
+    "path.resume_state", "path.param_key_g", "path.strict_load_g",
     "train.moa_debug", "train.moa_debug_limit", "val.tile_size", "val.tile_overlap",
     "val.metrics_enabled", "logger.save_checkpoint_format", "val.val_enabled", "val.save_img",
 )  # fmt: skip
@@ -147,10 +177,11 @@ class _Rewriter:
     _extra: Values = field(default_factory=dict[str, Any])
     _stage: Values = field(default_factory=dict[str, Any])
     _notes: list[str] = field(default_factory=list[str])
+    _clip: float = 0.0
 
     def rewrite(self) -> Foreign:
         """Return the file in the words of BasicSR."""
-        self._flat = {key: each for key, each in _flat(self.values) if each is not None}
+        self._flat = {key: each for key, each in _flat(self.values) if each not in (None, {})}
         self._precision()
         for key in _SHARED:
             self._flat.pop(key, None)
@@ -198,11 +229,16 @@ class _Rewriter:
     def _network(self) -> None:
         name = str(self._take("network_g.type", ""))
         scale = self._flat.get("scale", 4)
-        if name not in NETWORKS:
+        is_neosr = self.trainer == "neosr"
+        networks = NETWORKS if is_neosr else REDUX_NETWORKS
+        if name not in networks:
             raise self._fail(
-                "network_g.type", f"is {name}; only {', '.join(NETWORKS)} can be translated"
+                "network_g.type", f"is {name}; only {', '.join(networks)} can be translated"
             )
-        kind, settings = NETWORKS[name]
+        kind, settings = networks[name]
+        for key, value in _USUAL.items():
+            if self._flat.get(f"network_g.{key}") == value:
+                self._take(f"network_g.{key}")
         if kind in (_SRVGG, _RRDB):
             self._set("network_g.type", kind)
             for key, value in settings.items():
@@ -210,8 +246,15 @@ class _Rewriter:
             return
         # Overwritten by the part of the recipe.
         self._set("network_g.type", _SRVGG)
-        self._extra["network"] = {"architecture": kind, "scale": scale, **settings}
-        if kind == "realplksr" and not self._take("network_g.layer_norm", False):
+        known = {
+            new: self._take(f"network_g.{old}")
+            for old, new in _NETWORK_KEYS[kind].items()
+            if f"network_g.{old}" in self._flat
+        }
+        if kind == "span" and not is_neosr and self._take("network_g.norm", False):
+            known["normalised"] = True  # its range is 255 there, but 1 in neosr
+        self._extra["network"] = {"architecture": kind, "scale": scale, **settings, **known}
+        if kind == "realplksr" and not self._take("network_g.layer_norm", not is_neosr):
             self._notes.append(
                 "network_g: normalises groups of channels; here each pixel is normalised, so that "
                 "its weights cannot be the start"
@@ -285,6 +328,9 @@ class _Rewriter:
             ("blur_prob2", "second_blur_prob"),
         ):
             self._move(old, new)
+        is_neosr = self.trainer == "neosr"
+        limit = _CLIP if is_neosr else self._take("train.grad_clip_max_norm", _REDUX_CLIP)
+        self._clip = float(limit) if self._take("train.grad_clip", is_neosr) else 0.0
         for name in ("optim_g", "optim_d"):
             self._optimiser(f"train.{name}")
 
@@ -303,12 +349,14 @@ class _Rewriter:
         # Overwritten by the part of the recipe, which has more kinds.
         self._set(f"{key}.type", "AdamW")
         owner = self._stage if key.endswith("_g") else self._stage.setdefault("gan", {})
-        owner["optimiser"] = {"kind": found}
+        owner["optimiser"] = {"kind": found, "clip": self._clip}
         if found == "adan" and f"{key}.betas" not in self._flat:
             owner["optimiser"]["betas"] = [0.98, 0.92, 0.99]
         warmup = self._take(f"{key}.warmup_steps")
         if warmup is not None and key.endswith("_g"):
             self._set("train.warmup_iter", warmup, f"{key}.warmup_steps")
+        elif warmup is not None and warmup != self._new.get("train.warmup_iter"):
+            self._notes.append(f"{key}.warmup_steps: is {warmup}; that of the generator is used")
 
     def _losses(self) -> None:
         for key, kind, weight in list(self._found_losses()):
@@ -317,7 +365,7 @@ class _Rewriter:
         synthetic = self._new["datasets.train.type"] == "RealESRGANDataset"
         names = ("RealESRGANModel", "RealESRNetModel") if synthetic else ("SRGANModel", "SRModel")
         self._set("model_type", names[0] if is_gan else names[1])
-        for key in ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm", "gt_usm"):
+        for key in ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm", "gt_usm") if synthetic else ():
             self._set(key, False)
         if is_gan:
             self._discriminator()
@@ -371,6 +419,8 @@ class _Rewriter:
         keys = [key for key in self._flat if key.startswith(("datasets.val", "val."))]
         taken = {key: self._take(key) for key in keys}
         high, low = (taken.get(f"datasets.val.dataroot_{name}") for name in ("gt", "lq"))
+        if settings.get("val_enabled") is False and high:
+            self._notes.append("datasets.val: is left out, because val.val_enabled is false")
         if settings.get("val_enabled") is False or not settings or not high:
             return
         highs, lows = (each if isinstance(each, list) else [each] for each in (high, low))

@@ -20,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
+    JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -38,6 +39,7 @@ from upscale_training.degradation.operations import Mode
 from upscale_training.degradation.steps import Step
 from upscale_training.losses import REAL_ESRGAN_LAYERS, Distance, GanKind
 from upscale_training.losses.pixels import CHARBONNIER_EPSILON, PIXEL_LOSSES
+from upscale_training.networks.spandrel_network import SpandrelSpec
 from upscale_training.path_settings import FilePath, Location, check_local, check_not_empty
 from upscale_training.schema import ClassBy, Decay, OneOf, rule_error, settings
 
@@ -91,7 +93,8 @@ MAX_WORKERS = 1024
 Layers = Annotated[int, Field(gt=0, le=MAX_LAYERS)]
 Channels = Annotated[int, Field(gt=0, le=MAX_CHANNELS)]
 Count = Annotated[int, Field(gt=0, le=MAX_COUNT)]
-Scale = Annotated[Literal[1, 2, 4], BeforeValidator(_check_no_bool)]
+Scale = Annotated[Literal[1, 2, 4, 8], BeforeValidator(_check_no_bool)]
+"""Scales of networks that end in doublings."""
 AnyScale = Annotated[Literal[1, 2, 3, 4, 8], BeforeValidator(_check_no_bool)]
 """Scales of networks that end in pixel shuffles."""
 Name = Annotated[str, AfterValidator(_check_file_name)]
@@ -132,13 +135,14 @@ class RRDBNetSettings:
             features=self.features,
             blocks=self.blocks,
             growth=self.growth,
-            unshuffle=self.patch_multiple // self.scale,
+            unshuffle=max(4 // self.scale, 1),
+            upsamples=max(2, self.scale.bit_length() - 1),
         )
 
     @property
     def patch_multiple(self) -> int:
         """Number that must divide the side of a training patch."""
-        return 4
+        return max(4, self.scale)
 
 
 @settings
@@ -304,7 +308,45 @@ class RealPLKSRSettings:
         return self.scale
 
 
-NetworkSettings = RRDBNetSettings | SRVGGSettings | SPANSettings | RCANSettings | RealPLKSRSettings
+@settings
+class SpandrelSettings:
+    """Any network of the package spandrel, trained as a plain module; its tiles are blended.
+
+    Attributes:
+        architecture: Selects a network of spandrel.
+        kind: Name of its class there, for example `SwinIR`, `OmniSR` or `SAFMN`.
+        scale: Output pixels per input pixel and axis.
+        parameters: Arguments of the class by name, besides its scale.
+
+    Example:
+        >>> SpandrelSettings("OmniSR", parameters={"res_num": 2}).spec.describe()
+        'OmniSR x4 of spandrel'
+    """
+
+    kind: str
+    architecture: Literal["spandrel"] = "spandrel"
+    scale: AnyScale = 4
+    parameters: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+
+    @property
+    def spec(self) -> SpandrelSpec:
+        """Specification of the network."""
+        return SpandrelSpec(self.kind, self.scale, self.parameters)
+
+    @property
+    def patch_multiple(self) -> int:
+        """Number that must divide the side of a training patch."""
+        return self.scale
+
+
+NetworkSettings = (
+    RRDBNetSettings
+    | SRVGGSettings
+    | SPANSettings
+    | RCANSettings
+    | RealPLKSRSettings
+    | SpandrelSettings
+)
 
 NETWORKS: dict[str, type[NetworkSettings]] = {
     "rrdbnet": RRDBNetSettings,
@@ -312,6 +354,7 @@ NETWORKS: dict[str, type[NetworkSettings]] = {
     "span": SPANSettings,
     "rcan": RCANSettings,
     "realplksr": RealPLKSRSettings,
+    "spandrel": SpandrelSettings,
 }
 """Networks by `architecture`."""
 
