@@ -17,7 +17,6 @@ HEAVY = (
     "tifffile",
     "safetensors",
     "requests",
-    "pydantic",
     "starlette",
     "uvicorn",
     "rich.markdown",

@@ -184,8 +184,8 @@ Tta = Annotated[
 Denoise = Annotated[
     str | None,
     option("--denoise", metavar="0..1", panel=NETWORK,
-           help=f"Denoising strength of networks that support it: {DENOISE_NETWORKS}. 0 keeps noise "
-           "and texture, 1 removes most."),
+           help=f"Denoising strength of networks that support it: {DENOISE_NETWORKS}. 0 keeps "
+           "noise and texture, 1 removes most."),
 ]  # fmt: skip
 Fidelity = Annotated[
     str | None,
