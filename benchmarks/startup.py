@@ -83,6 +83,7 @@ def main() -> None:
         folder = Path(name)
         image = folder / "small.png"
         photo = cv2.imread(str(ROOT / "examples" / "kitten.jpg"))
+        assert photo is not None
         cv2.imwrite(str(image), photo[100 : 100 + SIDE, 100 : 100 + SIDE])
         environment = dict(os.environ)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)

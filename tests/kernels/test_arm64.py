@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.building import build_driver, hatch_build
+from tests.kernels.building import ROOT, build_driver, hatch_build
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 LAYERS = 40
@@ -53,7 +53,7 @@ def test_the_library_for_arm64_is_built_from_the_same_source(
 ) -> None:
     build = hatch_build()
     folder = tmp_path / build.KERNELS
-    shutil.copytree(Path(build.__file__).parent / build.KERNELS, folder)
+    shutil.copytree(ROOT / build.KERNELS, folder)
     monkeypatch.setenv("CC", COMPILER)
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert build.build_kernels(tmp_path)

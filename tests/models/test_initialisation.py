@@ -22,14 +22,6 @@ def test_loading_draws_no_random_values_and_sets_all_weights():
     assert not any(loaded[key].data_ptr() == expected[key].data_ptr() for key in expected)
 
 
-def test_memory_is_shared_on_request():
-    state = build(SPEC).state_dict()
-    network = build(SPEC, state, shares_memory=True)
-    loaded = network.state_dict()
-    assert all(loaded[key].data_ptr() == state[key].data_ptr() for key in state)
-    assert not network.training and all(each.requires_grad for each in network.parameters())
-
-
 def test_a_new_network_has_random_values():
     weights = build(SPEC).state_dict()["conv_first.weight"]
     assert len(weights.unique()) == weights.numel()

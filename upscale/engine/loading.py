@@ -103,8 +103,7 @@ def load_model(
         return _community_model(name, load_community(resolved.path))
     except UnfitStateError as error:
         raise CheckpointError(f"{name}: damaged or incomplete checkpoint: {error}") from error
-    network = build(detected.spec, detected.state, shares_memory=True)
-    return Model.from_network(name, network)
+    return Model.from_network(name, build(detected.spec, detected.state))
 
 
 def _community_model(name: str, loaded: CommunityModel) -> Model:

@@ -208,15 +208,13 @@ def detect(state: State) -> Detected[Any]:
     raise mismatch or UnknownArchitectureError(f"its tensors are not those of {names}")
 
 
-def build(spec: S, state: State | None = None, *, shares_memory: bool = False) -> Network[S]:
+def build(spec: S, state: State | None = None) -> Network[S]:
     """Build a network, and load weights if they are given.
 
     Args:
         spec: Hyper-parameters of the network.
         state: Canonical state dict, loaded in fp32; the network is then in evaluation mode. None
             for torch's default initialisation and training mode.
-        shares_memory: Whether the network may use the memory of fp32 tensors in `state`, instead of
-            a copy.
 
     Example:
         >>> import torch
@@ -230,8 +228,7 @@ def build(spec: S, state: State | None = None, *, shares_memory: bool = False) -
         return architecture.build(spec)
     with WithoutRandomValues():
         network = architecture.build(spec)
-    weights = {key: value.float() for key, value in state.items()}
-    network.load_state_dict(weights, assign=shares_memory)
+    network.load_state_dict({key: value.float() for key, value in state.items()})
     return network.eval()
 
 
