@@ -76,7 +76,7 @@ def print_panel(title: str, content: RenderableType) -> None:
 
     Args:
         title: Title in the upper border.
-        content: What the panel shows.
+        content: Text or table in the panel.
     """
     _print_panel(_console(), title, content)
 
