@@ -25,18 +25,24 @@ AVX512 = (
     "-mprefer-vector-width=512",
 )
 AVX2 = ("-mavx2", "-mfma")
-TARGETS = {
+X86 = {
     "winograd-avx2.so": ("winograd.c", "-DLANES=8", *AVX2),
     "winograd-avx512.so": ("winograd.c", "-DLANES=16", *AVX512),
     "winograd-avx2-bf16.so": ("winograd.c", "-DLANES=8", "-DBFLOAT", *AVX2),
     "winograd-avx512-bf16.so": ("winograd.c", "-DLANES=16", "-DBFLOAT", *AVX512),
 }
-"""Each library's source and flags."""
+"""Each library for x86-64: its source and flags."""
 
-NEWER_TARGETS = {
+NEWER_X86 = {
     "amx.so": ("amx.c", *AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
 }
-"""Those for which a compiler may be too old."""
+"""Those for which a compiler may be too old, or the system is not Linux."""
+
+ARM64 = {"winograd-neon.so": ("winograd.c", "-DLANES=4")}
+"""Each library for ARM64: its source and flags."""
+
+TARGETS = {"x86_64": X86, "amd64": X86, "aarch64": ARM64, "arm64": ARM64}
+"""Libraries by `platform.machine()` in lower case."""
 
 FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread")
 
@@ -48,10 +54,8 @@ class KernelHook(BuildHookInterface[Any]):
         """Compile, if possible, and tell hatchling what has come of it."""
         if self.target_name != "wheel" or not build_kernels(Path(self.root)):
             return
-        names = [*TARGETS, *NEWER_TARGETS]
-        build_data["artifacts"] += [
-            f"/{KERNELS / name}" for name in names if Path(self.root, KERNELS, name).exists()
-        ]
+        names = sorted(path.name for path in Path(self.root, KERNELS).glob("*.so"))
+        build_data["artifacts"] += [f"/{KERNELS / name}" for name in names]
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_platform_tag()}"
 
@@ -59,17 +63,19 @@ class KernelHook(BuildHookInterface[Any]):
 def build_kernels(root: Path) -> bool:
     """Compile all kernels in place; False, with a line that says why, where that is impossible."""
     folder = root / KERNELS
-    for name in [*TARGETS, *NEWER_TARGETS]:  # older ones do not fit newer sources
-        (folder / name).unlink(missing_ok=True)
+    for library in folder.glob("*.so"):  # older ones do not fit newer sources
+        library.unlink()
     compiler = _compiler()
-    if platform.machine().lower() not in {"x86_64", "amd64"} or os.name != "posix":
+    targets = TARGETS.get(platform.machine().lower(), {})
+    if not targets or os.name != "posix":
         return _without(f"they are not made for {platform.machine()} on {sys.platform}")
     if compiler is None:
         return _without("there is no C compiler")
-    for name, recipe in TARGETS.items():
+    for name, recipe in targets.items():
         if error := _compile(compiler, folder, name, *recipe):
             return _without(f"{compiler[0]} failed: {error}")
-    for name, recipe in NEWER_TARGETS.items() if sys.platform == "linux" else ():
+    newer = NEWER_X86 if targets is X86 and sys.platform == "linux" else {}
+    for name, recipe in newer.items():
         if error := _compile(compiler, folder, name, *recipe):
             sys.stderr.write(f"upscale is built without {name}: {compiler[0]} failed: {error}\n")
     return True

@@ -7,7 +7,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires
 from types import TracebackType
 
 DISTRIBUTIONS = {
@@ -131,6 +130,8 @@ def _is_machinery(module: str) -> bool:
 
 def _requirement(package: str) -> str:
     """Return the versions of a package that upscale accepts, quoted for a shell."""
+    from importlib.metadata import PackageNotFoundError, requires  # slow to import
+
     try:
         requirements = requires("upscale") or []
     except PackageNotFoundError:

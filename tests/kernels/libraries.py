@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from upscale.kernels.compiled import BF16, KernelMissingError, Library
+from upscale.kernels.compiled import BF16, NEON, KernelMissingError, Library, cpu_capability
 
 AVX2, AVX512 = (("AVX2", f"AVX2 {BF16}"), ("AVX512", f"AVX512 {BF16}"))
-ABILITIES = {"AVX512": [*AVX2, *AVX512, "AMX"], "AVX2": [*AVX2]}
+ABILITIES = {"AVX512": [*AVX2, *AVX512, "AMX"], "AVX2": [*AVX2], NEON: [NEON]}
 
 
 def libraries():
     params = []
-    for ability in ABILITIES.get(torch.backends.cpu.get_cpu_capability(), []):
+    for ability in ABILITIES.get(cpu_capability(), []):
         try:
             params.append(pytest.param(Library.load(ability), id=ability))
         except KernelMissingError as error:

@@ -211,4 +211,13 @@ def test_a_library_built_from_other_sources_is_rejected(monkeypatch):
         pytest.skip("the kernels cannot be compiled here")
     monkeypatch.setattr(compiled, "_Job", compiled._Map)
     with pytest.raises(KernelMissingError, match="reinstall the package"):
-        Library.load(torch.backends.cpu.get_cpu_capability())
+        Library.load(compiled.cpu_capability())
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "arm64", "ARM64"])
+def test_arm64_has_a_library_for_fp32_only(machine, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    with pytest.raises(KernelMissingError, match="made for AVX2, AVX-512 and NEON, not for NEON"):
+        compiled.library_for(torch.bfloat16)
+    monkeypatch.setattr(Library, "load", lambda ability: ability)
+    assert compiled.library_for(torch.float32) == compiled.NEON

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.budget import rounds
+from tests.kernels.building import ROOT, SANITISERS, build_driver, hatch_build
 from tests.kernels.libraries import LIBRARIES
 from upscale.kernels.compiled import LIBRARIES as FILES
 
-ROOT = Path(__file__).parents[2]
 CASES = rounds(150)
-SANITISERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1")
 ABILITIES = [library.values[0].ability for library in LIBRARIES if library.values[0] is not None]
 
 pytestmark = [
@@ -28,12 +27,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kernels, compiled with sanitisers by the recipes of the package."""
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None and spec.loader is not None
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
+    build = hatch_build()
     folder = tmp_path_factory.mktemp("sanitised")
-    for name, (source, *flags) in (build.TARGETS | build.NEWER_TARGETS).items():
+    for name, (source, *flags) in (build.X86 | build.NEWER_X86).items():
         if name not in {FILES[ability] for ability in ABILITIES}:
             continue
         path = ROOT / build.KERNELS / source
@@ -73,3 +69,22 @@ def test_an_overflow_is_reported(ability: str, folder: Path) -> None:
     done = run(folder, ability, "overflow")
     assert done.returncode != 0
     assert "AddressSanitizer" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["winograd-neon.so", "winograd-avx2.so", "winograd-avx512.so"])
+def test_layers_in_c_touch_no_memory_of_others_even_in_forks(name: str, tmp_path: Path) -> None:
+    """That for ARM64 is compiled for this machine, with its plain vectors of four floats."""
+    build = hatch_build()
+    if name in build.X86 and name not in {FILES[ability] for ability in ABILITIES}:
+        pytest.skip("this CPU cannot run it")
+    _, *flags = (build.X86 | build.ARM64)[name]
+    program = tmp_path / "driver"
+    if shutil.which("gcc") is None:
+        pytest.skip("there is no gcc")
+    if error := build_driver("gcc", [*flags, *SANITISERS], program):
+        pytest.skip(f"gcc has no sanitisers: {error[-200:]}")
+    done = subprocess.run(
+        [str(program), str(CASES), "2", "fork"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr[-2000:]
+    print(f"\n{name}: {done.stdout.strip()}")

@@ -14,9 +14,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "upscale.commands"
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -71,6 +74,8 @@ COMMANDS: Mapping[str, Command] = {
 
 @cache
 def _installed() -> Mapping[str, Command]:
+    from importlib.metadata import entry_points  # slow to import
+
     return {point.name: _from_package(point) for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 

@@ -39,7 +39,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", cls=_FilesFirst
 Metrics = Annotated[
     str | None,
     option("--metrics", metavar="A,B,...", panel=_METRICS, autocompletion=list_of(metric_names),
-           help="Metrics to compute: {metrics}. Default: all available metrics."),
+           help=f"Metrics to compute: {shared.METRICS}. Default: all available metrics."),
 ]  # fmt: skip
 Border = Annotated[
     int,

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from upscale import __version__
 from upscale.cli import shared_options as shared
-from upscale.cli.commands import all_commands
 from upscale.cli.completion import first_word, image_formats, list_of, networks, one_of
 from upscale.cli.session import Action, Session
 from upscale.cli.shared_options import option, output, resolve_options, switch
 from upscale.errors import UsageError
 from upscale.options import DDS_FORMATS, ESTIMATE, MOST_JOBS, RunOptions
-
-
-class _DefaultCommand(TyperCommand):
-    """The default command, whose help also lists the subcommands."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
-        super().format_help(ctx, formatter)
-        from upscale.cli.help_pages import print_commands
-
-        print_commands((name, each.summarise()) for name, each in all_commands().items())
-
 
 _EPILOG = (
     "Each option can also be set by an environment variable (--max-side: UPSCALE_MAX_SIDE) or in "
@@ -47,7 +34,7 @@ def _print_version(context: typer.Context, value: bool) -> None:
         raise typer.Exit
 
 
-@app.command(cls=_DefaultCommand, epilog=_EPILOG)
+@app.command(epilog=_EPILOG)
 def image(
     context: typer.Context,
     *,

@@ -24,8 +24,18 @@ OUTPUT, SIZE, NETWORK, INPUT, GENERAL = "Output", "Size", "Network", "Input", "G
 FACES, CLUSTER = "Faces", "Cluster"
 """Titles of the panels of help pages."""
 
+# Choices for help pages. The modules that know them are slow to import; tests compare both.
 CHAINS = "real-esrgan, classical (bicubic), generic, or the .yaml file of a recipe"
-"""Degradation chains for help pages; importing the code that knows them would import torch."""
+CODECS = "x264, x265, svt-av1, vp9, prores, ffv1, h264_nvenc, hevc_nvenc, av1_nvenc"
+PURPOSES = (
+    "web (H.264 in 8 bits and AAC, which play everywhere), archive (FFV1, lossless), "
+    "edit (ProRes 422 HQ or 4444)"
+)
+METRICS = (
+    "psnr, psnr-y, ssim, ssim-y, lpips, lpips-vgg, dists, st-lpips, text, colour-shift, niqe, "
+    "brisque, piqe"
+)
+DENOISE_NETWORKS = "upscale-x4-fast (default: 1), realesr-general-x4v3 (default: 1)"
 
 
 def option(*names: str, metavar: str, help: str, panel: str, **more: Any) -> Any:  # noqa: ANN401
@@ -188,8 +198,8 @@ Tta = Annotated[
 Denoise = Annotated[
     str | None,
     option("--denoise", metavar="0..1", panel=NETWORK,
-           help="Denoising strength of networks that support it: {denoise}. 0 keeps noise and "
-           "texture, 1 removes most."),
+           help=f"Denoising strength of networks that support it: {DENOISE_NETWORKS}. 0 keeps "
+           "noise and texture, 1 removes most."),
 ]  # fmt: skip
 Fidelity = Annotated[
     str | None,

@@ -133,13 +133,14 @@ def video(
     purpose: Annotated[
         str | None,
         option("--for", metavar="PURPOSE", panel=_ENCODING, autocompletion=one_of(purposes),
-               help="Encode for a purpose: {purposes}. Other options of this group go before it."),
+               help=f"Encode for a purpose: {shared.PURPOSES}. Other options of this group go "
+               "before it."),
     ] = None,
     codec: Annotated[
         str | None,
         option("--codec", metavar="CODEC", panel=_ENCODING, autocompletion=one_of(codecs),
-               help="Video codec: {codecs}. FFmpeg's names, such as libx265 or hevc, work too. "
-               "Default: x264; for .webm vp9, and above 8 bits svt-av1."),
+               help=f"Video codec: {shared.CODECS}. FFmpeg's names, such as libx265 or hevc, work "
+               "too. Default: x264; for .webm vp9, and above 8 bits svt-av1."),
     ] = None,
     crf: Annotated[
         float | None,

@@ -8,6 +8,7 @@ for maps that they do not support, torch computes.
 from __future__ import annotations
 
 import ctypes
+import platform
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +26,9 @@ from upscale.models.layers import Layer, LayerRun, torch_layer
 AMX = "AMX"
 """Matrix registers for bfloat16, which Linux has to enable for a process."""
 
+NEON = "NEON"
+"""Vector registers that every 64-bit ARM CPU has."""
+
 BF16 = "with bf16 maps"
 """Suffix of the libraries that compute in fp32 and keep feature maps and weights in bfloat16."""
 
@@ -32,10 +36,11 @@ LIBRARIES = {
     AMX: "amx.so",
     "AVX512": "winograd-avx512.so",
     "AVX2": "winograd-avx2.so",
+    NEON: "winograd-neon.so",
     f"AVX512 {BF16}": "winograd-avx512-bf16.so",
     f"AVX2 {BF16}": "winograd-avx2-bf16.so",
 }
-"""Library file for each CPU capability; names are torch's, except for AMX."""
+"""Library file for each CPU capability; those for x86-64 have torch's names, except for AMX."""
 
 MULTIPLE = 16
 """Divisor of the number of channels of each input."""
@@ -109,7 +114,7 @@ class Library:
                 not run on this CPU.
         """
         if ability not in LIBRARIES:
-            raise KernelMissingError(f"only for CPUs with AVX2 or AVX-512, not for {ability}")
+            raise KernelMissingError(f"made for AVX2, AVX-512 and NEON, not for {ability}")
         path = Path(__file__).with_name(LIBRARIES[ability])
         try:
             functions = ctypes.CDLL(str(path))
@@ -151,13 +156,20 @@ class Library:
         return self._scratch.memory(size, torch.float32)
 
 
+def cpu_capability() -> str:
+    """Return what this CPU can do: `NEON` on 64-bit ARM, elsewhere torch's name for it."""
+    if platform.machine().lower() in {"aarch64", "arm64"}:
+        return NEON
+    return torch.backends.cpu.get_cpu_capability()
+
+
 def library_for(dtype: torch.dtype) -> Library:
     """Return the fastest library of this CPU for maps of a type.
 
     Raises:
         KernelMissingError: There is none.
     """
-    capability = torch.backends.cpu.get_cpu_capability()
+    capability = cpu_capability()
     if dtype == torch.float32:
         return Library.load(capability)
     if dtype == torch.bfloat16:

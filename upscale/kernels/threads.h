@@ -23,7 +23,13 @@ static struct helper {
     pthread_cond_t given;
 } helpers[MOST_THREADS];
 
-static inline void pause_a_little(void) { __builtin_ia32_pause(); }
+static inline void pause_a_little(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 static struct job *next_job(struct helper *helper) {
     struct job *job = NULL;

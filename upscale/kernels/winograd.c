@@ -15,7 +15,7 @@ enum {
     OUT = 6, IN = 8,         /* sides of a tile of outputs, and of the inputs it depends on */
     POINTS = IN * IN,        /* values of a transformed tile */
     PANEL = 2 * LANES,       /* output channels of one register block */
-    BLOCK = LANES == 16 ? 12 : 6, /* tiles of one register block */
+    BLOCK = LANES == 8 ? 6 : 12, /* tiles of one register block: AVX2 has 16 registers, not 32 */
     PADDING = 16,            /* keeps the points of a tile in different cache sets */
     PIECE = BLOCK * LANES,   /* LANES channels of a block of tiles at one point */
     GROUP = (POINTS + 1) * PIECE, /* at all points; one more keeps groups in different cache sets */

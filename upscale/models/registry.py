@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from upscale.errors import CheckpointError
+from upscale.models.initialisation import WithoutRandomValues
 from upscale.models.network import Network, Spec
 
 S = TypeVar("S", bound=Spec)
@@ -222,11 +223,13 @@ def build(spec: S, state: State | None = None) -> Network[S]:
         >>> network(torch.zeros(1, 3, 5, 7)).shape
         torch.Size([1, 3, 15, 21])
     """
-    network = architecture_of(spec).build(spec)
-    if state is not None:
-        network.load_state_dict({key: value.float() for key, value in state.items()})
-        network.eval()
-    return network
+    architecture = architecture_of(spec)
+    if state is None:
+        return architecture.build(spec)
+    with WithoutRandomValues():
+        network = architecture.build(spec)
+    network.load_state_dict({key: value.float() for key, value in state.items()})
+    return network.eval()
 
 
 def rescale(detected: Detected[Any], spec: Spec) -> State:
@@ -297,7 +300,7 @@ def layer_numbers(state: State, pattern: str) -> set[int]:
 
 def _check_tensors(detected: Detected[Any]) -> None:
     spec, state = detected.spec, detected.state
-    with torch.device("meta"):
+    with torch.device("meta"), WithoutRandomValues():
         network = build(spec)
     shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
     for key in shapes.keys() - state.keys():
