@@ -65,6 +65,7 @@ def estimate_kernel(
 
     The generator moves around its goal while it is trained against the discriminator, so that the
     kernels of the second half of the iterations are averaged.
+    A loss that is measured on the whole image (`StructureLoss`) keeps it near the right widths.
 
     Args:
         image: Array (H, W, 3), uint8, RGB.
