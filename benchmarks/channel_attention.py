@@ -31,7 +31,7 @@ SPECS = (RCANSpec(2, groups=1, blocks=10), RealCUGANSpec(2))
 
 def main() -> None:
     """Print a row for each network and tile size."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", nargs=2, type=int, default=(384, 192), metavar=("H", "W"))
     parser.add_argument("--tile", nargs="+", type=int, default=(64, 128))
     parser.add_argument("--rounds", type=int, default=3)

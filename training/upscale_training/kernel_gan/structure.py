@@ -88,9 +88,10 @@ def structure_function(image: Floats, reach: int) -> Floats:
 
 def _evened_contrast(image: Floats) -> Floats:
     down, across = np.gradient(image)
-    energy = cv2.blur(down * down + across * across, (_WINDOW, _WINDOW))
+    squares = np.asarray(down * down + across * across, np.float64)
+    energy = np.asarray(cv2.blur(squares, (_WINDOW, _WINDOW)), np.float64)
     usual = max(float(energy.mean()), 1e-12)
-    return np.asarray((energy + 1e-6 * usual) / (energy + usual) ** 2, np.float64)
+    return (energy + 1e-6 * usual) / (energy + usual) ** 2
 
 
 def _correlation(first: Floats, second: Floats, reach: int) -> Floats:
