@@ -15,11 +15,18 @@ from upscale.engine.upscaler import OVERLAP
 def architectures():
     try:
         from spandrel import architectures
-        from spandrel.architectures import RCAN, SPAN, SwinIR
+        from spandrel.architectures import RCAN, SPAN, RealCUGAN, SwinIR
     except Exception as error:  # torchvision raises RuntimeError when it does not fit torch
         pytest.skip(f"spandrel does not work here: {error}")
     assert architectures
-    return {"RCAN": RCAN.RCAN, "SPAN": SPAN.SPAN, "SwinIR": SwinIR.SwinIR}
+    return {
+        "RCAN": RCAN.RCAN,
+        "SPAN": SPAN.SPAN,
+        "SwinIR": SwinIR.SwinIR,
+        "UpCunet2x": RealCUGAN.UpCunet2x,
+        "UpCunet3x": RealCUGAN.UpCunet3x,
+        "UpCunet4x": RealCUGAN.UpCunet4x,
+    }
 
 
 @pytest.mark.parametrize(
@@ -81,3 +88,29 @@ def test_rcan_gives_the_output_of_spandrel(architectures, tmp_path, scale, norm)
         expected = network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])[0]
     result = Upscaler(path, device="cpu", tile=32, keep_colour=False).upscale(image)
     assert np.abs(result - expected.clamp(0, 1).permute(1, 2, 0).numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("pro", [True, False])
+def test_realcugan_gives_the_output_of_spandrel(architectures, tmp_path, scale, pro):
+    torch.manual_seed(scale)
+    network = architectures[f"UpCunet{scale}x"](pro=pro).eval()
+    path = tmp_path / "foreign.safetensors"
+    write_safetensors(network.state_dict(), path, {})
+    image = np.random.default_rng(0).random((75, 61, 3), np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])[0]
+    result = Upscaler(path, device="cpu", tile=32, keep_colour=False).run(image)
+    assert result.report.tiling == "exact"
+    assert np.abs(result.pixels - expected.clamp(0, 1).permute(1, 2, 0).numpy()).max() < 1e-5
+
+
+def test_realcugan_for_x3_is_left_to_spandrel(architectures, tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    write_safetensors(architectures["UpCunet3x"]().state_dict(), path, {})
+    image = np.random.default_rng(0).random((33, 34, 3), np.float32)
+    result = Upscaler(path, device="cpu").run(image)
+    assert (result.pixels.shape, result.report.tiling) == (
+        (99, 102, 3),
+        f"blended, overlap {OVERLAP} px",
+    )

@@ -107,6 +107,7 @@ def test_a_checkpoint_of_an_external_architecture_is_upscaled_in_tiles(toy, chec
 def test_the_registry_lists_it_until_it_is_unregistered(toy):
     assert [each.name for each in architectures()] == [
         "rcan",
+        "realcugan",
         "realplksr",
         "rrdbnet",
         "span",

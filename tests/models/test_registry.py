@@ -8,6 +8,7 @@ import torch
 from upscale.errors import CheckpointError
 from upscale.models import (
     RCANSpec,
+    RealCUGANSpec,
     RealPLKSRSpec,
     RRDBSpec,
     SPANSpec,
@@ -33,6 +34,8 @@ SPECS = [
     SPANSpec(scale=3, in_channels=1, out_channels=1, features=8),
     RCANSpec(scale=8, features=8, groups=11, blocks=1, reduction=4),
     RCANSpec(scale=3, features=12, groups=1, blocks=12, reduction=12, value_range=1),
+    RealCUGANSpec(4, features=16),
+    RealCUGANSpec(2, 1, 1, features=8, pro=True),
     RealPLKSRSpec(features=8, blocks=11, kernel=5, partial=2),
     RealPLKSRSpec(8, features=8, blocks=1, kernel=3, partial=8, attention=False),
     RCANSpec(2, 1, 1, features=8, groups=1, blocks=1, reduction=8, normalised=False, value_range=1),

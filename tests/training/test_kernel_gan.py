@@ -17,6 +17,7 @@ from upscale_training.kernel_gan.networks import (
     downscale,
 )
 from upscale_training.kernel_gan.regularisation import Regularisation, bicubic_kernel
+from upscale_training.kernel_gan.structure import StructureLoss, structure_function
 from upscale_training.zero_shot import resampling
 
 from benchmarks.blur import gaussian
@@ -101,6 +102,60 @@ def test_a_kernel_applied_twice_is_five_times_as_wide():
     variance = twice.sum(1) @ axis**2 - centre_of_mass(twice)[0] ** 2
     np.testing.assert_allclose(centre, 1.5, atol=1e-3)
     assert variance == pytest.approx(7.5, abs=0.05)
+
+
+def self_similar(side, variances):
+    """Return noise whose details look alike at all sizes, blurred with a Gaussian."""
+    down, across = np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None]
+    spectrum = 1 / np.maximum(np.hypot(down, across), 1 / side)
+    blur = np.exp(-2 * np.pi**2 * (variances[0] * down**2 + variances[1] * across**2))
+    noise = np.random.default_rng(5).standard_normal((side, side))
+    return np.fft.ifft2(np.fft.fft2(noise) * spectrum * blur).real
+
+
+def narrow_gaussian(variances):
+    """Return a Gaussian kernel of the generator's size."""
+    places = np.arange(KERNEL) - KERNEL / 2
+    rows, columns = (np.exp(-(places**2) / (2 * variance)) for variance in variances)
+    return torch.from_numpy(np.outer(rows / rows.sum(), columns / columns.sum())).float()
+
+
+def test_pixels_differ_more_the_further_they_are_apart():
+    image = self_similar(160, (1.0, 1.0))
+    found = structure_function(image, 3)
+    assert found[3, 3] == pytest.approx(0, abs=1e-9)
+    assert np.all(np.diff(found[3, 3:]) > 0)
+    turned = structure_function(image.T, 3)
+    np.testing.assert_allclose(turned, found.T, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(structure_function(image + 7, 3), found, rtol=1e-6, atol=1e-9)
+
+
+def test_differences_of_a_downscaled_image_are_predicted_from_the_image():
+    """The weights of areas are the same, because noise has the same contrast everywhere."""
+    image, kernel = self_similar(400, (0.5, 1.0)), narrow_gaussian((2.0, 1.0))
+    small = downscale(torch.from_numpy(image).float()[None, None], kernel)[0, 0].numpy()
+    measured = np.log(structure_function(small.astype(np.float64), 2).ravel()[:12])
+    expected = np.log(structure_function(image, 2).ravel()[:12])
+    difference = measured - measured.mean() - (expected - expected.mean())
+    predicted = StructureLoss(image, torch.device("cpu"))(kernel).item()
+    assert predicted == pytest.approx(20 * np.mean(difference**2), rel=0.15)
+
+
+@pytest.mark.parametrize("variances", [(0.5, 0.5), (0.4, 1.0)])
+def test_the_structure_tells_the_widths_of_the_blur(variances):
+    """The missing part of a blur has three quarters of its variance, in pixels of the image."""
+    loss = StructureLoss(self_similar(400, variances), torch.device("cpu"))
+    # A blur of v squared pixels of the image is one of 4 * v before the image was downscaled.
+    right = [0.75 * 4 * variance for variance in variances]
+    best = loss(narrow_gaussian(right))
+    for factors in ((1.5, 1), (1, 1.5), (0.6, 1), (1, 0.6), (1.5, 0.6)):
+        wrong = [factor * variance for factor, variance in zip(factors, right, strict=True)]
+        assert loss(narrow_gaussian(wrong)) > best + 0.01
+
+
+def test_an_image_without_detail_has_no_opinion():
+    loss = StructureLoss(np.full((90, 90), 3.0), torch.device("cpu"))
+    assert torch.isfinite(loss(narrow_gaussian((1.0, 1.0))))
 
 
 def test_estimates_repeat_with_the_same_seed_and_are_aligned(data):

@@ -20,6 +20,7 @@ from upscale.engine.pinned import PinnedMemory
 from upscale.errors import CheckpointError, UsageError
 from upscale.tiling.grid import Rect
 from upscale.tiling.interfaces import PrecisionLossError
+from upscale.tiling.wrapping import NO_WRAP, Wrap
 
 DEPTHS: dict[np.dtype[Any], int] = {
     np.dtype(np.uint8): 255,
@@ -76,6 +77,9 @@ class TileFormat:
             them and their outputs are averaged, so that it stays grey.
         unshuffle: Image pixels per feature pixel and axis. Images whose sides are not multiples
             are extended by reflection, and the result is cropped.
+        margin: Feature pixels at each side by which images are extended for the network. Its
+            result there is dropped.
+        wrap: Directions in which the margin repeats the image instead of reflecting it.
     """
 
     device: torch.device
@@ -83,6 +87,8 @@ class TileFormat:
     scale: int
     channels: int = 3
     unshuffle: int = 1
+    margin: int = 0
+    wrap: Wrap = NO_WRAP
 
 
 class ImageCanvas(ABC):
@@ -102,12 +108,12 @@ class ImageCanvas(ABC):
     @property
     def height(self) -> int:
         """Rows of a feature map."""
-        return -(-self._size[0] // self._format.unshuffle)
+        return -(-self._size[0] // self._format.unshuffle) + 2 * self._format.margin
 
     @property
     def width(self) -> int:
         """Columns of a feature map."""
-        return -(-self._size[1] // self._format.unshuffle)
+        return -(-self._size[1] // self._format.unshuffle) + 2 * self._format.margin
 
     @abstractmethod
     def read(self, rect: Rect) -> Tensor:
@@ -137,9 +143,19 @@ class ImageCanvas(ABC):
 
     def _indices(self, rect: Rect) -> tuple[slice | NDArray[np.intp], slice | NDArray[np.intp]]:
         """Return the rows and the columns of the image under a part of a feature map."""
-        side, (height, width) = self._format.unshuffle, self._size
-        rows = _reflected(rect.top * side, rect.bottom * side, height)
-        return rows, _reflected(rect.left * side, rect.right * side, width)
+        wrap, (height, width) = self._format.wrap, self._size
+        place = self._in_image(rect).times(self._format.unshuffle)
+        return (
+            _continued(place.top, place.bottom, height, repeats=wrap.rows),
+            _continued(place.left, place.right, width, repeats=wrap.columns),
+        )
+
+    def _in_image(self, rect: Rect) -> Rect:
+        """Return a part of a feature map counted from the first pixel of the image."""
+        margin = self._format.margin
+        return Rect(
+            rect.top - margin, rect.bottom - margin, rect.left - margin, rect.right - margin
+        )
 
     def _as_input(self, tile: Tensor) -> Tensor:
         """Return a (1, C, h, w) tile on the computing device as input of the network."""
@@ -156,8 +172,10 @@ class ImageCanvas(ABC):
         finite = torch.isfinite(tile.sum(dtype=torch.float32))
         self._finite = finite if self._finite is None else self._finite & finite
         height, width = (side * tile_format.scale for side in self._size)
-        place = rect.times(tile_format.unshuffle * tile_format.scale).clip(height, width)
-        pixels = tile[0, :, : place.height, : place.width].float()
+        whole = self._in_image(rect).times(tile_format.unshuffle * tile_format.scale)
+        place = whole.clip(height, width)
+        part = place.relative_to(whole)
+        pixels = tile[0, :, part.top : part.bottom, part.left : part.right].float()
         return place, pixels.mean(0, keepdim=True) if channels == 1 else pixels
 
 
@@ -280,12 +298,19 @@ class TensorCanvas(ImageCanvas):
         self._target[0, :, place.top : place.bottom, place.left : place.right] = pixels
 
 
-def _reflected(start: int, stop: int, length: int) -> slice | NDArray[np.intp]:
-    """Return the indices [start, stop) of an axis that is reflected at its far end."""
-    if stop <= length:
+def _continued(start: int, stop: int, length: int, *, repeats: bool) -> slice | NDArray[np.intp]:
+    """Return the indices [start, stop) of an axis that continues beyond its ends.
+
+    It repeats there, or is reflected at its first and its last pixel.
+    """
+    if start >= 0 and stop <= length:
         return slice(start, stop)
     indices = np.arange(start, stop)
-    return np.maximum(np.where(indices < length, indices, 2 * (length - 1) - indices), 0)
+    if repeats:
+        return indices % length
+    period = max(2 * (length - 1), 1)
+    indices %= period
+    return np.minimum(indices, period - indices) if length > 1 else indices
 
 
 def _tensor_type(dtype: np.dtype[Any]) -> np.dtype[Any]:

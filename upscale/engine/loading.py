@@ -59,6 +59,11 @@ class Model:
         """Image pixels per feature pixel and axis."""
         return cast(Network[Any], self.network).unshuffle if self.supports_exact_tiling else 1
 
+    @property
+    def margin(self) -> int:
+        """Feature pixels at each side by which images are extended; the result there is dropped."""
+        return cast(Network[Any], self.network).margin if self.supports_exact_tiling else 0
+
     def network_on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a copy of the network on a device and in a precision, channels-last."""
         network = copy.deepcopy(self.network).requires_grad_(False).to(device, dtype)

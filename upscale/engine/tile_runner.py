@@ -100,14 +100,21 @@ class TileRunner:
         self._networks: dict[torch.dtype, nn.Module] = {}
         self._selected: dict[torch.dtype, SelectedGroups] = {}
 
-    def tile_format(self, run: ImageRun) -> TileFormat:
-        """Return the format in which canvases exchange tiles with the network."""
+    def tile_format(self, run: ImageRun, wrap: Wrap = NO_WRAP) -> TileFormat:
+        """Return the format in which canvases exchange tiles with the network.
+
+        Args:
+            run: State of the image.
+            wrap: Directions in which the image repeats.
+        """
         return TileFormat(
             device=self._device,
             dtype=run.dtype,
             scale=self._model.scale,
             channels=self._model.channels,
             unshuffle=self._model.unshuffle,
+            margin=self._model.margin,
+            wrap=wrap,
         )
 
     def run(self, canvas: ImageCanvas, run: ImageRun, wrap: Wrap = NO_WRAP) -> None:
@@ -136,8 +143,7 @@ class TileRunner:
 
     def planned_bytes(self, width: int, height: int, dtype: torch.dtype) -> int:
         """Return the memory that a model with layer groups needs for an image size."""
-        side = self._model.unshuffle
-        size = -(-height // side), -(-width // side)
+        size = self._feature_size(height, width)
         tile, minimum = self._feature_tile(*size, dtype, NO_WRAP), minimum_tile_for(self._device)
         return plan(self.groups(dtype), *size, tile, minimum).values * dtype.itemsize
 
@@ -145,10 +151,9 @@ class TileRunner:
         """Return the tile that `auto` selects now for an image size, in image pixels."""
         if not self._model.supports_exact_tiling:
             return BLENDED_TILE
-        side = self._model.unshuffle
-        rows, columns = -(-height // side), -(-width // side)
-        groups = self.groups(dtype)
-        return side * automatic_tile(groups, rows, columns, dtype.itemsize, self._device)
+        groups, size = self.groups(dtype), self._feature_size(height, width)
+        tile = automatic_tile(groups, *size, dtype.itemsize, self._device)
+        return self._model.unshuffle * tile
 
     def groups(self, dtype: torch.dtype) -> tuple[LayerGroup, ...]:
         """Return the layer groups in a precision."""
@@ -177,6 +182,8 @@ class TileRunner:
         return {**known, **self.selected(dtype).record}
 
     def _run_exact(self, canvas: ImageCanvas, run: ImageRun, wrap: Wrap) -> None:
+        if self._model.margin:
+            wrap = NO_WRAP  # the canvas repeats the image in its margin
         groups = self.groups(run.dtype)
         minimum = minimum_tile_for(self._device)
         size = canvas.height, canvas.width
@@ -241,6 +248,11 @@ class TileRunner:
                 lambda: self._model.network_on(self._device, dtype), release_cached_memory
             )
         return self._networks[dtype]
+
+    def _feature_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the rows and the columns of a feature map for an image size."""
+        side, margin = self._model.unshuffle, self._model.margin
+        return -(-height // side) + 2 * margin, -(-width // side) + 2 * margin
 
     def _feature_tile(self, height: int, width: int, dtype: torch.dtype, wrap: Wrap) -> int:
         """Return the tile side in feature pixels."""

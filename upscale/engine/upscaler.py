@@ -369,7 +369,7 @@ class Upscaler:
         wrap: Wrap,
         weight: float | None = None,
     ) -> None:
-        canvas = ArrayCanvas(source, target, self._runner.tile_format(run), weight)
+        canvas = ArrayCanvas(source, target, self._runner.tile_format(run, wrap), weight)
         self._runner.run(canvas, run, wrap)
 
     def _tensor_passes(self, image: Tensor, run: ImageRun) -> Tensor:

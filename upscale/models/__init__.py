@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from upscale.models.architectures.rcan import RCAN, RCANSpec
+from upscale.models.architectures.realcugan import RealCUGAN, RealCUGANSpec
 from upscale.models.architectures.realplksr import RealPLKSR, RealPLKSRSpec
 from upscale.models.architectures.rrdbnet import RRDBNet, RRDBSpec
 from upscale.models.architectures.span import SPAN, SPANSpec
@@ -34,6 +35,8 @@ __all__ = [
     "RCANSpec",
     "RRDBNet",
     "RRDBSpec",
+    "RealCUGAN",
+    "RealCUGANSpec",
     "RealPLKSR",
     "RealPLKSRSpec",
     "SPANSpec",

@@ -68,6 +68,15 @@ class Network(nn.Module, Generic[S]):
         return 1
 
     @property
+    def margin(self) -> int:
+        """Feature pixels at each side by which the layer groups need the image extended.
+
+        Networks whose convolutions are not padded need it. The image is reflected there, and the
+        result is dropped. `forward` extends the image by itself.
+        """
+        return 0
+
+    @property
     def supports_exact_tiling(self) -> bool:
         """Whether the network provides layer groups."""
         return type(self).layer_groups is not Network.layer_groups
@@ -78,7 +87,8 @@ class Network(nn.Module, Generic[S]):
         """Divide the network into layer groups, which exact tiling needs.
 
         The input of the groups is the image after pixel-unshuffle, (N, in_channels * unshuffle**2,
-        h, w). The last group returns the output image, so that its scale is `scale * unshuffle`.
+        h, w), with the margin. The last group returns the output image, so that its scale is
+        `scale * unshuffle`.
 
         Args:
             fine: Whether each convolution becomes a group of its own. No pixel is then computed

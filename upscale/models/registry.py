@@ -31,7 +31,7 @@ class UnknownArchitectureError(CheckpointError):
         ...     detect({})
         ... except UnknownArchitectureError as error:
         ...     print(error)
-        its tensors are not those of RCAN, RealPLKSR, RRDBNet, SPAN or SRVGGNetCompact
+        its tensors are not those of RCAN, Real-CUGAN, RealPLKSR, RRDBNet, SPAN or SRVGGNetCompact
     """
 
 
@@ -156,7 +156,7 @@ def architectures() -> tuple[Architecture[Any], ...]:
     Example:
         >>> from upscale.models import architectures
         >>> [architecture.name for architecture in architectures()]
-        ['rcan', 'realplksr', 'rrdbnet', 'span', 'srvgg']
+        ['rcan', 'realcugan', 'realplksr', 'rrdbnet', 'span', 'srvgg']
     """
     return tuple(_REGISTERED.values())
 

@@ -187,16 +187,18 @@ class ExactRun:
             self._store.recycle(old.rows)
 
     def _mean(self, source: int) -> Tensor:
-        """Return the mean of a whole feature map as (1, C, 1, 1) in the type of the map.
+        """Return the mean of a feature map inside its inset as (1, C, 1, 1), in the map's type.
 
         The sums are those of rows, in order and in fp64, so that they do not depend on the tiles.
         """
-        start, stop = self.schedule.starts[source], self.schedule.end(source)
+        before, after = self.groups[source].inset
+        start, stop = self.schedule.starts[source] + before, self.schedule.end(source) - after
+        columns = slice(MARGIN + before, MARGIN + self.schedule.width - after)
         sums = [
-            _row_sums(piece.rows[top - piece.start : bottom - piece.start, MARGIN:-MARGIN])
+            _row_sums(piece.rows[top - piece.start : bottom - piece.start, columns])
             for piece, top, bottom in self._stored(source, start, stop)
         ]
-        total = torch.cat(sums).sum(0) / (self.schedule.height * self.schedule.width)
+        total = torch.cat(sums).sum(0) / ((stop - start) * (columns.stop - columns.start))
         mean = total.to(self._maps[source][0].rows.dtype)
         return self._store.load(mean[None, None]).permute(2, 0, 1)[None]
 

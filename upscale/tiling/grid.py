@@ -33,9 +33,10 @@ class Rect:
         )
 
     def clip(self, height: int, width: int) -> Rect:
-        """Return the part of the rectangle inside an image of `height` x `width`."""
+        """Return the part of the rectangle inside an image of `height` x `width`, maybe empty."""
+        top, left = max(self.top, 0), max(self.left, 0)
         return Rect(
-            max(self.top, 0), min(self.bottom, height), max(self.left, 0), min(self.right, width)
+            top, max(min(self.bottom, height), top), left, max(min(self.right, width), left)
         )
 
     def relative_to(self, outer: Rect, scale: int = 1) -> Rect:

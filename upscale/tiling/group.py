@@ -41,6 +41,8 @@ class LayerGroup:
         fill: Variant of `run` for `valid` groups that writes the result to a given tensor.
         means: Indices of earlier groups whose means over the whole map the group reads, such as
             channel attention does. The group waits until these maps are complete.
+        inset: Rows at the top and at the bottom of the output, and columns at the left and at the
+            right, that do not count for its mean.
 
     Example:
         >>> import torch
@@ -59,3 +61,4 @@ class LayerGroup:
     valid: bool = False
     fill: GroupFill | None = None
     means: tuple[int, ...] = ()
+    inset: tuple[int, int] = (0, 0)

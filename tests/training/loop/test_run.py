@@ -34,6 +34,7 @@ from upscale_training.recipe import (
     PerceptualSettings,
     PixelSettings,
     RCANSettings,
+    RealCUGANSettings,
     RealPLKSRSettings,
     RRDBNetSettings,
     SavingSettings,
@@ -84,6 +85,7 @@ def test_half_precision_gives_nearly_the_weights_of_full(images, tmp_path, preci
         SRVGGSettings(features=4, convolutions=5),
         SPANSettings(features=4),
         RCANSettings(features=4, groups=2, blocks=1, reduction=2),
+        RealCUGANSettings(features=8),
         RealPLKSRSettings(features=4, blocks=2, kernel=3, partial=2),
     ],
 )

@@ -22,6 +22,7 @@ from upscale_training.kernel_gan.networks import (
     downscale,
 )
 from upscale_training.kernel_gan.regularisation import Regularisation, bicubic_kernel
+from upscale_training.kernel_gan.structure import StructureLoss
 
 CROP = 64
 """Side of the generator's input in pixels."""
@@ -64,6 +65,7 @@ def estimate_kernel(
 
     The generator moves around its goal while it is trained against the discriminator, so that the
     kernels of the second half of the iterations are averaged.
+    A loss that is measured on the whole image (`StructureLoss`) keeps it near the right widths.
 
     Args:
         image: Array (H, W, 3), uint8, RGB.
@@ -109,6 +111,7 @@ class _Training:
         self._generator = LinearGenerator(self._random).to(self._device)
         self._discriminator = PatchDiscriminator(self._random).to(self._device)
         self._regularisation = Regularisation(self._device)
+        self._structure = StructureLoss(_grey(image).astype(np.float64), self._device)
         _start_from(bicubic_kernel().to(self._device), self._generator)
         self._optimisers = [
             torch.optim.Adam(network.parameters(), _LEARNING_RATE, _BETAS, fused=True)
@@ -130,8 +133,9 @@ class _Training:
         self._discriminator.requires_grad_(False)
         kernel = self._generator.kernel()
         fake = downscale(image, kernel)
-        loss = (1 - self._discriminator(fake)).mean() + self._regularisation.loss(kernel)
-        self._optimise(0, loss)
+        adversarial = (1 - self._discriminator(fake)).mean()
+        plausible = self._regularisation.loss(kernel) + self._structure(kernel)
+        self._optimise(0, adversarial + plausible)
         return fake.detach()
 
     def _train_discriminator(self, real: Tensor, fake: Tensor) -> None:

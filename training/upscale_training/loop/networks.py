@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isqrt
 from pathlib import Path
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from upscale.metrics.perceptual import load_dists
-from upscale.models import RCAN, SPAN, Network, RealPLKSR, RRDBNet
+from upscale.models import RCAN, SPAN, Network, RealCUGAN, RealPLKSR, RRDBNet
+from upscale.tiling.group import LayerGroup
 from upscale_training.backbone_files import load_backbone
 from upscale_training.key_errors import named
 from upscale_training.loop.distributed import Processes
@@ -234,8 +235,20 @@ def _checkpoint_activations(network: Generator) -> None:
         for block in network.blocks:
             block.forward = cast(Any, partial(checkpoint, block.forward, use_reentrant=False))
         return
+    if isinstance(network, RealCUGAN):
+        # A partial follows the copy of the network whose weights are averaged; a closure would not.
+        network.layer_groups = cast(Any, partial(_checkpointed, network.layer_groups))
+        return
     body = cast(nn.Sequential, network.get_submodule("body"))
     layers = list(body)
     blocks = len(layers) if isinstance(network, RCAN | RRDBNet) else isqrt(len(layers))
     run = partial(checkpoint_sequential, layers, blocks, use_reentrant=False)
     body.forward = cast(Any, run)
+
+
+def _checkpointed(layer_groups: Callable[[], tuple[LayerGroup, ...]]) -> tuple[LayerGroup, ...]:
+    """Return layer groups that recompute their activations in the backward pass."""
+    return tuple(
+        replace(group, run=partial(checkpoint, group.run, use_reentrant=False))
+        for group in layer_groups()
+    )

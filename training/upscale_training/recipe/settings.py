@@ -33,7 +33,14 @@ from pydantic import (
 # Registers the steps that read files, and those of codecs.
 import upscale_training.pools  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upscale.errors import UsageError
-from upscale.models import RCANSpec, RealPLKSRSpec, RRDBSpec, SPANSpec, SRVGGSpec
+from upscale.models import (
+    RCANSpec,
+    RealCUGANSpec,
+    RealPLKSRSpec,
+    RRDBSpec,
+    SPANSpec,
+    SRVGGSpec,
+)
 from upscale_training.degradation import DegradationSettings, classical, generic, real_esrgan
 from upscale_training.degradation.operations import Mode
 from upscale_training.degradation.steps import Step
@@ -257,6 +264,43 @@ class RCANSettings:
 
 
 @settings
+class RealCUGANSettings:
+    """Real-CUGAN, two U-Nets with squeeze-and-excitation.
+
+    Attributes:
+        architecture: Selects this architecture.
+        scale: Output pixels per input pixel and axis.
+        features: Channels at the full size of each U-Net, a multiple of 8.
+        pro: Whether the values of the image are compressed to 0.15..0.85.
+
+    Example:
+        >>> RealCUGANSettings(scale=4).spec.features
+        64
+    """
+
+    architecture: Literal["realcugan"] = "realcugan"
+    scale: Literal[2, 4] = 2
+    features: Channels = 64
+    pro: bool = False
+
+    @model_validator(mode="after")
+    def _check_features(self) -> RealCUGANSettings:
+        if self.features % 8:
+            raise rule_error("must be a multiple of 8", "features")
+        return self
+
+    @property
+    def spec(self) -> RealCUGANSpec:
+        """Specification for `upscale.models.build`."""
+        return RealCUGANSpec(self.scale, features=self.features, pro=self.pro)
+
+    @property
+    def patch_multiple(self) -> int:
+        """Number that must divide the side of a training patch."""
+        return self.scale
+
+
+@settings
 class RealPLKSRSettings:
     """RealPLKSR with layer normalisation (arXiv 2404.11848, and neosr's hyper-parameters).
 
@@ -344,6 +388,7 @@ NetworkSettings = (
     | SRVGGSettings
     | SPANSettings
     | RCANSettings
+    | RealCUGANSettings
     | RealPLKSRSettings
     | SpandrelSettings
 )
@@ -353,6 +398,7 @@ NETWORKS: dict[str, type[NetworkSettings]] = {
     "srvgg": SRVGGSettings,
     "span": SPANSettings,
     "rcan": RCANSettings,
+    "realcugan": RealCUGANSettings,
     "realplksr": RealPLKSRSettings,
     "spandrel": SpandrelSettings,
 }
