@@ -91,10 +91,20 @@ def test_clean_photo(scene, name, quality):
     assert 1 <= len(probe.networks) <= 3 and max(probe.sizes) <= (96, 96)
 
 
-def test_drawing(cartoon):
-    choice = choose([Sample(cartoon)], no_probe)
-    assert choice.weights == {DRAWING: 1.0}
-    assert choice.reason == "a drawing: flat colours and hard edges"
+def test_drawing_without_artefacts_is_mixed(cartoon):
+    sample = Sample(cartoon)
+    choice = choose([sample], no_probe)
+    assert choice.weights == {CLEAN: 0.5, DRAWING: 0.5}
+    assert choice.reason == "a drawing without artefacts"
+    assert choice.is_clean and looks_clean([sample])
+
+
+def test_damaged_drawing(cartoon, jpeg):
+    for sample in (Sample(jpeg(cartoon, 80)), Sample(cartoon, 75)):
+        choice = choose([sample], no_probe)
+        assert choice.weights == {DRAWING: 1.0}
+        assert choice.reason == "a drawing: flat colours and hard edges"
+        assert not choice.is_clean
 
 
 def test_dithered_palette_is_mixed(scene):

@@ -17,7 +17,7 @@ SCRIPT = next(iter(bundled().values())).with_name("upscale-own.sh")
 WEIGHTS = {
     "upscale-x4-fast.safetensors": 4,
     "upscale-x2-fast.safetensors": 2,
-    "grain/upscale-x1-grain.safetensors": 1,
+    "last/upscale-x1-grain.safetensors": 1,
 }
 OPTIONS = (
     "stages.0.iterations=1", "stages.0.batch=1", "stages.0.schedule.milestones=[]",

@@ -199,10 +199,11 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
     ("a missing key", {22: None}, "small.yaml:21: stages.0: lacks iterations"),
     ("a missing section", {6: None, 7: None, 8: None, 9: None}, "small.yaml:1: lacks data"),
     ("no architecture", {3: None},
-     "small.yaml:2: network: lacks architecture: rrdbnet or srvgg or span or rcan or realplksr"),
+     "small.yaml:2: network: lacks architecture: rrdbnet or srvgg or span or rcan or realcugan "
+     "or realplksr or spandrel"),
     ("an unknown architecture", {3: "  architecture: rrdb"},
-     "small.yaml:3: network.architecture: must be 'rrdbnet', 'srvgg', 'span', 'rcan' "
-     "or 'realplksr', not \"rrdb\"; did you mean rrdbnet?"),
+     "small.yaml:3: network.architecture: must be 'rrdbnet', 'srvgg', 'span', 'rcan', "
+     "'realcugan', 'realplksr' or 'spandrel', not \"rrdb\"; did you mean rrdbnet?"),
     ("a step without a name", {12: "    - probability: 1"},
      "small.yaml:12: degradation.chain.0: lacks do: blur or resize or noise or grain or "
      "jpeg or either_order or webp or video or kernel or injected_noise"),
@@ -227,7 +228,7 @@ BAD: list[tuple[str, dict[int, str | None], str]] = [
     ("a number for text", {1: "name: 1"}, "small.yaml:1: name: must be text, not 1"),
     ("null for text", {1: "name:"}, "small.yaml:1: name: must be text, not null"),
     ("a scale that no network has", {4: "  scale: 3"},
-     "small.yaml:4: network.scale: must be 1, 2 or 4, not 3"),
+     "small.yaml:4: network.scale: must be 1, 2, 4 or 8, not 3"),
     ("a choice with a slip", {33: "        kind: unett"},
      "small.yaml:33: stages.1.gan.discriminator.kind: must be 'unet', 'vgg' or 'patch', not "
      '"unett"; did you mean unet?'),

@@ -55,4 +55,5 @@ upscale train upscale-x1-restore.yaml -o restore $OPTIONS
 upscale train upscale-x1-exact.yaml -o exact $OPTIONS
 upscale train upscale-x1-careful.yaml -o careful $OPTIONS
 upscale train upscale-x1-clean.yaml -o clean $OPTIONS
-upscale train upscale-x1.yaml -o grain $OPTIONS
+upscale train upscale-x1-grain.yaml -o grain $OPTIONS
+upscale train upscale-x1.yaml -o last $OPTIONS
