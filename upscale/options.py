@@ -25,8 +25,10 @@ from upscale.shards import Shard, parse_shard, slurm_shard
 AUTO = "auto"
 """Model that stands for networks that are chosen by the image."""
 DEFAULT_MODEL = AUTO
-VIDEO_MODEL = "upscale-x4-fast"
-"""Network for videos if the user names none: about 25 times faster than that for photos."""
+VIDEO_MODEL, SMALL_VIDEO_MODEL = "upscale-x4-fast", "upscale-x2-fast"
+"""Networks for videos if the user names none, above x2 and up to it: about 25 times faster than
+those for photos.
+"""
 ESTIMATE = "estimate"
 """Kernel that is estimated from the image itself."""
 NO_FACE_MODEL = "none"

@@ -117,6 +117,19 @@ def test_the_default_network_is_a_fast_one(real_call, tmp_path):
     assert "which is fast" not in ended.err
 
 
+def test_the_default_network_up_to_x2_is_that_for_x2(real_call, tmp_path):
+    make(Clip(even(1), size=(16, 16)), tmp_path / "in.mp4")
+    ended = real_call("video", "in.mp4", "out.mkv", "-s", "2", "--json")
+    assert json.loads(ended.out)["model"] == "upscale-x2-fast"
+    assert "note: upscaling with upscale-x2-fast, which is fast; -n auto is sharper" in ended.err
+    named = real_call("video", "in.mp4", "two.mkv", "-s", "2", "--json", "-n", "upscale-x4-fast")
+    assert json.loads(named.out)["model"] == "upscale-x4-fast", named.err
+    environ = {"UPSCALE_MODEL": "realesr-animevideov3"}
+    named = real_call("video", "in.mp4", "three.mkv", "-s", "2", "--json", env=environ)
+    assert json.loads(named.out)["model"] == "realesr-animevideov3", named.err
+    assert "which is fast" not in named.err
+
+
 def test_a_single_output_that_exists_is_skipped_on_request(call, tmp_path):
     make(Clip(even(1), size=(16, 16)), tmp_path / "in.mp4")
     (tmp_path / "out.mkv").write_bytes(b"finished")

@@ -37,15 +37,18 @@ from upscale.cli.video_values import (
 )
 from upscale.errors import ExitCode, UsageError
 from upscale.files.printable import printable, shell_word
-from upscale.options import VIDEO_MODEL, Options
+from upscale.options import SMALL_VIDEO_MODEL, VIDEO_MODEL, Options
 
 if TYPE_CHECKING:
     from upscale.jobs.video import VideoSettings
     from upscale.video.raw_frames import RawFormat
 
 _ENCODING, _FRAMES, _PREVIEW = "Encoding", "Frames", "Preview"
+_FACTOR = 2
+"""Largest scale for which `SMALL_VIDEO_MODEL` is the default network."""
+
 _HINT = (
-    f"upscaling with {VIDEO_MODEL}, which is fast; -n auto is sharper and takes about 25 times as "
+    "upscaling with {network}, which is fast; -n auto is sharper and takes about 25 times as "
     "long; -n realesr-animevideov3 is for anime"
 )
 
@@ -107,7 +110,8 @@ def video(
                autocompletion=one_of(networks),
                help="Network to use: a name from `upscale models`, a checkpoint file, or auto, "
                "which chooses the sharpest networks by the video and takes about 25 times as "
-               f"long. Default: {VIDEO_MODEL}, which is fast."),
+               f"long. Default: {VIDEO_MODEL}, or {SMALL_VIDEO_MODEL} for -s 2 and less, which are "
+               "fast."),
     ] = None,
     tile: shared.Tile = None,
     device: shared.Device = None,
@@ -301,6 +305,10 @@ def video(
         from upscale.video.purposes import encoding_for
 
         options = resolve_options(context, session, model=VIDEO_MODEL)
+        default = VIDEO_MODEL
+        if options.size.scale is not None and options.size.scale <= _FACTOR:
+            default = SMALL_VIDEO_MODEL
+            options = resolve_options(context, session, model=default)
         shared.check_faces(context, options)
         if options.faces.faces_only:
             raise UsageError("--faces-only is for images: leave it out, or use --face")
@@ -345,8 +353,8 @@ def video(
             settings = replace(settings, only_join=True, work=work)
             target = join_into
         naming = _Naming(name, format, chosen.suffix if chosen else None)
-        is_default = model is None and options.engine.model == VIDEO_MODEL
-        hint = _HINT if is_default else None
+        is_default = model is None and options.engine.model == default
+        hint = _HINT.format(network=default) if is_default else None
         if raw is not None and list(inputs) != ["-"]:
             raise UsageError("--raw-size and --raw-format are for standard input: give - as IN")
         request = _Request(inputs, target, settings, options, naming, hint, estimate, raw)
