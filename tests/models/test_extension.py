@@ -152,6 +152,7 @@ def test_an_architecture_that_fits_wins_over_an_earlier_one_that_does_not(toy):
 def test_recipes_know_built_in_architectures_by_their_registered_names():
     from upscale_training.recipe.settings import NETWORKS
 
-    assert {name: architecture_of(settings().spec).name for name, settings in NETWORKS.items()} == {
+    own = {name: settings for name, settings in NETWORKS.items() if name != "spandrel"}
+    assert {name: architecture_of(settings().spec).name for name, settings in own.items()} == {
         name: name for name in (architecture.name for architecture in architectures())
     }

@@ -211,6 +211,7 @@ EXTRAS = {
     "onnxruntime": ("onnxruntime", "export", "checks of ONNX files"),
     "pytorch-optimizer": ("pytorch_optimizer", "optimisers", "schedule-free and adan"),
     "stlpips-pytorch": ("stlpips_pytorch", "metrics", "ST-LPIPS"),
+    "fsspec": ("fsspec", "shards", "training from shards"),
     "lightning-fabric": ("lightning_fabric", "train", "training"),
     "lmdb": ("lmdb", "train", "training from LMDBs"),
     "pyyaml": ("yaml", "train", "recipes"),

@@ -224,12 +224,13 @@ class _Writer:
         self._node("Div", [last, factor], f"{edge}.blocks")
         self._node("Add", [f"{edge}.blocks", one], f"{edge}.more")
         self._node("Mul", [f"{edge}.more", factor], length)
-        # The pixel at p is that at 2 * last - p, or the first one if the image is too small.
+        # The pixel at p is that at 2 * last - p; an image that is too small is reflected again.
         self._node("Add", [last, last], f"{edge}.double")
         self._node("Range", [self._whole("zero", 0), length, one], f"{edge}.places")
-        self._node("Sub", [f"{edge}.double", f"{edge}.places"], f"{edge}.reflected")
-        self._node("Min", [f"{edge}.places", f"{edge}.reflected"], f"{edge}.nearest")
-        self._node("Max", [f"{edge}.nearest", self._whole("zero", 0)], f"{edge}.indices")
+        self._node("Max", [f"{edge}.double", one], f"{edge}.period")
+        self._node("Mod", [f"{edge}.places", f"{edge}.period"], f"{edge}.wrapped")
+        self._node("Sub", [f"{edge}.period", f"{edge}.wrapped"], f"{edge}.reflected")
+        self._node("Min", [f"{edge}.wrapped", f"{edge}.reflected"], f"{edge}.indices")
         self._node("Gather", [image, f"{edge}.indices"], f"{edge}.continued", axis=axis)
         return f"{edge}.continued"
 

@@ -153,8 +153,13 @@ def test_an_interrupt_waits_until_its_state_is_complete(images, tmp_path, disk):
             signal.raise_signal(signal.SIGINT)
             threading.Timer(0.2, disk.free.set).start()
 
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe(images), tmp_path / "run", device="cpu", events=listen)
+    # A program in the background of a script ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe(images), tmp_path / "run", device="cpu", events=listen)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [each.info.step for each in states(tmp_path / "run")] == [2]
 
 
