@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import torch
+import upscale_training.loop.stage as stage_module
 from upscale_training.loop import Saved, StageStarted, Stepped, state_writer, train
 from upscale_training.loop.state import saved_states
 from upscale_training.loop.state_writer import to_cpu
@@ -21,7 +22,7 @@ from upscale_training.recipe import (
 )
 
 from tests.training.loop.runs import check_same, collected, longer, one_stage
-from upscale.errors import OutputError
+from upscale.errors import OutputError, TrainingError
 
 TIMEOUT = 60
 """Seconds after which a disk that waits in vain gives up, so that a failing test ends."""
@@ -176,6 +177,20 @@ def test_a_state_that_is_being_written_survives_an_error_of_training(images, tmp
         train(recipe(images), tmp_path / "run", device="cpu", events=listen)
     assert [each.info.step for each in states(tmp_path / "run")] == [3]
     assert StageStarted("psnr", 3, 7) in collected(longer(recipe(images), 0, 7), tmp_path / "run")
+
+
+def test_a_failed_run_waits_for_the_state_to_start_from(images, tmp_path, monkeypatch, disk):
+    iterate = stage_module.StageRun._iterate
+
+    def poison(self) -> None:
+        iterate(self)
+        if self._done == 2:
+            next(self._networks.generator.network.parameters()).data[0] = float("nan")
+            threading.Timer(0.3, disk.free.set).start()
+
+    monkeypatch.setattr(stage_module.StageRun, "_iterate", poison)
+    with pytest.raises(TrainingError, match=r"00000001.ema\.safetensors as start"):
+        train(recipe(images, every=1), tmp_path / "run", device="cpu")
 
 
 def test_a_copy_in_cpu_memory_shares_nothing_and_keeps_layouts():

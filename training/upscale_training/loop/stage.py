@@ -257,6 +257,7 @@ class StageRun:
         return losses
 
     def _fail(self, reason: str) -> NoReturn:
+        self._finish_save()  # it is the state to start from
         states = saved_states(self._states)
         half = self._run.recipe.computing.precision == "fp16"
         advice = "a lower learning_rate" + (", or precision bf16 or fp32" if half else "")
