@@ -44,35 +44,56 @@ class Rule:
 _RULES = (Rule(0.4, 0.15, 0.2, 0.28, 0.7), Rule(0.6, 0.5, 0.05, 0.12, 0.8))
 
 
-def is_drawing(patches: Sequence[Patch]) -> bool:
-    """Return whether the patches of an image are those of a drawing, by the median of each share.
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Shares of pixels of an image; medians over its patches.
+
+    Attributes:
+        flat: Share of flat pixels.
+        even: Share of pixels that equal all neighbours.
+        edges: Share of pixels at hard edges.
+        shading: Share of pixels with shading.
+        plain: Share of flat pixels that have one of the eight most frequent colours.
+        exact: Pixels that equal all neighbours, per flat pixel.
+    """
+
+    flat: float = 0.0
+    even: float = 0.0
+    edges: float = 0.0
+    shading: float = 1.0
+    plain: float = 0.0
+    exact: float = 0.0
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether they are those of a drawing."""
+        return any(
+            self.flat >= rule.flat
+            and self.even >= rule.even
+            and self.edges >= rule.edges
+            and self.shading <= rule.shading
+            and self.plain >= rule.plain
+            for rule in _RULES
+        )
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether flat colours are exact, without noise or compression."""
+        return self.exact >= _UNTOUCHED
+
+
+def shares_of(patches: Sequence[Patch]) -> Shares:
+    """Return the shares of an image; those of no drawing if it is too small to be measured.
 
     Args:
         patches: Patches of one image.
     """
     rows = [_shares(patch) for patch in patches if min(patch.shape[:2]) >= len(_WINDOW)]
     if not rows:
-        return False
-    flat, even, edges, shading, plain = np.median(rows, axis=0)
-    return any(
-        flat >= rule.flat
-        and even >= rule.even
-        and edges >= rule.edges
-        and shading <= rule.shading
-        and plain >= rule.plain
-        for rule in _RULES
-    )
-
-
-def is_untouched(patches: Sequence[Patch]) -> bool:
-    """Return whether the flat colours of a drawing are exact, without noise or compression.
-
-    Args:
-        patches: Patches of one image.
-    """
-    rows = [_shares(patch) for patch in patches if min(patch.shape[:2]) >= len(_WINDOW)]
-    ratios = [even / flat for flat, even, *_ in rows if flat]
-    return bool(ratios) and float(np.median(ratios)) >= _UNTOUCHED
+        return Shares()
+    exact = [even / flat for flat, even, *_ in rows if flat]
+    flat, even, edges, shading, plain = (float(each) for each in np.median(rows, axis=0))
+    return Shares(flat, even, edges, shading, plain, float(np.median(exact)) if exact else 0.0)
 
 
 def _shares(patch: Patch) -> tuple[float, float, float, float, float]:

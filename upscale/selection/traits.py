@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscale.selection.compression import compression_of
-from upscale.selection.drawing import is_drawing, is_untouched
+from upscale.selection.drawing import shares_of
 from upscale.selection.noise import colour_noise_of, luma_noise_of
 from upscale.selection.patches import Patch, patches_of
 from upscale.selection.spectrum import sharpness_of
@@ -67,6 +67,7 @@ def traits_of(pixels: NDArray[Any], quality: int | None) -> Traits:
     compression = compression_of(patches)
     before = LOSSLESS if compression.grid < _JPEG_GRID else _USUAL_QUALITY
     luma, colour = luma_noise_of(patches), colour_noise_of(patches)
+    shares = shares_of(patches)
     loss = 0.0 if colour is None else float(np.log((luma + _FLOOR) / (colour + _FLOOR)))
     return Traits(
         min(quality or LOSSLESS, compression.quality or before),
@@ -76,8 +77,8 @@ def traits_of(pixels: NDArray[Any], quality: int | None) -> Traits:
         loss,
         sharpness_of(patches),
         float(_is_dithered(patches)),
-        float(is_drawing(patches)),
-        float(is_untouched(patches)),
+        float(shares.is_drawing),
+        float(shares.is_untouched),
     )
 
 
