@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.budget import cases
-from tests.tiling.test_exact import Store, run_exact, wrapped
+from tests.tiling.test_exact import CountingStore, run_exact, wrapped
 from upscale import Upscaler
 from upscale.engine.loading import Model
 from upscale.models import RealCUGANSpec, UnknownArchitectureError, build, detect
@@ -164,19 +164,7 @@ def test_an_image_that_repeats_stays_seamless(random_network, seamless):
 
 
 def test_no_more_values_are_held_than_planned(random_network):
-    class Counter(Store):
-        held = most = 0
-
-        def allocate(self, rows, width, channels):
-            self.held += rows * width * channels
-            self.most = max(self.most, self.held)
-            return super().allocate(rows, width, channels)
-
-        def recycle(self, feature_map):
-            self.held -= feature_map.numel()
-            super().recycle(feature_map)
-
-    network, store = random_network(X2), Counter()
+    network, store = random_network(X2), CountingStore()
     run_exact(network, torch.rand(1, 3, 320, 40), 12, store, smallest=4)
     planned = plan(network.layer_groups(), 160, 20 + 2, 12).feature_maps
     assert 0.7 * planned < store.most <= planned

@@ -62,6 +62,21 @@ class Store:
         return self.offloads >= 0
 
 
+class CountingStore(Store):
+    """Store that counts the values it holds."""
+
+    held = most = 0
+
+    def allocate(self, rows, width, channels):
+        self.held += rows * width * channels
+        self.most = max(self.most, self.held)
+        return super().allocate(rows, width, channels)
+
+    def recycle(self, feature_map):
+        self.held -= feature_map.numel()
+        super().recycle(feature_map)
+
+
 def run_exact(network, image, tile, store=None, **options):
     unshuffled = F.pixel_unshuffle(image, network.unshuffle) if network.unshuffle > 1 else image
     canvas = Canvas(unshuffled, network.scale * network.unshuffle)

@@ -14,6 +14,7 @@ from torch import nn
 from tests.budget import cases
 from tests.tiling.test_exact import (
     Canvas,
+    CountingStore,
     Store,
     StoreFailingOnce,
     global_specs,
@@ -132,20 +133,8 @@ def test_a_map_of_which_only_the_mean_is_read_is_released():
 @pytest.mark.parametrize("fine", [False, True])
 @pytest.mark.parametrize("tile", [16, 48])
 def test_no_more_values_are_held_than_planned(random_network, fine, tile):
-    class Counter(Store):
-        held = most = 0
-
-        def allocate(self, rows, width, channels):
-            self.held += rows * width * channels
-            self.most = max(self.most, self.held)
-            return super().allocate(rows, width, channels)
-
-        def recycle(self, feature_map):
-            self.held -= feature_map.numel()
-            super().recycle(feature_map)
-
     network = random_network(replace(SPEC, blocks=3))
-    store = Counter()
+    store = CountingStore()
     run_exact(network, torch.rand(1, 3, 400, 30), tile, store, fine=fine)
     planned = plan(network.layer_groups(fine=fine), 400, 30 + 2, tile)
     assert 0.7 * planned.feature_maps < store.most <= planned.feature_maps
