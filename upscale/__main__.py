@@ -8,6 +8,7 @@ import warnings
 
 from upscale.dependencies import find_import_problem
 from upscale.errors import ExitCode
+from upscale.garbage import uncollected
 from upscale.interrupts import install
 
 
@@ -22,8 +23,9 @@ def main() -> None:
         # Pillow warns of damaged metadata tags, which are dropped; real damage is an error.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         # imported here so that an interrupt during the import is handled, too
-        from upscale.cli.app import run
-        from upscale.cli.session import Session
+        with uncollected():
+            from upscale.cli.app import run
+            from upscale.cli.session import Session
 
         sys.exit(run(sys.argv[1:], Session.of_process()))
     except KeyboardInterrupt:

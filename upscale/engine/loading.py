@@ -66,11 +66,19 @@ class Model:
 
     def network_on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a copy of the network on a device and in a precision, channels-last."""
-        network = copy.deepcopy(self.network).requires_grad_(False).to(device, dtype)
-        for parameter in network.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        return network
+        # `deepcopy` takes these instead of copies, so that weights are copied once.
+        converted = {
+            id(parameter): _converted(parameter, device, dtype)
+            for parameter in self.network.parameters()
+        }
+        return copy.deepcopy(self.network, converted).requires_grad_(False).to(device, dtype)
+
+
+def _converted(parameter: nn.Parameter, device: torch.device, dtype: torch.dtype) -> nn.Parameter:
+    """Return a copy of a parameter on a device and in a precision, channels-last with 4 axes."""
+    layout = torch.channels_last if parameter.ndim == 4 else torch.preserve_format
+    data = parameter.detach().to(device, dtype, copy=True, memory_format=layout)
+    return nn.Parameter(data, requires_grad=False)
 
 
 def load_model(

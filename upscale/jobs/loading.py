@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
+from upscale.garbage import uncollected
 from upscale.jobs.networks import make_networks, networks_of
 from upscale.options import AUTO, EngineOptions, Options
 
@@ -79,6 +82,8 @@ def make_upscaler(
         DownloadError: The weights could not be downloaded.
     """
     from upscale.checkpoints import availability, catalog, known_name, locate
+
+    _import_engine()
     from upscale.engine.device import device_notes
 
     view.notes(device_notes(engine.device, engine.precision))
@@ -88,3 +93,11 @@ def make_upscaler(
             with view.download(name) as progress:
                 locate(catalog()[name], progress)
     return make_networks(engine)
+
+
+def _import_engine() -> None:
+    """Import the engine and torch, without looking for garbage if it is the first time."""
+    name = "upscale.engine.upscaler"
+    if name not in sys.modules:
+        with uncollected():
+            import_module(name)

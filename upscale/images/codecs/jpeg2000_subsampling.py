@@ -6,16 +6,17 @@ OpenJPEG returns each component with its own size, which Pillow and imagecodecs 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-from av.error import PatchWelcomeError
-from av.video.frame import VideoFrame
 
 from upscale.images.codecs.base import MalformedError, UnsupportedError
 from upscale.images.codecs.jpeg2000_codestream import Codestream, Component
 from upscale.images.image import Pixels
 from upscale.images.pixels.depth import full_scale, stretched
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 _STEPS = (1, 2, 4)  # those that FFmpeg decodes
 _UNSUPPORTED = "has subsampled components in a way that is not supported"
@@ -77,6 +78,10 @@ def rgb_of(samples: Pixels) -> Pixels:
 
 
 def _frame(data: bytes) -> VideoFrame:
+    # Imported here, because few images need FFmpeg.
+    import av
+    from av.error import PatchWelcomeError
+
     codec = av.CodecContext.create("jpeg2000", "r")
     codec.thread_count = 1
     try:
