@@ -91,12 +91,21 @@ def test_clean_photo(scene, name, quality):
     assert 1 <= len(probe.networks) <= 3 and max(probe.sizes) <= (96, 96)
 
 
-def test_drawing_without_artefacts_is_mixed(cartoon):
-    sample = Sample(cartoon)
+def test_crisp_drawing_is_mixed(cartoon, jpeg):
+    for sample in (Sample(cartoon), Sample(jpeg(cartoon, 97)), Sample(cartoon, 97)):
+        expect_mixed_drawing(sample)
+
+
+def expect_mixed_drawing(sample):
     choice = choose([sample], no_probe)
     assert choice.weights == {CLEAN: 0.5, DRAWING: 0.5}
-    assert choice.reason == "a drawing without artefacts"
+    assert choice.reason == "a crisp drawing without JPEG artefacts"
     assert choice.is_clean and looks_clean([sample])
+
+
+def test_blurred_drawing(cartoon):
+    choice = choose([Sample(cv2.GaussianBlur(cartoon, (0, 0), 1))], no_probe)
+    assert choice.weights == {DRAWING: 1.0}
 
 
 def test_damaged_drawing(cartoon, jpeg):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as PILImage
@@ -35,16 +36,32 @@ def test_plain_images_are_none():
     assert not shares_of(patches_of(np.zeros((1, 1, 1), np.uint8))).is_drawing
 
 
-def test_flat_colours_are_untouched_until_they_are_compressed_or_noisy(cartoon, jpeg):
-    assert shares_of(patches_of(cartoon)).is_untouched
-    for quality in (97, 80):
-        assert not shares_of(patches_of(jpeg(cartoon, quality))).is_untouched
-    noise = np.random.default_rng(0).integers(-2, 3, cartoon.shape)
-    assert not shares_of(patches_of((cartoon + noise).clip(0, 255).astype(np.uint8))).is_untouched
+def enlarged(pixels, factor):
+    height, width = pixels.shape[:2]
+    small = cv2.resize(pixels, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def test_drawings_are_crisp_also_after_compression(cartoon, jpeg):
+    for pixels in (cartoon, jpeg(cartoon, 97), jpeg(cartoon, 80)):
+        assert shares_of(patches_of(pixels)).is_crisp
+
+
+@pytest.mark.parametrize("method", [cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4])
+def test_drawings_that_were_made_smaller_are_crisp(cartoon, method):
+    small = cv2.resize(cartoon, None, fx=0.5, fy=0.5, interpolation=method)
+    assert shares_of(patches_of(small)).is_crisp
+
+
+def test_enlarged_and_blurred_drawings_are_not_crisp(cartoon):
+    for pixels in (enlarged(cartoon, 2), cv2.GaussianBlur(cartoon, (0, 0), 1)):
+        shares = shares_of(patches_of(pixels))
+        assert shares.is_drawing
+        assert not shares.is_crisp
 
 
 @pytest.mark.parametrize("name", ["codec_wiki", "terminal"])
-def test_screenshots_are_untouched_drawings(data, name):
+def test_screenshots_are_crisp_drawings(data, name):
     shown = PILImage.open(data / f"photos/graphics/{name}.webp").convert("RGB")
     assert shares_of(patches_of(np.asarray(shown))).is_drawing
-    assert shares_of(patches_of(np.asarray(shown))).is_untouched
+    assert shares_of(patches_of(np.asarray(shown))).is_crisp

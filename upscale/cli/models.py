@@ -344,7 +344,7 @@ def _auto_facts() -> dict[str, str]:
         "present": max(presences, key=("cached", "bundled", "absent").index),
         "architecture": f"chooses {CLEAN} for clean photos, {DAMAGED} for noise, blur and "
         f"compression artefacts, both for what is between them, "
-        f"{DRAWING} for drawings, with {CLEAN} for those without artefacts",
+        f"{DRAWING} for drawings, with {CLEAN} for those that are crisp",
         "purpose": "Default: chooses among three networks for each image",
         "networks": ", ".join(auto_networks()),
     }

@@ -42,7 +42,7 @@ class Traits:
         sharpness: Power of the finest detail over that of middle detail, in decades.
         palette: 1 if the image has few colours and is dithered, else 0.
         drawing: 1 if it is a drawing, else 0.
-        untouched: 1 if flat colours are exact, without noise or compression, else 0.
+        crisp: 1 if edges of a drawing are as sharp as pixels allow, else 0.
     """
 
     quality: float
@@ -53,7 +53,7 @@ class Traits:
     sharpness: float
     palette: float
     drawing: float
-    untouched: float
+    crisp: float
 
 
 def traits_of(pixels: NDArray[Any], quality: int | None) -> Traits:
@@ -78,7 +78,7 @@ def traits_of(pixels: NDArray[Any], quality: int | None) -> Traits:
         sharpness_of(patches),
         float(_is_dithered(patches)),
         float(shares.is_drawing),
-        float(shares.is_untouched),
+        float(shares.is_crisp),
     )
 
 

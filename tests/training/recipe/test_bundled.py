@@ -37,7 +37,7 @@ OTHERS = (
 )  # fmt: skip
 OWN = (
     "upscale-x4-fast-clean", "upscale-x4-fast-damaged", "upscale-x4-fast-detail",
-    "upscale-x4-fast", "upscale-x2-fast-clean", "upscale-x2-fast",
+    "upscale-x4-fast", "upscale-x2-fast-clean", "upscale-x2-fast-detail", "upscale-x2-fast",
     "upscale-x1-restore", "upscale-x1-exact", "upscale-x1-careful", "upscale-x1-clean",
     "upscale-x1-grain", "upscale-x1",
 )  # fmt: skip

@@ -43,9 +43,9 @@ each 7 some
 upscale degrade --dataset set2 some --chain real-esrgan --scale 2 --seed 1
 upscale set2/lq -o teacher2 -n realesrgan-x4plus -s 2 --precision bf16 --skip-existing
 upscale train upscale-x2-fast-clean.yaml -o fast2 $OPTIONS
-upscale train upscale-x2-fast.yaml -o detail2 $OPTIONS
-upscale models blend detail2/upscale-x2-fast-detail.safetensors \
-  fast2/upscale-x2-fast-clean-clean.safetensors --alpha 0.8 --half -o upscale-x2-fast.safetensors
+upscale train upscale-x2-fast-detail.yaml -o detail2 $OPTIONS
+upscale train upscale-x2-fast.yaml -o sharp2 $OPTIONS
+upscale models export sharp2/upscale-x2-fast-sharp.safetensors --half -o upscale-x2-fast.safetensors
 
 # x1: a third of the sub-images, degraded and unchanged, and noise.
 each 3 bad
