@@ -272,8 +272,13 @@ def kernels(
     iterations: Annotated[
         int,
         option("--iterations", metavar="N", min=1, panel=_KERNELS, show_default=True,
-               help="Iterations of the training on each image."),
+               help="Iterations of each training."),
     ] = 1500,
+    runs: Annotated[
+        int,
+        option("--runs", metavar="N", min=1, panel=_KERNELS, show_default=True,
+               help="Number of trainings on each image, whose median is the kernel."),
+    ] = 5,
     seed: Annotated[
         int,
         option("--seed", metavar="N", min=0, panel=_KERNELS, show_default=True,
@@ -289,7 +294,7 @@ def kernels(
     """Estimate the kernel of each image with KernelGAN, and write it to NAME.npy.
 
     The kernel is the one that makes downscaled patches of an image look like its own patches: a
-    camera's blur, for example. An image takes about half a minute on one core.
+    camera's blur, for example. An image takes about one and a half minutes on one core.
     """
     if scale == 3:
         raise UsageError("dataset kernels: --scale 3: choose 2 or 4")
@@ -302,7 +307,7 @@ def kernels(
 
         options = resolve_options(context, session)
         chosen = pick_device(options.engine.device)
-        settings = EstimateSettings(scale, iterations, seed, str(chosen))
+        settings = EstimateSettings(scale, iterations, seed, str(chosen), runs)
         run = _Run(session, folder, options.report, index_file)
         jobs = processes if chosen.type == "cpu" else 1
         steps = estimate_kernels(settings, folder, run.names, target, jobs)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -45,15 +46,17 @@ class EstimateSettings:
 
     Attributes:
         scale: Scale that the kernel downscales by, 2 or 4.
-        iterations: Number of iterations of the training.
+        iterations: Number of iterations of each training.
         seed: Seed of all random numbers.
         device: Device that computes.
+        runs: Number of trainings, at least 1.
     """
 
     scale: int = 2
     iterations: int = 1500
     seed: int = 0
     device: str = "cpu"
+    runs: int = 5
 
 
 def estimate_kernel(
@@ -64,12 +67,13 @@ def estimate_kernel(
     """Estimate the kernel that makes downscaled patches of an image look like its own patches.
 
     The generator moves around its goal while it is trained against the discriminator, so that the
-    kernels of the second half of the iterations are averaged.
-    A loss that is measured on the whole image (`StructureLoss`) keeps it near the right widths.
+    kernels of the second half of the iterations are averaged. A loss that is measured on the whole
+    image (`StructureLoss`) keeps it near the right widths. Where it ends still depends on the
+    crops, and a few trainings go astray: the result is the median of several.
 
     Args:
         image: Array (H, W, 3), uint8, RGB.
-        settings: Scale, length and seed of the training.
+        settings: Scale, length, number and seed of the trainings.
         progress: Function that is called after each iteration with those done and in total.
 
     Returns:
@@ -81,7 +85,8 @@ def estimate_kernel(
     Example:
         >>> import numpy as np
         >>> image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-        >>> bool(abs(estimate_kernel(image, EstimateSettings(iterations=4)).sum() - 1) < 1e-6)
+        >>> settings = EstimateSettings(iterations=4, runs=2)
+        >>> bool(abs(estimate_kernel(image, settings).sum() - 1) < 1e-6)
         True
     """
     if min(image.shape[:2]) < SMALLEST_SIDE:
@@ -89,16 +94,34 @@ def estimate_kernel(
             f"has {image.shape[1]}x{image.shape[0]} pixels; a kernel can only be estimated from "
             f"images with at least {SMALLEST_SIDE} pixels on each side"
         )
+    report = progress or (lambda done, total: None)
+    total = settings.runs * settings.iterations
+    kernels: list[Kernel] = []
+    for done in range(0, total, settings.iterations):
+        seed = settings.runs * settings.seed + len(kernels)
+        step = partial(_report, report, done, total)
+        kernels.append(_trained_kernel(image, replace(settings, seed=seed), step))
+    kernel = np.median(kernels, axis=0)
+    kernel = aligned(kernel / kernel.sum(), 0.5)
+    return kernel if settings.scale == 2 else applied_twice(kernel)
+
+
+def _report(report: Callable[[int, int], None], earlier: int, total: int, done: int) -> None:
+    report(earlier + done, total)
+
+
+def _trained_kernel(
+    image: NDArray[np.uint8], settings: EstimateSettings, progress: Callable[[int], None]
+) -> Kernel:
+    """Return the kernel of one training, centred."""
     training = _Training(image, settings)
     total = np.zeros((KERNEL, KERNEL))
     for iteration in range(settings.iterations):
         training.step(iteration)
         if iteration >= settings.iterations // 2:
             total += training.kernel()
-        if progress is not None:
-            progress(iteration + 1, settings.iterations)
-    kernel = aligned(degradation_kernel(total), 0.5)
-    return kernel if settings.scale == 2 else applied_twice(kernel)
+        progress(iteration + 1)
+    return degradation_kernel(total)
 
 
 class _Training:
