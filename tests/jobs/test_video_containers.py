@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import struct
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -353,18 +354,39 @@ def test_a_rounded_size_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "lost"),
+    ("name", "output", "lost"),
     [
-        ("hdr10plus.mp4", "HDR10+"),
-        ("spherical-stereo.mp4", "360-degree"),
-        ("spherical-stereo.mp4", "stereo 3D"),
-        ("../clips/androidx_dolbyVision-hdr.MOV", "Dolby Vision"),
+        ("hdr10plus.mp4", "out.mp4", "HDR10+"),
+        ("spherical-stereo.mp4", "out.mov", "360-degree"),
+        ("spherical-stereo.mp4", "out.mov", "stereo 3D"),
+        ("../clips/androidx_dolbyVision-hdr.MOV", "out.mp4", "Dolby Vision"),
     ],
 )
-def test_what_cannot_be_kept_of_a_stream_is_named_before_the_first_frame(name, lost, tmp_path):
+def test_what_cannot_be_kept_of_a_stream_is_named_before_the_first_frame(
+    name, output, lost, tmp_path
+):
     with pytest.raises(OutputError, match=re.escape(lost)):
-        upscale(DATA / name, tmp_path / "out.mp4", upscaler=Broken(), strict=True, frames=1)
-    assert not (tmp_path / "out.mp4").exists()
+        upscale(DATA / name, tmp_path / output, upscaler=Broken(), strict=True, frames=1)
+    assert not (tmp_path / output).exists()
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv", "out.webm"])
+def test_stereo_and_360_degree_metadata_are_kept(output, tmp_path):
+    source = tmp_path / "in.mkv"
+    upscale(DATA / "spherical-stereo.mp4", source, strict=True, frames=1)
+    for path in (DATA / "spherical-stereo.mp4", source):
+        made = upscale(path, tmp_path / output, None, strict=True, frames=1, overwrite=True)
+        assert made.frames == 1
+        shown = ffprobe(tmp_path / output, "-show_streams")
+        sides = {
+            side["side_data_type"]: side
+            for stream in shown["streams"]
+            for side in stream["side_data_list"]
+        }
+        assert sides["Stereo 3D"]["type"] == "top and bottom"
+        projection = sides["Spherical Mapping"]
+        assert (projection["projection"], projection["yaw"]) == ("equirectangular", 10)
+        assert probe(tmp_path / output).embedded == probe(path).embedded
 
 
 def test_an_alpha_tag_does_not_outlive_the_alpha(tmp_path):
@@ -658,7 +680,8 @@ def test_deep_colours_stay_deep_in_webm(tmp_path):
     assert stream_of(tmp_path / "out.webm")["pix_fmt"] == "yuv420p10le"
 
 
-def test_a_crop_of_matroska_is_named(tmp_path):
+def cropped(tmp_path):
+    """A file whose left two columns are not shown."""
     source = make(Clip(even(2), container="matroska"), tmp_path / "in.mkv")
     assert probe(source).embedded == ()
     # PixelCropLeft = 2 takes the place of DisplayUnit, which is as long.
@@ -667,6 +690,24 @@ def test_a_crop_of_matroska_is_named(tmp_path):
     assert data.count(old) == 1
     source.write_bytes(data.replace(old, new))
     assert probe(source).embedded == ("the crop",)
+    return source
+
+
+def test_a_crop_of_matroska_is_kept_in_the_size_of_the_output(tmp_path):
+    source = cropped(tmp_path)
+    upscale(source, tmp_path / "out.mkv", strict=True)
+    # As many pixels at the left as in the source, times the scale, and the visible width.
+    assert bytes.fromhex("54cc8104") in (tmp_path / "out.mkv").read_bytes()
+    assert stream_of(tmp_path / "out.mkv")["width"] == 2 * stream_of(source)["width"]
+
+
+def test_a_crop_becomes_a_clean_aperture_in_mp4(tmp_path):
+    upscale(cropped(tmp_path), tmp_path / "out.mp4", strict=True)
+    data = (tmp_path / "out.mp4").read_bytes()
+    place = data.index(b"clap") + 4
+    width, per, _, _, shift, half, *_ = struct.unpack(">8i", data[place : place + 32])
+    size = stream_of(tmp_path / "out.mp4")["width"]
+    assert (Fraction(width, per), Fraction(shift, half)) == (size - 4, 2)
 
 
 def test_a_region_of_a_language_is_named(tmp_path):

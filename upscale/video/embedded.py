@@ -1,7 +1,6 @@
 """Find what a video stream carries beside its frames, and what the output will lack of it.
 
-Captions and dynamic metadata lie inside the packets, so these are searched. What a header says is
-read from a Matroska header that FFmpeg writes for the stream, because PyAV does not expose it.
+Captions and dynamic metadata lie inside the packets, so these are searched.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from av.video.frame import VideoFrame
 
 from upscale.video import captions, t35
 from upscale.video.pyav import side_data
+from upscale.video.stream_header import CROPS, PROJECTION, STEREO_MODE, Elements
 
-STEREO = "stereo 3D metadata"
 CAPTIONS = "closed captions (CEA-608/708)"
 HDR10_PLUS = "HDR10+ metadata"
 REGISTERED = (CAPTIONS, HDR10_PLUS)
@@ -25,6 +24,9 @@ REGISTERED = (CAPTIONS, HDR10_PLUS)
 
 _SEVERAL_WINDOWS = "HDR10+ metadata of parts of the frame"
 _DOLBY_VISION = "Dolby Vision metadata"
+_SPHERICAL = "360-degree metadata"
+_STEREO = "stereo 3D metadata"
+_CROP = "the crop"
 
 _CAPTION_BYTES = re.escape(t35.CAPTIONS)
 _HDR10_PLUS_BYTES = re.escape(t35.HDR10_PLUS)
@@ -53,12 +55,10 @@ _FRAME_DATA = (
     ("DYNAMIC_HDR_PLUS", HDR10_PLUS),
     ("DOVI_METADATA", _DOLBY_VISION),
     ("DOVI_RPU_BUFFER", _DOLBY_VISION),
-    ("SPHERICAL", "360-degree metadata"),
-    ("STEREO3D", STEREO),
+    ("SPHERICAL", _SPHERICAL),
+    ("STEREO3D", _STEREO),
 )
 
-_CROPPING = re.compile(rb"\x54[\xbb\xaa\xcc\xdd][\x81\x82].")
-"""Matroska's elements PixelCropTop, -Bottom, -Left and -Right, with one or two bytes."""
 _LONG_LANGUAGE = b"\x22\xb5\x9d"
 _HEADER_BYTES = 1 << 20
 _MAX_LANGUAGE_BYTES = 64
@@ -95,10 +95,14 @@ def in_frame(frame: VideoFrame) -> Iterator[str]:
     yield from dict.fromkeys(name for key, name in _FRAME_DATA if side_data(frame, key))
 
 
-def in_header(header: bytes) -> Iterator[str]:
-    """Yield what a Matroska header says of a video stream."""
-    if _CROPPING.search(header):
-        yield "the crop"
+def in_elements(elements: Elements) -> Iterator[str]:
+    """Yield what the elements of `shown_elements` say of a video stream."""
+    if STEREO_MODE in elements:
+        yield _STEREO
+    if PROJECTION in elements:
+        yield _SPHERICAL
+    if any(kind in elements for kind in CROPS):
+        yield _CROP
 
 
 def long_languages(path: Path) -> Iterator[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -17,6 +17,7 @@ import av
 from av.audio.stream import AudioStream
 from av.codec.context import CodecContext
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import AttachmentStream, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
@@ -28,10 +29,20 @@ from upscale.video.encoders import MP4_CONTAINERS, Encoder, tag_stream
 from upscale.video.info import VideoInfo
 from upscale.video.matroska import CONTAINERS as MATROSKA_CONTAINERS
 from upscale.video.matroska import NO_CHECKSUMS, PLACEHOLDER, set_pixel_aspect
+from upscale.video.mp4_stereo import remove_apple_boxes
 from upscale.video.mp4_tracks import MetadataTrack, describe_tracks, metadata_tracks
 from upscale.video.output_stream import OutputStream, Span
 from upscale.video.pyav import clean_tags, fraction
 from upscale.video.recode import Recoder, add_encoder, set_missing_layout
+from upscale.video.stream_header import (
+    STEREO_MODE,
+    Elements,
+    matroska_header,
+    scaled,
+    shown_elements,
+    shown_size,
+    shown_with,
+)
 from upscale.video.timeline import timeline_for
 from upscale.video.timing import longest_nondecreasing
 
@@ -154,9 +165,10 @@ class Muxer:
         self._tracks = metadata_tracks(video.path) if is_described else {}
         with ExitStack() as stack:
             self._source = stack.enter_context(open_video(video.source, video.max_pixels))
+            self._elements = _elements(video, encoder, self._source)
+            template = stack.enter_context(_template(segment, self._elements))
             self._pixel_aspect = _missing_pixel_aspect(video, encoder, self._source)
-            template = stack.enter_context(av.open(f"file:{segment}")).streams.video[0]
-            options = _container_options(video, encoder, plan, self._source)
+            options = _container_options(video, encoder, plan, self._source, self._elements)
             self._container = stack.enter_context(
                 av.open(f"file:{path}", "w", format=encoder.container, container_options=options)
             )
@@ -178,7 +190,10 @@ class Muxer:
         self._stack.__exit__(kind, error, trace)
         if kind is None and self._pixel_aspect is not None:
             frames = self._encoder.frame_format
-            set_pixel_aspect(self._path, (frames.width, frames.height), self._pixel_aspect)
+            size = shown_size(frames.width, frames.height, self._elements)
+            set_pixel_aspect(self._path, size, self._pixel_aspect)
+        if kind is None and self._elements and self._encoder.container in MP4_CONTAINERS:
+            remove_apple_boxes(self._path)
         if kind is None and self._described:
             describe_tracks(self._path, self._described, self._numbers)
 
@@ -374,8 +389,33 @@ def _copied_tags(stream: Stream) -> dict[str, str]:
     }
 
 
+def _elements(video: VideoInfo, encoder: Encoder, source: InputContainer) -> Elements:
+    """Return how the source is shown beyond its frames, for frames of the output's size."""
+    stream = cast("VideoStream", source.streams[video.stream])
+    frames = encoder.frame_format
+    elements = shown_elements(matroska_header(stream))
+    return scaled(elements, frames.width / video.width, frames.height / video.height)
+
+
+@contextmanager
+def _template(segment: Path, elements: Elements) -> Generator[VideoStream]:
+    """Yield the video stream of a segment, with these elements where they can be added."""
+    with ExitStack() as stack:
+        container = stack.enter_context(av.open(f"file:{segment}"))
+        stream = container.streams.video[0]
+        if elements:
+            first = next(container.demux(stream))
+            with suppress(FFmpegError, KeyError, IndexError):
+                stream = stack.enter_context(shown_with(stream, elements, first))
+        yield stream
+
+
 def _container_options(
-    video: VideoInfo, encoder: Encoder, plan: StreamPlan, source: InputContainer
+    video: VideoInfo,
+    encoder: Encoder,
+    plan: StreamPlan,
+    source: InputContainer,
+    elements: Elements,
 ) -> dict[str, str]:
     if encoder.container not in MP4_CONTAINERS:
         # Audio may start before time zero; otherwise all streams would be shifted.
@@ -387,7 +427,9 @@ def _container_options(
     video_scale = video.time_base.denominator
     scale = math.lcm(1000, video_scale, *_sample_rates(source))
     scale = scale if scale <= _MAX_TIMESCALE else video_scale
-    return {"movflags": flags, "movie_timescale": str(min(scale, 2**31 - 1))}
+    options = {"movflags": flags, "movie_timescale": str(min(scale, 2**31 - 1))}
+    # FFmpeg calls the boxes for stereo and 360-degree video unofficial.
+    return options | {"strict": "unofficial"} if elements else options
 
 
 def _sample_rates(source: InputContainer) -> list[int]:
@@ -422,6 +464,7 @@ def _missing_pixel_aspect(
         return None
     # The placeholder cannot be used if the source is stereo video itself.
     is_stereo = PLACEHOLDER.keys() & source.streams[video.stream].metadata.keys()
+    is_stereo = is_stereo or STEREO_MODE in _elements(video, encoder, source)
     return None if is_stereo else encoder.sample_aspect
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Literal, get_args
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -31,7 +28,7 @@ from upscale.video.container import (
     read_packets,
     select_video_stream,
 )
-from upscale.video.embedded import REGISTERED, in_frame, in_header
+from upscale.video.embedded import REGISTERED, in_elements, in_frame
 from upscale.video.info import (
     DEFAULT_MAX_PIXELS,
     Colour,
@@ -44,6 +41,7 @@ from upscale.video.info import (
 from upscale.video.numbered_images import NumberedImages
 from upscale.video.planes import nearest_planar_format
 from upscale.video.pyav import clean_tags, fraction, side_data
+from upscale.video.stream_header import matroska_header, shown_elements
 from upscale.video.timeline import first_offset, timeline_for
 from upscale.video.timing import (
     Timing,
@@ -280,7 +278,7 @@ def describe(
         frame: First frame of the stream.
     """
     planes = nearest_planar_format(frame.format)
-    header = _matroska_header(stream)
+    header = matroska_header(stream)
     return VideoInfo(
         path=path,
         stream=stream.index,
@@ -339,26 +337,12 @@ def _colour(
 
 def _embedded(stream: VideoStream, frame: VideoFrame, header: bytes) -> Iterator[str]:
     yield from in_frame(frame)
-    yield from in_header(header)
+    yield from in_elements(shown_elements(header))
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     if tags.get("alpha_mode") == "1" and not any(
         component.is_alpha for component in frame.format.components
     ):
         yield "the transparency"
-
-
-def _matroska_header(stream: VideoStream) -> bytes:
-    """Return the header that FFmpeg writes for a stream; it has what PyAV does not expose."""
-    header = io.BytesIO()
-    # Otherwise the header has random numbers, which may look like anything.
-    options = {"fflags": "+bitexact"}
-    with (
-        suppress(ValueError, FFmpegError),
-        av.open(header, "w", format="matroska", container_options=options) as container,
-    ):
-        container.add_stream_from_template(stream, opaque=True)
-        container.start_encoding()
-    return header.getvalue()
 
 
 def _chroma_location(header: bytes) -> int:

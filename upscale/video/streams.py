@@ -41,6 +41,7 @@ from upscale.video.pyav import clean_tags, fraction, side_data
 from upscale.video.recode import AudioChoice, encoders_for, is_lossless
 from upscale.video.segment_writer import SegmentWriter
 from upscale.video.segments import MUX_TEST_NAMES
+from upscale.video.stream_header import matroska_header, shown_elements
 from upscale.video.track_choice import TrackChoice, check_tracks
 
 _MUX_ERRORS = (FFmpegError, OSError, ValueError, RuntimeError)
@@ -365,8 +366,8 @@ def _lost_properties(
 ) -> Iterator[str]:
     """Yield a line for each property that was written into a file and is missing from it."""
     container = encoder.container
-    kept = {embedded.STEREO} if _has_stereo_tag(result) and _has_stereo_tag(source) else set[str]()
-    kept |= embedded.kept_in(encoder.standard)
+    header = matroska_header(result.streams.video[0])
+    kept = {*embedded.in_elements(shown_elements(header)), *embedded.kept_in(encoder.standard)}
     names = (*video.embedded, *video.registered)
     yield from embedded.losses(each for each in names if each not in kept)
     if source.format.name.startswith("matroska"):
@@ -393,10 +394,6 @@ def _lost_properties(
         original = source.streams[mapping.index]
         if not _is_in_header(original):
             yield from _lost_stream_properties(original, copy, container)
-
-
-def _has_stereo_tag(container: InputContainer) -> bool:
-    return any("stereo_mode" in stream.metadata for stream in container.streams.video)
 
 
 def _differs(one: Fraction | None, other: Fraction | None) -> bool:
