@@ -24,6 +24,7 @@ from upscale.video.frame_grid import on_grid
 from upscale.video.probe import probe
 from upscale.video.reader import read_frames
 from upscale.video.segments import folder_for
+from upscale.video.stream_header import CROPS, shown_with
 from upscale.video.timeline import Timeline
 
 DATA = Path(__file__).parents[1] / "data" / "videos"
@@ -699,6 +700,23 @@ def test_a_crop_of_matroska_is_kept_in_the_size_of_the_output(tmp_path):
     # As many pixels at the left as in the source, times the scale, and the visible width.
     assert bytes.fromhex("54cc8104") in (tmp_path / "out.mkv").read_bytes()
     assert stream_of(tmp_path / "out.mkv")["width"] == 2 * stream_of(source)["width"]
+
+
+def test_a_crop_and_the_shape_of_pixels_go_together_in_matroska(tmp_path):
+    clip = Clip(even(2), container="matroska", size=(64, 48), sample_aspect=Fraction(4, 3))
+    plain, source = make(clip, tmp_path / "plain.mkv"), tmp_path / "in.mkv"
+    with av.open(str(plain)) as given, av.open(str(source), "w") as target:
+        stream = given.streams.video[0]
+        found = [packet for packet in given.demux(stream) if packet.size]
+        with shown_with(stream, {CROPS[0]: b"\2", CROPS[2]: b"\4"}, found[0]) as shown:
+            copy = target.add_stream_from_template(shown, opaque=True)
+            for packet in found:
+                packet.stream = copy
+                target.mux_one(packet)
+    upscale(source, tmp_path / "out.mkv", strict=True)
+    header = (tmp_path / "out.mkv").read_bytes()[:1000]
+    # 4 rows and 8 columns are cut off; what is left has (128 - 8) * 4 / 3 columns of square pixels.
+    assert bytes.fromhex("54bb8104 54cc8108 54b0830000a0 54ba8300005c") in header
 
 
 def test_a_crop_becomes_a_clean_aperture_in_mp4(tmp_path):

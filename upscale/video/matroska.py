@@ -7,6 +7,7 @@ that way, and afterwards these bytes of the header are replaced by the correct d
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +20,8 @@ NO_CHECKSUMS = {"write_crc32": "0"}
 CONTAINERS = ("matroska", "webm")
 
 _STEREO_MODE, _DISPLAY_WIDTH, _DISPLAY_HEIGHT = b"\x53\xb8", b"\x54\xb0", b"\x54\xba"
+_CROPS = rb"((?:\x54[\xbb\xaa\xcc\xdd](?:\x81.|\x82..|\x83...|\x84....))*)"
+"""Pattern of the elements PixelCropTop, -Bottom, -Left and -Right."""
 _SIDE_BY_SIDE = 1
 _OVERHEAD = 6
 """Bytes of the identifiers and lengths of two elements."""
@@ -32,7 +35,7 @@ def set_pixel_aspect(path: Path, size: tuple[int, int], aspect: Fraction) -> Non
 
     Args:
         path: File that was written with `PLACEHOLDER` and `NO_CHECKSUMS`.
-        size: Width and height of its frames in pixels.
+        size: Width and height of what is shown of its frames in pixels.
         aspect: Width of a pixel divided by its height.
 
     Raises:
@@ -40,21 +43,19 @@ def set_pixel_aspect(path: Path, size: tuple[int, int], aspect: Fraction) -> Non
         ValueError: It has no placeholder.
     """
     width, height = size
-    old = (
-        _element(_STEREO_MODE, _SIDE_BY_SIDE)
-        + _element(_DISPLAY_WIDTH, width // 2)
-        + _element(_DISPLAY_HEIGHT, height)
-    )
-    room = len(old) - _OVERHEAD
+    mode = _element(_STEREO_MODE, _SIDE_BY_SIDE)
+    display = _element(_DISPLAY_WIDTH, width // 2) + _element(_DISPLAY_HEIGHT, height)
+    room = len(mode) + len(display) - _OVERHEAD
     display_width, display_height = display_size(size, aspect)
     new = _element(_DISPLAY_WIDTH, display_width, room - room // 2)
     new += _element(_DISPLAY_HEIGHT, display_height, room // 2)
+    pattern = re.compile(re.escape(mode) + _CROPS + re.escape(display), re.DOTALL)
     with path.open("r+b") as file:
-        position = file.read(_HEADER_BYTES).find(old)
-        if position < 0:
+        found = pattern.search(file.read(_HEADER_BYTES))
+        if found is None:
             raise ValueError("its header has no room for the pixel aspect ratio")
-        file.seek(position)
-        file.write(new)
+        file.seek(found.start())
+        file.write(found[1] + new)
 
 
 def display_size(size: tuple[int, int], aspect: Fraction) -> tuple[int, int]:
