@@ -9,8 +9,8 @@ frames; "repeated", which only repeats pixels and so measures everything around 
 
 Contenders are the network alone, on frames in memory; `run_video`, also with the quality of the
 official script; and a loop like that of `inference_realesrgan_video.py`: ffmpeg decodes into a pipe
-of BGR frames, which are upscaled one by one, and ffmpeg encodes from a pipe. `--vapoursynth` names a
-Python with the packages of `vapoursynth_pipe.py`: there, OpenVINO upscales in fp32 and the same
+of BGR frames, which are upscaled one by one, and ffmpeg encodes from a pipe. `--vapoursynth` names
+a Python with the packages of `vapoursynth_pipe.py`: there, OpenVINO upscales in fp32 and the same
 ffmpeg encodes, without the time to start. Each run has a process of its own, and contenders
 alternate. "Other load" is the number of CPUs that other processes used.
 
