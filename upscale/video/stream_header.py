@@ -74,7 +74,7 @@ def scaled(elements: Elements, across: float, down: float) -> dict[bytes, bytes]
     Args:
         elements: Elements of `shown_elements`.
         across: Width of the new frames divided by that of the old ones.
-        down: The same for the height.
+        down: Height of the new frames divided by that of the old ones.
 
     Example:
         >>> scaled({CROPS[2]: bytes([3])}, 2.0, 4.0) == {CROPS[2]: bytes([0, 0, 0, 6])}
@@ -103,7 +103,7 @@ def shown_with(
 
     Args:
         stream: Stream with the codec's parameters.
-        elements: What the new stream gets.
+        elements: Elements that the new stream gets.
         packet: First packet of the stream.
 
     Raises:
