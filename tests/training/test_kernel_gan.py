@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from upscale_training.data.pixels import read_rgb
-from upscale_training.kernel_files import centre_of_mass
+from upscale_training.kernel_files import aligned, centre_of_mass
 from upscale_training.kernel_gan import EstimateSettings, estimate_kernel
 from upscale_training.kernel_gan.cleaning import applied_twice, degradation_kernel
 from upscale_training.kernel_gan.networks import (
@@ -168,6 +168,31 @@ def test_estimates_repeat_with_the_same_seed_and_are_aligned(data):
     np.testing.assert_allclose(np.array(centre_of_mass(first)) - len(first) // 2, 0.5, atol=1e-6)
     quarter = estimate_kernel(image, EstimateSettings(4, iterations=4))
     assert len(quarter) == 3 * len(first) - 2 - 2 * (len(first) // 2)
+
+
+def test_a_training_that_goes_astray_does_not_decide(data, monkeypatch):
+    """The kernel is the median of the trainings, each with a seed of its own."""
+    from upscale_training.kernel_gan import estimation
+
+    true = narrow_gaussian((1.5, 1.5)).numpy()
+    astray = np.zeros_like(true)
+    astray[0, 0] = 1.0
+    seeds: list[int] = []
+
+    def trained(image, settings, progress):
+        seeds.append(settings.seed)
+        progress(settings.iterations)
+        return astray if len(seeds) == 2 else true
+
+    monkeypatch.setattr(estimation, "_trained_kernel", trained)
+    done: list[tuple[int, int]] = []
+    settings = EstimateSettings(iterations=7, seed=3, runs=5)
+    image = read_rgb(data / "photos" / "kitten.webp")
+    found = estimate_kernel(image, settings, lambda *counts: done.append(counts))
+    expected = aligned(true / true.sum(), 0.5)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert seeds == [15, 16, 17, 18, 19]
+    assert done == [(7, 35), (14, 35), (21, 35), (28, 35), (35, 35)]
 
 
 def test_images_that_are_too_small_are_refused():
