@@ -469,6 +469,23 @@ def test_other_times_are_not_put_on_a_grid(times):
     assert on_grid(times, Fraction(1, 1000), Fraction(24000, 1001)) is None
 
 
+@pytest.mark.parametrize("rate", [Fraction(989, 33), Fraction(2997, 100), Fraction(30000, 1001)])
+def test_a_rate_measured_in_milliseconds_is_that_of_ntsc(rate):
+    """FLV has no rate of its own, and Matroska's is a number of nanoseconds."""
+    times = [round(number * 1001 / 30) for number in range(300)]
+    exact, unit = on_grid(times, Fraction(1, 1000), rate)
+    assert {(end - start) * unit for start, end in itertools.pairwise(exact)} == {
+        Fraction(1001, 30000)
+    }
+
+
+@pytest.mark.parametrize("rate", [Fraction(30), Fraction(24), Fraction(59), Fraction(120)])
+def test_whole_rates_stay_whole(rate):
+    times = [round(number * 1000 / rate) for number in range(30)]
+    exact, unit = on_grid(times, Fraction(1, 1000), rate)
+    assert (exact[1] - exact[0]) * unit == 1 / rate
+
+
 def test_a_grid_has_gaps_where_frames_are_missing():
     exact = on_grid([21, 63, 146, 188], Fraction(1, 1000), Fraction(24000, 1001))
     assert exact is not None and exact[1] == Fraction(1, 24000)

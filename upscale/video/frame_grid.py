@@ -9,6 +9,10 @@ from math import lcm
 _COARSE_UNIT = Fraction(1, 1000)
 _MAX_RATE = 250
 """Frames per second up to which rounding to milliseconds leaves no doubt about a frame's place."""
+_SLOWED = Fraction(1000, 1001)
+"""Rate of NTSC relative to a whole number."""
+_SAME = Fraction(1, 20_000)
+"""Relative difference up to which a rate is one of NTSC that was measured in milliseconds."""
 
 
 def on_grid(
@@ -32,6 +36,19 @@ def on_grid(
     """
     if unit != _COARSE_UNIT or rate > _MAX_RATE or len(times) < 2:
         return None
+    exact = (_at_rate(times, unit, each) for each in _candidates(rate))
+    return next((each for each in exact if each is not None), None)
+
+
+def _candidates(rate: Fraction) -> list[Fraction]:
+    """Return the NTSC rate that a rate is close to, if there is one, and the rate itself."""
+    exact = round(rate / _SLOWED) * _SLOWED
+    return [exact, rate] if abs(exact / rate - 1) <= _SAME else [rate]
+
+
+def _at_rate(
+    times: Sequence[int], unit: Fraction, rate: Fraction
+) -> tuple[list[int], Fraction] | None:
     step = 1 / (rate * unit)
     places = [round((time - times[0]) / step) for time in times]
     errors = [time - times[0] - place * step for time, place in zip(times, places, strict=True)]
