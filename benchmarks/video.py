@@ -70,7 +70,7 @@ ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL, VAPOURSYNTH = (
     "official loop (crf 23)",
     "VapourSynth (crf 23)",
 )
-CONTENDERS = (ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL, VAPOURSYNTH)
+CONTENDERS = (ALONE, OURS, OURS_AS_OFFICIAL, OFFICIAL)
 STEPS = ("decode", "colour in", "network", "colour out", "encode")
 SCALE = 4
 SLEEP = 0.05
@@ -322,7 +322,7 @@ def official_image(image: np.ndarray, upscale: Callable[[Tensor], Tensor]) -> np
 
 
 def measure_here(
-    contender: str, clip: Path, frames: int, network: str, vapoursynth: str
+    contender: str, clip: Path, frames: int, network: str, vapoursynth: str = ""
 ) -> dict[str, float]:
     """Measure a contender in this process."""
     if contender == ALONE:
@@ -354,11 +354,10 @@ Runs = dict[str, list[dict[str, float]]]
 def measure(clip: Path, frames: int, network: str, rounds: int, vapoursynth: str) -> Runs:
     """Measure all contenders alternately."""
     runs: Runs = {}
-    has_ffmpeg = shutil.which("ffmpeg") is not None
-    possible = {OFFICIAL: has_ffmpeg, VAPOURSYNTH: has_ffmpeg and vapoursynth and network in MODELS}
+    contenders = (*CONTENDERS, VAPOURSYNTH) if vapoursynth and network in MODELS else CONTENDERS
     for _ in range(rounds):
-        for contender in CONTENDERS:
-            if possible.get(contender, True):
+        for contender in contenders:
+            if contender not in (OFFICIAL, VAPOURSYNTH) or shutil.which("ffmpeg"):
                 runs.setdefault(contender, []).append(
                     measure_in_process(contender, clip, frames, network, vapoursynth)
                 )
@@ -441,7 +440,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--no-memory", action="store_true", help="omit the third table")
     parser.add_argument("--vapoursynth", metavar="PYTHON", default="", help="also VapourSynth")
-    parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=(*CONTENDERS, VAPOURSYNTH), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     clip = arguments.clip.resolve()
     if arguments.worker:

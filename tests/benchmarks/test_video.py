@@ -37,7 +37,7 @@ def test_all_contenders_process_all_frames_and_tables_have_all_columns(clip, cap
     print_shares("repeated", runs)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(contenders) + 1
-    assert [line.count("|") for line in lines] == [9] * len(contenders) + [8]
+    assert [line.count("|") for line in lines] == [10] * len(contenders) + [8]
 
 
 def test_official_loop_orders_channels_and_rounds_like_the_official_program(clip):
