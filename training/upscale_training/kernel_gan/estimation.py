@@ -94,20 +94,22 @@ def estimate_kernel(
             f"has {image.shape[1]}x{image.shape[0]} pixels; a kernel can only be estimated from "
             f"images with at least {SMALLEST_SIDE} pixels on each side"
         )
-    report = progress or (lambda done, total: None)
     total = settings.runs * settings.iterations
     kernels: list[Kernel] = []
     for done in range(0, total, settings.iterations):
         seed = settings.runs * settings.seed + len(kernels)
-        step = partial(_report, report, done, total)
+        step = partial(_report, progress, done, total)
         kernels.append(_trained_kernel(image, replace(settings, seed=seed), step))
     kernel = np.median(kernels, axis=0)
     kernel = aligned(kernel / kernel.sum(), 0.5)
     return kernel if settings.scale == 2 else applied_twice(kernel)
 
 
-def _report(report: Callable[[int, int], None], earlier: int, total: int, done: int) -> None:
-    report(earlier + done, total)
+def _report(
+    progress: Callable[[int, int], None] | None, earlier: int, total: int, done: int
+) -> None:
+    if progress is not None:
+        progress(earlier + done, total)
 
 
 def _trained_kernel(
