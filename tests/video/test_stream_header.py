@@ -40,6 +40,10 @@ def test_a_crop_is_scaled_and_nothing_else():
     assert (found[STEREO_MODE], found[PROJECTION]) == (b"\x03", b"projection")
 
 
+def test_a_crop_of_any_number_can_be_scaled():
+    assert scaled({CROPS[1]: bytes([255] * 8)}, 4, 4)[CROPS[1]] == bytes([255] * 4)
+
+
 def test_a_crop_makes_the_shown_size_smaller():
     assert shown_size(40, 30, ELEMENTS) == (36, 28)
     assert shown_size(40, 30, {}) == (40, 30)

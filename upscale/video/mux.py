@@ -167,7 +167,7 @@ class Muxer:
             self._source = stack.enter_context(open_video(video.source, video.max_pixels))
             self._elements = _elements(video, encoder, self._source)
             template = stack.enter_context(_template(segment, self._elements))
-            self._pixel_aspect = _missing_pixel_aspect(video, encoder, self._source)
+            self._pixel_aspect = _missing_pixel_aspect(video, encoder, self._source, self._elements)
             options = _container_options(video, encoder, plan, self._source, self._elements)
             self._container = stack.enter_context(
                 av.open(f"file:{path}", "w", format=encoder.container, container_options=options)
@@ -420,7 +420,7 @@ def _container_options(
     if encoder.container not in MP4_CONTAINERS:
         # Audio may start before time zero; otherwise all streams would be shifted.
         options = {"avoid_negative_ts": "disabled"}
-        is_changed = _missing_pixel_aspect(video, encoder, source) is not None
+        is_changed = _missing_pixel_aspect(video, encoder, source, elements) is not None
         return options | NO_CHECKSUMS if is_changed else options
     flags = "+faststart+use_metadata_tags" if plan.any_tag else "+faststart"
     # The start times of streams are stored in this unit, which is 1 ms by default.
@@ -457,15 +457,14 @@ def _is_mov_text(stream: Stream) -> bool:
 
 
 def _missing_pixel_aspect(
-    video: VideoInfo, encoder: Encoder, source: InputContainer
+    video: VideoInfo, encoder: Encoder, source: InputContainer, elements: Elements
 ) -> Fraction | None:
     """Return the pixel aspect ratio if it must be written into the complete file."""
     if encoder.container not in MATROSKA_CONTAINERS or encoder.sample_aspect in (None, 1):
         return None
     # The placeholder cannot be used if the source is stereo video itself.
-    is_stereo = PLACEHOLDER.keys() & source.streams[video.stream].metadata.keys()
-    is_stereo = is_stereo or STEREO_MODE in _elements(video, encoder, source)
-    return None if is_stereo else encoder.sample_aspect
+    is_tagged = PLACEHOLDER.keys() & source.streams[video.stream].metadata.keys()
+    return None if is_tagged or STEREO_MODE in elements else encoder.sample_aspect
 
 
 def _scale_matrix(matrix: Sequence[int], scale: float) -> list[int]:

@@ -22,6 +22,7 @@ PROJECTION = b"\x76\x70"
 CROPS = (b"\x54\xbb", b"\x54\xaa", b"\x54\xcc", b"\x54\xdd")
 """Identifiers of PixelCropTop, -Bottom, -Left and -Right."""
 
+_LARGEST_CROP = (1 << 32) - 1
 _SHOWN = (STEREO_MODE, PROJECTION, *CROPS)
 _EBML, _SEGMENT, _INFO = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x15\x49\xa9\x66"
 _TRACKS, _TRACK, _VIDEO = b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
@@ -84,7 +85,7 @@ def scaled(elements: Elements, across: float, down: float) -> dict[bytes, bytes]
     return {
         kind: content
         if kind not in factors
-        else round(int.from_bytes(content) * factors[kind]).to_bytes(4)
+        else min(round(int.from_bytes(content) * factors[kind]), _LARGEST_CROP).to_bytes(4)
         for kind, content in elements.items()
     }
 
